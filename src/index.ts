@@ -1,0 +1,5 @@
+export * as Batcher from "./Batcher.js"
+export * as Hooks from "./Hooks.js"
+export * as RateLimiter from "./RateLimiter.js"
+export * as Reducer from "./Reducer.js"
+export * as Scheduler from "./Scheduler.js"
