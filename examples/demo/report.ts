@@ -1,0 +1,44 @@
+/**
+ * The table at the end, and the verdict below it.
+ */
+import Table from "cli-table3"
+import type { Run, Verdict } from "./demo.ts"
+
+export const table = (runs: ReadonlyArray<Run>): string => {
+  const table = new Table({
+    head: ["", ...runs.map((run) => run.title)],
+    colAligns: ["left", ...runs.map(() => "right" as const)],
+    style: { head: [], border: [], compact: true }
+  })
+  const row = (title: string, cell: (run: Run) => string) => table.push([title, ...runs.map(cell)])
+  row("requests", (run) => count(run.outcomes.length))
+  row("effects run", (run) => count(run.server.effects))
+  row("SQL queries", (run) => count(run.server.queries))
+  row("most SQL queries at once", (run) => count(run.server.mostQueriesAtOnce))
+  row("wall time", (run) => `${(run.millis / 1000).toFixed(2)} s`)
+  row("p50", (run) => `${percentile(run, 50).toFixed(1)} ms`)
+  row("p99", (run) => `${percentile(run, 99).toFixed(1)} ms`)
+  row("errors", (run) => count(run.outcomes.filter((outcome) => outcome.status !== 200).length))
+  return table.toString()
+}
+
+export const verdict = (verdict: Verdict): string =>
+  [
+    verdict.sameAnswers === verdict.requests
+      ? `All ${count(verdict.requests)} answers are the same.`
+      : `Only ${count(verdict.sameAnswers)} of ${count(verdict.requests)} answers are the same.`,
+    ...(verdict.errors === 0 ? [] : [`${count(verdict.errors)} requests failed.`]),
+    `${count(verdict.queriesWith)} queries instead of ${count(verdict.queriesWithout)}: ${
+      (verdict.queriesWithout / verdict.queriesWith).toFixed(1)
+    } times fewer${
+      verdict.queriesWith * 10 <= verdict.queriesWithout ? "." : ", where at least 10 times were promised."
+    }`
+  ].join("\n")
+
+export const count = (n: number): string => n.toLocaleString("en")
+
+/** The nearest rank: the smallest latency that this share of the requests did not exceed. */
+const percentile = (run: Run, p: number): number => {
+  const sorted = run.outcomes.map((outcome) => outcome.millis).sort((a, b) => a - b)
+  return sorted[Math.max(0, Math.ceil((p / 100) * sorted.length) - 1)] ?? 0
+}

@@ -1,0 +1,38 @@
+/**
+ * The HTTP server, on the loopback interface and a free port.
+ */
+import { NodeHttpServer } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+import { HttpRouter } from "effect/http"
+import { HttpApiBuilder } from "effect/http-api"
+import { createServer } from "node:http"
+import { Api, Statistics } from "./api.ts"
+import { Catalog } from "./catalog.ts"
+import { Database } from "./database.ts"
+
+const Handlers = HttpApiBuilder.group(
+  Api,
+  "packages",
+  Effect.fn(function*(handlers) {
+    const catalog = yield* Catalog
+    const database = yield* Database
+    return handlers.handleAll({
+      find: ({ params }) => Effect.catchTag(catalog.find(params.name), "DatabaseError", Effect.die),
+      authors: ({ params }) => Effect.catchTag(catalog.authors(params.name), "DatabaseError", Effect.die),
+      statistics: () =>
+        Effect.zipWith(
+          catalog.effects,
+          database.statistics,
+          (effects, { mostAtOnce, queries }) => new Statistics({ effects, queries, mostQueriesAtOnce: mostAtOnce })
+        )
+    })
+  })
+)
+
+/** Serves a catalog over a database; the `HttpServer` it provides knows the address. */
+export const layer = HttpRouter.serve(HttpApiBuilder.layer(Api).pipe(Layer.provide(Handlers)), {
+  disableLogger: true,
+  disableListenLog: true
+}).pipe(
+  Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
+)
