@@ -51,7 +51,7 @@ export const draw = (
 
 const get = Effect.fnUntraced(function*(client: HttpClient.HttpClient, url: string) {
   const [duration, { body, status }] = yield* client.get(url).pipe(
-    Effect.flatMap((response) => Effect.map(response.text, (body) => ({ status: response.status, body }))),
+    Effect.flatMap((response) => Effect.map(response.text, (text) => ({ status: response.status, body: text }))),
     Effect.catchTag("HttpClientError", (error) => Effect.succeed({ status: 0, body: error.message })),
     Effect.timed
   )

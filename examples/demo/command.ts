@@ -6,7 +6,7 @@ import { Command, Flag } from "effect/cli"
 import { fileURLToPath } from "node:url"
 import * as Client from "./client.ts"
 import * as Database from "./database.ts"
-import { judge, run } from "./demo.ts"
+import { judge, measure } from "./demo.ts"
 import * as Direct from "./direct.ts"
 import * as Funnel from "./funnel.ts"
 import { readInstalled } from "./packages.ts"
@@ -67,11 +67,11 @@ export const command = Command.make(
     ].join("\n"))
 
     const common = { installed, paths, limits, progress: Progress.auto }
-    const without = yield* run({ ...common, title: "without Funnel", catalog: Direct.layer })
-    const withFunnel = yield* run({ ...common, title: "with Funnel", catalog: Funnel.layer })
+    const without = yield* measure({ ...common, title: "without Funnel", catalog: Direct.layer })
+    const withFunnel = yield* measure({ ...common, title: "with Funnel", catalog: Funnel.layer })
     const verdict = judge(without, withFunnel)
 
-    yield* Console.log(`\n${Report.table([without, withFunnel])}\n${Report.verdict(verdict)}`)
+    yield* Console.log(`\n${Report.renderTable([without, withFunnel])}\n${Report.renderVerdict(verdict)}`)
     if (!verdict.passed) {
       return yield* new DemoFailed()
     }

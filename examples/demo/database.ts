@@ -39,7 +39,7 @@ export class Database extends Context.Service<Database, {
         const directory = yield* fs.makeTempDirectoryScoped({ prefix: "effect-funnel-demo-" })
         const connection = yield* Effect.acquireRelease(
           Effect.sync(() => new DatabaseSync(path.join(directory, "packages.sqlite"))),
-          (connection) => Effect.sync(() => connection.close())
+          (opened) => Effect.sync(() => opened.close())
         )
         yield* Effect.sync(() => fill(connection, installed))
 

@@ -22,7 +22,7 @@ export interface Run {
 }
 
 /** Serves the catalog over a database of its own, sends the requests to it, and takes both down again. */
-export const run = (options: {
+export const measure = (options: {
   readonly title: string
   readonly catalog: Layer.Layer<Catalog, never, Database>
   readonly installed: ReadonlyArray<Installed>
@@ -39,13 +39,13 @@ export const run = (options: {
           (progress) => Effect.timed(Client.send({ url, paths: options.paths, limits: options.limits, progress }))
         )
       )
-      const run: Run = {
+      const measured: Run = {
         title: options.title,
         outcomes,
         millis: Duration.toMillis(duration),
         server: yield* api.statistics()
       }
-      return run
+      return measured
     }).pipe(Effect.provide(Client.layerHttp(options.limits)))
   ).pipe(
     Effect.provide(Server.layer.pipe(

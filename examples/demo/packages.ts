@@ -39,7 +39,7 @@ export const readInstalled = Effect.fn("readInstalled")(function*(root: string) 
     directory: string
   ): Effect.Effect<ReadonlyArray<string>, Effect.Error<ReturnType<typeof fs.readDirectory>>> =>
     fs.readDirectory(directory).pipe(
-      Effect.map((names) => names.filter((name) => !name.startsWith(".")).sort()),
+      Effect.map((names) => names.filter((name) => !name.startsWith(".")).toSorted()),
       Effect.flatMap(Effect.forEach((name) => {
         const child = path.join(directory, name)
         return name.startsWith("@") ? inDirectory(child) : withNested(child)

@@ -20,7 +20,7 @@ export const none: Make = () => Effect.succeed({ update: () => {} })
 export const bar: Make = (title, total) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const bar = new cliProgress.SingleBar({
+      const drawn = new cliProgress.SingleBar({
         format: `${title.padEnd(16)}{bar} {percentage}%  {done} of {all}  {rate}/s`,
         barsize: 32,
         fps: 10,
@@ -29,13 +29,13 @@ export const bar: Make = (title, total) =>
         // The closing scope restores the cursor, when it is interrupted too.
         gracefulExit: false
       }, cliProgress.Presets.shades_classic)
-      bar.start(total, 0, { done: "0", all: count(total), rate: "0" })
-      return bar
+      drawn.start(total, 0, { done: "0", all: count(total), rate: "0" })
+      return drawn
     }),
-    (bar) => Effect.sync(() => bar.stop())
+    (drawn) => Effect.sync(() => drawn.stop())
   ).pipe(
-    Effect.map((bar) => ({
-      update: ({ done, rate }) => bar.update(done, { done: count(done), rate: count(Math.round(rate)) })
+    Effect.map((drawn) => ({
+      update: ({ done, rate }) => drawn.update(done, { done: count(done), rate: count(Math.round(rate)) })
     }))
   )
 

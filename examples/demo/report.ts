@@ -4,7 +4,7 @@
 import Table from "cli-table3"
 import type { Run, Verdict } from "./demo.ts"
 
-export const table = (runs: ReadonlyArray<Run>): string => {
+export const renderTable = (runs: ReadonlyArray<Run>): string => {
   const table = new Table({
     head: ["", ...runs.map((run) => run.title)],
     colAligns: ["left", ...runs.map(() => "right" as const)],
@@ -22,7 +22,7 @@ export const table = (runs: ReadonlyArray<Run>): string => {
   return table.toString()
 }
 
-export const verdict = (verdict: Verdict): string =>
+export const renderVerdict = (verdict: Verdict): string =>
   [
     verdict.sameAnswers === verdict.requests
       ? `All ${count(verdict.requests)} answers are the same.`
@@ -39,6 +39,6 @@ export const count = (n: number): string => n.toLocaleString("en")
 
 /** The nearest rank: the smallest latency that this share of the requests did not exceed. */
 const percentile = (run: Run, p: number): number => {
-  const sorted = run.outcomes.map((outcome) => outcome.millis).sort((a, b) => a - b)
+  const sorted = run.outcomes.map((outcome) => outcome.millis).toSorted((a, b) => a - b)
   return sorted[Math.max(0, Math.ceil((p / 100) * sorted.length) - 1)] ?? 0
 }
