@@ -1,0 +1,83 @@
+/**
+ * What a queue needs of a rate: take now, or be called when it is due.
+ */
+import * as Effect from "effect/Effect"
+import type { Rate } from "./gcra.js"
+
+/**
+ * One who waits for tokens. Exactly one of the three callbacks is called, once and synchronously; none of them may throw.
+ */
+export interface Waiter<E = never> {
+  readonly key: string | undefined
+  readonly tokens: number
+  /** Since when it could have started, in nanoseconds on the limiter's axis: the base of what is made up after a late timer. */
+  readonly since: number
+  /** The limiter's own, set while the waiter waits: `undefined` to begin with. */
+  link?: unknown
+  /** Called in the step in which the tokens were taken for it. */
+  onDue(): void
+  /** Called when the tokens can never pass: they are more than the burst, which `setQuotas` may have made smaller. */
+  onTooLarge(burst: number): void
+  /** Only a limiter whose state is elsewhere calls this. */
+  onFailure(error: E): void
+}
+
+/**
+ * Keyed rate state with its waiters in order of arrival and one timer for all of them. `waitUnsafe`, `cancelUnsafe` and
+ * `setQuotas` may call waiters back before they return, also others than the one they were given.
+ */
+export interface Limiter<E = never> {
+  /** The most tokens that one call can ever take. */
+  readonly burst: number
+  /** Nanoseconds on a monotonic axis of the limiter's own. */
+  now(): number
+  /** Takes in this very step if nobody waits ahead and the tokens conform; otherwise takes nothing and is false. */
+  takeUnsafe(key: string | undefined, tokens: number, since: number): boolean
+  /** Queues behind those who wait for the same key, or in front of them. */
+  waitUnsafe(waiter: Waiter<E>, options?: { readonly front?: boolean | undefined }): void
+  /** Withdraws a waiter in O(1): nothing is spent and those behind it move up. Does nothing when it no longer waits. */
+  cancelUnsafe(waiter: Waiter<E>): void
+  /** Changes the quotas for those who wait and those to come. What has been consumed stays consumed. */
+  setQuotas(rates: ReadonlyArray<Rate>): void
+  /** When every key has its full burst again if nobody waits or comes: forgotten from then on, it costs nobody anything. */
+  restAt(): number
+  /** Interrupts the timer; waiters are left to their owners. */
+  readonly close: Effect.Effect<void>
+}
+
+/**
+ * Why a limiter whose state is elsewhere could not decide.
+ */
+export interface StoreFailure {
+  readonly operation: string
+  readonly cause: unknown
+}
+
+const limiters = /*#__PURE__*/ new WeakMap<object, Limiter<StoreFailure>>()
+
+/**
+ * Lets the holder of a `RateLimiter` handle queue on its limiter itself, as a scheduler does.
+ */
+export const register = <A extends object>(handle: A, limiter: Limiter<StoreFailure>): A => {
+  limiters.set(handle, limiter)
+  return handle
+}
+
+/**
+ * The limiter behind a handle; `undefined` for a handle that somebody else made, such as a mock.
+ */
+export const limiterOf = (handle: object): Limiter<StoreFailure> | undefined => limiters.get(handle)
+
+/**
+ * Admits everything at once.
+ */
+export const unlimited: Limiter = {
+  burst: Infinity,
+  now: () => 0,
+  takeUnsafe: () => true,
+  waitUnsafe: (waiter) => waiter.onDue(),
+  cancelUnsafe() {},
+  setQuotas() {},
+  restAt: () => 0,
+  close: Effect.void
+}
