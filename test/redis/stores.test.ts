@@ -1,0 +1,447 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type { Cell } from "../../src/internal/gcraStore.js"
+import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/reducerStore.js"
+import * as GcraStore from "../../src/internal/redisGcraStore.js"
+import * as PermitStore from "../../src/internal/redisPermitStore.js"
+import * as RedisStore from "../../src/internal/redisReducerStore.js"
+import { connected } from "../support/redisClient.js"
+import { hasRedis, type RedisServer, redisServer } from "../support/redisServer.js"
+
+const party = (store: ReducerStore) => {
+  const signals: Array<Signal> = []
+  const waiting: Array<() => void> = []
+  const self: Party = store.open((signal) => {
+    signals.push(signal)
+    for (const wake of waiting.splice(0)) wake()
+  })
+  const signalled = Effect.callback<Signal>((resume) => {
+    const done = () => resume(Effect.sync(() => signals.shift()!))
+    if (signals.length > 0) done()
+    else waiting.push(done)
+  }).pipe(Effect.timeout("5 seconds"), Effect.orDie)
+  return Object.assign(self, { store, signalled, signals })
+}
+
+const leads = (joined: Joined): number => {
+  expect(joined._tag).toBe("Lead")
+  return joined.fence
+}
+
+const subscribed = (server: RedisServer, count: number) =>
+  Effect.gen(function*() {
+    for (let i = 0; i < 200; i++) {
+      const channels = yield* Effect.promise(() => server.command("PUBSUB", "CHANNELS"))
+      if (channels.startsWith(`*${count}\r\n`)) return
+      yield* Effect.sleep(10)
+    }
+    throw new Error("no subscription")
+  })
+
+describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
+  const two = (options: { leaseMillis?: number; retainMillis?: number; prefix?: string } = {}) =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const make = Effect.map(connected(server.url), ({ inbox, redis }) =>
+        party(RedisStore.make(redis, inbox, {
+          prefix: options.prefix ?? "t:",
+          leaseMillis: options.leaseMillis ?? 5000,
+          retainMillis: options.retainMillis ?? 10_000
+        })))
+      const a = yield* make
+      const b = yield* make
+      yield* subscribed(server, 2)
+      // A subscription that begins wakes everybody once.
+      yield* a.signalled
+      yield* b.signalled
+      return { server, a, b, make }
+    })
+
+  it.live("the first leads, the second follows and is handed the result", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two()
+      const fence = leads(yield* a.store.join("k", a, undefined))
+      const followed = yield* b.store.join("k", b, undefined)
+      expect(followed).toMatchObject({ _tag: "Follow", fence })
+      expect(yield* a.store.complete("k", a, fence, "résultat\n{}")).toBe(true)
+      expect(yield* b.signalled).toEqual({ _tag: "Done", fence, payload: "résultat\n{}" })
+    }).pipe(Effect.scoped))
+
+  it.live("nothing is kept when nobody waits, and a newcomer never gets a kept result", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two()
+      const first = leads(yield* a.store.join("k", a, undefined))
+      expect(yield* a.store.complete("k", a, first, "1")).toBe(true)
+      expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
+      const second = leads(yield* a.store.join("k", a, undefined))
+      expect(second).toBeGreaterThan(first)
+      yield* b.store.join("k", b, undefined)
+      yield* a.store.complete("k", a, second, "2")
+      expect(yield* b.store.join("k", b, second)).toEqual({ _tag: "Done", fence: second, payload: "2" })
+      const third = leads(yield* b.store.join("k", b, undefined))
+      expect(third).toBeGreaterThan(second)
+      // One who followed the second run, and lost its wake-up, still finds it; the third is not over.
+      expect(yield* a.store.join("k", a, second)).toMatchObject({ _tag: "Done", fence: second })
+      expect(yield* a.store.join("k", a, third)).toMatchObject({ _tag: "Follow", fence: third })
+    }).pipe(Effect.scoped))
+
+  it.live("a kept result goes after `retain`, also while its key stays in use", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two({ retainMillis: 100, leaseMillis: 5000 })
+      const fence = leads(yield* a.store.join("k", a, undefined))
+      yield* b.store.join("k", b, undefined)
+      yield* a.store.complete("k", a, fence, "secret")
+      leads(yield* a.store.join("k", a, undefined))
+      yield* Effect.sleep(120)
+      expect((yield* b.store.join("k", b, fence))._tag).toBe("Follow")
+      expect(yield* Effect.promise(() => server.command("HEXISTS", "{t:k}:f", "rval"))).toBe(":0\r\n")
+    }).pipe(Effect.scoped))
+
+  it.live("every verb may run twice: a lost reply changes nothing", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two()
+      const fence = leads(yield* a.store.join("k", a, undefined))
+      expect(leads(yield* a.store.join("k", a, undefined))).toBe(fence)
+      yield* b.store.join("k", b, undefined)
+      yield* b.store.join("k", b, undefined)
+      expect(yield* a.store.renew("k", a, fence)).toBe(true)
+      expect(yield* a.store.renew("k", a, fence)).toBe(true)
+      expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
+      expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
+      yield* b.signalled
+      expect(b.signals).toEqual([])
+      yield* a.store.release("k", a)
+      yield* a.store.release("k", a)
+      expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
+      const lone = leads(yield* a.store.join("lone", a, undefined))
+      expect(yield* a.store.complete("lone", a, lone, "1")).toBe(true)
+      expect(yield* a.store.complete("lone", a, lone, "1")).toBe(true)
+    }).pipe(Effect.scoped))
+
+  it.live("a lease that ends is taken over with a higher fence, and the old leader is fenced", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two({ leaseMillis: 80 })
+      const old = leads(yield* a.store.join("k", a, undefined))
+      const followed = yield* b.store.join("k", b, undefined)
+      expect(followed).toMatchObject({ _tag: "Follow", fence: old })
+      yield* Effect.sleep(90)
+      const fence = leads(yield* b.store.join("k", b, old))
+      expect(fence).toBeGreaterThan(old)
+      expect(yield* a.store.renew("k", a, old)).toBe(false)
+      expect(yield* a.store.complete("k", a, old, "stale")).toBe(false)
+      expect(yield* a.store.join("k", a, old)).toMatchObject({ _tag: "Follow", fence })
+      yield* b.store.complete("k", b, fence, "fresh")
+      expect(yield* a.signalled).toMatchObject({ _tag: "Done", payload: "fresh" })
+    }).pipe(Effect.scoped))
+
+  it.live("a renewed lease outlives its first length", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two({ leaseMillis: 300 })
+      const fence = leads(yield* a.store.join("k", a, undefined))
+      for (let i = 0; i < 5; i++) {
+        yield* Effect.sleep(100)
+        expect(yield* a.store.renew("k", a, fence)).toBe(true)
+      }
+      expect((yield* b.store.join("k", b, undefined))._tag).toBe("Follow")
+    }).pipe(Effect.scoped))
+
+  it.live("a leader that lets go wakes those who wait, and one of them leads", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two()
+      const old = leads(yield* a.store.join("k", a, undefined))
+      yield* b.store.join("k", b, undefined)
+      yield* a.store.release("k", a)
+      expect(yield* b.signalled).toEqual({ _tag: "Retry" })
+      const fence = leads(yield* b.store.join("k", b, old))
+      expect(fence).toBeGreaterThan(old)
+      yield* a.store.release("k", a)
+      expect(yield* b.store.renew("k", b, fence)).toBe(true)
+      yield* b.store.release("k", b)
+      expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
+    }).pipe(Effect.scoped))
+
+  it.live("SCRIPT FLUSH is not noticed, after FLUSHALL the leader's renewal restores its lease", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two()
+      const fence = leads(yield* a.store.join("k", a, undefined))
+      yield* Effect.promise(() => server.command("SCRIPT", "FLUSH"))
+      expect(yield* a.store.renew("k", a, fence)).toBe(true)
+      yield* Effect.promise(() => server.command("FLUSHALL"))
+      expect(yield* a.store.renew("k", a, fence)).toBe(true)
+      expect(yield* b.store.join("k", b, undefined)).toMatchObject({ _tag: "Follow", fence })
+      yield* Effect.promise(() => server.command("FLUSHALL"))
+      // Who waited is forgotten, so the result is kept for those who ask again.
+      expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
+      expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
+    }).pipe(Effect.scoped))
+
+  it.live("payloads of any size and keys of any text arrive, the large ones by asking again", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two({ prefix: "}{p\n:" })
+      for (
+        const [key, size] of [["}", 0], ["a\nb", 16_383], ["{é}", 16_384], ["🦉", 16_385], ["", 1_000_000]] as const
+      ) {
+        const payload = "é".repeat(size / 2) + "x".repeat(size % 2)
+        const fence = leads(yield* a.store.join(key, a, undefined))
+        yield* b.store.join(key, b, undefined)
+        yield* a.store.complete(key, a, fence, payload)
+        const signal = yield* b.signalled
+        expect(signal).toEqual({ _tag: "Done", fence, payload: size <= 16_384 ? payload : undefined })
+        expect(yield* b.store.join(key, b, fence)).toEqual({ _tag: "Done", fence, payload })
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("every key has a time to live", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two()
+      yield* a.store.join("k", a, undefined)
+      yield* b.store.join("k", b, undefined)
+      for (const key of ["{t:k}:f", "{t:k}:w"]) {
+        const ttl = yield* Effect.promise(() => server.command("PTTL", key))
+        expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("a lease left by a clock that was ahead blocks for a lease, not for longer", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two({ leaseMillis: 100 })
+      const old = leads(yield* a.store.join("k", a, undefined))
+      // As a server leaves it whose clock then steps back by 30 s.
+      const ahead = String(old + 30_000_000)
+      yield* Effect.promise(() => server.command("HSET", "{t:k}:f", "until", ahead, "fence", ahead))
+      const followed = yield* b.store.join("k", b, undefined)
+      expect(followed._tag === "Follow" && followed.restMillis <= 100).toBe(true)
+      yield* Effect.sleep(110)
+      expect(leads(yield* b.store.join("k", b, undefined))).toBe(old + 30_000_001)
+    }).pipe(Effect.scoped))
+
+  it.live("a wake-up lost with its subscription is made up by asking again when the next one stands", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two()
+      const fence = leads(yield* a.store.join("k", a, undefined))
+      yield* b.store.join("k", b, undefined)
+      yield* Effect.promise(() => server.command("CLIENT", "KILL", "TYPE", "pubsub"))
+      yield* a.store.complete("k", a, fence, "1")
+      expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
+      yield* Effect.sleep(50)
+      yield* subscribed(server, 2)
+      b.signals.length = 0
+      const next = leads(yield* a.store.join("k", a, undefined))
+      yield* b.store.join("k", b, undefined)
+      yield* a.store.complete("k", a, next, "2")
+      expect(yield* b.signalled).toMatchObject({ _tag: "Done", fence: next })
+    }).pipe(Effect.scoped))
+})
+
+describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
+  const one = (...cells: ReadonlyArray<Cell>) =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const { redis } = yield* connected(server.url)
+      return { server, store: GcraStore.make(redis, { prefix: "t:", cells }) }
+    })
+
+  it.live("take grants a burst at once and then one an interval, n in one call", () =>
+    Effect.gen(function*() {
+      const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
+      const { remaining, retryMillis, waits } = yield* store.take("k", [1, 1, 1, 1, 1], 2000)
+      expect(waits.slice(0, 3)).toEqual([0, 0, 0])
+      expect(waits[3]).toBe(1000)
+      expect(waits[4]).toBe(2000)
+      expect(remaining).toBe(0)
+      expect(retryMillis).toBe(0)
+      const refused = yield* store.take("k", [1, 1], 0)
+      expect(refused.waits).toEqual([])
+      expect(refused.retryMillis).toBeGreaterThan(2900)
+      expect(refused.retryMillis).toBeLessThanOrEqual(3000)
+    }).pipe(Effect.scoped))
+
+  it.live("a refusal consumes nothing and its retry is exact", () =>
+    Effect.gen(function*() {
+      const { store } = yield* one({ intervalMicros: 100_000, burst: 1 })
+      yield* store.take("k", [1], 0)
+      const { retryMillis } = yield* store.take("k", [1], 0)
+      for (let i = 0; i < 20; i++) yield* store.take("k", [1], 0)
+      yield* Effect.sleep(Math.ceil(retryMillis))
+      expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
+    }).pipe(Effect.scoped))
+
+  it.live("all quotas must conform, and one that drains while another holds back is not overdrawn", () =>
+    Effect.gen(function*() {
+      const { store } = yield* one({ intervalMicros: 1_000_000, burst: 1 }, { intervalMicros: 600_000, burst: 1 })
+      expect((yield* store.take("k", [1, 1, 1], 10_000)).waits).toEqual([0, 1000, 2000])
+      const { store: mixed } = yield* one({ intervalMicros: 100_000, burst: 5 }, { intervalMicros: 1000, burst: 1 })
+      const { waits } = yield* mixed.take("k", [1, 1, 1, 1, 1, 1, 1, 1], 10_000)
+      expect(waits.slice(0, 6)).toEqual([0, 1, 2, 3, 4, 100])
+      expect(waits[7]! - waits[6]!).toBeGreaterThanOrEqual(1)
+    }).pipe(Effect.scoped))
+
+  it.live("fractional intervals do not drift and a key at rest is gone", () =>
+    Effect.gen(function*() {
+      const { server, store } = yield* one({ intervalMicros: 1_000_000 / 3, burst: 1 })
+      const { waits } = yield* store.take("k", Array.from({ length: 1000 }, () => 1), 1e9)
+      expect(Math.abs(waits[999]! - 333_000)).toBeLessThan(0.01)
+      yield* store.reset("k")
+      expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
+      yield* store.take("k", [1], 0)
+      const ttl = yield* Effect.promise(() => server.command("PTTL", "{t:k}:r"))
+      expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
+    }).pipe(Effect.scoped))
+
+  it.live("penalize holds everybody back for that long, reset forgives", () =>
+    Effect.gen(function*() {
+      const { store } = yield* one({ intervalMicros: 1000, burst: 10 })
+      yield* store.penalize("k", 5000)
+      const { retryMillis, waits } = yield* store.take("k", [1], 0)
+      expect(waits).toEqual([])
+      expect(retryMillis).toBeGreaterThan(4900)
+      yield* store.reset("k")
+      expect((yield* store.take("k", [10], 0)).waits).toEqual([0])
+    }).pipe(Effect.scoped))
+
+  it.live("a clock that stepped back denies for the debt, not for the step", () =>
+    Effect.gen(function*() {
+      const { server, store } = yield* one({ intervalMicros: 50_000, burst: 1 })
+      yield* store.take("k", [1], 0)
+      const [anchor, debt] = (yield* Effect.promise(() => server.command("GET", "{t:k}:r"))).split("\r\n")[1]!.split(
+        " "
+      )
+      yield* Effect.promise(() =>
+        server.command("SET", "{t:k}:r", `${Number(anchor) + 30_000_000} ${debt}`, "PX", "40000")
+      )
+      const { retryMillis } = yield* store.take("k", [1], 0)
+      expect(retryMillis).toBeLessThanOrEqual(50)
+      yield* Effect.sleep(Math.ceil(retryMillis) + 1)
+      expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
+    }).pipe(Effect.scoped))
+})
+
+describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
+  const two = (leaseMillis = 5000) =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const make = Effect.map(connected(server.url), ({ inbox, redis }) => {
+        const seen = { wakes: 0 }
+        const store = PermitStore.make(redis, inbox, {
+          prefix: "t:",
+          name: "s",
+          leaseMillis,
+          onWake: () => seen.wakes++
+        })
+        const woken = (n: number) =>
+          Effect.gen(function*() {
+            for (let i = 0; i < 300 && seen.wakes < n; i++) yield* Effect.sleep(5)
+            expect(seen.wakes).toBeGreaterThanOrEqual(n)
+          })
+        return { ...store, seen, woken }
+      })
+      const a = yield* make
+      const b = yield* make
+      yield* subscribed(server, 2)
+      a.seen.wakes = b.seen.wakes = 0
+      return { server, a, b, make }
+    })
+  const ones = (...ids: ReadonlyArray<string>) => ids.map((id) => [id])
+
+  it.live("never more than the limit is held, and what is given back goes to who waits", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two()
+      expect((yield* a.acquire(ones("a1", "a2", "a3"), 2)).granted).toBe(2)
+      expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
+      // a waits for its third, ahead of b.
+      yield* a.release(["a1"])
+      yield* a.woken(1)
+      expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
+      expect((yield* a.acquire(ones("a3"), 2)).granted).toBe(1)
+      yield* a.release(["a2", "a3"])
+      yield* b.woken(1)
+      expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(2)
+    }).pipe(Effect.scoped))
+
+  it.live("asking twice takes once, giving back twice frees once", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two()
+      expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
+      expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
+      expect((yield* b.acquire(ones("b1"), 3)).granted).toBe(1)
+      yield* a.release(["a1"])
+      yield* a.release(["a1"])
+      expect((yield* b.acquire(ones("b2", "b3"), 3)).granted).toBe(1)
+    }).pipe(Effect.scoped))
+
+  it.live("a heavy head takes all or none, and nobody passes it", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two()
+      expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
+      expect((yield* b.acquire([["b1", "b2", "b3"]], 3)).granted).toBe(0)
+      expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(0)
+      yield* a.release(["a1", "a2"])
+      yield* b.woken(1)
+      expect((yield* b.acquire([["b1", "b2", "b3"]], 3)).granted).toBe(1)
+      yield* b.release(["b1", "b2", "b3"])
+      yield* a.woken(1)
+      expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(1)
+    }).pipe(Effect.scoped))
+
+  it.live("who leaves the queue lets the next one through", () =>
+    Effect.gen(function*() {
+      const { a, b, make } = yield* two()
+      const c = yield* make
+      yield* a.acquire(ones("a1"), 2)
+      yield* b.acquire([["b1", "b2"]], 2)
+      expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(0)
+      yield* b.acquire([], 2)
+      yield* c.woken(1)
+      expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(1)
+    }).pipe(Effect.scoped))
+
+  it.live("a lease that ends frees its permit, and its holder is told", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two(80)
+      yield* a.acquire(ones("a1"), 1)
+      const { granted, pollMillis } = yield* b.acquire(ones("b1"), 1)
+      expect(granted).toBe(0)
+      expect(pollMillis).toBeLessThanOrEqual(80)
+      yield* Effect.sleep(Math.ceil(pollMillis) + 1)
+      expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
+      expect(yield* a.renew(["a1"], 1)).toEqual(["a1"])
+      expect(yield* b.renew(["b1"], 1)).toEqual([])
+    }).pipe(Effect.scoped))
+
+  it.live("a process that waits and is gone does not hold its place", () =>
+    Effect.gen(function*() {
+      const { a, b, make } = yield* two(80)
+      const c = yield* make
+      yield* a.acquire(ones("a1"), 1)
+      yield* b.acquire(ones("b1"), 1)
+      yield* Effect.sleep(60)
+      expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(0)
+      yield* a.release(["a1"])
+      yield* Effect.sleep(30)
+      expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(1)
+    }).pipe(Effect.scoped))
+
+  it.live("after FLUSHALL the holders that renew hold again, up to the limit", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two()
+      yield* a.acquire(ones("a1", "a2"), 2)
+      yield* Effect.promise(() => server.command("FLUSHALL"))
+      expect((yield* b.acquire(ones("b1"), 2)).granted).toBe(1)
+      expect(yield* a.renew(["a1", "a2"], 2)).toEqual(["a2"])
+      for (const key of ["h"]) {
+        const ttl = yield* Effect.promise(() => server.command("PTTL", `{t:s}:${key}`))
+        expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
+      }
+    }).pipe(Effect.scoped))
+
+  it.live("a lease left by a clock that was ahead ends within a lease", () =>
+    Effect.gen(function*() {
+      const { a, b, server } = yield* two(80)
+      yield* a.acquire(ones("a1"), 1)
+      const score = (yield* Effect.promise(() => server.command("ZSCORE", "{t:s}:h", "a1"))).split("\r\n")[1]!
+      yield* Effect.promise(() => server.command("ZADD", "{t:s}:h", String(Number(score) + 30_000_000), "a1"))
+      expect((yield* b.acquire(ones("b1"), 1)).pollMillis).toBeLessThanOrEqual(80)
+      yield* Effect.sleep(85)
+      expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
+    }).pipe(Effect.scoped))
+})
