@@ -1,0 +1,107 @@
+/**
+ * One effect through the engine, in the fiber that called for it.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { Fiber } from "effect/Fiber"
+import { CurrentJob, Job } from "./scheduler.js"
+import type { Engine } from "./scheduler.js"
+import type { SchedulerError } from "./schedulerError.js"
+
+/** What a single job may ask for, checked. */
+export interface JobOptions {
+  readonly weight: number
+  readonly tokens: number
+  readonly priority: number
+}
+
+const defaults: JobOptions = { weight: 1, tokens: 1, priority: 0 }
+
+export const checkCount = (name: string, field: string, value: number, least: number): number => {
+  if (!Number.isSafeInteger(value) || value < least) {
+    throw new RangeError(`${name}: ${field} must be an integer >= ${least}, got ${value}`)
+  }
+  return value
+}
+
+export const jobOptions = (
+  name: string,
+  options: {
+    readonly weight?: number | undefined
+    readonly tokens?: number | undefined
+    readonly priority?: number | undefined
+  } | undefined
+): JobOptions => {
+  if (options === undefined) return defaults
+  const { priority = 0, tokens = 1, weight = 1 } = options
+  checkCount(name, "weight", weight, 1)
+  checkCount(name, "tokens", tokens, 0)
+  if (!Number.isFinite(priority)) throw new RangeError(`${name}: priority must be a finite number, got ${priority}`)
+  return { weight, tokens, priority }
+}
+
+/** The job of an effect that runs in its caller's fiber. */
+class EffectJob<A, E, R> extends Job {
+  private readonly engine_: Engine
+  private readonly self: Effect.Effect<A, E, R>
+  private readonly fiber: Fiber<unknown, unknown>
+  private readonly context: Context.Context<never>
+  private resume: ((effect: Effect.Effect<A, E | SchedulerError, R>) => void) | undefined = undefined
+
+  constructor(engine: Engine, self: Effect.Effect<A, E, R>, options: JobOptions, fiber: Fiber<unknown, unknown>) {
+    super(options.weight, options.tokens, options.priority, fiber.getRef(CurrentJob), false)
+    this.engine_ = engine
+    this.self = self
+    this.fiber = fiber
+    this.context = fiber.context
+  }
+
+  enter(): Effect.Effect<A, E | SchedulerError, R> {
+    if (this.engine_.startUnsafe(this)) return this.body()
+    return Effect.callback<A, E | SchedulerError, R>((resume) => {
+      this.resume = resume
+      this.engine_.enqueueUnsafe(this)
+    })
+  }
+
+  leave(): Effect.Effect<void> {
+    this.fiber.setContext(this.context)
+    this.engine_.releaseUnsafe(this)
+    return Effect.void
+  }
+
+  private body(): Effect.Effect<A, E, R> {
+    this.fiber.setContext(Context.add(this.context, CurrentJob, this))
+    return this.self
+  }
+
+  onStart(): void {
+    this.resume!(this.body())
+  }
+  onFailure(error: SchedulerError): void {
+    this.resume!(Effect.fail(error))
+  }
+  onClose(): void {
+    // One that waits may do so where it cannot be interrupted, so it is answered; one that runs is its fiber's.
+    if (this.state === "Running") this.fiber.interruptUnsafe(this.fiber.id)
+    else this.resume!(Effect.interrupt)
+  }
+}
+
+/**
+ * The frame that releases is there before anything is taken, so that whatever interrupts, wherever, releases what was
+ * taken until then: that takes no mask. It also is what takes a waiting job out of the queue.
+ */
+export const schedule = <A, E, R>(
+  engine: Engine,
+  self: Effect.Effect<A, E, R>,
+  options: JobOptions
+): Effect.Effect<A, E | SchedulerError, R> =>
+  Effect.withFiber((fiber) => {
+    const job = new EffectJob(engine, self, options, fiber)
+    return Effect.onExit(Effect.suspend(() => job.enter()), () => job.leave())
+  })
+
+/** Runs an effect as part of a job: what it schedules on the job's engine, and what its forks schedule, finds the job. */
+export const withJob = <A, E, R>(self: Effect.Effect<A, E, R>, job: Job): Effect.Effect<A, E, R> =>
+  Effect.provideService(self, CurrentJob, job)
