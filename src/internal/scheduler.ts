@@ -134,6 +134,9 @@ export class Engine {
   paused = false
   closed = false
 
+  /** Called after the width has changed. */
+  readonly resized = new Set<() => void>()
+
   private readonly dispatcher: SchedulerDispatcher
   private resumedAt = 0
   private pumping = false
@@ -141,7 +144,7 @@ export class Engine {
   private deferred = false
   private claim: Claim | undefined = undefined
   private claiming = false
-  private granted = false
+  private starts = 0
   private mainReady = false
   private firstReady: Lane | undefined = undefined
   private lastReady: Lane | undefined = undefined
@@ -168,7 +171,8 @@ export class Engine {
     const limiter = this.limiter
     if (limiter !== undefined && job.tokens > 0) {
       if (this.claim !== undefined || this.firstReady !== undefined) return false
-      if (!limiter.takeUnsafe(undefined, job.tokens, limiter.now())) return false
+      // It comes this very moment: there is no lateness that could be made up.
+      if (!limiter.takeUnsafe(undefined, job.tokens, Infinity)) return false
     }
     this.begin(job, lane)
     return true
@@ -386,26 +390,28 @@ export class Engine {
    * Starts what can start, and leaves one claim on the rate for the job in front if that is all it lacks. A job that starts
    * runs inside this loop until it first waits, and may end there: its release comes back through `again`, not by recursion.
    */
-  private pump(): void {
+  private pump(granted?: Lane): void {
     if (this.pumping || this.deferred) {
       this.again = true
+      // The limiter may call others back before it returns; what they do here can change who is in front.
+      if (this.claiming) this.recheckClaim()
       return
     }
     this.pumping = true
-    let starts = 0
+    this.starts = 0
     let settled = false
     try {
+      if (granted !== undefined) this.startHead(granted)
       do {
         this.again = false
         let lane = this.front
-        while (lane !== undefined && starts < maxStartsPerStep && this.takeRate(lane)) {
-          starts++
+        while (lane !== undefined && this.starts < maxStartsPerStep && this.takeRate(lane)) {
           this.startHead(lane)
           lane = this.front
         }
         if (lane === undefined) this.withdraw()
-      } while (this.again && starts < maxStartsPerStep)
-      settled = starts < maxStartsPerStep
+      } while (this.again && this.starts < maxStartsPerStep)
+      settled = this.starts < maxStartsPerStep
     } finally {
       this.pumping = false
       if (!settled) this.defer()
@@ -422,10 +428,6 @@ export class Engine {
 
   /** Takes the rate for the lane's head in this step, or sees to it that one claim waits for it. */
   private takeRate(lane: Lane): boolean {
-    if (this.granted) {
-      this.granted = false
-      return true
-    }
     const limiter = this.limiter
     if (limiter === undefined) return true
     const job = lane.head!
@@ -449,9 +451,12 @@ export class Engine {
     this.claiming = true
     limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { front: true })
     this.claiming = false
-    const granted = this.granted
-    this.granted = false
-    return granted
+    return false
+  }
+
+  private recheckClaim(): void {
+    const lane = this.front
+    if (this.claim !== undefined && (lane === undefined || lane.head!.tokens !== this.claim.tokens)) this.withdraw()
   }
 
   private withdraw(): void {
@@ -461,11 +466,18 @@ export class Engine {
     this.limiter!.cancelUnsafe(claim)
   }
 
+  /** The rate was taken for whoever is in front now: a claim is withdrawn in the step in which it would fit nobody. */
   onDue(claim: Claim): void {
     if (this.claim !== claim) return
     this.claim = undefined
-    this.granted = true
-    if (!this.claiming) this.pump()
+    const lane = this.front
+    if (lane === undefined) return
+    if (this.pumping) {
+      this.startHead(lane)
+      this.again = true
+    } else {
+      this.pump(lane)
+    }
   }
 
   /** Somebody made a shared limiter's burst smaller. */
@@ -490,6 +502,7 @@ export class Engine {
 
   private startHead(lane: Lane): void {
     const job = lane.head!
+    this.starts++
     this.leave(job, lane)
     this.begin(job, lane)
     this.refresh(lane)
@@ -555,6 +568,7 @@ export class Engine {
   resizeUnsafe(concurrency: number): void {
     this.main.capacity = concurrency
     this.review()
+    for (const listener of Array.from(this.resized)) listener()
   }
 
   /** Replaces the rate; the former limiter stays its owner's to close. */

@@ -1,0 +1,446 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Scheduler as FiberScheduler } from "effect"
+import { Engine, Job } from "../src/internal/scheduler.js"
+import type { SchedulerError } from "../src/internal/schedulerError.js"
+
+/** Numbers that look random and are the same in every run. */
+const random = (seed: number) => {
+  let state = seed
+  return (below: number) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor(state / 0x1_0000_0000 * below)
+  }
+}
+
+interface Options {
+  readonly weight?: number
+  readonly priority?: number
+  readonly outer?: Job | undefined
+  readonly patient?: boolean
+  readonly onStart?: (job: TestJob) => void
+}
+
+class TestJob extends Job {
+  readonly id: number
+  readonly log: Array<string>
+  readonly start: ((job: TestJob) => void) | undefined
+  error: SchedulerError | undefined
+  closed = false
+  constructor(id: number, log: Array<string>, options: Options = {}) {
+    super(options.weight ?? 1, 1, options.priority ?? 0, options.outer, options.patient ?? false)
+    this.id = id
+    this.log = log
+    this.start = options.onStart
+  }
+  onStart() {
+    this.log.push(`start ${this.id}`)
+    this.start?.(this)
+  }
+  onFailure(error: SchedulerError) {
+    this.log.push(`fail ${this.id} ${error.reason._tag}`)
+    this.error = error
+  }
+  onClose() {
+    this.log.push(`close ${this.id}`)
+    this.closed = true
+  }
+}
+
+const setup = (concurrency: number, maxQueued = Infinity) => {
+  const dispatcher = new FiberScheduler.MixedScheduler().makeDispatcher()
+  const engine = new Engine({ concurrency, maxQueued, limiter: undefined, dispatcher })
+  const log: Array<string> = []
+  let id = 0
+  const job = (options?: Options) => new TestJob(id++, log, options)
+  const submit = (options?: Options) => {
+    const made = job(options)
+    engine.submitUnsafe(made)
+    return made
+  }
+  return { engine, log, job, submit, dispatcher }
+}
+
+const expectRest = (engine: Engine) => {
+  expect({ running: engine.running, queued: engine.queued, used: engine.main.used, idle: engine.idle }).toEqual({
+    running: 0,
+    queued: 0,
+    used: 0,
+    idle: true
+  })
+}
+
+describe("Engine", () => {
+  it("S1 starts a job in the step in which it is submitted, or in which the permits become free", () => {
+    const { engine, log, submit } = setup(3)
+    const a = submit({ weight: 2 })
+    const b = submit({ weight: 2 })
+    expect(log).toEqual(["start 0"])
+    engine.releaseUnsafe(a)
+    expect(log).toEqual(["start 0", "start 1"])
+    engine.releaseUnsafe(b)
+    expectRest(engine)
+  })
+
+  it("S1 a release counts once, however often it is called", () => {
+    const { engine, submit } = setup(1)
+    const a = submit()
+    engine.releaseUnsafe(a)
+    engine.releaseUnsafe(a)
+    expect(engine.main.used).toBe(0)
+    engine.submitUnsafe(a)
+    expectRest(engine)
+  })
+
+  it("S3 a job released before it was submitted never starts", () => {
+    const { engine, job, log } = setup(1)
+    const a = job()
+    engine.releaseUnsafe(a)
+    engine.submitUnsafe(a)
+    expect(log).toEqual([])
+    expectRest(engine)
+  })
+
+  it("S2 a light job does not overtake a heavy head, and moves up when that leaves", () => {
+    const { engine, log, submit } = setup(3)
+    submit({ weight: 2 })
+    const heavy = submit({ weight: 3 })
+    submit({ weight: 1 })
+    expect(log).toEqual(["start 0"])
+    engine.releaseUnsafe(heavy)
+    expect(log).toEqual(["start 0", "start 2"])
+  })
+
+  it("S2 a heavy job of a higher priority that comes while a light one waits goes in front of it", () => {
+    const { engine, log, submit } = setup(2)
+    const a = submit()
+    submit()
+    submit()
+    submit({ weight: 2, priority: 1 })
+    engine.releaseUnsafe(a)
+    expect(log).toEqual(["start 0", "start 1"])
+  })
+
+  it("S1 jobs that end as they start run one after the other without deepening the stack, a turn of the event loop now and then", () => {
+    const { dispatcher, engine, log, submit } = setup(1)
+    let depth = 0
+    let deepest = 0
+    const first = submit()
+    for (let i = 0; i < 100_000; i++) {
+      submit({
+        onStart: (job) => {
+          deepest = Math.max(deepest, ++depth)
+          engine.releaseUnsafe(job)
+          depth--
+        }
+      })
+    }
+    engine.releaseUnsafe(first)
+    expect(deepest).toBe(1)
+    // The rest is left to later turns of the event loop.
+    expect(log.length).toBeLessThan(1_000)
+    dispatcher.flush()
+    expect(log.length).toBe(100_001)
+    expectRest(engine)
+  })
+
+  it("S1 a job that throws as it starts leaves the others startable", () => {
+    const { dispatcher, engine, log, submit } = setup(1)
+    const first = submit()
+    const bad = submit({
+      onStart: () => {
+        throw new Error("boom")
+      }
+    })
+    submit()
+    expect(() => engine.releaseUnsafe(first)).toThrow("boom")
+    engine.releaseUnsafe(bad)
+    dispatcher.flush()
+    expect(log).toEqual(["start 0", "start 1", "start 2"])
+  })
+
+  it("S6 the queue holds maxQueued jobs; a patient one waits for room behind it, in its turn", () => {
+    const { engine, log, submit } = setup(1, 1)
+    const a = submit()
+    const b = submit()
+    const patient = submit({ patient: true })
+    const refused = submit()
+    expect(refused.error?.reason).toMatchObject({ _tag: "QueueFull", queued: 1, maxQueued: 1 })
+    const more = submit({ patient: true })
+    expect(engine.queued).toBe(3)
+    engine.releaseUnsafe(b)
+    expect(patient.state).toBe("Queued")
+    engine.releaseUnsafe(a)
+    expect(log).toEqual(["start 0", "fail 3 QueueFull", "start 2"])
+    engine.releaseUnsafe(patient)
+    engine.releaseUnsafe(more)
+    expectRest(engine)
+  })
+
+  it("S6 with maxQueued 0 nothing waits but the patient", () => {
+    const { engine, log, submit } = setup(1, 0)
+    const a = submit()
+    submit()
+    const patient = submit({ patient: true })
+    const gone = submit({ patient: true })
+    engine.releaseUnsafe(gone)
+    expect(log).toEqual(["start 0", "fail 1 QueueFull"])
+    engine.releaseUnsafe(a)
+    expect(log).toEqual(["start 0", "fail 1 QueueFull", "start 2"])
+    engine.releaseUnsafe(patient)
+    expectRest(engine)
+  })
+
+  describe("S5 lent weight", () => {
+    it("a job inside a live one runs within its weight and takes none of its own", () => {
+      const { engine, log, submit } = setup(1)
+      const outer = submit()
+      const inner = submit({ outer })
+      expect(log).toEqual(["start 0", "start 1"])
+      expect(engine.main.used).toBe(1)
+      engine.releaseUnsafe(inner)
+      engine.releaseUnsafe(outer)
+      expectRest(engine)
+    })
+
+    it("what is heavier is clipped to the weight, the rest waits in order", () => {
+      const { engine, log, submit } = setup(2)
+      const outer = submit({ weight: 2 })
+      const a = submit({ outer, weight: 7 })
+      expect(a.width).toBe(2)
+      submit({ outer })
+      submit({ outer })
+      expect(log).toEqual(["start 0", "start 1"])
+      engine.releaseUnsafe(a)
+      expect(log).toEqual(["start 0", "start 1", "start 2", "start 3"])
+      expect(engine.main.used).toBe(2)
+    })
+
+    it("each level lends what it was given", () => {
+      const { engine, log, submit } = setup(3)
+      const outer = submit({ weight: 3 })
+      const middle = submit({ outer, weight: 2 })
+      const inner = submit({ outer: middle, weight: 3 })
+      expect(inner.width).toBe(2)
+      const beside = submit({ outer })
+      expect(log).toEqual(["start 0", "start 1", "start 2", "start 3"])
+      expect(engine.main.used).toBe(3)
+      for (const job of [inner, beside, middle, outer]) engine.releaseUnsafe(job)
+      expectRest(engine)
+    })
+
+    it("one that outlives its lender counts from then on, until it ends", () => {
+      const { engine, log, submit } = setup(3)
+      const outer = submit({ weight: 3 })
+      const inner = submit({ outer, weight: 2 })
+      const waiting = submit({ weight: 2 })
+      engine.releaseUnsafe(outer)
+      expect(engine.main.used).toBe(2)
+      expect(log).toEqual(["start 0", "start 1"])
+      engine.releaseUnsafe(inner)
+      expect(log).toEqual(["start 0", "start 1", "start 2"])
+      engine.releaseUnsafe(waiting)
+      expectRest(engine)
+    })
+
+    it("one whose lender and lender's lender end in any order counts where the nearest live one counts", () => {
+      for (const order of [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]) {
+        const { engine, submit } = setup(3)
+        const outer = submit({ weight: 3 })
+        const middle = submit({ outer, weight: 2 })
+        const inner = submit({ outer: middle, weight: 1 })
+        const jobs = [outer, middle, inner]
+        const alive = new Set(jobs)
+        for (const index of order) {
+          engine.releaseUnsafe(jobs[index]!)
+          alive.delete(jobs[index]!)
+          const counted = alive.has(outer) ? 3 : alive.has(middle) ? 2 : alive.has(inner) ? 1 : 0
+          expect(engine.main.used).toBe(counted)
+        }
+        expectRest(engine)
+      }
+    })
+
+    it("one that waits when its lender ends queues behind those who wait, with the weight it asked for", () => {
+      const { engine, log, submit } = setup(2)
+      const outer = submit()
+      const running = submit({ outer })
+      const other = submit()
+      submit({ outer, weight: 2 })
+      submit()
+      engine.releaseUnsafe(outer)
+      expect(log).toEqual(["start 0", "start 1", "start 2"])
+      engine.releaseUnsafe(other)
+      expect(log).toEqual(["start 0", "start 1", "start 2", "start 4"])
+      engine.releaseUnsafe(running)
+      expect(log).toHaveLength(4)
+    })
+
+    it("one that waits when its lender ends and is too heavy to run alone fails", () => {
+      const { engine, submit } = setup(2)
+      const outer = submit()
+      const running = submit({ outer })
+      const heavy = submit({ outer, weight: 3 })
+      engine.releaseUnsafe(outer)
+      expect(heavy.error?.reason).toMatchObject({ _tag: "InsufficientCapacity", what: "weight", asked: 3, most: 2 })
+      engine.releaseUnsafe(running)
+      expectRest(engine)
+    })
+
+    it("one scheduled under an ended job queues like any other; under that job's own live lender it is lent from there", () => {
+      const { engine, log, submit } = setup(1)
+      const outer = submit()
+      const middle = submit({ outer })
+      engine.releaseUnsafe(middle)
+      const inner = submit({ outer: middle })
+      expect(log).toEqual(["start 0", "start 1", "start 2"])
+      engine.releaseUnsafe(inner)
+      const blocker = submit({ outer })
+      engine.releaseUnsafe(outer)
+      submit({ outer: middle })
+      expect(log).toEqual(["start 0", "start 1", "start 2", "start 3"])
+      engine.releaseUnsafe(blocker)
+      expect(log).toEqual(["start 0", "start 1", "start 2", "start 3", "start 4"])
+    })
+
+    it("a job of one engine inside a job of another finds its own lender further out", () => {
+      const a = setup(1)
+      const b = setup(1)
+      const outer = a.submit()
+      const between = b.submit({ outer })
+      const inner = a.submit({ outer: between })
+      expect(inner.state).toBe("Running")
+      expect(a.engine.main.used).toBe(1)
+    })
+
+    it("a chain of detached children does not hold on to the jobs that have ended", () => {
+      const { engine, submit } = setup(2)
+      let last = submit()
+      for (let i = 0; i < 1_000; i++) {
+        const next = submit({ outer: last })
+        engine.releaseUnsafe(last)
+        last = next
+      }
+      let length = 0
+      for (let job: Job | undefined = last; job !== undefined; job = job.outer) length++
+      expect(length).toBeLessThan(4)
+      engine.releaseUnsafe(last)
+      expectRest(engine)
+    })
+
+    it("without a bound on the width nothing waits inside a job either, and what it lent is accounted for", () => {
+      const { engine, log, submit } = setup(Infinity)
+      const outer = submit()
+      const inner = [submit({ outer }), submit({ outer, weight: 5 })]
+      expect(log).toHaveLength(3)
+      engine.resizeUnsafe(2)
+      const waiting = submit({ outer })
+      expect(waiting.state).toBe("Queued")
+      engine.releaseUnsafe(outer)
+      for (const job of inner) engine.releaseUnsafe(job)
+      expect(waiting.state).toBe("Running")
+      engine.releaseUnsafe(waiting)
+      expectRest(engine)
+    })
+
+    it("S6 the bound on waiting jobs holds for each job's own queue", () => {
+      const { engine, submit } = setup(1, 1)
+      const outer = submit()
+      submit()
+      submit({ outer })
+      const waits = submit({ outer })
+      const refused = submit({ outer })
+      expect(waits.state).toBe("Queued")
+      expect(refused.error?.reason).toMatchObject({ _tag: "QueueFull", queued: 1, maxQueued: 1 })
+      expect(engine.queued).toBe(2)
+    })
+  })
+
+  it("S8 closing tells those who wait and those who run, and starts nothing more", () => {
+    const { engine, log, submit } = setup(1)
+    const outer = submit()
+    const inner = submit({ outer })
+    submit({ outer })
+    submit()
+    engine.closeUnsafe()
+    expect(log.slice(2).sort()).toEqual(["close 0", "close 1", "close 2", "close 3"])
+    engine.releaseUnsafe(inner)
+    engine.releaseUnsafe(outer)
+    expectRest(engine)
+    const late = submit()
+    expect(late.closed).toBe(true)
+    expectRest(engine)
+  })
+
+  it("S1 to S5 hold under random submissions, nested ones, releases, pauses and resizes", () => {
+    for (let seed = 1; seed <= 150; seed++) {
+      const next = random(seed)
+      const { engine, job } = setup(1 + next(5), seed % 3 === 0 ? next(6) : Infinity)
+      const jobs: Array<TestJob> = []
+      const reentrant = next(2) === 0
+      const submit = () => {
+        const made: TestJob = job({
+          weight: 1 + next(5),
+          priority: next(3),
+          patient: next(3) === 0,
+          outer: next(2) === 0 && jobs.length > 0 ? jobs[next(jobs.length)] : undefined,
+          onStart: () => {
+            if (!reentrant) return
+            const what = next(8)
+            if (what === 0) engine.releaseUnsafe(made)
+            if (what === 1 && jobs.length > 0) engine.releaseUnsafe(jobs[next(jobs.length)]!)
+            if (what === 2 && jobs.length < 300) submit()
+          }
+        })
+        jobs.push(made)
+        engine.submitUnsafe(made)
+      }
+      const check = () => {
+        const running = jobs.filter((_) => _.state === "Running")
+        const waiting = jobs.filter((_) => _.state === "Queued" || _.state === "Overflow")
+        expect(engine.running).toBe(running.length)
+        expect(engine.queued).toBe(waiting.length)
+        // What is not lent by a job that still runs is what counts; what is lent adds up to no more than the lender has.
+        const lent = new Map<Job | undefined, number>()
+        for (const one of running) {
+          let lane = one.lane
+          while (lane?.forward !== undefined) lane = lane.forward
+          const lender = running.find((_) => _.own !== undefined && _.own === lane)
+          lent.set(lender, (lent.get(lender) ?? 0) + one.width)
+        }
+        expect(engine.main.used).toBe(lent.get(undefined) ?? 0)
+        for (const one of running) {
+          expect(one.own?.used ?? 0).toBe(lent.get(one) ?? 0)
+          expect(one.own?.used ?? 0).toBeLessThanOrEqual(one.width)
+        }
+        // Nobody is left behind: where somebody waits, the first of them does not fit.
+        if (engine.paused) return
+        for (const lane of [engine.main, ...running.flatMap((_) => _.own === undefined ? [] : [_.own])]) {
+          const head = lane.head
+          if (head === undefined) continue
+          const asks = lane === engine.main ? head.weight : Math.min(head.weight, lane.capacity)
+          expect(lane.used + asks).toBeGreaterThan(lane.capacity)
+          expect(waiting).toContain(head)
+        }
+        for (const one of waiting) {
+          const owner = running.find((_) => _.own === one.lane)
+          expect(one.lane === engine.main || owner !== undefined).toBe(true)
+        }
+      }
+      for (let step = 0; step < 120; step++) {
+        const what = next(20)
+        const before = engine.main.used
+        if (what < 10) submit()
+        else if (what < 17 && jobs.length > 0) engine.releaseUnsafe(jobs[next(jobs.length)]!)
+        else if (what === 17) engine.pauseUnsafe()
+        else if (what === 18) engine.resumeUnsafe()
+        else engine.resizeUnsafe(1 + next(6))
+        expect(engine.main.used).toBeLessThanOrEqual(Math.max(before, engine.main.capacity))
+        check()
+      }
+      engine.resumeUnsafe()
+      for (let i = 0; i < jobs.length; i++) engine.releaseUnsafe(jobs[i]!)
+      for (const one of jobs) expect(one.state).toBe("Done")
+      expectRest(engine)
+    }
+  })
+})

@@ -1,0 +1,87 @@
+import { describe, expect, it } from "@effect/vitest"
+import { JobQueue, QueueNode } from "../src/internal/jobQueue.js"
+
+class Node extends QueueNode<Node> {
+  readonly priority: number
+  readonly id: number
+  constructor(id: number, priority: number) {
+    super()
+    this.id = id
+    this.priority = priority
+  }
+}
+
+/** Numbers that look random and are the same in every run. */
+const random = (seed: number) => {
+  let state = seed
+  return (below: number) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor(state / 0x1_0000_0000 * below)
+  }
+}
+
+const drain = (queue: JobQueue<Node>) => {
+  const ids: Array<number> = []
+  for (let head = queue.head; head !== undefined; head = queue.head) {
+    ids.push(head.id)
+    queue.remove(head)
+  }
+  return ids
+}
+
+describe("JobQueue", () => {
+  it("S2 leaves in order of arrival within a priority, the largest priority first", () => {
+    const queue = new JobQueue<Node>()
+    const priorities = [0, 5, -1, 5, 0.5, 0, -1]
+    priorities.forEach((priority, id) => queue.enqueue(new Node(id, priority)))
+    expect(queue.size).toBe(7)
+    expect(drain(queue)).toEqual([1, 3, 4, 0, 5, 2, 6])
+    expect(queue.size).toBe(0)
+    expect(queue.head).toBeUndefined()
+  })
+
+  it("S2 a priority that emptied does not stay in front of those that came after it", () => {
+    const queue = new JobQueue<Node>()
+    queue.enqueue(new Node(0, 9))
+    queue.remove(queue.head!)
+    queue.enqueue(new Node(1, 1))
+    expect(queue.head?.id).toBe(1)
+    queue.enqueue(new Node(2, 9))
+    expect(drain(queue)).toEqual([2, 1])
+  })
+
+  it("S2 S3 keeps the order of a plain sorted list under random arrivals and removals from anywhere", () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const next = random(seed)
+      const queue = new JobQueue<Node>()
+      const model: Array<Node> = []
+      for (let id = 0; id < 400; id++) {
+        if (model.length > 0 && next(5) < 2) {
+          const [gone] = model.splice(next(model.length), 1)
+          queue.remove(gone!)
+        } else {
+          const node = new Node(id, next(1 + seed) - 3)
+          let at = model.length
+          while (at > 0 && model[at - 1]!.priority < node.priority) at--
+          model.splice(at, 0, node)
+          queue.enqueue(node)
+        }
+        expect(queue.size).toBe(model.length)
+        expect(queue.head).toBe(model[0])
+      }
+      expect(drain(queue)).toEqual(model.map((node) => node.id))
+    }
+  })
+
+  it("visits everything, and what it visits may be removed on the way", () => {
+    const queue = new JobQueue<Node>()
+    for (let id = 0; id < 30; id++) queue.enqueue(new Node(id, id % 5))
+    const seen: Array<number> = []
+    queue.forEach((node) => {
+      seen.push(node.id)
+      if (node.id % 2 === 0 || node.priority === 3) queue.remove(node)
+    })
+    expect(seen.sort((a, b) => a - b)).toEqual(Array.from({ length: 30 }, (_, id) => id))
+    expect(drain(queue)).toEqual([9, 19, 29, 7, 17, 27, 1, 11, 21, 5, 15, 25])
+  })
+})
