@@ -3,6 +3,9 @@
  */
 import * as Effect from "effect/Effect"
 import type { Rate } from "./gcra.js"
+import type { StoreFailure } from "./storeFailure.js"
+
+export type { StoreFailure } from "./storeFailure.js"
 
 /**
  * One who waits for tokens. Exactly one of the three callbacks is called, once and synchronously; none of them may throw.
@@ -43,14 +46,6 @@ export interface Limiter<E = never> {
   restAt(): number
   /** Interrupts the timer; waiters are left to their owners. */
   readonly close: Effect.Effect<void>
-}
-
-/**
- * Why a limiter whose state is elsewhere could not decide.
- */
-export interface StoreFailure {
-  readonly operation: string
-  readonly cause: unknown
 }
 
 const limiters = /*#__PURE__*/ new WeakMap<object, Limiter<StoreFailure>>()

@@ -18,6 +18,8 @@ interface Node {
   readonly entry: Entry
   before: Node | undefined
   after: Node | undefined
+  /** The state of the entry that its grant left, -1 before. */
+  version: number
 }
 
 /**
@@ -31,6 +33,8 @@ interface Entry extends DueHeap.Member, RestList.Member<Entry> {
   last: Node | undefined
   /** The tokens of all who wait. */
   queued: number
+  /** Counts the changes of `tats`. */
+  version: number
 }
 
 /**
@@ -114,7 +118,7 @@ export class LimiterMemory implements Limiter {
   waitUnsafe(waiter: Waiter, options?: { readonly front?: boolean | undefined }): void {
     if (waiter.tokens > this.burst) return waiter.onTooLarge(this.burst)
     const entry = this.lookup(waiter.key) ?? this.enter(waiter.key, this.now())
-    const node: Node = { waiter, entry, before: undefined, after: undefined }
+    const node: Node = { waiter, entry, before: undefined, after: undefined, version: -1 }
     waiter.link = node
     entry.queued += waiter.tokens
     if (entry.first === undefined || entry.last === undefined) {
@@ -136,11 +140,26 @@ export class LimiterMemory implements Limiter {
   cancelUnsafe(waiter: Waiter): void {
     // Only this class sets the link, and always to a node of its own.
     const node = waiter.link as Node | undefined
-    if (node === undefined) return
+    if (node === undefined || node.version !== -1) return
     const entry = node.entry
     const wasFirst = entry.first === node
     this.unlink(node)
+    waiter.link = undefined
     if (wasFirst && this.reconsider(entry)) this.settle()
+  }
+
+  /**
+   * Gives back what was granted to a waiter that could not start. What others have taken since was judged with it and
+   * stays as it is: then it is spent.
+   */
+  refundUnsafe(waiter: Waiter): void {
+    const node = waiter.link as Node | undefined
+    if (node === undefined || node.version !== node.entry.version) return
+    waiter.link = undefined
+    const entry = node.entry
+    for (let i = 0; i < entry.tats.length; i++) entry.tats[i]! -= waiter.tokens * this.rates[i]!.interval
+    entry.version++
+    if (entry.first !== undefined && this.reconsider(entry)) this.settle()
   }
 
   setQuotas(rates: ReadonlyArray<Gcra.Rate>): void {
@@ -162,12 +181,14 @@ export class LimiterMemory implements Limiter {
           )
         return entry.penaltyUntil > now ? Math.max(tat, Gcra.blockedUntil(to, entry.penaltyUntil)) : tat
       })
+      entry.version++
       this.noteTats(entry)
       this.rests.remove(entry)
       this.rests.file(entry, latest(entry), now)
       for (let node = entry.first; node !== undefined; node = node.after) {
         if (node.waiter.tokens > this.burst) {
           tooLarge.push(node.waiter)
+          node.waiter.link = undefined
           this.unlink(node)
         }
       }
@@ -186,6 +207,7 @@ export class LimiterMemory implements Limiter {
     for (let i = 0; i < this.rates.length; i++) {
       entry.tats[i] = Math.max(entry.tats[i]!, Gcra.blockedUntil(this.rates[i]!, until))
     }
+    entry.version++
     this.noteTats(entry)
     this.reconsider(entry)
     this.settle()
@@ -198,6 +220,7 @@ export class LimiterMemory implements Limiter {
     const now = this.now()
     entry.penaltyUntil = now
     entry.tats.fill(now)
+    entry.version++
     if (entry.first === undefined) return this.drop(entry)
     this.reconsider(entry)
     this.settle()
@@ -271,6 +294,7 @@ export class LimiterMemory implements Limiter {
       first: undefined,
       last: undefined,
       queued: 0,
+      version: 0,
       due: 0,
       index: -1,
       checkAt: 0,
@@ -297,6 +321,7 @@ export class LimiterMemory implements Limiter {
       tats[i] = tat
       if (tat > this.latestTat) this.latestTat = tat
     }
+    entry.version++
     if (entry.level === -1) this.rests.file(entry, latest(entry), now)
   }
 
@@ -337,14 +362,15 @@ export class LimiterMemory implements Limiter {
     if (after === undefined) entry.last = before
     else after.before = before
     entry.queued -= waiter.tokens
-    waiter.link = undefined
   }
 
   private grant(entry: Entry, now: number): void {
-    const { waiter } = entry.first!
-    this.unlink(entry.first!)
+    const node = entry.first!
+    const { waiter } = node
+    this.unlink(node)
     // Those granted before it in the same go may have run for a while: strict quotas need the time of the very start.
     this.take(entry, waiter.tokens, waiter.since, this.strict ? this.now() : now)
+    node.version = entry.version
     this.reconsider(entry)
     waiter.onDue()
   }

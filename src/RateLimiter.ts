@@ -1,0 +1,758 @@
+/**
+ * Admits calls at the pace the other side can take.
+ *
+ * **When to use**
+ *
+ * Use it in front of anything with a quota: an API with so many requests a minute, a model with so many tokens a minute,
+ * a login form with so many attempts for an account. To bound how many run at once as well, use a `Scheduler`, which
+ * takes a rate; give it a `RateLimiter` tag to share one rate between several.
+ *
+ * **Details**
+ *
+ * The algorithm is GCRA in its virtual scheduling form (ITU-T I.371): each key is one number, the time at which it is at
+ * rest, and a token comes back every `window / limit`. With a burst of 1, the default, starts are evenly spaced; a larger
+ * burst lets so many go at once after a rest. Time is the monotonic clock of the `Clock` that the limiter was made with, in
+ * integer nanoseconds. All who wait share one timer and are admitted in order of arrival for each key; what a late timer
+ * held up is made up, up to 50 milliseconds of it. Keys are forgotten when they are at rest, a few of them with each call.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import type { Rate } from "./internal/gcra.js"
+import { register, unlimited } from "./internal/limiter.js"
+import type { Waiter } from "./internal/limiter.js"
+import * as LimiterMemory from "./internal/limiterMemory.js"
+import * as Quotas from "./internal/quota.js"
+
+/**
+ * Identifies a `RateLimiter` at run time.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
+export const TypeId: TypeId = "~effect-funnel/RateLimiter"
+
+/**
+ * Identifies a `RateLimiter` in types.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
+export type TypeId = "~effect-funnel/RateLimiter"
+
+/**
+ * Says how many tokens may be consumed in how much time.
+ *
+ * **Details**
+ *
+ * - `limit`: tokens in each `window`, an integer of at least 1.
+ * - `window`: a finite duration, at least a nanosecond for each token of `limit`.
+ * - `burst`: how many tokens may go at once after a rest, an integer of at least 1; 1 by default, which spaces them
+ *   evenly. In any interval of length Δ at most `burst + Δ · limit / window` tokens pass.
+ * - `strict`: when true no half-open window of that length ever holds more than `limit` tokens, the burst included. A
+ *   token then comes back every `window / (limit - burst + 1)`, and every call is judged by when it starts in fact.
+ *
+ * **Gotchas**
+ *
+ * Strict starts that a timer made late are not made up: with a burst of 1 the pace is a few percent short of the limit
+ * where tokens are a few milliseconds apart. A burst of 2 or 3 absorbs it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Quota {
+  readonly limit: number
+  readonly window: Duration.Input
+  readonly burst?: number | undefined
+  readonly strict?: boolean | undefined
+}
+
+/**
+ * Describes a limiter by one quota, or by several that have to conform all at once.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Options = Quota | ReadonlyArray<Quota>
+
+/**
+ * Says what is asked of a limiter.
+ *
+ * **Details**
+ *
+ * - `key`: whose quota; every key has its own, and so have the calls without one.
+ * - `tokens`: how many, an integer of at least 1; 1 by default.
+ * - `onExceeded`: "delay", the default, waits its turn; "fail" fails with `RateLimitExceeded` when the tokens cannot be
+ *   had at once, and consumes nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConsumeOptions {
+  readonly key?: string | undefined
+  readonly tokens?: number | undefined
+  readonly onExceeded?: "delay" | "fail" | undefined
+}
+
+/**
+ * Tells what an admission left.
+ *
+ * **Details**
+ *
+ * - `waited`: how long the call waited.
+ * - `limit`: the limit of the quota with the fewest tokens left.
+ * - `remaining`: how many tokens another call for this key could have had at that moment.
+ * - `resetAfter`: how long until the key has its full burst again, if nobody consumes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConsumeResult {
+  readonly waited: Duration.Duration
+  readonly limit: number
+  readonly remaining: number
+  readonly resetAfter: Duration.Duration
+}
+
+/**
+ * Says for how long nothing of a key passes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PenalizeOptions {
+  readonly key?: string | undefined
+  readonly for: Duration.Input
+}
+
+/**
+ * Lists what a limiter does. `Self` is what each operation requires: nothing on a handle, the tag on an accessor.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Operations<Self> {
+  readonly consume: (options?: ConsumeOptions | undefined) => Effect.Effect<ConsumeResult, RateLimiterError, Self>
+  readonly withLimit: <
+    Arg extends Effect.Effect<any, any, any> | ConsumeOptions | undefined = ConsumeOptions
+  >(
+    effectOrOptions?: Arg,
+    options?: ConsumeOptions | undefined
+  ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | RateLimiterError, R | Self>
+    : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiterError, R | Self>
+  readonly penalize: (options: PenalizeOptions) => Effect.Effect<void, RateLimiterError, Self>
+  readonly reset: (key?: string | undefined) => Effect.Effect<void, RateLimiterError, Self>
+}
+
+/**
+ * Describes a limiter: keyed quotas and those who wait for them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RateLimiter extends Operations<never> {
+  readonly [TypeId]: TypeId
+}
+
+/**
+ * Serves as the tag of the default limiter.
+ *
+ * **When to use**
+ *
+ * Use it in a program with one rate. A program with several backends names each with {@link Service}.
+ *
+ * **Example** (Using the handle)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const limiter = yield* RateLimiter.RateLimiter
+ *   const { remaining } = yield* limiter.consume()
+ *   return remaining
+ * })
+ *
+ * const limit = RateLimiter.layer({ limit: 100, window: "1 minute", burst: 10 })
+ * await Effect.runPromise(Effect.provide(program, limit)) // => 9
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const RateLimiter: Context.Service<RateLimiter, RateLimiter> = /*#__PURE__*/ Context.Service<RateLimiter>(
+  "effect-funnel/RateLimiter"
+)
+
+/**
+ * Makes a limiter.
+ *
+ * **When to use**
+ *
+ * Use it for a limiter that lives as long as something of yours does. For one that a program shares, use {@link layer}.
+ *
+ * **Details**
+ *
+ * Nonsense options throw a `RangeError` when `make` is called. A decision costs some hundred nanoseconds, a waiting call
+ * O(1) whatever the number of those who wait. It holds no resource: there is nothing to close, its timer runs only while
+ * somebody waits, and nothing keeps a process from ending.
+ *
+ * **Example** (Spacing calls evenly)
+ *
+ * ```ts import.meta.vitest
+ * import { Duration, Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const limiter = yield* RateLimiter.make({ limit: 100, window: "1 second" })
+ *   const first = yield* limiter.consume()
+ *   const second = yield* limiter.consume()
+ *   return [Duration.isZero(first.waited), Duration.isZero(second.waited)]
+ * })
+ *
+ * await Effect.runPromise(program) // => [true, false]
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<RateLimiter> =>
+  fromRates(Quotas.rates("RateLimiter.make", "", options))
+
+const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
+  Effect.map(LimiterMemory.make(rates), (limiter) => {
+    const handle: RateLimiter = {
+      [TypeId]: TypeId,
+      consume: (options) => {
+        check("RateLimiter.consume", options)
+        return admit(limiter, options, (waited, now) => Exit.succeed(resultOf(limiter, options?.key, waited, now)))
+      },
+      withLimit: dataFirstOrLast((effect, options) => admit(limiter, options, () => effect)),
+      penalize: (options) => {
+        const nanos = penalty(options)
+        return Effect.sync(() => limiter.penalizeUnsafe(options.key, nanos))
+      },
+      reset: (key) => Effect.sync(() => limiter.resetUnsafe(key))
+    }
+    return register(handle, limiter)
+  })
+
+const makeNoop = (): RateLimiter => {
+  const result: ConsumeResult = {
+    waited: Duration.zero,
+    limit: Infinity,
+    remaining: Infinity,
+    resetAfter: Duration.zero
+  }
+  const consume = Effect.succeed(result)
+  const handle: RateLimiter = {
+    [TypeId]: TypeId,
+    consume: (options) => {
+      check("RateLimiter.consume", options)
+      return consume
+    },
+    withLimit: dataFirstOrLast((effect) => effect),
+    penalize: (options) => {
+      penalty(options)
+      return Effect.void
+    },
+    reset: () => Effect.void
+  }
+  return register(handle, unlimited)
+}
+
+/**
+ * Provides a limiter under the default tag.
+ *
+ * **Details**
+ *
+ * Nonsense options throw a `RangeError` when `layer` is called.
+ *
+ * **Gotchas**
+ *
+ * A layer is built once where it is provided: written out twice, or provided around each call, it is a limiter each time,
+ * and limits nothing. Two layers of one tag merge to the last.
+ *
+ * **Example** (Limiting an API by minute and by day)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const quotas = RateLimiter.layer([
+ *   { limit: 60, window: "1 minute", burst: 10 },
+ *   { limit: 5000, window: "1 day", burst: 5000 }
+ * ])
+ *
+ * const program = Effect.map(RateLimiter.consume({ tokens: 4 }), (_) => `${_.remaining} of ${_.limit}`)
+ *
+ * await Effect.runPromise(Effect.provide(program, quotas)) // => "6 of 60"
+ * ```
+ *
+ * @see {@link Service} for a tag of one's own.
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<RateLimiter> =>
+  Layer.effect(RateLimiter, fromRates(Quotas.rates("RateLimiter.layer", "", options)))
+
+/**
+ * Provides a limiter that admits everything at once, under the default tag.
+ *
+ * **When to use**
+ *
+ * Use it in tests of code that is not about its rate.
+ *
+ * **Example** (Taking the limit away)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const calls = Effect.forEach([1, 2, 3], (n) => RateLimiter.withLimit(Effect.succeed(n)))
+ *
+ * await Effect.runPromise(Effect.provide(calls, RateLimiter.layerNoop)) // => [1, 2, 3]
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNoop: Layer.Layer<RateLimiter> = /*#__PURE__*/ Layer.sync(RateLimiter, makeNoop)
+
+/**
+ * Describes a tag made by {@link Service}: the tag, its layers and its accessors.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TagClass<in out Self, in out Id extends string>
+  extends Context.ServiceClass<Self, Id, RateLimiter>, Operations<Self>
+{
+  readonly layer: Layer.Layer<Self>
+  readonly layerNoop: Layer.Layer<Self>
+}
+
+/**
+ * Makes a tag of one's own, with its layers and accessors.
+ *
+ * **When to use**
+ *
+ * Use it in a program with several rates: each has its own requirement, so the one cannot be taken for the other.
+ *
+ * **Example** (Naming the limiter of a backend)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * class GitHub extends RateLimiter.Service<GitHub>()("app/GitHub", { limit: 5000, window: "1 hour", burst: 100 }) {}
+ *
+ * const program = GitHub.withLimit(Effect.succeed("effect-funnel"))
+ *
+ * await Effect.runPromise(Effect.provide(program, GitHub.layer)) // => "effect-funnel"
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Service = <Self>() => <const Id extends string>(id: Id, options: Options): TagClass<Self, Id> => {
+  const rates = Quotas.rates("RateLimiter.Service", "", options)
+  const Tag = Context.Service<Self, RateLimiter>()(id)
+  return Object.assign(Tag, operations(Tag), {
+    layer: Layer.effect(Tag, fromRates(rates)),
+    layerNoop: Layer.sync(Tag, makeNoop)
+  })
+}
+
+/**
+ * Builds the accessors of a tag: each operation of the limiter under it, with the tag in its requirements.
+ *
+ * **When to use**
+ *
+ * Use it to extend a tag that {@link Service} did not make.
+ *
+ * **Example** (Building accessors for a tag)
+ *
+ * ```ts import.meta.vitest
+ * import { Context, Effect, Layer } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * class Mail extends Context.Service<Mail, RateLimiter.RateLimiter>()("app/Mail") {}
+ * const { consume } = RateLimiter.operations(Mail)
+ *
+ * const program = Effect.map(consume(), (_) => _.limit)
+ * const layer = Layer.effect(Mail, RateLimiter.make({ limit: 30, window: "1 minute" }))
+ *
+ * await Effect.runPromise(Effect.provide(program, layer)) // => 30
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const operations = <Self>(tag: Context.Service<Self, RateLimiter>): Operations<Self> => ({
+  consume: (options) => {
+    check("RateLimiter.consume", options)
+    return tag.use((_) => _.consume(options))
+  },
+  withLimit: dataFirstOrLast((effect, options) => tag.use((_) => _.withLimit(effect, options))),
+  penalize: (options) => {
+    penalty(options)
+    return tag.use((_) => _.penalize(options))
+  },
+  reset: (key) => tag.use((_) => _.reset(key))
+})
+
+const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
+
+/**
+ * Consumes tokens of a key and returns once they are admitted.
+ *
+ * **When to use**
+ *
+ * Use it where the admission is a step of its own, or where its result is of interest, as for `RateLimit` headers. To
+ * put a limit on an effect use {@link withLimit}.
+ *
+ * **Details**
+ *
+ * Waits in order of arrival for each key unless `onExceeded` is "fail". What it returns is in {@link ConsumeResult};
+ * nothing is left to sleep. Fails with `InsufficientCapacity` at once when `tokens` exceed the burst, since they can
+ * never pass. A call that does not wait costs some hundred nanoseconds.
+ *
+ * **Gotchas**
+ *
+ * Interrupted while it waits it has cost nothing, and those behind it move up. Once admitted the tokens are spent,
+ * whatever becomes of the caller. A heavy call is not overtaken by lighter ones behind it. While others wait for the key,
+ * "fail" fails.
+ *
+ * **Example** (Refusing an attempt too many)
+ *
+ * ```ts import.meta.vitest
+ * import { Duration, Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const attempt = (account: string) =>
+ *   RateLimiter.consume({ key: account, onExceeded: "fail" }).pipe(
+ *     Effect.as("in"),
+ *     Effect.catchReason("RateLimiterError", "RateLimitExceeded", (reason) =>
+ *       Effect.succeed(reason.retryAfter > Duration.zero ? "later" : "now"))
+ *   )
+ *
+ * const program = Effect.all([attempt("ada"), attempt("ada"), attempt("ada"), attempt("bob")])
+ *
+ * const attempts = RateLimiter.layer({ limit: 5, window: "1 minute", burst: 2 })
+ * await Effect.runPromise(Effect.provide(program, attempts)) // => ["in", "in", "later", "in"]
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const consume: Operations<RateLimiter>["consume"] = ops.consume
+
+/**
+ * Runs an effect once its tokens are admitted.
+ *
+ * **When to use**
+ *
+ * Use it around each call to what has the quota.
+ *
+ * **Details**
+ *
+ * `withLimit(effect)`, `withLimit(effect, options)`, `effect.pipe(withLimit)` and `effect.pipe(withLimit(options))` are the
+ * same. The effect runs in its caller's fiber, with its caller's services; only its start is limited, not how many run.
+ *
+ * **Gotchas**
+ *
+ * Interrupted while it waits it never runs and costs nothing; interrupted while the effect runs, its tokens are spent. The
+ * effect's failures are its own. Retried inside `withLimit` only the first try is limited: write
+ * `Effect.retry(RateLimiter.withLimit(effect), policy)`.
+ *
+ * **Example** (Limiting each of many calls)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const embed = (text: string) =>
+ *   Effect.succeed(text.length).pipe(RateLimiter.withLimit({ key: "embeddings", tokens: text.length }))
+ *
+ * const program = Effect.forEach(["a", "bb", "ccc"], embed, { concurrency: "unbounded" })
+ *
+ * const tokens = RateLimiter.layer({ limit: 100_000, window: "1 minute", burst: 1000 })
+ * await Effect.runPromise(Effect.provide(program, tokens)) // => [1, 2, 3]
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const withLimit: Operations<RateLimiter>["withLimit"] = ops.withLimit
+
+/**
+ * Lets nothing of a key pass for a time.
+ *
+ * **When to use**
+ *
+ * Use it when the other side has spoken: a 429 with its `Retry-After`.
+ *
+ * **Details**
+ *
+ * Those who wait go on waiting. When the time is over one token passes, and the burst fills at its pace from then on. A
+ * penalty never shortens a wait, and zero changes nothing. A negative, infinite or NaN time throws a `RangeError`.
+ *
+ * **Gotchas**
+ *
+ * Only the key it names is held up; without one, the calls without one.
+ *
+ * **Example** (Obeying Retry-After)
+ *
+ * ```ts import.meta.vitest
+ * import { Duration, Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* RateLimiter.penalize({ for: "30 seconds" })
+ *   const error = yield* Effect.flip(RateLimiter.consume({ onExceeded: "fail" }))
+ *   return error.reason._tag === "RateLimitExceeded" && Duration.toSeconds(error.reason.retryAfter) > 29
+ * })
+ *
+ * const limit = RateLimiter.layer({ limit: 100, window: "1 second" })
+ * await Effect.runPromise(Effect.provide(program, limit)) // => true
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const penalize: Operations<RateLimiter>["penalize"] = ops.penalize
+
+/**
+ * Forgets what a key has consumed, and its penalty.
+ *
+ * **When to use**
+ *
+ * Use it when a reason to limit is gone: a login that succeeded after some that failed.
+ *
+ * **Details**
+ *
+ * The key has its full burst at once; those who wait for it go first.
+ *
+ * **Example** (Starting over)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* RateLimiter.consume({ key: "ada", tokens: 5 })
+ *   yield* RateLimiter.reset("ada")
+ *   const { remaining } = yield* RateLimiter.consume({ key: "ada" })
+ *   return remaining
+ * })
+ *
+ * const attempts = RateLimiter.layer({ limit: 5, window: "1 minute", burst: 5 })
+ * await Effect.runPromise(Effect.provide(program, attempts)) // => 4
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const reset: Operations<RateLimiter>["reset"] = ops.reset
+
+/**
+ * Says that tokens were not to be had at once.
+ *
+ * **Details**
+ *
+ * `limit` and `remaining` are those of the quota with the fewest tokens left. `retryAfter` is the exact time after which
+ * the same call is admitted if nobody else comes: refused before it, admitted at it. Nothing was consumed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<{
+  readonly key: string | undefined
+  readonly limit: number
+  readonly remaining: number
+  readonly retryAfter: Duration.Duration
+}> {
+  /**
+   * Tells the wait and whose it is.
+   *
+   * @since 0.1.0
+   */
+  override get message(): string {
+    const whose = this.key === undefined ? "" : ` for ${JSON.stringify(this.key)}`
+    return `Rate limit exceeded${whose}: ${this.remaining} of ${this.limit} left, retry after ${
+      Duration.format(this.retryAfter)
+    }`
+  }
+}
+
+/**
+ * Says that so many tokens can never pass, since they are more than the burst. Waiting or retrying does not help.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InsufficientCapacity extends Data.TaggedError("InsufficientCapacity")<{
+  readonly tokens: number
+  readonly burst: number
+}> {
+  /**
+   * Names both numbers.
+   *
+   * @since 0.1.0
+   */
+  override get message(): string {
+    return `${this.tokens} tokens can never pass a burst of ${this.burst}`
+  }
+}
+
+/**
+ * Says that a limiter whose state is elsewhere could not reach it. A limiter in memory never fails with it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StoreError extends Data.TaggedError("StoreError")<{
+  readonly operation: string
+  readonly cause: unknown
+}> {
+  /**
+   * Names the operation.
+   *
+   * @since 0.1.0
+   */
+  override get message(): string {
+    return `The store of the rate limiter failed to ${this.operation}`
+  }
+}
+
+/**
+ * Lists why a limiter fails.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type RateLimiterErrorReason = RateLimitExceeded | InsufficientCapacity | StoreError
+
+/**
+ * Is what a limiter fails with; its `reason` says why.
+ *
+ * **Details**
+ *
+ * Read it back with `Effect.catchReason("RateLimiterError", "RateLimitExceeded", …)`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RateLimiterError extends Data.TaggedError("RateLimiterError")<{
+  readonly reason: RateLimiterErrorReason
+}> {
+  /**
+   * Tells the reason.
+   *
+   * @since 0.1.0
+   */
+  override get message(): string {
+    return this.reason.message
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Internals
+// -----------------------------------------------------------------------------
+
+const check = (caller: string, options: ConsumeOptions | undefined): void => {
+  if (options === undefined) return
+  if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
+  const onExceeded = options.onExceeded
+  if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
+    Quotas.refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
+  }
+}
+
+const penalty = (options: PenalizeOptions): number => Quotas.nanos("RateLimiter.penalize", "for", options.for, 0)
+
+const dataFirstOrLast = <Self>(
+  f: <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    options: ConsumeOptions | undefined
+  ) => Effect.Effect<A, E | RateLimiterError, R | Self>
+): Operations<Self>["withLimit"] => {
+  const withLimit = (first?: Effect.Effect<unknown, unknown, unknown> | ConsumeOptions, options?: ConsumeOptions) => {
+    if (Effect.isEffect(first)) {
+      check("RateLimiter.withLimit", options)
+      return f(first, options)
+    }
+    check("RateLimiter.withLimit", first)
+    return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
+  }
+  // An implementation is not checked against a conditional type: the two branches are its two cases.
+  return withLimit as Operations<Self>["withLimit"]
+}
+
+const admit = <A, E, R>(
+  limiter: LimiterMemory.LimiterMemory,
+  options: ConsumeOptions | undefined,
+  onAdmitted: (waited: number, now: number) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | RateLimiterError, R> => {
+  const key = options?.key
+  const tokens = options?.tokens ?? 1
+  const delays = options?.onExceeded !== "fail"
+  return Effect.suspend(() => {
+    const now = limiter.now()
+    if (limiter.takeAtUnsafe(key, tokens, now, now)) return onAdmitted(0, now)
+    if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
+    if (delays) return Effect.flatMap(wait(limiter, key, tokens, now), (waited) => onAdmitted(waited, limiter.now()))
+    // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
+    limiter.settle()
+    if (limiter.takeAtUnsafe(key, tokens, now, now)) return onAdmitted(0, now)
+    const { limit, remaining } = limiter.standingUnsafe(key, now)
+    const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
+    return Effect.fail(new RateLimiterError({ reason: new RateLimitExceeded({ key, limit, remaining, retryAfter }) }))
+  })
+}
+
+const wait = (
+  limiter: LimiterMemory.LimiterMemory,
+  key: string | undefined,
+  tokens: number,
+  since: number
+): Effect.Effect<number, RateLimiterError> =>
+  Effect.callback((resume) => {
+    const waiter: Waiter = {
+      key,
+      tokens,
+      since,
+      link: undefined,
+      onDue: () => resume(Exit.succeed(limiter.now() - since)),
+      onTooLarge: (burst) => resume(Exit.fail(tooLarge(tokens, burst))),
+      onFailure() {}
+    }
+    limiter.waitUnsafe(waiter)
+    return Effect.sync(() => {
+      limiter.cancelUnsafe(waiter)
+      // Interrupted between its grant and its next step: it has not started.
+      limiter.refundUnsafe(waiter)
+    })
+  })
+
+const tooLarge = (tokens: number, burst: number): RateLimiterError =>
+  new RateLimiterError({ reason: new InsufficientCapacity({ tokens, burst }) })
+
+const resultOf = (
+  limiter: LimiterMemory.LimiterMemory,
+  key: string | undefined,
+  waited: number,
+  now: number
+): ConsumeResult => {
+  const { limit, remaining, resetAfter } = limiter.standingUnsafe(key, now)
+  return { waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) }
+}
+
+const duration = (nanos: number): Duration.Duration =>
+  nanos % 1_000_000 === 0 ? Duration.millis(nanos / 1_000_000) : Duration.nanos(BigInt(nanos))

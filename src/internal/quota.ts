@@ -1,0 +1,75 @@
+/**
+ * From what a user writes to what the arithmetic takes.
+ */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Gcra from "./gcra.js"
+
+interface Quota {
+  readonly limit: number
+  readonly window: Duration.Input
+  readonly burst?: number | undefined
+  readonly strict?: boolean | undefined
+}
+
+/**
+ * A RangeError that names function, field, rule and value.
+ */
+export const refuse = (caller: string, field: string, rule: string, got: unknown): never => {
+  throw new RangeError(`${caller}: ${field} must be ${rule}, got ${show(got)}`)
+}
+
+const show = (value: unknown): string =>
+  typeof value === "string"
+    ? JSON.stringify(value)
+    : Duration.isDuration(value)
+    ? Duration.format(value)
+    : String(value)
+
+/**
+ * `value` if it is an integer >= 1.
+ */
+export const count = (caller: string, field: string, value: number): number =>
+  Number.isInteger(value) && value >= 1 ? value : refuse(caller, field, "an integer >= 1", value)
+
+/**
+ * The nanoseconds of a duration that has to be finite and at least `least` nanoseconds.
+ */
+export const nanos = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number => {
+  // A Duration of NaN milliseconds is zero.
+  const duration = Number.isNaN(input) ? undefined : Option.getOrUndefined(Duration.fromInput(input))
+  const nanos = duration !== undefined && Duration.isFinite(duration) ? Number(Duration.toNanosUnsafe(duration)) : NaN
+  return nanos >= least
+    ? nanos
+    : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", input)
+}
+
+const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
+  const limit = count(caller, `${prefix}limit`, quota.limit)
+  const burst = count(caller, `${prefix}burst`, quota.burst ?? 1)
+  const strict = quota.strict ?? false
+  const window = nanos(caller, `${prefix}window`, quota.window, 1)
+  if (strict && burst > limit) {
+    refuse(caller, `${prefix}burst`, `<= limit (${limit}) when strict`, burst)
+  }
+  if (window < limit) {
+    refuse(caller, `${prefix}window`, `at least a nanosecond for each of ${limit} tokens`, quota.window)
+  }
+  return Gcra.rate(limit, window, burst, strict)
+}
+
+/**
+ * The rates of one quota or of several. `field` is what the caller's option is called, "" when it is the options themselves.
+ */
+export const rates = (
+  caller: string,
+  field: string,
+  options: Quota | ReadonlyArray<Quota>
+): ReadonlyArray<Gcra.Rate> => {
+  if (!isList(options)) return [rate(caller, field === "" ? "" : `${field}.`, options)]
+  const name = field === "" ? "quotas" : field
+  if (options.length === 0) refuse(caller, name, "a quota or a list of at least one", "none")
+  return options.map((quota, i) => rate(caller, `${name}[${i}].`, quota))
+}
+
+const isList = (options: Quota | ReadonlyArray<Quota>): options is ReadonlyArray<Quota> => Array.isArray(options)
