@@ -189,6 +189,35 @@ export const RateLimiter: Context.Service<RateLimiter, RateLimiter> = /*#__PURE_
   "effect-funnel/RateLimiter"
 )
 
+const check = (caller: string, options: ConsumeOptions | undefined): void => {
+  if (options === undefined) return
+  if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
+  const onExceeded = options.onExceeded
+  if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
+    Quotas.refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
+  }
+}
+
+const penalty = (options: PenalizeOptions): number => Quotas.nanos("RateLimiter.penalize", "for", options.for, 0)
+
+const dataFirstOrLast = <Self>(
+  f: <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    options: ConsumeOptions | undefined
+  ) => Effect.Effect<A, E | RateLimiterError, R | Self>
+): Operations<Self>["withLimit"] => {
+  const withLimit = (first?: Effect.Effect<unknown, unknown, unknown> | ConsumeOptions, options?: ConsumeOptions) => {
+    if (Effect.isEffect(first)) {
+      check("RateLimiter.withLimit", options)
+      return f(first, options)
+    }
+    check("RateLimiter.withLimit", first)
+    return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
+  }
+  // An implementation is not checked against a conditional type: the two branches are its two cases.
+  return withLimit as Operations<Self>["withLimit"]
+}
+
 /**
  * Makes a limiter.
  *
@@ -241,6 +270,68 @@ const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
     }
     return register(handle, limiter)
   })
+
+const admit = <A, E, R>(
+  limiter: LimiterMemory.LimiterMemory,
+  options: ConsumeOptions | undefined,
+  onAdmitted: (waited: number, now: number) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | RateLimiterError, R> => {
+  const key = options?.key
+  const tokens = options?.tokens ?? 1
+  const delays = options?.onExceeded !== "fail"
+  return Effect.suspend(() => {
+    const now = limiter.now()
+    if (limiter.takeAtUnsafe(key, tokens, now, now)) return onAdmitted(0, now)
+    if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
+    if (delays) return Effect.flatMap(wait(limiter, key, tokens, now), (waited) => onAdmitted(waited, limiter.now()))
+    // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
+    limiter.settle()
+    if (limiter.takeAtUnsafe(key, tokens, now, now)) return onAdmitted(0, now)
+    const { limit, remaining } = limiter.standingUnsafe(key, now)
+    const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
+    return Effect.fail(new RateLimiterError({ reason: new RateLimitExceeded({ key, limit, remaining, retryAfter }) }))
+  })
+}
+
+const wait = (
+  limiter: LimiterMemory.LimiterMemory,
+  key: string | undefined,
+  tokens: number,
+  since: number
+): Effect.Effect<number, RateLimiterError> =>
+  Effect.callback((resume) => {
+    const waiter: Waiter = {
+      key,
+      tokens,
+      since,
+      link: undefined,
+      onDue: () => resume(Exit.succeed(limiter.now() - since)),
+      onTooLarge: (burst) => resume(Exit.fail(tooLarge(tokens, burst))),
+      onFailure() {}
+    }
+    limiter.waitUnsafe(waiter)
+    return Effect.sync(() => {
+      limiter.cancelUnsafe(waiter)
+      // Interrupted between its grant and its next step: it has not started.
+      limiter.refundUnsafe(waiter)
+    })
+  })
+
+const tooLarge = (tokens: number, burst: number): RateLimiterError =>
+  new RateLimiterError({ reason: new InsufficientCapacity({ tokens, burst }) })
+
+const resultOf = (
+  limiter: LimiterMemory.LimiterMemory,
+  key: string | undefined,
+  waited: number,
+  now: number
+): ConsumeResult => {
+  const { limit, remaining, resetAfter } = limiter.standingUnsafe(key, now)
+  return { waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) }
+}
+
+const duration = (nanos: number): Duration.Duration =>
+  nanos % 1_000_000 === 0 ? Duration.millis(nanos / 1_000_000) : Duration.nanos(BigInt(nanos))
 
 const makeNoop = (): RateLimiter => {
   const result: ConsumeResult = {
@@ -661,98 +752,3 @@ export class RateLimiterError extends Data.TaggedError("RateLimiterError")<{
     return this.reason.message
   }
 }
-
-// -----------------------------------------------------------------------------
-// Internals
-// -----------------------------------------------------------------------------
-
-const check = (caller: string, options: ConsumeOptions | undefined): void => {
-  if (options === undefined) return
-  if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
-  const onExceeded = options.onExceeded
-  if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
-    Quotas.refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
-  }
-}
-
-const penalty = (options: PenalizeOptions): number => Quotas.nanos("RateLimiter.penalize", "for", options.for, 0)
-
-const dataFirstOrLast = <Self>(
-  f: <A, E, R>(
-    effect: Effect.Effect<A, E, R>,
-    options: ConsumeOptions | undefined
-  ) => Effect.Effect<A, E | RateLimiterError, R | Self>
-): Operations<Self>["withLimit"] => {
-  const withLimit = (first?: Effect.Effect<unknown, unknown, unknown> | ConsumeOptions, options?: ConsumeOptions) => {
-    if (Effect.isEffect(first)) {
-      check("RateLimiter.withLimit", options)
-      return f(first, options)
-    }
-    check("RateLimiter.withLimit", first)
-    return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
-  }
-  // An implementation is not checked against a conditional type: the two branches are its two cases.
-  return withLimit as Operations<Self>["withLimit"]
-}
-
-const admit = <A, E, R>(
-  limiter: LimiterMemory.LimiterMemory,
-  options: ConsumeOptions | undefined,
-  onAdmitted: (waited: number, now: number) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E | RateLimiterError, R> => {
-  const key = options?.key
-  const tokens = options?.tokens ?? 1
-  const delays = options?.onExceeded !== "fail"
-  return Effect.suspend(() => {
-    const now = limiter.now()
-    if (limiter.takeAtUnsafe(key, tokens, now, now)) return onAdmitted(0, now)
-    if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
-    if (delays) return Effect.flatMap(wait(limiter, key, tokens, now), (waited) => onAdmitted(waited, limiter.now()))
-    // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
-    limiter.settle()
-    if (limiter.takeAtUnsafe(key, tokens, now, now)) return onAdmitted(0, now)
-    const { limit, remaining } = limiter.standingUnsafe(key, now)
-    const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
-    return Effect.fail(new RateLimiterError({ reason: new RateLimitExceeded({ key, limit, remaining, retryAfter }) }))
-  })
-}
-
-const wait = (
-  limiter: LimiterMemory.LimiterMemory,
-  key: string | undefined,
-  tokens: number,
-  since: number
-): Effect.Effect<number, RateLimiterError> =>
-  Effect.callback((resume) => {
-    const waiter: Waiter = {
-      key,
-      tokens,
-      since,
-      link: undefined,
-      onDue: () => resume(Exit.succeed(limiter.now() - since)),
-      onTooLarge: (burst) => resume(Exit.fail(tooLarge(tokens, burst))),
-      onFailure() {}
-    }
-    limiter.waitUnsafe(waiter)
-    return Effect.sync(() => {
-      limiter.cancelUnsafe(waiter)
-      // Interrupted between its grant and its next step: it has not started.
-      limiter.refundUnsafe(waiter)
-    })
-  })
-
-const tooLarge = (tokens: number, burst: number): RateLimiterError =>
-  new RateLimiterError({ reason: new InsufficientCapacity({ tokens, burst }) })
-
-const resultOf = (
-  limiter: LimiterMemory.LimiterMemory,
-  key: string | undefined,
-  waited: number,
-  now: number
-): ConsumeResult => {
-  const { limit, remaining, resetAfter } = limiter.standingUnsafe(key, now)
-  return { waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) }
-}
-
-const duration = (nanos: number): Duration.Duration =>
-  nanos % 1_000_000 === 0 ? Duration.millis(nanos / 1_000_000) : Duration.nanos(BigInt(nanos))
