@@ -1,7 +1,11 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
+import * as DocExamples from "./scripts/docExamples.ts"
 
 const src = fileURLToPath(new URL("./src/", import.meta.url))
+
+// The examples of the documentation are tests too.
+DocExamples.write()
 
 export default defineConfig({
   resolve: {
@@ -11,7 +15,7 @@ export default defineConfig({
     ]
   },
   test: {
-    include: ["test/**/*.test.ts"],
+    include: ["test/**/*.test.ts", ".tmp/doc-examples/**/*.test.ts"],
     testTimeout: 20_000
   }
 })

@@ -1,0 +1,125 @@
+/**
+ * Reads the real imports of src and proves what CONTRIBUTING.md draws: dependencies point one way.
+ *
+ * What a public module may reach is written down below; what it does reach is followed through internal modules, so
+ * nothing can be smuggled past in one.
+ */
+import { globSync, readFileSync } from "node:fs"
+import { dirname, join, normalize, relative } from "node:path"
+import { fileURLToPath } from "node:url"
+import ts from "typescript"
+
+/** The public modules that a public module may reach. */
+const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
+  RateLimiter: [],
+  Hooks: [],
+  Reducer: ["Hooks"],
+  Scheduler: ["RateLimiter"],
+  Batcher: ["RateLimiter", "Scheduler"],
+  http: ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
+}
+
+/** Packages beside effect that a folder may import: they are optional peers of whoever uses that folder. */
+const packages: Readonly<Record<string, ReadonlyArray<string>>> = {}
+
+interface Import {
+  readonly from: string
+  readonly specifier: string
+  readonly line: number
+}
+
+const importsOf = (name: string, text: string): ReadonlyArray<Import> =>
+  ts.preProcessFile(text, true, true).importedFiles.map(({ fileName, pos }) => ({
+    from: name,
+    specifier: fileName,
+    line: text.slice(0, pos).split("\n").length
+  }))
+
+/** A rule's pattern: a name, or a folder and a star. */
+const matches = (name: string, pattern: string) =>
+  pattern === name || (pattern.endsWith("/*") && name.startsWith(pattern.slice(0, -1)))
+
+/** What is wrong with the modules, which are given by name ("internal/gcra") with their text. */
+export const judge = (modules: ReadonlyMap<string, string>, barrels: ReadonlySet<string>) => {
+  const problems: Array<string> = []
+  const graph = new Map<string, Array<string>>()
+  for (const [name, text] of modules) {
+    const known: Array<string> = []
+    graph.set(name, known)
+    for (const { line, specifier } of importsOf(name, text)) {
+      const wrong = (rule: string) => problems.push(`src/${name}.ts:${line} imports ${specifier}: ${rule}`)
+      if (specifier.startsWith(".")) {
+        const imported = normalize(join(dirname(name), specifier)).replace(/\.js$/, "")
+        if (!specifier.endsWith(".js")) wrong("a relative import ends in .js")
+        else if (!modules.has(imported)) wrong("there is no such module")
+        else if (imported === "index") wrong("no module imports src/index")
+        else known.push(imported)
+      } else if (specifier.startsWith("node:") || specifier.startsWith("@effect/platform-node")) {
+        if (!/node/i.test(name)) wrong("only a module named for Node does")
+      } else if (specifier === "effect-funnel" || specifier.startsWith("effect-funnel/")) {
+        wrong("the package does not import itself by name")
+      } else if (barrels.has(specifier)) {
+        wrong("import the module, as in effect/Effect: a barrel costs its reader and its bundler")
+      } else if (!specifier.startsWith("effect/")) {
+        const folder = Object.keys(packages).find((_) => matches(name, _))
+        const also = folder === undefined ? [] : packages[folder]!
+        if (!also.some((_) => specifier === _ || specifier.startsWith(`${_}/`))) wrong("effect is the only dependency")
+      }
+    }
+  }
+
+  const isPublic = (name: string) => !name.startsWith("internal/")
+  for (const name of graph.keys()) {
+    if (!isPublic(name)) continue
+    const rule = Object.keys(allowed).find((_) => matches(name, _))
+    if (rule === undefined) {
+      problems.push(`src/${name}.ts is public: say in scripts/checkArchitecture.ts what it may reach`)
+      continue
+    }
+    const paths = new Map([[name, name]])
+    for (const [at, path] of paths) {
+      for (const next of graph.get(at)!) if (!paths.has(next)) paths.set(next, `${path} → ${next}`)
+    }
+    for (const [reached, path] of paths) {
+      const fine = !isPublic(reached) || reached === name || allowed[rule]!.some((_) => matches(reached, _)) ||
+        (rule.endsWith("/*") && matches(reached, rule))
+      if (!fine) problems.push(`src/${name}.ts may not reach ${reached}: ${path}`)
+    }
+  }
+  for (const algorithm of ["internal/gcra"]) {
+    if (modules.has(algorithm) && importsOf(algorithm, modules.get(algorithm)!).length > 0) {
+      problems.push(`src/${algorithm}.ts is arithmetic and imports nothing`)
+    }
+  }
+
+  const state = new Map<string, "open" | "done">()
+  const visit = (name: string, path: ReadonlyArray<string>): void => {
+    if (state.get(name) === "done") return
+    if (state.get(name) === "open") {
+      problems.push(`a cycle: ${[...path.slice(path.indexOf(name)), name].join(" → ")}`)
+      return
+    }
+    state.set(name, "open")
+    for (const next of graph.get(name)!) visit(next, [...path, name])
+    state.set(name, "done")
+  }
+  for (const name of graph.keys()) visit(name, [])
+  return { problems, modules: graph.size, imports: [...graph.values()].flat().length }
+}
+
+if (import.meta.main) {
+  const root = fileURLToPath(new URL("..", import.meta.url))
+  const src = join(root, "src")
+  const files = globSync("**/*.ts", { cwd: src }).toSorted()
+  const modules = new Map(
+    files.map((file) => [relative(".", file).replace(/\.ts$/, ""), readFileSync(join(src, file), "utf8")])
+  )
+  const { exports } = JSON.parse(readFileSync(join(root, "node_modules/effect/package.json"), "utf8"))
+  const barrels = Object.entries<string>(exports).filter(([, to]) => to?.endsWith("/index.js")).map(([key]) => key)
+  const { imports, modules: count, problems } = judge(modules, new Set(barrels.map((_) => join("effect", _))))
+  for (const problem of problems) console.error(problem)
+  console.log(`${count} modules, ${imports} imports of each other, ${problems.length} problems`)
+  if (problems.length > 0) process.exitCode = 1
+}

@@ -1,0 +1,96 @@
+/**
+ * Looks at the package as its users get it: packs it, lints the tarball, unpacks it into an empty project, compiles the
+ * README's first example there under both module resolutions, and runs it.
+ */
+import { execFileSync, spawnSync } from "node:child_process"
+import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { collect } from "./docExamples.ts"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const project = mkdtempSync(join(tmpdir(), "effect-funnel-"))
+const problems: Array<string> = []
+
+const bin = (name: string) => join(root, "node_modules/.bin", name)
+const run = (what: string, command: string, args: ReadonlyArray<string>) => {
+  const { status, stderr, stdout } = spawnSync(command, args, { cwd: project, encoding: "utf8", timeout: 120_000 })
+  const good = status === 0
+  console.log(`${good ? "ok    " : "FAILED"} ${what}`)
+  if (!good) {
+    problems.push(what)
+    console.error(`${stdout}${stderr}`)
+  }
+  return stdout
+}
+
+const modules = globSync("src/**/*.ts", { cwd: root }).map((file) => file.slice("src/".length, -".ts".length))
+const open = modules.filter((name) => !name.startsWith("internal/") && name !== "index").toSorted()
+
+try {
+  execFileSync("npm", ["pack", "--silent", "--pack-destination", project], { cwd: root, stdio: ["ignore", 2, 2] })
+  const [tarball] = globSync("*.tgz", { cwd: project })
+  const packed = join(project, "node_modules/effect-funnel")
+  mkdirSync(packed, { recursive: true })
+  execFileSync("tar", ["xzf", join(project, tarball!), "--strip-components=1", "-C", packed])
+
+  const files = globSync("**/*", { cwd: packed, withFileTypes: true }).filter((_) => _.isFile())
+    .map((_) => join(_.parentPath, _.name).slice(packed.length + 1))
+  const wanted = [
+    "package.json",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    ...modules.flatMap((name) => [
+      `src/${name}.ts`,
+      `dist/${name}.js`,
+      `dist/${name}.js.map`,
+      `dist/${name}.d.ts`,
+      `dist/${name}.d.ts.map`
+    ])
+  ]
+  const list = (what: string, names: ReadonlyArray<string>) => {
+    console.log(`${names.length === 0 ? "ok    " : "FAILED"} ${what}`)
+    if (names.length > 0) problems.push(`${what}: ${names.join(", ")}`)
+  }
+  list("nothing is missing from the tarball", wanted.filter((name) => !files.includes(name)))
+  list("nothing else is in the tarball", files.filter((name) => !wanted.includes(name)))
+
+  run("publint", bin("publint"), ["run", join(project, tarball!), "--strict"])
+  const entrypoints = [".", ...open.map((name) => `./${name}`)]
+  run("attw", bin("attw"), [join(project, tarball!), "--profile", "esm-only", "--entrypoints", ...entrypoints])
+
+  // The one dependency is linked, so that nothing is fetched; its own are found where it really lies.
+  symlinkSync(join(root, "node_modules/effect"), join(project, "node_modules/effect"), "dir")
+  const readme = existsSync(join(root, "README.md")) ? readFileSync(join(root, "README.md"), "utf8") : ""
+  const [first] = collect(readme)
+  if (first === undefined) problems.push("the README has no example")
+  const imports = open.map((name, i) => `import * as M${i} from "effect-funnel/${name}"`).join("\n")
+  const write = (name: string, text: string) => {
+    mkdirSync(dirname(join(project, name)), { recursive: true })
+    writeFileSync(join(project, name), text)
+  }
+  write("package.json", JSON.stringify({ type: "module" }))
+  write("first.ts", first?.code ?? "export {}\n")
+  write("modules.ts", `${imports}\nexport default [${open.map((_, i) => `M${i}`)}]\n`)
+  write("closed.ts", `// @ts-expect-error: internal modules are closed\nimport "effect-funnel/internal/gcra"\n`)
+  for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const) {
+    const compilerOptions = { module, moduleResolution, target: "ES2022", strict: true, types: [], outDir: module }
+    const options = { ...compilerOptions, exactOptionalPropertyTypes: true, skipLibCheck: false, rootDir: "." }
+    write(
+      `tsconfig.${module}.json`,
+      JSON.stringify({ compilerOptions: options, files: ["first.ts", "modules.ts", "closed.ts"] })
+    )
+    run(`tsc with ${moduleResolution} resolution`, bin("tsc"), ["-p", `tsconfig.${module}.json`])
+  }
+  const printed = run("the README's first example runs", process.execPath, ["NodeNext/first.js"])
+  if (first?.output !== undefined && printed.trimEnd() !== first.output) {
+    problems.push(`the README's first example prints\n${printed}and not\n${first.output}`)
+  }
+  run("every module loads", process.execPath, ["NodeNext/modules.js"])
+} finally {
+  rmSync(project, { recursive: true, force: true })
+}
+for (const problem of problems) console.error(problem)
+if (problems.length > 0) process.exitCode = 1

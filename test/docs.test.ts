@@ -1,0 +1,77 @@
+import { describe, expect, it } from "vitest"
+import { collect, transform } from "../scripts/docExamples.ts"
+import { run } from "./support/docExample.ts"
+
+const fence = "```"
+
+/** Runs the code of one example as its generated module would. */
+const execute = async (code: string, output?: string) => {
+  const [example] = collect(`${fence}ts import.meta.vitest\n${code}\n${fence}\n${output ?? ""}`)
+  const body = transform(example!).replace(/export default async \(check: Check\): Promise<void> => /, "")
+  const load = async () => ({
+    default: async (check: unknown) => {
+      await new Function("check", `return (async () => ${body})()`)(check)
+    }
+  })
+  await run(load, example!.output)()
+}
+
+describe("examples of the documentation", () => {
+  it("are found in docblocks and in pages, with their title and line", () => {
+    const text = [
+      "/**",
+      " * **Example** (Adding two)",
+      " *",
+      ` * ${fence}ts import.meta.vitest`,
+      " * const a = {",
+      " *   b: 1",
+      " * }",
+      ` * ${fence}`,
+      " */",
+      "## Heading",
+      `${fence}ts`,
+      "not run",
+      fence,
+      `${fence}ts import.meta.vitest`,
+      "1 // => 1",
+      fence,
+      "Text between.",
+      `${fence}output`,
+      "printed",
+      "twice",
+      fence
+    ]
+    expect(collect(text.join("\n"))).toEqual([
+      { title: "Adding two", line: 5, code: "const a = {\n  b: 1\n}", output: undefined },
+      { title: "Heading", line: 15, code: "1 // => 1", output: "printed\ntwice" }
+    ])
+  })
+
+  it("pass when each value is what stands behind it", async () => {
+    await execute("1 + 1 // => 2")
+    await execute("const a = [1]\nconst b = [...a, 2] // => [1, 2]\nawait Promise.resolve(b) // => [1, 2]")
+    await execute("const f = () => {\n  return { a: 1 } // => { a: 1 }\n}\nf()")
+    await execute("[1, 2].map((n) => {\n  n > 0 // => true\n  return n\n}) // => [1, 2]")
+    await execute("const f = (n) =>\n  [\n    n\n  ]\nf(1) // => [\n// 1\n// ]\n// and a remark")
+    await execute("console.log('a', 1)\nconsole.log({ b: [1] })", `${fence}output\na 1\n{ b: [ 1 ] }\n${fence}`)
+  })
+
+  it("fail when a value differs, and name the line", async () => {
+    await expect(execute("const a = 1\n\na + 1 // => 3")).rejects.toThrow(/line 4/)
+    await expect(execute("const a = 1 // => 2")).rejects.toThrow(/line 2/)
+    await expect(execute("const f = () => {\n  return 1 // => 2\n}\nf()")).rejects.toThrow(/line 3/)
+    await expect(execute("console.log(1)", `${fence}output\n2\n${fence}`)).rejects.toThrow(/2/)
+  })
+
+  it("fail when they assert nothing", async () => {
+    await expect(execute("const a = 1")).rejects.toThrow(/asserts nothing/)
+  })
+
+  it("fail when an assertion cannot be understood", async () => {
+    await expect(execute("1 // => one two")).rejects.toThrow(/not followed by an expression/)
+    await expect(execute("const { a } = { a: 1 } // => 1")).rejects.toThrow(/line 2/)
+    await expect(execute("if (1) { // => 1\n}")).rejects.toThrow(/line 2/)
+    await expect(execute("const = 1 // => 1")).rejects.toThrow(/expected/)
+    expect(() => collect(`${fence}ts import.meta.vitest\n1 // => 1`)).toThrow(/not closed/)
+  })
+})

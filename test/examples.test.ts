@@ -1,0 +1,36 @@
+import { spawnSync } from "node:child_process"
+import { globSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { beforeAll, describe, expect, it } from "vitest"
+import { buildWhenStale } from "../scripts/build.ts"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const tests = globSync("test/**/*.test.ts", { cwd: root }).map((file) => readFileSync(join(root, file), "utf8"))
+const examples = globSync("examples/*.ts", { cwd: root }).toSorted().map((file) => {
+  const text = readFileSync(join(root, file), "utf8")
+  const header = /^\/\*\*\n([^]*?)\n \*\//.exec(text)?.[1]?.replace(/^ \* ?/gm, "") ?? ""
+  const prints = /^.*\bprints:\n\n((?: {4}.*\n?|\n)+)/m.exec(header)?.[1]
+  return { file, prints: prints?.replace(/^ {4}/gm, "").trimEnd() }
+})
+
+/** What a header says, as a pattern: "…" stands for what differs from run to run. */
+const pattern = (prints: string) => {
+  const literal = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")
+  return new RegExp(`^${prints.split("…").map(literal).join(".*")}$`)
+}
+
+beforeAll(buildWhenStale, 60_000)
+
+describe("examples", () => {
+  it.for(examples)("$file says in its header what it prints, or has a test of its own", ({ file, prints }) => {
+    expect(prints !== undefined || tests.some((test) => test.includes(file))).toBe(true)
+  })
+
+  it.for(examples.filter((_) => _.prints !== undefined))("$file prints what its header says", ({ file, prints }) => {
+    const { status, stderr, stdout } = spawnSync(process.execPath, [file], { cwd: root, encoding: "utf8" })
+    expect(stderr).toBe("")
+    expect(stdout.trimEnd()).toMatch(pattern(prints!))
+    expect(status).toBe(0)
+  })
+})
