@@ -67,6 +67,8 @@ if till > now then
   return {'F', num(fence), num(till - now)}
 end
 fence = math.max(fence + 1, now)
+-- Whose lease ended may come back, with callers who wait for a result: the next one is kept for it.
+if owner and owner ~= '' then redis.call('HSET', state, 'taken', '1') end
 redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))
 redis.call('PEXPIRE', state, keep)
 redis.call('SREM', waiting, member)
@@ -109,14 +111,15 @@ const completeScript = /*#__PURE__*/ Redis.script(
     numberOfKeys: 2,
     lua: `${prelude}
 local me, fence, retain, inline, payload = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local h = redis.call('HMGET', state, 'owner', 'fence', 'rfence')
+local h = redis.call('HMGET', state, 'owner', 'fence', 'rfence', 'taken')
 if tonumber(h[3] or 0) == fence then return 1 end
 if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
 -- With the state gone those who waited may be gone from their set as well, and will ask again.
-if h[2] and redis.call('SCARD', waiting) == 0 then
+if h[2] and not h[4] and redis.call('SCARD', waiting) == 0 then
   redis.call('DEL', state)
   return 1
 end
+redis.call('HDEL', state, 'taken')
 redis.call('HSET', state, 'owner', '', 'fence', num(fence), 'until', '0',
   'rfence', num(fence), 'rexp', num(now + retain), 'rval', payload)
 redis.call('PEXPIRE', state, math.ceil(retain / 1000) + 1000)

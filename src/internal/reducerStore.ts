@@ -52,6 +52,8 @@ interface Flight {
   owner: Party | undefined
   fence: number
   until: number
+  /** Whose lease ended may come back, with callers who wait for a result: the next one is kept for it. */
+  taken: boolean
   result: { readonly fence: number; readonly payload: string; readonly until: number } | undefined
   readonly waiting: Map<Party, (signal: Signal) => void>
 }
@@ -90,7 +92,7 @@ export const makeMemory = (options: {
       at((now): Joined => {
         let flight = flights.get(key)
         if (flight === undefined) {
-          flight = { owner: undefined, fence: 0, until: 0, result: undefined, waiting: new Map() }
+          flight = { owner: undefined, fence: 0, until: 0, taken: false, result: undefined, waiting: new Map() }
           flights.set(key, flight)
         }
         if (flight.result !== undefined && flight.result.until <= now) flight.result = undefined
@@ -109,6 +111,7 @@ export const makeMemory = (options: {
           return { _tag: "Follow", fence: flight.fence, restMillis: flight.until - now }
         }
         flight.fence = Math.max(flight.fence + 1, now * 1000)
+        if (flight.owner !== undefined) flight.taken = true
         flight.owner = party
         flight.until = now + leaseMillis
         flight.waiting.delete(party)
@@ -118,7 +121,14 @@ export const makeMemory = (options: {
       at((now) => {
         const flight = flights.get(key)
         if (flight === undefined) {
-          flights.set(key, { owner: party, fence, until: now + leaseMillis, result: undefined, waiting: new Map() })
+          flights.set(key, {
+            owner: party,
+            fence,
+            until: now + leaseMillis,
+            taken: false,
+            result: undefined,
+            waiting: new Map()
+          })
           return true
         }
         if (flight.owner !== party || flight.fence !== fence) return false
@@ -131,12 +141,13 @@ export const makeMemory = (options: {
         if (flight === undefined) return true
         if (flight.result?.fence === fence) return true
         if (flight.owner !== party || flight.fence !== fence) return false
-        if (flight.waiting.size === 0) {
+        if (flight.waiting.size === 0 && !flight.taken) {
           flights.delete(key)
           return true
         }
         flight.owner = undefined
         flight.until = 0
+        flight.taken = false
         flight.result = { fence, payload, until: now + retainMillis }
         wakeAll(flight, { _tag: "Done", fence, payload })
         return true

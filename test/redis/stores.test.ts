@@ -134,6 +134,16 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* a.signalled).toMatchObject({ _tag: "Done", payload: "fresh" })
     }).pipe(Effect.scoped))
 
+  it.live("the result of who took over is kept for who lost the lease", () =>
+    Effect.gen(function*() {
+      const { a, b } = yield* two({ leaseMillis: 80 })
+      const old = leads(yield* a.store.join("k", a, undefined))
+      yield* Effect.sleep(90)
+      const fence = leads(yield* b.store.join("k", b, undefined))
+      yield* b.store.complete("k", b, fence, "fresh")
+      expect(yield* a.store.join("k", a, old)).toEqual({ _tag: "Done", fence, payload: "fresh" })
+    }).pipe(Effect.scoped))
+
   it.live("a renewed lease outlives its first length", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two({ leaseMillis: 300 })

@@ -1,0 +1,372 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Persistable from "effect/persistence/Persistable"
+import * as Schema from "effect/Schema"
+import * as TestClock from "effect/testing/TestClock"
+import { type Coordination, flight, type Lease } from "../src/internal/reduceShared.js"
+import { makeMemory, type Party, type ReducerStore } from "../src/internal/reducerStore.js"
+import { codecOf } from "../src/internal/sharedCodec.js"
+import { StoreFailure } from "../src/internal/storeFailure.js"
+import * as Guard from "../src/internal/storeGuard.js"
+
+class NotThere extends Schema.TaggedError<NotThere>()("NotThere", { id: Schema.String }) {}
+
+class GetUser extends Persistable.Class<{ payload: { readonly id: string } }>()("GetUser", {
+  primaryKey: (_) => _.id,
+  success: Schema.Struct({ id: Schema.String, at: Schema.DateFromString }),
+  error: NotThere
+}) {}
+
+const codec = codecOf(new GetUser({ id: "1" }))
+const user = { id: "1", at: new Date(0) }
+
+const lease = 9000
+
+/** A process on a store that others may share. */
+const processOn = (store: ReducerStore, options: Partial<Coordination> & { readonly budget?: number } = {}) => {
+  const coordination: Coordination = {
+    store,
+    guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: options.budget ?? 0 }),
+    onStoreError: "local",
+    verify: false,
+    ...options
+  }
+  return <R>(f: (lease: Lease) => Effect.Effect<typeof user, NotThere, R>) => flight(coordination, codec, "1", f)
+}
+
+const memory = () => makeMemory({ leaseMillis: lease, retainMillis: 10_000 })
+
+/** A run that says when it began, ends when told, and counts. */
+const makeRun = Effect.gen(function*() {
+  const began = yield* Deferred.make<Lease>()
+  const end = yield* Deferred.make<typeof user, NotThere>()
+  const seen = { runs: 0, interrupted: 0 }
+  const f = (lease: Lease) =>
+    Effect.suspend(() => {
+      seen.runs++
+      return Effect.andThen(Deferred.succeed(began, lease), Deferred.await(end))
+    }).pipe(Effect.onInterrupt(() => Effect.sync(() => seen.interrupted++)))
+  return { began, end, seen, f }
+})
+
+/** A store whose verbs can be made to fail, or to run and then lose their reply. */
+const unreliable = (store: ReducerStore) => {
+  const mode: { [verb in "join" | "renew" | "complete" | "release"]?: "down" | "lost" | "hang" | undefined } = {}
+  const through = <A>(verb: keyof typeof mode, effect: Effect.Effect<A, StoreFailure>) =>
+    Effect.suspend((): Effect.Effect<A, StoreFailure> => {
+      switch (mode[verb]) {
+        case undefined:
+          return effect
+        case "down":
+          return Effect.fail(new StoreFailure({ operation: verb, cause: "down" }))
+        case "lost":
+          return Effect.andThen(effect, Effect.never)
+        case "hang":
+          return Effect.never
+      }
+    })
+  const wrapped: ReducerStore = {
+    leaseMillis: store.leaseMillis,
+    open: store.open,
+    join: (...args) => through("join", store.join(...args)),
+    renew: (...args) => through("renew", store.renew(...args)),
+    complete: (...args) => through("complete", store.complete(...args)),
+    release: (...args) => through("release", store.release(...args))
+  }
+  return { store: wrapped, mode }
+}
+
+/** Lets time pass in small steps: each timer that is set on the way is met. */
+const pass = (millis: number) =>
+  Effect.forEach(Array.from({ length: Math.ceil(millis / 50) }), () => TestClock.adjust(50), { discard: true })
+
+const settle = Effect.forEach(Array.from({ length: 20 }), () => Effect.yieldNow, { discard: true })
+
+describe("shared flights, over the store in memory", () => {
+  it.effect("two processes make one run, and both get its result through the codec", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const run = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* Deferred.await(run.began)
+      const b = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* settle
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(yield* Fiber.join(b)).toEqual(user)
+      expect(run.seen.runs).toBe(1)
+    }))
+
+  it.effect("failures and defects are results: the others get them and nobody runs again", () =>
+    Effect.gen(function*() {
+      for (const exit of [Exit.fail(new NotThere({ id: "1" })), Exit.die(new Error("boom"))]) {
+        const store = memory()
+        const run = yield* makeRun
+        const a = yield* Effect.forkChild(Effect.exit(processOn(store)(run.f)))
+        yield* Deferred.await(run.began)
+        const b = yield* Effect.forkChild(Effect.exit(processOn(store)(run.f)))
+        yield* settle
+        yield* Deferred.done(run.end, exit)
+        expect(yield* Fiber.join(a)).toEqual(exit)
+        const followed = yield* Fiber.join(b)
+        expect(Exit.isFailure(followed) && Cause.squash(followed.cause)).toMatchObject(
+          Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? { message: "boom" } : { _tag: "NotThere", id: "1" }
+        )
+        expect(run.seen.runs).toBe(1)
+      }
+    }))
+
+  it.effect("nothing stays in the store when nobody waits", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      expect(yield* processOn(store)(() => Effect.succeed(user))).toEqual(user)
+      expect(store.size()).toBe(0)
+      const run = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* Deferred.await(run.began)
+      yield* Fiber.interrupt(a)
+      expect(store.size()).toBe(0)
+      expect(run.seen.interrupted).toBe(1)
+    }))
+
+  it.effect("an interrupted leader hands over: a follower leads at once, with a larger fence", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const first = yield* makeRun
+      const second = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(store)(first.f))
+      const old = yield* Deferred.await(first.began)
+      const b = yield* Effect.forkChild(processOn(store)(second.f))
+      yield* settle
+      yield* Fiber.interrupt(a)
+      const lease = yield* Deferred.await(second.began)
+      expect(lease.fence).toBeGreaterThan(old.fence)
+      yield* Deferred.succeed(second.end, user)
+      expect(yield* Fiber.join(b)).toEqual(user)
+    }))
+
+  it.effect("an effect that interrupts itself is not published: the next one leads", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const run = yield* makeRun
+      const gate = yield* Deferred.make<void>()
+      const a = yield* Effect.forkChild(
+        Effect.exit(processOn(store)(() => Effect.andThen(Deferred.await(gate), Effect.interrupt)))
+      )
+      yield* settle
+      const b = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* settle
+      yield* Deferred.succeed(gate, undefined)
+      const exit = yield* Fiber.join(a)
+      expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
+      yield* Deferred.await(run.began)
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(b)).toEqual(user)
+    }))
+
+  it.effect("a run outlives its lease by heartbeats, and no follower takes over meanwhile", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const run = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* Deferred.await(run.began)
+      const b = yield* Effect.forkChild(processOn(store)(run.f))
+      for (let i = 0; i < 30; i++) yield* TestClock.adjust(lease / 3)
+      expect(run.seen.runs).toBe(1)
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(yield* Fiber.join(b)).toEqual(user)
+    }))
+
+  it.effect("a leader cut off from the store interrupts itself when its lease is over, a follower takes over, and its result is everybody's", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const cut = unreliable(store)
+      const first = yield* makeRun
+      const second = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(cut.store, { budget: 60_000 })(first.f))
+      yield* Deferred.await(first.began)
+      const b = yield* Effect.forkChild(processOn(store)(second.f))
+      yield* settle
+      cut.mode.renew = cut.mode.join = "hang"
+      yield* TestClock.adjust(lease - 1)
+      expect(first.seen.interrupted).toBe(0)
+      yield* TestClock.adjust(1)
+      expect(first.seen.interrupted).toBe(1)
+      yield* pass(1050)
+      expect(second.seen.runs).toBe(1)
+      yield* Deferred.succeed(second.end, { ...user, id: "2" })
+      expect((yield* Fiber.join(b)).id).toBe("2")
+      cut.mode.join = undefined
+      yield* pass(1400)
+      expect((yield* Fiber.join(a)).id).toBe("2")
+      expect(first.seen.runs).toBe(1)
+    }))
+
+  it.effect("a result that comes too late is dropped: a fenced leader gets what the others got", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const parties: Array<Party> = []
+      const watched: ReducerStore = {
+        ...store,
+        open: (onSignal) => {
+          const party = store.open(onSignal)
+          parties.push(party)
+          return party
+        }
+      }
+      const first = yield* makeRun
+      const second = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(watched)(first.f))
+      yield* Deferred.await(first.began)
+      const b = yield* Effect.forkChild(processOn(store)(second.f))
+      yield* settle
+      // As when Redis lost the lease: it goes to another while the first believes to have it.
+      yield* store.release("1", parties[0]!)
+      yield* Deferred.await(second.began)
+      yield* Deferred.succeed(first.end, { ...user, id: "stale" })
+      yield* settle
+      yield* Deferred.succeed(second.end, { ...user, id: "fresh" })
+      expect((yield* Fiber.join(b)).id).toBe("fresh")
+      expect((yield* Fiber.join(a)).id).toBe("fresh")
+    }))
+
+  it.effect("a wake-up that is lost costs a second at most", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const deaf: ReducerStore = { ...store, open: () => store.open(() => {}) }
+      const run = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* Deferred.await(run.began)
+      const b = yield* Effect.forkChild(processOn(deaf)(run.f))
+      yield* settle
+      yield* Deferred.succeed(run.end, user)
+      yield* Fiber.join(a)
+      yield* TestClock.adjust(1000)
+      expect(yield* Fiber.join(b)).toEqual(user)
+      expect(run.seen.runs).toBe(1)
+    }))
+
+  it.effect("lost replies of join and complete make no second run", () =>
+    Effect.gen(function*() {
+      const lossy = unreliable(memory())
+      const run = yield* makeRun
+      lossy.mode.join = "lost"
+      const a = yield* Effect.forkChild(processOn(lossy.store, { budget: 5000 })(run.f))
+      yield* TestClock.adjust(1000)
+      lossy.mode.join = undefined
+      yield* TestClock.adjust(250)
+      yield* Deferred.await(run.began)
+      lossy.mode.complete = "lost"
+      yield* Deferred.succeed(run.end, user)
+      yield* TestClock.adjust(1000)
+      lossy.mode.complete = undefined
+      yield* TestClock.adjust(250)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(run.seen.runs).toBe(1)
+    }))
+
+  it.effect("a follower that leaves leaves the others alone", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const run = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* Deferred.await(run.began)
+      const b = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* settle
+      yield* Fiber.interrupt(b)
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+    }))
+
+  it.effect("onStoreError local runs the effect here with fence 0, fail is a typed error with the operation", () =>
+    Effect.gen(function*() {
+      const down = unreliable(memory())
+      down.mode.join = "down"
+      expect(yield* processOn(down.store)(({ fence }) => Effect.succeed({ ...user, id: String(fence) }))).toMatchObject(
+        {
+          id: "0"
+        }
+      )
+      const error = yield* Effect.flip(processOn(down.store, { onStoreError: "fail" })(() => Effect.succeed(user)))
+      expect(error).toMatchObject({
+        _tag: "ReducerError",
+        reason: { _tag: "StoreError", operation: "join", cause: "down" }
+      })
+    }))
+
+  it.effect("a store that fails to publish gives the caller its result under local, an error under fail", () =>
+    Effect.gen(function*() {
+      const down = unreliable(memory())
+      down.mode.complete = "down"
+      expect(yield* processOn(down.store)(() => Effect.succeed(user))).toEqual(user)
+      const error = yield* Effect.flip(processOn(down.store, { onStoreError: "fail" })(() => Effect.succeed(user)))
+      expect(error).toMatchObject({ reason: { _tag: "StoreError", operation: "complete" } })
+    }))
+
+  it.effect("the budget of an outage is waited for once, not by every call", () =>
+    Effect.gen(function*() {
+      const down = unreliable(memory())
+      down.mode.join = down.mode.release = "down"
+      const call = processOn(down.store, { onStoreError: "fail", budget: 5000 })
+      const first = yield* Effect.forkChild(Effect.flip(call(() => Effect.succeed(user))))
+      yield* pass(4900)
+      expect(first.pollUnsafe()).toBeUndefined()
+      yield* pass(500)
+      yield* Fiber.join(first)
+      yield* Effect.flip(call(() => Effect.succeed(user)))
+      down.mode.join = undefined
+      expect(yield* call(() => Effect.succeed(user))).toEqual(user)
+    }))
+
+  it.effect("a result that its schema cannot encode is a typed error for everybody, and nobody runs again", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const run = yield* makeRun
+      const a = yield* Effect.forkChild(Effect.flip(processOn(store)(run.f)))
+      yield* Deferred.await(run.began)
+      const b = yield* Effect.forkChild(Effect.flip(processOn(store)(run.f)))
+      yield* settle
+      // @ts-expect-error a result of another shape, as a backend that changed would send it
+      yield* Deferred.succeed(run.end, { id: 1 })
+      expect(yield* Fiber.join(a)).toMatchObject({ reason: { _tag: "CodecError", operation: "encode" } })
+      expect(yield* Fiber.join(b)).toMatchObject({ reason: { _tag: "CodecError", operation: "encode" } })
+      expect(run.seen.runs).toBe(1)
+    }))
+
+  it.effect("a result that a follower cannot decode is a typed error there, and it does not run", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const other = codecOf(
+        new (class extends Persistable.Class<{ payload: { readonly id: string } }>()("GetUser", {
+          primaryKey: (_) => _.id,
+          success: Schema.Number
+        }) {})({ id: "1" })
+      )
+      const run = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(store)(run.f))
+      yield* Deferred.await(run.began)
+      let ran = 0
+      const coordination: Coordination = {
+        store,
+        guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+        onStoreError: "local",
+        verify: false
+      }
+      const b = yield* Effect.forkChild(
+        Effect.flip(flight(coordination, other, "1", () => Effect.sync(() => ++ran)))
+      )
+      yield* settle
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(yield* Fiber.join(b)).toMatchObject({
+        _tag: "ReducerError",
+        reason: { _tag: "CodecError", operation: "decode" }
+      })
+      expect(ran).toBe(0)
+    }))
+})
