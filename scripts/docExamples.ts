@@ -4,7 +4,7 @@
  * Every fence that begins with ```ts import.meta.vitest, in a docblock under src or in a page, becomes a module under
  * .tmp/doc-examples: imports are hoisted, the rest is the body of an async function, and a trailing `// => value`
  * becomes an assertion. A fence ```output after an example holds what the example prints, line by line. An example
- * that asserts nothing fails, and so does one that cannot be understood.
+ * that asserts nothing fails, and so does one that cannot be understood. An example that imports vitest is a test file.
  *
  * The modules are ordinary TypeScript: vitest runs them, `npm run check:types` type-checks them.
  */
@@ -138,12 +138,19 @@ export const write = (files: ReadonlyArray<string> = pages()): number => {
     const stem = file.replace(/\.\w+$/, "")
     const support = relative(dirname(join(target, stem)), join(root, "test/support/docExample.ts"))
     const tests: Array<string> = []
+    let index = 0
     const fail = (title: string, error: unknown) => {
       tests.push(`it(${title}, () => { throw new Error(${JSON.stringify(`${file}: ${(error as Error).message}`)}) })`)
     }
     try {
       for (const example of collect(readFileSync(join(root, file), "utf8"))) {
-        const name = `${stem}.${++count}`
+        count++
+        const name = `${stem}.${++index}`
+        if (/ from "(@effect\/)?vitest"/.test(example.code)) {
+          // An example of a test is a test.
+          wanted.set(`${name}.test.ts`, example.code)
+          continue
+        }
         const title = JSON.stringify(`${example.title} (${file}:${example.line})`)
         try {
           wanted.set(`${name}.ts`, `import type { Check } from "${support}"\n${transform(example)}`)
