@@ -1,0 +1,95 @@
+/**
+ * What a scheduler does with many items: the types of its handle's and its accessors' members, and both implementations.
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as Collect from "./collect.js"
+import type {
+  AllOptions,
+  AllReturn,
+  FirstSuccessError,
+  ForEachOptions,
+  Items,
+  StreamOptions
+} from "./collect.js"
+import * as CollectStream from "./collectStream.js"
+import type { ProgressServices } from "./progress.js"
+import type { Engine } from "./scheduler.js"
+import type { SchedulerError } from "./schedulerError.js"
+
+/**
+ * The operations of a scheduler on many items, each of which requires `Self`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Collections<Self> {
+  readonly forEach: <const S extends Items, B, E, R, const Discard extends boolean = false, X = void>(
+    items: S,
+    f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
+    options?: ForEachOptions<Items.Item<S>, Discard, X> | undefined
+  ) => Effect.Effect<
+    Discard extends false ? Items.Results<S, B> : void,
+    E | Items.Error<S> | SchedulerError,
+    R | Items.Services<S> | ProgressServices<X> | Self
+  >
+  readonly all: <
+    const Arg extends Iterable<Effect.Effect<any, any, any>> | Record<string, Effect.Effect<any, any, any>>,
+    O extends AllOptions
+  >(arg: Arg, options?: O | undefined) => AllReturn<Arg, O, Self>
+  readonly stream: <const S extends Items, B, E, R, X = void>(
+    items: S,
+    f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
+    options?: StreamOptions<Items.Item<S>, X> | undefined
+  ) => Stream.Stream<
+    B,
+    E | Items.Error<S> | SchedulerError,
+    R | Items.Services<S> | ProgressServices<X> | Self
+  >
+  readonly mapEffect: <A, B, E, R, X = void>(
+    f: (item: A, index: number) => Effect.Effect<B, E, R>,
+    options?: StreamOptions<A, X> | undefined
+  ) => <SE, SR>(
+    self: Stream.Stream<A, SE, SR>
+  ) => Stream.Stream<B, E | SE | SchedulerError, R | SR | ProgressServices<X> | Self>
+  readonly firstSuccess: <Eff extends Effect.Effect<any, any, any>>(
+    effects: Iterable<Eff>
+  ) => Effect.Effect<
+    Effect.Success<Eff>,
+    FirstSuccessError<Effect.Error<Eff> | SchedulerError>,
+    Effect.Services<Eff> | Self
+  >
+}
+
+/** The members of a handle. The types say more than the implementations can: these know what they give by construction. */
+export const handle = (engine: Engine): Collections<never> => ({
+  forEach: ((items: Items, f: never, options?: ForEachOptions<unknown, boolean, unknown>) =>
+    Collect.forEach(engine, items, f, options)) as Collections<never>["forEach"],
+  all: ((arg: Iterable<never>, options?: AllOptions) => Collect.all(engine, arg, options)) as Collections<never>["all"],
+  stream: ((items: Items, f: never, options?: StreamOptions<unknown, unknown>) =>
+    CollectStream.stream(engine, items, f, options)) as Collections<never>["stream"],
+  mapEffect: ((f: never, options?: StreamOptions<unknown, unknown>) => (self: Stream.Stream<unknown>) =>
+    CollectStream.stream(engine, self, f, options, "Scheduler.mapEffect")) as Collections<never>["mapEffect"],
+  firstSuccess: (effects) => Collect.firstSuccess(engine, effects)
+})
+
+/** The members for a tag: each is the handle's, which it adds to the requirements. */
+export const accessors = <Self, Shape extends Collections<never>>(
+  tag: Context.Key<Self, Shape>
+): Collections<Self> => {
+  const use = <A, E, R>(f: (handle: Shape) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Self> =>
+    Effect.flatMap(Effect.service(tag), f)
+  const stream: Collections<Self>["stream"] = (items, f, options) =>
+    Stream.unwrap(Effect.map(Effect.service(tag), (handle) => handle.stream(items, f, options)))
+  return {
+    forEach: (items, f, options) => use((handle) => handle.forEach(items, f, options)),
+    all: ((arg: Iterable<never>, options?: AllOptions) => use((handle) => handle.all(arg, options))) as Collections<
+      Self
+    >["all"],
+    stream,
+    mapEffect: (f, options) => (self) =>
+      Stream.unwrap(Effect.map(Effect.service(tag), (handle) => handle.mapEffect(f, options)(self))),
+    firstSuccess: (effects) => use((handle) => handle.firstSuccess(effects))
+  }
+}

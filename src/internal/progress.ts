@@ -1,0 +1,94 @@
+/**
+ * Tells how far a call is: every tenth of a second in which something changed, and once when it has ended.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+
+/**
+ * How far a call is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Progress {
+  /** How many items there are in all, where that is known before they are pulled. */
+  readonly total: number | undefined
+  /** Items that have succeeded. */
+  readonly done: number
+  /** Items that have failed or were interrupted. */
+  readonly failed: number
+  /** Items that run. */
+  readonly running: number
+  /** Items that were pulled and wait for their turn. */
+  readonly queued: number
+  /** Items that ended a second, on average since the call began. */
+  readonly rate: number
+  /** How long the rest takes at that rate; `undefined` without a total, or while none has ended. */
+  readonly eta: Duration.Duration | undefined
+}
+
+/**
+ * The services that a callback needs which may return an effect.
+ */
+export type ProgressServices<X> = 0 extends 1 & X ? never : X extends Effect.Effect<infer _A, infer _E, infer R> ? R : never
+
+/** What is counted. */
+export interface Counts {
+  readonly done: number
+  readonly failed: number
+  readonly running: number
+  readonly queued: number
+}
+
+export interface Tracker {
+  /** Something has changed. */
+  readonly touch: () => void
+  /** Ends the ticking and tells for the last time. */
+  readonly finish: Effect.Effect<void>
+}
+
+const interval = 100
+
+export const track = (
+  parent: Fiber.Fiber<unknown, unknown>,
+  counts: Counts,
+  total: number | undefined,
+  callback: (progress: Progress) => unknown
+): Tracker => {
+  const context = parent.context
+  const clock = parent.getRef(Clock.Clock)
+  const start = clock.monotonicTimeNanosUnsafe()
+  let changed = false
+
+  const snapshot = (): Progress => {
+    const { done, failed, queued, running } = counts
+    const ended = done + failed
+    const elapsed = Number(clock.monotonicTimeNanosUnsafe() - start) / 1e9
+    const rate = ended === 0 || elapsed === 0 ? 0 : ended / elapsed
+    const eta = total === undefined || rate === 0 ? undefined : Duration.seconds(Math.max(0, total - ended) / rate)
+    return { total, done, failed, running, queued, rate, eta }
+  }
+
+  const tell = Effect.suspend(() => {
+    changed = false
+    const result = callback(snapshot())
+    return Effect.isEffect(result) ? result : Effect.void
+  }).pipe(
+    // The callback's own services were asked for by its type.
+    Effect.provideContext(context),
+    Effect.catchCause((cause) => Effect.logError("onProgress failed", cause)),
+    Effect.asVoid
+  ) as Effect.Effect<void>
+
+  const ticker = Effect.runForkWith(context)(
+    Effect.forever(Effect.flatMap(Effect.sleep(interval), () => changed ? tell : Effect.void))
+  )
+  return {
+    touch: () => {
+      changed = true
+    },
+    finish: Effect.andThen(Fiber.interrupt(ticker), tell)
+  }
+}

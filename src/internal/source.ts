@@ -1,0 +1,133 @@
+/**
+ * Where the items of a call come from: an iterable, asked in the step in which there is room, or a stream, pulled by a fiber
+ * that waits until there is.
+ */
+import type * as Arr from "effect/Array"
+import type * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+
+export const pending: unique symbol = /*#__PURE__*/ Symbol()
+export const ended: unique symbol = /*#__PURE__*/ Symbol()
+
+/**
+ * What a source tells of what happens later than it was asked.
+ */
+export interface Listener<in E> {
+  /** There are items now, or there will be no more. */
+  fill(): void
+  failUnsafe(cause: Cause.Cause<E>): void
+}
+
+/**
+ * What a call takes its items from.
+ */
+export interface Source<out A, in E> {
+  /** Called once, before anything else. */
+  open(call: Listener<E>): void
+  /** The next item, or that there are no more, or that the call is told once there is one. What it throws is a defect. */
+  next(): A | typeof pending | typeof ended
+  /** Called once, by a call that stops before the source has ended. */
+  close(): void
+  /** Whether something of it still runs. */
+  readonly active: boolean
+}
+
+export class IterableSource<A> implements Source<A, unknown> {
+  private readonly iterable: Iterable<A>
+  private iterator: Iterator<A> | undefined = undefined
+  readonly active = false
+
+  constructor(iterable: Iterable<A>) {
+    this.iterable = iterable
+  }
+
+  open(): void {}
+
+  next(): A | typeof ended {
+    const iterator = this.iterator ?? this.iterable[Symbol.iterator]()
+    // One that throws is not closed, as in a for loop.
+    this.iterator = undefined
+    const result = iterator.next()
+    if (result.done === true) return ended
+    this.iterator = iterator
+    return result.value
+  }
+
+  close(): void {
+    this.iterator?.return?.()
+  }
+}
+
+export class StreamSource<A, E, R> implements Source<A, E> {
+  private readonly stream: Stream.Stream<A, E, R>
+  private readonly scope: Scope.Scope
+  private readonly context: Context.Context<R>
+  private call: Listener<E> | undefined = undefined
+  private chunk: ReadonlyArray<A> = []
+  private at = 0
+  private wanted = false
+  private wake: (() => void) | undefined = undefined
+  private fiber: Fiber.Fiber<void, E | Cause.Done> | undefined = undefined
+  active = true
+
+  constructor(stream: Stream.Stream<A, E, R>, scope: Scope.Scope, context: Context.Context<R>) {
+    this.stream = stream
+    this.scope = scope
+    this.context = context
+  }
+
+  open(call: Listener<E>): void {
+    this.call = call
+    const pulls = Effect.flatMap(Channel.toPullScoped(this.stream.channel, this.scope), (pull) => this.loop(pull))
+    this.fiber = Effect.runForkWith(this.context)(pulls)
+    this.fiber.addObserver((exit) => {
+      this.active = false
+      this.chunk = []
+      this.at = 0
+      const end = exit._tag === "Failure" ? Pull.doneExitFromCause(exit.cause) : exit
+      if (end._tag === "Failure") call.failUnsafe(end.cause)
+      call.fill()
+    })
+  }
+
+  private loop(pull: Pull.Pull<Arr.NonEmptyReadonlyArray<A>, E, void, R>): Effect.Effect<void, E | Cause.Done, R> {
+    const waiting = Effect.callback<void>((resume) => {
+      this.wake = () => resume(Effect.void)
+    })
+    const afterWaiting = Effect.flatMap(waiting, () => pull)
+    return Effect.whileLoop({
+      while: () => true,
+      body: () => this.wanted ? pull : afterWaiting,
+      step: (chunk) => {
+        this.chunk = chunk
+        this.at = 0
+        this.wanted = false
+        this.call!.fill()
+      }
+    })
+  }
+
+  next(): A | typeof pending | typeof ended {
+    if (this.at === this.chunk.length && this.active) {
+      this.chunk = []
+      this.at = 0
+      this.wanted = true
+      const wake = this.wake
+      this.wake = undefined
+      wake?.()
+    }
+    // The pull may have given its items, or ended, in this step.
+    if (this.at < this.chunk.length) return this.chunk[this.at++]!
+    return this.active ? pending : ended
+  }
+
+  close(): void {
+    this.fiber?.interruptUnsafe()
+  }
+}
