@@ -85,6 +85,7 @@ class Results<B, E> implements Handlers<B, E, void, E> {
   private turn = 0
   private exit: Exit.Exit<void, E> | undefined = undefined
   private wake: (() => void) | undefined = undefined
+  private stopped: (() => void) | undefined = undefined
   private started = false
 
   constructor(ordered: boolean) {
@@ -117,6 +118,7 @@ class Results<B, E> implements Handlers<B, E, void, E> {
 
   end(exit: Exit.Exit<void, E>): void {
     this.exit = exit
+    this.stopped?.()
     this.wakeUp()
   }
 
@@ -161,9 +163,7 @@ class Results<B, E> implements Handlers<B, E, void, E> {
   /** Interrupts what runs and waits for its end. */
   readonly stop: Effect.Effect<void> = Effect.callback<void>((resume) => {
     if (!this.started || this.call!.settled) return resume(Effect.void)
-    this.wake = () => {
-      if (this.exit !== undefined) resume(Effect.void)
-    }
+    this.stopped = () => resume(Effect.void)
     this.call!.interruptUnsafe()
   })
 }
