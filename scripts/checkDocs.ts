@@ -1,53 +1,74 @@
 /**
  * Every public export has a docblock with @category and @since; a value has an example that is run as well, and each
- * module says at its top what it is for.
+ * module says at its top what it is for. An export that comes from another module is looked at there.
  */
 import { globSync, readFileSync } from "node:fs"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
 
-/** What a module lacks. */
-export const judge = (file: string, text: string) => {
+const nameOf = (node: ts.Statement) =>
+  ts.isVariableStatement(node)
+    ? node.declarationList.declarations[0]!.name.getText()
+    : (node as ts.DeclarationStatement).name!.getText()
+
+const isExported = (node: ts.Statement) =>
+  ts.canHaveModifiers(node) && (ts.getModifiers(node) ?? []).some((_) => _.kind === ts.SyntaxKind.ExportKeyword)
+
+/** What the exports of a file lack, or those of them whose names are given. */
+const judgeExports = (
+  file: string,
+  read: (file: string) => string,
+  only?: ReadonlyArray<string>
+): { readonly count: number; readonly problems: ReadonlyArray<string> } => {
+  const text = read(file)
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true)
   const problems: Array<string> = []
+  const functions = new Set<string>()
   let count = 0
-  const seen = new Set<string>()
-  const lacks = (node: ts.Node, name: string, what: string) => {
-    const { line } = source.getLineAndCharacterOfPosition(node.getStart())
-    problems.push(`${file}:${line + 1} ${name} lacks ${what}`)
-  }
-  if (!/^\/\*\*[^]*?@since[^]*?\*\//.test(text)) problems.push(`${file}:1 the module lacks a docblock with @since`)
   for (const node of source.statements) {
-    const modifiers = ts.canHaveModifiers(node) ? ts.getModifiers(node) ?? [] : []
-    if (!modifiers.some((_) => _.kind === ts.SyntaxKind.ExportKeyword)) continue
-    const isValue = ts.isVariableStatement(node) || ts.isFunctionDeclaration(node)
-    const name = ts.isVariableStatement(node)
-      ? node.declarationList.declarations[0]!.name.getText()
-      : (node as ts.DeclarationStatement).name!.getText()
-    // Of overloads, and of a type and a value of one name, the first carries the docs.
-    const first = !seen.has(name)
-    seen.add(name)
+    if (
+      ts.isExportDeclaration(node) && node.moduleSpecifier && node.exportClause && ts.isNamedExports(node.exportClause)
+    ) {
+      const names = node.exportClause.elements.map((_) => (_.propertyName ?? _.name).getText())
+      const from = join(dirname(file), (node.moduleSpecifier as ts.StringLiteral).text).replace(/\.js$/, ".ts")
+      const there = judgeExports(from, read, only === undefined ? names : names.filter((_) => only.includes(_)))
+      count += there.count
+      problems.push(...there.problems)
+    }
+    if (!isExported(node) || (only !== undefined && !only.includes(nameOf(node)))) continue
+    const name = nameOf(node)
     const docs = text.slice(node.getFullStart(), node.getStart()).match(/\/\*\*[^]*?\*\//g)?.at(-1)
-    if (docs?.includes("@internal") || (!first && ts.isFunctionDeclaration(node))) continue
+    // Of overloads the first carries the docs.
+    const again = ts.isFunctionDeclaration(node) && functions.has(name)
+    if (again || docs?.includes("@internal")) continue
+    if (ts.isFunctionDeclaration(node)) functions.add(name)
     count++
+    const { line } = source.getLineAndCharacterOfPosition(node.getStart())
+    const lacks = (what: string) => problems.push(`${file}:${line + 1} ${name} lacks ${what}`)
     if (docs === undefined) {
-      lacks(node, name, "a docblock")
+      lacks("a docblock")
       continue
     }
-    if (!/@category \w/.test(docs)) lacks(node, name, "@category")
-    if (!/@since \d+\.\d+\.\d+/.test(docs)) lacks(node, name, "@since")
-    if (isValue && !name.endsWith("TypeId") && !docs.includes("```ts import.meta.vitest")) {
-      lacks(node, name, "an example")
-    }
+    const isValue = ts.isVariableStatement(node) || ts.isFunctionDeclaration(node)
+    if (!/@category \w/.test(docs)) lacks("@category")
+    if (!/@since \d+\.\d+\.\d+/.test(docs)) lacks("@since")
+    if (isValue && !name.endsWith("TypeId") && !docs.includes("```ts import.meta.vitest")) lacks("an example")
   }
   return { count, problems }
+}
+
+/** What a public module lacks. */
+export const judge = (file: string, read: (file: string) => string) => {
+  const { count, problems } = judgeExports(file, read)
+  const about = /^\/\*\*(?:[^*]|\*(?!\/))*@since/.test(read(file))
+  return { count, problems: about ? problems : [`${file}:1 the module lacks a docblock with @since`, ...problems] }
 }
 
 if (import.meta.main) {
   const root = fileURLToPath(new URL("..", import.meta.url))
   const files = globSync("src/**/*.ts", { cwd: root, exclude: (_) => _ === "internal" || _ === "index.ts" }).toSorted()
-  const results = files.map((file) => judge(file, readFileSync(join(root, file), "utf8")))
+  const results = files.map((file) => judge(file, (_) => readFileSync(join(root, _), "utf8")))
   const problems = results.flatMap((_) => _.problems)
   for (const problem of problems) console.error(problem)
   const count = results.reduce((sum, _) => sum + _.count, 0)

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest"
+import { judge } from "../scripts/checkDocs.ts"
 import { collect, transform } from "../scripts/docExamples.ts"
 import { run } from "./support/docExample.ts"
 
@@ -73,5 +74,38 @@ describe("examples of the documentation", () => {
     await expect(execute("if (1) { // => 1\n}")).rejects.toThrow(/line 2/)
     await expect(execute("const = 1 // => 1")).rejects.toThrow(/expected/)
     expect(() => collect(`${fence}ts import.meta.vitest\n1 // => 1`)).toThrow(/not closed/)
+  })
+})
+
+describe("the check of docblocks", () => {
+  const problems = (files: Record<string, string>) => judge("src/A.ts", (file) => files[file]!).problems
+  const about = "/** About.\n * @since 0.1.0 */\nimport type * as B from './B.js'\n"
+  const good = `/** Does.\n * ${fence}ts import.meta.vitest\n * @category a\n * @since 0.1.0 */\n`
+  const brief = "/** Is.\n * @category a\n * @since 0.1.0 */\n"
+
+  it("accepts what is documented and what is internal", () => {
+    const text = `${good}export const a = 1\n${brief}export interface B {}\n/** @internal */\nexport const c = 1`
+    expect(problems({ "src/A.ts": `${about}${text}` })).toEqual([])
+    const overloads = `${good}export function f(a: 1): 1\nexport function f(a: 2): 2\nexport function f(a: any) {}`
+    expect(problems({ "src/A.ts": `${about}${overloads}` })).toEqual([])
+  })
+
+  it("names what is missing, and where", () => {
+    expect(problems({ "src/A.ts": "export const a = 1" })).toEqual([
+      "src/A.ts:1 the module lacks a docblock with @since",
+      "src/A.ts:1 a lacks a docblock"
+    ])
+    expect(problems({ "src/A.ts": `${about}${brief}export const a = 1` })).toEqual(["src/A.ts:7 a lacks an example"])
+    expect(problems({ "src/A.ts": `${about}/** Is. */\nexport interface A {}` })).toEqual([
+      "src/A.ts:5 A lacks @category",
+      "src/A.ts:5 A lacks @since"
+    ])
+  })
+
+  it("follows an export to where it is written", () => {
+    const from = `${about}export { b } from "./internal/b.js"`
+    expect(problems({ "src/A.ts": from, "src/internal/b.ts": "export const b = 1\nexport const c = 1" })).toEqual([
+      "src/internal/b.ts:1 b lacks a docblock"
+    ])
   })
 })
