@@ -1,0 +1,98 @@
+/**
+ * The exits that a resolver keeps: bounded in number, the least recently used goes first, each with its own time to live.
+ */
+import type * as Exit from "effect/Exit"
+import type { Keyed, KeyMap } from "./keyMap.js"
+
+/** One per isolated group of callers: what one of them was told is never told to another. */
+export interface Shelf<A, E> {
+  readonly cached: KeyMap<Cached<A, E>>
+  /** How many are on it. */
+  kept: number
+  /** Called when the last one is gone. */
+  onEmpty(): void
+}
+
+export interface Cached<A, E> extends Keyed<Cached<A, E>> {
+  readonly shelf: Shelf<A, E>
+  readonly exit: Exit.Exit<A, E>
+  readonly expires: number
+  newer: Cached<A, E> | undefined
+  older: Cached<A, E> | undefined
+}
+
+export class ExitCache<A, E> {
+  size = 0
+  private readonly capacity: number
+  private newest: Cached<A, E> | undefined = undefined
+  private oldest: Cached<A, E> | undefined = undefined
+
+  constructor(capacity: number) {
+    this.capacity = capacity
+  }
+
+  get(shelf: Shelf<A, E>, key: unknown, hash: number, now: number): Exit.Exit<A, E> | undefined {
+    const cached = shelf.cached.get(key, hash)
+    if (cached === undefined) return undefined
+    if (cached.expires <= now) {
+      this.remove(cached)
+      return undefined
+    }
+    if (cached !== this.newest) {
+      this.unlink(cached)
+      this.link(cached)
+    }
+    return cached.exit
+  }
+
+  set(shelf: Shelf<A, E>, key: unknown, hash: number, exit: Exit.Exit<A, E>, expires: number): void {
+    // First of all, so that the shelf is not empty for a moment.
+    shelf.kept++
+    this.delete(shelf, key, hash)
+    const cached: Cached<A, E> = {
+      shelf,
+      key,
+      hash,
+      exit,
+      expires,
+      chain: undefined,
+      newer: undefined,
+      older: undefined
+    }
+    shelf.cached.add(cached)
+    this.link(cached)
+    this.size++
+    if (this.size > this.capacity) this.remove(this.oldest!)
+  }
+
+  delete(shelf: Shelf<A, E>, key: unknown, hash: number): void {
+    const cached = shelf.cached.get(key, hash)
+    if (cached !== undefined) this.remove(cached)
+  }
+
+  clear(): void {
+    while (this.oldest !== undefined) this.remove(this.oldest)
+  }
+
+  private remove(cached: Cached<A, E>): void {
+    cached.shelf.cached.remove(cached)
+    this.unlink(cached)
+    this.size--
+    if (--cached.shelf.kept === 0) cached.shelf.onEmpty()
+  }
+
+  private link(cached: Cached<A, E>): void {
+    cached.older = this.newest
+    cached.newer = undefined
+    if (this.newest === undefined) this.oldest = cached
+    else this.newest.newer = cached
+    this.newest = cached
+  }
+
+  private unlink(cached: Cached<A, E>): void {
+    if (cached.newer === undefined) this.newest = cached.older
+    else cached.newer.older = cached.older
+    if (cached.older === undefined) this.oldest = cached.newer
+    else cached.older.newer = cached.newer
+  }
+}

@@ -1,0 +1,546 @@
+/**
+ * The engine of one resolver, on the hooks that core has for resolvers.
+ *
+ * Core collects look-ups and says when a batch runs; whoever wraps the resolver changes that at will. Ours is what core
+ * asks on the way: `preCheck` (join what is in flight), `batchKey` (who may share, and, asked again, who leaves),
+ * `collectWhile` (distinct requests) and `runAll` (merge, queue, run, tell).
+ */
+import { isArrayNonEmpty } from "effect/Array"
+import type { NonEmptyArray } from "effect/Array"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { constVoid } from "effect/Function"
+import type * as Request from "effect/Request"
+import * as Tracer from "effect/Tracer"
+import { ExitCache } from "./batchCache.js"
+import { hashOf, Isolation, RequestKeys } from "./batchKey.js"
+import { Batch, BatchJob, Caller, CurrentBatch, Group, Item, liveJob, Tally } from "./batchState.js"
+import type { Result } from "./batchState.js"
+import type { Turns } from "./batchWindow.js"
+import { hashKey, KeyMap, native } from "./keyMap.js"
+import { CurrentJob } from "./scheduler.js"
+import type { Engine, Job } from "./scheduler.js"
+import type { SchedulerError } from "./schedulerError.js"
+
+export interface LoaderOptions<Req extends Request.Any, R> {
+  /** Sets the exit of every item, or fails. */
+  readonly resolve: (items: NonEmptyArray<Item<Req>>) => Effect.Effect<void, Request.Error<Req>, R>
+  readonly onRejected: ((error: SchedulerError, request: Req) => Result<Req>) | undefined
+  readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
+  readonly maxBatchSize: number
+  /** `undefined`: no batches, each look-up is a call of its own. */
+  readonly turns: Turns | undefined
+  readonly window: "idle" | Duration.Duration
+  readonly engine: Engine | undefined
+  readonly cache: {
+    readonly capacity: number
+    readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
+  } | undefined
+  /** Of the place where the resolver is made. */
+  readonly context: Context.Context<never>
+  readonly cycle: (request: Req) => unknown
+}
+
+/** Where we keep what we know of an entry: core hands the same object to every hook. */
+const callerOf = Symbol("effect-funnel/Batcher/caller")
+
+interface Entry<Req extends Request.Any> extends Request.Entry<Req> {
+  [callerOf]?: Caller<Req>
+}
+
+export class Loader<Req extends Request.Any, R> {
+  private readonly options: LoaderOptions<Req, R>
+  private readonly keys = new RequestKeys()
+  private readonly groups = new KeyMap<Group<Req>>()
+  /** Everybody, where nothing is isolated. */
+  private readonly all: Group<Req> | undefined
+  private readonly cache: ExitCache<Request.Success<Req>, Request.Error<Req>> | undefined
+  private readonly clock: Clock.Clock
+  /** What every batch is run with. */
+  private readonly base: Context.Context<never>
+  private readonly running = new Set<Batch>()
+  private readonly closing = Deferred.makeUnsafe<void>()
+  private closed = false
+  /** The look-up that core is asking about. */
+  private current: Caller<Req> | undefined = undefined
+  private readonly tallies = new WeakMap<object, Tally>()
+  /** The context seen last and what was found in it: those who look up together mostly share one. */
+  private seen: Context.Context<never> | undefined = undefined
+  private seenGroup: Group<Req> | undefined = undefined
+  private seenBatch: Batch | undefined = undefined
+
+  constructor(options: LoaderOptions<Req, R>) {
+    this.options = options
+    this.clock = Context.get(options.context, Clock.Clock)
+    this.base = Context.omit(Tracer.ParentSpan, ...options.isolate)(options.context)
+    this.cache = options.cache === undefined ? undefined : new ExitCache(options.cache.capacity)
+    if (options.isolate.length === 0) this.all = new Group(this, undefined, native, Context.empty(), constVoid)
+  }
+
+  // ------------------------------------------------------------------------------------------------------- core's hooks
+
+  /** Answers at once, or joins what is in flight; true hands the look-up on to core, to be collected. */
+  preCheck(entry: Entry<Req>): boolean {
+    if (this.closed) {
+      entry.completeUnsafe(Exit.interrupt())
+      return false
+    }
+    this.look(entry.context)
+    const group = this.seenGroup!
+    const origin = this.seenBatch
+    const key = this.keys.of(entry.request)
+    const hash = hashOf(key)
+    if (this.cache !== undefined) {
+      const exit = this.cache.get(group, key, hash, this.clock.currentTimeMillisUnsafe())
+      if (exit !== undefined) {
+        entry.completeUnsafe(exit)
+        return false
+      }
+    }
+    const caller = new Caller(entry, group, key, hash, origin)
+    const item = group.inFlight.get(key, hash)
+    if (item === undefined) {
+      entry[callerOf] = caller
+      group.joins++
+      this.current = caller
+      return true
+    }
+    if (origin !== undefined && origin.open && item.batch.waitsFor(origin)) {
+      entry.completeUnsafe(Exit.die(this.options.cycle(entry.request)))
+      return false
+    }
+    entry[callerOf] = caller
+    caller.asked = true
+    item.add(caller)
+    if (!item.batch.started) this.enlist(item.batch, entry.context)
+    return false
+  }
+
+  /** Says who may share. Asked a second time about an entry, its caller is leaving. */
+  batchKey(entry: Entry<Req>): unknown {
+    const caller = entry[callerOf]
+    if (caller === undefined || caller.group.owner !== this) {
+      // A wrapper answered before we were asked.
+      this.look(entry.context)
+      return this.seenGroup
+    }
+    if (caller.asked) this.leave(caller)
+    caller.asked = true
+    return caller.group
+  }
+
+  /** Counts distinct requests, core's set holds all of them. */
+  collectWhile(entries: ReadonlySet<Request.Entry<Req>>): boolean {
+    const max = this.options.maxBatchSize
+    const caller = this.current
+    if (max === Infinity) return true
+    if (caller === undefined || !entries.has(caller.entry)) return entries.size < max
+    // Core uses its sets again: one that holds a single entry belongs to a new batch.
+    let tally = entries.size === 1 ? undefined : this.tallies.get(entries)
+    if (tally === undefined) this.tallies.set(entries, tally = new Tally())
+    tally.add(caller.key, caller.hash)
+    caller.tally = tally
+    return tally.size < max
+  }
+
+  get delay(): Effect.Effect<void> {
+    const { turns, window } = this.options
+    if (turns === undefined) return Effect.void
+    if (window === "idle") {
+      return Effect.suspend(() => {
+        const group = this.seenGroup!
+        group.open++
+        return turns.idle(group, (interrupted) => {
+          group.open--
+          if (interrupted) group.checkRest()
+        })
+      })
+    }
+    return Effect.suspend(() => {
+      const group = this.seenGroup!
+      group.open++
+      return Effect.onExit(
+        Effect.raceFirst(Effect.sleep(window), Deferred.await(this.closing)),
+        (exit) => {
+          group.open--
+          if (Exit.isFailure(exit)) group.checkRest()
+          return Effect.void
+        }
+      )
+    })
+  }
+
+  runAll(entries: NonEmptyArray<Entry<Req>>, key: unknown): Effect.Effect<void, Request.Error<Req>> {
+    if (this.options.isolate.length === 0 || (key instanceof Group && key.owner === this)) return this.runOne(entries)
+    // A wrapper has put its own key in place of ours; what is isolated stays so.
+    return Effect.suspend(() => {
+      const parts = new Map<Group<Req>, NonEmptyArray<Entry<Req>>>()
+      for (const entry of entries) {
+        const group = this.groupOf(entry)
+        const part = parts.get(group)
+        if (part === undefined) parts.set(group, [entry])
+        else part.push(entry)
+      }
+      return Effect.forEach(parts.values(), (part) => Effect.exit(this.runOne(part)), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    })
+  }
+
+  // ----------------------------------------------------------------------------------------------------- a batch's way
+
+  private runOne(entries: NonEmptyArray<Entry<Req>>): Effect.Effect<void, Request.Error<Req>> {
+    return Effect.withFiber((fiber) => {
+      let items: NonEmptyArray<Item<Req>> | undefined
+      let group: Group<Req> | undefined
+      return Effect.onExit(
+        Effect.suspend(() => {
+          if (this.closed) return Effect.interrupt
+          group = this.registered(this.groupOf(entries[0]))
+          items = this.begin(entries, group, fiber)
+          return Effect.flatMap(this.admit(items), (admitted) => admitted ? this.execute(items!, group!) : Effect.void)
+        }),
+        (exit) => {
+          if (items !== undefined) this.settle(items, group!, exit)
+          return Effect.void
+        }
+      )
+    })
+  }
+
+  /** Merges equal look-ups, and lets others join from here on. */
+  private begin(
+    entries: NonEmptyArray<Entry<Req>>,
+    group: Group<Req>,
+    fiber: Fiber.Fiber<unknown, unknown>
+  ): NonEmptyArray<Item<Req>> {
+    const engine = this.options.engine
+    const batch = new Batch(fiber, Context.get(fiber.context, CurrentJob))
+    const items: Array<Item<Req>> = []
+    // What is in flight in another batch nevertheless: it came in flight while this one was collected elsewhere.
+    let apart: KeyMap<Item<Req>> | undefined
+    let context: Context.Context<never> | undefined
+    let job: Job | undefined
+    const sharing = this.options.turns !== undefined
+    for (const entry of entries) {
+      const caller = this.callerOf(entry, group)
+      let item = sharing ? group.inFlight.get(caller.key, caller.hash) : undefined
+      if (item === undefined) {
+        items.push(item = new Item(caller, batch))
+        if (sharing) item.list(group)
+      } else if (item.batch !== batch) {
+        apart ??= new KeyMap()
+        item = apart.get(caller.key, caller.hash)
+        if (item === undefined) {
+          items.push(item = new Item(caller, batch))
+          apart.add(item)
+        }
+      }
+      item.add(caller)
+      if (engine === undefined) continue
+      if (entry.context !== context) {
+        context = entry.context
+        job = liveJob(context, engine)
+      }
+      if (job !== undefined) batch.jobs.set(job, (batch.jobs.get(job) ?? 0) + 1)
+    }
+    batch.unlist = () => {
+      for (const item of items) item.unlist()
+    }
+    group.running++
+    this.running.add(batch)
+    // Sound: one for the first entry at least.
+    return items as NonEmptyArray<Item<Req>>
+  }
+
+  /** Waits in the scheduler's queue, inside a job that waits for this batch if there is one. False: it was refused. */
+  private admit(items: NonEmptyArray<Item<Req>>): Effect.Effect<boolean> {
+    const batch = items[0].batch
+    const engine = this.options.engine
+    if (engine === undefined) {
+      batch.started = true
+      return Effect.succeed(true)
+    }
+    return Effect.callback<boolean>((resume) => {
+      batch.answer = (answer) => {
+        if (answer === "start") {
+          batch.started = true
+          batch.jobs.clear()
+          resume(Effect.succeed(true))
+        } else if (answer !== "close") {
+          resume(this.reject(items, answer))
+        } else if (batch.started) {
+          batch.fiber.interruptUnsafe()
+        } else {
+          resume(Effect.interrupt)
+        }
+      }
+      this.submit(batch, engine, this.waitingJob(batch) ?? batch.outer)
+    })
+  }
+
+  private submit(batch: Batch, engine: Engine, outer: Job | undefined): void {
+    const previous = batch.job
+    const job = batch.job = new BatchJob(outer, (answer) => {
+      if (batch.job === job) batch.answer(answer)
+    })
+    if (previous !== undefined) engine.releaseUnsafe(previous)
+    engine.submitUnsafe(job)
+  }
+
+  private reject(items: NonEmptyArray<Item<Req>>, error: SchedulerError): Effect.Effect<boolean> {
+    const onRejected = this.options.onRejected
+    return Effect.sync(() => {
+      for (const item of items) item.exit = onRejected === undefined ? Exit.die(error) : onRejected(error, item.request)
+      return false
+    })
+  }
+
+  private execute(items: NonEmptyArray<Item<Req>>, group: Group<Req>): Effect.Effect<void, Request.Error<Req>> {
+    return Effect.suspend(() => {
+      const batch = items[0].batch
+      // Those whose callers left while the batch was in the queue are not asked for.
+      const wanted = items.every(hasCallers) ? items : items.filter(hasCallers)
+      if (!isArrayNonEmpty(wanted)) return Effect.interrupt
+      return Effect.updateContext<void, Request.Error<Req>, R, never>(
+        Effect.onExit(
+          Effect.suspend(() => this.options.resolve(wanted)),
+          (exit) => this.cache === undefined ? Effect.void : Effect.sync(() => this.date(wanted, exit))
+        ),
+        (caller: Context.Context<never>) => this.contextOf(batch, group, caller)
+      )
+    })
+  }
+
+  /** Says until when each exit is kept. Apart from `settle`, because it calls what may throw. */
+  private date(items: ReadonlyArray<Item<Req>>, exit: Exit.Exit<void, Request.Error<Req>>): void {
+    const now = this.clock.currentTimeMillisUnsafe()
+    for (const item of items) {
+      const result = resultOf(item, exit)
+      if (result !== undefined) item.expires = this.expires(result, item.request, now)
+    }
+  }
+
+  private expires(result: Result<Req>, request: Req, now: number): number {
+    if (Exit.hasInterrupts(result)) return 0
+    const millis = Duration.toMillis(Duration.fromInputUnsafe(this.options.cache!.timeToLive(result, request)))
+    return millis > 0 ? now + millis : 0
+  }
+
+  /** Ends a batch: nobody can join it any more, then its callers are told, in order of arrival. */
+  private settle(items: NonEmptyArray<Item<Req>>, group: Group<Req>, exit: Exit.Exit<void, Request.Error<Req>>): void {
+    const batch = items[0].batch
+    batch.open = false
+    batch.unlist()
+    group.running--
+    this.running.delete(batch)
+    this.seen =
+      this.seenGroup =
+      this.seenBatch =
+      this.current =
+        undefined
+    if (batch.job !== undefined) this.options.engine!.releaseUnsafe(batch.job)
+    if (this.cache !== undefined) {
+      for (const item of items) {
+        const result = resultOf(item, exit)
+        if (result !== undefined && item.expires > 0 && !item.stale) {
+          this.cache.set(group, item.key, item.hash, result, item.expires)
+        }
+      }
+    }
+    group.checkRest()
+    for (const item of items) {
+      let caller = item.first
+      if (caller === undefined) continue
+      const result = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
+      while (caller !== undefined) {
+        const next: Caller<Req> | undefined = caller.next
+        caller.origin?.waits.delete(caller)
+        caller.entry.completeUnsafe(result)
+        caller = next
+      }
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------ who may leave
+
+  private leave(caller: Caller<Req>): void {
+    if (caller.left) return
+    caller.left = true
+    const item = caller.item
+    if (item === undefined) {
+      // It was still collected: core takes it out and ends it.
+      caller.tally?.remove(caller.key, caller.hash)
+      if (caller.group.open === 0) caller.group.checkRest()
+      return
+    }
+    const batch = item.batch
+    if (!batch.open) return
+    // Before anything else, so that a cache around this resolver lets go of it.
+    caller.entry.completeUnsafe(Exit.interrupt())
+    item.remove(caller)
+    if (batch.callers === 0) {
+      batch.open = false
+      batch.unlist()
+      batch.fiber.interruptUnsafe()
+    } else if (!batch.started) {
+      if (item.callers === 0) item.unlist()
+      this.delist(batch, caller.entry.context)
+    }
+  }
+
+  /** A job that waits for a batch which waits for that job's permit: from now on the batch runs inside the job. */
+  private enlist(batch: Batch, context: Context.Context<never>): void {
+    const engine = this.options.engine
+    const job = engine === undefined ? undefined : liveJob(context, engine)
+    if (engine === undefined || job === undefined) return
+    const nested = this.waitingJob(batch) !== undefined
+    batch.jobs.set(job, (batch.jobs.get(job) ?? 0) + 1)
+    if (!nested && batch.job !== undefined) this.submit(batch, engine, job)
+  }
+
+  private delist(batch: Batch, context: Context.Context<never>): void {
+    const engine = this.options.engine
+    const job = engine === undefined ? undefined : liveJob(context, engine)
+    if (engine === undefined || job === undefined) return
+    const count = batch.jobs.get(job)
+    if (count === undefined) return
+    if (count > 1) {
+      batch.jobs.set(job, count - 1)
+      return
+    }
+    const nested = this.waitingJob(batch)
+    batch.jobs.delete(job)
+    if (nested === job && batch.job !== undefined) this.submit(batch, engine, this.waitingJob(batch))
+  }
+
+  /** The job that a batch in the queue runs inside: the first that waits for it. */
+  private waitingJob(batch: Batch): Job | undefined {
+    for (const job of batch.jobs.keys()) {
+      if (job.state === "Running") return job
+      batch.jobs.delete(job)
+    }
+    return undefined
+  }
+
+  readonly close: Effect.Effect<void> = Effect.withFiber((fiber) => {
+    this.closed = true
+    Deferred.doneUnsafe(this.closing, Exit.void)
+    // A batch that closes its own resolver does not wait for itself.
+    const around = Context.get(fiber.context, CurrentBatch)
+    const others: Array<Fiber.Fiber<unknown, unknown>> = []
+    for (const batch of this.running) {
+      if (batch !== around) others.push(batch.fiber)
+      batch.fiber.interruptUnsafe(fiber.id)
+    }
+    return Effect.asVoid(Fiber.awaitAll(others))
+  })
+
+  // -------------------------------------------------------------------------------------------------------------- cache
+
+  /** Tells what a request's exit is: to the cache, and to those who look it up from here on. */
+  primeUnsafe(request: Req, result: Result<Req>, context: Context.Context<never>): void {
+    const [group, key, hash] = this.forget(request, context)
+    const expires = this.expires(result, request, this.clock.currentTimeMillisUnsafe())
+    if (expires > 0 && !this.closed) this.cache!.set(group, key, hash, result, expires)
+  }
+
+  clearUnsafe(request: Req, context: Context.Context<never>): void {
+    this.forget(request, context)
+  }
+
+  clearAllUnsafe(): void {
+    this.cache!.clear()
+    for (const group of this.all === undefined ? this.groups.values() : [this.all]) {
+      for (const item of group.inFlight.values()) {
+        item.stale = true
+        item.unlist()
+      }
+    }
+  }
+
+  private forget(request: Req, context: Context.Context<never>): [group: Group<Req>, key: unknown, hash: number] {
+    this.look(context)
+    const group = this.seenGroup!
+    const key = this.keys.of(request)
+    const hash = hashOf(key)
+    this.cache!.delete(group, key, hash)
+    const item = group.inFlight.get(key, hash)
+    if (item !== undefined) {
+      item.stale = true
+      item.unlist()
+    }
+    return [this.registered(group), key, hash]
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- places
+
+  private look(context: Context.Context<never>): void {
+    if (context === this.seen) return
+    this.seen = context
+    this.seenBatch = Context.get(context, CurrentBatch)
+    this.seenGroup = this.find(context)
+  }
+
+  private find(context: Context.Context<never>): Group<Req> {
+    if (this.all !== undefined) return this.all
+    let services = Context.empty()
+    const values = this.options.isolate.map((tag) => {
+      const value = Context.getOption(context, tag)
+      services = Context.addOrOmit(services, tag, value)
+      return value._tag === "None" ? undefined : value.value
+    })
+    const key = new Isolation(values)
+    return this.registered(new Group(this, key, hashKey(key), services, this.drop))
+  }
+
+  /** The group under which these callers are known now: it goes when it is at rest, and comes back. */
+  private registered(group: Group<Req>): Group<Req> {
+    if (group === this.all) return group
+    const known = this.groups.get(group.key, group.hash)
+    if (known !== undefined) return known
+    this.groups.add(group)
+    return group
+  }
+
+  private readonly drop = (group: Group<Req>): void => {
+    this.groups.remove(group)
+    if (this.seenGroup === group) this.seen = this.seenGroup = undefined
+  }
+
+  private callerOf(entry: Entry<Req>, group: Group<Req>): Caller<Req> {
+    const caller = entry[callerOf]
+    if (caller !== undefined && caller.group.owner === this && caller.item === undefined) return caller
+    const key = this.keys.of(entry.request)
+    return new Caller(entry, group, key, hashOf(key), Context.get(entry.context, CurrentBatch))
+  }
+
+  private groupOf(entry: Entry<Req>): Group<Req> {
+    const caller = entry[callerOf]
+    return caller !== undefined && caller.group.owner === this ? caller.group : this.find(entry.context)
+  }
+
+  /** The services of the place where the resolver was made, those that isolate, and the span that core runs the batch in. */
+  private contextOf(batch: Batch, group: Group<Req>, caller: Context.Context<never>): Context.Context<R> {
+    let context = group === this.all ? this.base : Context.merge(this.base, group.context)
+    context = Context.add(context, CurrentBatch, batch)
+    context = Context.add(context, CurrentJob, batch.job ?? batch.outer)
+    const span = Context.getOrUndefined(caller, Tracer.ParentSpan)
+    if (span !== undefined) context = Context.add(context, Tracer.ParentSpan, span)
+    // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.
+    return context as Context.Context<R>
+  }
+}
+
+const hasCallers = (item: { readonly callers: number }): boolean => item.callers > 0
+
+const resultOf = <Req extends Request.Any>(
+  item: Item<Req>,
+  exit: Exit.Exit<void, Request.Error<Req>>
+): Result<Req> | undefined => Exit.isFailure(exit) ? Exit.failCause(exit.cause) : item.exit
