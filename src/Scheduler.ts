@@ -1,28 +1,148 @@
+/**
+ * How many at once and how many a second, behind one queue that everything which asks the same backend goes through.
+ *
+ * A scheduler bounds the weight of the jobs that run at one time and the pace at which they start. What has to wait does so
+ * in one queue, in order of arrival; what is interrupted there costs nothing. The effect of a job runs in the fiber
+ * that scheduled it: its services, its interruption and its spans are the caller's.
+ *
+ * **Details**
+ *
+ * - Only the head of the highest priority that anybody waits with may start. It is never overtaken, however heavy it is.
+ * - The rate is taken in the step in which the head starts, and only once its permits are free: neither waits for the other.
+ * - A job lends its weight to the jobs that are scheduled inside it, so that it cannot wait for its own permit.
+ * - Every step costs O(1), whatever the number of those who wait, and O(log p) with p priorities in use.
+ *
+ * **Gotchas**
+ *
+ * - `effect` itself exports a module `Scheduler`, which runs fibers. Rename one of the two where you need both.
+ * - Two layers of one tag merge to the last one; `layer(…)` written out twice is two schedulers; and `Effect.provide(layer)`
+ *   around each call is a scheduler each time, and limits nothing.
+ * - A job that joins a run of a `Reducer` which waits in the queue of this scheduler can wait for ever: the run is not inside
+ *   the job. Schedule outside, reduce inside is what deadlocks; write `Reducer.reduce(key, Scheduler.schedule(effect))`, or
+ *   use two schedulers.
+ *
+ * **Example** (Running two at a time)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * let running = 0
+ * let most = 0
+ * const download = (n: number) =>
+ *   Effect.gen(function*() {
+ *     most = Math.max(most, ++running)
+ *     yield* Effect.sleep("1 millis")
+ *     running--
+ *     return n * n
+ *   })
+ *
+ * const program = Effect.forEach([1, 2, 3, 4, 5], (n) => Scheduler.schedule(download(n)), {
+ *   concurrency: "unbounded"
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 2 }))) // => [1, 4, 9, 16, 25]
+ * most // => 2
+ * ```
+ *
+ * @since 0.1.0
+ */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import * as Internal from "./internal/schedule.js"
-import { CurrentJob, Engine } from "./internal/scheduler.js"
-import { register } from "./internal/schedulerHandle.js"
+import * as Many from "./internal/collections.js"
+import { jobOptions, schedule as scheduleIn } from "./internal/schedule.js"
+import type { JobOptions } from "./internal/schedule.js"
+import type { Engine } from "./internal/scheduler.js"
 import type { SchedulerError } from "./internal/schedulerError.js"
+import * as Handle from "./internal/schedulerHandle.js"
+import type { Quota, RateLimiter } from "./RateLimiter.js"
 
+export { AllFailed, FirstSuccessError, NothingToTry } from "./internal/collect.js"
+export type {
+  AllOptions,
+  AllReturn,
+  ForEachOptions,
+  ItemOptions,
+  Items,
+  ProgressOptions,
+  StreamOptions
+} from "./internal/collect.js"
+export type { Collections } from "./internal/collections.js"
+export type { Progress, ProgressServices } from "./internal/progress.js"
 export { InsufficientCapacity, QueueFull, SchedulerError, StoreError } from "./internal/schedulerError.js"
 
-export type TypeId = "~effect-funnel/Scheduler"
+/**
+ * Identifies scheduler handles at run time.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
 export const TypeId: TypeId = "~effect-funnel/Scheduler"
 
-export interface Options {
+/**
+ * Identifies scheduler handles in types.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
+export type TypeId = "~effect-funnel/Scheduler"
+
+/**
+ * Describes a scheduler.
+ *
+ * **Details**
+ *
+ * - `concurrency`: how much weight may run at one time, an integer of at least 1 or `"unbounded"`. A job weighs 1 unless it
+ *   says otherwise.
+ * - `rate`: at which pace jobs start; none by default. One quota, several that have to conform all at once, or the tag of a
+ *   `RateLimiter`, which the layer then requires: two schedulers that name the same tag start at one pace between them.
+ * - `maxQueued`: how many may wait, an integer of at least 0; without it there is no bound. Each job's own queue of jobs
+ *   inside it has the same bound.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<out Limiter = never> {
   readonly concurrency: number | "unbounded"
+  readonly rate?: Quota | ReadonlyArray<Quota> | Context.Key<Limiter, RateLimiter> | undefined
   readonly maxQueued?: number | undefined
 }
 
+/**
+ * Says what a job costs and how urgent it is.
+ *
+ * **Details**
+ *
+ * - `weight`: how much of the concurrency it takes while it runs, an integer of at least 1; 1 by default.
+ * - `tokens`: how much of the rate its start takes, an integer of at least 0; 1 by default, and 0 starts at any pace.
+ * - `priority`: a finite number, 0 by default. A larger one goes first. Nobody ages: a low priority waits for as long as
+ *   higher ones keep coming.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface ScheduleOptions {
   readonly weight?: number | undefined
   readonly tokens?: number | undefined
   readonly priority?: number | undefined
 }
 
+/**
+ * Tells what a scheduler does at one moment: out of date the instant after it was read.
+ *
+ * **Details**
+ *
+ * - `concurrency`: how much weight may run; `Infinity` when it has no bound.
+ * - `running`: how many jobs run, those inside others included.
+ * - `weight`: how much weight runs. What a job lends to the jobs inside it counts once.
+ * - `queued`: how many wait.
+ * - `paused`: whether anything may start.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Stats {
   readonly concurrency: number
   readonly running: number
@@ -31,59 +151,79 @@ export interface Stats {
   readonly paused: boolean
 }
 
-export interface Operations<Self> {
+/**
+ * Lists what a scheduler does. `Self` is what each operation requires: nothing on a handle, the tag on an accessor.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Operations<Self> extends Many.Collections<Self> {
   readonly schedule: <
     Arg extends Effect.Effect<any, any, any> | ScheduleOptions | undefined = ScheduleOptions
   >(
     effectOrOptions?: Arg,
     options?: ScheduleOptions | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | SchedulerError, R | Self>
-    : <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
+    : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
   readonly resize: (concurrency: number | "unbounded") => Effect.Effect<void, never, Self>
+  readonly setRate: (rate: Quota | ReadonlyArray<Quota>) => Effect.Effect<void, never, Self>
   readonly pause: Effect.Effect<void, never, Self>
   readonly resume: Effect.Effect<void, never, Self>
   readonly awaitIdle: Effect.Effect<void, never, Self>
   readonly stats: Effect.Effect<Stats, never, Self>
 }
 
+/**
+ * Describes a scheduler: a width, a pace, and those who wait for them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Scheduler extends Operations<never> {
   readonly [TypeId]: TypeId
 }
 
+/**
+ * Serves as the tag of the default scheduler.
+ *
+ * **When to use**
+ *
+ * Use it in a program with one backend. A program with several names each with {@link Service}.
+ *
+ * **Example** (Using the handle)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const scheduler = yield* Scheduler.Scheduler
+ *   return yield* scheduler.schedule(Effect.succeed("done"))
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 10 }))) // => "done"
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
 export const Scheduler: Context.Service<Scheduler, Scheduler> = /*#__PURE__*/ Context.Service<Scheduler>(
   "effect-funnel/Scheduler"
 )
 
-const width = (name: string, concurrency: number | "unbounded"): number =>
-  concurrency === "unbounded" ? Infinity : Internal.checkCount(name, "concurrency", concurrency, 1)
-
-const fromEngine = (engine: Engine): Scheduler => {
-  const schedule = (first?: unknown, second?: ScheduleOptions) => {
-    if (Effect.isEffect(first)) {
-      return Internal.schedule(engine, first, Internal.jobOptions("Scheduler.schedule", second))
-    }
-    const options = Internal.jobOptions("Scheduler.schedule", first as ScheduleOptions | undefined)
-    return (self: Effect.Effect<unknown, unknown, unknown>) => Internal.schedule(engine, self, options)
-  }
-  return register({
+const fromEngine = (engine: Engine): Scheduler =>
+  Handle.register({
+    ...Many.handle(engine),
     [TypeId]: TypeId,
-    schedule: schedule as Scheduler["schedule"],
+    schedule: effectFirstOrLast((effect, options) => scheduleIn(engine, effect, options)),
     resize: (concurrency) => {
-      const capacity = width("Scheduler.resize", concurrency)
-      return Effect.sync(() => engine.resizeUnsafe(capacity))
+      const width = Handle.checkWidth("Scheduler.resize", concurrency)
+      return Effect.sync(() => engine.resizeUnsafe(width))
     },
+    setRate: (rate) => Handle.setRate(engine, rate),
     pause: Effect.sync(() => engine.pauseUnsafe()),
     resume: Effect.sync(() => engine.resumeUnsafe()),
-    awaitIdle: Effect.callback<void>((resume) => {
-      if (engine.idle) return resume(Effect.void)
-      const watcher = () => {
-        if (!engine.idle) return
-        engine.unwatch(watcher)
-        resume(Effect.void)
-      }
-      engine.watch(watcher)
-      return Effect.sync(() => engine.unwatch(watcher))
-    }),
+    awaitIdle: Handle.awaitIdle(engine),
     stats: Effect.sync(() => ({
       concurrency: engine.main.capacity,
       running: engine.running,
@@ -92,65 +232,493 @@ const fromEngine = (engine: Engine): Scheduler => {
       paused: engine.paused
     }))
   }, engine)
-}
 
-const close = (engine: Engine): Effect.Effect<void> =>
-  Effect.withFiber((fiber) => {
-    engine.closeUnsafe()
-    const around = fiber.getRef(CurrentJob)
-    return Effect.callback<void>((resume) => {
-      if (!engine.runsOthersThan(around)) return resume(Effect.void)
-      const watcher = () => {
-        if (engine.runsOthersThan(around)) return
-        engine.unwatch(watcher)
-        resume(Effect.void)
-      }
-      engine.watch(watcher)
-      return Effect.sync(() => engine.unwatch(watcher))
-    })
-  })
-
-export const make = (options: Options): Effect.Effect<Scheduler, never, Scope.Scope> => {
-  const concurrency = width("Scheduler.make", options.concurrency)
-  const maxQueued = options.maxQueued === undefined
-    ? Infinity
-    : Internal.checkCount("Scheduler.make", "maxQueued", options.maxQueued, 0)
-  return Effect.acquireRelease(
-    Effect.withFiber((fiber) =>
-      Effect.succeed(
-        new Engine({ concurrency, maxQueued, limiter: undefined, dispatcher: fiber.cache.scheduler.makeDispatcher() })
-      )
-    ),
-    close
-  ).pipe(Effect.map(fromEngine))
-}
-
-export const layer = (options: Options): Layer.Layer<Scheduler> => Layer.effect(Scheduler, make(options))
-
-export const operations = <Self>(tag: Context.Service<Self, Scheduler>): Operations<Self> => {
-  const schedule = (first?: unknown, second?: ScheduleOptions) => {
-    if (Effect.isEffect(first)) {
-      const options = Internal.jobOptions("Scheduler.schedule", second)
-      return tag.use((_) => _.schedule(first, options))
-    }
-    const options = Internal.jobOptions("Scheduler.schedule", first as ScheduleOptions | undefined)
-    return (self: Effect.Effect<unknown, unknown, unknown>) => tag.use((_) => _.schedule(self, options))
+/** `schedule` with the effect first, or last: called with options it waits for the effect. */
+const effectFirstOrLast = <Self>(
+  body: <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    options: JobOptions
+  ) => Effect.Effect<A, E | SchedulerError, R | Self>
+): Operations<Self>["schedule"] => {
+  const dual = <A, E, R>(first?: Effect.Effect<A, E, R> | ScheduleOptions, second?: ScheduleOptions) => {
+    if (Effect.isEffect(first)) return body(first, jobOptions("Scheduler.schedule", second))
+    const options = jobOptions("Scheduler.schedule", first)
+    return <A, E, R>(effect: Effect.Effect<A, E, R>) => body(effect, options)
   }
-  return {
-    schedule: schedule as Operations<Self>["schedule"],
-    resize: (concurrency) => tag.use((_) => _.resize(concurrency)),
-    pause: tag.use((_) => _.pause),
-    resume: tag.use((_) => _.resume),
-    awaitIdle: tag.use((_) => _.awaitIdle),
-    stats: tag.use((_) => _.stats)
-  }
+  // The two branches return what the two sides of the conditional type say, which no implementation can be checked against.
+  return dual as Operations<Self>["schedule"]
 }
+
+/**
+ * Makes a scheduler that closes with the scope.
+ *
+ * **When to use**
+ *
+ * Use it for a scheduler that lives as long as something of yours does. For one that a program shares, use {@link layer}.
+ *
+ * **Details**
+ *
+ * Nonsense options throw a `RangeError` when `make` is called. There is no fiber behind it; a timer runs only while a job
+ * waits for the rate.
+ *
+ * **Gotchas**
+ *
+ * When the scope closes, what waits is interrupted and so are the fibers whose jobs run. Closing returns once their jobs
+ * have ended, except those that it is called from. What is scheduled later is interrupted at once.
+ *
+ * **Example** (Bounding what a loop does at once)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const scheduler = yield* Scheduler.make({ concurrency: 3 })
+ *   return yield* Effect.forEach([1, 2, 3, 4], (n) => scheduler.schedule(Effect.succeed(n + 1)))
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => [2, 3, 4, 5]
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <Limiter = never>(
+  options: Options<Limiter>
+): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> => fromPlan(Handle.plan("Scheduler.make", options))
+
+const fromPlan = <Limiter>(plan: Handle.Plan<Limiter>): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> =>
+  Effect.map(Handle.build(plan), fromEngine)
+
+const layerOf = <Self, Limiter>(
+  tag: Context.Key<Self, Scheduler>,
+  plan: Handle.Plan<Limiter>
+): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope>> => Layer.effect(tag, fromPlan(plan))
+
+/**
+ * Provides a scheduler under the default tag.
+ *
+ * **Details**
+ *
+ * Nonsense options throw a `RangeError` when `layer` is called. The scheduler closes when the layer's scope does, as
+ * {@link make} describes.
+ *
+ * **Gotchas**
+ *
+ * A layer is built once where it is provided: written out twice, or provided around each call, it is a scheduler each time,
+ * and limits nothing. Two layers of one tag merge to the last.
+ *
+ * **Example** (Bounding width and pace)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const backend = Scheduler.layer({
+ *   concurrency: 10,
+ *   rate: { limit: 1000, window: "1 second" },
+ *   maxQueued: 500
+ * })
+ *
+ * const program = Scheduler.schedule(Effect.succeed("sent"))
+ *
+ * await Effect.runPromise(Effect.provide(program, backend)) // => "sent"
+ * ```
+ *
+ * **Example** (Sharing a pace)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Layer } from "effect"
+ * import { RateLimiter, Scheduler } from "effect-funnel"
+ *
+ * class Api extends RateLimiter.Service<Api>()("app/Api", { limit: 100, window: "1 second", burst: 2 }) {}
+ * class Reads extends Scheduler.Service<Reads>()("app/Reads", { concurrency: 20, rate: Api }) {}
+ * class Writes extends Scheduler.Service<Writes>()("app/Writes", { concurrency: 2, rate: Api }) {}
+ *
+ * const program = Effect.all([Reads.schedule(Effect.succeed("read")), Writes.schedule(Effect.succeed("written"))])
+ * const layer = Layer.provide(Layer.mergeAll(Reads.layer, Writes.layer), Api.layer)
+ *
+ * await Effect.runPromise(Effect.provide(program, layer)) // => ["read", "written"]
+ * ```
+ *
+ * @see {@link Service} for a tag of one's own.
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <Limiter = never>(
+  options: Options<Limiter>
+): Layer.Layer<Scheduler, never, Exclude<Limiter, Scope.Scope>> =>
+  layerOf(Scheduler, Handle.plan("Scheduler.layer", options))
+
+const noop = <Self>(tag: Context.Key<Self, Scheduler>): Layer.Layer<Self> =>
+  Layer.effect(
+    tag,
+    Effect.map(Handle.build(Handle.unbounded), (engine) =>
+      Handle.register({
+        ...fromEngine(engine),
+        resize: (concurrency) => {
+          Handle.checkWidth("Scheduler.resize", concurrency)
+          return Effect.void
+        },
+        setRate: (rate) => {
+          Handle.checkRate("Scheduler.setRate", rate)
+          return Effect.void
+        },
+        pause: Effect.void,
+        resume: Effect.void
+      }, engine))
+  )
+
+/**
+ * Provides a scheduler that starts everything at once and never lets anything wait, under the default tag.
+ *
+ * **When to use**
+ *
+ * Use it in tests of code that is not about its width or its pace.
+ *
+ * **Details**
+ *
+ * `resize`, `setRate` and `pause` do nothing; `stats` and `awaitIdle` tell what runs.
+ *
+ * **Example** (Taking the bounds away)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Scheduler.schedule(Effect.succeed("at once"), { weight: 1000 })
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layerNoop)) // => "at once"
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNoop: Layer.Layer<Scheduler> = /*#__PURE__*/ noop(Scheduler)
+
+/**
+ * Describes a tag made by {@link Service}: the tag, its layers and its accessors.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TagClass<in out Self, in out Id extends string, out Limiter>
+  extends Context.ServiceClass<Self, Id, Scheduler>, Operations<Self>
+{
+  readonly layer: Layer.Layer<Self, never, Limiter>
+  readonly layerNoop: Layer.Layer<Self>
+}
+
+/**
+ * Makes a tag of one's own, with its layers and accessors.
+ *
+ * **When to use**
+ *
+ * Use it in a program with several backends: each has its own requirement, so the one cannot be taken for the other.
+ *
+ * **Details**
+ *
+ * Nonsense options throw a `RangeError` when the class is defined.
+ *
+ * **Example** (Naming the scheduler of a backend)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * class GitHub extends Scheduler.Service<GitHub>()("app/GitHub", {
+ *   concurrency: 10,
+ *   rate: { limit: 5000, window: "1 hour", burst: 100 }
+ * }) {}
+ *
+ * const program = GitHub.schedule(Effect.succeed("effect-funnel"))
+ *
+ * await Effect.runPromise(Effect.provide(program, GitHub.layer)) // => "effect-funnel"
+ * ```
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Service = <Self>() =>
+<const Id extends string, Limiter = never>(
+  id: Id,
+  options: Options<Limiter>
+): TagClass<Self, Id, Exclude<Limiter, Scope.Scope>> => {
+  const plan = Handle.plan("Scheduler.Service", options)
+  const Tag = Context.Service<Self, Scheduler>()(id)
+  return Object.assign(Tag, operations(Tag), { layer: layerOf(Tag, plan), layerNoop: noop(Tag) })
+}
+
+/**
+ * Builds the accessors of a tag: each operation of the scheduler under it, with the tag in its requirements.
+ *
+ * **When to use**
+ *
+ * Use it to extend a tag that {@link Service} did not make.
+ *
+ * **Example** (Building accessors for a tag)
+ *
+ * ```ts import.meta.vitest
+ * import { Context, Effect, Layer } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * class Mail extends Context.Service<Mail, Scheduler.Scheduler>()("app/Mail") {}
+ * const { schedule } = Scheduler.operations(Mail)
+ *
+ * const layer = Layer.effect(Mail, Scheduler.make({ concurrency: 5 }))
+ *
+ * await Effect.runPromise(Effect.provide(schedule(Effect.succeed("sent")), layer)) // => "sent"
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const operations = <Self>(tag: Context.Service<Self, Scheduler>): Operations<Self> => ({
+  ...Many.accessors(tag),
+  schedule: effectFirstOrLast((effect, options) => tag.use((_) => _.schedule(effect, options))),
+  resize: (concurrency) => {
+    Handle.checkWidth("Scheduler.resize", concurrency)
+    return tag.use((_) => _.resize(concurrency))
+  },
+  setRate: (rate) => {
+    Handle.checkRate("Scheduler.setRate", rate)
+    return tag.use((_) => _.setRate(rate))
+  },
+  pause: tag.use((_) => _.pause),
+  resume: tag.use((_) => _.resume),
+  awaitIdle: tag.use((_) => _.awaitIdle),
+  stats: tag.use((_) => _.stats)
+})
 
 const ops: Operations<Scheduler> = /*#__PURE__*/ operations(Scheduler)
 
+/**
+ * Runs an effect once there is width and rate for it, in the fiber that calls.
+ *
+ * **When to use**
+ *
+ * Use it for each single thing that is asked of a backend, from wherever in the program it is asked.
+ *
+ * **Details**
+ *
+ * A job that finds its permits free, its cell due and nobody before it starts in the same step, without a fiber and without
+ * waiting. Otherwise it takes its place behind those of its priority; the step in which permits and rate are taken is the
+ * step in which it starts. Then it holds its weight until it ends, however it ends.
+ *
+ * A job lends its weight: what is scheduled inside it, in its fiber or in one that it forked, runs within that weight, a
+ * heavier job as if it weighed no more than that, and what does not fit beside the others waits for them. Such jobs
+ * take the rate ahead of the queue. Once the job has ended, what it left behind counts for itself, and what is scheduled
+ * there queues like any other.
+ *
+ * **Gotchas**
+ *
+ * - Interrupted in the queue, it never runs and costs neither rate nor width. Interrupted while it runs, its permits
+ *   come back and its cell is spent.
+ * - It fails with `QueueFull` when it would have to wait and `maxQueued` wait already, and with `InsufficientCapacity` when
+ *   it weighs more than the concurrency or costs more tokens than the burst: at once, as it could never start.
+ * - A job that awaits one which waits behind it, `awaitIdle` included, waits for ever.
+ *
+ * **Example** (Spelling it three ways)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const send = Effect.succeed("sent")
+ *
+ * const program = Effect.all([
+ *   Scheduler.schedule(send),
+ *   send.pipe(Scheduler.schedule),
+ *   send.pipe(Scheduler.schedule({ weight: 2, priority: 1 }))
+ * ])
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 2 }))) // => ["sent", "sent", "sent"]
+ * ```
+ *
+ * **Example** (Shedding load)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.forEach([1, 2, 3], (n) =>
+ *   Effect.as(Effect.yieldNow, `answered ${n}`).pipe(
+ *     Scheduler.schedule,
+ *     Effect.catchReason("SchedulerError", "QueueFull", (_) => Effect.succeed(`busy, ${_.queued} wait`))
+ *   ), { concurrency: "unbounded" })
+ *
+ * const layer = Scheduler.layer({ concurrency: 1, maxQueued: 1 })
+ *
+ * await Effect.runPromise(Effect.provide(program, layer)) // => ["answered 1", "answered 2", "busy, 1 wait"]
+ * ```
+ *
+ * @see {@link SchedulerError} for what it can fail with.
+ * @category operations
+ * @since 0.1.0
+ */
 export const schedule: Operations<Scheduler>["schedule"] = ops.schedule
+
+/**
+ * Changes how much weight may run at one time.
+ *
+ * **Details**
+ *
+ * More width starts at once what fits into it. Less interrupts nothing: what runs goes on, and nothing starts until
+ * enough of it has ended. Nonsense throws a `RangeError`.
+ *
+ * **Gotchas**
+ *
+ * A job that waits and weighs more than the new width fails with `InsufficientCapacity`: it could never start.
+ *
+ * **Example** (Narrowing while a backend is in trouble)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Scheduler.resize(2)
+ *   return yield* Scheduler.stats
+ * })
+ *
+ * const { concurrency } = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 10 })))
+ * concurrency // => 2
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const resize: Operations<Scheduler>["resize"] = ops.resize
+
+/**
+ * Changes the pace at which jobs start, or gives one to a scheduler that had none.
+ *
+ * **Details**
+ *
+ * It holds from then on, also for those who wait. What has been consumed stays consumed, so that changing the rate again
+ * and again starts nothing early. Nonsense throws a `RangeError`.
+ *
+ * **Gotchas**
+ *
+ * A scheduler whose rate is a `RateLimiter`'s changes that one, and with it the pace of all who share it. A job that waits and
+ * costs more tokens than the new burst fails with `InsufficientCapacity`.
+ *
+ * **Example** (Slowing down)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Scheduler.setRate({ limit: 1, window: "1 minute" })
+ *   yield* Scheduler.schedule(Effect.void)
+ *   return yield* Effect.timeoutOption(Scheduler.schedule(Effect.succeed("early")), "5 millis")
+ * })
+ *
+ * const result = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 1 })))
+ * result._tag // => "None"
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const setRate: Operations<Scheduler>["setRate"] = ops.setRate
+
+/**
+ * Lets nothing start until {@link resume}. What runs goes on, and the queue goes on taking those who come.
+ *
+ * **Gotchas**
+ *
+ * A job that runs and schedules another waits for it, so until `resume` it does not end either. Pausing twice is pausing
+ * once.
+ *
+ * **Example** (Holding everything back)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Fiber } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Scheduler.pause
+ *   const fiber = yield* Effect.forkChild(Scheduler.schedule(Effect.succeed("late")), { startImmediately: true })
+ *   const { queued } = yield* Scheduler.stats
+ *   yield* Scheduler.resume
+ *   return [queued, yield* Fiber.join(fiber)]
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 1 }))) // => [1, "late"]
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const pause: Operations<Scheduler>["pause"] = ops.pause
+
+/**
+ * Starts again what {@link pause} held back. The cells of the rate that fell in the meantime are not made up.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const resume: Operations<Scheduler>["resume"] = ops.resume
+
+/**
+ * Waits until nothing runs and nothing waits.
+ *
+ * **Gotchas**
+ *
+ * Paused with jobs in the queue, it waits for {@link resume}. Called inside a job it waits for its own end, for ever.
+ * Interrupting it changes nothing.
+ *
+ * **Example** (Draining before shutdown)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * let sent = 0
+ * const send = Effect.andThen(Effect.yieldNow, Effect.sync(() => sent++))
+ *
+ * const program = Effect.gen(function*() {
+ *   for (let i = 0; i < 10; i++) yield* Effect.forkChild(Scheduler.schedule(send), { startImmediately: true })
+ *   yield* Scheduler.awaitIdle
+ *   return sent
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 3 }))) // => 10
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const awaitIdle: Operations<Scheduler>["awaitIdle"] = ops.awaitIdle
+
+/**
+ * Reads what runs and what waits. A snapshot: it may be out of date the instant after it is read.
+ *
+ * **Example** (Reading the load)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Scheduler.schedule(Scheduler.stats, { weight: 3 })
+ *
+ * const stats = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 10 })))
+ * stats // => { concurrency: 10, running: 1, weight: 3, queued: 0, paused: false }
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
 export const stats: Operations<Scheduler>["stats"] = ops.stats
+
+export const forEach: Operations<Scheduler>["forEach"] = ops.forEach
+
+export const all: Operations<Scheduler>["all"] = ops.all
+
+export const stream: Operations<Scheduler>["stream"] = ops.stream
+
+export const mapEffect: Operations<Scheduler>["mapEffect"] = ops.mapEffect
+
+export const firstSuccess: Operations<Scheduler>["firstSuccess"] = ops.firstSuccess

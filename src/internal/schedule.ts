@@ -24,6 +24,11 @@ export const checkCount = (name: string, field: string, value: number, least: nu
   return value
 }
 
+export const checkPriority = (name: string, value: number): number => {
+  if (!Number.isFinite(value)) throw new RangeError(`${name}: priority must be a finite number, got ${value}`)
+  return value
+}
+
 export const jobOptions = (
   name: string,
   options: {
@@ -36,7 +41,7 @@ export const jobOptions = (
   const { priority = 0, tokens = 1, weight = 1 } = options
   checkCount(name, "weight", weight, 1)
   checkCount(name, "tokens", tokens, 0)
-  if (!Number.isFinite(priority)) throw new RangeError(`${name}: priority must be a finite number, got ${priority}`)
+  checkPriority(name, priority)
   return { weight, tokens, priority }
 }
 

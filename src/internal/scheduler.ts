@@ -484,7 +484,7 @@ export class Engine {
   onBurstChanged(claim: Claim): void {
     if (this.claim !== claim) return
     this.claim = undefined
-    this.review()
+    this.reviewUnsafe()
   }
 
   onStoreFailure(claim: Claim, error: StoreFailure): void {
@@ -547,7 +547,7 @@ export class Engine {
   }
 
   /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
-  private review(): void {
+  reviewUnsafe(): void {
     const refused: Array<[Job, SchedulerError]> = []
     for (const lane of this.lanes()) {
       for (const job of Engine.waiting(lane)) {
@@ -567,7 +567,7 @@ export class Engine {
 
   resizeUnsafe(concurrency: number): void {
     this.main.capacity = concurrency
-    this.review()
+    this.reviewUnsafe()
     for (const listener of Array.from(this.resized)) listener()
   }
 
@@ -582,7 +582,7 @@ export class Engine {
       lane.freeAt = now
       for (const job of Engine.waiting(lane)) job.arrived = now
     }
-    this.review()
+    this.reviewUnsafe()
   }
 
   pauseUnsafe(): void {

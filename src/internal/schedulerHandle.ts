@@ -1,7 +1,17 @@
 /**
- * From a scheduler's handle to its engine, for what is built on it.
+ * From a scheduler's options to its engine, and from its handle back to it.
  */
-import type { Engine } from "./scheduler.js"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Rate } from "./gcra.js"
+import { limiterOf } from "./limiter.js"
+import type { Limiter, StoreFailure } from "./limiter.js"
+import * as LimiterMemory from "./limiterMemory.js"
+import * as Quota from "./quota.js"
+import { checkCount } from "./schedule.js"
+import { CurrentJob, Engine } from "./scheduler.js"
 
 const engines = /*#__PURE__*/ new WeakMap<object, Engine>()
 
@@ -14,3 +24,100 @@ export const register = <A extends object>(handle: A, engine: Engine): A => {
  * The engine behind a handle; `undefined` for a handle that somebody else made, such as a mock.
  */
 export const engineOf = (handle: object): Engine | undefined => engines.get(handle)
+
+interface QuotaInput {
+  readonly limit: number
+  readonly window: Duration.Input
+  readonly burst?: number | undefined
+  readonly strict?: boolean | undefined
+}
+
+type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
+
+/** Options that were checked when they were given, to be built from as often as the layer is. */
+export interface Plan<out I> {
+  readonly concurrency: number
+  readonly maxQueued: number
+  readonly rate: ReadonlyArray<Rate> | Context.Key<I, object> | undefined
+}
+
+export const checkWidth = (name: string, concurrency: number | "unbounded"): number =>
+  concurrency === "unbounded" ? Infinity : checkCount(name, "concurrency", concurrency, 1)
+
+export const plan = <I>(name: string, options: {
+  readonly concurrency: number | "unbounded"
+  readonly rate?: Quotas | Context.Key<I, object> | undefined
+  readonly maxQueued?: number | undefined
+}): Plan<I> => ({
+  concurrency: checkWidth(name, options.concurrency),
+  maxQueued: options.maxQueued === undefined ? Infinity : checkCount(name, "maxQueued", options.maxQueued, 0),
+  rate: options.rate === undefined || isTag(options.rate) ? options.rate : Quota.rates(name, "rate", options.rate)
+})
+
+export const unbounded: Plan<never> = { concurrency: Infinity, maxQueued: Infinity, rate: undefined }
+
+const isTag = <I>(rate: Quotas | Context.Key<I, object>): rate is Context.Key<I, object> => Context.isKey(rate)
+
+/** An engine that closes with the scope. */
+export const build = <I>({ concurrency, maxQueued, rate }: Plan<I>): Effect.Effect<Engine, never, I | Scope.Scope> =>
+  Effect.flatMap(limiter(rate), (limiter) =>
+    Effect.acquireRelease(
+      Effect.withFiber((fiber) => {
+        const dispatcher = fiber.cache.scheduler.makeDispatcher()
+        return Effect.succeed(new Engine({ concurrency, maxQueued, limiter, dispatcher }))
+      }),
+      close
+    ))
+
+const limiter = <I>(rate: Plan<I>["rate"]): Effect.Effect<Limiter<StoreFailure> | undefined, never, I> => {
+  if (rate === undefined) return Effect.undefined
+  if (isRates(rate)) return LimiterMemory.make(rate)
+  return Effect.flatMap(rate, (handle) => {
+    const limiter = limiterOf(handle)
+    // A scheduler queues inside the limiter, not in front of it: what has none inside cannot be shared.
+    return limiter === undefined
+      ? Effect.die(new TypeError(`Scheduler: the service ${rate.key} given as rate was not made by RateLimiter`))
+      : Effect.succeed(limiter)
+  })
+}
+
+const isRates = <I>(rate: ReadonlyArray<Rate> | Context.Key<I, object>): rate is ReadonlyArray<Rate> =>
+  Array.isArray(rate)
+
+export const checkRate = (name: string, quotas: Quotas): ReadonlyArray<Rate> => Quota.rates(name, "", quotas)
+
+export const setRate = (engine: Engine, quotas: Quotas): Effect.Effect<void> => {
+  const rates = checkRate("Scheduler.setRate", quotas)
+  return Effect.suspend(() => {
+    const limiter = engine.limiter
+    if (limiter === undefined) {
+      return Effect.map(LimiterMemory.make(rates), (limiter) => engine.setLimiterUnsafe(limiter))
+    }
+    limiter.setQuotas(rates)
+    engine.reviewUnsafe()
+    return Effect.void
+  })
+}
+
+/** Waits until `done`, which is asked whenever the engine may have come to rest. */
+const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    if (done()) return resume(Effect.void)
+    const watcher = () => {
+      if (!done()) return
+      engine.unwatch(watcher)
+      resume(Effect.void)
+    }
+    engine.watch(watcher)
+    return Effect.sync(() => engine.unwatch(watcher))
+  })
+
+export const awaitIdle = (engine: Engine): Effect.Effect<void> => waitUntil(engine, () => engine.idle)
+
+/** Interrupts what waits and what runs, and waits for the end of all but the jobs that this is called from. */
+export const close = (engine: Engine): Effect.Effect<void> =>
+  Effect.withFiber((fiber) => {
+    const around = fiber.getRef(CurrentJob)
+    engine.closeUnsafe()
+    return waitUntil(engine, () => !engine.runsOthersThan(around))
+  })
