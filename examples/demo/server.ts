@@ -17,8 +17,8 @@ const Handlers = HttpApiBuilder.group(
     const catalog = yield* Catalog
     const database = yield* Database
     return handlers.handleAll({
-      find: ({ params }) => Effect.catchTag(catalog.find(params.name), "DatabaseError", Effect.die),
-      authors: ({ params }) => Effect.catchTag(catalog.authors(params.name), "DatabaseError", Effect.die),
+      find: ({ params }) => catalog.find(params.name).pipe(Effect.catchTag("DatabaseError", Effect.die)),
+      authors: ({ params }) => catalog.authors(params.name).pipe(Effect.catchTag("DatabaseError", Effect.die)),
       statistics: () =>
         Effect.zipWith(
           catalog.effects,

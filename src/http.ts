@@ -1,0 +1,395 @@
+/**
+ * Applies the services to an HttpClient: each function takes a client and returns one, to be used in a `pipe` beside those
+ * of `effect/http/HttpClient`.
+ *
+ * What comes first in the pipe is inside what comes later. `client.pipe(schedule(GitHub), HttpClient.retryTransient(…))`
+ * queues every attempt anew and holds no permit between two of them; the other way round a request would keep its permit
+ * while it waits for the next attempt.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import * as Headers from "effect/http/Headers"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientError from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
+import { BufferedResponse } from "./internal/bufferedResponse.js"
+import type * as RateLimiter from "./RateLimiter.js"
+import type * as Reducer from "./Reducer.js"
+import type * as Scheduler from "./Scheduler.js"
+
+type Request = HttpClientRequest.HttpClientRequest
+type Response = HttpClientResponse.HttpClientResponse
+
+type PerRequest<A> = A | ((request: Request) => A)
+
+const resolve = <A extends number | string>(value: PerRequest<A> | undefined, request: Request): A | undefined =>
+  Predicate.isFunction(value) ? value(request) : value
+
+const isDataFirst = (args: IArguments): boolean => HttpClient.isHttpClient(args[0])
+
+/**
+ * Says how requests go through a scheduler.
+ *
+ * **Details**
+ *
+ * - `hold`: how long a request counts as one that runs. `"headers"`, the default: until its response has begun.
+ *   `"body"`: until its body has been read, into memory, whatever is done with it then.
+ * - `tokens`: what a request costs of the rate; 1 by default, 0 for none.
+ * - `weight`: what it costs of the concurrency; 1 by default.
+ * - `priority`: a larger number goes first; 0 by default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ScheduleOptions<Hold extends "headers" | "body" = "headers" | "body"> {
+  readonly hold?: Hold | undefined
+  readonly tokens?: PerRequest<number> | undefined
+  readonly weight?: PerRequest<number> | undefined
+  readonly priority?: PerRequest<number> | undefined
+}
+
+/**
+ * Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together.
+ *
+ * **When to use**
+ *
+ * Use it where the other side says how many requests it takes at once, or a second. For a scheduler a host write
+ * `HttpClient.transform((effect, request) => Hosts.schedule(new URL(request.url).host, effect))` with a `Scheduler.Keyed`.
+ *
+ * **Details**
+ *
+ * A request waits for its turn after it has been prepared (`mapRequest`) and before it is sent. The permit comes back when
+ * the response has begun, which leaves the body to be streamed by whoever wants to; with `hold: "body"` when the body is
+ * here. The client fails with `SchedulerError` where the scheduler refuses a request.
+ *
+ * **Gotchas**
+ *
+ * With `hold: "headers"` more bodies than `concurrency` can be on their way. With `hold: "body"` a response without end,
+ * such as a stream of events, holds its permit for ever. A request interrupted in the queue is never sent and costs
+ * nothing; interrupted later it is aborted, its permit comes back, and its slot in the rate is spent.
+ *
+ * **Example** (Asking a backend for ten things at once at most)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ * import * as Funnel from "effect-funnel/http"
+ * import { HttpClient, HttpClientResponse } from "effect/http"
+ *
+ * class Users extends Scheduler.Service<Users>()("app/Users", {
+ *   concurrency: 10,
+ *   rate: { limit: 1000, window: "1 second" }
+ * }) {}
+ *
+ * // Stands for FetchHttpClient.layer or a client of the platform.
+ * const backend = HttpClient.make((request, url) =>
+ *   Effect.succeed(HttpClientResponse.fromWeb(request, new Response(`you asked for ${url.pathname}`)))
+ * )
+ *
+ * const client = backend.pipe(
+ *   Funnel.schedule(Users, { hold: "body" }),
+ *   HttpClient.retryTransient({ times: 3 })
+ * )
+ *
+ * const program = client.get("http://users.test/7").pipe(Effect.flatMap((response) => response.text))
+ *
+ * await Effect.runPromise(Effect.provide(program, Users.layer)) // => "you asked for /7"
+ * ```
+ *
+ * @see {@link penalize} for a backend that says when to come back.
+ * @category combinators
+ * @since 0.1.0
+ */
+export const schedule: {
+  <Self, Hold extends "headers" | "body" = "headers">(
+    scheduler: Context.Key<Self, Scheduler.Scheduler>,
+    options?: ScheduleOptions<Hold> | undefined
+  ): <E, R>(
+    self: HttpClient.HttpClient.With<E, R>
+  ) => HttpClient.HttpClient.With<
+    E | Scheduler.SchedulerError | (Hold extends "body" ? HttpClientError.HttpClientError : never),
+    R | Self
+  >
+  <E, R, Self, Hold extends "headers" | "body" = "headers">(
+    self: HttpClient.HttpClient.With<E, R>,
+    scheduler: Context.Key<Self, Scheduler.Scheduler>,
+    options?: ScheduleOptions<Hold> | undefined
+  ): HttpClient.HttpClient.With<
+    E | Scheduler.SchedulerError | (Hold extends "body" ? HttpClientError.HttpClientError : never),
+    R | Self
+  >
+} = /*#__PURE__*/ dual(
+  isDataFirst,
+  <E, R, Self>(
+    self: HttpClient.HttpClient.With<E, R>,
+    tag: Context.Key<Self, Scheduler.Scheduler>,
+    options: ScheduleOptions = {}
+  ): HttpClient.HttpClient.With<E | Scheduler.SchedulerError | HttpClientError.HttpClientError, R | Self> =>
+    HttpClient.transform(
+      self,
+      (effect, request) =>
+        Effect.flatMap(
+          tag,
+          (scheduler) =>
+            scheduler.schedule(options.hold === "body" ? Effect.flatMap(effect, buffered) : effect, {
+              tokens: resolve(options.tokens, request),
+              weight: resolve(options.weight, request),
+              priority: resolve(options.priority, request)
+            })
+        )
+    )
+)
+
+const buffered = (response: Response): Effect.Effect<Response, HttpClientError.HttpClientError> =>
+  Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(response.request, response, bytes))
+
+/**
+ * Says which requests are equal.
+ *
+ * **Details**
+ *
+ * - `headers`: the headers in which equal requests do not differ, by name and whatever the case. `"all"`, the default, or
+ *   those that the answer depends on.
+ *
+ * **Gotchas**
+ *
+ * A list of headers is a promise that the answer depends on no other. One that leaves out `authorization` or `cookie` hands
+ * a user the answer that was made for another.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ReduceOptions {
+  readonly headers?: "all" | ReadonlyArray<string> | undefined
+}
+
+/**
+ * Lets equal requests that are under way at the same time share one response.
+ *
+ * **When to use**
+ *
+ * Use it where many callers ask for the same resource at once. Nothing is kept: when the response is there, the next
+ * request is sent anew.
+ *
+ * **Details**
+ *
+ * Requests are equal if method, URL with its query, and headers are; they are compared as they would be sent, after every
+ * `mapRequest` of the client. Only GET and HEAD without a body are shared: others, requests for an upgrade and those that
+ * accept `text/event-stream` are sent each. The body is read into memory once, in the run that the callers share, and
+ * every caller gets a response of its own, which can be read more than once and as a stream too. A failure is shared like
+ * a response, whatever its status. Two clients made by two calls of `reduce` share nothing.
+ *
+ * **Gotchas**
+ *
+ * An interrupted caller leaves, the first included, and nobody else notices; the request is aborted when the last one has
+ * left. It is sent with the services of the caller that came first (a parent span, for example). A response comes when its
+ * body is complete: do not use it for downloads that have to be streamed, or for responses without end. A client that
+ * requires `Scope` (`HttpClient.withScope`) is a compile error: the scope would close under those who joined.
+ *
+ * **Example** (Asking once for ten callers)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ * import * as Funnel from "effect-funnel/http"
+ * import { HttpClient, HttpClientResponse } from "effect/http"
+ *
+ * let sent = 0
+ * const backend = HttpClient.make((request) =>
+ *   Effect.as(Effect.yieldNow, HttpClientResponse.fromWeb(request, new Response(`answer ${++sent}`)))
+ * )
+ *
+ * const client = backend.pipe(Funnel.reduce(Reducer.Reducer))
+ *
+ * const program = Effect.forEach(
+ *   [1, 2, 3],
+ *   () => Effect.flatMap(client.get("http://backend.test/"), (response) => response.text),
+ *   { concurrency: "unbounded" }
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => ["answer 1", "answer 1", "answer 1"]
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const reduce: {
+  <Self>(
+    reducer: Context.Key<Self, Reducer.Reducer>,
+    options?: ReduceOptions | undefined
+  ): <E, R>(
+    self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>
+  ) => HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
+  <E, R, Self>(
+    self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>,
+    reducer: Context.Key<Self, Reducer.Reducer>,
+    options?: ReduceOptions | undefined
+  ): HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
+} = /*#__PURE__*/ dual(
+  isDataFirst,
+  <E, R, Self>(
+    self: HttpClient.HttpClient.With<E, R>,
+    tag: Context.Key<Self, Reducer.Reducer>,
+    options: ReduceOptions = {}
+  ): HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self> => {
+    // Two clients may answer one URL differently, so neither joins the other's requests.
+    const client = Symbol("effect-funnel/http")
+    const names = options.headers === undefined || options.headers === "all"
+      ? undefined
+      : options.headers.map((name) => name.toLowerCase())
+    return HttpClient.transform(self, (effect, request) => {
+      const key = keyOf(request, names)
+      if (key === undefined) return effect
+      const run = Effect.flatMap(
+        effect,
+        (response) => Effect.map(response.arrayBuffer, (bytes) => ({ response, bytes }))
+      )
+      // Sound: the client, of which R is, was asked for the same.
+      const scopeless = run as typeof run & Reducer.NoScope<R>
+      return Effect.flatMap(tag, (reducer) =>
+        Effect.map(
+          reducer.reduce([client, key], scopeless),
+          ({ bytes, response }) => new BufferedResponse(request, response, bytes)
+        ))
+    })
+  }
+)
+
+/** What makes two requests equal, `undefined` for one that is never equal to another. */
+const keyOf = (request: Request, names: ReadonlyArray<string> | undefined): string | undefined => {
+  if ((request.method !== "GET" && request.method !== "HEAD") || request.body._tag !== "Empty") return undefined
+  const { accept, upgrade } = request.headers
+  if (upgrade !== undefined || accept?.includes("text/event-stream") === true) return undefined
+  const url = HttpClientRequest.toUrl(request)
+  if (Option.isNone(url)) return undefined
+  url.value.hash = ""
+  const matter = (names ?? Object.keys(request.headers)).toSorted()
+  return JSON.stringify([request.method, url.value.href, matter.map((name) => [name, request.headers[name]])])
+}
+
+/**
+ * Says what a response that asks for patience costs.
+ *
+ * **Details**
+ *
+ * - `key`: the key of the limiter that pays; the default key by default.
+ * - `atMost`: the longest penalty, whatever the response asks for; 1 hour by default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PenalizeOptions {
+  readonly key?: PerRequest<string> | undefined
+  readonly atMost?: Duration.Input | undefined
+}
+
+/**
+ * Makes everyone who uses the limiter of a tag wait for as long as a 429 or 503 response says in its `Retry-After`.
+ *
+ * **When to use**
+ *
+ * Use it with whatever takes its pace from that limiter: `schedule` with a scheduler whose rate it is, or
+ * `HttpClient.transform((effect) => Api.withLimit(effect))`. One refused request then holds up all that wait, where
+ * each would have been refused by itself.
+ *
+ * **Details**
+ *
+ * `Retry-After` is read as seconds or as an HTTP date; without it, or with nonsense in it, nothing happens. A
+ * `StatusCodeError` that carries such a response counts as well, so it works behind `filterStatusOk` too. Response and
+ * error are passed on as they are: to try again is up to `HttpClient.retryTransient`, put behind it in the pipe.
+ *
+ * **Gotchas**
+ *
+ * What has been sent is not called back. The longest of several penalties counts; they do not add up.
+ *
+ * **Example** (Coming back when told to)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ * import * as Funnel from "effect-funnel/http"
+ * import { HttpClient, HttpClientResponse } from "effect/http"
+ *
+ * class Api extends RateLimiter.Service<Api>()("app/Api", { limit: 100, window: "1 second", burst: 10 }) {}
+ *
+ * const backend = HttpClient.make((request) =>
+ *   Effect.succeed(HttpClientResponse.fromWeb(request, new Response("", { status: 429, headers: { "retry-after": "60" } })))
+ * )
+ *
+ * const client = backend.pipe(
+ *   Funnel.penalize(Api),
+ *   HttpClient.transform((effect) => Api.withLimit(effect, { onExceeded: "fail" }))
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const { status } = yield* client.get("http://api.test/")
+ *   const refused = yield* Effect.flip(client.get("http://api.test/"))
+ *   return [status, refused._tag]
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Api.layer)) // => [429, "RateLimiterError"]
+ * ```
+ *
+ * @see {@link schedule} for requests that wait their turn.
+ * @category combinators
+ * @since 0.1.0
+ */
+export const penalize: {
+  <Self>(
+    limiter: Context.Key<Self, RateLimiter.RateLimiter>,
+    options?: PenalizeOptions | undefined
+  ): <E, R>(
+    self: HttpClient.HttpClient.With<E, R>
+  ) => HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self>
+  <E, R, Self>(
+    self: HttpClient.HttpClient.With<E, R>,
+    limiter: Context.Key<Self, RateLimiter.RateLimiter>,
+    options?: PenalizeOptions | undefined
+  ): HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self>
+} = /*#__PURE__*/ dual(
+  isDataFirst,
+  <E, R, Self>(
+    self: HttpClient.HttpClient.With<E, R>,
+    tag: Context.Key<Self, RateLimiter.RateLimiter>,
+    options: PenalizeOptions = {}
+  ): HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self> => {
+    const atMost = Option.filter(
+      Duration.fromInput(options.atMost ?? Duration.hours(1)),
+      (duration) => Duration.isGreaterThan(duration, Duration.zero)
+    )
+    if (Option.isNone(atMost)) {
+      throw new RangeError(`http.penalize: atMost must be a duration > 0, got ${String(options.atMost)}`)
+    }
+    return HttpClient.transform(self, (effect, request) => {
+      const heed = (response: Response | undefined) => {
+        const retryAfter = retryAfterOf(response)
+        return retryAfter === undefined ? Effect.void : Effect.flatMap(tag, (limiter) =>
+          Clock.clockWith((clock) => {
+            const delay = Headers.retryAfterDelay(retryAfter, clock.currentTimeMillisUnsafe())
+            return Duration.isZero(delay)
+              ? Effect.void
+              : limiter.penalize({ key: resolve(options.key, request), for: Duration.min(delay, atMost.value) })
+          }))
+      }
+      return effect.pipe(
+        Effect.tap(heed),
+        Effect.tapError((error) => heed(HttpClientError.isHttpClientError(error) ? error.response : undefined))
+      )
+    })
+  }
+)
+
+const retryAfterOf = (response: Response | undefined): Headers.RetryAfter | undefined => {
+  if (response === undefined || (response.status !== 429 && response.status !== 503)) return undefined
+  const value = response.headers["retry-after"]
+  return value === undefined ? undefined : Result.getOrUndefined(Headers.parseRetryAfter(value))
+}
