@@ -1,0 +1,350 @@
+/**
+ * Observers of a `Reducer`: synchronous functions that are told of calls, of runs and of how they end.
+ *
+ * **When to use**
+ *
+ * Use to count, log or measure what a reducer saves, without touching the effects themselves.
+ *
+ * **Details**
+ *
+ * A call fires `onCall`. It then starts a run (`onStart`) or joins one (`onJoin`). When the run ends, exactly one of
+ * `onSuccess`, `onFailure` and `onInterrupt` fires, however many callers it had. Several hooks are called in the order
+ * in which they are given.
+ *
+ * **Gotchas**
+ *
+ * Hooks run inside the call, so slow ones slow every call down. A hook cannot hurt: what it throws, or what a promise
+ * that it returns rejects with, is logged as an error and ignored.
+ *
+ * @since 0.1.0
+ */
+import type * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { format } from "effect/Formatter"
+import { callHook } from "./internal/hookCall.js"
+import { hashKey, type Keyed, KeyMap } from "./internal/keyMap.js"
+
+/**
+ * Describes the call or the run that a hook is told of.
+ *
+ * **Details**
+ *
+ * - `reducer`: the `name` option of the reducer.
+ * - `name`: the name of the function, for what was made with `Reducer.fn`.
+ * - `key`: the key; of a function its arguments, or what its `key` option made of them.
+ * - `callers`: how many callers of the run wait at this moment, the one that fires the hook included.
+ * - `context`: the services and references of the call or of the run, for hooks that run effects.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Event {
+  readonly reducer: string | undefined
+  readonly name: string | undefined
+  readonly key: unknown
+  readonly callers: number
+  readonly context: Context.Context<never>
+}
+
+/**
+ * Describes a run that has succeeded.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SuccessEvent extends Event {
+  readonly value: unknown
+}
+
+/**
+ * Describes a run that has failed, with a typed error or a defect, or that was interrupted.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FailureEvent extends Event {
+  readonly cause: Cause.Cause<unknown>
+}
+
+/**
+ * Observes a reducer; every function is optional.
+ *
+ * @see {@link combine} for several at once
+ * @category models
+ * @since 0.1.0
+ */
+export interface Hooks {
+  /** A call was made, before anything is decided about it. */
+  readonly onCall?: ((event: Event) => void) | undefined
+  /** A call starts a run; its effect has not begun yet. */
+  readonly onStart?: ((event: Event) => void) | undefined
+  /** A call joins a run that is in flight, or the pending one behind a run that is being interrupted. */
+  readonly onJoin?: ((event: Event) => void) | undefined
+  /** A run has succeeded; its callers are resumed after the hook. */
+  readonly onSuccess?: ((event: SuccessEvent) => void) | undefined
+  /** A run has failed or died; its callers are resumed after the hook. */
+  readonly onFailure?: ((event: FailureEvent) => void) | undefined
+  /** A run was interrupted: its last caller left, its scope closed, or it interrupted itself. */
+  readonly onInterrupt?: ((event: FailureEvent) => void) | undefined
+}
+
+/**
+ * Combines hooks into one that calls them in the order given. The hooks themselves are not changed.
+ *
+ * **When to use**
+ *
+ * Use to hand several observers to the single `hooks` option of a reducer.
+ *
+ * **Details**
+ *
+ * A hook that throws does not keep those behind it from being called.
+ *
+ * **Example** (Counting and logging)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Hooks, Reducer } from "effect-funnel"
+ *
+ * const seen: Array<string> = []
+ * const statistics = Hooks.statistics()
+ * const hooks = Hooks.combine(statistics, {
+ *   onStart: (event) => seen.push(`start ${event.key}`)
+ * })
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Reducer.reduce("rates", Effect.succeed(1))
+ *   return yield* statistics.overall
+ * })
+ *
+ * const counts = await Effect.runPromise(Effect.provide(program, Reducer.layer({ hooks })))
+ * counts.started // => 1
+ * seen // => ["start rates"]
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const combine = (...hooks: ReadonlyArray<Hooks>): Hooks => ({
+  onCall: each("onCall", hooks.map((_) => _.onCall)),
+  onStart: each("onStart", hooks.map((_) => _.onStart)),
+  onJoin: each("onJoin", hooks.map((_) => _.onJoin)),
+  onSuccess: each("onSuccess", hooks.map((_) => _.onSuccess)),
+  onFailure: each("onFailure", hooks.map((_) => _.onFailure)),
+  onInterrupt: each("onInterrupt", hooks.map((_) => _.onInterrupt))
+})
+
+const each = <E extends Event>(
+  name: string,
+  hooks: ReadonlyArray<((event: E) => void) | undefined>
+): ((event: E) => void) | undefined => {
+  const present = hooks.filter((hook) => hook !== undefined)
+  if (present.length === 0) return undefined
+  return (event) => {
+    for (const hook of present) {
+      callHook(name, hook, event)
+    }
+  }
+}
+
+const log = (what: string) => (event: Event): void => {
+  const call = event.name === undefined ? format(event.key) : `${event.name} ${format(event.key)}`
+  Effect.runForkWith(event.context)(
+    Effect.logDebug(`${event.reducer ?? "Reducer"}: ${what} ${call}, callers ${event.callers}`)
+  )
+}
+
+/**
+ * Logs every event at debug level, with the loggers, the level and the annotations of the call that it belongs to.
+ *
+ * **When to use**
+ *
+ * Use while developing, to see which calls share a run and which do not.
+ *
+ * **Gotchas**
+ *
+ * The default minimum log level is `Info`, which hides these lines: provide `References.MinimumLogLevel` with `"Debug"`.
+ * Keys are part of the lines, so do not use it where keys are secrets.
+ *
+ * **Example** (Watching a reducer)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Logger, References } from "effect"
+ * import { Hooks, Reducer } from "effect-funnel"
+ *
+ * const lines: Array<unknown> = []
+ * const logger = Logger.make<unknown, void>(({ message }) => void lines.push(message))
+ *
+ * const program = Reducer.reduce("rates", Effect.succeed(1)).pipe(
+ *   Effect.provide(Reducer.layer({ hooks: Hooks.debug })),
+ *   Effect.provide(Logger.layer([logger])),
+ *   Effect.provideService(References.MinimumLogLevel, "Debug")
+ * )
+ *
+ * await Effect.runPromise(program) // => 1
+ * lines.flat() // => ["Reducer: call \"rates\", callers 0", "Reducer: start \"rates\", callers 1", "Reducer: success \"rates\", callers 1"]
+ * ```
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const debug: Hooks = {
+  onCall: /*#__PURE__*/ log("call"),
+  onStart: /*#__PURE__*/ log("start"),
+  onJoin: /*#__PURE__*/ log("join"),
+  onSuccess: /*#__PURE__*/ log("success"),
+  onFailure: /*#__PURE__*/ log("failure"),
+  onInterrupt: /*#__PURE__*/ log("interrupt")
+}
+
+/**
+ * Counts what happened.
+ *
+ * **Details**
+ *
+ * `calls` counts calls, `started` the runs that began, `joined` the calls that shared a run of another caller.
+ * `succeeded`, `failed` and `interrupted` count runs by how they ended. Runs that have not ended yet are
+ * `started - succeeded - failed - interrupted`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Counts {
+  readonly calls: number
+  readonly started: number
+  readonly joined: number
+  readonly succeeded: number
+  readonly failed: number
+  readonly interrupted: number
+}
+
+/**
+ * Counts of one key or of one function.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DetailedCounts extends Counts {
+  readonly name: string | undefined
+  readonly key: unknown
+}
+
+/**
+ * Hooks that count, with effects to read the counts.
+ *
+ * @see {@link statistics} for making one
+ * @category models
+ * @since 0.1.0
+ */
+export interface Statistics extends Hooks {
+  /** The counts of all calls together. A snapshot, out of date the instant after it is read. */
+  readonly overall: Effect.Effect<Counts>
+  /** The counts by key or by function, in no particular order; empty unless `detail` was asked for. */
+  readonly detail: Effect.Effect<ReadonlyArray<DetailedCounts>>
+  /** Sets everything back to zero and forgets keys and functions. */
+  readonly reset: Effect.Effect<void>
+}
+
+type Mutable<A> = { -readonly [K in keyof A]: A[K] }
+
+const zero = (): Mutable<Counts> => ({ calls: 0, started: 0, joined: 0, succeeded: 0, failed: 0, interrupted: 0 })
+
+class Row implements Keyed<Row> {
+  readonly name: string | undefined
+  readonly key: unknown
+  readonly hash: number
+  readonly counts = zero()
+  chain: Row | undefined = undefined
+
+  constructor(name: string | undefined, key: unknown, hash: number) {
+    this.name = name
+    this.key = key
+    this.hash = hash
+  }
+}
+
+/**
+ * Makes hooks that count calls and runs, overall and on demand by key or by function.
+ *
+ * **When to use**
+ *
+ * Use to see how many calls a reducer saves, and for which keys.
+ *
+ * **Details**
+ *
+ * `detail: "key"` counts every key of every function by itself, `detail: "function"` every function made with
+ * `Reducer.fn`, and all plain keys together. Counting costs a few additions an event, the detail a look-up more. One
+ * `Statistics` may serve several reducers.
+ *
+ * **Gotchas**
+ *
+ * `detail: "key"` remembers every key that it has ever seen, until `reset`. With keys from an unbounded set, such as
+ * ids from requests, use `detail: "function"`.
+ *
+ * **Example** (Counting saved calls)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Hooks, Reducer } from "effect-funnel"
+ *
+ * const statistics = Hooks.statistics()
+ *
+ * const program = Effect.gen(function*() {
+ *   const price = Reducer.reduce("EUR", Effect.as(Effect.yieldNow, 1.08))
+ *   yield* Effect.all([price, price, price], { concurrency: "unbounded" })
+ *   return yield* statistics.overall
+ * })
+ *
+ * const counts = await Effect.runPromise(Effect.provide(program, Reducer.layer({ hooks: statistics })))
+ * counts // => { calls: 3, started: 1, joined: 2, succeeded: 1, failed: 0, interrupted: 0 }
+ * ```
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const statistics = (options?: {
+  readonly detail?: "key" | "function" | undefined
+}): Statistics => {
+  const detail = options?.detail
+  let overall = zero()
+  let tables = new Map<string | undefined, KeyMap<Row>>()
+
+  const rowOf = (event: Event): Row => {
+    const key = detail === "key" ? event.key : undefined
+    let table = tables.get(event.name)
+    if (table === undefined) {
+      tables.set(event.name, table = new KeyMap())
+    }
+    const hash = hashKey(key)
+    let row = table.get(key, hash)
+    if (row === undefined) {
+      table.add(row = new Row(event.name, key, hash))
+    }
+    return row
+  }
+  const count = (field: keyof Counts) => (event: Event): void => {
+    overall[field]++
+    if (detail !== undefined) {
+      rowOf(event).counts[field]++
+    }
+  }
+
+  return {
+    onCall: count("calls"),
+    onStart: count("started"),
+    onJoin: count("joined"),
+    onSuccess: count("succeeded"),
+    onFailure: count("failed"),
+    onInterrupt: count("interrupted"),
+    overall: Effect.sync(() => ({ ...overall })),
+    detail: Effect.sync(() =>
+      Array.from(tables.values()).flatMap((table) =>
+        table.values().map((row) => ({ name: row.name, key: row.key, ...row.counts }))
+      )
+    ),
+    reset: Effect.sync(() => {
+      overall = zero()
+      tables = new Map()
+    })
+  }
+}

@@ -1,0 +1,800 @@
+/**
+ * Single flight by key: calls with an equal key that happen at the same time become one run, and all get its result.
+ *
+ * **When to use**
+ *
+ * Use in front of whatever is asked for the same thing by many callers at once: a backend behind a popular page, a token
+ * that is about to be refreshed, a file that is read on demand.
+ *
+ * **Details**
+ *
+ * - While a run of a key is in flight, calls with an equal key join it. It executes once, and all get its exit:
+ *   success, typed failure or defect.
+ * - Nothing is kept. After the run has ended, the next call starts another. To keep results, use `Cache`.
+ * - Interrupting one caller, the first included, concerns nobody else. Interrupting the last one interrupts the run, and
+ *   returns when its finalizers are done. A call that comes meanwhile waits for that end and then runs anew; it never
+ *   gets the exit of the run that is being interrupted.
+ * - The run has the context of the call that started it. The current spans of the others get a link to its span.
+ * - A call that would wait for itself dies with a `ReducerCycle`.
+ *
+ * Equality of keys: plain objects, arrays, dates, maps, sets, requests, and what implements `Equal` itself are equal by
+ * structure. Everything with hidden state, such as functions and instances of other classes, is equal to itself alone.
+ * -1 and -2, 1 and true and "1" are different keys; NaN is equal to itself, and 0 to -0.
+ *
+ * **Gotchas**
+ *
+ * - Plain keys are trusted: two effects under an equal key are expected to be the same question. Put whatever makes them
+ *   differ, such as the tenant, into the key. A `Request` as key carries its types, and a misfit does not compile.
+ * - Two layers of one tag merge to the last one. A `layer(…)` written twice is two reducers, which share nothing, and
+ *   `Effect.provide(layer)` around each call reduces nothing.
+ * - `effect` itself exports a module `Reducer`, a fold: import one of the two under another name where you need both.
+ *
+ * **Example** (Asking once for many callers)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * let queries = 0
+ * const findUser = (id: string) =>
+ *   Effect.gen(function*() {
+ *     queries++
+ *     yield* Effect.yieldNow
+ *     return { id, name: "Ada" }
+ *   })
+ *
+ * const page = (id: string) => Reducer.reduce(["user", id], findUser(id))
+ *
+ * const program = Effect.all([page("7"), page("7"), page("7")], { concurrency: "unbounded" })
+ *
+ * const users = await Effect.runPromise(Effect.provide(program, Reducer.layer()))
+ * users.map((user) => user.name) // => ["Ada", "Ada", "Ada"]
+ * queries // => 1
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { format } from "effect/Formatter"
+import * as Layer from "effect/Layer"
+import type * as Request from "effect/Request"
+import type * as Scope from "effect/Scope"
+import type { Hooks } from "./Hooks.js"
+import { ReducerFlights } from "./internal/reducerFlights.js"
+import { CurrentRun, currentRun, type Run, type Space } from "./internal/reducerRun.js"
+
+/**
+ * Identifies values of this module at run time.
+ *
+ * @category type ids
+ * @since 0.1.0
+ */
+export const TypeId: TypeId = "~effect-funnel/Reducer"
+
+/**
+ * The type of `TypeId`.
+ *
+ * @category type ids
+ * @since 0.1.0
+ */
+export type TypeId = "~effect-funnel/Reducer"
+
+/**
+ * What a call can be identified by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Key = string | number | bigint | boolean | symbol | null | undefined | object
+
+/**
+ * Stands in an argument position for what does not belong there; the type parameter says why.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
+export interface Misuse<out Reason extends string> {
+  readonly "~effect-funnel/Reducer/Misuse": Reason
+}
+
+/**
+ * `unknown` for an effect that may run under the key, otherwise a `Misuse` that says why it may not.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Fits<K, A, E, R> =
+  & NoScope<R>
+  & ([K] extends [Request.Request<infer A0, infer E0, infer _R0>]
+    ? [A] extends [A0]
+      ? [E] extends [E0] ? unknown : Misuse<"The effect fails with an error that the request does not declare">
+    : Misuse<"The effect succeeds with a value that is not the request's">
+    : unknown)
+
+/**
+ * `unknown` unless the requirements contain `Scope`, whose resources would close under the callers that joined.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
+export type NoScope<R> = 0 extends 1 & R ? unknown
+  : [Exclude<Scope.Scope, R>] extends [never]
+    ? Misuse<"The effect requires Scope, which would close under the callers that joined: write Effect.scoped inside">
+  : unknown
+
+/**
+ * What a call under this key succeeds with: a request's own type, otherwise that of the effect.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Success<K, A> = [K] extends [Request.Request<infer A0, infer _E0, infer _R0>] ? A0 : A
+
+/**
+ * What a call under this key fails with: a request's own type, otherwise that of the effect.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Failure<K, E> = [K] extends [Request.Request<infer _A0, infer E0, infer _R0>] ? E0 : E
+
+/**
+ * Describes a run in flight, as `inFlight` finds it.
+ *
+ * **Details**
+ *
+ * - `name`: the name of the function, for what was made with `fn`.
+ * - `key`: the key; of a function its arguments (a single primitive one by itself), or what its `key` option made of them.
+ * - `callers`: how many wait for it.
+ * - `age`: how long it has been in flight.
+ * - `phase`: `"running"`; `"ending"` once its last caller was interrupted and its finalizers run; `"pending"` while it
+ *   waits for such a run of the same key to end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface InFlight {
+  readonly name: string | undefined
+  readonly key: unknown
+  readonly callers: number
+  readonly age: Duration.Duration
+  readonly phase: "pending" | "running" | "ending"
+}
+
+/**
+ * Lists what a reducer can do. `Self` is what the operations require: nothing for a handle, the tag for accessors.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Operations<Self> {
+  /** See {@link reduce}. */
+  readonly reduce: {
+    <K extends Key>(
+      key: K
+    ): <A, E, R>(
+      effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
+    ) => Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
+    <K extends Key, A, E, R>(
+      key: K,
+      effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
+    ): Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
+  }
+  /** See {@link fn}. */
+  readonly fn: {
+    (name: string): <Args extends ReadonlyArray<unknown>, A, E, R>(
+      f: ((...args: Args) => Effect.Effect<A, E, R>) & NoScope<R>
+    ) => (...args: Args) => Effect.Effect<A, E, R | Self>
+    <KeyArgs extends ReadonlyArray<unknown>>(
+      name: string,
+      options: { readonly key: (...args: KeyArgs) => Key }
+    ): <Args extends KeyArgs, A, E, R>(
+      f: ((...args: Args) => Effect.Effect<A, E, R>) & NoScope<R>
+    ) => (...args: Args) => Effect.Effect<A, E, R | Self>
+  }
+  /** See {@link forget}. */
+  readonly forget: {
+    (key: Key): Effect.Effect<void, never, Self>
+    <Args extends ReadonlyArray<unknown>, A, E, R>(
+      f: (...args: Args) => Effect.Effect<A, E, R>,
+      ...args: NoInfer<Args>
+    ): Effect.Effect<void, never, Self>
+  }
+  /** See {@link inFlight}. */
+  readonly inFlight: Effect.Effect<ReadonlyArray<InFlight>, never, Self>
+}
+
+/**
+ * Reduces equal calls that happen at the same time to one. Its methods require nothing beyond what the effects require.
+ *
+ * @see {@link make} for making one
+ * @see {@link layer} for providing one
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reducer extends Operations<never> {
+  readonly [TypeId]: TypeId
+}
+
+/**
+ * The tag of the default reducer.
+ *
+ * @see {@link Service} for tags of one's own
+ * @category services
+ * @since 0.1.0
+ */
+export const Reducer: Context.Service<Reducer, Reducer> = /*#__PURE__*/ Context.Service<Reducer>(
+  "effect-funnel/Reducer"
+)
+
+/**
+ * Configures a reducer.
+ *
+ * **Details**
+ *
+ * - `name`: names it to hooks.
+ * - `hooks`: are told of calls and runs; see the module `Hooks`. None by default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly name?: string | undefined
+  readonly hooks?: Hooks | undefined
+}
+
+/** What `fn` made a function from, so that `forget` finds its calls. */
+interface Source {
+  readonly f: object
+  /** The `key` option, or else that of all functions without one. */
+  readonly selector: object
+  readonly keyOf: (args: ReadonlyArray<unknown>) => unknown
+}
+
+const sources = /*#__PURE__*/ new WeakMap<object, Source>()
+
+// A lone primitive needs no array around it. A lone array does: f([1, 2]) is another call than f(1, 2).
+const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
+  args.length === 1 && ((typeof args[0] !== "object" && typeof args[0] !== "function") || args[0] === null)
+    ? args[0]
+    : args
+
+/**
+ * Makes a reducer that lives as long as the scope.
+ *
+ * **When to use**
+ *
+ * Use inside a service that has calls of its own to reduce. In an application, provide `layer`.
+ *
+ * **Details**
+ *
+ * When the scope closes, all runs are interrupted, their callers see that, and closing waits until their finalizers are
+ * done. Calls after that are interrupted at once. A run that closes the scope of its own reducer does not wait for itself.
+ *
+ * **Example** (Reducing inside a service)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const reducer = yield* Reducer.make({ name: "prices" })
+ *   return yield* reducer.reduce("EUR", Effect.succeed(1.08))
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => 1.08
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => new ReducerFlights(options, (path) => new ReducerCycle({ path: path.map(describe) }))),
+      (flights) => flights.close
+    ),
+    fromFlights
+  )
+
+const describe = (run: Run): ReducerCycle["path"][number] => ({ name: run.space.name, key: run.key })
+
+const fromFlights = (flights: ReducerFlights): Reducer => {
+  const plain = flights.space()
+  const spaces = new WeakMap<object, WeakMap<object, Space>>()
+  const spaceOf = (source: Source, name: string): Space => {
+    let byFunction = spaces.get(source.selector)
+    if (byFunction === undefined) {
+      spaces.set(source.selector, byFunction = new WeakMap())
+    }
+    let space = byFunction.get(source.f)
+    if (space === undefined) {
+      byFunction.set(source.f, space = flights.space(name))
+    }
+    return space
+  }
+
+  const fn =
+    (name: string, options?: { readonly key: (...args: ReadonlyArray<never>) => Key }) =>
+    <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) => {
+      const source = sourceOf(f, options)
+      const space = spaceOf(source, name)
+      const reduced = (...args: Args): Effect.Effect<A, E, R> =>
+        Effect.suspend(() => flights.call(space, source.keyOf(args), withRunSpan(name, () => f(...args))))
+      sources.set(reduced, source)
+      return reduced
+    }
+
+  const forget = (key: Key, ...args: ReadonlyArray<unknown>) =>
+    Effect.sync(() => {
+      const source = typeof key === "function" ? sources.get(key) : undefined
+      if (source === undefined) {
+        flights.forget(plain, key)
+      } else if (args.length === 0) {
+        flights.forgetAll(spaceOf(source, ""))
+      } else {
+        flights.forget(spaceOf(source, ""), source.keyOf(args))
+      }
+    })
+
+  return {
+    [TypeId]: TypeId,
+    reduce: reduceWith((key, effect) => flights.call(plain, key, effect)),
+    fn,
+    forget,
+    inFlight: Effect.clockWith((clock) => Effect.succeed(flights.snapshot(clock)))
+  }
+}
+
+// Both spellings of `reduce` from one function, which need not know the types that the key promises.
+const reduceWith = <Self>(
+  run: (key: Key, effect: Effect.Effect<unknown, unknown>) => Effect.Effect<unknown, unknown, Self>
+): Operations<Self>["reduce"] => {
+  function reduce<K extends Key>(
+    key: K
+  ): <A, E, R>(
+    effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
+  ) => Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
+  function reduce<K extends Key, A, E, R>(
+    key: K,
+    effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
+  ): Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
+  // Sound: what the effect requires is in the result, so it is in the fiber that makes the call and starts the effect.
+  function reduce(key: Key, effect?: Effect.Effect<unknown, unknown, unknown>): unknown {
+    return effect === undefined
+      ? (effect: Effect.Effect<unknown, unknown, unknown>) => run(key, effect as Effect.Effect<unknown, unknown>)
+      : run(key, effect as Effect.Effect<unknown, unknown>)
+  }
+  return reduce
+}
+
+const sourceOf = (
+  f: object,
+  options: { readonly key: (...args: ReadonlyArray<never>) => unknown } | undefined
+): Source =>
+  options === undefined
+    ? { f, selector: argumentsOf, keyOf: argumentsOf }
+    // Sound: the overloads of `fn` give the key function the arguments of the function that it belongs to.
+    : { f, selector: options.key, keyOf: (args) => options.key(...(args as ReadonlyArray<never>)) }
+
+// The run of a function has a span of the function's name, and that is what those who join link to.
+const withRunSpan = <A, E, R>(name: string, evaluate: () => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.suspend(() =>
+    Effect.useSpan(name, (span) =>
+      Effect.withFiber((fiber) => {
+        const run = currentRun(fiber)
+        if (run !== undefined) run.span = span
+        return Effect.withParentSpan(evaluate(), span)
+      }))
+  )
+
+/**
+ * Provides the default reducer, for as long as the layer's scope is open.
+ *
+ * **When to use**
+ *
+ * Use once, at the edge of the application, where its other layers are provided.
+ *
+ * **Gotchas**
+ *
+ * Each `layer(…)` is a reducer of its own: keep it in a constant and provide that. See `make` for what happens when the
+ * scope closes.
+ *
+ * **Example** (Providing a reducer)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Hooks, Reducer } from "effect-funnel"
+ *
+ * const ReducerLive = Reducer.layer({ name: "app", hooks: Hooks.debug })
+ *
+ * const program = Reducer.reduce("greeting", Effect.succeed("hello"))
+ *
+ * await Effect.runPromise(Effect.provide(program, ReducerLive)) // => "hello"
+ * ```
+ *
+ * @see {@link layerNoop} for tests
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<Reducer> => Layer.effect(Reducer, make(options))
+
+/**
+ * Provides a reducer that reduces nothing: every call runs its own effect in its own fiber.
+ *
+ * **When to use**
+ *
+ * Use in tests of code that reduces calls, where each call is to be seen.
+ *
+ * **Example** (Running every call)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * let runs = 0
+ * const call = Reducer.reduce("key", Effect.sync(() => ++runs))
+ *
+ * const program = Effect.all([call, call, call], { concurrency: "unbounded" })
+ *
+ * await Effect.runPromise(Effect.provide(program, Reducer.layerNoop)) // => [1, 2, 3]
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNoop: Layer.Layer<Reducer> = /*#__PURE__*/ Layer.suspend(() => Layer.succeed(Reducer, makeNoop()))
+
+const makeNoop = (): Reducer => ({
+  [TypeId]: TypeId,
+  reduce: reduceWith((_, effect) => effect),
+  fn: () => <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) => f,
+  forget: () => Effect.void,
+  inFlight: Effect.succeed([])
+})
+
+const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
+  const fn =
+    <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
+    <Args extends KeyArgs, A, E, R>(f: ((...args: Args) => Effect.Effect<A, E, R>) & NoScope<R>) => {
+      const bind = (reducer: Reducer) => options === undefined ? reducer.fn(name)(f) : reducer.fn(name, options)(f)
+      // Nearly every function meets one reducer in its life. Binding it anew is cheap, and finds the same runs.
+      let reducer: Reducer | undefined = undefined
+      let bound = f as (...args: Args) => Effect.Effect<A, E, R>
+      const reduced = (...args: Args): Effect.Effect<A, E, R | Self> =>
+        tag.use((current) => {
+          if (current !== reducer) {
+            reducer = current
+            bound = bind(current)
+          }
+          return bound(...args)
+        })
+      sources.set(reduced, sourceOf(f, options))
+      return reduced
+    }
+
+  function forget(key: Key): Effect.Effect<void, never, Self>
+  function forget<Args extends ReadonlyArray<unknown>, A, E, R>(
+    f: (...args: Args) => Effect.Effect<A, E, R>,
+    ...args: NoInfer<Args>
+  ): Effect.Effect<void, never, Self>
+  function forget(key: Key, ...args: ReadonlyArray<unknown>): Effect.Effect<void, never, Self> {
+    if (args.length === 0) return tag.use((_) => _.forget(key))
+    // Sound: only the overload for functions takes arguments.
+    const f = key as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
+    return tag.use((_) => _.forget(f, ...args))
+  }
+
+  return {
+    reduce: reduceWith((key, effect) => tag.use((_) => _.reduce(key, effect))),
+    fn,
+    forget,
+    inFlight: tag.use((_) => _.inFlight)
+  }
+}
+
+const accessors = /*#__PURE__*/ operations(Reducer)
+
+/**
+ * Runs an effect, or shares the run that a call with an equal key has in flight, and returns its result.
+ *
+ * **When to use**
+ *
+ * Use for calls that are worth making once for all who ask at the same time. Data last, it ends a pipe.
+ *
+ * **Details**
+ *
+ * Joining and leaving cost the same however many callers there are. Where the key is a `Request`, the result has the
+ * types of the request, and an effect that does not fit is a compile error. An effect that requires `Scope` is a compile
+ * error too: write `Effect.scoped` inside. A run starts interruptible, whatever its caller is.
+ *
+ * **Gotchas**
+ *
+ * - Interrupted, a caller returns at once while others wait; the last one returns when the run's finalizers are done.
+ * - The effect runs with the services and references of the call that started the run. What ends with that caller, such
+ *   as a transaction, belongs inside the effect or into the key.
+ * - Inside a run, a call for which the run would wait in turn dies with `ReducerCycle`.
+ * - A run that waits for a permit which one of its callers holds waits for ever: take permits outside of `reduce`.
+ *
+ * **Example** (Sharing one request)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * let fetches = 0
+ * const fetchRate = (currency: string) =>
+ *   Effect.sync(() => {
+ *     fetches++
+ *     return `${currency} 1.08`
+ *   }).pipe(
+ *     Effect.delay("10 millis"),
+ *     Reducer.reduce(["rate", currency])
+ *   )
+ *
+ * const program = Effect.forEach(["EUR", "EUR", "CHF"], fetchRate, { concurrency: "unbounded" })
+ *
+ * const rates = await Effect.runPromise(Effect.provide(program, Reducer.layer()))
+ * rates // => ["EUR 1.08", "EUR 1.08", "CHF 1.08"]
+ * fetches // => 2
+ * ```
+ *
+ * @see {@link fn} for functions
+ * @category operations
+ * @since 0.1.0
+ */
+export const reduce: Operations<Reducer>["reduce"] = accessors.reduce
+
+/**
+ * Makes a function whose equal calls are reduced: while one is in flight, calls with equal arguments share it.
+ *
+ * **When to use**
+ *
+ * Use where the arguments say it all, so that no key has to be written.
+ *
+ * **Details**
+ *
+ * The key is the function `f` together with its arguments, compared by structure, or with what the `key` option makes of
+ * them. The name is not part of it: it names the span of the run, and the function to hooks and snapshots.
+ *
+ * **Gotchas**
+ *
+ * A function that is written in place is another one each time: make the reduced function once, outside of what calls it.
+ * What `f` throws is a defect of the run.
+ *
+ * **Example** (Reducing a function)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * let queries = 0
+ * const findUser = Reducer.fn("findUser")((query: { readonly id: string }) =>
+ *   Effect.gen(function*() {
+ *     queries++
+ *     yield* Effect.yieldNow
+ *     return `user ${query.id}`
+ *   })
+ * )
+ *
+ * const program = Effect.all([findUser({ id: "7" }), findUser({ id: "7" })], { concurrency: "unbounded" })
+ *
+ * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => ["user 7", "user 7"]
+ * queries // => 1
+ * ```
+ *
+ * @see {@link reduce} for keys of one's own
+ * @category operations
+ * @since 0.1.0
+ */
+export const fn: Operations<Reducer>["fn"] = accessors.fn
+
+/**
+ * Forgets a key: the next call with it starts a run at once, whatever is in flight. Those in flight keep theirs.
+ *
+ * **When to use**
+ *
+ * Use after a write, when the run in flight may have read what was there before.
+ *
+ * **Details**
+ *
+ * For a function made with `fn`, give the function and the arguments of the call, or the function alone to forget all of
+ * its calls. Forgetting what is not in flight does nothing.
+ *
+ * **Gotchas**
+ *
+ * Until the forgotten run has ended, two runs of the key exist.
+ *
+ * **Example** (Reading again after a write)
+ *
+ * ```ts import.meta.vitest
+ * import { Deferred, Effect, Fiber } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const slow = yield* Deferred.make<string>()
+ *   const before = yield* Effect.forkChild(Reducer.reduce("price", Deferred.await(slow)), { startImmediately: true })
+ *   yield* Reducer.forget("price")
+ *   const after = yield* Reducer.reduce("price", Effect.succeed("new"))
+ *   yield* Deferred.succeed(slow, "old")
+ *   return [yield* Fiber.join(before), after]
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => ["old", "new"]
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const forget: Operations<Reducer>["forget"] = accessors.forget
+
+/**
+ * Lists the runs in flight, the oldest first.
+ *
+ * **When to use**
+ *
+ * Use to see what is slow, or to assert in a test that nothing is left.
+ *
+ * **Details**
+ *
+ * Runs whose key was forgotten are in it until they end. The list costs time in the number of runs.
+ *
+ * **Gotchas**
+ *
+ * A snapshot, out of date the instant after it is read.
+ *
+ * **Example** (Seeing who waits)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Fiber } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const fiber = yield* Effect.forkChild(Reducer.reduce("slow", Effect.never), { startImmediately: true })
+ *   const runs = yield* Reducer.inFlight
+ *   yield* Fiber.interrupt(fiber)
+ *   const rest = yield* Reducer.inFlight
+ *   return [runs.map((run) => [run.key, run.callers, run.phase]), rest]
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => [[["slow", 1, "running"]], []]
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
+
+/**
+ * Takes an effect out of the run that it is started from, for the detection of cycles.
+ *
+ * **When to use**
+ *
+ * Use for work that a run starts and does not wait for, such as a refresh in the background that reduces the same key.
+ *
+ * **Details**
+ *
+ * Fibers that a run forks belong to it until it has ended, so a call of theirs that would wait for the run dies with
+ * `ReducerCycle`. A detached effect belongs to no run.
+ *
+ * **Gotchas**
+ *
+ * A run that does wait for a detached effect which waits for the run hangs.
+ *
+ * **Example** (Asking again in the background)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Fiber } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const again = Reducer.reduce("rates", Effect.succeed("second run"))
+ *   const first = Effect.gen(function*() {
+ *     const background = yield* Effect.forkDetach(Reducer.detached(again))
+ *     yield* Effect.yieldNow
+ *     return background
+ *   })
+ *   // The background call joins the run that it was started from, and gets its result.
+ *   const background = yield* Reducer.reduce("rates", first)
+ *   return (yield* Fiber.join(background)) === background
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => true
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const detached = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.provideService(effect, CurrentRun, undefined)
+
+/**
+ * A reducer's tag class with its layers and every operation attached.
+ *
+ * @see {@link Service} for making one
+ * @category services
+ * @since 0.1.0
+ */
+export interface ServiceClass<Self, Id extends string>
+  extends Context.ServiceClass<Self, Id, Reducer>, Operations<Self>
+{
+  /** Provides the reducer, with the options of the class. */
+  readonly layer: Layer.Layer<Self>
+  /** Provides a reducer that reduces nothing. */
+  readonly layerNoop: Layer.Layer<Self>
+}
+
+/**
+ * Makes a tag of one's own, with its layers and every operation, for programs that have several reducers.
+ *
+ * **When to use**
+ *
+ * Use where keys of different subsystems should not meet, or where each needs its own hooks.
+ *
+ * **Example** (Defining a reducer of one's own)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * class Prices extends Reducer.Service<Prices>()("app/Prices", { name: "prices" }) {}
+ *
+ * const program = Prices.reduce("EUR", Effect.succeed(1.08))
+ *
+ * await Effect.runPromise(Effect.provide(program, Prices.layer)) // => 1.08
+ * ```
+ *
+ * @see {@link Reducer} for the default tag
+ * @category services
+ * @since 0.1.0
+ */
+export const Service = <Self>() => <const Id extends string>(id: Id, options?: Options): ServiceClass<Self, Id> => {
+  const tag = Context.Service<Self, Reducer>()(id)
+  return Object.assign(tag, operations(tag), {
+    layer: Layer.effect(tag, make(options)),
+    layerNoop: Layer.succeed(tag, makeNoop())
+  })
+}
+
+/**
+ * The defect of a call that would wait for itself: the runs from the one that makes the call back to itself.
+ *
+ * **Details**
+ *
+ * `path` begins and ends with the run that made the call. Between them are the runs that it would have waited for, each
+ * of which waits for the next.
+ *
+ * **Gotchas**
+ *
+ * It is a defect, not a typed error, since no caller can do anything about it: see it with `Effect.exit` or
+ * `Effect.catchDefect`.
+ *
+ * **Example** (Reducing a key inside of itself)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * const inner = Reducer.reduce("a", Effect.succeed(1))
+ * const program = Reducer.reduce("a", Effect.andThen(Effect.yieldNow, inner)).pipe(
+ *   Effect.catchDefect((defect) => Effect.succeed(String(defect)))
+ * )
+ *
+ * const message = await Effect.runPromise(Effect.provide(program, Reducer.layer()))
+ * message // => 'ReducerCycle: the run would wait for itself: "a" -> "a"'
+ * ```
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ReducerCycle extends Data.TaggedError("ReducerCycle")<{
+  readonly path: ReadonlyArray<{ readonly name: string | undefined; readonly key: unknown }>
+}> {
+  override get message(): string {
+    const runs = this.path.map(({ key, name }) => name === undefined ? format(key) : `${name} ${format(key)}`)
+    return `the run would wait for itself: ${runs.join(" -> ")}`
+  }
+}
