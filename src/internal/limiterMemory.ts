@@ -104,20 +104,16 @@ export class LimiterMemory implements Limiter {
   /** `takeUnsafe` for one who has just read the time. */
   takeAtUnsafe(key: string | undefined, tokens: number, since: number, now: number): boolean {
     if (tokens > this.burst) return false
-    const entry = this.lookup(key)
-    if (entry === undefined) {
-      this.take(this.enter(key, now), tokens, since, now)
-    } else {
-      if (entry.first !== undefined || this.dueAt(entry, tokens) > now) return false
-      this.take(entry, tokens, since, now)
-    }
+    const entry = this.lookup(key) ?? this.enter(key)
+    const taken = entry.first === undefined && this.dueAt(entry, tokens) <= now
+    if (taken) this.take(entry, tokens, since, now)
     if (now >= this.rests.nextCheck) this.sweep(now, sweepPerCall)
-    return true
+    return taken
   }
 
   waitUnsafe(waiter: Waiter, options?: { readonly front?: boolean | undefined }): void {
     if (waiter.tokens > this.burst) return waiter.onTooLarge(this.burst)
-    const entry = this.lookup(waiter.key) ?? this.enter(waiter.key, this.now())
+    const entry = this.lookup(waiter.key) ?? this.enter(waiter.key)
     const node: Node = { waiter, entry, before: undefined, after: undefined, version: -1 }
     waiter.link = node
     entry.queued += waiter.tokens
@@ -171,6 +167,11 @@ export class LimiterMemory implements Limiter {
     this.latestTat = now
     const tooLarge: Array<Waiter> = []
     for (const entry of this.entries.values()) {
+      // At rest it is as good as forgotten, also where it is still here.
+      if (entry.first === undefined && latest(entry) <= now) {
+        this.drop(entry)
+        continue
+      }
       entry.tats = rates.map((to, i) => {
         const tat = i < before.length
           ? Gcra.convert(before[i]!, to, entry.tats[i]!, now)
@@ -202,7 +203,7 @@ export class LimiterMemory implements Limiter {
   penalizeUnsafe(key: string | undefined, nanos: number): void {
     const now = this.now()
     const until = now + nanos
-    const entry = this.lookup(key) ?? this.enter(key, now)
+    const entry = this.lookup(key) ?? this.enter(key)
     entry.penaltyUntil = Math.max(entry.penaltyUntil, until)
     for (let i = 0; i < this.rates.length; i++) {
       entry.tats[i] = Math.max(entry.tats[i]!, Gcra.blockedUntil(this.rates[i]!, until))
@@ -286,10 +287,10 @@ export class LimiterMemory implements Limiter {
     return entry
   }
 
-  private enter(key: string | undefined, now: number): Entry {
+  private enter(key: string | undefined): Entry {
     const entry: Entry = {
       key,
-      tats: this.rates.length === 1 ? [now] : this.rates.map(() => now),
+      tats: this.rates.length === 1 ? [-Infinity] : this.rates.map(() => -Infinity),
       penaltyUntil: 0,
       first: undefined,
       last: undefined,

@@ -1,0 +1,619 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import * as Gcra from "../src/internal/gcra.js"
+import { limiterOf, type Waiter } from "../src/internal/limiter.js"
+import { LimiterMemory } from "../src/internal/limiterMemory.js"
+import { ManualClock } from "./support/manualClock.js"
+
+const second = 1_000_000_000
+const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
+
+const setup = (...rates: ReadonlyArray<Gcra.Rate>) => {
+  const clock = new ManualClock()
+  const limiter = new LimiterMemory(rates, clock.context, clock)
+  /** When each started, in milliseconds, with its name. */
+  const starts: Array<readonly [number, string | number]> = []
+  const refused: Array<string | number> = []
+  const waiter = (
+    name: string | number,
+    options: { key?: string; tokens?: number; since?: number; then?: () => void } = {}
+  ): Waiter => ({
+    key: options.key,
+    tokens: options.tokens ?? 1,
+    since: options.since ?? limiter.now(),
+    link: undefined,
+    onDue() {
+      starts.push([clock.now / 1e6, name])
+      options.then?.()
+    },
+    onTooLarge: () => refused.push(name),
+    onFailure() {}
+  })
+  /** Takes at once or queues. */
+  const enter = (name: string | number, options: Parameters<typeof waiter>[1] = {}): Waiter => {
+    const self = waiter(name, options)
+    if (limiter.takeUnsafe(self.key, self.tokens, self.since)) self.onDue()
+    else limiter.waitUnsafe(self)
+    return self
+  }
+  return { clock, limiter, starts, refused, waiter, enter, times: () => starts.map(([at]) => at) }
+}
+
+describe("pace", () => {
+  it("L1 starts are spaced evenly", () => {
+    const { clock, enter, times } = setup(perSecond(5))
+    for (let i = 0; i < 5; i++) enter(i)
+    clock.advance(1000)
+    expect(times()).toEqual([0, 200, 400, 600, 800])
+  })
+
+  it("L1 a burst goes at once after a rest, then the pace holds", () => {
+    const { clock, enter, times } = setup(perSecond(5, 3))
+    clock.block(60_000)
+    for (let i = 0; i < 6; i++) enter(i)
+    clock.advance(1000)
+    expect(times()).toEqual([60_000, 60_000, 60_000, 60_200, 60_400, 60_600])
+  })
+
+  it("L1 a cell of several tokens waits for all of them", () => {
+    const { clock, enter, starts } = setup(perSecond(10, 4))
+    enter("a", { tokens: 4 })
+    enter("b", { tokens: 3 })
+    enter("c")
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a"], [300, "b"], [400, "c"]])
+  })
+
+  it("L1 several quotas: all must conform, and all are charged or none", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(10, 10), Gcra.rate(20, 10 * second, 4, false))
+    for (let i = 0; i < 6; i++) enter(i)
+    expect(times()).toEqual([0, 0, 0, 0])
+    clock.advance(1000)
+    expect(times()).toEqual([0, 0, 0, 0, 500, 1000])
+    // Had the refusals been charged to the first quota, it would be exhausted.
+    expect(limiter.standingUnsafe(undefined, limiter.now())).toMatchObject({ limit: 20, remaining: 0 })
+    expect(Gcra.remaining(perSecond(10, 10), 600_000_000, limiter.now())).toBe(10)
+  })
+
+  it("L1 several quotas: the one in the way changes as time goes on", () => {
+    const { clock, enter, times } = setup(perSecond(10), Gcra.rate(3, second, 3, false))
+    for (let i = 0; i < 5; i++) enter(i)
+    clock.advance(3000)
+    // The ceiling of a third of a second to the millisecond.
+    expect(times()).toEqual([0, 100, 200, 334, 667])
+  })
+
+  it("L1 a timer that fires early grants nothing early", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(1))
+    enter(0)
+    enter(1)
+    clock.block(999.9)
+    limiter.settle()
+    expect(times()).toEqual([0])
+    clock.block(0.1)
+    limiter.settle()
+    expect(times()).toEqual([0, 1000])
+  })
+})
+
+describe("late timers", () => {
+  it("L4 a timer that fires late does not push the next cell", () => {
+    const { clock, enter, times } = setup(perSecond(100))
+    for (let i = 0; i < 6; i++) enter(i)
+    clock.advance(100, () => 3)
+    expect(times()).toEqual([0, 13, 23, 33, 43, 53])
+  })
+
+  it("L4 several cells due by one tick are granted in it", () => {
+    const { clock, enter, times } = setup(perSecond(1000))
+    for (let i = 0; i < 7; i++) enter(i)
+    clock.block(3.5)
+    clock.fire()
+    expect(times()).toEqual([0, 3.5, 3.5, 3.5])
+    clock.advance(10)
+    expect(times()).toEqual([0, 3.5, 3.5, 3.5, 4.5, 5.5, 6.5])
+  })
+
+  it("L4 10,000 a second take 10 a millisecond from one timer", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(10_000))
+    for (let i = 0; i < 2001; i++) enter(i)
+    expect(clock.pending).toBe(1)
+    clock.advance(200, () => 0.7)
+    expect(times().length).toBe(2001)
+    // 2,001 starts are 2,000 intervals of 0.1 ms.
+    expect(times().at(-1)).toBeLessThanOrEqual(202)
+    expect(limiter.size).toBe(1)
+  })
+
+  it("L4 no more than 50 milliseconds are made up after a block", () => {
+    const { clock, enter, times } = setup(perSecond(1000))
+    for (let i = 0; i < 3000; i++) enter(i)
+    clock.block(2000)
+    clock.fire()
+    // Those of the last 50 ms and the one that is due now.
+    expect(times().length - 1).toBe(51)
+    clock.advance(10)
+    expect(times().length - 1).toBe(61)
+  })
+
+  it("L4 nothing is made up for a time in which nobody waited", () => {
+    const { clock, enter, times } = setup(perSecond(100))
+    enter(0)
+    enter(1)
+    clock.block(35)
+    // These come when the timer of the one before them is late already.
+    enter(2)
+    enter(3)
+    clock.fire()
+    // The first was due at 10 and counts from then, the second counts from when it came.
+    expect(times()).toEqual([0, 35, 35])
+    clock.advance(30)
+    expect(times()).toEqual([0, 35, 35, 45])
+  })
+
+  it("L4 what could have started earlier is charged for that time", () => {
+    const { clock, limiter } = setup(perSecond(100))
+    clock.block(100)
+    expect(limiter.takeUnsafe(undefined, 1, 92_000_000)).toBe(true)
+    expect(limiter.retryAfterUnsafe(undefined, 1, limiter.now())).toBe(2_000_000)
+  })
+
+  it("L4 strict: a late start pushes those behind it", () => {
+    const { clock, enter, times } = setup(perSecond(100, 1, true))
+    for (let i = 0; i < 4; i++) enter(i)
+    clock.advance(100, () => 3)
+    expect(times()).toEqual([0, 13, 26, 39])
+  })
+
+  it("L4 strict: a burst of 2 absorbs the lateness", () => {
+    const { clock, enter, times } = setup(perSecond(101, 2, true))
+    for (let i = 0; i < 5; i++) enter(i)
+    clock.advance(100, () => 3)
+    expect(times()).toEqual([0, 0, 13, 23, 33])
+  })
+
+  it("L1 strict: one that runs for a while in the step of its start pushes those behind it", () => {
+    const { clock, enter, times } = setup(perSecond(1000, 1, true))
+    enter(0)
+    enter(1, { then: () => clock.block(0.5) })
+    enter(2)
+    clock.advance(10)
+    expect(times()).toEqual([0, 1, 2.5])
+  })
+
+  it("what becomes due while others start in the same step waits for the next one", () => {
+    const { clock, enter, times } = setup(perSecond(1000))
+    enter(0)
+    for (let i = 1; i < 5; i++) enter(i, { then: () => clock.block(10) })
+    clock.block(1)
+    clock.fire()
+    expect(times()).toEqual([0, 1])
+  })
+
+  it.prop(
+    "L1 strict: no half-open window holds more than the limit, whatever the burst, the demand and the lateness",
+    {
+      limit: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 40 })),
+      burst: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 40 })),
+      demand: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 200 }))).check(
+        Schema.isMaxLength(80)
+      ),
+      late: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 120 }))).check(Schema.isMinLength(1))
+    },
+    ({ burst, demand, late, limit }) => {
+      const { clock, enter, times } = setup(perSecond(limit, Math.min(burst, limit), true))
+      let next = 0
+      const lateness = () => late[next++ % late.length]!
+      for (const [i, gap] of demand.entries()) {
+        clock.advance(gap, lateness)
+        enter(i)
+      }
+      clock.advance(200_000, lateness)
+      const starts = times()
+      expect(starts.length).toBe(demand.length)
+      for (let i = 0; i + limit < starts.length; i++) {
+        expect(starts[i + limit]! - starts[i]!).toBeGreaterThanOrEqual(1000)
+      }
+    },
+    { arbitrary: { runs: 200 } }
+  )
+})
+
+describe("order", () => {
+  it("L3 waiters go in order of arrival, each key for itself", () => {
+    const { clock, enter, starts } = setup(perSecond(10))
+    for (const name of ["a1", "b1", "a2", "b2", "a3"]) enter(name, { key: name[0]! })
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a1"], [0, "b1"], [100, "a2"], [100, "b2"], [200, "a3"]])
+  })
+
+  it("L3 a newcomer does not pass those who wait, also when its tokens conform", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(10, 4))
+    enter("a", { tokens: 2 })
+    enter("heavy", { tokens: 4 })
+    expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(false)
+    enter("light")
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a"], [200, "heavy"], [300, "light"]])
+  })
+
+  it("one in front goes ahead of those who wait", () => {
+    const { clock, enter, limiter, starts, waiter } = setup(perSecond(10))
+    for (const name of ["a", "b"]) enter(name)
+    limiter.waitUnsafe(waiter("front"), { front: true })
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a"], [100, "front"], [200, "b"]])
+  })
+
+  it("one in front that conforms starts at once", () => {
+    const { enter, limiter, starts, waiter } = setup(perSecond(10, 4))
+    enter("a", { tokens: 2 })
+    enter("heavy", { tokens: 4 })
+    limiter.waitUnsafe(waiter("front"), { front: true })
+    expect(starts).toEqual([[0, "a"], [0, "front"]])
+  })
+
+  it("L3 a cancelled waiter costs nothing and those behind it move up", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(10))
+    enter("a")
+    const b = enter("b")
+    enter("c")
+    const d = enter("d")
+    enter("e")
+    clock.advance(50)
+    limiter.cancelUnsafe(b)
+    limiter.cancelUnsafe(d)
+    limiter.cancelUnsafe(d)
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a"], [100, "c"], [200, "e"]])
+  })
+
+  it("L3 when a heavy head leaves, the light one behind it starts in the same step", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(10, 5))
+    enter("a", { tokens: 5 })
+    const heavy = enter("heavy", { tokens: 5 })
+    enter("light")
+    clock.advance(250)
+    expect(starts).toEqual([[0, "a"]])
+    limiter.cancelUnsafe(heavy)
+    expect(starts).toEqual([[0, "a"], [250, "light"]])
+  })
+
+  it("cancelling one that has started changes nothing", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(10))
+    const a = enter("a")
+    const b = enter("b")
+    enter("c")
+    clock.advance(100)
+    limiter.cancelUnsafe(a)
+    limiter.cancelUnsafe(b)
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a"], [100, "b"], [200, "c"]])
+  })
+
+  it("one that is called back may take, wait and cancel", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(10))
+    enter("a")
+    enter("b", {
+      then: () => {
+        limiter.cancelUnsafe(c)
+        enter("e")
+      }
+    })
+    const c = enter("c")
+    enter("d")
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a"], [100, "b"], [200, "d"], [300, "e"]])
+  })
+
+  it("a grant that could not start is given back, and those behind it move up", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(10))
+    enter("a")
+    const b: Waiter = enter("b", { then: () => limiter.refundUnsafe(b) })
+    enter("c")
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a"], [100, "b"], [100, "c"]])
+  })
+
+  it("a grant is not given back twice, nor when another was judged by it", () => {
+    const { clock, enter, limiter } = setup(perSecond(10))
+    enter("a")
+    const b = enter("b")
+    const c = enter("c")
+    clock.advance(200)
+    limiter.refundUnsafe(b)
+    expect(limiter.retryAfterUnsafe(undefined, 1, limiter.now())).toBe(100_000_000)
+    limiter.refundUnsafe(c)
+    limiter.refundUnsafe(c)
+    expect(limiter.retryAfterUnsafe(undefined, 1, limiter.now())).toBe(0)
+    expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(true)
+    expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(false)
+  })
+})
+
+describe("timer", () => {
+  it("L5 one timer serves any number of keys and waiters", () => {
+    const { clock, enter, starts } = setup(perSecond(10))
+    for (let i = 0; i < 3000; i++) enter(i, { key: `${i % 1000}` })
+    expect(clock.pending).toBe(1)
+    expect(clock.set).toBe(1)
+    clock.advance(300)
+    expect(starts.length).toBe(3000)
+    expect(clock.pending).toBe(0)
+  })
+
+  it("an earlier need sets the timer back, a later one leaves it", () => {
+    const { clock, enter, starts } = setup(perSecond(1, 5))
+    enter("a", { key: "slow", tokens: 5 })
+    enter("b", { key: "slow", tokens: 5 })
+    enter("c", { key: "fast", tokens: 5 })
+    enter("d", { key: "fast" })
+    expect(clock.pending).toBe(1)
+    clock.advance(10_000)
+    expect(starts).toEqual([[0, "a"], [0, "c"], [1000, "d"], [5000, "b"]])
+  })
+
+  it("L5 no timer runs when nobody waits", () => {
+    const { clock, enter, limiter } = setup(perSecond(1))
+    enter("a")
+    expect(clock.pending).toBe(0)
+    const waiters = ["b", "c", "d"].map((name) => enter(name))
+    const other = enter("x", { key: "x" })
+    const behind = enter("y", { key: "x" })
+    expect(clock.pending).toBe(1)
+    for (const waiter of waiters) limiter.cancelUnsafe(waiter)
+    expect(clock.pending).toBe(1)
+    limiter.cancelUnsafe(other)
+    limiter.cancelUnsafe(behind)
+    expect(clock.pending).toBe(0)
+  })
+
+  it.effect("close ends the timer and leaves waiters to their owners", () =>
+    Effect.gen(function*() {
+      const { clock, enter, limiter, starts } = setup(perSecond(1))
+      enter("a")
+      enter("b")
+      yield* limiter.close
+      expect(clock.pending).toBe(0)
+      clock.advance(5000)
+      enter("c")
+      expect(clock.pending).toBe(0)
+      expect(starts).toEqual([[0, "a"]])
+    }))
+})
+
+describe("keys at rest", () => {
+  it("L5 a million keys come and go, and nothing stays", () => {
+    const { clock, limiter } = setup(perSecond(10))
+    for (let i = 0; i < 1_000_000; i++) {
+      limiter.takeUnsafe(`${i}`, 1, limiter.now())
+      clock.block(0.001)
+    }
+    // 100 ms of keys are not at rest, and some more wait to be looked at.
+    expect(limiter.size).toBeLessThan(400_000)
+    clock.block(1000)
+    for (let i = 0; limiter.size > 1 && i < 200_000; i++) limiter.takeUnsafe("last", 1, clock.now)
+    expect(limiter.size).toBe(1)
+    expect(clock.pending).toBe(0)
+  })
+
+  it("L5 calls for other keys clear those at rest, a few each time", () => {
+    const { clock, limiter } = setup(perSecond(10, 2))
+    for (let i = 0; i < 100; i++) limiter.takeUnsafe(`${i}`, 1, limiter.now())
+    clock.block(10_000)
+    limiter.takeUnsafe("x", 1, limiter.now())
+    expect(limiter.size).toBe(101 - 8)
+    for (let i = 0; i < 20; i++) {
+      clock.block(10)
+      limiter.takeUnsafe("x", 1, limiter.now())
+    }
+    expect(limiter.size).toBe(1)
+  })
+
+  it("L5 a key that is not at rest stays what it is", () => {
+    const { clock, limiter } = setup(perSecond(1))
+    limiter.takeUnsafe("a", 1, limiter.now())
+    limiter.penalizeUnsafe("b", 3_600_000_000_000)
+    for (let i = 0; i < 999; i++) {
+      clock.block(1)
+      limiter.takeUnsafe("x", 1, limiter.now())
+    }
+    expect(limiter.takeUnsafe("a", 1, limiter.now())).toBe(false)
+    clock.block(1)
+    expect(limiter.takeUnsafe("a", 1, limiter.now())).toBe(true)
+    expect(limiter.takeUnsafe("b", 1, limiter.now())).toBe(false)
+    clock.block(3_598_999)
+    for (let i = 0; i < 100; i++) limiter.takeUnsafe("x", 1, limiter.now())
+    expect(limiter.takeUnsafe("b", 1, limiter.now())).toBe(false)
+    clock.block(1)
+    expect(limiter.takeUnsafe("b", 1, limiter.now())).toBe(true)
+  })
+
+  it("L5 a waiter keeps its key, and one that leaves gives it up", () => {
+    const { clock, enter, limiter } = setup(perSecond(1))
+    enter("a", { key: "a" })
+    const waiter = enter("b", { key: "a" })
+    clock.block(900)
+    limiter.takeUnsafe("x", 1, limiter.now())
+    expect(limiter.size).toBe(2)
+    limiter.cancelUnsafe(waiter)
+    clock.block(5000)
+    limiter.takeUnsafe("x", 1, limiter.now())
+    clock.block(5000)
+    limiter.takeUnsafe("x", 1, limiter.now())
+    expect(limiter.size).toBe(1)
+  })
+
+  it("tells when all is at rest", () => {
+    const { clock, enter, limiter } = setup(perSecond(10, 3))
+    expect(limiter.restAt()).toBeLessThanOrEqual(clock.now)
+    for (let i = 0; i < 3; i++) enter(i)
+    expect(limiter.restAt()).toBe(300_000_000)
+    clock.block(300)
+    expect(limiter.restAt()).toBeLessThanOrEqual(clock.now)
+  })
+})
+
+describe("changed quotas", () => {
+  it("a faster pace takes hold for those who wait", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(1))
+    for (let i = 0; i < 4; i++) enter(i)
+    clock.advance(500)
+    limiter.setQuotas([perSecond(10)])
+    clock.advance(1000)
+    expect(times()).toEqual([0, 550, 650, 750])
+  })
+
+  it("a slower pace takes hold for those who wait", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(10))
+    for (let i = 0; i < 4; i++) enter(i)
+    clock.advance(50)
+    limiter.setQuotas([perSecond(1)])
+    clock.advance(5000)
+    expect(times()).toEqual([0, 550, 1550, 2550])
+  })
+
+  it("a larger burst has to be earned, a smaller one cuts what is left", () => {
+    const { clock, limiter } = setup(perSecond(10, 2))
+    const remaining = () => limiter.standingUnsafe("k", limiter.now()).remaining
+    limiter.takeUnsafe("k", 1, 0)
+    expect(remaining()).toBe(1)
+    limiter.setQuotas([perSecond(10, 10)])
+    expect(remaining()).toBe(1)
+    clock.block(300)
+    expect(remaining()).toBe(4)
+    limiter.setQuotas([perSecond(10, 3)])
+    expect(remaining()).toBe(0)
+    clock.block(100)
+    expect(remaining()).toBe(1)
+  })
+
+  it("changing to and fro gives nothing away", () => {
+    const { limiter } = setup(perSecond(10, 5))
+    let passed = 0
+    for (let i = 0; i < 100; i++) {
+      while (limiter.takeUnsafe(undefined, 1, 0)) passed++
+      limiter.setQuotas([perSecond(i % 2 === 0 ? 1000 : 10, i % 2 === 0 ? 50 : 5)])
+    }
+    expect(passed).toBe(5)
+  })
+
+  it("L6 those whose tokens can no longer pass are told, and those behind them move up", () => {
+    const { clock, enter, limiter, refused, starts } = setup(perSecond(10, 5))
+    enter("a", { tokens: 5 })
+    enter("heavy", { tokens: 4 })
+    enter("light", { tokens: 2 })
+    limiter.setQuotas([perSecond(10, 2)])
+    expect(refused).toEqual(["heavy"])
+    clock.advance(1000)
+    expect(starts).toEqual([[0, "a"], [200, "light"]])
+    limiter.waitUnsafe(enter("later", { tokens: 3 }))
+    expect(refused).toEqual(["heavy", "later", "later"])
+  })
+
+  it("a penalty outlives the change", () => {
+    const { clock, limiter } = setup(perSecond(10))
+    limiter.penalizeUnsafe("k", 30 * second)
+    limiter.setQuotas([perSecond(1000, 3)])
+    expect(limiter.retryAfterUnsafe("k", 1, limiter.now())).toBe(30 * second)
+    clock.block(30_000)
+    expect(limiter.takeUnsafe("k", 1, limiter.now())).toBe(true)
+  })
+
+  it("a quota can be added and taken away", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(10, 3))
+    for (let i = 0; i < 3; i++) enter(i)
+    limiter.setQuotas([perSecond(10, 3), perSecond(2, 3)])
+    enter(3)
+    clock.advance(1000)
+    expect(times()).toEqual([0, 0, 0, 500])
+    limiter.setQuotas([perSecond(10, 3)])
+    for (let i = 4; i < 8; i++) enter(i)
+    expect(times().slice(4)).toEqual([1000, 1000, 1000])
+  })
+})
+
+describe("penalty and reset", () => {
+  it("nothing passes during a penalty, then one token, then the pace", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(10, 3))
+    enter(0)
+    limiter.penalizeUnsafe(undefined, second)
+    for (let i = 1; i < 4; i++) enter(i)
+    clock.advance(5000)
+    expect(times()).toEqual([0, 1000, 1100, 1200])
+  })
+
+  it("a penalty holds up those who wait, and a shorter one changes nothing", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(10))
+    enter(0)
+    enter(1)
+    limiter.penalizeUnsafe(undefined, second)
+    limiter.penalizeUnsafe(undefined, second / 2)
+    limiter.penalizeUnsafe(undefined, 0)
+    clock.advance(2000)
+    expect(times()).toEqual([0, 1000])
+  })
+
+  it("a reset gives the burst back, to those who wait first", () => {
+    const { enter, limiter, starts } = setup(perSecond(1, 2))
+    for (const name of ["a", "b", "c"]) enter(name)
+    limiter.resetUnsafe(undefined)
+    expect(starts).toEqual([[0, "a"], [0, "b"], [0, "c"]])
+    expect(limiter.takeUnsafe(undefined, 1, 0)).toBe(true)
+    expect(limiter.takeUnsafe(undefined, 1, 0)).toBe(false)
+  })
+
+  it("a reset forgets a penalty and, if nobody waits, the key", () => {
+    const { limiter } = setup(perSecond(1))
+    limiter.penalizeUnsafe("k", 3600 * second)
+    limiter.resetUnsafe("k")
+    limiter.resetUnsafe("never seen")
+    expect(limiter.size).toBe(0)
+    expect(limiter.takeUnsafe("k", 1, 0)).toBe(true)
+  })
+})
+
+describe("what is told", () => {
+  it("L2 retryAfter counts those who wait, in one quota and in several", () => {
+    for (const rates of [[perSecond(10, 2)], [perSecond(10, 2), Gcra.rate(1000, second, 50, false)]]) {
+      const { clock, enter, limiter } = setup(...rates)
+      for (let i = 0; i < 5; i++) enter(i)
+      const retryAfter = limiter.retryAfterUnsafe(undefined, 1, limiter.now())
+      expect(retryAfter).toBe(400_000_000)
+      clock.advance(399.999999)
+      expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(false)
+      clock.advance(0.000001)
+      expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(true)
+    }
+  })
+
+  it("remaining is what another could have: nothing while others wait", () => {
+    const { enter, limiter } = setup(perSecond(10, 4))
+    enter("a", { tokens: 2 })
+    expect(limiter.standingUnsafe(undefined, 0)).toEqual({ limit: 10, remaining: 2, resetAfter: 200_000_000 })
+    const heavy = enter("b", { tokens: 3 })
+    expect(limiter.standingUnsafe(undefined, 0).remaining).toBe(0)
+    limiter.cancelUnsafe(heavy)
+    expect(limiter.standingUnsafe(undefined, 0).remaining).toBe(2)
+    expect(limiter.standingUnsafe("other", 0)).toEqual({ limit: 10, remaining: 4, resetAfter: 0 })
+  })
+
+  it("a handle of somebody else's making has no limiter behind it", () => {
+    expect(limiterOf({})).toBe(undefined)
+  })
+})
+
+describe("many", () => {
+  it("a hundred thousand who wait and leave in any order are cheap to serve", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(1000))
+    const waiters = Array.from({ length: 100_000 }, (_, i) => enter(i))
+    // Every second one leaves, from the middle outwards.
+    for (let i = 0; i < 25_000; i++) {
+      limiter.cancelUnsafe(waiters[50_000 + 2 * i]!)
+      limiter.cancelUnsafe(waiters[50_000 - 2 * i]!)
+    }
+    clock.advance(60_000)
+    expect(starts.length).toBeGreaterThan(50_000)
+    expect(starts.slice(1).every(([, name], i) => i === 0 || Number(name) > Number(starts[i]![1]))).toBe(true)
+  })
+})
