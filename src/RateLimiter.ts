@@ -259,9 +259,18 @@ const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
       [TypeId]: TypeId,
       consume: (options) => {
         check("RateLimiter.consume", options)
-        return admit(limiter, options, (waited, now) => Exit.succeed(resultOf(limiter, options?.key, waited, now)))
+        const key = options?.key
+        return admit(
+          limiter,
+          options,
+          (now) => Exit.succeed(resultOf(limiter, key, 0, now)),
+          // Not flatMap: what it returns would be an operation of its own, before which the call can be interrupted.
+          (waiting) => Effect.map(waiting, (waited) => resultOf(limiter, key, waited, limiter.now()))
+        )
       },
-      withLimit: dataFirstOrLast((effect, options) => admit(limiter, options, () => effect)),
+      withLimit: dataFirstOrLast((effect, options) =>
+        admit(limiter, options, () => effect, (waiting) => Effect.flatMap(waiting, () => effect))
+      ),
       penalize: (options) => {
         const nanos = penalty(options)
         return Effect.sync(() => limiter.penalizeUnsafe(options.key, nanos))
@@ -274,19 +283,20 @@ const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
 const admit = <A, E, R>(
   limiter: LimiterMemory.LimiterMemory,
   options: ConsumeOptions | undefined,
-  onAdmitted: (waited: number, now: number) => Effect.Effect<A, E, R>
+  atOnce: (now: number) => Effect.Effect<A, E, R>,
+  afterwards: (waiting: Effect.Effect<number, RateLimiterError>) => Effect.Effect<A, E | RateLimiterError, R>
 ): Effect.Effect<A, E | RateLimiterError, R> => {
   const key = options?.key
   const tokens = options?.tokens ?? 1
   const delays = options?.onExceeded !== "fail"
   return Effect.suspend(() => {
     const now = limiter.now()
-    if (limiter.takeAtUnsafe(key, tokens, now, now)) return onAdmitted(0, now)
+    if (limiter.takeAtUnsafe(key, tokens, now, now)) return atOnce(now)
     if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
-    if (delays) return Effect.flatMap(wait(limiter, key, tokens, now), (waited) => onAdmitted(waited, limiter.now()))
+    if (delays) return afterwards(wait(limiter, key, tokens, now))
     // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
     limiter.settle()
-    if (limiter.takeAtUnsafe(key, tokens, now, now)) return onAdmitted(0, now)
+    if (limiter.takeAtUnsafe(key, tokens, now, now)) return atOnce(now)
     const { limit, remaining } = limiter.standingUnsafe(key, now)
     const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
     return Effect.fail(new RateLimiterError({ reason: new RateLimitExceeded({ key, limit, remaining, retryAfter }) }))

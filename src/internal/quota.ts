@@ -20,7 +20,7 @@ export const refuse = (caller: string, field: string, rule: string, got: unknown
 }
 
 const show = (value: unknown): string =>
-  typeof value === "string"
+  typeof value === "string" || Array.isArray(value)
     ? JSON.stringify(value)
     : Duration.isDuration(value)
     ? Duration.format(value)
@@ -68,7 +68,7 @@ export const rates = (
 ): ReadonlyArray<Gcra.Rate> => {
   if (!isList(options)) return [rate(caller, field === "" ? "" : `${field}.`, options)]
   const name = field === "" ? "quotas" : field
-  if (options.length === 0) refuse(caller, name, "a quota or a list of at least one", "none")
+  if (options.length === 0) refuse(caller, name, "a quota or a list of at least one", options)
   return options.map((quota, i) => rate(caller, `${name}[${i}].`, quota))
 }
 

@@ -1,0 +1,574 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Clock, Context, Duration, Effect, Exit, Fiber, Layer, Schema } from "effect"
+import * as RateLimiter from "effect-funnel/RateLimiter"
+import { TestClock } from "effect/testing"
+import { limiterOf } from "../src/internal/limiter.js"
+import { interruptionSweep } from "./support/interruptionSweep.js"
+import { ManualClock } from "./support/manualClock.js"
+
+/** Notes when each effect starts. */
+const recorder = Effect.gen(function*() {
+  const clock = yield* Clock.Clock
+  const starts: Array<readonly [number, unknown]> = []
+  return {
+    starts,
+    times: () => starts.map(([at]) => at),
+    start: (name: unknown) => Effect.sync(() => starts.push([clock.currentTimeMillisUnsafe(), name]))
+  }
+})
+
+const exceeded = <A, R>(effect: Effect.Effect<A, RateLimiter.RateLimiterError, R>) =>
+  Effect.flip(effect).pipe(
+    Effect.map((error) => error.reason),
+    Effect.filterOrFail((reason) => reason._tag === "RateLimitExceeded")
+  )
+
+describe("pace", () => {
+  it.effect("L1 starts are evenly spaced by default", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 5, window: "1 second" })
+      const { start, times } = yield* recorder
+      const fiber = yield* Effect.forkChild(
+        Effect.forEach([0, 1, 2, 3, 4], (i) => limiter.withLimit(start(i)), { concurrency: "unbounded" })
+      )
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(fiber)
+      expect(times()).toEqual([0, 200, 400, 600, 800])
+    }))
+
+  it.effect("L1 a burst goes at once after a rest", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 10, window: "1 second", burst: 3 })
+      const { start, times } = yield* recorder
+      yield* TestClock.adjust("1 hour")
+      yield* Effect.forkChild(
+        Effect.forEach([0, 1, 2, 3, 4], (i) => limiter.withLimit(start(i)), { concurrency: "unbounded" })
+      )
+      yield* TestClock.adjust("1 second")
+      expect(times().map((at) => at - 3_600_000)).toEqual([0, 0, 0, 100, 200])
+    }))
+
+  it.effect("L1 strict: one start and then many never pass the limit in any window", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 100, window: "1 second", burst: 2, strict: true })
+      const { start, times } = yield* recorder
+      yield* limiter.withLimit(start(0))
+      yield* TestClock.adjust("900 millis")
+      yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 199 }), (_, i) => limiter.withLimit(start(i)), { concurrency: "unbounded" })
+      )
+      yield* TestClock.adjust("3 seconds")
+      const starts = times()
+      expect(starts.length).toBe(200)
+      for (let i = 0; i + 100 < 200; i++) expect(starts[i + 100]! - starts[i]!).toBeGreaterThanOrEqual(1000)
+      // 197 intervals behind the two at once, a hundredth longer than 10 ms.
+      expect(starts.at(-1)! - 900).toBe(Math.ceil(197 * 1000 / 99))
+    }))
+
+  it.effect("L1 all quotas must conform", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make([
+        { limit: 10, window: "1 second", burst: 2 },
+        { limit: 3, window: "1 minute", burst: 3 }
+      ])
+      const { start, times } = yield* recorder
+      yield* Effect.forkChild(
+        Effect.forEach([0, 1, 2, 3], (i) => limiter.withLimit(start(i)), { concurrency: "unbounded" })
+      )
+      yield* TestClock.adjust("1 minute")
+      expect(times()).toEqual([0, 0, 100, 20_000])
+    }))
+
+  it.effect("L4 a limiter lives on the clock it was made with", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const limiter = yield* Effect.provideService(
+        RateLimiter.make({ limit: 1, window: "1 second" }),
+        Clock.Clock,
+        clock
+      )
+      yield* limiter.consume()
+      const fiber = yield* Effect.forkChild(limiter.consume(), { startImmediately: true })
+      yield* TestClock.adjust("1 hour")
+      expect(fiber.pollUnsafe()).toBe(undefined)
+      clock.advance(1000)
+      expect(Duration.toMillis((yield* Fiber.join(fiber)).waited)).toBe(1000)
+    }))
+})
+
+describe("what is told", () => {
+  it.effect("consume tells what it waited and what is left", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 10, window: "1 second", burst: 3 })
+      expect(yield* limiter.consume({ tokens: 2 })).toEqual({
+        waited: Duration.zero,
+        limit: 10,
+        remaining: 1,
+        resetAfter: Duration.millis(200)
+      })
+      const fiber = yield* Effect.forkChild(limiter.consume({ tokens: 3 }), { startImmediately: true })
+      yield* TestClock.adjust("200 millis")
+      expect(yield* Fiber.join(fiber)).toEqual({
+        waited: Duration.millis(200),
+        limit: 10,
+        remaining: 0,
+        resetAfter: Duration.millis(300)
+      })
+    }))
+
+  it.effect("consume tells of the quota with the fewest left", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make([
+        { limit: 10, window: "1 second", burst: 10 },
+        { limit: 100, window: "1 minute", burst: 5 }
+      ])
+      const { limit, remaining, resetAfter } = yield* limiter.consume({ tokens: 2 })
+      expect({ limit, remaining }).toEqual({ limit: 100, remaining: 3 })
+      expect(Duration.toMillis(resetAfter)).toBe(1200)
+    }))
+
+  it.effect("L2 a refusal tells whose it is, what is left and when to come back, and consumes nothing", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 10, window: "1 second", burst: 3 })
+      yield* limiter.consume({ key: "k", tokens: 2 })
+      for (let i = 0; i < 3; i++) {
+        const reason = yield* exceeded(limiter.consume({ key: "k", tokens: 3, onExceeded: "fail" }))
+        expect(reason).toMatchObject({ key: "k", limit: 10, remaining: 1, retryAfter: Duration.millis(200) })
+        expect(reason.message).toBe("Rate limit exceeded for \"k\": 1 of 10 left, retry after 200ms")
+      }
+    }))
+
+  const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
+  const quota = Schema.Struct({ limit: int(1, 1000), windowMicros: int(1000, 10_000_000), burst: int(1, 10) })
+  const calls = Schema.Array(Schema.Struct({ gap: int(0, 2000), tokens: int(1, 10) })).check(Schema.isMaxLength(20))
+
+  for (const strict of [false, true]) {
+    it.effect.prop(
+      `L2 retryAfter is exact${strict ? " when strict" : ""}: refused a nanosecond before it, admitted at it`,
+      { quotas: Schema.NonEmptyArray(quota), calls },
+      ({ calls, quotas: given }) =>
+        Effect.gen(function*() {
+          const clock = new ManualClock()
+          const quotas = given.slice(0, 3).map((_) => ({
+            limit: _.limit,
+            window: Duration.micros(BigInt(_.windowMicros)),
+            burst: Math.min(_.burst, _.limit),
+            strict
+          }))
+          const burst = Math.min(...quotas.map((_) => _.burst))
+          const limiter = yield* RateLimiter.make(quotas).pipe(Effect.provideService(Clock.Clock, clock))
+          for (const { gap, tokens: asked } of calls) {
+            clock.block(gap / 1000)
+            const tokens = Math.min(asked, burst)
+            const attempt = limiter.consume({ tokens, onExceeded: "fail" })
+            const first = yield* Effect.result(attempt)
+            if (first._tag === "Success") continue
+            const reason = first.failure.reason
+            if (reason._tag !== "RateLimitExceeded") return expect.fail(reason._tag)
+            expect(reason.remaining).toBeLessThan(tokens)
+            clock.block((Number(Duration.toNanosUnsafe(reason.retryAfter)) - 1) / 1e6)
+            expect((yield* exceeded(attempt)).retryAfter).toEqual(Duration.nanos(1n))
+            clock.block(0.000001)
+            expect((yield* attempt).waited).toEqual(Duration.zero)
+          }
+        })
+    )
+  }
+
+  it.effect("L2 resetAfter is exact: then the whole burst is there, and not a nanosecond before", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const limiter = yield* RateLimiter.make({ limit: 3, window: "1 second", burst: 4 }).pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
+      const { resetAfter } = yield* limiter.consume({ tokens: 3 })
+      clock.block((Number(Duration.toNanosUnsafe(resetAfter)) - 1) / 1e6)
+      yield* exceeded(limiter.consume({ tokens: 4, onExceeded: "fail" }))
+      clock.block(0.000001)
+      yield* limiter.consume({ tokens: 4, onExceeded: "fail" })
+    }))
+
+  it.effect("L2 retryAfter holds while others wait, also when their timer is late", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const limiter = yield* RateLimiter.make({ limit: 50, window: "1 second" }).pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
+      yield* limiter.consume()
+      const waiting = yield* Effect.forkChild(limiter.consume(), { startImmediately: true })
+      const { retryAfter } = yield* exceeded(limiter.consume({ onExceeded: "fail" }))
+      expect(retryAfter).toEqual(Duration.millis(40))
+      clock.block(39.999999)
+      yield* exceeded(limiter.consume({ onExceeded: "fail" }))
+      clock.block(0.000001)
+      yield* limiter.consume({ onExceeded: "fail" })
+      expect(waiting.pollUnsafe()).not.toBe(undefined)
+    }))
+})
+
+describe("order", () => {
+  it.effect("L3 callers go in order of arrival and keys do not hold up each other", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      const { start, starts } = yield* recorder
+      yield* Effect.forkChild(
+        Effect.forEach(["a1", "a2", "b1", "a3", "b2"], (name) => limiter.withLimit(start(name), { key: name[0]! }), {
+          concurrency: "unbounded"
+        })
+      )
+      yield* TestClock.adjust("10 seconds")
+      expect(starts).toEqual([[0, "a1"], [0, "b1"], [1000, "a2"], [1000, "b2"], [2000, "a3"]])
+    }))
+
+  it.effect("L3 an interrupted caller costs nothing and those behind it move up", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      const { start, starts } = yield* recorder
+      yield* limiter.consume()
+      const fibers = yield* Effect.forEach(
+        [1, 2, 3, 4, 5],
+        (i) => Effect.forkChild(limiter.withLimit(start(i)), { startImmediately: true })
+      )
+      yield* TestClock.adjust("500 millis")
+      yield* Fiber.interrupt(fibers[0]!)
+      yield* Fiber.interrupt(fibers[2]!)
+      yield* TestClock.adjust("10 seconds")
+      expect(starts).toEqual([[1000, 2], [2000, 4], [3000, 5]])
+    }))
+
+  it.effect("L3 a caller that gives up by a timeout costs nothing", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      yield* limiter.consume()
+      const impatient = yield* Effect.forkChild(Effect.timeoutOption(limiter.consume(), "300 millis"))
+      yield* TestClock.adjust("300 millis")
+      expect((yield* Fiber.join(impatient))._tag).toBe("None")
+      yield* TestClock.adjust("700 millis")
+      expect((yield* limiter.consume()).waited).toEqual(Duration.zero)
+    }))
+
+  it.effect("interrupted while its effect runs, the tokens are spent", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      const fiber = yield* Effect.forkChild(limiter.withLimit(Effect.never), { startImmediately: true })
+      yield* Fiber.interrupt(fiber)
+      expect((yield* exceeded(limiter.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.seconds(1))
+    }))
+
+  it.effect("the effect's failure is its own and its tokens are spent", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      expect(yield* Effect.flip(limiter.withLimit(Effect.fail("no")))).toBe("no")
+      yield* exceeded(limiter.withLimit(Effect.void, { onExceeded: "fail" }))
+    }))
+
+  /** One caller is served, the subject waits, and another one behind it. */
+  const queueOfTwo = Effect.gen(function*() {
+    const clock = new ManualClock()
+    const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" }).pipe(
+      Effect.provideService(Clock.Clock, clock)
+    )
+    yield* Effect.orDie(limiter.consume())
+    return { clock, limiter, started: false, behind: undefined as Fiber.Fiber<number> | undefined }
+  })
+  type Queue = Effect.Success<typeof queueOfTwo>
+  /** The second that the one behind starts in. */
+  const behind = (queue: Queue) =>
+    Effect.forkScoped(
+      Effect.map(Effect.orDie(queue.limiter.consume()), () => Math.round(queue.clock.now / 1e9)),
+      { startImmediately: true }
+    ).pipe(Effect.map((fiber) => {
+      queue.behind = fiber
+    }))
+  const turns = (queue: Queue) =>
+    Effect.forEach(
+      [1, 2, 3],
+      () =>
+        Effect.sync(() => queue.clock.advance(500)).pipe(Effect.andThen(Effect.yieldNow), Effect.repeat({ times: 1 }))
+    )
+
+  it.effect("L3 wherever a waiting call is interrupted, its token is spent if and only if it went on", () =>
+    Effect.gen(function*() {
+      const seen = { spent: 0, unspent: 0 }
+      const operations = yield* interruptionSweep({
+        make: queueOfTwo,
+        subject: (queue) =>
+          Effect.map(queue.limiter.consume(), () => {
+            queue.started = true
+          }),
+        meanwhile: (queue) => Effect.andThen(behind(queue), turns(queue)),
+        check: (queue) =>
+          Effect.gen(function*() {
+            const second = yield* Fiber.join(queue.behind!)
+            expect(second).toBe(queue.started ? 2 : 1)
+            seen[queue.started ? "spent" : "unspent"]++
+            expect(queue.clock.pending).toBe(0)
+          })
+      })
+      expect(operations).toBeGreaterThan(3)
+      expect(seen.spent).toBeGreaterThan(0)
+      expect(seen.unspent).toBeGreaterThan(3)
+    }))
+
+  it.effect("L3 wherever a limited effect is interrupted, those behind it are served and nothing is left behind", () =>
+    Effect.gen(function*() {
+      const operations = yield* interruptionSweep({
+        make: queueOfTwo,
+        subject: (queue) =>
+          queue.limiter.withLimit(Effect.sync(() => {
+            queue.started = true
+          })),
+        meanwhile: (queue) => Effect.andThen(behind(queue), turns(queue)),
+        check: (queue, exit) =>
+          Effect.gen(function*() {
+            const second = yield* Fiber.join(queue.behind!)
+            expect(second).toBeLessThanOrEqual(2)
+            if (queue.started) expect(second).toBe(2)
+            expect(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)).toBe(true)
+            expect(queue.clock.pending).toBe(0)
+          })
+      })
+      expect(operations).toBeGreaterThan(3)
+    }))
+})
+
+describe("penalize and reset", () => {
+  it.effect("nothing of a penalized key passes until the time is over", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 10, window: "1 second", burst: 5 })
+      const { start, starts } = yield* recorder
+      yield* limiter.penalize({ key: "k", for: "30 seconds" })
+      yield* Effect.forkChild(
+        Effect.forEach(["k1", "k2", "free"], (name) => limiter.withLimit(start(name), { key: name.slice(0, 1) }), {
+          concurrency: "unbounded"
+        })
+      )
+      yield* TestClock.adjust("1 minute")
+      expect(starts).toEqual([[0, "free"], [30_000, "k1"], [30_100, "k2"]])
+    }))
+
+  it.effect("a reset gives those who wait the burst at once", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 minute", burst: 2 })
+      yield* limiter.consume({ tokens: 2 })
+      const fiber = yield* Effect.forkChild(limiter.consume(), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      yield* limiter.reset()
+      expect(yield* Fiber.join(fiber)).toMatchObject({ waited: Duration.seconds(1), remaining: 1 })
+    }))
+})
+
+describe("capacity", () => {
+  it.effect("L6 more tokens than the burst fail at once, waiting or not, and consume nothing", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make([
+        { limit: 10, window: "1 second", burst: 5 },
+        { limit: 100, window: "1 minute", burst: 3 }
+      ])
+      for (const onExceeded of ["delay", "fail"] as const) {
+        const { message, reason } = yield* Effect.flip(limiter.consume({ tokens: 4, onExceeded }))
+        expect(reason).toMatchObject({ _tag: "InsufficientCapacity", tokens: 4, burst: 3 })
+        expect(message).toBe("4 tokens can never pass a burst of 3")
+      }
+      yield* limiter.consume({ tokens: 3, onExceeded: "fail" })
+      expect((yield* Effect.flip(limiter.withLimit(Effect.void, { tokens: 4 }))).reason._tag)
+        .toBe("InsufficientCapacity")
+    }))
+
+  it.effect("a call that waits is told when the burst becomes too small for it", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", burst: 3 })
+      yield* limiter.consume({ tokens: 3 })
+      const fiber = yield* Effect.forkChild(Effect.flip(limiter.consume({ tokens: 3 })), { startImmediately: true })
+      limiterOf(limiter)!.setQuotas([{ limit: 1, interval: 1_000_000_000, burst: 2, strict: false }])
+      expect((yield* Fiber.join(fiber)).reason).toMatchObject({ _tag: "InsufficientCapacity", tokens: 3, burst: 2 })
+    }))
+
+  it.effect("reasons are caught by their name", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      const attempt = (tokens: number) =>
+        limiter.consume({ tokens, onExceeded: "fail" }).pipe(
+          Effect.as("passed"),
+          Effect.catchReason("RateLimiterError", "RateLimitExceeded", (_) => Effect.succeed("exceeded")),
+          Effect.catchReason("RateLimiterError", "InsufficientCapacity", (_) => Effect.succeed("insufficient"))
+        )
+      expect(yield* attempt(2)).toBe("insufficient")
+      expect(yield* attempt(1)).toBe("passed")
+      expect(yield* attempt(1)).toBe("exceeded")
+      const lost = new RateLimiter.RateLimiterError({
+        reason: new RateLimiter.StoreError({ operation: "take", cause: "gone" })
+      })
+      expect(lost.message).toBe("The store of the rate limiter failed to take")
+    }))
+})
+
+describe("services", () => {
+  class GitHub extends RateLimiter.Service<GitHub>()("test/GitHub", { limit: 1, window: "1 second" }) {}
+  class Mail extends RateLimiter.Service<Mail>()("test/Mail", { limit: 1, window: "1 minute", burst: 2 }) {}
+
+  it.effect("the default tag has the accessors of the module", () =>
+    Effect.gen(function*() {
+      expect((yield* RateLimiter.consume({ key: "k" })).remaining).toBe(1)
+      expect(yield* RateLimiter.withLimit(Effect.succeed(1))).toBe(1)
+      yield* RateLimiter.penalize({ key: "k", for: "1 hour" })
+      yield* exceeded(RateLimiter.consume({ key: "k", onExceeded: "fail" }))
+      yield* RateLimiter.reset("k")
+      expect((yield* RateLimiter.consume({ key: "k" })).remaining).toBe(1)
+    }).pipe(Effect.provide(RateLimiter.layer({ limit: 1, window: "1 second", burst: 2 }))))
+
+  it.effect("withLimit is the same in every spelling", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.RateLimiter
+      const one = Effect.succeed(1)
+      const options = { key: "k", tokens: 2 }
+      const spellings = [
+        limiter.withLimit(one, options),
+        one.pipe(limiter.withLimit(options)),
+        RateLimiter.withLimit(one, options),
+        one.pipe(RateLimiter.withLimit(options))
+      ]
+      for (const effect of spellings) expect(yield* effect).toBe(1)
+      const { resetAfter } = yield* limiter.consume({ key: "k" })
+      expect(resetAfter).toEqual(Duration.millis(90))
+      for (const effect of [limiter.withLimit(one), one.pipe(limiter.withLimit), one.pipe(RateLimiter.withLimit)]) {
+        expect(yield* effect).toBe(1)
+      }
+      expect(yield* one.pipe(RateLimiter.withLimit())).toBe(1)
+      expect((yield* limiter.consume()).resetAfter).toEqual(Duration.millis(50))
+    }).pipe(Effect.provide(RateLimiter.layer({ limit: 100, window: "1 second", burst: 20 }))))
+
+  it.effect("tags of one's own are limiters of their own", () =>
+    Effect.gen(function*() {
+      yield* GitHub.consume()
+      yield* Mail.consume()
+      yield* exceeded(GitHub.withLimit(Effect.void, { onExceeded: "fail" }))
+      yield* Mail.withLimit(Effect.void)
+      yield* exceeded(Mail.consume({ onExceeded: "fail" }))
+      yield* Mail.reset()
+      yield* Mail.penalize({ for: "1 second" })
+      expect((yield* exceeded(Mail.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.seconds(1))
+      expect(yield* GitHub).not.toBe(yield* Mail)
+    }).pipe(Effect.provide(Layer.mergeAll(GitHub.layer, Mail.layer))))
+
+  it.effect("a layer is a limiter, shared by all who are provided with it", () =>
+    Effect.gen(function*() {
+      const attempt = GitHub.consume({ onExceeded: "fail" })
+      yield* Effect.gen(function*() {
+        yield* attempt
+        yield* exceeded(attempt)
+      }).pipe(Effect.provide(GitHub.layer))
+    }))
+
+  it.effect("layerNoop admits everything at once, and still refuses nonsense", () =>
+    Effect.gen(function*() {
+      for (let i = 0; i < 100; i++) {
+        expect((yield* GitHub.consume({ tokens: 1000, onExceeded: "fail" })).waited).toEqual(Duration.zero)
+        yield* RateLimiter.withLimit(Effect.void, { tokens: 1000 })
+      }
+      yield* RateLimiter.penalize({ for: "1 hour" })
+      yield* RateLimiter.reset()
+      expect((yield* RateLimiter.consume()).remaining).toBe(Infinity)
+      const limiter = yield* RateLimiter.RateLimiter
+      expect(() => limiter.consume({ tokens: 0 })).toThrow(RangeError)
+    }).pipe(Effect.provide([GitHub.layerNoop, RateLimiter.layerNoop])))
+
+  it.effect("a handle lets a scheduler reach its limiter", () =>
+    Effect.gen(function*() {
+      const limiter = yield* GitHub
+      const engine = limiterOf(limiter)!
+      expect(engine.takeUnsafe(undefined, 1, engine.now())).toBe(true)
+      yield* exceeded(limiter.consume({ onExceeded: "fail" }))
+      const noop = yield* RateLimiter.RateLimiter
+      expect(limiterOf(noop)!.takeUnsafe(undefined, 1e9, 0)).toBe(true)
+    }).pipe(Effect.provide([GitHub.layer, RateLimiter.layerNoop])))
+
+  it.effect("operations builds the accessors of any tag", () =>
+    Effect.gen(function*() {
+      class Own extends Context.Service<Own, RateLimiter.RateLimiter>()("test/Own") {}
+      const { consume, withLimit } = RateLimiter.operations(Own)
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      const program = Effect.andThen(consume(), exceeded(withLimit(Effect.void, { onExceeded: "fail" })))
+      expect((yield* Effect.provideService(program, Own, limiter)).limit).toBe(1)
+    }))
+})
+
+describe("misuse", () => {
+  const quota = { limit: 1, window: "1 second" } as const
+
+  it("nonsense quotas throw a RangeError that names function, field, rule and value", () => {
+    const cases: ReadonlyArray<readonly [RateLimiter.Options, string]> = [
+      [{ ...quota, limit: 0 }, "limit must be an integer >= 1, got 0"],
+      [{ ...quota, limit: -1 }, "limit must be an integer >= 1, got -1"],
+      [{ ...quota, limit: 1.5 }, "limit must be an integer >= 1, got 1.5"],
+      [{ ...quota, limit: NaN }, "limit must be an integer >= 1, got NaN"],
+      [{ ...quota, limit: Infinity }, "limit must be an integer >= 1, got Infinity"],
+      [{ ...quota, burst: 0 }, "burst must be an integer >= 1, got 0"],
+      [{ ...quota, burst: -2 }, "burst must be an integer >= 1, got -2"],
+      [{ ...quota, burst: 0.5 }, "burst must be an integer >= 1, got 0.5"],
+      [{ ...quota, burst: NaN }, "burst must be an integer >= 1, got NaN"],
+      [{ ...quota, burst: Infinity }, "burst must be an integer >= 1, got Infinity"],
+      [{ ...quota, window: 0 }, "window must be a finite duration > 0, got 0"],
+      [{ ...quota, window: -5 }, "window must be a finite duration > 0, got -5"],
+      [{ ...quota, window: NaN }, "window must be a finite duration > 0, got NaN"],
+      [{ ...quota, window: Infinity }, "window must be a finite duration > 0, got Infinity"],
+      [{ ...quota, window: Duration.infinity }, "window must be a finite duration > 0, got Infinity"],
+      [
+        { limit: 1000, window: Duration.nanos(999n) },
+        "window must be at least a nanosecond for each of 1000 tokens, got 999ns"
+      ],
+      [{ ...quota, burst: 2, strict: true }, "burst must be <= limit (1) when strict, got 2"],
+      [[], "quotas must be a quota or a list of at least one, got []"],
+      [[quota, { ...quota, limit: 0 }], "quotas[1].limit must be an integer >= 1, got 0"]
+    ]
+    for (const [options, message] of cases) {
+      for (
+        const [name, f] of [
+          ["make", RateLimiter.make],
+          ["layer", RateLimiter.layer],
+          ["Service", (options: RateLimiter.Options) => RateLimiter.Service<never>()("test/X", options)]
+        ] as const
+      ) {
+        expect(() => f(options)).toThrow(new RangeError(`RateLimiter.${name}: ${message}`))
+      }
+    }
+  })
+
+  it.effect("nonsense calls throw a RangeError where they are made, by handle and by accessor", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make(quota)
+      for (const { consume, withLimit } of [limiter, RateLimiter]) {
+        for (const tokens of [0, -1, 1.5, NaN, Infinity]) {
+          const rule = `tokens must be an integer >= 1, got ${tokens}`
+          expect(() => consume({ tokens })).toThrow(new RangeError(`RateLimiter.consume: ${rule}`))
+          expect(() => withLimit({ tokens })).toThrow(new RangeError(`RateLimiter.withLimit: ${rule}`))
+          expect(() => withLimit(Effect.void, { tokens })).toThrow(RangeError)
+        }
+        // @ts-expect-error: no such mode
+        expect(() => consume({ onExceeded: "drop" })).toThrow(
+          new RangeError("RateLimiter.consume: onExceeded must be \"delay\" or \"fail\", got \"drop\"")
+        )
+      }
+      for (const { penalize } of [limiter, RateLimiter]) {
+        for (const time of [-1, NaN, Infinity]) {
+          expect(() => penalize({ for: time })).toThrow(
+            new RangeError(`RateLimiter.penalize: for must be a finite duration >= 0, got ${time}`)
+          )
+        }
+      }
+    }))
+
+  it.effect("limits at the edge of what is sensible work", () =>
+    Effect.gen(function*() {
+      const year = yield* RateLimiter.make({ limit: 1, window: "365 days" })
+      yield* year.consume()
+      expect((yield* exceeded(year.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.days(365))
+      const fiber = yield* Effect.forkChild(year.consume())
+      yield* TestClock.adjust("365 days")
+      expect((yield* Fiber.join(fiber)).waited).toEqual(Duration.days(365))
+
+      const fast = yield* RateLimiter.make({ limit: 1_000_000_000, window: "1 second", burst: 1_000_000 })
+      yield* fast.consume({ tokens: 1_000_000 })
+      expect((yield* exceeded(fast.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.nanos(1n))
+    }))
+})
