@@ -181,6 +181,19 @@ describe("late timers", () => {
     expect(times()).toEqual([0, 1, 2.5])
   })
 
+  it("L1 what was made up is not made up again, though the key could have been forgotten in between", () => {
+    for (const step of [0.5, 1.7, 5, 40]) {
+      const { clock, limiter } = setup(perSecond(1000))
+      let taken = 0
+      // As a scheduler asks for jobs that have waited since the beginning.
+      for (; clock.now < 2 * second; clock.advance(step)) {
+        while (limiter.takeUnsafe(undefined, 1, 0)) taken++
+      }
+      expect(taken).toBeLessThanOrEqual(2001)
+      expect(taken).toBeGreaterThan(1950)
+    }
+  })
+
   it("what becomes due while others start in the same step waits for the next one", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     enter(0)

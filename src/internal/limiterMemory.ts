@@ -168,7 +168,7 @@ export class LimiterMemory implements Limiter {
     const tooLarge: Array<Waiter> = []
     for (const entry of this.entries.values()) {
       // At rest it is as good as forgotten, also where it is still here.
-      if (entry.first === undefined && latest(entry) <= now) {
+      if (entry.first === undefined && forgottenAt(entry) <= now) {
         this.drop(entry)
         continue
       }
@@ -185,7 +185,7 @@ export class LimiterMemory implements Limiter {
       entry.version++
       this.noteTats(entry)
       this.rests.remove(entry)
-      this.rests.file(entry, latest(entry), now)
+      this.rests.file(entry, forgottenAt(entry), now)
       for (let node = entry.first; node !== undefined; node = node.after) {
         if (node.waiter.tokens > this.burst) {
           tooLarge.push(node.waiter)
@@ -323,7 +323,7 @@ export class LimiterMemory implements Limiter {
       if (tat > this.latestTat) this.latestTat = tat
     }
     entry.version++
-    if (entry.level === -1) this.rests.file(entry, latest(entry), now)
+    if (entry.level === -1) this.rests.file(entry, forgottenAt(entry), now)
   }
 
   private dueAt(entry: Entry, tokens: number): number {
@@ -348,7 +348,7 @@ export class LimiterMemory implements Limiter {
     if (first === undefined) {
       DueHeap.remove(this.due, entry)
       if (this.due.length === 0) this.disarm()
-      if (entry.level === -1) this.rests.file(entry, latest(entry), this.now())
+      if (entry.level === -1) this.rests.file(entry, forgottenAt(entry), this.now())
       return false
     }
     const before = entry.index === -1 ? Infinity : entry.due
@@ -408,9 +408,9 @@ export class LimiterMemory implements Limiter {
 
   private sweep(now: number, budget: number): void {
     this.rests.sweep(now, budget, (entry) => {
-      const restAt = latest(entry)
-      if (entry.first === undefined && restAt <= now) this.drop(entry)
-      else this.rests.file(entry, restAt, now)
+      const at = forgottenAt(entry)
+      if (entry.first === undefined && at <= now) this.drop(entry)
+      else this.rests.file(entry, at, now)
     })
   }
 }
@@ -421,6 +421,10 @@ const sweepPerTick = 256
 
 const smallestBurst = (rates: ReadonlyArray<Gcra.Rate>): number =>
   rates.reduce((least, rate) => Math.min(least, rate.burst), Infinity)
+
+// Not yet when it is at rest: one who waited meanwhile counts as an arrival of up to `maxCatchUp` ago, and what was
+// granted since must be known then, or it would be granted again.
+const forgottenAt = (entry: Entry): number => latest(entry) + Gcra.maxCatchUp
 
 const latest = (entry: Entry): number => {
   const { tats } = entry
