@@ -28,7 +28,11 @@ describe("examples", () => {
   })
 
   it.for(examples.filter((_) => _.prints !== undefined))("$file prints what its header says", ({ file, prints }) => {
-    const { status, stderr, stdout } = spawnSync(process.execPath, [file], { cwd: root, encoding: "utf8" })
+    const { status, stderr, stdout } = spawnSync(process.execPath, [file], {
+      cwd: root,
+      encoding: "utf8",
+      timeout: 15_000
+    })
     expect(stderr).toBe("")
     expect(stdout.trimEnd()).toMatch(pattern(prints!))
     expect(status).toBe(0)
