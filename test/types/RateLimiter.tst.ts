@@ -1,0 +1,118 @@
+import { Context, Effect, Layer, pipe } from "effect"
+import * as RateLimiter from "effect-funnel/RateLimiter"
+import { describe, expect, it } from "tstyche"
+
+class Db extends Context.Service<Db, { readonly url: string }>()("types/Db") {}
+class NotFound extends Error {
+  readonly _tag = "NotFound"
+}
+class GitHub extends RateLimiter.Service<GitHub>()("types/GitHub", { limit: 1, window: "1 second" }) {}
+
+declare const effect: Effect.Effect<number, NotFound, Db>
+declare const limiter: RateLimiter.RateLimiter
+
+type Limited<R> = Effect.Effect<number, NotFound | RateLimiter.RateLimiterError, R>
+
+describe("withLimit", () => {
+  it("keeps value, error and requirements, and adds the tag, in every spelling", () => {
+    expect(RateLimiter.withLimit(effect)).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
+    expect(RateLimiter.withLimit(effect, { key: "k" })).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
+    expect(pipe(effect, RateLimiter.withLimit)).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
+    expect(effect.pipe(RateLimiter.withLimit)).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
+    expect(effect.pipe(RateLimiter.withLimit())).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
+    expect(effect.pipe(RateLimiter.withLimit({ tokens: 2 }))).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
+    expect(effect.pipe(GitHub.withLimit({ tokens: 2 }))).type.toBe<Limited<Db | GitHub>>()
+    expect(GitHub.withLimit(effect)).type.toBe<Limited<Db | GitHub>>()
+  })
+
+  it("adds nothing to the requirements on a handle", () => {
+    expect(limiter.withLimit(effect)).type.toBe<Limited<Db>>()
+    expect(effect.pipe(limiter.withLimit)).type.toBe<Limited<Db>>()
+    expect(effect.pipe(limiter.withLimit({ key: "k" }))).type.toBe<Limited<Db>>()
+  })
+
+  it("infers in generic wrappers", () => {
+    const direct = <A, E, R>(self: Effect.Effect<A, E, R>) => GitHub.withLimit(self)
+    const piped = <A, E, R>(self: Effect.Effect<A, E, R>) => self.pipe(GitHub.withLimit({ tokens: 2 }))
+    expect(direct(effect)).type.toBe<Limited<Db | GitHub>>()
+    expect(piped(effect)).type.toBe<Limited<Db | GitHub>>()
+    expect(direct).type.toBe<
+      <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiter.RateLimiterError, R | GitHub>
+    >()
+  })
+
+  it("takes no options it does not know", () => {
+    expect(limiter.withLimit).type.not.toBeCallableWith(effect, { onExceeded: "drop" })
+    expect(limiter.withLimit).type.not.toBeCallableWith(effect, { tokens: "2" })
+    expect(limiter.withLimit).type.not.toBeCallableWith({ tokens: "2" })
+    expect(limiter.withLimit).type.not.toBeCallableWith("k")
+  })
+})
+
+describe("the other operations", () => {
+  it("consume tells what is left", () => {
+    expect(RateLimiter.consume()).type.toBe<
+      Effect.Effect<RateLimiter.ConsumeResult, RateLimiter.RateLimiterError, RateLimiter.RateLimiter>
+    >()
+    expect(limiter.consume({ key: undefined, tokens: undefined, onExceeded: undefined })).type.toBe<
+      Effect.Effect<RateLimiter.ConsumeResult, RateLimiter.RateLimiterError>
+    >()
+    expect(GitHub.consume).type.not.toBeCallableWith({ key: 1 })
+  })
+
+  it("penalize needs a time", () => {
+    expect(GitHub.penalize({ for: "1 second" })).type.toBe<Effect.Effect<void, RateLimiter.RateLimiterError, GitHub>>()
+    expect(GitHub.penalize).type.not.toBeCallableWith({ key: "k" })
+    expect(GitHub.reset("k")).type.toBe<Effect.Effect<void, RateLimiter.RateLimiterError, GitHub>>()
+  })
+})
+
+describe("errors", () => {
+  it("a reason that is caught is handed over with its own type", () => {
+    const caught = Effect.catchReason(limiter.consume(), "RateLimiterError", "RateLimitExceeded", (reason) => {
+      expect(reason).type.toBe<RateLimiter.RateLimitExceeded>()
+      return Effect.succeed(reason.key)
+    })
+    expect(caught).type.toBe<
+      Effect.Effect<string | RateLimiter.ConsumeResult | undefined, RateLimiter.RateLimiterError>
+    >()
+    Effect.catchReasons(limiter.consume(), "RateLimiterError", {
+      RateLimitExceeded: () => Effect.void,
+      InsufficientCapacity: (reason) => {
+        expect(reason.burst).type.toBe<number>()
+        return Effect.void
+      },
+      StoreError: (reason) => {
+        expect(reason.cause).type.toBe<unknown>()
+        return Effect.void
+      }
+    })
+  })
+})
+
+describe("options", () => {
+  it("are one quota or a list of them", () => {
+    expect(RateLimiter.make).type.toBeCallableWith({ limit: 1, window: "1 second" })
+    expect(RateLimiter.make).type.toBeCallableWith([{ limit: 1, window: 1000, burst: undefined, strict: undefined }])
+    expect(RateLimiter.make).type.not.toBeCallableWith({ limit: 1 })
+    expect(RateLimiter.make).type.not.toBeCallableWith({ limit: 1, window: "1 fortnight" })
+    expect(RateLimiter.make({ limit: 1, window: "1 second" })).type.toBe<Effect.Effect<RateLimiter.RateLimiter>>()
+  })
+})
+
+describe("layers", () => {
+  it("provide their tag and need nothing", () => {
+    expect(RateLimiter.layer({ limit: 1, window: "1 second" })).type.toBe<Layer.Layer<RateLimiter.RateLimiter>>()
+    expect(RateLimiter.layerNoop).type.toBe<Layer.Layer<RateLimiter.RateLimiter>>()
+    expect(GitHub.layer).type.toBe<Layer.Layer<GitHub>>()
+    expect(GitHub.layerNoop).type.toBe<Layer.Layer<GitHub>>()
+    expect(Effect.provide(GitHub.withLimit(effect), GitHub.layer)).type.toBe<Limited<Db>>()
+  })
+
+  it("a tag holds a limiter", () => {
+    expect<GitHub["Service"]>().type.toBe<RateLimiter.RateLimiter>()
+    expect(Effect.gen(function*() {
+      return yield* GitHub
+    })).type.toBe<Effect.Effect<RateLimiter.RateLimiter, never, GitHub>>()
+  })
+})
