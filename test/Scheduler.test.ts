@@ -16,6 +16,7 @@ import {
 } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
+import { engineOf } from "../src/internal/schedulerHandle.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 import { ManualClock } from "./support/manualClock.js"
 
@@ -364,6 +365,44 @@ describe("Scheduler: rate", () => {
       clock.fire()
       // Twenty had come since, and five of them are made up, with the one that is due.
       expect(starts).toBe(9)
+    }))
+
+  it.effect("S1 lateness is made up from when the one in front came, not from when the one before it did", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const scheduler = yield* Effect.provideService(
+        Scheduler.make({ concurrency: 100, rate: { limit: 100, window: "1 second" } }),
+        Clock.Clock,
+        clock
+      )
+      let starts = 0
+      const job = Effect.sync(() => {
+        starts++
+      })
+      yield* scheduler.schedule(job)
+      const early = yield* fork(scheduler.schedule(job))
+      clock.block(40)
+      yield* Effect.repeat(fork(scheduler.schedule(job)), { times: 4 })
+      yield* Fiber.interrupt(early)
+      clock.fire()
+      expect(starts).toBe(2)
+    }))
+
+  it.effect("S2 a head of another price keeps its scheduler's place before the others that share the limiter", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 10, window: "1 second", burst: 2 }) {}
+      const started: Array<unknown> = []
+      const named = (name: string) => Effect.map(Clock.currentTimeMillis, (now) => void started.push([name, now]))
+      yield* Effect.gen(function*() {
+        const one = yield* Scheduler.make({ concurrency: 10, rate: Api })
+        const two = yield* Scheduler.make({ concurrency: 10, rate: Api })
+        yield* one.schedule(Effect.void, { tokens: 2 })
+        yield* fork(one.schedule(named("one")))
+        yield* fork(two.schedule(named("two")))
+        yield* fork(one.schedule(named("dear"), { tokens: 2, priority: 1 }))
+        yield* TestClock.adjust("1 second")
+      }).pipe(Effect.provide(Api.layer))
+      expect(started).toEqual([["dear", 200], ["two", 300], ["one", 400]])
     }))
 
   it.effect("S2 the claim on the rate is for whoever is in front when it is due", () =>
@@ -964,6 +1003,33 @@ describe("Scheduler: pause, idle and close", () => {
       yield* Scope.close(scope, Exit.void)
       yield* TestClock.adjust("10 seconds")
       expect(times).toEqual([0])
+    }))
+
+  it.effect("S8 closing gives its place at a shared limiter to the next", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 10, window: "1 second" }) {}
+      yield* Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const one = yield* Scope.provide(Scheduler.make({ concurrency: 1, rate: Api }), scope)
+        const two = yield* Scheduler.make({ concurrency: 1, rate: Api })
+        const { job, times } = startTimes()
+        yield* one.schedule(job)
+        yield* fork(one.schedule(job))
+        yield* fork(two.schedule(job))
+        yield* Scope.close(scope, Exit.void)
+        yield* TestClock.adjust("1 second")
+        expect(times).toEqual([0, 100])
+      }).pipe(Effect.provide(Api.layer))
+    }))
+
+  it.effect("S8 awaitIdle leaves nothing behind when it is interrupted", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      yield* fork(scheduler.schedule(Effect.never))
+      const waiting = yield* fork(scheduler.awaitIdle)
+      expect(engineOf(scheduler)?.watchers.size).toBe(1)
+      yield* Fiber.interrupt(waiting)
+      expect(engineOf(scheduler)?.watchers.size).toBe(0)
     }))
 })
 

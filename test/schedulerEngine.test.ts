@@ -1,7 +1,12 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Scheduler as FiberScheduler } from "effect"
+import { Effect, Scheduler as FiberScheduler } from "effect"
+import * as Gcra from "../src/internal/gcra.js"
+import type { Limiter, Waiter } from "../src/internal/limiter.js"
+import { LimiterMemory } from "../src/internal/limiterMemory.js"
 import { Engine, Job } from "../src/internal/scheduler.js"
 import type { SchedulerError } from "../src/internal/schedulerError.js"
+import { StoreFailure } from "../src/internal/storeFailure.js"
+import { ManualClock } from "./support/manualClock.js"
 
 /** Numbers that look random and are the same in every run. */
 const random = (seed: number) => {
@@ -17,6 +22,7 @@ interface Options {
   readonly priority?: number
   readonly outer?: Job | undefined
   readonly patient?: boolean
+  readonly tokens?: number
   readonly onStart?: (job: TestJob) => void
 }
 
@@ -27,7 +33,7 @@ class TestJob extends Job {
   error: SchedulerError | undefined
   closed = false
   constructor(id: number, log: Array<string>, options: Options = {}) {
-    super(options.weight ?? 1, 1, options.priority ?? 0, options.outer, options.patient ?? false)
+    super(options.weight ?? 1, options.tokens ?? 1, options.priority ?? 0, options.outer, options.patient ?? false)
     this.id = id
     this.log = log
     this.start = options.onStart
@@ -46,9 +52,9 @@ class TestJob extends Job {
   }
 }
 
-const setup = (concurrency: number, maxQueued = Infinity) => {
+const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<StoreFailure>) => {
   const dispatcher = new FiberScheduler.MixedScheduler().makeDispatcher()
-  const engine = new Engine({ concurrency, maxQueued, limiter: undefined, dispatcher })
+  const engine = new Engine({ concurrency, maxQueued, limiter, dispatcher })
   const log: Array<string> = []
   let id = 0
   const job = (options?: Options) => new TestJob(id++, log, options)
@@ -368,6 +374,78 @@ describe("Engine", () => {
     expectRest(engine)
     const late = submit()
     expect(late.closed).toBe(true)
+    expectRest(engine)
+  })
+
+  it("S3 a head that leaves while the limiter calls others back is not granted in its absence, nor the next one at its price", () => {
+    const clock = new ManualClock()
+    const limiter = new LimiterMemory([Gcra.rate(100, 1e9, 2, true)], clock.context, clock)
+    const { engine, log, submit } = setup(10, Infinity, limiter)
+    limiter.takeUnsafe("other key", 2, 0)
+    submit({ tokens: 2 })
+    submit()
+    let dear: TestJob | undefined
+    limiter.waitUnsafe({
+      key: "other key",
+      tokens: 1,
+      since: 0,
+      onDue: () => engine.releaseUnsafe(dear!),
+      onTooLarge: () => {},
+      onFailure: () => {}
+    })
+    clock.block(100)
+    dear = new TestJob(9, log, { tokens: 2, priority: 1 })
+    engine.submitUnsafe(dear)
+    expect(log).toEqual(["start 0", "start 1"])
+    expect(limiter.standingUnsafe(undefined, limiter.now()).remaining).toBe(1)
+  })
+
+  it("S3 a job that fails with its store is taken out, and the next one asks", () => {
+    const clock = new ManualClock()
+    const waiters: Array<Waiter<StoreFailure>> = []
+    const elsewhere: Limiter<StoreFailure> = {
+      burst: 1,
+      now: clock.currentTimeMillisUnsafe,
+      takeUnsafe: () => false,
+      waitUnsafe: (waiter) => void waiters.push(waiter),
+      cancelUnsafe: (waiter) => void waiters.splice(waiters.indexOf(waiter), 1),
+      setQuotas: () => {},
+      restAt: () => 0,
+      close: Effect.void
+    }
+    const { engine, log, submit } = setup(10, Infinity, elsewhere)
+    const first = submit()
+    submit()
+    submit()
+    expect(waiters).toHaveLength(1)
+    waiters.shift()!.onFailure(new StoreFailure({ operation: "take", cause: "gone" }))
+    expect(first.error?.reason).toMatchObject({ _tag: "StoreError", operation: "take", cause: "gone" })
+    expect(first.error?.message).toBe("the store of the rate failed to take")
+    waiters.shift()!.onDue()
+    expect(log).toEqual(["fail 0 StoreError", "start 1"])
+    expect(waiters).toHaveLength(1)
+    engine.closeUnsafe()
+    expect(waiters).toHaveLength(0)
+  })
+
+  it("S3 a store that fails in the very step in which it is asked fails each job once", () => {
+    const failing: Limiter<StoreFailure> = {
+      burst: 1,
+      now: () => 0,
+      takeUnsafe: () => false,
+      waitUnsafe: (waiter) => waiter.onFailure(new StoreFailure({ operation: "take", cause: "gone" })),
+      cancelUnsafe: () => {},
+      setQuotas: () => {},
+      restAt: () => 0,
+      close: Effect.void
+    }
+    const { engine, log, submit } = setup(10, Infinity, failing)
+    engine.pauseUnsafe()
+    submit()
+    submit()
+    engine.resumeUnsafe()
+    submit()
+    expect(log).toEqual(["fail 0 StoreError", "fail 1 StoreError", "fail 2 StoreError"])
     expectRest(engine)
   })
 

@@ -143,13 +143,12 @@ export class Engine {
   private again = false
   private deferred = false
   private claim: Claim | undefined = undefined
-  private claiming = false
   private starts = 0
   private mainReady = false
   private firstReady: Lane | undefined = undefined
   private lastReady: Lane | undefined = undefined
   private firstRunning: Job | undefined = undefined
-  private readonly watchers = new Set<() => void>()
+  readonly watchers = new Set<() => void>()
 
   constructor(options: EngineOptions) {
     this.main = new Lane(options.concurrency)
@@ -393,8 +392,8 @@ export class Engine {
   private pump(granted?: Lane): void {
     if (this.pumping || this.deferred) {
       this.again = true
-      // The limiter may call others back before it returns; what they do here can change who is in front.
-      if (this.claiming) this.recheckClaim()
+      // What runs inside this step may change who is in front while a claim is out.
+      this.recheckClaim()
       return
     }
     this.pumping = true
@@ -431,10 +430,7 @@ export class Engine {
     const limiter = this.limiter
     if (limiter === undefined) return true
     const job = lane.head!
-    if (job.tokens === 0) {
-      this.withdraw()
-      return true
-    }
+    if (job.tokens === 0) return true
     const since = Math.max(job.arrived, lane.freeAt, this.resumedAt)
     const claim = this.claim
     if (claim !== undefined) {
@@ -448,15 +444,15 @@ export class Engine {
       return true
     }
     this.claim = new Claim(this, job.tokens, since)
-    this.claiming = true
     limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { front: true })
-    this.claiming = false
     return false
   }
 
+  /** Withdraws a claim in the step in which it would no longer fit who is in front. */
   private recheckClaim(): void {
+    if (this.claim === undefined) return
     const lane = this.front
-    if (this.claim !== undefined && (lane === undefined || lane.head!.tokens !== this.claim.tokens)) this.withdraw()
+    if (lane === undefined || lane.head!.tokens !== this.claim.tokens) this.withdraw()
   }
 
   private withdraw(): void {
@@ -466,13 +462,13 @@ export class Engine {
     this.limiter!.cancelUnsafe(claim)
   }
 
-  /** The rate was taken for whoever is in front now: a claim is withdrawn in the step in which it would fit nobody. */
+  /** The rate was taken for whoever is in front now. */
   onDue(claim: Claim): void {
     if (this.claim !== claim) return
     this.claim = undefined
     const lane = this.front
     if (lane === undefined) return
-    if (this.pumping) {
+    if (this.pumping || this.deferred) {
       this.startHead(lane)
       this.again = true
     } else {
@@ -506,6 +502,7 @@ export class Engine {
     this.leave(job, lane)
     this.begin(job, lane)
     this.refresh(lane)
+    this.recheckClaim()
     job.onStart()
   }
 
@@ -571,17 +568,11 @@ export class Engine {
     for (const listener of Array.from(this.resized)) listener()
   }
 
-  /** Replaces the rate; the former limiter stays its owner's to close. */
-  setLimiterUnsafe(limiter: Limiter<StoreFailure> | undefined): void {
-    this.withdraw()
+  /** Gives a rate to an engine that had none. */
+  adoptLimiterUnsafe(limiter: Limiter<StoreFailure>): void {
     this.limiter = limiter
-    // Each limiter has a time axis of its own.
-    const now = limiter === undefined ? 0 : limiter.now()
-    this.resumedAt = now
-    for (const lane of this.lanes()) {
-      lane.freeAt = now
-      for (const job of Engine.waiting(lane)) job.arrived = now
-    }
+    // Its time axis is new to those who wait.
+    this.resumedAt = limiter.now()
     this.reviewUnsafe()
   }
 

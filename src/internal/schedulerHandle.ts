@@ -91,7 +91,7 @@ export const setRate = (engine: Engine, quotas: Quotas): Effect.Effect<void> => 
   return Effect.suspend(() => {
     const limiter = engine.limiter
     if (limiter === undefined) {
-      return Effect.map(LimiterMemory.make(rates), (limiter) => engine.setLimiterUnsafe(limiter))
+      return Effect.map(LimiterMemory.make(rates), (limiter) => engine.adoptLimiterUnsafe(limiter))
     }
     limiter.setQuotas(rates)
     engine.reviewUnsafe()
