@@ -51,7 +51,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Many from "./internal/collections.js"
+import * as Registry from "./internal/keyed.js"
 import { jobOptions, schedule as scheduleIn } from "./internal/schedule.js"
 import type { JobOptions } from "./internal/schedule.js"
 import type { Engine } from "./internal/scheduler.js"
@@ -69,7 +71,7 @@ export type {
   ProgressOptions,
   StreamOptions
 } from "./internal/collect.js"
-export type { Collections } from "./internal/collections.js"
+export type { Collections, KeyedCollections } from "./internal/collections.js"
 export type { Progress, ProgressServices } from "./internal/progress.js"
 export { InsufficientCapacity, QueueFull, SchedulerError, StoreError } from "./internal/schedulerError.js"
 
@@ -350,24 +352,24 @@ export const layer = <Limiter = never>(
 ): Layer.Layer<Scheduler, never, Exclude<Limiter, Scope.Scope>> =>
   layerOf(Scheduler, Handle.plan("Scheduler.layer", options))
 
+/** Nothing that is asked of it makes anything wait. */
+const limitless = (engine: Engine): Scheduler =>
+  Handle.register({
+    ...fromEngine(engine),
+    resize: (concurrency) => {
+      Handle.checkWidth("Scheduler.resize", concurrency)
+      return Effect.void
+    },
+    setRate: (rate) => {
+      Handle.checkRate("Scheduler.setRate", rate)
+      return Effect.void
+    },
+    pause: Effect.void,
+    resume: Effect.void
+  }, engine)
+
 const noop = <Self>(tag: Context.Key<Self, Scheduler>): Layer.Layer<Self> =>
-  Layer.effect(
-    tag,
-    Effect.map(Handle.build(Handle.unbounded), (engine) =>
-      Handle.register({
-        ...fromEngine(engine),
-        resize: (concurrency) => {
-          Handle.checkWidth("Scheduler.resize", concurrency)
-          return Effect.void
-        },
-        setRate: (rate) => {
-          Handle.checkRate("Scheduler.setRate", rate)
-          return Effect.void
-        },
-        pause: Effect.void,
-        resume: Effect.void
-      }, engine))
-  )
+  Layer.effect(tag, Effect.map(Handle.build(Handle.unbounded), limitless))
 
 /**
  * Provides a scheduler that starts everything at once and never lets anything wait, under the default tag.
@@ -722,3 +724,206 @@ export const stream: Operations<Scheduler>["stream"] = ops.stream
 export const mapEffect: Operations<Scheduler>["mapEffect"] = ops.mapEffect
 
 export const firstSuccess: Operations<Scheduler>["firstSuccess"] = ops.firstSuccess
+
+/**
+ * Describes a family of schedulers, one a key.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyedScheduler<in K> {
+  /** The scheduler of a key. It may be kept: each use of it finds, or makes, what is behind the key then. */
+  readonly get: (key: K) => Scheduler
+  /** How many keys have a scheduler right now; a snapshot. */
+  readonly size: Effect.Effect<number>
+}
+
+/**
+ * Describes the accessors of a family of schedulers: those of a scheduler, with the key first.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyedOperations<in K, Self> extends Many.KeyedCollections<K, Self> {
+  readonly get: (key: K) => Effect.Effect<Scheduler, never, Self>
+  readonly size: Effect.Effect<number, never, Self>
+  readonly schedule: <
+    Arg extends Effect.Effect<any, any, any> | ScheduleOptions | undefined = ScheduleOptions
+  >(
+    key: K,
+    effectOrOptions?: Arg,
+    options?: ScheduleOptions | undefined
+  ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | SchedulerError, R | Self>
+    : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
+  readonly resize: (key: K, concurrency: number | "unbounded") => Effect.Effect<void, never, Self>
+  readonly setRate: (key: K, rate: Quota | ReadonlyArray<Quota>) => Effect.Effect<void, never, Self>
+  readonly pause: (key: K) => Effect.Effect<void, never, Self>
+  readonly resume: (key: K) => Effect.Effect<void, never, Self>
+  readonly awaitIdle: (key: K) => Effect.Effect<void, never, Self>
+  readonly stats: (key: K) => Effect.Effect<Stats, never, Self>
+}
+
+/**
+ * Describes a tag made by {@link Keyed}: the tag, its layers and its accessors.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyedTagClass<in out Self, in out Id extends string, in out K, out Limiter>
+  extends Context.ServiceClass<Self, Id, KeyedScheduler<K>>, KeyedOperations<K, Self>
+{
+  readonly layer: Layer.Layer<Self, never, Limiter>
+  readonly layerNoop: Layer.Layer<Self>
+}
+
+/** What stands for the scheduler of a key: each use holds the key's entry, and so finds the same one as all who use it. */
+const view = <K>(registry: Registry.Registry<K, Scheduler>, key: K): Scheduler => {
+  const effect = <A, E, R>(f: (scheduler: Scheduler) => Effect.Effect<A, E, R>) =>
+    registry.use(key, (entry) => f(entry.handle))
+  return {
+    ...Many.through<Scheduler, never>({
+      effect,
+      stream: (f) =>
+        Stream.unwrap(
+          Effect.map(
+            Effect.acquireRelease(
+              Effect.sync(() => registry.acquire(key)),
+              (entry) => Effect.sync(() => registry.release(entry))
+            ),
+            (entry) => f(entry.handle)
+          )
+        )
+    }),
+    [TypeId]: TypeId,
+    schedule: effectFirstOrLast((self, options) => effect((_) => _.schedule(self, options))),
+    resize: (concurrency) => {
+      Handle.checkWidth("Scheduler.resize", concurrency)
+      return registry.change(key, (entry) => entry.handle.resize(concurrency))
+    },
+    setRate: (rate) => {
+      Handle.checkRate("Scheduler.setRate", rate)
+      return registry.change(key, (entry) => entry.handle.setRate(rate))
+    },
+    pause: effect((_) => _.pause),
+    resume: effect((_) => _.resume),
+    awaitIdle: effect((_) => _.awaitIdle),
+    stats: effect((_) => _.stats)
+  }
+}
+
+const keyedLayer = <Self, K, Limiter>(
+  tag: Context.Key<Self, KeyedScheduler<K>>,
+  plan: (key: K) => Handle.Plan<Limiter>,
+  unlimited: boolean
+): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope>> =>
+  Layer.effect(
+    tag,
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.map(Registry.site<Limiter>(), (site) =>
+          new Registry.Registry<K, Scheduler>({
+            make: (key) => {
+              const { engine, limiter } = Registry.engineUnsafe(plan(key), site)
+              return { engine, limiter, handle: unlimited ? limitless(engine) : fromEngine(engine) }
+            },
+            adjustable: !unlimited,
+            context: site.context,
+            clock: site.clock
+          })),
+        (registry) => registry.close(Handle.close)
+      ),
+      (registry): KeyedScheduler<K> => ({
+        get: (key) => view(registry, key),
+        size: Effect.sync(() => registry.size)
+      })
+    )
+  )
+
+/**
+ * Makes a tag for one scheduler a key, such as a host or a tenant.
+ *
+ * **When to use**
+ *
+ * Use it when each of many backends has limits of its own and which they are is known at run time only.
+ *
+ * **Details**
+ *
+ * The first use of a key calls `lookup` for its options. Every accessor of a scheduler is there with the key first;
+ * `get(key)` gives the scheduler of a key, to be kept or passed on. Keys are compared by structure where they are plain
+ * data (objects, arrays, dates, maps, sets, and what implements `Equal`), and by identity else.
+ *
+ * A scheduler goes when nobody uses it and its rate is at rest, that is when a new one would behave the same: a million
+ * hosts come and go and nothing stays. There is one timer for all keys, and only while there are rates that remember.
+ * A use costs O(1) more than one of a single scheduler.
+ *
+ * A `rate` that is the tag of a `RateLimiter` is shared by all keys that name it: each has its width, together they have
+ * one pace.
+ *
+ * **Gotchas**
+ *
+ * A `lookup` that throws, or gives nonsense, is a defect of the call, and leaves nothing behind. A key that was given another
+ * width or rate, or was paused, stays until the layer's scope closes, or until it is resumed: else what was set would
+ * be forgotten. When the layer's scope closes, what waits and runs is interrupted, whatever its key.
+ *
+ * **Example** (Scheduling by host)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+ *   lookup: (host: string) => ({
+ *     concurrency: host === "slow.example" ? 1 : 10,
+ *     rate: { limit: 100, window: "1 second" }
+ *   })
+ * }) {}
+ *
+ * const program = Effect.gen(function*() {
+ *   const page = yield* Hosts.schedule("slow.example", Effect.succeed("page"))
+ *   const { concurrency } = yield* Hosts.stats("slow.example")
+ *   return [page, concurrency]
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Hosts.layer)) // => ["page", 1]
+ * ```
+ *
+ * @see {@link Service} for a backend that is known when the program is written
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export const Keyed = <Self>() =>
+<const Id extends string, K, Limiter = never>(
+  id: Id,
+  options: {
+    /** The options of a key's scheduler: pure, as it is called again when the key comes back. */
+    readonly lookup: (key: K) => Options<Limiter>
+  }
+): KeyedTagClass<Self, Id, K, Exclude<Limiter, Scope.Scope>> => {
+  const Tag = Context.Service<Self, KeyedScheduler<K>>()(id)
+  const { lookup } = options
+  const use = <A, E, R>(key: K, f: (scheduler: Scheduler) => Effect.Effect<A, E, R>) =>
+    Effect.flatMap(Effect.service(Tag), (schedulers) => f(schedulers.get(key)))
+  const schedule = <A, E, R>(
+    key: K,
+    first?: Effect.Effect<A, E, R> | ScheduleOptions,
+    second?: ScheduleOptions
+  ) => effectFirstOrLast<Self>((effect, options) => use(key, (_) => _.schedule(effect, options)))(first, second)
+  const operations: KeyedOperations<K, Self> = {
+    ...Many.keyedAccessors<K, Self, Scheduler>(Tag),
+    get: (key) => Effect.map(Effect.service(Tag), (schedulers) => schedulers.get(key)),
+    size: Effect.flatMap(Effect.service(Tag), (schedulers) => schedulers.size),
+    // As in `effectFirstOrLast`.
+    schedule: schedule as KeyedOperations<K, Self>["schedule"],
+    resize: (key, concurrency) => use(key, (_) => _.resize(concurrency)),
+    setRate: (key, rate) => use(key, (_) => _.setRate(rate)),
+    pause: (key) => use(key, (_) => _.pause),
+    resume: (key) => use(key, (_) => _.resume),
+    awaitIdle: (key) => use(key, (_) => _.awaitIdle),
+    stats: (key) => use(key, (_) => _.stats)
+  }
+  return Object.assign(Tag, operations, {
+    layer: keyedLayer(Tag, (key: K) => Handle.plan("Scheduler.Keyed", lookup(key)), false),
+    layerNoop: keyedLayer<Self, K, never>(Tag, () => Handle.unbounded, true)
+  })
+}

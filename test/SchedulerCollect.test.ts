@@ -535,9 +535,10 @@ describe("Scheduler.forEach", () => {
       const ended: Array<number> = []
       yield* Scheduler.forEach(
         [1, 2],
-        (i) => Effect.forkChild(Effect.onInterrupt(Effect.never, () => Effect.sync(() => ended.push(i))), {
-          startImmediately: true
-        })
+        (i) =>
+          Effect.forkChild(Effect.onInterrupt(Effect.never, () => Effect.sync(() => ended.push(i))), {
+            startImmediately: true
+          })
       )
       expect(ended).toEqual([1, 2])
     }).pipe(provide({ concurrency: 1 })))
@@ -545,12 +546,14 @@ describe("Scheduler.forEach", () => {
   it.effect("in an uninterruptible region the jobs are uninterruptible too, as with Effect.forEach", () =>
     Effect.gen(function*() {
       const done: Array<number> = []
-      const fiber = yield* Scheduler.forEach([0, 1], (i) =>
-        i === 0 ? Effect.fail("boom") : Effect.andThen(Effect.sleep(10), Effect.sync(() => done.push(i)))).pipe(
-          Effect.uninterruptible,
-          Effect.exit,
-          Effect.forkChild
-        )
+      const fiber = yield* Scheduler.forEach(
+        [0, 1],
+        (i) => i === 0 ? Effect.fail("boom") : Effect.andThen(Effect.sleep(10), Effect.sync(() => done.push(i)))
+      ).pipe(
+        Effect.uninterruptible,
+        Effect.exit,
+        Effect.forkChild
+      )
       yield* settle
       yield* TestClock.adjust(10)
       expect(yield* Fiber.join(fiber)).toEqual(Exit.fail("boom"))
@@ -767,11 +770,13 @@ describe("Scheduler.stream", () => {
     Effect.gen(function*() {
       const jobs = meter()
       const seen: Array<number> = []
-      const exit = yield* Scheduler.stream([0, 1, 2], (i) =>
-        jobs.track(i, i === 0 ? Effect.succeed(0) : i === 1 ? Effect.never : Effect.fail("boom"))).pipe(
-          Stream.runForEach((i) => Effect.sync(() => seen.push(i))),
-          Effect.exit
-        )
+      const exit = yield* Scheduler.stream(
+        [0, 1, 2],
+        (i) => jobs.track(i, i === 0 ? Effect.succeed(0) : i === 1 ? Effect.never : Effect.fail("boom"))
+      ).pipe(
+        Stream.runForEach((i) => Effect.sync(() => seen.push(i))),
+        Effect.exit
+      )
       expect(exit).toEqual(Exit.fail("boom"))
       expect(seen).toEqual([0])
       expect(jobs.ended.toSorted()).toEqual([0, 1, 2])
@@ -801,9 +806,11 @@ describe("Scheduler.stream", () => {
   it.effect("ten thousand results reach the consumer once each", () =>
     Effect.gen(function*() {
       const count = 10_000
-      const seen = yield* Scheduler.stream(pulls(count), (i) => i % 3 === 0 ? Effect.as(Effect.yieldNow, i) : Effect.succeed(i)).pipe(
-        Stream.runFold(() => new Set<number>(), (set, i) => set.add(i))
-      )
+      const seen = yield* Scheduler.stream(pulls(count), (i) =>
+        i % 3 === 0 ? Effect.as(Effect.yieldNow, i) : Effect.succeed(i)).pipe(
+          Stream.runFold(() =>
+            new Set<number>(), (set, i) => set.add(i))
+        )
       expect(seen.size).toBe(count)
     }).pipe(provide({ concurrency: 7 })))
 })

@@ -5,14 +5,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Collect from "./collect.js"
-import type {
-  AllOptions,
-  AllReturn,
-  FirstSuccessError,
-  ForEachOptions,
-  Items,
-  StreamOptions
-} from "./collect.js"
+import type { AllOptions, AllReturn, FirstSuccessError, ForEachOptions, Items, StreamOptions } from "./collect.js"
 import * as CollectStream from "./collectStream.js"
 import type { ProgressServices } from "./progress.js"
 import type { Engine } from "./scheduler.js"
@@ -62,34 +55,108 @@ export interface Collections<Self> {
   >
 }
 
+/**
+ * The operations of keyed schedulers on many items, each of which takes the key first and requires `Self`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyedCollections<in K, Self> {
+  readonly forEach: <const S extends Items, B, E, R, const Discard extends boolean = false, X = void>(
+    key: K,
+    items: S,
+    f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
+    options?: ForEachOptions<Items.Item<S>, Discard, X> | undefined
+  ) => Effect.Effect<
+    Discard extends false ? Items.Results<S, B> : void,
+    E | Items.Error<S> | SchedulerError,
+    R | Items.Services<S> | ProgressServices<X> | Self
+  >
+  readonly all: <
+    const Arg extends Iterable<Effect.Effect<any, any, any>> | Record<string, Effect.Effect<any, any, any>>,
+    O extends AllOptions
+  >(key: K, arg: Arg, options?: O | undefined) => AllReturn<Arg, O, Self>
+  readonly stream: <const S extends Items, B, E, R, X = void>(
+    key: K,
+    items: S,
+    f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
+    options?: StreamOptions<Items.Item<S>, X> | undefined
+  ) => Stream.Stream<
+    B,
+    E | Items.Error<S> | SchedulerError,
+    R | Items.Services<S> | ProgressServices<X> | Self
+  >
+  readonly mapEffect: <A, B, E, R, X = void>(
+    key: K,
+    f: (item: A, index: number) => Effect.Effect<B, E, R>,
+    options?: StreamOptions<A, X> | undefined
+  ) => <SE, SR>(
+    self: Stream.Stream<A, SE, SR>
+  ) => Stream.Stream<B, E | SE | SchedulerError, R | SR | ProgressServices<X> | Self>
+  readonly firstSuccess: <Eff extends Effect.Effect<any, any, any>>(
+    key: K,
+    effects: Iterable<Eff>
+  ) => Effect.Effect<
+    Effect.Success<Eff>,
+    FirstSuccessError<Effect.Error<Eff> | SchedulerError>,
+    Effect.Services<Eff> | Self
+  >
+}
+
+/** How to reach a scheduler: it is there for the effect, or the stream, that is run on it. */
+export interface Access<Shape, Self> {
+  readonly effect: <A, E, R>(f: (handle: Shape) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | Self>
+  readonly stream: <A, E, R>(f: (handle: Shape) => Stream.Stream<A, E, R>) => Stream.Stream<A, E, R | Self>
+}
+
 /** The members of a handle. The types say more than the implementations can: these know what they give by construction. */
 export const handle = (engine: Engine): Collections<never> => ({
-  forEach: ((items: Items, f: never, options?: ForEachOptions<unknown, boolean, unknown>) =>
-    Collect.forEach(engine, items, f, options)) as Collections<never>["forEach"],
+  forEach:
+    ((items: Items, f: never, options?: ForEachOptions<unknown, boolean, unknown>) =>
+      Collect.forEach(engine, items, f, options)) as Collections<never>["forEach"],
   all: ((arg: Iterable<never>, options?: AllOptions) => Collect.all(engine, arg, options)) as Collections<never>["all"],
-  stream: ((items: Items, f: never, options?: StreamOptions<unknown, unknown>) =>
-    CollectStream.stream(engine, items, f, options)) as Collections<never>["stream"],
-  mapEffect: ((f: never, options?: StreamOptions<unknown, unknown>) => (self: Stream.Stream<unknown>) =>
-    CollectStream.stream(engine, self, f, options, "Scheduler.mapEffect")) as Collections<never>["mapEffect"],
+  stream:
+    ((items: Items, f: never, options?: StreamOptions<unknown, unknown>) =>
+      CollectStream.stream(engine, items, f, options)) as Collections<never>["stream"],
+  mapEffect:
+    ((f: never, options?: StreamOptions<unknown, unknown>) => (self: Stream.Stream<unknown>) =>
+      CollectStream.stream(engine, self, f, options, "Scheduler.mapEffect")) as Collections<never>["mapEffect"],
   firstSuccess: (effects) => Collect.firstSuccess(engine, effects)
 })
 
-/** The members for a tag: each is the handle's, which it adds to the requirements. */
-export const accessors = <Self, Shape extends Collections<never>>(
-  tag: Context.Key<Self, Shape>
-): Collections<Self> => {
-  const use = <A, E, R>(f: (handle: Shape) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Self> =>
-    Effect.flatMap(Effect.service(tag), f)
-  const stream: Collections<Self>["stream"] = (items, f, options) =>
-    Stream.unwrap(Effect.map(Effect.service(tag), (handle) => handle.stream(items, f, options)))
+/** The members of what stands for a handle: each is the handle's, reached anew for each run. */
+export const through = <Shape extends Collections<never>, Self>(access: Access<Shape, Self>): Collections<Self> => ({
+  forEach: (items, f, options) => access.effect((handle) => handle.forEach(items, f, options)),
+  // The conditional type of its result is the same on both sides, but for `Self`.
+  all:
+    ((arg: Iterable<never>, options?: AllOptions) =>
+      access.effect((handle) => handle.all(arg, options))) as Collections<Self>["all"],
+  stream: (items, f, options) => access.stream((handle) => handle.stream(items, f, options)),
+  mapEffect: (f, options) => (self) => access.stream((handle) => handle.mapEffect(f, options)(self)),
+  firstSuccess: (effects) => access.effect((handle) => handle.firstSuccess(effects))
+})
+
+/** The members for a tag: each adds it to the requirements. */
+export const accessors = <Self, Shape extends Collections<never>>(tag: Context.Key<Self, Shape>): Collections<Self> =>
+  through<Shape, Self>({
+    effect: (f) => Effect.flatMap(Effect.service(tag), f),
+    stream: (f) => Stream.unwrap(Effect.map(Effect.service(tag), f))
+  })
+
+/** The members for a tag whose service has a handle for each key. */
+export const keyedAccessors = <K, Self, Shape extends Collections<never>>(
+  tag: Context.Key<Self, { readonly get: (key: K) => Shape }>
+): KeyedCollections<K, Self> => {
+  const of = (key: K): Collections<Self> =>
+    through<Shape, Self>({
+      effect: (f) => Effect.flatMap(Effect.service(tag), (schedulers) => f(schedulers.get(key))),
+      stream: (f) => Stream.unwrap(Effect.map(Effect.service(tag), (schedulers) => f(schedulers.get(key))))
+    })
   return {
-    forEach: (items, f, options) => use((handle) => handle.forEach(items, f, options)),
-    all: ((arg: Iterable<never>, options?: AllOptions) => use((handle) => handle.all(arg, options))) as Collections<
-      Self
-    >["all"],
-    stream,
-    mapEffect: (f, options) => (self) =>
-      Stream.unwrap(Effect.map(Effect.service(tag), (handle) => handle.mapEffect(f, options)(self))),
-    firstSuccess: (effects) => use((handle) => handle.firstSuccess(effects))
+    forEach: (key, items, f, options) => of(key).forEach(items, f, options),
+    all: (key, arg, options) => of(key).all(arg, options),
+    stream: (key, items, f, options) => of(key).stream(items, f, options),
+    mapEffect: (key, f, options) => of(key).mapEffect(f, options),
+    firstSuccess: (key, effects) => of(key).firstSuccess(effects)
   }
 }

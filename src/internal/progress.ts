@@ -32,7 +32,9 @@ export interface Progress {
 /**
  * The services that a callback needs which may return an effect.
  */
-export type ProgressServices<X> = 0 extends 1 & X ? never : X extends Effect.Effect<infer _A, infer _E, infer R> ? R : never
+export type ProgressServices<X> = 0 extends 1 & X ? never
+  : X extends Effect.Effect<infer _A, infer _E, infer R> ? R
+  : never
 
 /** What is counted. */
 export interface Counts {

@@ -1,0 +1,226 @@
+/**
+ * One scheduler a key, for as long as it is used or its rate remembers anything.
+ *
+ * Whoever uses a key holds its entry. An entry that nobody holds goes at once if its rate is at rest; else it is filed to be
+ * looked at when it can be, by whoever comes next and by one timer for all of them.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { SchedulerDispatcher } from "effect/Scheduler"
+import { hashKey, KeyMap } from "./keyMap.js"
+import type { Keyed } from "./keyMap.js"
+import { limiterOf } from "./limiter.js"
+import type { Limiter, StoreFailure } from "./limiter.js"
+import { LimiterMemory } from "./limiterMemory.js"
+import { RestList } from "./restList.js"
+import type { Member } from "./restList.js"
+import { Engine } from "./scheduler.js"
+import type { Plan } from "./schedulerHandle.js"
+
+/** The least time between two looks of the timer. */
+const tickMillis = 1000
+
+const sweepPerCall = 8
+const sweepPerTick = 1024
+
+/** The scheduler of a key. */
+export class Entry<H> implements Keyed<Entry<H>>, Member<Entry<H>> {
+  readonly key: unknown
+  readonly hash: number
+  readonly engine: Engine
+  readonly handle: H
+  private readonly limiter: Limiter<StoreFailure> | undefined
+  chain: Entry<H> | undefined = undefined
+  checkAt = 0
+  level = -1
+  before: Entry<H> | undefined = undefined
+  after: Entry<H> | undefined = undefined
+  holders = 0
+  /** Its options are no longer those that `lookup` gives: it would be forgotten with the entry, so the entry stays. */
+  changed = false
+
+  constructor(key: unknown, hash: number, { engine, handle, limiter }: Made<H>) {
+    this.key = key
+    this.hash = hash
+    this.engine = engine
+    this.handle = handle
+    this.limiter = limiter
+  }
+
+  /** Nanoseconds until the rate remembers nothing, at most 0 if it does already. */
+  get rest(): number {
+    return this.limiter === undefined ? 0 : this.limiter.restAt() - this.limiter.now()
+  }
+
+  /** Whether it would be forgotten how it was set. */
+  get pinned(): boolean {
+    return this.changed || this.engine.paused || !this.engine.idle
+  }
+}
+
+/** A new scheduler. */
+export interface Made<H> {
+  readonly engine: Engine
+  readonly handle: H
+  /** Its own, which goes with it; `undefined` if it has none or shares one. */
+  readonly limiter: Limiter<StoreFailure> | undefined
+}
+
+export interface RegistryOptions<K, H> {
+  /** May throw. */
+  readonly make: (key: K) => Made<H>
+  /** Whether it matters what its schedulers are told. */
+  readonly adjustable: boolean
+  readonly context: Context.Context<never>
+  readonly clock: Clock.Clock
+}
+
+export class Registry<K, H> {
+  private readonly options: RegistryOptions<K, H>
+  private readonly entries = new KeyMap<Entry<H>>()
+  private readonly resting = new RestList<Entry<H>>()
+  private timer: Fiber.Fiber<void> | undefined = undefined
+  private closed = false
+  size = 0
+
+  constructor(options: RegistryOptions<K, H>) {
+    this.options = options
+  }
+
+  /** The entry of a key, made if there is none; held until it is released. */
+  acquire(key: K): Entry<H> {
+    const hash = hashKey(key)
+    const found = this.entries.get(key, hash)
+    if (found !== undefined) {
+      this.resting.remove(found)
+      found.holders++
+      return found
+    }
+    const entry = new Entry(key, hash, this.options.make(key))
+    entry.holders = 1
+    if (this.closed) {
+      // It answers as any scheduler does that is closed.
+      entry.engine.closeUnsafe()
+      return entry
+    }
+    this.entries.add(entry)
+    this.size++
+    const now = this.now()
+    if (now >= this.resting.nextCheck) this.sweep(now, sweepPerCall)
+    return entry
+  }
+
+  release(entry: Entry<H>): void {
+    if (--entry.holders === 0 && !this.closed) this.settle(entry, this.now())
+  }
+
+  /** Drops or files an entry that nobody holds and that is not filed. */
+  private settle(entry: Entry<H>, now: number): void {
+    if (entry.pinned) return
+    const rest = entry.rest
+    if (rest <= 0) {
+      this.entries.remove(entry)
+      this.size--
+    } else {
+      this.resting.file(entry, now + rest, now)
+      this.arm(now)
+    }
+  }
+
+  private sweep(now: number, budget: number): void {
+    this.resting.sweep(now, budget, (entry) => this.settle(entry, now))
+  }
+
+  private now(): number {
+    return Number(this.options.clock.monotonicTimeNanosUnsafe())
+  }
+
+  private arm(now: number): void {
+    if (this.timer !== undefined || this.closed || this.resting.nextCheck === Infinity) return
+    // Behind already: there were more than one tick takes.
+    const late = this.resting.nextCheck <= now
+    const millis = late ? 1 : Math.max(tickMillis, Math.ceil((this.resting.nextCheck - now) / 1e6))
+    this.timer = Effect.runForkWith(this.options.context)(
+      Effect.flatMap(this.options.clock.sleep(Duration.millis(millis)), () => this.tick)
+    )
+  }
+
+  private readonly tick: Effect.Effect<void> = Effect.sync(() => {
+    this.timer = undefined
+    const now = this.now()
+    this.sweep(now, sweepPerTick)
+    this.arm(now)
+  })
+
+  /** Ends the timer, and all the schedulers with `close`. */
+  close(close: (engine: Engine) => Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.closed = true
+      this.timer?.interruptUnsafe()
+      this.timer = undefined
+      return Effect.forEach(this.entries.values(), (entry) => close(entry.engine), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    })
+  }
+
+  /** As `use`, for what the key would not have if it came back: it stays. */
+  change<A, E, R>(key: K, f: (entry: Entry<H>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return this.use(key, (entry) => {
+      entry.changed = this.options.adjustable
+      return f(entry)
+    })
+  }
+
+  /** Runs what `f` gives while the key's entry is held. */
+  use<A, E, R>(key: K, f: (entry: Entry<H>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.suspend(() => {
+      let entry: Entry<H> | undefined
+      return Effect.onExit(
+        Effect.suspend(() => f(entry = this.acquire(key))),
+        () => {
+          if (entry !== undefined) this.release(entry)
+          return Effect.void
+        }
+      )
+    })
+  }
+}
+
+/** Where a registry's schedulers live. */
+export interface Site<I> {
+  readonly context: Context.Context<I>
+  readonly clock: Clock.Clock
+  readonly dispatcher: SchedulerDispatcher
+}
+
+export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
+  Effect.contextWith((context: Context.Context<I>) =>
+    Effect.withFiber((fiber) =>
+      Effect.succeed({
+        context,
+        clock: fiber.getRef(Clock.Clock),
+        dispatcher: fiber.cache.scheduler.makeDispatcher()
+      })
+    )
+  )
+
+/** An engine in this very step, as a key needs it that is new. */
+export const engineUnsafe = <I>({ concurrency, maxQueued, rate }: Plan<I>, { clock, context, dispatcher }: Site<I>): {
+  readonly engine: Engine
+  readonly limiter: Limiter<StoreFailure> | undefined
+} => {
+  if (rate === undefined || !Context.isKey(rate)) {
+    const limiter = rate === undefined ? undefined : new LimiterMemory(rate, context, clock)
+    return { engine: new Engine({ concurrency, maxQueued, limiter, dispatcher }), limiter }
+  }
+  const limiter = limiterOf(Context.get(context, rate))
+  if (limiter === undefined) {
+    throw new TypeError(`Scheduler: the service ${rate.key} given as rate was not made by RateLimiter`)
+  }
+  return { engine: new Engine({ concurrency, maxQueued, limiter, dispatcher }), limiter: undefined }
+}
