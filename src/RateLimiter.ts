@@ -28,6 +28,7 @@ import { register, unlimited } from "./internal/limiter.js"
 import type { Waiter } from "./internal/limiter.js"
 import * as LimiterMemory from "./internal/limiterMemory.js"
 import * as Quotas from "./internal/quota.js"
+import { check, dataFirstOrLast as withLimitOf, penalty } from "./internal/rateLimiterCalls.js"
 
 /**
  * Identifies a `RateLimiter` at run time.
@@ -189,34 +190,12 @@ export const RateLimiter: Context.Service<RateLimiter, RateLimiter> = /*#__PURE_
   "effect-funnel/RateLimiter"
 )
 
-const check = (caller: string, options: ConsumeOptions | undefined): void => {
-  if (options === undefined) return
-  if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
-  const onExceeded = options.onExceeded
-  if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
-    Quotas.refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
-  }
-}
-
-const penalty = (options: PenalizeOptions): number => Quotas.nanos("RateLimiter.penalize", "for", options.for, 0)
-
 const dataFirstOrLast = <Self>(
   f: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
     options: ConsumeOptions | undefined
   ) => Effect.Effect<A, E | RateLimiterError, R | Self>
-): Operations<Self>["withLimit"] => {
-  const withLimit = (first?: Effect.Effect<unknown, unknown, unknown> | ConsumeOptions, options?: ConsumeOptions) => {
-    if (Effect.isEffect(first)) {
-      check("RateLimiter.withLimit", options)
-      return f(first, options)
-    }
-    check("RateLimiter.withLimit", first)
-    return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
-  }
-  // An implementation is not checked against a conditional type: the two branches are its two cases.
-  return withLimit as Operations<Self>["withLimit"]
-}
+): Operations<Self>["withLimit"] => withLimitOf(f) as Operations<Self>["withLimit"]
 
 /**
  * Makes a limiter.

@@ -60,11 +60,18 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { format } from "effect/Formatter"
 import * as Layer from "effect/Layer"
+import type * as Persistable from "effect/persistence/Persistable"
 import type * as Request from "effect/Request"
 import type * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
+import type { Lease } from "./internal/reduceShared.js"
 import { ReducerFlights } from "./internal/reducerFlights.js"
+import type { ReducerError } from "./internal/reducerError.js"
 import { CurrentRun, currentRun, type Run, type Space } from "./internal/reducerRun.js"
+import * as Shared from "./internal/sharedCalls.js"
+
+export { CodecError, ReducerError, StoreError } from "./internal/reducerError.js"
+export type { Lease } from "./internal/reduceShared.js"
 
 /**
  * Identifies values of this module at run time.
@@ -110,9 +117,9 @@ export type Fits<K, A, E, R> =
   & NoScope<R>
   & ([K] extends [Request.Request<infer A0, infer E0, infer _R0>]
     ? [A] extends [A0]
-      ? [E] extends [E0] ? unknown : Misuse<"The effect fails with an error that the request does not declare">
-    : Misuse<"The effect succeeds with a value that is not the request's">
-    : unknown)
+      ? [E] extends [E0] ? Checked : Checked<"The effect fails with an error that the request does not declare">
+    : Checked<"The effect succeeds with a value that is not the request's">
+    : Checked)["~misuse"]
 
 /**
  * `unknown` unless the requirements contain `Scope`, whose resources would close under the callers that joined.
@@ -120,10 +127,16 @@ export type Fits<K, A, E, R> =
  * @category utility types
  * @since 0.1.0
  */
-export type NoScope<R> = 0 extends 1 & R ? unknown
+export type NoScope<R> = (0 extends 1 & R ? Checked
   : [Exclude<Scope.Scope, R>] extends [never]
-    ? Misuse<"The effect requires Scope, which would close under the callers that joined: write Effect.scoped inside">
-  : unknown
+    ? Checked<"The effect requires Scope, which would close under the callers that joined: write Effect.scoped inside">
+  : Checked)["~misuse"]
+
+// The verdict is looked up in an object, because the compiler takes such a look-up for passed as long as a type parameter
+// leaves it open: a generic wrapper compiles, and the check happens where it is called. A bare conditional type would not.
+interface Checked<out Reason extends string = never> {
+  readonly "~misuse": [Reason] extends [never] ? unknown : Misuse<Reason>
+}
 
 /**
  * What a call under this key succeeds with: a request's own type, otherwise that of the effect.
@@ -186,13 +199,13 @@ export interface Operations<Self> {
   /** See {@link fn}. */
   readonly fn: {
     (name: string): <Args extends ReadonlyArray<unknown>, A, E, R>(
-      f: ((...args: Args) => Effect.Effect<A, E, R>) & NoScope<R>
+      f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
     ) => (...args: Args) => Effect.Effect<A, E, R | Self>
     <KeyArgs extends ReadonlyArray<unknown>>(
       name: string,
       options: { readonly key: (...args: KeyArgs) => Key }
     ): <Args extends KeyArgs, A, E, R>(
-      f: ((...args: Args) => Effect.Effect<A, E, R>) & NoScope<R>
+      f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
     ) => (...args: Args) => Effect.Effect<A, E, R | Self>
   }
   /** See {@link forget}. */
@@ -294,13 +307,19 @@ const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
 export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.sync(() => new ReducerFlights(options, (path) => new ReducerCycle({ path: path.map(describe) }))),
+      Effect.sync(() => new ReducerFlights(options, cycleOf)),
       (flights) => flights.close
     ),
     fromFlights
   )
 
-const describe = (run: Run): ReducerCycle["path"][number] => ({ name: run.space.name, key: run.key })
+// A pending run is told together with the run of the same key that it waits behind.
+const cycleOf = (path: ReadonlyArray<Run>): ReducerCycle =>
+  new ReducerCycle({
+    path: path
+      .filter((run, i) => run.predecessor === undefined || run.predecessor !== path[i + 1])
+      .map((run) => ({ name: run.space.name, key: run.key }))
+  })
 
 const fromFlights = (flights: ReducerFlights): Reducer => {
   const plain = flights.space()
@@ -459,7 +478,7 @@ const makeNoop = (): Reducer => ({
 const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
   const fn =
     <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
-    <Args extends KeyArgs, A, E, R>(f: ((...args: Args) => Effect.Effect<A, E, R>) & NoScope<R>) => {
+    <Args extends KeyArgs, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>) => {
       const bind = (reducer: Reducer) => options === undefined ? reducer.fn(name)(f) : reducer.fn(name, options)(f)
       // Nearly every function meets one reducer in its life. Binding it anew is cheap, and finds the same runs.
       let reducer: Reducer | undefined = undefined
@@ -667,6 +686,115 @@ export const forget: Operations<Reducer>["forget"] = accessors.forget
  * @since 0.1.0
  */
 export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
+
+/**
+ * Runs an effect once for all equal requests that are under way, in this process and in all that share its store.
+ *
+ * **When to use**
+ *
+ * Use where several processes would ask a backend for the same thing at the same time.
+ *
+ * **Details**
+ *
+ * The request is a `Persistable`: its tag and primary key are the key, and its schemas carry the result from one process to
+ * another. Calls of one process share a local run first, as those of `reduce` do. Which processes share is the layer's:
+ * `Reducer.layer` keeps to this one, and passes every result through the schemas all the same, so that a wrong one shows;
+ * `layer` of `effect-funnel/redis/Reducer` coordinates through Redis. Success, typed failure and defect are results; an
+ * interruption is none: when a leader is interrupted another process leads.
+ *
+ * **Gotchas**
+ *
+ * - At least once: a leader that was frozen for longer than its lease, or a store that lost its state, makes a second run.
+ *   Let the effect be idempotent, or send `lease.fence` along with what it writes and refuse what is smaller there.
+ * - When a lease is lost the run is interrupted, and the call takes the result of whoever has the lease now.
+ * - A defect arrives elsewhere as its message.
+ * - A run that calls for its own key through another process waits for itself; cycles are found within a process only.
+ *
+ * **Example** (Sharing a report among processes)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Schema } from "effect"
+ * import { Persistable } from "effect/persistence"
+ * import { Reducer } from "effect-funnel"
+ *
+ * class GetReport extends Persistable.Class<{ payload: { readonly month: string } }>()("GetReport", {
+ *   primaryKey: (_) => _.month,
+ *   success: Schema.Struct({ total: Schema.Number })
+ * }) {}
+ *
+ * let runs = 0
+ * const report = (month: string) =>
+ *   Reducer.reduceShared(new GetReport({ month }), () =>
+ *     Effect.gen(function*() {
+ *       runs++
+ *       yield* Effect.yieldNow
+ *       return { total: 42 }
+ *     }))
+ *
+ * const program = Effect.all([report("2026-01"), report("2026-01")], { concurrency: "unbounded" })
+ *
+ * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => [{ total: 42 }, { total: 42 }]
+ * runs // => 1
+ * ```
+ *
+ * @see {@link reduceSharedBy} for tags of one's own and for handles
+ * @category operations
+ * @since 0.1.0
+ */
+export const reduceShared = <Req extends Persistable.Any, R>(
+  request: Req,
+  f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R> & NoScope<R>
+): Effect.Effect<
+  Persistable.Success<Req>,
+  Persistable.Error<Req> | ReducerError,
+  R | Persistable.Services<Req> | Reducer
+> => Reducer.use((_) => shared(_, request, f))
+
+/**
+ * Makes the `reduceShared` of a reducer of one's own: of a tag, or of a handle.
+ *
+ * **Details**
+ *
+ * It is not attached to the classes that `Service` makes, so that only programs that share pay for schemas.
+ *
+ * **Example** (Sharing through a tag of one's own)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Schema } from "effect"
+ * import { Persistable } from "effect/persistence"
+ * import { Reducer } from "effect-funnel"
+ *
+ * class Reports extends Reducer.Service<Reports>()("app/Reports") {}
+ *
+ * class GetReport extends Persistable.Class<{ payload: { readonly month: string } }>()("GetReport", {
+ *   primaryKey: (_) => _.month,
+ *   success: Schema.Number
+ * }) {}
+ *
+ * const program = Reducer.reduceSharedBy(Reports)(new GetReport({ month: "2026-01" }), () => Effect.succeed(42))
+ *
+ * await Effect.runPromise(Effect.provide(program, Reports.layer)) // => 42
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const reduceSharedBy =
+  <Self = never>(reducer: Reducer | Context.Service<Self, Reducer>) =>
+  <Req extends Persistable.Any, R>(
+    request: Req,
+    f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R> & NoScope<R>
+  ): Effect.Effect<
+    Persistable.Success<Req>,
+    Persistable.Error<Req> | ReducerError,
+    R | Persistable.Services<Req> | Self
+  > => "use" in reducer ? reducer.use((_) => shared(_, request, f)) : shared(reducer, request, f)
+
+const shared = <Req extends Persistable.Any, R>(
+  reducer: Reducer,
+  request: Req,
+  f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R>
+) => Shared.reduceShared(reducer, (key, effect) => reducer.reduce(key, effect), request, f)
 
 /**
  * Takes an effect out of the run that it is started from, for the detection of cycles.

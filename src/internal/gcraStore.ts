@@ -20,6 +20,8 @@ export interface Taken {
   readonly remaining: number
   /** Milliseconds until the key is at rest. */
   readonly resetMillis: number
+  /** Which quota leaves the least. */
+  readonly tightest: number
 }
 
 /** The state of many keys under GCRA, by a clock of the store's own. */

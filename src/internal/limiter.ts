@@ -15,6 +15,8 @@ export interface Waiter<E = never> {
   readonly tokens: number
   /** Since when it could have started, in nanoseconds on the limiter's axis: the base of what is made up after a late timer. */
   readonly since: number
+  /** How many more of the same kind would come once this one is through: a limiter elsewhere asks for them in one go. */
+  readonly behind?: (() => number) | undefined
   /** The limiter's own, set while the waiter waits: `undefined` to begin with. */
   link?: unknown
   /** Called in the step in which the tokens were taken for it. */

@@ -61,15 +61,16 @@ for i = first + 1, #ARGV do
   -- The cell counts from when it starts: a quota that had drained by then has drained no further.
   for q = 1, cells do debt[q] = math.max(debt[q], wait) + n * interval[q] end
   granted = granted + 1
-  reply[granted + 3] = num(wait)
+  reply[granted + 4] = num(wait)
 end
 if granted > 0 or stepped then write() end
-local remaining, reset = math.huge, 0
+local remaining, tightest, reset = math.huge, 0, 0
 for q = 1, cells do
-  remaining = math.min(remaining, math.max(0, math.floor(burst[q] - debt[q] / interval[q] + 1e-9)))
+  local left = math.max(0, math.floor(burst[q] - debt[q] / interval[q] + 1e-9))
+  if left < remaining then remaining, tightest = left, q - 1 end
   reset = math.max(reset, debt[q])
 end
-reply[1], reply[2], reply[3] = num(retry), num(remaining), num(reset)
+reply[1], reply[2], reply[3], reply[4] = num(retry), num(remaining), num(reset), num(tightest)
 return reply
 `
   }
@@ -108,7 +109,8 @@ export const make = (redis: Redis.Redis["Service"], options: {
           retryMillis: Number(reply[0]) / 1000,
           remaining: Number(reply[1]),
           resetMillis: Number(reply[2]) / 1000,
-          waits: reply.slice(3).map((wait) => Number(wait) / 1000)
+          tightest: Number(reply[3]),
+          waits: reply.slice(4).map((wait) => Number(wait) / 1000)
         })
       }),
     penalize: (key, millis) =>

@@ -70,6 +70,7 @@ export const makeMemory = (options: {
   const flights = new Map<string, Flight>()
   const listeners = new Map<Party, (signal: Signal) => void>()
   let parties = 0
+  let lastFence = 0
 
   const at = <A>(f: (now: number) => A): Effect.Effect<A> =>
     Clock.clockWith((clock) => Effect.sync(() => f(clock.currentTimeMillisUnsafe())))
@@ -110,7 +111,7 @@ export const makeMemory = (options: {
           if (wake !== undefined) flight.waiting.set(party, wake)
           return { _tag: "Follow", fence: flight.fence, restMillis: flight.until - now }
         }
-        flight.fence = Math.max(flight.fence + 1, now * 1000)
+        flight.fence = lastFence = Math.max(lastFence + 1, flight.fence + 1, now * 1000)
         if (flight.owner !== undefined) flight.taken = true
         flight.owner = party
         flight.until = now + leaseMillis

@@ -1,0 +1,296 @@
+/**
+ * One rate for several processes: the layers of `RateLimiter` whose state is in Redis.
+ *
+ * **When to use**
+ *
+ * Use where a quota belongs to an account and not to a process. The program stays as it is: this layer takes the place of
+ * `RateLimiter.layer`, and a `Scheduler` whose `rate` is the tag takes from it as well.
+ *
+ * **Details**
+ *
+ * The state of a key is a debt, counted by the clock of the Redis server; clocks of the processes play no part. In any
+ * interval of length Δ all processes together take at most `burst + Δ · limit / window` tokens, by the times at which
+ * they are due. Who waits, waits in its process: one command at a time asks for those in front, up to 20 milliseconds
+ * ahead. Within a process they go in order of arrival; between processes the first to ask is the first served.
+ *
+ * **Gotchas**
+ *
+ * - An interrupted waiter costs nothing while others wait behind it. With nobody behind, what was taken for it in those 20
+ *   milliseconds is lost, as across processes nothing is given back: it would bunch those who come later.
+ * - `strict` spaces what is due, by the clock of the server. A start that is late, by a timer or the network, is not made
+ *   good by the other processes.
+ * - When the clock of the server steps back, a key is denied for as long as its debt, not for the step.
+ * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import type { Taken } from "../internal/gcraStore.js"
+import { register } from "../internal/limiter.js"
+import type { StoreFailure, Waiter } from "../internal/limiter.js"
+import * as LimiterRedis from "../internal/limiterRedis.js"
+import * as Quotas from "../internal/quota.js"
+import * as Calls from "../internal/rateLimiterCalls.js"
+import * as RedisGcraStore from "../internal/redisGcraStore.js"
+import * as Checked from "../internal/redisOptions.js"
+import type { StoreFailure as Failure } from "../internal/storeFailure.js"
+import * as Guard from "../internal/storeGuard.js"
+import * as RateLimiter from "../RateLimiter.js"
+
+/**
+ * Configures how a rate limiter uses Redis.
+ *
+ * **Details**
+ *
+ * - `prefix`: what the names of its keys begin with, `"effect-funnel"` by default.
+ * - `onStoreError`: what happens to a call when Redis is away: `"fail"`, the default, fails with a `StoreError`; `"local"`
+ *   admits at the pace divided by `expectedProcesses`, counted here; `"allow"` admits. The last two leave a line in the
+ *   log and a count in the metric `effect_funnel_store_policy`.
+ * - `expectedProcesses`: how many processes share the rate, 1 by default; used by `"local"` alone.
+ * - `storeTimeout`: how long a command may take, 1 second by default.
+ * - `outageBudget`: how long Redis is asked again before `onStoreError` applies, 1 second by default; zero applies it at
+ *   once. It is spent once an outage, not by each call.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoreOptions extends Checked.StoreOptions {
+  readonly onStoreError?: "fail" | "local" | "allow" | undefined
+  readonly expectedProcesses?: number | undefined
+}
+
+/**
+ * Configures a rate limiter over Redis: its quotas, and how it uses Redis.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends StoreOptions {
+  readonly quota: RateLimiter.Options
+}
+
+const check = (caller: string, { quota, ...store }: Options) => ({
+  ...Checked.store(caller, "r", store),
+  rates: Quotas.rates(caller, "quota", quota),
+  onStoreError: Checked.oneOf(caller, "onStoreError", store.onStoreError ?? "fail", ["fail", "local", "allow"]),
+  expectedProcesses: Quotas.count(caller, "expectedProcesses", store.expectedProcesses ?? 1)
+})
+
+type Plan = ReturnType<typeof check>
+
+const build = Effect.fnUntraced(function*(plan: Plan) {
+  const redis = yield* Redis.Redis
+  const limiter = yield* Effect.acquireRelease(
+    LimiterRedis.make(plan.rates, {
+      store: (cells) => RedisGcraStore.make(redis, { prefix: plan.prefix, cells }),
+      guard: Guard.make({ service: "RateLimiter", ...plan }),
+      onStoreError: plan.onStoreError,
+      expectedProcesses: plan.expectedProcesses
+    }),
+    (limiter) => limiter.close
+  )
+  return fromLimiter(limiter)
+})
+
+const fromLimiter = (limiter: LimiterRedis.LimiterRedis): RateLimiter.RateLimiter => {
+  const handle: RateLimiter.RateLimiter = {
+    [RateLimiter.TypeId]: RateLimiter.TypeId,
+    consume: (options) => {
+      Calls.check("RateLimiter.consume", options)
+      return admit(limiter, options)
+    },
+    withLimit: Calls.dataFirstOrLast((effect, options) =>
+      Effect.andThen(admit(limiter, options), effect)
+    ) as RateLimiter.RateLimiter["withLimit"],
+    penalize: (options) => {
+      const nanos = Calls.penalty(options)
+      return Effect.andThen(
+        command(limiter, "penalize", limiter.store.penalize(LimiterRedis.nameOf(options.key), nanos / 1e6)),
+        Effect.sync(() => {
+          limiter.local.penalizeUnsafe(options.key, nanos)
+          limiter.forfeit(options.key)
+        })
+      )
+    },
+    reset: (key) =>
+      Effect.andThen(
+        command(limiter, "reset", Effect.suspend(() => limiter.store.reset(LimiterRedis.nameOf(key)))),
+        Effect.sync(() => {
+          limiter.local.resetUnsafe(key)
+          limiter.forfeit(key)
+        })
+      )
+  }
+  return register(handle, limiter)
+}
+
+const admit = (limiter: LimiterRedis.LimiterRedis, options: RateLimiter.ConsumeOptions | undefined) => {
+  const key = options?.key
+  const tokens = options?.tokens ?? 1
+  return Effect.suspend(() => {
+    if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
+    return options?.onExceeded === "fail" ? take(limiter, key, tokens) : wait(limiter, key, tokens)
+  })
+}
+
+const wait = (
+  limiter: LimiterRedis.LimiterRedis,
+  key: string | undefined,
+  tokens: number
+): Effect.Effect<RateLimiter.ConsumeResult, RateLimiter.RateLimiterError> =>
+  Effect.callback((resume) => {
+    const since = limiter.now()
+    const waiter: Waiter<StoreFailure> = {
+      key,
+      tokens,
+      since,
+      link: undefined,
+      onDue: () => resume(Exit.succeed(resultOf(limiter, limiter.standing(key), limiter.now() - since))),
+      onTooLarge: (burst) => resume(Exit.fail(tooLarge(tokens, burst))),
+      onFailure: (failure) => resume(Exit.fail(storeError(failure)))
+    }
+    limiter.waitUnsafe(waiter)
+    return Effect.sync(() => limiter.cancelUnsafe(waiter))
+  })
+
+const take = Effect.fnUntraced(function*(
+  limiter: LimiterRedis.LimiterRedis,
+  key: string | undefined,
+  tokens: number
+) {
+  const asked = yield* Effect.result(
+    limiter.guard.run("take", Effect.suspend(() => limiter.store.take(LimiterRedis.nameOf(key), [tokens], 0)))
+  )
+  if (Result.isSuccess(asked)) {
+    const taken = asked.success
+    if (taken.waits.length === 1) return resultOf(limiter, taken, 0)
+    return yield* exceeded(limiter, key, taken.tightest, taken.remaining, Math.ceil(taken.retryMillis * 1e6))
+  }
+  if (limiter.onStoreError === "fail") return yield* Effect.fail(storeError(asked.failure))
+  yield* limiter.guard.applied(limiter.onStoreError, asked.failure)
+  if (limiter.onStoreError === "allow") return resultOf(limiter, undefined, 0)
+  const now = limiter.local.now()
+  if (limiter.local.takeUnsafe(key, tokens, now)) return resultOf(limiter, undefined, 0)
+  return yield* exceeded(limiter, key, 0, 0, limiter.local.retryAfterUnsafe(key, tokens, now))
+})
+
+const exceeded = (
+  limiter: LimiterRedis.LimiterRedis,
+  key: string | undefined,
+  tightest: number,
+  remaining: number,
+  nanos: number
+) =>
+  Effect.fail(
+    new RateLimiter.RateLimiterError({
+      reason: new RateLimiter.RateLimitExceeded({
+        key,
+        limit: limiter.rates[tightest]!.limit,
+        remaining,
+        retryAfter: Duration.nanos(BigInt(Math.ceil(nanos)))
+      })
+    })
+  )
+
+/** A command without an answer: when the store is away it fails, or is done here alone. */
+const command = (
+  limiter: LimiterRedis.LimiterRedis,
+  operation: string,
+  effect: Effect.Effect<void, Failure>
+): Effect.Effect<void, RateLimiter.RateLimiterError> =>
+  Effect.catch(limiter.guard.run(operation, effect), (failure) =>
+    limiter.onStoreError === "fail"
+      ? Effect.fail(storeError(failure))
+      : limiter.guard.applied(limiter.onStoreError, failure))
+
+const tooLarge = (tokens: number, burst: number) =>
+  new RateLimiter.RateLimiterError({ reason: new RateLimiter.InsufficientCapacity({ tokens, burst }) })
+
+const storeError = ({ cause, operation }: StoreFailure) =>
+  new RateLimiter.RateLimiterError({ reason: new RateLimiter.StoreError({ operation, cause }) })
+
+const resultOf = (
+  limiter: LimiterRedis.LimiterRedis,
+  taken: Taken | undefined,
+  waitedNanos: number
+): RateLimiter.ConsumeResult => ({
+  waited: Duration.nanos(BigInt(Math.round(waitedNanos))),
+  limit: limiter.rates[taken?.tightest ?? 0]!.limit,
+  remaining: taken?.remaining ?? 0,
+  resetAfter: Duration.nanos(BigInt(Math.ceil((taken?.resetMillis ?? 0) * 1e6)))
+})
+
+/**
+ * Makes a rate limiter over Redis that lives as long as the scope.
+ *
+ * **When to use**
+ *
+ * Use inside a service that has a quota of its own to share. In an application, provide `layer`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options
+): Effect.Effect<RateLimiter.RateLimiter, never, Redis.Redis | Scope.Scope> => build(check("RateLimiter.make", options))
+
+/**
+ * Provides the default rate limiter, over Redis.
+ *
+ * **When to use**
+ *
+ * Use in the place of `RateLimiter.layer`, with a `Redis` such as `NodeRedis.layer` beneath it.
+ *
+ * **Details**
+ *
+ * The client is best made with `NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })`: commands
+ * then fail at once while there is no connection, and how long one may take is `storeTimeout`.
+ *
+ * **Gotchas**
+ *
+ * Never give the client a `socketTimeout`: it closes it for good.
+ *
+ * @see {@link layerConfig} for options from the configuration
+ * @see {@link layerService} for tags of one's own
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<RateLimiter.RateLimiter, never, Redis.Redis> =>
+  layerService(RateLimiter.RateLimiter, options)
+
+/**
+ * Provides the default rate limiter over Redis, with options from the configuration.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<RateLimiter.RateLimiter, Config.ConfigError, Redis.Redis> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))
+
+/**
+ * Provides a rate limiter tag of one's own, over Redis.
+ *
+ * **Details**
+ *
+ * The id of the tag becomes part of the keys, so that two limiters with one prefix do not meet.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerService = <Self>(
+  tag: Context.Service<Self, RateLimiter.RateLimiter>,
+  options: Options
+): Layer.Layer<Self, never, Redis.Redis> => {
+  const plan = check("RateLimiter.layer", options)
+  return Layer.effect(tag, build({ ...plan, prefix: `${plan.prefix}${tag.key}:` }))
+}

@@ -1,0 +1,171 @@
+/**
+ * Single flight across processes: the layers of `Reducer` whose shared calls meet in Redis.
+ *
+ * **When to use**
+ *
+ * Use where several processes would ask a backend for the same thing at the same time. The program stays as it is:
+ * `Reducer.reduceShared` is the call, and this layer takes the place of `Reducer.layer`.
+ *
+ * **Details**
+ *
+ * All calls of a process share a local flight first, so that a process is one party however many callers it has. One party
+ * leads: it has a lease, renews it while its run goes on, and publishes the result to those who follow. When the leader is
+ * gone its lease ends and a follower leads; one that is interrupted hands over at once. Each lease has a fence that only
+ * grows, and the result of a leader that lost its lease is dropped: it takes the one that the others got.
+ *
+ * The promise: one run a key and process, always. Among processes at most one run a key while leases hold and Redis keeps
+ * its state. Runs overlap only when a leader is frozen for longer than its lease, when Redis loses its state, or when the
+ * clock of its server steps forward by more than a lease. Let effects be idempotent, or have their writes refused by the
+ * fence. Plain `Reducer.reduce` stays in the process.
+ *
+ * **Gotchas**
+ *
+ * Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported. Results lie in Redis, readable, for as
+ * long as `retain` while there are those who wait for them.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
+import type * as Scope from "effect/Scope"
+import * as Inbox from "../internal/redisInbox.js"
+import * as Checked from "../internal/redisOptions.js"
+import * as RedisReducerStore from "../internal/redisReducerStore.js"
+import { attach } from "../internal/sharedCalls.js"
+import * as Guard from "../internal/storeGuard.js"
+import * as Reducer from "../Reducer.js"
+
+/**
+ * Configures how a reducer uses Redis.
+ *
+ * **Details**
+ *
+ * - `prefix`: what the names of its keys begin with, `"effect-funnel"` by default. All processes that are to meet have the
+ *   same; give a new one to a release whose requests have other schemas.
+ * - `lease`: for how long a leader that was not heard of keeps its key, 10 seconds by default. It is renewed three times
+ *   as often. A dead process costs the others that long, a longer pause of a live one a second run.
+ * - `retain`: for how long a result that others wait for stays to be fetched, 10 seconds by default.
+ * - `onStoreError`: what a call does when Redis is away: `"local"`, the default, runs its effect in this process, with a
+ *   line in the log and a count in the metric `effect_funnel_store_policy`; `"fail"` fails with a `StoreError`.
+ * - `storeTimeout`: how long a command may take, 1 second by default.
+ * - `outageBudget`: how long Redis is asked again before `onStoreError` applies, 1 second by default; zero applies it at
+ *   once. It is spent once an outage, not by each call.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoreOptions extends Checked.StoreOptions {
+  readonly lease?: Duration.Input | undefined
+  readonly retain?: Duration.Input | undefined
+  readonly onStoreError?: "local" | "fail" | undefined
+}
+
+/**
+ * Configures a reducer over Redis: what `Reducer.layer` takes, and how it uses Redis.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends Reducer.Options, StoreOptions {}
+
+const check = (caller: string, options: StoreOptions | undefined) => ({
+  ...Checked.store(caller, "f", options),
+  leaseMillis: Checked.millis(caller, "lease", options?.lease ?? "10 seconds", 1),
+  retainMillis: Checked.millis(caller, "retain", options?.retain ?? "10 seconds", 1),
+  onStoreError: Checked.oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
+})
+
+const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, options: Reducer.Options | undefined) {
+  const redis = yield* Redis.Redis
+  const inbox = yield* Inbox.RedisInbox
+  const handle = yield* Reducer.make(options)
+  return attach(handle, {
+    store: RedisReducerStore.make(redis, inbox, checked),
+    guard: Guard.make({ service: "Reducer", ...checked }),
+    onStoreError: checked.onStoreError,
+    verify: false
+  })
+})
+
+/**
+ * Makes a reducer over Redis that lives as long as the scope.
+ *
+ * **When to use**
+ *
+ * Use inside a service that has calls of its own to share. In an application, provide `layer`.
+ *
+ * **Gotchas**
+ *
+ * Each `make` subscribes to a channel of its own; the layers of an application share one subscription.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options?: Options | undefined
+): Effect.Effect<Reducer.Reducer, never, Redis.Redis | Scope.Scope> => {
+  const checked = check("Reducer.make", options)
+  return Effect.flatMap(
+    Layer.build(Inbox.layer),
+    (context) => Effect.provideContext(build(checked, options), context)
+  )
+}
+
+/**
+ * Provides the default reducer, over Redis.
+ *
+ * **When to use**
+ *
+ * Use in the place of `Reducer.layer`, with a `Redis` such as `NodeRedis.layer` beneath it.
+ *
+ * **Details**
+ *
+ * The client is best made with `NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })`: commands
+ * then fail at once while there is no connection, and how long one may take is `storeTimeout`.
+ *
+ * **Gotchas**
+ *
+ * Never give the client a `socketTimeout`: it closes it for good.
+ *
+ * @see {@link layerConfig} for options from the configuration
+ * @see {@link layerService} for tags of one's own
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options | undefined): Layer.Layer<Reducer.Reducer, never, Redis.Redis> =>
+  layerService(Reducer.Reducer, options)
+
+/**
+ * Provides the default reducer over Redis, with options from the configuration.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<StoreOptions>,
+  options?: Reducer.Options | undefined
+): Layer.Layer<Reducer.Reducer, Config.ConfigError, Redis.Redis> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), (store) => layer({ ...options, ...store })))
+
+/**
+ * Provides a reducer tag of one's own, over Redis.
+ *
+ * **Details**
+ *
+ * The id of the tag becomes part of the keys, so that two reducers with one prefix do not meet.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerService = <Self>(
+  tag: Context.Service<Self, Reducer.Reducer>,
+  options?: Options | undefined
+): Layer.Layer<Self, never, Redis.Redis> => {
+  const checked = check("Reducer.layer", options)
+  const prefix = `${checked.prefix}${tag.key}:`
+  return Layer.effect(tag, build({ ...checked, prefix }, options)).pipe(Layer.provide(Inbox.layer))
+}

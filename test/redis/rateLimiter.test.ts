@@ -1,0 +1,57 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as RedisLimiter from "../../src/redis/RateLimiter.js"
+import { layerClient } from "../support/redisClient.js"
+import { hasRedis, redisServer } from "../support/redisServer.js"
+
+const processOn = (url: string, options: RedisLimiter.Options) =>
+  Effect.gen(function*() {
+    const redis = yield* Layer.build(Layer.fresh(layerClient(url)))
+    return yield* Effect.provideContext(RedisLimiter.make(options), redis)
+  })
+
+/** Starts of `count` admissions in each process, in milliseconds of one monotonic clock, and when all began. */
+const starts = (url: string, options: RedisLimiter.Options, processes: number, count: number) =>
+  Effect.gen(function*() {
+    const limiters = yield* Effect.all(Array.from({ length: processes }, () => processOn(url, options)))
+    const began = performance.now()
+    const all: Array<number> = []
+    yield* Effect.forEach(
+      limiters,
+      (limiter) =>
+        Effect.forEach(
+          Array.from({ length: count }),
+          () => Effect.map(limiter.consume(), () => void all.push(performance.now())),
+          {
+            concurrency: "unbounded",
+            discard: true
+          }
+        ),
+      { concurrency: "unbounded", discard: true }
+    )
+    return { began, all: all.sort((a, b) => a - b) }
+  })
+
+describe.skipIf(!hasRedis)("RateLimiter over Redis", () => {
+  for (
+    const [limit, window, burst, count] of [[50, "1 second", 1, 10], [1000, "1 second", 1, 150], [
+      10_000,
+      "1 second",
+      50,
+      1000
+    ]] as const
+  ) {
+    it.live(`four processes together keep ${limit} in ${window} with a burst of ${burst}, and lose no pace`, () =>
+      Effect.gen(function*() {
+        const server = yield* redisServer()
+        const { all, began } = yield* starts(server.url, { quota: { limit, window, burst } }, 4, count)
+        expect(all.length).toBe(4 * count)
+        const interval = 1000 / limit
+        // Nothing is early: from the beginning on there is never more than was due.
+        all.forEach((at, i) => expect(i + 1).toBeLessThanOrEqual(burst + (at - began) / interval + 1e-6))
+        const ideal = (4 * count - burst) * interval
+        expect(all.at(-1)! - began).toBeLessThan(ideal * 1.25 + 300)
+      }).pipe(Effect.scoped))
+  }
+})

@@ -1,0 +1,59 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Persistable from "effect/persistence/Persistable"
+import * as Schema from "effect/Schema"
+import * as RedisReducer from "../../src/redis/Reducer.js"
+import * as Reducer from "../../src/Reducer.js"
+import { layerClient } from "../support/redisClient.js"
+import { hasRedis, redisServer } from "../support/redisServer.js"
+
+class GetUser extends Persistable.Class<{ payload: { readonly id: string } }>()("GetUser", {
+  primaryKey: (_) => _.id,
+  success: Schema.String
+}) {}
+
+const processOn = (url: string, options?: RedisReducer.Options) =>
+  Effect.gen(function*() {
+    const redis = yield* Layer.build(Layer.fresh(layerClient(url)))
+    return yield* Effect.provideContext(RedisReducer.make(options), redis)
+  })
+
+describe.skipIf(!hasRedis)("Reducer over Redis", () => {
+  it.live("eight processes with a thousand callers each make one run", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const processes = yield* Effect.all(Array.from({ length: 8 }, () => processOn(server.url)))
+      let runs = 0
+      const gate = yield* Deferred.make<void>()
+      const callers = yield* Effect.forEach(processes, (reducer) =>
+        Effect.forkChild(Effect.forEach(Array.from({ length: 1000 }), () =>
+          Reducer.reduceSharedBy(reducer)(new GetUser({ id: "1" }), ({ fence }) =>
+            Effect.suspend(() => {
+              runs++
+              return Effect.as(Deferred.await(gate), String(fence))
+            })), { concurrency: "unbounded" })))
+      yield* Effect.sleep(300)
+      yield* Deferred.succeed(gate, undefined)
+      const results = (yield* Effect.forEach(callers, Fiber.join)).flat()
+      expect(results.length).toBe(8000)
+      expect(new Set(results).size).toBe(1)
+      expect(runs).toBe(1)
+    }).pipe(Effect.scoped))
+
+  it.live("figures", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const a = yield* processOn(server.url)
+      const times: Array<number> = []
+      for (let i = 0; i < 2000; i++) {
+        const t = performance.now()
+        yield* Reducer.reduceSharedBy(a)(new GetUser({ id: "1" }), () => Effect.succeed("x"))
+        times.push(performance.now() - t)
+      }
+      times.sort((a, b) => a - b)
+      console.log(times[1000], times[1900])
+    }).pipe(Effect.scoped))
+})
