@@ -7,5 +7,6 @@ export default defineConfig({
   target: "es2022",
   bundle: false,
   sourcemap: true,
-  clean: true
+  clean: true,
+  silent: true
 })

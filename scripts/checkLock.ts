@@ -21,7 +21,7 @@ for (const folder of ["", "bench/"].filter((_) => existsSync(new URL(`../${_}pac
   const manifest: Entry = read(`${folder}package.json`)
   const wrong = (what: string) => problems.push(`${folder}package-lock.json: ${what}`)
   for (const [path, entry] of Object.entries(lock)) {
-    if (entry.resolved !== undefined) wrong(`${path} names a registry: set omit-lockfile-registry-resolved=true`)
+    if (entry.resolved !== undefined) wrong(`${path} names a registry: .npmrc tells npm to leave it out`)
     if (path !== "" && entry.integrity === undefined) wrong(`${path} has no integrity`)
     for (const name of Object.keys(entry.optionalDependencies ?? {})) {
       const places = [`${path}/node_modules/${name}`, `node_modules/${name}`]
