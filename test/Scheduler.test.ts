@@ -1112,17 +1112,6 @@ describe("Scheduler: nonsense", () => {
       expect(() => Scheduler.schedule({ weight: value })).toThrow(error)
     })
 
-    if (value !== 0) {
-      it(`S8 tokens ${value} and maxQueued ${value} are RangeErrors that name them`, () => {
-        expect(() => Scheduler.schedule(Effect.void, { tokens: value })).toThrow(
-          new RangeError(`Scheduler.schedule: tokens must be an integer >= 0, got ${value}`)
-        )
-        expect(() => Scheduler.make({ concurrency: 1, maxQueued: value })).toThrow(
-          new RangeError(`Scheduler.make: maxQueued must be an integer >= 0, got ${value}`)
-        )
-      })
-    }
-
     it(`S8 a rate of ${value} is a RangeError that names the field`, () => {
       const rate = { limit: value, window: "1 second" } as const
       expect(() => Scheduler.make({ concurrency: 1, rate })).toThrow(
@@ -1130,6 +1119,17 @@ describe("Scheduler: nonsense", () => {
       )
       expect(() => Scheduler.setRate(rate)).toThrow(
         new RangeError(`Scheduler.setRate: limit must be an integer >= 1, got ${value}`)
+      )
+    })
+  }
+
+  for (const value of nonsense.filter((value) => value !== 0)) {
+    it(`S8 tokens ${value} and maxQueued ${value} are RangeErrors that name them`, () => {
+      expect(() => Scheduler.schedule(Effect.void, { tokens: value })).toThrow(
+        new RangeError(`Scheduler.schedule: tokens must be an integer >= 0, got ${value}`)
+      )
+      expect(() => Scheduler.make({ concurrency: 1, maxQueued: value })).toThrow(
+        new RangeError(`Scheduler.make: maxQueued must be an integer >= 0, got ${value}`)
       )
     })
   }

@@ -384,17 +384,16 @@ describe("Engine", () => {
     limiter.takeUnsafe("other key", 2, 0)
     submit({ tokens: 2 })
     submit()
-    let dear: TestJob | undefined
+    const dear = new TestJob(9, log, { tokens: 2, priority: 1 })
     limiter.waitUnsafe({
       key: "other key",
       tokens: 1,
       since: 0,
-      onDue: () => engine.releaseUnsafe(dear!),
+      onDue: () => engine.releaseUnsafe(dear),
       onTooLarge: () => {},
       onFailure: () => {}
     })
     clock.block(100)
-    dear = new TestJob(9, log, { tokens: 2, priority: 1 })
     engine.submitUnsafe(dear)
     expect(log).toEqual(["start 0", "start 1"])
     expect(limiter.standingUnsafe(undefined, limiter.now()).remaining).toBe(1)

@@ -15,84 +15,17 @@
  *
  * `onStart`, `onFailure` and `onClose` are called inside the engine's step: they may submit and release, and must not throw.
  */
-import * as Context from "effect/Context"
 import type { SchedulerDispatcher } from "effect/Scheduler"
-import { JobQueue, QueueNode } from "./jobQueue.js"
 import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
 import { InsufficientCapacity, QueueFull, SchedulerError, StoreError } from "./schedulerError.js"
+import type { Job } from "./schedulerJob.js"
+import { Lanes } from "./schedulerLanes.js"
+import type { Lane } from "./schedulerLanes.js"
+
+export { CurrentJob, Job } from "./schedulerJob.js"
 
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
-
-type State = "Idle" | "Queued" | "Overflow" | "Running" | "Done"
-
-export abstract class Job extends QueueNode<Job> {
-  readonly weight: number
-  readonly tokens: number
-  readonly priority: number
-  readonly patient: boolean
-  /** The job in whose context this one was made, of any engine; dead ones are skipped and dropped. */
-  outer: Job | undefined
-  state: State = "Idle"
-  engine: Engine | undefined = undefined
-  /** Where it waits, and what its width is charged to. */
-  lane: Lane | undefined = undefined
-  /** What it lends to the jobs inside it, made when the first of them comes. */
-  own: Lane | undefined = undefined
-  width = 0
-  arrived = 0
-
-  constructor(weight: number, tokens: number, priority: number, outer: Job | undefined, patient: boolean) {
-    super()
-    this.weight = weight
-    this.tokens = tokens
-    this.priority = priority
-    this.outer = outer
-    this.patient = patient
-  }
-
-  /** Permit and rate were taken in this step. */
-  abstract onStart(): void
-  /** Refused: it will not start, and holds nothing. */
-  abstract onFailure(error: SchedulerError): void
-  /** The scheduler closed while it waited or ran. One that waited is out of the queue, one that runs still holds its permit. */
-  abstract onClose(): void
-}
-
-/**
- * The innermost job that the current fiber, or the fiber it was forked from, runs in. It may have ended.
- */
-export const CurrentJob: Context.Reference<Job | undefined> = /*#__PURE__*/ Context.Reference<Job | undefined>(
-  "effect-funnel/Scheduler/CurrentJob",
-  { defaultValue: () => undefined }
-)
-
-/**
- * A width and those who wait for it: the scheduler's own, or the weight that a running job lends.
- */
-class Lane {
-  capacity: number
-  used = 0
-  readonly queue = new JobQueue<Job>()
-  /** Patient jobs that found the queue full. */
-  overflow: JobQueue<Job> | undefined = undefined
-  /** Its head does not fit: once it does, the cells that fell meanwhile are not made up. */
-  blocked = false
-  freeAt = 0
-  /** Set once the lender has ended: whose width its jobs are charged to since. */
-  forward: Lane | undefined = undefined
-  ready = false
-  prevReady: Lane | undefined = undefined
-  nextReady: Lane | undefined = undefined
-
-  constructor(capacity: number) {
-    this.capacity = capacity
-  }
-
-  get head(): Job | undefined {
-    return this.queue.head ?? this.overflow?.head
-  }
-}
 
 /** A place in the limiter's queue, for whoever is in front when it is due. */
 class Claim implements Waiter<StoreFailure> {
@@ -125,12 +58,8 @@ export interface EngineOptions {
   readonly dispatcher: SchedulerDispatcher
 }
 
-export class Engine {
-  readonly maxQueued: number
-  readonly main: Lane
+export class Engine extends Lanes {
   limiter: Limiter<StoreFailure> | undefined
-  running = 0
-  queued = 0
   paused = false
   closed = false
 
@@ -144,21 +73,16 @@ export class Engine {
   private deferred = false
   private claim: Claim | undefined = undefined
   private starts = 0
-  private mainReady = false
-  private firstReady: Lane | undefined = undefined
-  private lastReady: Lane | undefined = undefined
-  private firstRunning: Job | undefined = undefined
   readonly watchers = new Set<() => void>()
 
   constructor(options: EngineOptions) {
-    this.main = new Lane(options.concurrency)
-    this.maxQueued = options.maxQueued
+    super(options.concurrency, options.maxQueued)
     this.limiter = options.limiter
     this.dispatcher = options.dispatcher
   }
 
-  get unbounded(): boolean {
-    return this.main.capacity === Infinity
+  protected now(): number {
+    return this.limiter === undefined ? 0 : this.limiter.now()
   }
 
   // ---------------------------------------------------------------------------------------------- a job's way through
@@ -169,7 +93,7 @@ export class Engine {
     if (lane.head !== undefined || !this.fits(lane, job)) return false
     const limiter = this.limiter
     if (limiter !== undefined && job.tokens > 0) {
-      if (this.claim !== undefined || this.firstReady !== undefined) return false
+      if (this.claim !== undefined || this.anyLenderReady) return false
       // It comes this very moment: there is no lateness that could be made up.
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity)) return false
     }
@@ -228,112 +152,21 @@ export class Engine {
     }
   }
 
-  private begin(job: Job, lane: Lane): void {
-    const width = lane === this.main ? job.weight : this.widthIn(lane, job)
-    lane.used += width
-    job.width = width
-    job.lane = lane
-    job.engine = this
-    job.state = "Running"
-    this.running++
-    const first = this.firstRunning
-    job.next = first
-    if (first !== undefined) first.prev = job
-    this.firstRunning = job
-  }
-
   private finish(job: Job): void {
-    job.state = "Done"
-    this.running--
-    if (job.prev === undefined) this.firstRunning = job.next
-    else job.prev.next = job.next
-    if (job.next !== undefined) job.next.prev = job.prev
-    job.prev = job.next = undefined
-    // Contexts may keep the job for long: it must not keep the dead ones before it.
-    while (job.outer !== undefined && job.outer.state === "Done") job.outer = job.outer.outer
-    const lane = resolve(job.lane!)
-    const own = job.own
-    if (own === undefined) {
-      lane.used -= job.width
-    } else {
-      // What it lent and still runs is no longer lent: it counts where the lender counted.
-      lane.used += own.used - job.width
-      this.retire(own, lane)
-    }
-    if (lane.queue.size > 0 || lane.overflow !== undefined) {
+    const lane = this.end(job)
+    if (job.own !== undefined) {
+      this.rehouse(job.own, lane)
+    } else if (lane.head !== undefined) {
       this.refresh(lane)
       this.pump()
     }
     this.notify()
   }
 
-  // ------------------------------------------------------------------------------------------------------------ lanes
-
-  /** The width that a job made here may use: the one lent by the innermost job of this engine that still runs, or all. */
-  private laneOf(job: Job): Lane {
-    let link = job
-    let outer = job.outer
-    while (outer !== undefined) {
-      if (outer.state === "Done") {
-        outer = link.outer = outer.outer
-      } else if (outer.engine === this) {
-        return outer.own ??= new Lane(outer.width)
-      } else {
-        link = outer
-        outer = outer.outer
-      }
-    }
-    return this.main
-  }
-
-  private widthIn(lane: Lane, job: Job): number {
-    return lane === this.main || this.unbounded ? job.weight : Math.min(job.weight, lane.capacity)
-  }
-
-  private fits(lane: Lane, job: Job): boolean {
-    if (lane === this.main) return lane.used + job.weight <= lane.capacity
-    return this.unbounded || lane.used + Math.min(job.weight, lane.capacity) <= lane.capacity
-  }
-
-  private enter(job: Job, lane: Lane): void {
-    job.engine = this
-    job.lane = lane
-    job.state = "Queued"
-    lane.queue.enqueue(job)
-    this.queued++
-  }
-
-  private overflow(job: Job, lane: Lane): void {
-    job.engine = this
-    job.lane = lane
-    job.state = "Overflow"
-    ;(lane.overflow ??= new JobQueue()).enqueue(job)
-    this.queued++
-  }
-
-  private leave(job: Job, lane: Lane): void {
-    this.queued--
-    const overflow = lane.overflow
-    if (job.state === "Overflow") {
-      overflow!.remove(job)
-    } else {
-      lane.queue.remove(job)
-      if (overflow !== undefined && overflow.size > 0 && lane.queue.size < this.maxQueued) {
-        const next = overflow.head!
-        overflow.remove(next)
-        this.queued--
-        this.enter(next, lane)
-      }
-    }
-    if (overflow !== undefined && overflow.size === 0) lane.overflow = undefined
-  }
-
   /** The lender has ended: those who waited inside it queue where it counted, like any other. */
-  private retire(own: Lane, lane: Lane): void {
-    own.forward = lane
-    if (own.ready) this.unready(own)
+  private rehouse(own: Lane, lane: Lane): void {
     const refused: Array<[Job, SchedulerError]> = []
-    for (const job of Engine.waiting(own)) {
+    for (const job of this.waiting(own)) {
       this.leave(job, own)
       const error = this.impossible(job, lane)
       if (error !== undefined) refused.push([job, error])
@@ -345,44 +178,11 @@ export class Engine {
     this.pump()
   }
 
-  /** Keeps whether the lane's head could start but for the rate. Called after every change of its head or width. */
-  private refresh(lane: Lane): void {
-    const head = lane.head
-    const ready = head !== undefined && this.fits(lane, head)
-    if (ready) {
-      if (lane.blocked) {
-        lane.blocked = false
-        if (this.limiter !== undefined) lane.freeAt = this.limiter.now()
-      }
-    } else {
-      lane.blocked = head !== undefined
-    }
-    if (lane === this.main) {
-      this.mainReady = ready
-    } else if (ready !== lane.ready) {
-      if (!ready) return this.unready(lane)
-      lane.ready = true
-      lane.prevReady = this.lastReady
-      if (this.lastReady === undefined) this.firstReady = lane
-      else this.lastReady.nextReady = lane
-      this.lastReady = lane
-    }
-  }
-
-  private unready(lane: Lane): void {
-    lane.ready = false
-    if (lane.prevReady === undefined) this.firstReady = lane.nextReady
-    else lane.prevReady.nextReady = lane.nextReady
-    if (lane.nextReady === undefined) this.lastReady = lane.prevReady
-    else lane.nextReady.prevReady = lane.prevReady
-    lane.prevReady = lane.nextReady = undefined
-  }
-
   // ------------------------------------------------------------------------------------------------------------- pump
 
   private get front(): Lane | undefined {
     if (this.paused || this.closed) return undefined
-    return this.firstReady ?? (this.mainReady ? this.main : undefined)
+    return this.inFront
   }
 
   /**
@@ -528,26 +328,11 @@ export class Engine {
     job.onFailure(error)
   }
 
-  private lanes(): Array<Lane> {
-    const lanes = [this.main]
-    for (let job = this.firstRunning; job !== undefined; job = job.next) {
-      if (job.own !== undefined) lanes.push(job.own)
-    }
-    return lanes
-  }
-
-  private static waiting(lane: Lane): Array<Job> {
-    const jobs: Array<Job> = []
-    lane.queue.forEach((job) => jobs.push(job))
-    lane.overflow?.forEach((job) => jobs.push(job))
-    return jobs
-  }
-
   /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
   reviewUnsafe(): void {
     const refused: Array<[Job, SchedulerError]> = []
     for (const lane of this.lanes()) {
-      for (const job of Engine.waiting(lane)) {
+      for (const job of this.waiting(lane)) {
         const error = this.impossible(job, lane)
         if (error === undefined) continue
         this.leave(job, lane)
@@ -584,12 +369,8 @@ export class Engine {
   resumeUnsafe(): void {
     if (!this.paused) return
     this.paused = false
-    if (this.limiter !== undefined) this.resumedAt = this.limiter.now()
+    this.resumedAt = this.now()
     this.pump()
-  }
-
-  get idle(): boolean {
-    return this.running === 0 && this.queued === 0
   }
 
   /** Called whenever the engine becomes idle, and after each end of a job once it is closed. */
@@ -613,7 +394,7 @@ export class Engine {
     this.withdraw()
     const waiting: Array<Job> = []
     for (const lane of this.lanes()) {
-      for (const job of Engine.waiting(lane)) waiting.push(job)
+      for (const job of this.waiting(lane)) waiting.push(job)
     }
     const running: Array<Job> = []
     for (let job = this.firstRunning; job !== undefined; job = job.next) running.push(job)
@@ -628,21 +409,4 @@ export class Engine {
     }
     this.notify()
   }
-
-  /** Whether a job of this engine runs that is not around `inner`. */
-  runsOthersThan(inner: Job | undefined): boolean {
-    let around = 0
-    for (let job = inner; job !== undefined; job = job.outer) {
-      if (job.engine === this && job.state === "Running") around++
-    }
-    return this.running > around
-  }
-}
-
-/** Where a width is charged today: lenders that ended hand on what they lent. */
-const resolve = (lane: Lane): Lane => {
-  let end = lane
-  while (end.forward !== undefined) end = end.forward
-  if (lane !== end) lane.forward = end
-  return end
 }
