@@ -1,0 +1,132 @@
+/** Writes docs/benchmarks.md and its plots from the figures of one run. */
+import { mkdir, writeFile } from "node:fs/promises"
+import { fileURLToPath } from "node:url"
+import { bars, lines } from "./plot.ts"
+import { barRow, type Report } from "./run.ts"
+
+const number = (value: number) =>
+  value.toLocaleString("en-US", { maximumFractionDigits: value < 10 ? 2 : value < 100 ? 1 : 0 })
+
+const table = (rows: ReadonlyArray<Readonly<Record<string, string | number>>>): string => {
+  const columns = Object.keys(rows[0] ?? {})
+  const line = (cells: ReadonlyArray<string | number>) => `| ${cells.join(" | ")} |`
+  return [
+    line(columns),
+    line(columns.map((_, i) => i === 0 ? "---" : "---:")),
+    ...rows.map((row) => line(columns.map((column) => row[column] ?? "")))
+  ].join("\n")
+}
+
+/** Contenders down, sizes across. */
+const pivot = (figures: ReadonlyArray<{ readonly contender: string; readonly n: number; readonly value: number }>) => {
+  const sizes = [...new Set(figures.map((figure) => figure.n))]
+  const contenders = [...new Set(figures.map((figure) => figure.contender))]
+  return table(contenders.map((contender) => ({
+    contender,
+    ...Object.fromEntries(sizes.map((n) => {
+      const found = figures.find((figure) => figure.contender === contender && figure.n === n)
+      return [`n = ${n.toLocaleString("en-US")}`, found === undefined ? "–" : number(found.value)]
+    }))
+  })))
+}
+
+const opening = `# Benchmarks
+
+\`npm run bench -- --docs\` measures every table below in one run and writes this page; \`npm run bench\` only prints. The
+contenders of a table take turns in one process, after a warm-up, and each has to prove that it did the same work. What
+is quoted is the median of the rounds. Absolute times differ by machine and by the hour; compare the ratios.
+`
+
+export const write = async (report: Report, folder: URL): Promise<void> => {
+  const plots = new URL("benchmarks/", folder)
+  await mkdir(plots, { recursive: true })
+  const at = (id: string) => fileURLToPath(new URL(`${id}.svg`, plots))
+  const parts: Array<string> = [
+    opening,
+    `Measured on ${report.when}: ${report.cpu}; Node ${report.node}; ` +
+    Object.entries(report.versions).map(([name, version]) => `${name} ${version}`).join(", ") + ".\n",
+    "## What was to be reached\n",
+    table(report.bars.map((bar) => ({ ...barRow(bar) }))) + "\n"
+  ]
+  const section = (id: string, title: string, body: string) =>
+    parts.push(`## ${title}\n\n![${title}](./benchmarks/${id}.svg)\n\n${body}\n`)
+
+  for (const { figures, id, title } of report.tables) {
+    const values = figures.map((figure) => ({ contender: figure.contender, n: figure.n, value: figure.median }))
+    const group = (n: number) => `n = ${n.toLocaleString("en-US")}`
+    await bars(title, "ns an operation", values.map((value) => ({ ...value, group: group(value.n) })), at(id))
+    section(id, title, `Nanoseconds an operation, median.\n\n${pivot(values)}`)
+  }
+  if (report.heap.length > 0) {
+    const title = "Heap a waiting operation"
+    await bars(
+      title,
+      "bytes",
+      report.heap.map((row) => ({ contender: row.contender, group: row.table, value: row.bytes })),
+      at("heap")
+    )
+    section(
+      "heap",
+      title,
+      "Bytes, the operation's own fiber or promise included.\n\n" +
+        table(report.heap.map((row) => ({ contender: row.contender, table: row.table, bytes: number(row.bytes) })))
+    )
+  }
+  for (const pace of report.pace) {
+    await bars(
+      pace.title,
+      "most starts in any half-open second",
+      pace.rows.map((row) => ({ contender: row.contender, group: "", value: row.most })),
+      at(pace.id)
+    )
+    section(
+      pace.id,
+      pace.title,
+      (pace.ideal === undefined ? "" : `An ideal pacer takes ${number(pace.ideal)} ms.\n\n`) +
+        table(pace.rows.map((row) => ({
+          contender: row.contender,
+          "span, ms": number(row.span),
+          "most in any 1 s": row.most,
+          "least gap, ms": number(row.gap)
+        })))
+    )
+  }
+  if (report.growth.length > 0) {
+    const values = report.growth.map((row) => ({ contender: row.contender, n: row.n, value: row.micros }))
+    await lines("n wait and all leave in random order", "µs each", values, at("growth"))
+    section(
+      "growth",
+      "n wait and all leave in random order",
+      `Microseconds a caller: waiting, leaving and its fiber. A line that rises is not linear.\n\n${pivot(values)}`
+    )
+  }
+  if (report.crowd !== undefined) {
+    const { jobs, schedule, semaphore } = report.crowd
+    parts.push(
+      `## ${number(jobs)} jobs waiting on ten permits\n`,
+      table([
+        { contender: "Semaphore.withPermit", seconds: number(semaphore) },
+        { contender: "Funnel Scheduler.schedule", seconds: number(schedule) }
+      ]) + "\n"
+    )
+  }
+  if (report.memory.length > 0) {
+    parts.push(
+      "## Items through the scheduler\n",
+      "Megabytes between the least and the most resident memory after the first tenth.\n",
+      table(report.memory.map((row) => ({
+        contender: row.contender,
+        items: number(row.items),
+        "spread, MB": number(row.spread)
+      }))) + "\n"
+    )
+  }
+  if (report.sizes.length > 0) {
+    parts.push(
+      "## What an import costs\n",
+      "Kilobytes, minified and compressed, with the part of Effect that the program needs.\n",
+      table(report.sizes.map((row) => ({ program: row.contender, kB: number(row.kilobytes) }))) + "\n"
+    )
+  }
+  await writeFile(new URL("benchmarks.md", folder), parts.join("\n"))
+}

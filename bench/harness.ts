@@ -1,0 +1,138 @@
+/**
+ * Interleaved measurement: contenders of one table take turns in one process, round after round, so that a machine
+ * that slows down slows all of them, and what is quoted is the ratio of their medians.
+ */
+import { Effect } from "effect"
+
+export interface Contender {
+  readonly name: string
+  /** Does the work once for `n` operations and answers with how much work it did, which must equal `expected(n)`. */
+  readonly run: (n: number) => Promise<number>
+  /** The most operations that this contender is asked for: some are quadratic. */
+  readonly most?: number
+}
+
+export interface Table {
+  readonly id: string
+  readonly title: string
+  readonly sizes: ReadonlyArray<number>
+  /** What every contender has to answer for `n` operations; a function a contender where the work differs by design. */
+  readonly expected: (n: number, contender: string) => number
+  readonly contenders: ReadonlyArray<Contender>
+}
+
+export interface Figure {
+  readonly contender: string
+  readonly n: number
+  /** Nanoseconds an operation. */
+  readonly median: number
+  readonly low: number
+  readonly high: number
+  readonly samples: number
+}
+
+export interface Settings {
+  readonly rounds: number
+  readonly sampleMillis: number
+}
+
+export const full: Settings = { rounds: 9, sampleMillis: 100 }
+export const quick: Settings = { rounds: 3, sampleMillis: 30 }
+
+export const median = (values: ReadonlyArray<number>): number => {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+
+const sample = async (contender: Contender, n: number, expected: number, millis: number): Promise<number> => {
+  const start = performance.now()
+  let elapsed = 0
+  let operations = 0
+  while (elapsed < millis) {
+    const work = await contender.run(n)
+    if (work !== expected) {
+      throw new Error(`${contender.name}: ${n} operations did ${work} pieces of work, not ${expected}`)
+    }
+    operations += n
+    elapsed = performance.now() - start
+  }
+  return (elapsed * 1e6) / operations
+}
+
+export const measure = async (table: Table, settings: Settings): Promise<ReadonlyArray<Figure>> => {
+  const figures: Array<Figure> = []
+  for (const n of table.sizes) {
+    const present = table.contenders.filter((contender) => n <= (contender.most ?? Number.POSITIVE_INFINITY))
+    const samples = new Map<string, Array<number>>(present.map((contender) => [contender.name, []]))
+    for (const contender of present) {
+      await sample(contender, n, table.expected(n, contender.name), settings.sampleMillis)
+    }
+    for (let round = 0; round < settings.rounds; round++) {
+      for (let turn = 0; turn < present.length; turn++) {
+        const contender = present[(turn + round) % present.length]!
+        samples.get(contender.name)!.push(
+          await sample(contender, n, table.expected(n, contender.name), settings.sampleMillis)
+        )
+      }
+    }
+    for (const [name, values] of samples) {
+      figures.push({
+        contender: name,
+        n,
+        median: median(values),
+        low: Math.min(...values),
+        high: Math.max(...values),
+        samples: values.length
+      })
+    }
+  }
+  return figures
+}
+
+export interface HeapContender {
+  readonly name: string
+  /** Brings `n` operations to where they wait and answers with what lets them go. */
+  readonly hold: (n: number) => Promise<() => Promise<void>>
+}
+
+/** Bytes of heap an operation that waits: needs `--expose-gc`, and is never taken between timed samples. */
+export const heapEach = async (contender: HeapContender, n: number): Promise<number> => {
+  const collect = globalThis.gc
+  if (collect === undefined) throw new Error("heap figures need node --expose-gc")
+  const settle = async () => {
+    for (let i = 0; i < 4; i++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      collect()
+    }
+    return process.memoryUsage().heapUsed
+  }
+  await (await contender.hold(1_000))()
+  const before = await settle()
+  const release = await contender.hold(n)
+  const after = await settle()
+  await release()
+  return (after - before) / n
+}
+
+/** A job that ends in the next turn of the event loop, for the promise contenders. */
+export const promiseJob = (): Promise<number> => new Promise((resolve) => void setImmediate(() => resolve(1)))
+
+/** One fiber that makes `n` calls in a row. */
+export const sequentially = async <E>(
+  n: number,
+  call: (index: number) => Effect.Effect<unknown, E>
+): Promise<number> => {
+  let index = 0
+  let done = 0
+  await Effect.runPromise(
+    Effect.whileLoop({
+      while: () => index < n,
+      body: () => call(index++),
+      step: () => {
+        done++
+      }
+    })
+  )
+  return done
+}

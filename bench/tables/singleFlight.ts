@@ -1,0 +1,229 @@
+/** Single flight: many callers of one key, and as many keys as callers. */
+import { Cache, Deferred, Effect, Exit, Fiber } from "effect"
+import pMemoize from "p-memoize"
+import { build, Reducer } from "../funnel.ts"
+import { type Contender, type HeapContender, promiseJob, sequentially, type Table } from "../harness.ts"
+
+let runs = 0
+const job = Effect.callback<number>((resume) => {
+  runs++
+  setImmediate(() => resume(Effect.succeed(1)))
+})
+const countedPromiseJob = () => {
+  runs++
+  return promiseJob()
+}
+const synchronousJob = Effect.sync(() => {
+  runs++
+  return 1
+})
+
+type Keys = (index: number) => number
+const oneKey: Keys = () => 0
+const manyKeys: Keys = (index) => index
+
+const sum = (values: ReadonlyArray<number>) => {
+  let total = 0
+  for (const value of values) total += value
+  return total
+}
+
+/** Every contender answers with results + 1,000,000 × runs, so that one that did not share shows. */
+const work = (results: ReadonlyArray<number>): number => {
+  const total = sum(results) + runs * 1_000_000
+  runs = 0
+  return total
+}
+
+const promises = (name: string, call: (key: number) => Promise<number>, keys: Keys): Contender => ({
+  name,
+  run: async (n) => work(await Promise.all(Array.from({ length: n }, (_, i) => call(keys(i)))))
+})
+
+const effects = (name: string, call: (key: number) => Effect.Effect<number>, keys: Keys): Contender => ({
+  name,
+  run: async (n) => {
+    const indices = Array.from({ length: n }, (_, i) => i)
+    return work(
+      await Effect.runPromise(Effect.forEach(indices, (i) => call(keys(i)), { concurrency: "unbounded" }))
+    )
+  }
+})
+
+const rawMap = (start: () => Promise<number>) => {
+  const inFlight = new Map<number, Promise<number>>()
+  return (key: number): Promise<number> => {
+    const existing = inFlight.get(key)
+    if (existing !== undefined) return existing
+    const promise = start().finally(() => inFlight.delete(key))
+    inFlight.set(key, promise)
+    return promise
+  }
+}
+
+const memoized = () => {
+  const cache = new Map<number, number>()
+  // A cache that forgets at once leaves what p-memoize shares in flight.
+  return pMemoize((_key: number) => countedPromiseJob(), {
+    cache: { has: () => false, get: (key: number) => cache.get(key), set: () => {}, delete: () => {} }
+  })
+}
+
+const cacheOf = (lookup: Effect.Effect<number>) =>
+  Effect.runSync(Cache.make({ capacity: Number.POSITIVE_INFINITY, timeToLive: 0, lookup: (_: number) => lookup }))
+
+/** What one writes first: a Map of Deferreds with a count of callers. */
+const naive = (effect: Effect.Effect<number>) => {
+  const inFlight = new Map<number, { readonly deferred: Deferred.Deferred<number>; callers: number }>()
+  return (key: number): Effect.Effect<number> =>
+    Effect.suspend(() => {
+      let entry = inFlight.get(key)
+      let start: Effect.Effect<unknown> = Effect.void
+      if (entry === undefined) {
+        const created = { deferred: Deferred.makeUnsafe<number>(), callers: 0 }
+        entry = created
+        inFlight.set(key, created)
+        start = Effect.forkDetach(
+          Effect.onExit(effect, (exit) => {
+            inFlight.delete(key)
+            return Deferred.done(created.deferred, exit)
+          })
+        )
+      }
+      const shared = entry
+      shared.callers++
+      return Effect.andThen(
+        start,
+        Effect.onExit(Deferred.await(shared.deferred), () => Effect.sync(() => shared.callers--))
+      )
+    })
+}
+
+const reducer = build(Reducer.Reducer, Reducer.layer())
+
+const contenders = (keys: Keys): ReadonlyArray<Contender> => [
+  promises("promises, no dedup", countedPromiseJob, keys),
+  effects("Effect.forEach, no dedup", () => job, keys),
+  promises("raw Map<key, Promise>", rawMap(countedPromiseJob), keys),
+  promises("p-memoize, in flight only", memoized(), keys),
+  effects(
+    "Effect Cache, timeToLive 0",
+    (() => {
+      const cache = cacheOf(job)
+      return (key) => Cache.get(cache, key)
+    })(),
+    keys
+  ),
+  effects("naive Map<key, Deferred>", naive(job), keys),
+  effects("Funnel Reducer.reduce", (key) => reducer.reduce(key, job), keys)
+]
+
+const alone = new Set(["promises, no dedup", "Effect.forEach, no dedup"])
+
+export const tables: ReadonlyArray<Table> = [
+  {
+    id: "single-flight-one-key",
+    title: "Single flight, all callers ask for one key",
+    sizes: [1_000, 10_000, 100_000],
+    expected: (n, contender) => n + (alone.has(contender) ? n : 1) * 1_000_000,
+    contenders: contenders(oneKey)
+  },
+  {
+    id: "single-flight-many-keys",
+    title: "Single flight, every caller asks for a key of its own",
+    sizes: [1_000, 10_000, 100_000],
+    expected: (n) => n + n * 1_000_000,
+    contenders: contenders(manyKeys)
+  },
+  {
+    id: "single-flight-synchronous",
+    title: "Single flight, a synchronous effect, a key for each call, one after the other",
+    sizes: [10_000],
+    expected: (n) => n + n * 1_000_000,
+    contenders: [
+      {
+        name: "raw Map<key, Promise>",
+        run: async (n) => {
+          const call = rawMap(async () => {
+            runs++
+            return 1
+          })
+          let total = 0
+          for (let i = 0; i < n; i++) total += await call(i)
+          return work([total])
+        }
+      },
+      {
+        name: "Effect Cache, timeToLive 0",
+        run: async (n) => {
+          const cache = cacheOf(synchronousJob)
+          return work([await sequentially(n, (i) => Cache.get(cache, i))])
+        }
+      },
+      {
+        name: "Funnel Reducer.reduce",
+        run: async (n) => work([await sequentially(n, (i) => reducer.reduce(i, synchronousJob))])
+      }
+    ]
+  }
+]
+
+/** A contender that holds `n` callers waiting until it is released. */
+type Held = () => { readonly call: (key: number) => Effect.Effect<number>; readonly release: () => void }
+
+const held = (make: Held) => async (n: number) => {
+  const { call, release } = make()
+  const fiber = Effect.runFork(
+    Effect.forEach(Array.from({ length: n }, (_, i) => i), () => call(0), { concurrency: "unbounded", discard: true })
+  )
+  await new Promise((resolve) => setImmediate(resolve))
+  return async () => {
+    release()
+    await Effect.runPromise(Fiber.join(fiber))
+  }
+}
+
+const behindOne = (wrap: (latch: Effect.Effect<number>) => (key: number) => Effect.Effect<number>): Held => () => {
+  const deferred = Deferred.makeUnsafe<number>()
+  return {
+    call: wrap(Deferred.await(deferred)),
+    release: () => void Deferred.doneUnsafe(deferred, Exit.succeed(1))
+  }
+}
+
+const heldPromises = (shared: boolean) => async (n: number) => {
+  const waiting: Array<() => void> = []
+  const start = () => new Promise<number>((resolve) => void waiting.push(() => resolve(1)))
+  const call = shared ? rawMap(start) : start
+  const all = Promise.all(Array.from({ length: n }, async () => await call(0)))
+  await new Promise((resolve) => setImmediate(resolve))
+  return async () => {
+    for (const resolve of waiting) resolve()
+    await all
+  }
+}
+
+/** Bytes of heap that a waiting caller of one key costs, the caller's own fiber or promise included. */
+export const heap: ReadonlyArray<HeapContender> = [
+  { name: "promises, no dedup", hold: heldPromises(false) },
+  { name: "raw Map<key, Promise>", hold: heldPromises(true) },
+  {
+    name: "Effect.forEach, no dedup",
+    hold: held(() => {
+      const resumes: Array<(effect: Effect.Effect<number>) => void> = []
+      return {
+        call: () => Effect.callback<number>((resume) => void resumes.push(resume)),
+        release: () => resumes.forEach((resume) => resume(Effect.succeed(1)))
+      }
+    })
+  },
+  {
+    name: "Effect Cache, timeToLive 0",
+    hold: held(behindOne((latch) => {
+      const cache = cacheOf(latch)
+      return (key) => Cache.get(cache, key)
+    }))
+  },
+  { name: "naive Map<key, Deferred>", hold: held(behindOne(naive)) },
+  { name: "Funnel Reducer.reduce", hold: held(behindOne((latch) => (key) => reducer.reduce(key, latch))) }
+]
