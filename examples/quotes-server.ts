@@ -1,11 +1,11 @@
 /**
- * A server that answers `GET /quote` with a random proverb after 10 to 60 ms, until Ctrl-C.
- * It prints its address; ask it with quotes-client.ts.
+ * A server that answers `GET /quote` with a random proverb after 10 to 60 ms, until Ctrl-C. Ask it with quotes-client.ts.
+ * It says where it listens, and at the end how many quotes it gave and how many were asked for at once at most.
  *
- *     npm run build && node examples/quotes-server.ts [port]
+ *     npm run example -- quotes-server [port]
  */
 import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
-import { Effect, Layer, Random } from "effect"
+import { Console, Effect, Layer, Random } from "effect"
 import { HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
 import { createServer } from "node:http"
 
@@ -18,17 +18,28 @@ const quotes = [
   { from: "Poland", text: "A guest sees more in an hour than the host in a year." }
 ] as const
 
+let given = 0
+let open = 0
+let mostOpen = 0
+
 const Quote = HttpRouter.add(
   "GET",
   "/quote",
   Effect.gen(function*() {
+    mostOpen = Math.max(mostOpen, ++open)
     yield* Effect.sleep(yield* Random.nextIntBetween(10, 60))
-    return yield* HttpServerResponse.json(yield* Random.choice(quotes))
-  })
+    const quote = yield* Random.choice(quotes)
+    given++
+    return yield* HttpServerResponse.json(quote)
+  }).pipe(Effect.ensuring(Effect.sync(() => open--)))
 )
 
-HttpRouter.serve(Quote, { disableLogger: true, disableListenLog: true }).pipe(
-  HttpServer.withLogAddress,
+const Tally = Layer.effectDiscard(
+  Effect.addFinalizer(() => Console.log(`${given} quotes, at most ${mostOpen} at once`))
+)
+
+HttpRouter.serve(Layer.merge(Quote, Tally), { disableLogger: true, disableListenLog: true }).pipe(
+  Layer.merge(Layer.effectDiscard(HttpServer.addressFormattedWith((url) => Console.log(`Listening on ${url}`)))),
   Layer.provide(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: Number(process.argv[2] ?? 8080) })),
   Layer.launch,
   NodeRuntime.runMain

@@ -3,7 +3,8 @@
  * without Funnel; only what stands between a look-up and the database differs (direct.ts, funnel.ts).
  */
 import { Context, Effect, Schema } from "effect"
-import { Author, Package, PackageNotFound } from "./api.ts"
+import { Author, Package } from "./api.ts"
+import type { PackageNotFound } from "./api.ts"
 import type { DatabaseError } from "./database.ts"
 
 export class Catalog extends Context.Service<Catalog, {
@@ -55,7 +56,7 @@ export const make = (lookups: Lookups): Catalog["Service"] => {
     }),
     authors: Effect.fnUntraced(function*(name) {
       effects++
-      const [_, authors] = yield* Effect.all([lookups.pkg(name), lookups.authors(name)], { concurrency: "unbounded" })
+      const [, authors] = yield* Effect.all([lookups.pkg(name), lookups.authors(name)], { concurrency: "unbounded" })
       return yield* Effect.forEach(authors, (author) =>
         Effect.map(lookups.works(author.person), (works) =>
           new Author({

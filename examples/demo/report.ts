@@ -22,18 +22,20 @@ export const renderTable = (runs: ReadonlyArray<Run>): string => {
   return table.toString()
 }
 
-export const renderVerdict = (verdict: Verdict): string =>
-  [
-    verdict.sameAnswers === verdict.requests
-      ? `All ${count(verdict.requests)} answers are the same.`
-      : `Only ${count(verdict.sameAnswers)} of ${count(verdict.requests)} answers are the same.`,
-    ...(verdict.errors === 0 ? [] : [`${count(verdict.errors)} requests failed.`]),
-    `${count(verdict.queriesWith)} queries instead of ${count(verdict.queriesWithout)}: ${
-      (verdict.queriesWithout / verdict.queriesWith).toFixed(1)
-    } times fewer${
-      verdict.queriesWith * 10 <= verdict.queriesWithout ? "." : ", where at least 10 times were promised."
-    }`
+export const renderVerdict = (verdict: Verdict): string => {
+  const { errors, queriesWith, queriesWithout, requests, sameAnswers } = verdict
+  const times = (queriesWithout / queriesWith).toFixed(1)
+  return [
+    sameAnswers === requests
+      ? "Every request got the same answer in both runs."
+      : `Only ${count(sameAnswers)} of ${count(requests)} requests got the same answer in both runs.`,
+    ...(errors === 0 ? [] : [`Failed requests: ${count(errors)}.`]),
+    `${count(queriesWith)} queries instead of ${count(queriesWithout)}: ${times} times fewer.`,
+    ...(queriesWith * 10 <= queriesWithout
+      ? []
+      : ["The demo asks for 10 times fewer. The more requests are under way at once, the more they share."])
   ].join("\n")
+}
 
 export const count = (n: number): string => n.toLocaleString("en")
 
