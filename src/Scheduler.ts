@@ -51,7 +51,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as Many from "./internal/collections.js"
 import * as Registry from "./internal/keyed.js"
 import { jobOptions, schedule as scheduleIn } from "./internal/schedule.js"
@@ -213,27 +212,43 @@ export const Scheduler: Context.Service<Scheduler, Scheduler> = /*#__PURE__*/ Co
   "effect-funnel/Scheduler"
 )
 
-const fromEngine = (engine: Engine): Scheduler =>
-  Handle.register({
-    ...Many.handle(engine),
-    [TypeId]: TypeId,
-    schedule: effectFirstOrLast((effect, options) => scheduleIn(engine, effect, options)),
-    resize: (concurrency) => {
-      const width = Handle.checkWidth("Scheduler.resize", concurrency)
-      return Effect.sync(() => engine.resizeUnsafe(width))
-    },
-    setRate: (rate) => Handle.setRate(engine, rate),
-    pause: Effect.sync(() => engine.pauseUnsafe()),
-    resume: Effect.sync(() => engine.resumeUnsafe()),
-    awaitIdle: Handle.awaitIdle(engine),
-    stats: Effect.sync(() => ({
+/** How the operations of a handle reach the engine under it. */
+interface Access extends Many.Access<Engine, never> {
+  /** As `effect`, for what changes the engine's options. */
+  readonly change: (f: (engine: Engine) => Effect.Effect<void>) => Effect.Effect<void>
+}
+
+const fromAccess = (access: Access): Scheduler => ({
+  ...Many.handle(access),
+  [TypeId]: TypeId,
+  schedule: effectFirstOrLast((effect, options) => access.effect((engine) => scheduleIn(engine, effect, options))),
+  resize: (concurrency) => {
+    const width = Handle.checkWidth("Scheduler.resize", concurrency)
+    return access.change((engine) => Effect.sync(() => engine.resizeUnsafe(width)))
+  },
+  setRate: (rate) => {
+    Handle.checkRate("Scheduler.setRate", rate)
+    return access.change((engine) => Handle.setRate(engine, rate))
+  },
+  pause: access.effect((engine) => Effect.sync(() => engine.pauseUnsafe())),
+  resume: access.effect((engine) => Effect.sync(() => engine.resumeUnsafe())),
+  awaitIdle: access.effect(Handle.awaitIdle),
+  stats: access.effect((engine) =>
+    Effect.sync(() => ({
       concurrency: engine.main.capacity,
       running: engine.running,
       weight: engine.main.used,
       queued: engine.queued,
       paused: engine.paused
     }))
-  }, engine)
+  )
+})
+
+const fromEngine = (engine: Engine): Scheduler =>
+  Handle.register(
+    fromAccess({ effect: (f) => f(engine), stream: (f) => f(engine), change: (f) => f(engine) }),
+    engine
+  )
 
 /** `schedule` with the effect first, or last: called with options it waits for the effect. */
 const effectFirstOrLast = <Self>(
@@ -353,23 +368,25 @@ export const layer = <Limiter = never>(
   layerOf(Scheduler, Handle.plan("Scheduler.layer", options))
 
 /** Nothing that is asked of it makes anything wait. */
-const limitless = (engine: Engine): Scheduler =>
-  Handle.register({
-    ...fromEngine(engine),
-    resize: (concurrency) => {
-      Handle.checkWidth("Scheduler.resize", concurrency)
-      return Effect.void
-    },
-    setRate: (rate) => {
-      Handle.checkRate("Scheduler.setRate", rate)
-      return Effect.void
-    },
-    pause: Effect.void,
-    resume: Effect.void
-  }, engine)
+const limitless = (scheduler: Scheduler): Scheduler => ({
+  ...scheduler,
+  resize: (concurrency) => {
+    Handle.checkWidth("Scheduler.resize", concurrency)
+    return Effect.void
+  },
+  setRate: (rate) => {
+    Handle.checkRate("Scheduler.setRate", rate)
+    return Effect.void
+  },
+  pause: Effect.void,
+  resume: Effect.void
+})
 
 const noop = <Self>(tag: Context.Key<Self, Scheduler>): Layer.Layer<Self> =>
-  Layer.effect(tag, Effect.map(Handle.build(Handle.unbounded), limitless))
+  Layer.effect(
+    tag,
+    Effect.map(Handle.build(Handle.unbounded), (engine) => Handle.register(limitless(fromEngine(engine)), engine))
+  )
 
 /**
  * Provides a scheduler that starts everything at once and never lets anything wait, under the default tag.
@@ -777,63 +794,32 @@ export interface KeyedTagClass<in out Self, in out Id extends string, in out K, 
 }
 
 /** What stands for the scheduler of a key: each use holds the key's entry, and so finds the same one as all who use it. */
-const view = <K>(registry: Registry.Registry<K, Scheduler>, key: K): Scheduler => {
-  const effect = <A, E, R>(f: (scheduler: Scheduler) => Effect.Effect<A, E, R>) =>
-    registry.use(key, (entry) => f(entry.handle))
-  return {
-    ...Many.through<Scheduler, never>({
-      effect,
-      stream: (f) =>
-        Stream.unwrap(
-          Effect.map(
-            Effect.acquireRelease(
-              Effect.sync(() => registry.acquire(key)),
-              (entry) => Effect.sync(() => registry.release(entry))
-            ),
-            (entry) => f(entry.handle)
-          )
-        )
-    }),
-    [TypeId]: TypeId,
-    schedule: effectFirstOrLast((self, options) => effect((_) => _.schedule(self, options))),
-    resize: (concurrency) => {
-      Handle.checkWidth("Scheduler.resize", concurrency)
-      return registry.change(key, (entry) => entry.handle.resize(concurrency))
-    },
-    setRate: (rate) => {
-      Handle.checkRate("Scheduler.setRate", rate)
-      return registry.change(key, (entry) => entry.handle.setRate(rate))
-    },
-    pause: effect((_) => _.pause),
-    resume: effect((_) => _.resume),
-    awaitIdle: effect((_) => _.awaitIdle),
-    stats: effect((_) => _.stats)
-  }
-}
+const view = <K>(registry: Registry.Registry<K>, key: K): Scheduler =>
+  fromAccess({
+    effect: (f) => registry.use(key, f),
+    stream: (f) => registry.stream(key, f),
+    change: (f) => registry.change(key, f)
+  })
 
 const keyedLayer = <Self, K, Limiter>(
   tag: Context.Key<Self, KeyedScheduler<K>>,
   plan: (key: K) => Handle.Plan<Limiter>,
-  unlimited: boolean
+  handle: (registry: Registry.Registry<K>, key: K) => Scheduler
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope>> =>
   Layer.effect(
     tag,
     Effect.map(
       Effect.acquireRelease(
         Effect.map(Registry.site<Limiter>(), (site) =>
-          new Registry.Registry<K, Scheduler>({
-            make: (key) => {
-              const { engine, limiter } = Registry.engineUnsafe(plan(key), site)
-              return { engine, limiter, handle: unlimited ? limitless(engine) : fromEngine(engine) }
-            },
-            adjustable: !unlimited,
+          new Registry.Registry<K>({
+            make: (key) => Registry.engineUnsafe(plan(key), site),
             context: site.context,
             clock: site.clock
           })),
         (registry) => registry.close(Handle.close)
       ),
       (registry): KeyedScheduler<K> => ({
-        get: (key) => view(registry, key),
+        get: (key) => handle(registry, key),
         size: Effect.sync(() => registry.size)
       })
     )
@@ -923,7 +909,11 @@ export const Keyed = <Self>() =>
     stats: (key) => use(key, (_) => _.stats)
   }
   return Object.assign(Tag, operations, {
-    layer: keyedLayer(Tag, (key: K) => Handle.plan("Scheduler.Keyed", lookup(key)), false),
-    layerNoop: keyedLayer<Self, K, never>(Tag, () => Handle.unbounded, true)
+    layer: keyedLayer(Tag, (key: K) => Handle.plan("Scheduler.Keyed", lookup(key)), view),
+    layerNoop: keyedLayer<Self, K, never>(
+      Tag,
+      () => Handle.unbounded,
+      (registry, key) => limitless(view(registry, key))
+    )
   })
 }

@@ -104,24 +104,31 @@ export interface KeyedCollections<in K, Self> {
 }
 
 /** How to reach a scheduler: it is there for the effect, or the stream, that is run on it. */
-export interface Access<Shape, Self> {
-  readonly effect: <A, E, R>(f: (handle: Shape) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | Self>
-  readonly stream: <A, E, R>(f: (handle: Shape) => Stream.Stream<A, E, R>) => Stream.Stream<A, E, R | Self>
+export interface Access<out Target, out Self> {
+  readonly effect: <A, E, R>(f: (target: Target) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | Self>
+  readonly stream: <A, E, R>(f: (target: Target) => Stream.Stream<A, E, R>) => Stream.Stream<A, E, R | Self>
 }
 
-/** The members of a handle. The types say more than the implementations can: these know what they give by construction. */
-export const handle = (engine: Engine): Collections<never> => ({
+/**
+ * The members of a handle, whose engine is reached anew for each run. The types say more than the implementations can:
+ * these know what they give by construction.
+ */
+export const handle = (access: Access<Engine, never>): Collections<never> => ({
   forEach:
     ((items: Items, f: never, options?: ForEachOptions<unknown, boolean, unknown>) =>
-      Collect.forEach(engine, items, f, options)) as Collections<never>["forEach"],
-  all: ((arg: Iterable<never>, options?: AllOptions) => Collect.all(engine, arg, options)) as Collections<never>["all"],
+      access.effect((engine) => Collect.forEach(engine, items, f, options))) as Collections<never>["forEach"],
+  all:
+    ((arg: Iterable<never>, options?: AllOptions) =>
+      access.effect((engine) => Collect.all(engine, arg, options))) as Collections<never>["all"],
   stream:
     ((items: Items, f: never, options?: StreamOptions<unknown, unknown>) =>
-      CollectStream.stream(engine, items, f, options)) as Collections<never>["stream"],
+      access.stream((engine) => CollectStream.stream(engine, items, f, options))) as Collections<never>["stream"],
   mapEffect:
     ((f: never, options?: StreamOptions<unknown, unknown>) => (self: Stream.Stream<unknown>) =>
-      CollectStream.stream(engine, self, f, options, "Scheduler.mapEffect")) as Collections<never>["mapEffect"],
-  firstSuccess: (effects) => Collect.firstSuccess(engine, effects)
+      access.stream((engine) => CollectStream.stream(engine, self, f, options, "Scheduler.mapEffect"))) as Collections<
+        never
+      >["mapEffect"],
+  firstSuccess: (effects) => access.effect((engine) => Collect.firstSuccess(engine, effects))
 })
 
 /** The members of what stands for a handle: each is the handle's, reached anew for each run. */

@@ -10,6 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { SchedulerDispatcher } from "effect/Scheduler"
+import * as Stream from "effect/Stream"
 import { hashKey, KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 import { limiterOf } from "./limiter.js"
@@ -27,26 +28,24 @@ const sweepPerCall = 8
 const sweepPerTick = 1024
 
 /** The scheduler of a key. */
-export class Entry<H> implements Keyed<Entry<H>>, Member<Entry<H>> {
+export class Entry implements Keyed<Entry>, Member<Entry> {
   readonly key: unknown
   readonly hash: number
   readonly engine: Engine
-  readonly handle: H
   private readonly limiter: Limiter<StoreFailure> | undefined
-  chain: Entry<H> | undefined = undefined
+  chain: Entry | undefined = undefined
   checkAt = 0
   level = -1
-  before: Entry<H> | undefined = undefined
-  after: Entry<H> | undefined = undefined
+  before: Entry | undefined = undefined
+  after: Entry | undefined = undefined
   holders = 0
   /** Its options are no longer those that `lookup` gives: it would be forgotten with the entry, so the entry stays. */
   changed = false
 
-  constructor(key: unknown, hash: number, { engine, handle, limiter }: Made<H>) {
+  constructor(key: unknown, hash: number, { engine, limiter }: Made) {
     this.key = key
     this.hash = hash
     this.engine = engine
-    this.handle = handle
     this.limiter = limiter
   }
 
@@ -62,36 +61,33 @@ export class Entry<H> implements Keyed<Entry<H>>, Member<Entry<H>> {
 }
 
 /** A new scheduler. */
-export interface Made<H> {
+export interface Made {
   readonly engine: Engine
-  readonly handle: H
   /** Its own, which goes with it; `undefined` if it has none or shares one. */
   readonly limiter: Limiter<StoreFailure> | undefined
 }
 
-export interface RegistryOptions<K, H> {
+export interface RegistryOptions<K> {
   /** May throw. */
-  readonly make: (key: K) => Made<H>
-  /** Whether it matters what its schedulers are told. */
-  readonly adjustable: boolean
+  readonly make: (key: K) => Made
   readonly context: Context.Context<never>
   readonly clock: Clock.Clock
 }
 
-export class Registry<K, H> {
-  private readonly options: RegistryOptions<K, H>
-  private readonly entries = new KeyMap<Entry<H>>()
-  private readonly resting = new RestList<Entry<H>>()
+export class Registry<K> {
+  private readonly options: RegistryOptions<K>
+  private readonly entries = new KeyMap<Entry>()
+  private readonly resting = new RestList<Entry>()
   private timer: Fiber.Fiber<void> | undefined = undefined
   private closed = false
   size = 0
 
-  constructor(options: RegistryOptions<K, H>) {
+  constructor(options: RegistryOptions<K>) {
     this.options = options
   }
 
   /** The entry of a key, made if there is none; held until it is released. */
-  acquire(key: K): Entry<H> {
+  acquire(key: K): Entry {
     const hash = hashKey(key)
     const found = this.entries.get(key, hash)
     if (found !== undefined) {
@@ -113,12 +109,12 @@ export class Registry<K, H> {
     return entry
   }
 
-  release(entry: Entry<H>): void {
+  release(entry: Entry): void {
     if (--entry.holders === 0 && !this.closed) this.settle(entry, this.now())
   }
 
   /** Drops or files an entry that nobody holds and that is not filed. */
-  private settle(entry: Entry<H>, now: number): void {
+  private settle(entry: Entry, now: number): void {
     if (entry.pinned) return
     const rest = entry.rest
     if (rest <= 0) {
@@ -168,26 +164,38 @@ export class Registry<K, H> {
     })
   }
 
-  /** As `use`, for what the key would not have if it came back: it stays. */
-  change<A, E, R>(key: K, f: (entry: Entry<H>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return this.use(key, (entry) => {
-      entry.changed = this.options.adjustable
-      return f(entry)
-    })
-  }
-
   /** Runs what `f` gives while the key's entry is held. */
-  use<A, E, R>(key: K, f: (entry: Entry<H>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+  use<A, E, R>(key: K, f: (engine: Engine, entry: Entry) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
-      let entry: Entry<H> | undefined
+      let entry: Entry | undefined
       return Effect.onExit(
-        Effect.suspend(() => f(entry = this.acquire(key))),
+        Effect.suspend(() => {
+          entry = this.acquire(key)
+          return f(entry.engine, entry)
+        }),
         () => {
           if (entry !== undefined) this.release(entry)
           return Effect.void
         }
       )
     })
+  }
+
+  /** Runs what `f` gives while the key's entry is held, which then stays: a new one would not be as it is told to be. */
+  change<A, E, R>(key: K, f: (engine: Engine) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return this.use(key, (engine, entry) => {
+      entry.changed = true
+      return f(engine)
+    })
+  }
+
+  /** The stream that `f` gives, which holds the key's entry until it has ended. */
+  stream<A, E, R>(key: K, f: (engine: Engine) => Stream.Stream<A, E, R>): Stream.Stream<A, E, R> {
+    const entry = Effect.acquireRelease(
+      Effect.sync(() => this.acquire(key)),
+      (entry) => Effect.sync(() => this.release(entry))
+    )
+    return Stream.unwrap(Effect.map(entry, (entry) => f(entry.engine)))
   }
 }
 
