@@ -102,8 +102,8 @@ export class ReducerFlights implements Flights {
     if (owner !== undefined) {
       const path = owner.cycleBy(run)
       if (path !== undefined) {
-        if (run.callers === 0) run.interrupt(undefined)
         resume(Exit.die(this.cycle([owner, ...path])))
+        if (run.callers === 0) run.interrupt(undefined)
         return undefined
       }
     }
