@@ -513,18 +513,24 @@ describe("Scheduler.forEach", () => {
     Effect.gen(function*() {
       for (const weight of [NaN, 0, -1, 1.5, Infinity]) {
         for (const given of [weight, () => weight]) {
-          const exit = yield* Effect.exit(Scheduler.forEach([1], () => Effect.void, { weight: given }))
+          const exit = yield* Effect.exit(
+            Effect.suspend(() => Scheduler.forEach([1], () => Effect.void, { weight: given }))
+          )
           expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBeInstanceOf(RangeError)
         }
       }
       for (const tokens of [NaN, -1, 1.5, Infinity]) {
         for (const given of [tokens, () => tokens]) {
-          const exit = yield* Effect.exit(Scheduler.forEach([1], () => Effect.void, { tokens: given }))
+          const exit = yield* Effect.exit(
+            Effect.suspend(() => Scheduler.forEach([1], () => Effect.void, { tokens: given }))
+          )
           expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBeInstanceOf(RangeError)
         }
       }
       for (const given of [NaN, () => NaN]) {
-        const exit = yield* Effect.exit(Scheduler.forEach([1], () => Effect.void, { priority: given }))
+        const exit = yield* Effect.exit(
+          Effect.suspend(() => Scheduler.forEach([1], () => Effect.void, { priority: given }))
+        )
         expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBeInstanceOf(RangeError)
       }
       yield* expectIdle

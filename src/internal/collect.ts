@@ -199,6 +199,15 @@ export const costs = <A>(name: string, options: ItemOptions<A> | undefined): Cos
   priority: cost(options?.priority, 0, (value) => checkPriority(name, value))
 })
 
+/** Throws what is nonsense for all items, before anything runs. */
+export const checkOptions = <A>(name: string, options: Checked<A> | undefined): void => {
+  if (options === undefined) return
+  costs(name, options)
+  if (options.total !== undefined) checkCount(name, "total", options.total, 0)
+}
+
+type Checked<A> = ItemOptions<A> & { readonly total?: number | undefined }
+
 /** How many there are, where that can be seen without pulling them. */
 export const totalOf = (items: unknown): number | undefined =>
   hasProperty(items, "length") && typeof items.length === "number"
@@ -264,6 +273,7 @@ export const forEach = <A, B, E, R, SE, SR>(
   name = "Scheduler.forEach"
 ): Effect.Effect<Array<B> | void, E | SE | SchedulerError, R | SR> => {
   const costs_ = costs(name, options)
+  checkOptions(name, options)
   return Effect.withFiber((parent) => {
     const out: Array<B> | undefined = options?.discard === true ? undefined : []
     const handlers: Handlers<B, E, Array<B> | void, E | SchedulerError> = {

@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Call } from "./call.js"
 import type { Handlers } from "./call.js"
-import { costs, totalOf } from "./collect.js"
+import { checkOptions, costs, totalOf } from "./collect.js"
 import type { StreamOptions } from "./collect.js"
 import { track } from "./progress.js"
 import type { Tracker } from "./progress.js"
@@ -31,6 +31,7 @@ export const stream = <A, B, E, R, SE, SR>(
   name = "Scheduler.stream"
 ): Stream.Stream<B, E | SE | SchedulerError, R | SR> => {
   const costs_ = costs(name, options)
+  checkOptions(name, options)
   return Stream.fromChannel(
     Channel.fromTransform((_upstream: Pull.Pull<unknown, unknown, unknown>, scope) =>
       Effect.contextWith((context: Context.Context<R | SR>) =>

@@ -133,13 +133,23 @@ export const handle = (access: Access<Engine, never>): Collections<never> => ({
 
 /** The members of what stands for a handle: each is the handle's, reached anew for each run. */
 export const through = <Shape extends Collections<never>, Self>(access: Access<Shape, Self>): Collections<Self> => ({
-  forEach: (items, f, options) => access.effect((handle) => handle.forEach(items, f, options)),
+  forEach: (items, f, options) => {
+    Collect.checkOptions("Scheduler.forEach", options)
+    return access.effect((handle) => handle.forEach(items, f, options))
+  },
   // The conditional type of its result is the same on both sides, but for `Self`.
-  all:
-    ((arg: Iterable<never>, options?: AllOptions) =>
-      access.effect((handle) => handle.all(arg, options))) as Collections<Self>["all"],
-  stream: (items, f, options) => access.stream((handle) => handle.stream(items, f, options)),
-  mapEffect: (f, options) => (self) => access.stream((handle) => handle.mapEffect(f, options)(self)),
+  all: ((arg: Iterable<never>, options?: AllOptions) => {
+    Collect.checkOptions("Scheduler.all", options)
+    return access.effect((handle) => handle.all(arg, options))
+  }) as Collections<Self>["all"],
+  stream: (items, f, options) => {
+    Collect.checkOptions("Scheduler.stream", options)
+    return access.stream((handle) => handle.stream(items, f, options))
+  },
+  mapEffect: (f, options) => {
+    Collect.checkOptions("Scheduler.mapEffect", options)
+    return (self) => access.stream((handle) => handle.mapEffect(f, options)(self))
+  },
   firstSuccess: (effects) => access.effect((handle) => handle.firstSuccess(effects))
 })
 

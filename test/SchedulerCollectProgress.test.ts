@@ -1,0 +1,143 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Duration, Effect, Exit, Fiber, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as Scheduler from "effect-funnel/Scheduler"
+
+const provide = (options: Scheduler.Options) => Effect.provide(Scheduler.layer(options))
+
+const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
+
+const brief = ({ done, failed, queued, running }: Scheduler.Progress) => [done, failed, running, queued]
+
+describe("onProgress", () => {
+  it.effect("tells the counts of the call at most every 100 ms, and once at its end", () =>
+    Effect.gen(function*() {
+      const told: Array<[number, ReadonlyArray<number>]> = []
+      const fiber = yield* Scheduler.forEach(
+        Array.from({ length: 10 }, (_, i) => i),
+        () => Effect.sleep(50),
+        {
+          onProgress: (progress) =>
+            Effect.clockWith((clock) => Effect.map(clock.currentTimeMillis, (at) => told.push([at, brief(progress)])))
+        }
+      ).pipe(Effect.forkChild)
+      for (let i = 0; i < 50; i++) yield* TestClock.adjust(10)
+      yield* Fiber.join(fiber)
+      expect(told.map(([at]) => at)).toEqual([100, 200, 250])
+      expect(told.map(([_, counts]) => counts).at(-1)).toEqual([10, 0, 0, 0])
+      expect(told[0]![1][0]! + told[0]![1][2]!).toBeLessThanOrEqual(6)
+    }).pipe(provide({ concurrency: 2 })))
+
+  it.effect("says nothing while nothing changes", () =>
+    Effect.gen(function*() {
+      const told: Array<ReadonlyArray<number>> = []
+      const fiber = yield* Scheduler.forEach([1], () => Effect.sleep(1000), {
+        onProgress: (progress) => void told.push(brief(progress))
+      }).pipe(Effect.forkChild)
+      yield* TestClock.adjust(1000)
+      yield* Fiber.join(fiber)
+      expect(told).toEqual([[0, 0, 1, 0], [1, 0, 0, 0]])
+    }).pipe(provide({ concurrency: 2 })))
+
+  it.effect("has the total, the rate and the time that is left", () =>
+    Effect.gen(function*() {
+      const told: Array<Scheduler.Progress> = []
+      const onProgress = (progress: Scheduler.Progress) => void told.push(progress)
+      const fiber = yield* Scheduler.forEach(new Set([1, 2, 3, 4]), () => Effect.sleep(75), { onProgress }).pipe(
+        Effect.forkChild
+      )
+      yield* TestClock.adjust(100)
+      expect(told[0]).toMatchObject({ total: 4, done: 1, running: 1, queued: 0 })
+      expect(told[0]!.rate).toBeCloseTo(10)
+      expect(Duration.toMillis(told[0]!.eta!)).toBeCloseTo(300)
+      yield* TestClock.adjust(200)
+      yield* Fiber.join(fiber)
+      expect(told.at(-1)).toMatchObject({ total: 4, done: 4, failed: 0, running: 0, queued: 0 })
+      expect(Duration.toMillis(told.at(-1)!.eta!)).toBe(0)
+    }).pipe(provide({ concurrency: 1 })))
+
+  it.effect("a total is not invented: a stream has none unless it is given", () =>
+    Effect.gen(function*() {
+      const totals: Array<number | undefined> = []
+      const onProgress = (progress: Scheduler.Progress) => void totals.push(progress.total, progress.eta && 0)
+      yield* Scheduler.forEach(Stream.make(1, 2), () => Effect.void, { onProgress })
+      expect(totals).toEqual([undefined, undefined])
+      yield* Scheduler.forEach(Stream.make(1, 2), () => Effect.void, { onProgress, total: 2 })
+      expect(totals[2]).toBe(2)
+    }).pipe(provide({ concurrency: 1 })))
+
+  it.effect("a total that is nonsense is a RangeError", () =>
+    Effect.sync(() => {
+      for (const total of [NaN, -1, 1.5, Infinity]) {
+        expect(() => Scheduler.forEach([1], () => Effect.void, { total })).toThrow(RangeError)
+      }
+    }))
+
+  it.effect("a callback that throws, dies or fails hurts nobody", () =>
+    Effect.gen(function*() {
+      const onProgress = [
+        () => {
+          throw new Error("bar")
+        },
+        () => Effect.die("bar"),
+        () => Effect.fail("bar"),
+        () => Effect.interrupt
+      ]
+      for (const one of onProgress) {
+        const fiber = yield* Scheduler.forEach([1, 2, 3], (i) => Effect.as(Effect.sleep(100), i), {
+          onProgress: one
+        }).pipe(Effect.forkChild)
+        yield* TestClock.adjust(300)
+        expect(yield* Fiber.join(fiber)).toEqual([1, 2, 3])
+      }
+    }).pipe(provide({ concurrency: 1 })))
+
+  it.effect("tells for the last time also when the call fails or is interrupted", () =>
+    Effect.gen(function*() {
+      const told: Array<ReadonlyArray<number>> = []
+      const onProgress = (progress: Scheduler.Progress) => void told.push(brief(progress))
+      const exit = yield* Effect.exit(
+        Scheduler.forEach([1, 2], (i) => i === 2 ? Effect.fail("no") : Effect.never, { onProgress })
+      )
+      expect(exit).toEqual(Exit.fail("no"))
+      expect(told).toEqual([[0, 2, 0, 0]])
+      const fiber = yield* Effect.forkChild(Scheduler.forEach([1, 2, 3], () => Effect.never, { onProgress }))
+      yield* settle
+      yield* Fiber.interrupt(fiber)
+      expect(told).toEqual([[0, 2, 0, 0], [0, 2, 0, 0]])
+    }).pipe(provide({ concurrency: 2 })))
+
+  it.effect("an effect that the callback returns has the call's services", () =>
+    Effect.gen(function*() {
+      const bars: Array<string> = []
+      yield* Scheduler.forEach([1], () => Effect.void, {
+        onProgress: () => Effect.map(Effect.service(Bar), (name) => bars.push(name))
+      })
+      expect(bars).toEqual(["bar"])
+    }).pipe(Effect.provideService(Bar, "bar"), provide({ concurrency: 2 })))
+
+  it.effect("stream and all tell as well", () =>
+    Effect.gen(function*() {
+      const told: Array<ReadonlyArray<number>> = []
+      const onProgress = (progress: Scheduler.Progress) => void told.push(brief(progress))
+      yield* Stream.runDrain(Scheduler.stream([1, 2], () => Effect.void, { onProgress }))
+      yield* Scheduler.all({ a: Effect.void }, { onProgress })
+      yield* Stream.make(1, 2, 3).pipe(
+        Scheduler.mapEffect((i) => Effect.succeed(i), { onProgress }),
+        Stream.take(1),
+        Stream.runDrain
+      )
+      expect(told.slice(0, 2)).toEqual([[2, 0, 0, 0], [1, 0, 0, 0]])
+      expect(told.length).toBe(3)
+    }).pipe(provide({ concurrency: 2 })))
+
+  it.effect("no timer is left when the call has ended", () =>
+    Effect.gen(function*() {
+      let told = 0
+      yield* Scheduler.forEach([1], () => Effect.void, { onProgress: () => void told++ })
+      yield* TestClock.adjust("1 minute")
+      expect(told).toBe(1)
+    }).pipe(provide({ concurrency: 2 })))
+})
+
+class Bar extends Context.Service<Bar, string>()("test/Bar") {}
