@@ -194,6 +194,15 @@ describe("late timers", () => {
     }
   })
 
+  it("L1 strict: also those that start in one step are judged by when each starts", () => {
+    const { clock, enter, times } = setup(Gcra.rate(2, 10_000_000, 2, true))
+    for (let i = 0; i < 6; i++) enter(i, i === 2 ? { then: () => clock.block(15) } : {})
+    clock.block(100)
+    clock.fire()
+    clock.advance(30)
+    expect(times()).toEqual([0, 0, 100, 115, 116, 125])
+  })
+
   it("what becomes due while others start in the same step waits for the next one", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     enter(0)
@@ -355,6 +364,22 @@ describe("timer", () => {
     expect(clock.pending).toBe(0)
   })
 
+  it("a timer is set once a cell, to the ceiling of the millisecond", () => {
+    const { clock, enter, times } = setup(perSecond(3))
+    for (let i = 0; i < 4; i++) enter(i)
+    clock.advance(2000)
+    expect(times()).toEqual([0, 334, 667, 1001])
+    expect(clock.set).toBe(3)
+  })
+
+  it("starting many in one step does not nest", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(1_000_000))
+    for (let i = 0; i < 30_000; i++) enter(i, { then: () => limiter.settle() })
+    clock.block(40)
+    clock.fire()
+    expect(starts.length).toBe(30_000)
+  })
+
   it("an earlier need sets the timer back, a later one leaves it", () => {
     const { clock, enter, starts } = setup(perSecond(1, 5))
     enter("a", { key: "slow", tokens: 5 })
@@ -457,6 +482,14 @@ describe("keys at rest", () => {
     expect(limiter.size).toBe(1)
   })
 
+  it("a key that was given up begins anew once, not twice", () => {
+    const { limiter } = setup(perSecond(1))
+    const take = (key: string) => limiter.takeUnsafe(key, 1, limiter.now())
+    take("k")
+    limiter.resetUnsafe("k")
+    expect([take("k"), take("x"), take("k")]).toEqual([true, true, false])
+  })
+
   it("tells when all is at rest", () => {
     const { clock, enter, limiter } = setup(perSecond(10, 3))
     expect(limiter.restAt()).toBeLessThanOrEqual(clock.now)
@@ -499,6 +532,15 @@ describe("changed quotas", () => {
     expect(remaining()).toBe(0)
     clock.block(100)
     expect(remaining()).toBe(1)
+  })
+
+  it("a key at rest has the new burst, whether it was forgotten yet or not", () => {
+    const { clock, limiter } = setup(perSecond(10, 2))
+    limiter.takeUnsafe("k", 2, 0)
+    clock.block(1000)
+    limiter.setQuotas([perSecond(10, 10)])
+    expect(limiter.standingUnsafe("k", limiter.now()).remaining).toBe(10)
+    expect(limiter.takeUnsafe("k", 10, limiter.now())).toBe(true)
   })
 
   it("changing to and fro gives nothing away", () => {
