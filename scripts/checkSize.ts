@@ -31,7 +31,7 @@ const programs: ReadonlyArray<Program> = [
     name: "Reducer",
     calls: `const program = M.reduce("key", Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer())`,
-    limits: [12_000, 24_000]
+    limits: [12_000, 26_000]
   },
   {
     name: "RateLimiter",
