@@ -4,7 +4,7 @@ import {
   Clock,
   Context,
   Deferred,
-  Duration,
+  type Duration,
   Effect,
   Exit,
   Fiber,
@@ -479,6 +479,25 @@ describe("Scheduler: rate", () => {
       yield* TestClock.adjust("50 millis")
       yield* TestClock.adjust("1 second")
       expect(started).toEqual([["inside", 100], ["queue 2", 200], ["queue 1", 300]])
+    }))
+
+  it.effect("S5 of several jobs with jobs inside that wait for the rate, each has its turn", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 8, rate: { limit: 10, window: "1 second" } })
+      const started: Array<unknown> = []
+      const outer = (name: string) =>
+        scheduler.schedule(
+          Effect.forEach(
+            [1, 2, 3],
+            (n) => scheduler.schedule(Effect.sync(() => started.push(name + n))),
+            { concurrency: "unbounded" }
+          ),
+          { weight: 3, tokens: 0 }
+        )
+      yield* fork(outer("a"))
+      yield* fork(outer("b"))
+      yield* TestClock.adjust("1 second")
+      expect(started).toEqual(["a1", "a2", "b1", "a3", "b2", "b3"])
     }))
 
   it.effect("S5 a job inside that costs another price goes ahead too, and gives way when it is interrupted", () =>

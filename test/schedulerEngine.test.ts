@@ -292,6 +292,19 @@ describe("Engine", () => {
       expectRest(engine)
     })
 
+    it("S6 a patient one that waits when its lender ends does not overfill the queue", () => {
+      const { engine, submit } = setup(1, 1)
+      const outer = submit()
+      const running = submit({ outer })
+      const patient = submit({ outer, patient: true })
+      const first = submit()
+      engine.releaseUnsafe(outer)
+      expect([first.state, patient.state]).toEqual(["Queued", "Overflow"])
+      engine.releaseUnsafe(running)
+      engine.releaseUnsafe(first)
+      expect(patient.state).toBe("Running")
+    })
+
     it("one scheduled under an ended job queues like any other; under that job's own live lender it is lent from there", () => {
       const { engine, log, submit } = setup(1)
       const outer = submit()

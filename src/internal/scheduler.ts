@@ -302,6 +302,7 @@ export class Engine extends Lanes {
     this.leave(job, lane)
     this.begin(job, lane)
     this.refresh(lane)
+    this.yieldTurn(lane)
     this.recheckClaim()
     job.onStart()
   }

@@ -179,13 +179,24 @@ export abstract class Lanes {
     if (lane === this.main) {
       this.mainReady = ready
     } else if (ready !== lane.ready) {
-      if (!ready) return this.unready(lane)
-      lane.ready = true
-      lane.prevReady = this.lastReady
-      if (this.lastReady === undefined) this.firstReady = lane
-      else this.lastReady.nextReady = lane
-      this.lastReady = lane
+      if (ready) this.readyLast(lane)
+      else this.unready(lane)
     }
+  }
+
+  /** Of the jobs that lend, each has its turn: one with many inside does not keep the others from the rate. */
+  protected yieldTurn(lane: Lane): void {
+    if (!lane.ready || lane === this.lastReady) return
+    this.unready(lane)
+    this.readyLast(lane)
+  }
+
+  private readyLast(lane: Lane): void {
+    lane.ready = true
+    lane.prevReady = this.lastReady
+    if (this.lastReady === undefined) this.firstReady = lane
+    else this.lastReady.nextReady = lane
+    this.lastReady = lane
   }
 
   protected unready(lane: Lane): void {

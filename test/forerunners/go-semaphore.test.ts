@@ -11,16 +11,16 @@ describe("Go's weighted semaphore: what its users rely on", () => {
     Effect.gen(function*() {
       const n = 8
       const semaphore = yield* Scheduler.make({ concurrency: n })
-      let stop = false
+      const stream = { open: true }
       const small = Effect.gen(function*() {
-        while (!stop) yield* semaphore.schedule(Effect.yieldNow)
+        while (stream.open) yield* semaphore.schedule(Effect.yieldNow)
       })
-      const stream = yield* Effect.forEach(Array.from({ length: n * 2 }), () => fork(small))
+      const fibers = yield* Effect.forEach(Array.from({ length: n * 2 }), () => fork(small))
       const large = yield* fork(semaphore.schedule(Effect.succeed("large"), { weight: n }))
       for (let turn = 0; turn < 20 && large.pollUnsafe() === undefined; turn++) yield* Effect.yieldNow
       expect(large.pollUnsafe()?._tag).toBe("Success")
-      stop = true
-      yield* Fiber.joinAll(stream)
+      stream.open = false
+      yield* Fiber.joinAll(fibers)
     }))
 
   it.effect("a cancelled large acquire wakes the small ones that waited behind it", () =>
