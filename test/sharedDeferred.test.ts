@@ -1,0 +1,209 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { SharedDeferred, Waiter } from "../src/internal/sharedDeferred.js"
+import { interruptionSweep } from "./support/interruptionSweep.js"
+
+class Shared extends SharedDeferred<number, string> {
+  abandonedTimes = 0
+  releasedTimes = 0
+  onAbandoned: Effect.Effect<void> = Effect.void
+
+  protected override abandoned() {
+    this.abandonedTimes++
+    return this.onAbandoned
+  }
+  protected override released() {
+    this.releasedTimes++
+  }
+
+  readonly join: Effect.Effect<number, string> = Effect.callback((resume) => {
+    if (this.exit !== undefined) return resume(this.exit)
+    this.callers++
+    return this.append(new Waiter(this, resume))
+  })
+
+  /** Those who wait, in order, read forwards; throws if the list does not read the same backwards. */
+  get list(): ReadonlyArray<Waiter<number, string>> {
+    const out: Array<Waiter<number, string>> = []
+    for (let at = this.head; at !== undefined; at = at.next) {
+      expect(at.previous).toBe(out[out.length - 1])
+      expect(at.shared).toBe(this)
+      out.push(at)
+    }
+    return out
+  }
+}
+
+const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(effect, { startImmediately: true })
+
+describe("sharedDeferred", () => {
+  for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]]) {
+    it.effect(`callers that leave in the order ${order.join()} are unlinked, and the last one abandons`, () =>
+      Effect.gen(function*() {
+        const shared = new Shared()
+        const fibers = yield* Effect.forEach([0, 1, 2], () => fork(shared.join))
+        const waiters = shared.list
+        expect(waiters.length).toBe(3)
+        const there = new Set([0, 1, 2])
+        for (const i of order) {
+          expect(shared.abandonedTimes).toBe(0)
+          yield* Fiber.interrupt(fibers[i]!)
+          there.delete(i)
+          expect(shared.list).toEqual(Array.from(there).map((j) => waiters[j]))
+          expect(shared.callers).toBe(there.size)
+          // What has left holds on to nothing, so nothing holds on to what comes after it.
+          expect([waiters[i]!.shared, waiters[i]!.previous, waiters[i]!.next]).toEqual([
+            undefined,
+            undefined,
+            undefined
+          ])
+        }
+        expect(shared.abandonedTimes).toBe(1)
+        expect(shared.releasedTimes).toBe(3)
+        const again = yield* fork(shared.join)
+        expect(shared.list.length).toBe(1)
+        shared.complete(Exit.succeed(1))
+        expect(yield* Fiber.join(again)).toBe(1)
+      }))
+  }
+
+  it.effect("leaving touches the neighbours and nothing else, wherever in the list it happens", () =>
+    Effect.gen(function*() {
+      const shared = new Shared()
+      const n = 1000
+      let reads = 0
+      class Counted extends Waiter<number, string> {}
+      for (const field of ["next", "previous"] as const) {
+        const values = new WeakMap<object, Waiter<number, string> | undefined>()
+        Object.defineProperty(Counted.prototype, field, {
+          get() {
+            reads++
+            return values.get(this)
+          },
+          set(value: Waiter<number, string> | undefined) {
+            values.set(this, value)
+          }
+        })
+      }
+      const waiters = Array.from({ length: n }, () => {
+        const waiter = new Counted(shared, () => {})
+        // The class fields of Waiter are in front of the counting ones: take them away.
+        expect(Reflect.deleteProperty(waiter, "next") && Reflect.deleteProperty(waiter, "previous")).toBe(true)
+        shared.callers++
+        return shared.append(waiter)
+      })
+      for (let i = 0, at = 0; i < n; i++, at = (at + 617) % n) {
+        reads = 0
+        yield* waiters[at]!
+        expect(reads).toBeGreaterThan(0)
+        expect(reads).toBeLessThanOrEqual(8)
+      }
+      expect(shared.callers).toBe(0)
+      expect(shared.head).toBe(undefined)
+    }))
+
+  it.effect("the first exit counts, and callers get it in the order in which they came", () =>
+    Effect.gen(function*() {
+      const shared = new Shared()
+      const order: Array<number> = []
+      const fibers = yield* Effect.forEach([0, 1, 2], (i) =>
+        fork(Effect.tap(shared.join, (value) => Effect.sync(() => order.push(i * 10 + value)))))
+      shared.complete(Exit.succeed(1))
+      shared.complete(Exit.succeed(2))
+      yield* Fiber.joinAll(fibers)
+      expect(order).toEqual([1, 11, 21])
+      expect(shared.callers).toBe(0)
+      expect(yield* shared.join).toBe(1)
+      expect(shared.abandonedTimes).toBe(0)
+    }))
+
+  it.effect("an exit that is an interruption is no departure", () =>
+    Effect.gen(function*() {
+      const shared = new Shared()
+      const fibers = yield* Effect.forEach([0, 1], () => fork(shared.join))
+      shared.complete(Exit.interrupt(1))
+      for (const fiber of fibers) {
+        expect(Exit.hasInterrupts(yield* Fiber.await(fiber))).toBe(true)
+      }
+      expect(shared.callers).toBe(0)
+      expect(shared.abandonedTimes).toBe(0)
+    }))
+
+  it.effect("a caller interrupted while others are being resumed leaves cleanly", () =>
+    Effect.gen(function*() {
+      for (const victim of [1, 2, 3]) {
+        const shared = new Shared()
+        const fibers: Array<Fiber.Fiber<number, string>> = []
+        fibers.push(yield* fork(Effect.tap(shared.join, () => Effect.sync(() => fibers[victim]!.interruptUnsafe()))))
+        for (let i = 0; i < 3; i++) {
+          fibers.push(yield* fork(shared.join))
+        }
+        shared.complete(Exit.succeed(1))
+        const exits = yield* Effect.forEach(fibers, (fiber) => Fiber.await(fiber))
+        expect(exits.map(Exit.isSuccess)).toEqual([0, 1, 2, 3].map((i) => i !== victim))
+        expect(shared.callers).toBe(0)
+        expect(shared.head).toBe(undefined)
+      }
+    }))
+
+  it.effect("a caller whose resumption throws does not keep the exit from the others", () =>
+    Effect.gen(function*() {
+      const shared = new Shared()
+      const first = yield* fork(shared.join)
+      first.addObserver(() => {
+        throw new Error("observer")
+      })
+      const second = yield* fork(shared.join)
+      expect(() => shared.complete(Exit.succeed(1))).toThrow("observer")
+      expect(yield* Fiber.join(second)).toBe(1)
+      // And the depth is counted right afterwards.
+      const next = new Shared()
+      const third = yield* fork(next.join)
+      next.complete(Exit.succeed(2))
+      expect(yield* Fiber.join(third)).toBe(2)
+    }))
+
+  it.effect("a chain of ten thousand completions stays off the stack and reaches its end", () =>
+    Effect.gen(function*() {
+      const chain = Array.from({ length: 10_000 }, () => new Shared())
+      const fibers: Array<Fiber.Fiber<void, string>> = []
+      for (let i = 0; i + 1 < chain.length; i++) {
+        fibers.push(
+          yield* fork(
+            Effect.flatMap(chain[i]!.join, (n) => Effect.sync(() => chain[i + 1]!.complete(Exit.succeed(n + 1))))
+          )
+        )
+      }
+      const last = yield* fork(chain[chain.length - 1]!.join)
+      chain[0]!.complete(Exit.succeed(1))
+      expect(yield* Fiber.join(last)).toBe(10_000)
+      expect(fibers.every((fiber) => fiber.pollUnsafe() !== undefined)).toBe(true)
+    }))
+
+  it.effect("the last caller goes on when what it abandoned has ended", () =>
+    Effect.gen(function*() {
+      const shared = new Shared()
+      const steps: Array<string> = []
+      shared.onAbandoned = Effect.andThen(Effect.yieldNow, Effect.sync(() => void steps.push("ended")))
+      const fiber = yield* fork(Effect.onInterrupt(shared.join, () => Effect.sync(() => steps.push("returned"))))
+      yield* Fiber.interrupt(fiber)
+      expect(steps).toEqual(["ended", "returned"])
+    }))
+
+  it.effect("a caller interrupted at any operation is either counted or gone", () =>
+    Effect.gen(function*() {
+      const steps = yield* interruptionSweep({
+        make: Effect.sync(() => new Shared()),
+        subject: (shared) => shared.join,
+        meanwhile: (shared) => Effect.sync(() => shared.complete(Exit.succeed(1))),
+        check: (shared) =>
+          Effect.sync(() => {
+            expect(shared.callers).toBe(0)
+            expect(shared.head).toBe(undefined)
+          })
+      })
+      expect(steps).toBeGreaterThan(0)
+    }))
+})
