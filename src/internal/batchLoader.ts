@@ -5,8 +5,8 @@
  * asks on the way: `preCheck` (join what is in flight), `batchKey` (who may share, and, asked again, who leaves),
  * `collectWhile` (distinct requests) and `runAll` (merge, queue, run, tell).
  */
-import { isArrayNonEmpty } from "effect/Array"
-import type { NonEmptyArray } from "effect/Array"
+import { isReadonlyArrayNonEmpty } from "effect/Array"
+import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -16,10 +16,13 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
+import type { RequestResolver } from "effect/RequestResolver"
+import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { ExitCache } from "./batchCache.js"
+import { BatcherError, LookupCycle } from "./batchError.js"
 import { hashOf, Isolation, RequestKeys } from "./batchKey.js"
-import { Batch, BatchJob, Caller, CurrentBatch, Group, Item, liveJob, Tally } from "./batchState.js"
+import { Batch, BatchJob, Bulk, Caller, CurrentBatch, Group, Item, liveJob, Tally } from "./batchState.js"
 import type { Result } from "./batchState.js"
 import type { Turns } from "./batchWindow.js"
 import { hashKey, KeyMap, native } from "./keyMap.js"
@@ -29,7 +32,7 @@ import type { SchedulerError } from "./schedulerError.js"
 
 export interface LoaderOptions<Req extends Request.Any, R> {
   /** Sets the exit of every item, or fails. */
-  readonly resolve: (items: NonEmptyArray<Item<Req>>) => Effect.Effect<void, Request.Error<Req>, R>
+  readonly resolve: (items: NonEmptyReadonlyArray<Item<Req>>) => Effect.Effect<void, Request.Error<Req>, R>
   readonly onRejected: ((error: SchedulerError, request: Req) => Result<Req>) | undefined
   readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly maxBatchSize: number
@@ -43,7 +46,6 @@ export interface LoaderOptions<Req extends Request.Any, R> {
   } | undefined
   /** Of the place where the resolver is made. */
   readonly context: Context.Context<never>
-  readonly cycle: (request: Req) => unknown
 }
 
 /** Where we keep what we know of an entry: core hands the same object to every hook. */
@@ -51,6 +53,16 @@ const callerOf = Symbol("effect-funnel/Batcher/caller")
 
 interface Entry<Req extends Request.Any> extends Request.Entry<Req> {
   [callerOf]?: Caller<Req>
+}
+
+interface Run<Req extends Request.Any> {
+  readonly batch: Batch
+  readonly group: Group<Req>
+  readonly items: ReadonlyArray<Item<Req>>
+  /** Those who brought many look-ups. */
+  readonly carriers: ReadonlyArray<Caller<Req>>
+  /** Running jobs of the scheduler that wait for the batch, with the number of their look-ups. */
+  readonly lenders: ReadonlyMap<Job, number>
 }
 
 export class Loader<Req extends Request.Any, R> {
@@ -68,6 +80,8 @@ export class Loader<Req extends Request.Any, R> {
   private closed = false
   /** The look-up that core is asking about. */
   private current: Caller<Req> | undefined = undefined
+  /** What travels with the look-up that is handed to core next. */
+  private carrying: Bulk<Req> | undefined = undefined
   private readonly tallies = new WeakMap<object, Tally>()
   /** The context seen last and what was found in it: those who look up together mostly share one. */
   private seen: Context.Context<never> | undefined = undefined
@@ -93,9 +107,11 @@ export class Loader<Req extends Request.Any, R> {
     this.look(entry.context)
     const group = this.seenGroup!
     const origin = this.seenBatch
+    const bulk = this.carrying
+    this.carrying = undefined
     const key = this.keys.of(entry.request)
     const hash = hashOf(key)
-    if (this.cache !== undefined) {
+    if (this.cache !== undefined && bulk === undefined) {
       const exit = this.cache.get(group, key, hash, this.clock.currentTimeMillisUnsafe())
       if (exit !== undefined) {
         entry.completeUnsafe(exit)
@@ -103,15 +119,16 @@ export class Loader<Req extends Request.Any, R> {
       }
     }
     const caller = new Caller(entry, group, key, hash, origin)
-    const item = group.inFlight.get(key, hash)
+    const item = bulk === undefined ? group.inFlight.get(key, hash) : undefined
     if (item === undefined) {
       entry[callerOf] = caller
+      caller.bulk = bulk
       group.joins++
       this.current = caller
       return true
     }
     if (origin !== undefined && origin.open && item.batch.waitsFor(origin)) {
-      entry.completeUnsafe(Exit.die(this.options.cycle(entry.request)))
+      entry.completeUnsafe(Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) })))
       return false
     }
     entry[callerOf] = caller
@@ -197,17 +214,15 @@ export class Loader<Req extends Request.Any, R> {
 
   private runOne(entries: NonEmptyArray<Entry<Req>>): Effect.Effect<void, Request.Error<Req>> {
     return Effect.withFiber((fiber) => {
-      let items: NonEmptyArray<Item<Req>> | undefined
-      let group: Group<Req> | undefined
+      let run: Run<Req> | undefined
       return Effect.onExit(
         Effect.suspend(() => {
           if (this.closed) return Effect.interrupt
-          group = this.registered(this.groupOf(entries[0]))
-          items = this.begin(entries, group, fiber)
-          return Effect.flatMap(this.admit(items), (admitted) => admitted ? this.execute(items!, group!) : Effect.void)
+          const started = run = this.begin(entries, this.registered(this.groupOf(entries[0])), fiber)
+          return Effect.flatMap(this.admit(started), (admitted) => admitted ? this.execute(started) : Effect.void)
         }),
         (exit) => {
-          if (items !== undefined) this.settle(items, group!, exit)
+          if (run !== undefined) this.settle(run, exit)
           return Effect.void
         }
       )
@@ -219,82 +234,96 @@ export class Loader<Req extends Request.Any, R> {
     entries: NonEmptyArray<Entry<Req>>,
     group: Group<Req>,
     fiber: Fiber.Fiber<unknown, unknown>
-  ): NonEmptyArray<Item<Req>> {
+  ): Run<Req> {
     const engine = this.options.engine
     const batch = new Batch(fiber, Context.get(fiber.context, CurrentJob))
     const items: Array<Item<Req>> = []
+    const carriers: Array<Caller<Req>> = []
     // What is in flight in another batch nevertheless: it came in flight while this one was collected elsewhere.
     let apart: KeyMap<Item<Req>> | undefined
     let context: Context.Context<never> | undefined
     let job: Job | undefined
+    const lenders = new Map<Job, number>()
     const sharing = this.options.turns !== undefined
+    const itemOf = (key: unknown, hash: number, request: Req): Item<Req> => {
+      let item = sharing ? group.inFlight.get(key, hash) : undefined
+      if (item !== undefined && item.batch !== batch) item = (apart ??= new KeyMap()).get(key, hash)
+      if (item !== undefined) return item
+      item = new Item(key, hash, request, batch)
+      items.push(item)
+      if (apart !== undefined && group.inFlight.get(key, hash) !== undefined) apart.add(item)
+      else if (sharing) item.list(group)
+      return item
+    }
     for (const entry of entries) {
       const caller = this.callerOf(entry, group)
-      let item = sharing ? group.inFlight.get(caller.key, caller.hash) : undefined
-      if (item === undefined) {
-        items.push(item = new Item(caller, batch))
-        if (sharing) item.list(group)
-      } else if (item.batch !== batch) {
-        apart ??= new KeyMap()
-        item = apart.get(caller.key, caller.hash)
-        if (item === undefined) {
-          items.push(item = new Item(caller, batch))
-          apart.add(item)
+      const bulk = caller.bulk
+      if (bulk === undefined) {
+        itemOf(caller.key, caller.hash, entry.request).add(caller)
+      } else {
+        for (let i = 0; i < bulk.requests.length; i++) {
+          const item = itemOf(bulk.keys[i], bulk.hashes[i]!, bulk.requests[i]!)
+          item.callers++
+          bulk.items.push(item)
         }
+        batch.callers += bulk.requests.length
+        carriers.push(caller)
+        caller.item = bulk.items[0]
+        caller.origin?.waits.add(caller)
       }
-      item.add(caller)
       if (engine === undefined) continue
       if (entry.context !== context) {
         context = entry.context
         job = liveJob(context, engine)
       }
-      if (job !== undefined) batch.jobs.set(job, (batch.jobs.get(job) ?? 0) + 1)
+      if (job !== undefined) lenders.set(job, (lenders.get(job) ?? 0) + 1)
     }
     batch.unlist = () => {
       for (const item of items) item.unlist()
     }
     group.running++
     this.running.add(batch)
-    // Sound: one for the first entry at least.
-    return items as NonEmptyArray<Item<Req>>
+    return { batch, group, items, carriers, lenders }
   }
 
-  /** Waits in the scheduler's queue, inside a job that waits for this batch if there is one. False: it was refused. */
-  private admit(items: NonEmptyArray<Item<Req>>): Effect.Effect<boolean> {
-    const batch = items[0].batch
+  /** Waits in the scheduler's queue. False: the batch was refused. */
+  private admit({ batch, items, lenders }: Run<Req>): Effect.Effect<boolean> {
     const engine = this.options.engine
     if (engine === undefined) {
       batch.started = true
       return Effect.succeed(true)
     }
     return Effect.callback<boolean>((resume) => {
-      batch.answer = (answer) => {
-        if (answer === "start") {
-          batch.started = true
-          batch.jobs.clear()
-          resume(Effect.succeed(true))
-        } else if (answer !== "close") {
-          resume(this.reject(items, answer))
-        } else if (batch.started) {
-          batch.fiber.interruptUnsafe()
-        } else {
-          resume(Effect.interrupt)
+      batch.answer = (answer, job) => {
+        if (answer === "close") {
+          if (batch.started) batch.fiber.interruptUnsafe()
+          else resume(Effect.interrupt)
+          return
         }
+        batch.started = true
+        batch.job = job
+        for (const ticket of batch.tickets.values()) if (ticket.job !== job) engine.releaseUnsafe(ticket.job)
+        batch.tickets.clear()
+        resume(answer === "start" ? Effect.succeed(true) : this.reject(items, answer))
       }
-      this.submit(batch, engine, this.waitingJob(batch) ?? batch.outer)
+      for (const [lender, count] of lenders) if (!batch.started) this.queue(batch, engine, lender, count)
+      if (lenders.size === 0) this.queue(batch, engine, undefined, 1)
     })
   }
 
-  private submit(batch: Batch, engine: Engine, outer: Job | undefined): void {
-    const previous = batch.job
-    const job = batch.job = new BatchJob(outer, (answer) => {
-      if (batch.job === job) batch.answer(answer)
-    })
-    if (previous !== undefined) engine.releaseUnsafe(previous)
+  /** A job that waits for a batch which waits for that job's permit would wait for ever: the batch may run inside the job. */
+  private queue(batch: Batch, engine: Engine, lender: Job | undefined, count: number): void {
+    const ticket = batch.tickets.get(lender)
+    if (ticket !== undefined) {
+      ticket.count += count
+      return
+    }
+    const job = new BatchJob(batch, lender ?? batch.outer)
+    batch.tickets.set(lender, { count, job })
     engine.submitUnsafe(job)
   }
 
-  private reject(items: NonEmptyArray<Item<Req>>, error: SchedulerError): Effect.Effect<boolean> {
+  private reject(items: ReadonlyArray<Item<Req>>, error: SchedulerError): Effect.Effect<boolean> {
     const onRejected = this.options.onRejected
     return Effect.sync(() => {
       for (const item of items) item.exit = onRejected === undefined ? Exit.die(error) : onRejected(error, item.request)
@@ -302,15 +331,14 @@ export class Loader<Req extends Request.Any, R> {
     })
   }
 
-  private execute(items: NonEmptyArray<Item<Req>>, group: Group<Req>): Effect.Effect<void, Request.Error<Req>> {
+  private execute({ batch, group, items }: Run<Req>): Effect.Effect<void, Request.Error<Req>> {
     return Effect.suspend(() => {
-      const batch = items[0].batch
       // Those whose callers left while the batch was in the queue are not asked for.
       const wanted = items.every(hasCallers) ? items : items.filter(hasCallers)
-      if (!isArrayNonEmpty(wanted)) return Effect.interrupt
-      return Effect.updateContext<void, Request.Error<Req>, R, never>(
+      if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
+      return Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
         Effect.onExit(
-          Effect.suspend(() => this.options.resolve(wanted)),
+          Effect.scoped(Effect.suspend(() => this.options.resolve(wanted))),
           (exit) => this.cache === undefined ? Effect.void : Effect.sync(() => this.date(wanted, exit))
         ),
         (caller: Context.Context<never>) => this.contextOf(batch, group, caller)
@@ -334,8 +362,7 @@ export class Loader<Req extends Request.Any, R> {
   }
 
   /** Ends a batch: nobody can join it any more, then its callers are told, in order of arrival. */
-  private settle(items: NonEmptyArray<Item<Req>>, group: Group<Req>, exit: Exit.Exit<void, Request.Error<Req>>): void {
-    const batch = items[0].batch
+  private settle({ batch, carriers, group, items }: Run<Req>, exit: Exit.Exit<void, Request.Error<Req>>): void {
     batch.open = false
     batch.unlist()
     group.running--
@@ -346,6 +373,7 @@ export class Loader<Req extends Request.Any, R> {
       this.current =
         undefined
     if (batch.job !== undefined) this.options.engine!.releaseUnsafe(batch.job)
+    for (const ticket of batch.tickets.values()) this.options.engine!.releaseUnsafe(ticket.job)
     if (this.cache !== undefined) {
       for (const item of items) {
         const result = resultOf(item, exit)
@@ -356,15 +384,19 @@ export class Loader<Req extends Request.Any, R> {
     }
     group.checkRest()
     for (const item of items) {
+      const result = item.exit = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
       let caller = item.first
-      if (caller === undefined) continue
-      const result = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
       while (caller !== undefined) {
         const next: Caller<Req> | undefined = caller.next
         caller.origin?.waits.delete(caller)
         caller.entry.completeUnsafe(result)
         caller = next
       }
+    }
+    for (const caller of carriers) {
+      caller.origin?.waits.delete(caller)
+      // What it is told is what all of its look-ups are told that have no item; these have one.
+      caller.entry.completeUnsafe(Exit.interrupt())
     }
   }
 
@@ -384,49 +416,37 @@ export class Loader<Req extends Request.Any, R> {
     if (!batch.open) return
     // Before anything else, so that a cache around this resolver lets go of it.
     caller.entry.completeUnsafe(Exit.interrupt())
-    item.remove(caller)
+    if (caller.bulk === undefined) {
+      item.remove(caller)
+    } else {
+      for (const item of caller.bulk.items) item.callers--
+      batch.callers -= caller.bulk.items.length
+      caller.origin?.waits.delete(caller)
+    }
     if (batch.callers === 0) {
       batch.open = false
       batch.unlist()
       batch.fiber.interruptUnsafe()
     } else if (!batch.started) {
-      if (item.callers === 0) item.unlist()
-      this.delist(batch, caller.entry.context)
+      for (const left of caller.bulk?.items ?? [item]) if (left.callers === 0) left.unlist()
+      this.delist(batch, caller.entry.context, 1)
     }
   }
 
-  /** A job that waits for a batch which waits for that job's permit: from now on the batch runs inside the job. */
   private enlist(batch: Batch, context: Context.Context<never>): void {
     const engine = this.options.engine
     const job = engine === undefined ? undefined : liveJob(context, engine)
-    if (engine === undefined || job === undefined) return
-    const nested = this.waitingJob(batch) !== undefined
-    batch.jobs.set(job, (batch.jobs.get(job) ?? 0) + 1)
-    if (!nested && batch.job !== undefined) this.submit(batch, engine, job)
+    if (engine !== undefined && job !== undefined) this.queue(batch, engine, job, 1)
   }
 
-  private delist(batch: Batch, context: Context.Context<never>): void {
+  private delist(batch: Batch, context: Context.Context<never>, count: number): void {
     const engine = this.options.engine
     const job = engine === undefined ? undefined : liveJob(context, engine)
-    if (engine === undefined || job === undefined) return
-    const count = batch.jobs.get(job)
-    if (count === undefined) return
-    if (count > 1) {
-      batch.jobs.set(job, count - 1)
-      return
-    }
-    const nested = this.waitingJob(batch)
-    batch.jobs.delete(job)
-    if (nested === job && batch.job !== undefined) this.submit(batch, engine, this.waitingJob(batch))
-  }
-
-  /** The job that a batch in the queue runs inside: the first that waits for it. */
-  private waitingJob(batch: Batch): Job | undefined {
-    for (const job of batch.jobs.keys()) {
-      if (job.state === "Running") return job
-      batch.jobs.delete(job)
-    }
-    return undefined
+    const ticket = job === undefined ? undefined : batch.tickets.get(job)
+    if (engine === undefined || ticket === undefined || (ticket.count -= count) > 0) return
+    batch.tickets.delete(job)
+    if (batch.tickets.size === 0) this.queue(batch, engine, undefined, 1)
+    engine.releaseUnsafe(ticket.job)
   }
 
   readonly close: Effect.Effect<void> = Effect.withFiber((fiber) => {
@@ -477,6 +497,42 @@ export class Loader<Req extends Request.Any, R> {
       item.unlist()
     }
     return [this.registered(group), key, hash]
+  }
+
+  // ----------------------------------------------------------------------------------------------------- many at a time
+
+  /**
+   * Those of many look-ups that can travel together, and the others: what has its answer or is in flight already, or,
+   * where batches are bounded, all.
+   */
+  gather(requests: ReadonlyArray<Req>, context: Context.Context<never>): [bulk: Bulk<Req>, others: Array<number>] {
+    const bulk = new Bulk<Req>()
+    const others: Array<number> = []
+    const collects = !this.closed && this.options.turns !== undefined && this.options.maxBatchSize === Infinity
+    this.look(context)
+    const group = this.seenGroup!
+    for (let i = 0; i < requests.length; i++) {
+      const request = requests[i]!
+      const key = this.keys.of(request)
+      const hash = hashOf(key)
+      if (
+        collects && group.inFlight.get(key, hash) === undefined &&
+        (group.kept === 0 || group.cached.get(key, hash) === undefined)
+      ) {
+        bulk.add(i, request, key, hash)
+      } else {
+        others.push(i)
+      }
+    }
+    return [bulk, others]
+  }
+
+  /** Runs a synchronous step that hands the first look-up of a bulk to core. */
+  carry<A>(bulk: Bulk<Req>, step: () => A): A {
+    this.carrying = bulk
+    const result = step()
+    this.carrying = undefined
+    return result
   }
 
   // ------------------------------------------------------------------------------------------------------------- places
@@ -537,6 +593,22 @@ export class Loader<Req extends Request.Any, R> {
     return context as Context.Context<R>
   }
 }
+
+const loaders = /*#__PURE__*/ new WeakMap<object, unknown>()
+
+/** Makes the loader of a resolver known to {@link loaderOf}. */
+export const register = <Req extends Request.Any, R>(
+  resolver: RequestResolver<Req>,
+  loader: Loader<Req, R>
+): RequestResolver<Req> => {
+  loaders.set(resolver, loader)
+  return resolver
+}
+
+/** The loader of a resolver that is one of ours, as it was made: not wrapped in what core must be asked about. */
+export const loaderOf = <Req extends Request.Any>(resolver: RequestResolver<Req>): Loader<Req, never> | undefined =>
+  // Sound: `register` puts there what belongs to the resolver's requests.
+  loaders.get(resolver) as Loader<Req, never> | undefined
 
 const hasCallers = (item: { readonly callers: number }): boolean => item.callers > 0
 

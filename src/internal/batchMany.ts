@@ -7,6 +7,8 @@ import type * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
 
+import { loaderOf } from "./batchLoader.js"
+
 type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
 
 /**
@@ -24,21 +26,36 @@ export const each = <Req extends Request.Any>(
       Effect.callback<void, Request.Error<Req>>((resume) => {
         let waiting = requests.length
         let failed = false
-        for (let i = 0; i < requests.length && !failed; i++) {
-          leave.push(Effect.requestUnsafe(requests[i]!, {
-            resolver,
-            context,
-            onExit: (exit) => {
-              waiting--
-              if (failed) return
-              if (!set(i, exit)) {
-                failed = true
-                resume(Effect.asVoid(exit))
-              } else if (waiting === 0) {
-                resume(Effect.void)
-              }
-            }
-          }))
+        const tell = (index: number, exit: Result<Req>): void => {
+          waiting--
+          if (failed) return
+          if (!set(index, exit)) {
+            failed = true
+            resume(Effect.asVoid(exit))
+          } else if (waiting === 0) {
+            resume(Effect.void)
+          }
+        }
+        const ask = (index: number, onExit: (exit: Result<Req>) => void): void => {
+          leave.push(Effect.requestUnsafe(requests[index]!, { resolver, context, onExit }))
+        }
+        const loader = loaderOf(resolver)
+        let others: ReadonlyArray<number> | undefined
+        if (loader !== undefined) {
+          const [bulk, rest] = loader.gather(requests, context)
+          const first = bulk.indices[0]
+          if (first !== undefined) {
+            const onExit = (exit: Result<Req>) =>
+              // It ended without having run: for all of them alike.
+              bulk.indices.forEach((index, i) => tell(index, bulk.items[i]?.exit ?? exit))
+            loader.carry(bulk, () => ask(first, onExit))
+          }
+          others = rest
+        }
+        const count = others === undefined ? requests.length : others.length
+        for (let i = 0; i < count && !failed; i++) {
+          const index = others === undefined ? i : others[i]!
+          ask(index, (exit) => tell(index, exit))
         }
         if (waiting === 0) resume(Effect.void)
       }),

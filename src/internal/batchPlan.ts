@@ -1,15 +1,16 @@
 /**
  * How the answer of one backend call is dealt out to the requests that asked for it.
  */
-import type { NonEmptyArray } from "effect/Array"
+import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
+import { BatcherError, ResultLengthMismatch } from "./batchError.js"
 import { ValueMap } from "./batchKey.js"
 import type { Item, Result } from "./batchState.js"
 
 export type Plan<Req extends Request.Any, R> = (
-  items: NonEmptyArray<Item<Req>>
+  items: NonEmptyReadonlyArray<Item<Req>>
 ) => Effect.Effect<void, Request.Error<Req>, R>
 
 export const byId = <Req extends Request.Any, Id, Row extends Request.Success<Req>, R>(options: {
@@ -50,19 +51,19 @@ export const byGroup = <Req extends Request.Any, Id, Row, R>(options: {
   })
 }
 
-export const inOrder = <Req extends Request.Any, R>(
-  options: {
-    readonly execute: (
-      requests: NonEmptyArray<Req>
-    ) => Effect.Effect<ReadonlyArray<Request.Success<Req> | Result<Req>>, Request.Error<Req>, R>
-  },
-  mismatch: (expected: number, actual: number) => unknown
-): Plan<Req, R> =>
+export const inOrder = <Req extends Request.Any, R>(options: {
+  readonly execute: (
+    requests: NonEmptyArray<Req>
+  ) => Effect.Effect<ReadonlyArray<Request.Success<Req> | Result<Req>>, Request.Error<Req>, R>
+}): Plan<Req, R> =>
 (items) => {
   // Sound: as many as there are items.
   const requests = items.map((item) => item.request) as NonEmptyArray<Req>
   return Effect.flatMap(options.execute(requests), (results) => {
-    if (results.length !== items.length) return Effect.die(mismatch(items.length, results.length))
+    if (results.length !== items.length) {
+      const reason = new ResultLengthMismatch({ expected: items.length, actual: results.length })
+      return Effect.die(new BatcherError({ reason }))
+    }
     items.forEach((item, i) => {
       item.exit = toResult<Req>(results[i]!)
     })
@@ -77,7 +78,7 @@ export const toResult = <Req extends Request.Any>(value: Request.Success<Req> | 
 
 /** Unequal requests may have one id: each id is asked for once. */
 const distinct = <Req extends Request.Any, Id>(
-  items: NonEmptyArray<Item<Req>>,
+  items: NonEmptyReadonlyArray<Item<Req>>,
   id: (request: Req) => Id
 ): [wanted: Array<Id>, ids: NonEmptyArray<Id>] => {
   const wanted = items.map((item) => id(item.request))

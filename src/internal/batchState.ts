@@ -75,6 +75,8 @@ export class Caller<Req extends Request.Any> {
   /** Whether its batch key was asked: core asks again when the caller leaves. */
   asked = false
   left = false
+  /** The look-ups that travel with it. */
+  bulk: Bulk<Req> | undefined = undefined
   tally: Tally | undefined = undefined
   prev: Caller<Req> | undefined = undefined
   next: Caller<Req> | undefined = undefined
@@ -112,10 +114,10 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
   /** Where others find and join it. */
   private listed: Group<Req> | undefined = undefined
 
-  constructor(caller: Caller<Req>, batch: Batch) {
-    this.key = caller.key
-    this.hash = caller.hash
-    this.request = caller.entry.request
+  constructor(key: unknown, hash: number, request: Req, batch: Batch) {
+    this.key = key
+    this.hash = hash
+    this.request = request
     this.batch = batch
   }
 
@@ -153,6 +155,23 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
   }
 }
 
+/** Look-ups of one fiber that come, travel and leave together: core is shown the first of them only. */
+export class Bulk<Req extends Request.Any> {
+  readonly indices: Array<number> = []
+  readonly requests: Array<Req> = []
+  readonly keys: Array<unknown> = []
+  readonly hashes: Array<number> = []
+  /** What each of them waits for, once their batch runs. */
+  readonly items: Array<Item<Req>> = []
+
+  add(index: number, request: Req, key: unknown, hash: number): void {
+    this.indices.push(index)
+    this.requests.push(request)
+    this.keys.push(key)
+    this.hashes.push(hash)
+  }
+}
+
 /** What a batch is to others: those it waits for, those who wait for it. */
 export class Batch {
   readonly fiber: Fiber.Fiber<unknown, unknown>
@@ -164,11 +183,15 @@ export class Batch {
   callers = 0
   /** Look-ups made by the batch itself: what it waits for. */
   readonly waits = new Set<{ readonly item: { readonly batch: Batch } | undefined }>()
-  /** Running jobs of the batch's own scheduler that wait for it, with the number of their look-ups. Kept until it starts. */
-  readonly jobs = new Map<Job, number>()
+  /**
+   * Its places in the queue of its scheduler until it starts: one inside each running job that waits for it, and if there
+   * is none, one of its own. The first to come through takes the others out.
+   */
+  readonly tickets = new Map<Job | undefined, Ticket>()
+  /** The one that came through. */
   job: BatchJob | undefined = undefined
   /** What the scheduler says to it. */
-  answer: (answer: Answer) => void = constVoid
+  answer: (answer: Answer, job: BatchJob) => void = constVoid
   /** Takes what nobody waits for any more out of others' sight. */
   unlist: () => void = constVoid
 
@@ -192,23 +215,29 @@ export class Batch {
   }
 }
 
+interface Ticket {
+  /** How many look-ups the lending job waits for here. */
+  count: number
+  readonly job: BatchJob
+}
+
 export type Answer = "start" | "close" | SchedulerError
 
 /** A batch in the queue of its scheduler. */
 export class BatchJob extends Job {
-  private readonly answer: (answer: Answer) => void
-  constructor(outer: Job | undefined, answer: (answer: Answer) => void) {
-    super(1, 1, 0, outer, true)
-    this.answer = answer
+  private readonly batch: Batch
+  constructor(batch: Batch, lender: Job | undefined) {
+    super(1, 1, 0, lender, true)
+    this.batch = batch
   }
   onStart(): void {
-    this.answer("start")
+    this.batch.answer("start", this)
   }
   onFailure(error: SchedulerError): void {
-    this.answer(error)
+    this.batch.answer(error, this)
   }
   onClose(): void {
-    this.answer("close")
+    this.batch.answer("close", this)
   }
 }
 

@@ -1,0 +1,54 @@
+import * as Data from "effect/Data"
+import { format } from "effect/Formatter"
+import type * as Request from "effect/Request"
+
+/**
+ * Says that `execute` of an ordered resolver did not answer with one result for each request.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ResultLengthMismatch extends Data.TaggedError("ResultLengthMismatch")<{
+  /** How many requests there were. */
+  readonly expected: number
+  /** How many results came back. */
+  readonly actual: number
+}> {
+  override get message(): string {
+    return `execute answered ${this.expected} requests with ${this.actual} results`
+  }
+}
+
+/**
+ * Says that a batch, while it runs, looked up what can only be answered once that same batch has ended.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LookupCycle extends Data.TaggedError("LookupCycle")<{
+  /** The look-up that would have waited for ever. */
+  readonly request: Request.Any
+}> {
+  override get message(): string {
+    return `the look-up of ${format(this.request)} would wait for the batch that it is made for`
+  }
+}
+
+/**
+ * Wraps what is wrong with a resolver, as a defect: programs do not handle it, they are corrected.
+ *
+ * **Details**
+ *
+ * - `ResultLengthMismatch`: the requests of that batch die with it.
+ * - `LookupCycle`: the look-up that would have closed the cycle dies with it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class BatcherError extends Data.TaggedError("BatcherError")<{
+  readonly reason: ResultLengthMismatch | LookupCycle
+}> {
+  override get message(): string {
+    return this.reason.message
+  }
+}

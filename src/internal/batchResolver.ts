@@ -1,0 +1,189 @@
+/**
+ * From options to a resolver of core.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Request from "effect/Request"
+import * as RequestResolver from "effect/RequestResolver"
+import * as Scope from "effect/Scope"
+import { Loader, register } from "./batchLoader.js"
+import { toResult } from "./batchPlan.js"
+import type { Plan } from "./batchPlan.js"
+import type { Turns } from "./batchWindow.js"
+import type { Engine } from "./scheduler.js"
+import type { SchedulerError } from "./schedulerError.js"
+
+/**
+ * What a request ends with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
+
+/**
+ * Says what a resolver keeps, and for how long.
+ *
+ * **Details**
+ *
+ * `capacity` is the number of results; the least recently used goes first. `timeToLive` is asked once for each result: a
+ * duration of zero keeps nothing, so failures are kept only where it says so. Interruptions are never kept, and it is
+ * not asked about them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CacheOptions<Req extends Request.Any> {
+  readonly capacity: number
+  readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
+}
+
+/**
+ * Services that keep callers apart. They have to be among the services that the request declares.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Isolating<Req extends Request.Any> = ReadonlyArray<Context.Key<Request.Services<Req>, any>>
+
+/**
+ * Options that every resolver takes.
+ *
+ * **Details**
+ *
+ * - `isolate`: callers whose values of these services differ never share a batch, a request in flight or a cached result,
+ *   and `execute` gets these services from its callers. Values are the same by `Object.is`, or by `Equal` where they
+ *   implement it themselves. The services are in the request's requirements: declare them there.
+ * - `maxBatchSize`: how many distinct requests a batch holds; a full one is sent at once. Default: that of the `Batcher`.
+ * - `window`: how long a batch collects. Default: that of the `Batcher`.
+ * - `name`: opens a span of that name for each batch, linked to the spans of those who are in it when it is sent.
+ * - `cache`: keeps results; the resolver is then a `CachedResolver`.
+ * - `onRejected`: what a request ends with whose batch the scheduler refuses. Batches wait for room in a full queue, so
+ *   only a rate that is kept in a store can refuse one, with a `StoreError`. Default: the error is a defect.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ResolverOptions<Req extends Request.Any, Isolate extends Isolating<Req>, Cache> {
+  readonly isolate?: Isolate | undefined
+  readonly maxBatchSize?: number | undefined
+  readonly window?: "idle" | Duration.Input | undefined
+  readonly name?: string | undefined
+  readonly cache?: (Cache & CacheOptions<Req>) | undefined
+  readonly onRejected?: ((error: SchedulerError, request: Req) => Result<Req>) | undefined
+}
+
+/**
+ * A resolver that keeps results.
+ *
+ * **Details**
+ *
+ * - `prime` says what a request's result is: a value, or an exit. It replaces what is kept, and lives as long as
+ *   `timeToLive` says.
+ * - `clear` forgets what is kept of a request. The next look-up asks again, even if an equal one is in flight.
+ * - `clearAll` does so for all requests, of all callers.
+ *
+ * What was in flight when `prime` or `clear` came goes to those who wait for it and is not kept: it may be older. With
+ * `isolate`, `prime` and `clear` concern the callers that have the same services.
+ *
+ * **Gotchas**
+ *
+ * Core's combinators, such as `RequestResolver.batchN`, return plain resolvers: keep this one to call its operations.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CachedResolver<Req extends Request.Any> extends RequestResolver.RequestResolver<Req> {
+  readonly prime: (
+    request: Req,
+    result: Request.Success<Req> | Result<Req>
+  ) => Effect.Effect<void, never, Request.Services<Req>>
+  readonly clear: (request: Req) => Effect.Effect<void, never, Request.Services<Req>>
+  readonly clearAll: Effect.Effect<void>
+}
+
+export interface AnyOptions<Req extends Request.Any> extends ResolverOptions<Req, Isolating<Req>, unknown> {}
+
+export interface Settings {
+  readonly window: "idle" | Duration.Duration
+  readonly maxBatchSize: number
+  /** `undefined`: nothing is batched. */
+  readonly turns: Turns | undefined
+  readonly engine: Engine | undefined
+}
+
+export const checkSize = (name: string, field: string, value: number): number => {
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new RangeError(`${name}: ${field} must be an integer >= 1, got ${value}`)
+  }
+  return value
+}
+
+export const checkWindow = (name: string, window: "idle" | Duration.Input): "idle" | Duration.Duration => {
+  if (window === "idle") return window
+  const duration = typeof window === "number" && !(window >= 0) ? undefined : Duration.fromInput(window)
+  const value = duration === undefined || duration._tag === "None" ? undefined : duration.value
+  if (value === undefined || !Duration.isFinite(value) || Duration.isNegative(value)) {
+    throw new RangeError(`${name}: window must be "idle" or a finite duration >= 0, got ${String(window)}`)
+  }
+  return value
+}
+
+/** Options that are known to make sense. */
+export interface Checked<Req extends Request.Any> extends AnyOptions<Req> {
+  readonly window?: "idle" | Duration.Duration | undefined
+}
+
+export const checkOptions = <Req extends Request.Any>(name: string, options: AnyOptions<Req>): Checked<Req> => {
+  if (options.cache !== undefined) checkSize(name, "cache.capacity", options.cache.capacity)
+  if (options.maxBatchSize !== undefined) checkSize(name, "maxBatchSize", options.maxBatchSize)
+  return { ...options, window: options.window === undefined ? undefined : checkWindow(name, options.window) }
+}
+
+export const makeResolver = <Req extends Request.Any, R>(
+  settings: Settings,
+  plan: Plan<Req, R>,
+  options: Checked<Req>
+): Effect.Effect<RequestResolver.RequestResolver<Req> | CachedResolver<Req>, never, Scope.Scope | R> =>
+  Effect.flatMap(Effect.context<Scope.Scope | R>(), (context) => {
+    const loader = new Loader<Req, R>({
+      resolve: plan,
+      onRejected: options.onRejected,
+      isolate: options.isolate ?? [],
+      maxBatchSize: settings.turns === undefined ? 1 : options.maxBatchSize ?? settings.maxBatchSize,
+      turns: settings.turns,
+      window: options.window ?? settings.window,
+      engine: settings.engine,
+      cache: options.cache,
+      context
+    })
+    const plain = RequestResolver.makeWith<Req>({
+      batchKey: (entry) => loader.batchKey(entry),
+      preCheck: (entry) => loader.preCheck(entry),
+      delay: loader.delay,
+      collectWhile: (entries) => loader.collectWhile(entries),
+      runAll: (entries, key) => loader.runAll(entries, key)
+    })
+    const named = options.name === undefined ? plain : RequestResolver.withSpan(plain, options.name)
+    const resolver = register(named, loader)
+    return Effect.as(
+      Scope.addFinalizer(Context.get(context, Scope.Scope), loader.close),
+      options.cache === undefined ? resolver : Object.assign(resolver, cacheOperations(loader))
+    )
+  })
+
+const cacheOperations = <Req extends Request.Any, R>(
+  loader: Loader<Req, R>
+): Pick<CachedResolver<Req>, "prime" | "clear" | "clearAll"> => ({
+  prime: (request, result) =>
+    Effect.contextWith((context: Context.Context<Request.Services<Req>>) =>
+      Effect.sync(() => loader.primeUnsafe(request, toResult<Req>(result), context))
+    ),
+  clear: (request) =>
+    Effect.contextWith((context: Context.Context<Request.Services<Req>>) =>
+      Effect.sync(() => loader.clearUnsafe(request, context))
+    ),
+  clearAll: Effect.sync(() => loader.clearAllUnsafe())
+})
