@@ -106,6 +106,7 @@ describe("schedule", () => {
             )
             const first = yield* Effect.forkChild(textOf(client))
             yield* Deferred.await(hold === "headers" ? given : begun)
+            yield* Effect.repeat(Effect.yieldNow, { times: 10 })
             expect((yield* Scheduler.stats).running).toBe(hold === "headers" ? 0 : 1)
             expect(Deferred.isDoneUnsafe(given)).toBe(hold === "headers")
             yield* body.open
@@ -307,6 +308,8 @@ describe("reduce", () => {
       expect(yield* twice(HttpClientRequest.post("/a"))).toBe(2)
       expect(yield* twice(HttpClientRequest.delete("/a"))).toBe(2)
       expect(yield* twice(HttpClientRequest.options("/a"))).toBe(2)
+      expect(yield* twice(HttpClientRequest.bodyText(HttpClientRequest.get("/a"), "body"))).toBe(2)
+      expect(yield* twice(HttpClientRequest.upgrade(HttpClientRequest.get("/a"), "example"))).toBe(2)
       expect(yield* twice(HttpClientRequest.accept(HttpClientRequest.get("/a"), "text/event-stream"))).toBe(2)
       expect(yield* reached(1, [HttpClientRequest.get("/a"), HttpClientRequest.get("/a")])).toBe(1)
     }))
