@@ -235,7 +235,7 @@ const fromAccess = (access: Access): Scheduler => ({
   awaitIdle: access.effect(Handle.awaitIdle),
   stats: access.effect((engine) =>
     Effect.sync(() => ({
-      concurrency: engine.main.capacity,
+      concurrency: engine.limit,
       running: engine.running,
       weight: engine.main.used,
       queued: engine.queued,
@@ -244,7 +244,8 @@ const fromAccess = (access: Access): Scheduler => ({
   )
 })
 
-const fromEngine = (engine: Engine): Scheduler =>
+/** @internal */
+export const fromEngine = (engine: Engine): Scheduler =>
   Handle.register(
     fromAccess({ effect: (f) => f(engine), stream: (f) => f(engine), change: (f) => f(engine) }),
     engine
@@ -732,14 +733,217 @@ export const awaitIdle: Operations<Scheduler>["awaitIdle"] = ops.awaitIdle
  */
 export const stats: Operations<Scheduler>["stats"] = ops.stats
 
+/**
+ * Runs an effect for each item of an iterable or a stream, under the scheduler's limits, and gives the results in the order
+ * of the items.
+ *
+ * **When to use**
+ *
+ * Use it for many jobs at once, however many: it pulls the items as they can be run. For a job here and there, use
+ * {@link schedule}.
+ *
+ * **Details**
+ *
+ * Each item is a job of its own, with a fiber, a permit and its tokens of the rate. It enters the queue in the step in
+ * which it is pulled, behind whoever waits already, so a call with a million items does not lock out another caller.
+ *
+ * At most as many items are pulled and not done with as the scheduler's `concurrency` allows to run: with `discard: true`
+ * ten million items take the memory of `concurrency` items, without it only the results grow. A scheduler without a bound
+ * runs as many as its rate admits, and at most 1,024 wait; 256 are pulled at a time, so that what else
+ * there is to do gets its turn in between. When `maxQueued` is set the call waits for room instead of failing.
+ *
+ * `weight`, `tokens` and `priority` are given for all items, or by a function of item and index. `onProgress` is told the
+ * counts of this call at most every 100 ms, and once at its end. A `Stream` is pulled with back-pressure.
+ *
+ * **Gotchas**
+ *
+ * The first failure, or defect, interrupts the other items and is the failure, once their finalizers are done; what they
+ * fail with after that is not reported, but for defects, which are logged. To collect all of them, use `Effect.exit`
+ * inside the function. Interrupting the call does the same. Items that wait then never start and cost nothing; those that
+ * run have spent their slot.
+ *
+ * An iterator is closed (`return`) when the call stops early; one that throws is a defect of the call. A stream's finalizers
+ * run after the last job has ended. The items run in the context of the call, each in a fiber of its own: what it forks
+ * ends with it. Inside a job of the same scheduler the items run within that job's weight.
+ *
+ * **Example** (Sending many messages)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const send = (to: string, index: number) => Effect.succeed(`${index}: ${to}`)
+ *
+ * const program = Scheduler.forEach(["ada", "grace"], send)
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 10 }))) // => ["0: ada", "1: grace"]
+ * ```
+ *
+ * @see {@link stream} for results as they complete
+ * @see {@link all} for effects that exist already
+ *
+ * @category collections
+ * @since 0.1.0
+ */
 export const forEach: Operations<Scheduler>["forEach"] = ops.forEach
 
+/**
+ * Runs the effects of a tuple, an iterable or a record under the scheduler's limits, and gives the results in the same
+ * shape.
+ *
+ * **When to use**
+ *
+ * Use it as `Effect.all`, where the effects share a limit.
+ *
+ * **Details**
+ *
+ * Takes `discard`, `mode: "result"`, `onProgress`, and `weight`, `tokens` and `priority` for each of the effects. All
+ * else is as with {@link forEach}.
+ *
+ * **Gotchas**
+ *
+ * The first failure interrupts the others, unless `mode` is `"result"`. An error of the scheduler fails the call in
+ * every mode.
+ *
+ * **Example** (Loading the parts of a page)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Scheduler.all({
+ *   user: Effect.succeed("Ada"),
+ *   posts: Effect.succeed([1, 2])
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 1 }))) // => { user: "Ada", posts: [1, 2] }
+ * ```
+ *
+ * @see {@link firstSuccess} for the first that succeeds
+ *
+ * @category collections
+ * @since 0.1.0
+ */
 export const all: Operations<Scheduler>["all"] = ops.all
 
+/**
+ * Runs an effect for each item of an iterable or a stream, under the scheduler's limits, and emits the results as they
+ * complete.
+ *
+ * **When to use**
+ *
+ * Use it when results are of use one by one, or when they are too many to be kept.
+ *
+ * **Details**
+ *
+ * The consumer's pace is the pace of the pulling: items that run, wait, or have completed without being taken are at most
+ * `concurrency`, so ten million items take the memory of that many. Results that have completed are taken together, as
+ * one chunk. `order: "input"` emits them in the order of the items. All else is as with {@link forEach}.
+ *
+ * **Gotchas**
+ *
+ * A consumer that stops early stops the pulling, and what runs is interrupted before the stream has ended. The
+ * first failure is the stream's, after what had completed before it. A result that has completed holds no permit while
+ * it waits for the consumer.
+ *
+ * **Example** (Taking the first results)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Stream } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * function* pages() {
+ *   for (let page = 1;; page++) yield page
+ * }
+ *
+ * const program = Scheduler.stream(pages(), (page) => Effect.succeed(`page ${page}`)).pipe(
+ *   Stream.take(3),
+ *   Stream.runCollect
+ * )
+ *
+ * const taken = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 2 })))
+ * taken // => ["page 1", "page 2", "page 3"]
+ * ```
+ *
+ * @see {@link mapEffect} for a step of a pipe
+ *
+ * @category collections
+ * @since 0.1.0
+ */
 export const stream: Operations<Scheduler>["stream"] = ops.stream
 
+/**
+ * Maps the elements of a stream with an effect, under the scheduler's limits: {@link stream} for a pipe.
+ *
+ * **When to use**
+ *
+ * Use it where `Stream.mapEffect` would need a `concurrency` of its own.
+ *
+ * **Details**
+ *
+ * Results are emitted as they complete; `order: "input"` keeps the order of the elements, as `Stream.mapEffect` does.
+ *
+ * **Gotchas**
+ *
+ * The stream's own failures and finalizers come in: a failure interrupts what runs, and the finalizers run when the last
+ * job has ended.
+ *
+ * **Example** (Mapping a stream)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Stream } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Stream.make(1, 2, 3).pipe(
+ *   Scheduler.mapEffect((n) => Effect.succeed(n * 10), { order: "input" }),
+ *   Stream.runCollect
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 2 }))) // => [10, 20, 30]
+ * ```
+ *
+ * @category collections
+ * @since 0.1.0
+ */
 export const mapEffect: Operations<Scheduler>["mapEffect"] = ops.mapEffect
 
+/**
+ * Gives the value of the first effect that succeeds, and interrupts the others.
+ *
+ * **When to use**
+ *
+ * Use it to ask several places for the same thing, as many at once as the scheduler allows.
+ *
+ * **Details**
+ *
+ * The effects start in order. It returns when the losers' finalizers are done. When none succeeds the error is a
+ * `FirstSuccessError`: `NothingToTry` if there were none, else `AllFailed` with what they failed with, in their order.
+ *
+ * **Gotchas**
+ *
+ * Losers that wait never start, and an iterable is pulled no further. What a loser ends with after the winner does not
+ * matter, but for defects, which are logged. A defect does not end the race; if nobody wins, the call dies with it.
+ *
+ * **Example** (Asking two mirrors)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Scheduler.firstSuccess([Effect.fail("down"), Effect.succeed("mirror 2")])
+ *
+ * const nobody = Scheduler.firstSuccess([Effect.fail("down")]).pipe(
+ *   Effect.catchReason("FirstSuccessError", "AllFailed", ({ errors }) => Effect.succeed(errors))
+ * )
+ *
+ * const layer = Scheduler.layer({ concurrency: 2 })
+ * await Effect.runPromise(Effect.provide(program, layer)) // => "mirror 2"
+ * await Effect.runPromise(Effect.provide(nobody, layer)) // => ["down"]
+ * ```
+ *
+ * @category collections
+ * @since 0.1.0
+ */
 export const firstSuccess: Operations<Scheduler>["firstSuccess"] = ops.firstSuccess
 
 /**
@@ -890,11 +1094,12 @@ export const Keyed = <Self>() =>
   const { lookup } = options
   const use = <A, E, R>(key: K, f: (scheduler: Scheduler) => Effect.Effect<A, E, R>) =>
     Effect.flatMap(Effect.service(Tag), (schedulers) => f(schedulers.get(key)))
-  const schedule = <A, E, R>(
+  const schedule = (
     key: K,
-    first?: Effect.Effect<A, E, R> | ScheduleOptions,
+    first?: Effect.Effect<unknown, unknown, unknown> | ScheduleOptions,
     second?: ScheduleOptions
-  ) => effectFirstOrLast<Self>((effect, options) => use(key, (_) => _.schedule(effect, options)))(first, second)
+  ): unknown =>
+    effectFirstOrLast<Self>((effect, options) => use(key, (_) => _.schedule(effect, options)))(first, second)
   const operations: KeyedOperations<K, Self> = {
     ...Many.keyedAccessors<K, Self, Scheduler>(Tag),
     get: (key) => Effect.map(Effect.service(Tag), (schedulers) => schedulers.get(key)),

@@ -125,7 +125,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   }
 
   private hasRoom(): boolean {
-    const capacity = this.options.engine.main.capacity
+    const capacity = this.options.engine.limit
     return capacity === Infinity
       ? this.queued < lookahead && this.held < lookahead
       : this.running + this.queued + this.held < capacity
@@ -185,6 +185,9 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     } catch (defect) {
       effect = Effect.die(defect)
     }
+    const permits = this.options.engine.permits
+    // The errors of a call include those of its scheduler.
+    if (permits !== undefined) effect = permits.guard(job, effect) as typeof effect
     // The call has R: the context is the one of the fiber that made it.
     const context = Context.add(this.context, CurrentJob, job) as Context.Context<R>
     const fiber = Effect.runForkWith(context)(effect, this.run)

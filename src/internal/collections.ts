@@ -18,7 +18,7 @@ import type { SchedulerError } from "./schedulerError.js"
  * @since 0.1.0
  */
 export interface Collections<Self> {
-  readonly forEach: <const S extends Items, B, E, R, const Discard extends boolean = false, X = void>(
+  readonly forEach: <S extends Items, B, E, R, const Discard extends boolean = false, X = void>(
     items: S,
     f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
     options?: ForEachOptions<Items.Item<S>, Discard, X> | undefined
@@ -31,7 +31,7 @@ export interface Collections<Self> {
     const Arg extends Iterable<Effect.Effect<any, any, any>> | Record<string, Effect.Effect<any, any, any>>,
     O extends AllOptions
   >(arg: Arg, options?: O | undefined) => AllReturn<Arg, O, Self>
-  readonly stream: <const S extends Items, B, E, R, X = void>(
+  readonly stream: <S extends Items, B, E, R, X = void>(
     items: S,
     f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
     options?: StreamOptions<Items.Item<S>, X> | undefined
@@ -62,7 +62,7 @@ export interface Collections<Self> {
  * @since 0.1.0
  */
 export interface KeyedCollections<in K, Self> {
-  readonly forEach: <const S extends Items, B, E, R, const Discard extends boolean = false, X = void>(
+  readonly forEach: <S extends Items, B, E, R, const Discard extends boolean = false, X = void>(
     key: K,
     items: S,
     f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
@@ -76,7 +76,7 @@ export interface KeyedCollections<in K, Self> {
     const Arg extends Iterable<Effect.Effect<any, any, any>> | Record<string, Effect.Effect<any, any, any>>,
     O extends AllOptions
   >(key: K, arg: Arg, options?: O | undefined) => AllReturn<Arg, O, Self>
-  readonly stream: <const S extends Items, B, E, R, X = void>(
+  readonly stream: <S extends Items, B, E, R, X = void>(
     key: K,
     items: S,
     f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
