@@ -61,8 +61,9 @@ export const command = Command.make(
       "questions in the same order in both runs, after a short warm-up of both.",
       "",
       "  without Funnel  every look-up is a query of its own",
-      "  with Funnel     equal requests in flight share one run (Reducer), look-ups",
-      `                  travel together (Batcher), at most ${Funnel.queriesAtOnce} queries at once (Scheduler)`,
+      "  with Funnel     equal requests in flight share one run (Reducer),",
+      "                  look-ups travel together (Batcher),",
+      `                  at most ${Funnel.queriesAtOnce} queries run at once (Scheduler)`,
       ""
     ].join("\n"))
 
