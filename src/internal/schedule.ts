@@ -69,10 +69,11 @@ class EffectJob<A, E, R> extends Job {
     })
   }
 
-  leave(): Effect.Effect<void> {
+  /** Returns that there is nothing more to do. */
+  leave(): undefined {
     this.fiber.setContext(this.context)
     this.engine_.releaseUnsafe(this)
-    return Effect.void
+    return undefined
   }
 
   private body(): Effect.Effect<A, E, R> {
@@ -104,7 +105,7 @@ export const schedule = <A, E, R>(
 ): Effect.Effect<A, E | SchedulerError, R> =>
   Effect.withFiber((fiber) => {
     const job = new EffectJob(engine, self, options, fiber)
-    return Effect.onExit(Effect.suspend(() => job.enter()), () => job.leave())
+    return Effect.onExitPrimitive(Effect.suspend(() => job.enter()), () => job.leave())
   })
 
 /** Runs an effect as part of a job: what it schedules on the job's engine, and what its forks schedule, finds the job. */
