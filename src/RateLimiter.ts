@@ -195,7 +195,9 @@ const dataFirstOrLast = <Self>(
     effect: Effect.Effect<A, E, R>,
     options: ConsumeOptions | undefined
   ) => Effect.Effect<A, E | RateLimiterError, R | Self>
-): Operations<Self>["withLimit"] => withLimitOf(f) as Operations<Self>["withLimit"]
+): Operations<Self>["withLimit"] =>
+  // An implementation is not checked against a conditional type; the two branches of withLimitOf are its two cases.
+  withLimitOf(f) as Operations<Self>["withLimit"]
 
 /**
  * Makes a limiter.
@@ -236,21 +238,29 @@ const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
   Effect.map(LimiterMemory.make(rates), (limiter) => {
     const handle: RateLimiter = {
       [TypeId]: TypeId,
-      consume: (options) => {
+      consume(options) {
         check("RateLimiter.consume", options)
         const key = options?.key
-        return admit(
-          limiter,
-          options,
-          (now) => Exit.succeed(resultOf(limiter, key, 0, now)),
-          // Not flatMap: what it returns would be an operation of its own, before which the call can be interrupted.
-          (waiting) => Effect.map(waiting, (waited) => resultOf(limiter, key, waited, limiter.now()))
-        )
+        const tokens = options?.tokens ?? 1
+        return Effect.suspend(() => {
+          const now = limiter.now()
+          return limiter.takeAtUnsafe(key, tokens, now, now)
+            ? Exit.succeed(resultOf(limiter, key, 0, now))
+            // Not flatMap: what it returns would be an operation of its own, before which the call can be interrupted.
+            : Effect.map(otherwise(limiter, options, now), (waited) => resultOf(limiter, key, waited, limiter.now()))
+        })
       },
-      withLimit: dataFirstOrLast((effect, options) =>
-        admit(limiter, options, () => effect, (waiting) => Effect.flatMap(waiting, () => effect))
-      ),
-      penalize: (options) => {
+      withLimit: dataFirstOrLast((effect, options) => {
+        const key = options?.key
+        const tokens = options?.tokens ?? 1
+        return Effect.suspend(() => {
+          const now = limiter.now()
+          return limiter.takeAtUnsafe(key, tokens, now, now)
+            ? effect
+            : Effect.flatMap(otherwise(limiter, options, now), () => effect)
+        })
+      }),
+      penalize(options) {
         const nanos = penalty(options)
         return Effect.sync(() => limiter.penalizeUnsafe(options.key, nanos))
       },
@@ -259,27 +269,22 @@ const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
     return register(handle, limiter)
   })
 
-const admit = <A, E, R>(
+/** What becomes of a call whose tokens were not to be had at once: how long it waited, or why it fails. */
+const otherwise = (
   limiter: LimiterMemory.LimiterMemory,
   options: ConsumeOptions | undefined,
-  atOnce: (now: number) => Effect.Effect<A, E, R>,
-  afterwards: (waiting: Effect.Effect<number, RateLimiterError>) => Effect.Effect<A, E | RateLimiterError, R>
-): Effect.Effect<A, E | RateLimiterError, R> => {
+  now: number
+): Effect.Effect<number, RateLimiterError> => {
   const key = options?.key
   const tokens = options?.tokens ?? 1
-  const delays = options?.onExceeded !== "fail"
-  return Effect.suspend(() => {
-    const now = limiter.now()
-    if (limiter.takeAtUnsafe(key, tokens, now, now)) return atOnce(now)
-    if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
-    if (delays) return afterwards(wait(limiter, key, tokens, now))
-    // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
-    limiter.settle()
-    if (limiter.takeAtUnsafe(key, tokens, now, now)) return atOnce(now)
-    const { limit, remaining } = limiter.standingUnsafe(key, now)
-    const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
-    return Effect.fail(new RateLimiterError({ reason: new RateLimitExceeded({ key, limit, remaining, retryAfter }) }))
-  })
+  if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
+  if (options?.onExceeded !== "fail") return wait(limiter, key, tokens, now)
+  // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
+  limiter.settle()
+  if (limiter.takeAtUnsafe(key, tokens, now, now)) return Exit.succeed(0)
+  const { limit, remaining } = limiter.standingUnsafe(key, now)
+  const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
+  return Effect.fail(new RateLimiterError({ reason: new RateLimitExceeded({ key, limit, remaining, retryAfter }) }))
 }
 
 const wait = (
@@ -316,7 +321,7 @@ const resultOf = (
   now: number
 ): ConsumeResult => {
   const { limit, remaining, resetAfter } = limiter.standingUnsafe(key, now)
-  return { waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) }
+  return { waited: waited === 0 ? Duration.zero : duration(waited), limit, remaining, resetAfter: duration(resetAfter) }
 }
 
 const duration = (nanos: number): Duration.Duration =>

@@ -230,6 +230,15 @@ export class LimiterMemory implements Limiter {
   /** The most constrained quota of a key. */
   standingUnsafe(key: string | undefined, now: number): Standing {
     const entry = this.lookup(key)
+    if (entry !== undefined && this.rates.length === 1) {
+      const rate = this.rates[0]!
+      const tat = entry.tats[0]!
+      return {
+        limit: rate.limit,
+        remaining: entry.first === undefined ? Gcra.remaining(rate, tat, now) : 0,
+        resetAfter: tat > now ? tat - now : 0
+      }
+    }
     let limit = 0
     let remaining = Infinity
     let resetAfter = 0
