@@ -204,12 +204,12 @@ export interface GroupedOptions<Req extends Request.Any, Id, Row, R> {
 }
 
 /**
- * The resolver that options make: with a cache, one that can be told what to keep.
+ * The resolver that options make: with a cache of some capacity, one that can be told what to keep.
  *
  * @category utility types
  * @since 0.1.0
  */
-export type Resolver<Req extends Request.Any, Cache> = [Cache] extends [undefined]
+export type Resolver<Req extends Request.Any, Capacity extends number> = [Capacity] extends [never]
   ? RequestResolver.RequestResolver<Req>
   : CachedResolver<Req>
 
@@ -219,8 +219,14 @@ export type Resolver<Req extends Request.Any, Cache> = [Cache] extends [undefine
  * @category utility types
  * @since 0.1.0
  */
-export type Make<Self, Req extends Request.Any, R, Isolate extends Isolating<Req>, Cache> = Effect.Effect<
-  Resolver<Req, Cache>,
+export type Make<
+  Self,
+  Req extends Request.Any,
+  R,
+  Isolate extends Isolating<Req>,
+  Capacity extends number
+> = Effect.Effect<
+  Resolver<Req, Capacity>,
   never,
   Self | Scope.Scope | Exclude<R, Context.Service.Identifier<Isolate[number]>>
 >
@@ -246,31 +252,31 @@ export interface Operations<Self> {
     Row extends Request.Success<Req>,
     R = never,
     const Isolate extends Isolating<Req> = [],
-    Cache = undefined
+    Capacity extends number = never
   >(
     request: Constructor<Req>,
-    options: FindByIdOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate, Cache>
-  ) => Make<Self, Req, R, Isolate, Cache>
+    options: FindByIdOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate, Capacity>
+  ) => Make<Self, Req, R, Isolate, Capacity>
   readonly ordered: <
     Req extends Request.Any,
     R = never,
     const Isolate extends Isolating<Req> = [],
-    Cache = undefined
+    Capacity extends number = never
   >(
     request: Constructor<Req>,
-    options: OrderedOptions<Req, R> & ResolverOptions<Req, Isolate, Cache>
-  ) => Make<Self, Req, R, Isolate, Cache>
+    options: OrderedOptions<Req, R> & ResolverOptions<Req, Isolate, Capacity>
+  ) => Make<Self, Req, R, Isolate, Capacity>
   readonly grouped: <
     Req extends Request.Any,
     Id,
     Row extends RowOf<Request.Success<Req>>,
     R = never,
     const Isolate extends Isolating<Req> = [],
-    Cache = undefined
+    Capacity extends number = never
   >(
     request: Constructor<Req>,
-    options: GroupedOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate, Cache>
-  ) => Make<Self, Req, R, Isolate, Cache>
+    options: GroupedOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate, Capacity>
+  ) => Make<Self, Req, R, Isolate, Capacity>
 }
 
 /**
@@ -285,6 +291,27 @@ export interface Batcher extends Operations<never> {
 
 /**
  * The tag of the default Batcher.
+ *
+ * **Example** (Making a resolver with a handle)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Layer, Request } from "effect"
+ * import { Batcher, Scheduler } from "effect-funnel"
+ *
+ * class Square extends Request.Class<{ readonly of: number }, number> {}
+ *
+ * const program = Effect.gen(function*() {
+ *   const batcher = yield* Batcher.Batcher
+ *   const squares = yield* batcher.ordered(Square, {
+ *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
+ *   })
+ *   return yield* Effect.request(new Square({ of: 3 }), squares)
+ * })
+ *
+ * const layer = Layer.provide(Batcher.layer(), Scheduler.layer({ concurrency: 4 }))
+ *
+ * await Effect.runPromise(Effect.provide(Effect.scoped(program), layer)) // => 9
+ * ```
  *
  * @category services
  * @since 0.1.0
@@ -325,6 +352,25 @@ const fromSettings = (settings: Settings): Batcher => {
  * **Gotchas**
  *
  * Nonsense options throw a `RangeError` when `make` is called. A scheduler that was not made by this library is a defect.
+ *
+ * **Example** (Collecting for some time)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Request } from "effect"
+ * import { Batcher, Scheduler } from "effect-funnel"
+ *
+ * class Square extends Request.Class<{ readonly of: number }, number> {}
+ *
+ * const program = Effect.gen(function*() {
+ *   const batcher = yield* Batcher.make({ window: "5 millis" })
+ *   const squares = yield* batcher.ordered(Square, {
+ *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
+ *   })
+ *   return yield* Effect.request(new Square({ of: 4 }), squares)
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(Effect.scoped(program), Scheduler.layer({ concurrency: 4 }))) // => 16
+ * ```
  *
  * @see {@link layer} for the same as a layer
  * @category constructors
@@ -407,6 +453,33 @@ export const layer = <I = Scheduler.Scheduler>(options?: Options<I>): Layer.Laye
  *
  * Equal look-ups are not merged, and `window` and `maxBatchSize` have no meaning. `cache` and `isolate` have.
  *
+ * **Example** (Seeing what batching saves)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Request } from "effect"
+ * import { Batcher } from "effect-funnel"
+ *
+ * class Square extends Request.Class<{ readonly of: number }, number> {}
+ *
+ * let calls = 0
+ * class Squares extends Batcher.Service<Squares>()(
+ *   "app/Squares",
+ *   Batcher.ordered(Square, {
+ *     execute: (requests) => {
+ *       calls++
+ *       return Effect.succeed(requests.map((request) => request.of ** 2))
+ *     }
+ *   })
+ * ) {}
+ *
+ * const program = Effect.forEach([1, 1, 2], (of) => Effect.request(new Square({ of }), Squares), {
+ *   concurrency: "unbounded"
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Squares.layerNoop)) // => [1, 1, 4]
+ * calls // => 3
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -417,6 +490,31 @@ export const layerNoop: Layer.Layer<Batcher> = /*#__PURE__*/ Layer.sync(
 
 /**
  * Builds the accessors of a Batcher that is found under a tag of one's own.
+ *
+ * **Example** (Using a second Batcher)
+ *
+ * ```ts import.meta.vitest
+ * import { Context, Effect, Layer, Request } from "effect"
+ * import { Batcher, Scheduler } from "effect-funnel"
+ *
+ * class Slow extends Context.Service<Slow, Batcher.Batcher>()("app/Slow") {
+ *   static readonly layer = Layer.effect(Slow, Batcher.make({ window: "5 millis" }))
+ * }
+ * const slow = Batcher.operations(Slow)
+ *
+ * class Square extends Request.Class<{ readonly of: number }, number> {}
+ *
+ * class Squares extends Batcher.Service<Squares>()(
+ *   "app/Squares",
+ *   slow.ordered(Square, {
+ *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
+ *   })
+ * ) {}
+ *
+ * const layer = Squares.layer.pipe(Layer.provide(Slow.layer), Layer.provide(Scheduler.layer({ concurrency: 4 })))
+ *
+ * await Effect.runPromise(Effect.provide(Effect.request(new Square({ of: 5 }), Squares), layer)) // => 25
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -612,6 +710,41 @@ export interface ServiceClass<Self, Id extends string, Shape, R> extends Context
  * When the layer's scope closes, batches that run are interrupted and their callers see it, and so do those of pending
  * ones. A later look-up is interrupted at once. A batch that closes its own layer does not wait for itself.
  *
+ * **Example** (Using a resolver as a service)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Layer, Request } from "effect"
+ * import { Batcher, Scheduler } from "effect-funnel"
+ *
+ * class Square extends Request.Class<{ readonly of: number }, number> {}
+ *
+ * let calls = 0
+ * class Squares extends Batcher.Service<Squares>()(
+ *   "app/Squares",
+ *   Batcher.ordered(Square, {
+ *     execute: (requests) => {
+ *       calls++
+ *       return Effect.succeed(requests.map((request) => request.of ** 2))
+ *     }
+ *   })
+ * ) {}
+ *
+ * const layer = Squares.layer.pipe(
+ *   Layer.provide(Batcher.layer()),
+ *   Layer.provide(Scheduler.layer({ concurrency: 4 }))
+ * )
+ *
+ * const sum = Effect.map(
+ *   Effect.all([Effect.request(new Square({ of: 3 }), Squares), Effect.request(new Square({ of: 4 }), Squares)], {
+ *     concurrency: "unbounded"
+ *   }),
+ *   ([a, b]) => a + b
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(sum, layer)) // => 25
+ * calls // => 1
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -677,19 +810,49 @@ export type ResolverInput<Req extends Request.Any, E, R> =
  *
  * The first failure fails the call, and the other requests are left. One interruption leaves all.
  *
+ * **Example** (Loading a list)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Layer, Request } from "effect"
+ * import { Batcher, Scheduler } from "effect-funnel"
+ *
+ * class Square extends Request.Class<{ readonly of: number }, number> {}
+ *
+ * let calls = 0
+ * class Squares extends Batcher.Service<Squares>()(
+ *   "app/Squares",
+ *   Batcher.ordered(Square, {
+ *     execute: (requests) => {
+ *       calls++
+ *       return Effect.succeed(requests.map((request) => request.of ** 2))
+ *     }
+ *   })
+ * ) {}
+ *
+ * const layer = Squares.layer.pipe(
+ *   Layer.provide(Batcher.layer()),
+ *   Layer.provide(Scheduler.layer({ concurrency: 4 }))
+ * )
+ *
+ * const program = Batcher.loadMany([3, 4, 3].map((of) => new Square({ of })), Squares)
+ *
+ * await Effect.runPromise(Effect.provide(program, layer)) // => [9, 16, 9]
+ * calls // => 1
+ * ```
+ *
  * @see {@link loadManyExit} for the exits of all
  * @category loading
  * @since 0.1.0
  */
-export const loadMany = <const Reqs extends Iterable<Request.Any>, EX = never, RX = never>(
+export const loadMany = <Req extends Request.Any, const Reqs extends Iterable<Req>, EX = never, RX = never>(
   requests: Reqs,
-  resolver: ResolverInput<RequestOf<Reqs>, EX, RX>
+  resolver: ResolverInput<Req, EX, RX>
 ): Effect.Effect<
   Loaded<Reqs, Request.Success<RequestOf<Reqs>>>,
   Request.Error<RequestOf<Reqs>> | EX,
   ServicesOf<Reqs> | RX
 > =>
-  loadEach<Reqs, Request.Success<RequestOf<Reqs>>, EX, RX>(requests, resolver, (values, i, exit) => {
+  loadEach<Req, Reqs, Request.Success<RequestOf<Reqs>>, EX, RX>(requests, resolver, (values, i, exit) => {
     if (Exit.isFailure(exit)) return false
     values[i] = exit.value
     return true
@@ -702,31 +865,57 @@ export const loadMany = <const Reqs extends Iterable<Request.Any>, EX = never, R
  *
  * No request can fail the call. One interruption leaves all.
  *
+ * **Example** (Keeping what succeeds)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Exit, Request } from "effect"
+ * import { Batcher } from "effect-funnel"
+ *
+ * class Root extends Request.Class<{ readonly of: number }, number, "negative"> {}
+ *
+ * class Roots extends Batcher.Service<Roots>()(
+ *   "app/Roots",
+ *   Batcher.ordered(Root, {
+ *     execute: (requests) =>
+ *       Effect.succeed(
+ *         requests.map((request) => request.of < 0 ? Exit.fail("negative" as const) : Math.sqrt(request.of))
+ *       )
+ *   })
+ * ) {}
+ *
+ * const program = Batcher.loadManyExit([4, -1, 9].map((of) => new Root({ of })), Roots)
+ *
+ * const exits = await Effect.runPromise(Effect.provide(program, Roots.layerNoop))
+ * exits.filter(Exit.isSuccess).map((exit) => exit.value) // => [2, 3]
+ * ```
+ *
  * @see {@link loadMany} for the values
  * @category loading
  * @since 0.1.0
  */
-export const loadManyExit = <const Reqs extends Iterable<Request.Any>, EX = never, RX = never>(
+export const loadManyExit = <Req extends Request.Any, const Reqs extends Iterable<Req>, EX = never, RX = never>(
   requests: Reqs,
-  resolver: ResolverInput<RequestOf<Reqs>, EX, RX>
+  resolver: ResolverInput<Req, EX, RX>
 ): Effect.Effect<Loaded<Reqs, Result<RequestOf<Reqs>>>, EX, ServicesOf<Reqs> | RX> =>
   // Sound: the call fails only with an exit that is refused.
-  loadEach<Reqs, Result<RequestOf<Reqs>>, EX, RX>(requests, resolver, (exits, i, exit) => {
+  loadEach<Req, Reqs, Result<RequestOf<Reqs>>, EX, RX>(requests, resolver, (exits, i, exit) => {
     exits[i] = exit
     return true
   }) as Effect.Effect<Loaded<Reqs, Result<RequestOf<Reqs>>>, EX, ServicesOf<Reqs> | RX>
 
-const loadEach = <Reqs extends Iterable<Request.Any>, A, EX, RX>(
+const loadEach = <Req extends Request.Any, Reqs extends Iterable<Req>, A, EX, RX>(
   requests: Reqs,
-  resolver: ResolverInput<RequestOf<Reqs>, EX, RX>,
+  resolver: ResolverInput<Req, EX, RX>,
   set: (loaded: Array<A>, index: number, exit: Result<RequestOf<Reqs>>) => boolean
 ): Effect.Effect<Loaded<Reqs, A>, Request.Error<RequestOf<Reqs>> | EX, ServicesOf<Reqs> | RX> => {
-  const load = (resolver: RequestResolver.RequestResolver<RequestOf<Reqs>>) =>
+  const load = (resolver: RequestResolver.RequestResolver<Req>) =>
     Effect.suspend(() => {
-      // Sound: `RequestOf` is the type of the items, and there is one loaded value for each of them.
+      // Sound: `RequestOf` is the type of the items, which are requests of the resolver, and there is one loaded value for
+      // each of them.
       const all = (Array.isArray(requests) ? requests : Array.from(requests)) as ReadonlyArray<RequestOf<Reqs>>
       const loaded = new Array<A>(all.length)
-      const done = each(all, resolver, (i, exit) => set(loaded, i, exit))
+      const done = each(all, resolver as RequestResolver.RequestResolver<RequestOf<Reqs>>, (i, exit) =>
+        set(loaded, i, exit))
       return Effect.as(
         done as Effect.Effect<void, Request.Error<RequestOf<Reqs>>, ServicesOf<Reqs>>,
         loaded as Loaded<Reqs, A>

@@ -53,7 +53,8 @@ export const each = <Req extends Request.Any>(
           others = rest
         }
         const count = others === undefined ? requests.length : others.length
-        for (let i = 0; i < count && !failed; i++) {
+        for (let i = 0; i < count; i++) {
+          if (failed) break
           const index = others === undefined ? i : others[i]!
           ask(index, (exit) => tell(index, exit))
         }

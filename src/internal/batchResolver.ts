@@ -35,8 +35,8 @@ export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Re
  * @category models
  * @since 0.1.0
  */
-export interface CacheOptions<Req extends Request.Any> {
-  readonly capacity: number
+export interface CacheOptions<Req extends Request.Any, Capacity extends number = number> {
+  readonly capacity: Capacity
   readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
 }
 
@@ -66,12 +66,12 @@ export type Isolating<Req extends Request.Any> = ReadonlyArray<Context.Key<Reque
  * @category models
  * @since 0.1.0
  */
-export interface ResolverOptions<Req extends Request.Any, Isolate extends Isolating<Req>, Cache> {
+export interface ResolverOptions<Req extends Request.Any, Isolate extends Isolating<Req>, Capacity extends number> {
   readonly isolate?: Isolate | undefined
   readonly maxBatchSize?: number | undefined
   readonly window?: "idle" | Duration.Input | undefined
   readonly name?: string | undefined
-  readonly cache?: (Cache & CacheOptions<Req>) | undefined
+  readonly cache?: CacheOptions<Req, Capacity> | undefined
   readonly onRejected?: ((error: SchedulerError, request: Req) => Result<Req>) | undefined
 }
 
@@ -104,7 +104,7 @@ export interface CachedResolver<Req extends Request.Any> extends RequestResolver
   readonly clearAll: Effect.Effect<void>
 }
 
-export interface AnyOptions<Req extends Request.Any> extends ResolverOptions<Req, Isolating<Req>, unknown> {}
+export interface AnyOptions<Req extends Request.Any> extends ResolverOptions<Req, Isolating<Req>, number> {}
 
 export interface Settings {
   readonly window: "idle" | Duration.Duration
