@@ -76,9 +76,10 @@ class EffectJob<A, E, R> extends Job {
     return undefined
   }
 
-  private body(): Effect.Effect<A, E, R> {
+  private body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber.setContext(Context.add(this.context, CurrentJob, this))
-    return this.self
+    const permits = this.engine_.permits
+    return permits === undefined ? this.self : permits.guard(this, this.self)
   }
 
   onStart(): void {

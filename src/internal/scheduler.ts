@@ -40,6 +40,9 @@ class Claim implements Waiter<StoreFailure> {
     this.tokens = tokens
     this.since = since
   }
+  behind(): number {
+    return this.engine.behindClaim()
+  }
   onDue(): void {
     this.engine.onDue(this)
   }
@@ -154,6 +157,7 @@ export class Engine extends Lanes {
 
   private finish(job: Job): void {
     const lane = this.end(job)
+    if (lane === this.main && this.permits !== undefined) this.permits.freed()
     if (job.own !== undefined) {
       this.rehouse(job.own, lane)
     } else if (lane.head !== undefined) {
@@ -215,6 +219,7 @@ export class Engine extends Lanes {
       this.pumping = false
       if (!settled) this.defer()
     }
+    if (this.permits !== undefined) this.permits.changed()
   }
 
   private defer(): void {
@@ -260,6 +265,11 @@ export class Engine extends Lanes {
     if (claim === undefined) return
     this.claim = undefined
     this.limiter!.cancelUnsafe(claim)
+  }
+
+  /** How many could start after the one in front: a bound, for a limiter that asks for several at a time. */
+  behindClaim(): number {
+    return Math.max(0, Math.min(this.queued, this.main.capacity - this.main.used) - 1)
   }
 
   /** The rate was taken for whoever is in front now. */
@@ -310,9 +320,9 @@ export class Engine extends Lanes {
   // ---------------------------------------------------------------------------------------------------------- refusal
 
   private impossible(job: Job, lane: Lane): SchedulerError | undefined {
-    if (lane === this.main && job.weight > lane.capacity) {
+    if (lane === this.main && job.weight > this.limit) {
       return new SchedulerError({
-        reason: new InsufficientCapacity({ what: "weight", asked: job.weight, most: lane.capacity })
+        reason: new InsufficientCapacity({ what: "weight", asked: job.weight, most: this.limit })
       })
     }
     const limiter = this.limiter
@@ -348,8 +358,35 @@ export class Engine extends Lanes {
 
   // ---------------------------------------------------------------------------------------------------------- control
 
+  /** So much of the permits is held now. */
+  grantUnsafe(width: number): void {
+    this.main.capacity = width
+    this.refresh(this.main)
+    this.pump()
+  }
+
+  /** Refuses those who wait for a permit: there is nobody to ask for one. */
+  refuseWaitingUnsafe(error: SchedulerError): void {
+    const waiting = this.waiting(this.main)
+    for (const job of waiting) this.leave(job, this.main)
+    this.refresh(this.main)
+    for (const job of waiting) this.refuse(job, error)
+    this.pump()
+    this.notify()
+  }
+
+  /** The jobs that hold permits, those first that began last. */
+  holders(): Array<Job> {
+    const jobs: Array<Job> = []
+    for (let job = this.firstRunning; job !== undefined; job = job.next) {
+      if (job.lane === this.main) jobs.push(job)
+    }
+    return jobs
+  }
+
   resizeUnsafe(concurrency: number): void {
-    this.main.capacity = concurrency
+    if (this.permits === undefined) this.main.capacity = concurrency
+    else this.permits.limit = concurrency
     this.reviewUnsafe()
     for (const listener of Array.from(this.resized)) listener()
   }

@@ -1,7 +1,9 @@
 /**
  * Who runs, who waits and who is in front: the widths of a scheduler and of the jobs that lend theirs. Nothing starts here.
  */
+import type * as Effect from "effect/Effect"
 import { JobQueue } from "./jobQueue.js"
+import type { SchedulerError } from "./schedulerError.js"
 import type { Job } from "./schedulerJob.js"
 
 /**
@@ -32,6 +34,20 @@ export class Lane {
 }
 
 /**
+ * Permits that come from elsewhere: the width of the main lane is then what is held of them, and changes all the time.
+ */
+export interface Permits {
+  /** The most that there can ever be. */
+  limit: number
+  /** Demand may have changed. */
+  changed(): void
+  /** A job has ended: what it held may be given back before the next one takes it. */
+  freed(): void
+  /** Settles when its permits are lost; never, as long as it holds them. */
+  guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
+}
+
+/**
  * The lanes of one engine, with the jobs in them.
  */
 export abstract class Lanes {
@@ -43,6 +59,7 @@ export abstract class Lanes {
   private firstReady: Lane | undefined = undefined
   private lastReady: Lane | undefined = undefined
   protected firstRunning: Job | undefined = undefined
+  permits: Permits | undefined = undefined
 
   constructor(concurrency: number, maxQueued: number) {
     this.main = new Lane(concurrency)
@@ -51,6 +68,11 @@ export abstract class Lanes {
 
   /** The time on the axis of the rate. */
   protected abstract now(): number
+
+  /** The most weight that may ever run at one time. */
+  get limit(): number {
+    return this.permits === undefined ? this.main.capacity : this.permits.limit
+  }
 
   get unbounded(): boolean {
     return this.main.capacity === Infinity

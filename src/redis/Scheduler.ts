@@ -1,0 +1,232 @@
+/**
+ * One concurrency and one rate for several processes: the layers of `Scheduler` whose permits and slots are in Redis.
+ *
+ * **When to use**
+ *
+ * Use where what a backend can take belongs to all processes together. The program stays as it is: this layer takes the
+ * place of `Scheduler.layer`.
+ *
+ * **Details**
+ *
+ * Jobs queue in their process, as ever, in order of arrival and priority. A process holds permits for the jobs that run and
+ * asks for more on behalf of those that wait; processes are served in order of arrival. A permit is a lease that is renewed
+ * while it is held: when a process is gone its permits are free once the lease ends.
+ *
+ * A job whose permit is lost, because its process was frozen or cut off from Redis for longer than the lease, is interrupted
+ * and fails with a `StoreError`, so that it does not run beside its successor for longer than it takes to stop.
+ *
+ * **Gotchas**
+ *
+ * - Never more than `concurrency` runs while leases hold and Redis keeps its state. A frozen process overshoots by what it
+ *   runs, between the end of its lease and its waking.
+ * - With a rate, the job in front holds its permit while it waits for its slot.
+ * - Priorities order the jobs of a process; between processes nobody overtakes.
+ * - A job inside a job runs within the weight of the outer one and takes no permit.
+ * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
+import type * as Scope from "effect/Scope"
+import type { Rate } from "../internal/gcra.js"
+import { limiterOf } from "../internal/limiter.js"
+import type { Limiter, StoreFailure } from "../internal/limiter.js"
+import * as LimiterRedis from "../internal/limiterRedis.js"
+import * as PermitPool from "../internal/permitPool.js"
+import * as Quotas from "../internal/quota.js"
+import * as RedisGcraStore from "../internal/redisGcraStore.js"
+import * as Inbox from "../internal/redisInbox.js"
+import * as Checked from "../internal/redisOptions.js"
+import * as RedisPermitStore from "../internal/redisPermitStore.js"
+import * as Handle from "../internal/schedulerHandle.js"
+import * as Guard from "../internal/storeGuard.js"
+import type * as RateLimiter from "../RateLimiter.js"
+import * as Scheduler from "../Scheduler.js"
+
+/**
+ * Configures how a scheduler uses Redis.
+ *
+ * **Details**
+ *
+ * - `prefix`: what the names of its keys begin with, `"effect-funnel"` by default.
+ * - `lease`: for how long a process that was not heard of keeps its permits, 10 seconds by default.
+ * - `onStoreError`: what happens to jobs that wait when Redis is away: `"fail"`, the default, fails them with a `StoreError`;
+ *   `"local"` goes on with concurrency and rate divided by `expectedProcesses`, with a line in the log and a count in the
+ *   metric `effect_funnel_store_policy`.
+ * - `expectedProcesses`: how many processes share the scheduler, 1 by default; used by `"local"` alone.
+ * - `storeTimeout`: how long a command may take, 1 second by default.
+ * - `outageBudget`: how long Redis is asked again before `onStoreError` applies, 1 second by default; zero applies it at
+ *   once. It is spent once an outage, not by each job.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoreOptions extends Checked.StoreOptions {
+  readonly lease?: Duration.Input | undefined
+  readonly onStoreError?: "fail" | "local" | undefined
+  readonly expectedProcesses?: number | undefined
+}
+
+/**
+ * Configures a scheduler over Redis: what it bounds, and how it uses Redis.
+ *
+ * **Details**
+ *
+ * `concurrency`, `rate` and `maxQueued` are those of `Scheduler.layer`; `concurrency` is a number, and all processes have to
+ * say the same. `maxQueued` counts in each process. A `rate` that is a tag may be a limiter over Redis or one of this process.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<out Limiter = never> extends StoreOptions {
+  readonly concurrency: number
+  readonly rate?:
+    | RateLimiter.Quota
+    | ReadonlyArray<RateLimiter.Quota>
+    | Context.Key<Limiter, RateLimiter.RateLimiter>
+    | undefined
+  readonly maxQueued?: number | undefined
+}
+
+const check = <Limiter>(caller: string, options: Options<Limiter>) => ({
+  ...Checked.store(caller, "p", options),
+  ratePrefix: Checked.store(caller, "r", options).prefix,
+  concurrency: Quotas.count(caller, "concurrency", options.concurrency),
+  plan: Handle.plan<Limiter>(caller, options),
+  leaseMillis: Checked.millis(caller, "lease", options.lease ?? "10 seconds", 1),
+  onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
+  expectedProcesses: Quotas.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)
+})
+
+type Checks<Limiter> = ReturnType<typeof check<Limiter>>
+
+const build = Effect.fnUntraced(function*<I>(checked: Checks<I>, name: string) {
+  const redis = yield* Redis.Redis
+  const inbox = yield* Inbox.RedisInbox
+  const { concurrency, expectedProcesses, leaseMillis, onStoreError, plan, prefix, ratePrefix } = checked
+  const guard = Guard.make({ service: "Scheduler", ...checked })
+
+  // Registered first, so that it is closed last: the engine's jobs end before their permits go.
+  let pool: PermitPool.PermitPool | undefined
+  yield* Effect.addFinalizer(() => pool === undefined ? Effect.void : pool.close)
+  const engine = yield* Handle.build<never>({ ...plan, rate: undefined })
+  if (plan.rate !== undefined) {
+    engine.adoptLimiterUnsafe(
+      !isRates(plan.rate)
+        ? yield* sharedLimiter(plan.rate)
+        : yield* Effect.acquireRelease(
+          LimiterRedis.make(plan.rate, {
+            store: (cells) => RedisGcraStore.make(redis, { prefix: `${ratePrefix}${name}:`, cells }),
+            guard,
+            onStoreError,
+            expectedProcesses
+          }),
+          (limiter) => limiter.close
+        )
+    )
+  }
+  const store = RedisPermitStore.make(redis, inbox, {
+    prefix,
+    name,
+    leaseMillis,
+    onWake: () => pool?.wake()
+  })
+  pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
+  return Scheduler.fromEngine(engine)
+})
+
+const isRates = <I>(rate: ReadonlyArray<Rate> | Context.Key<I, object>): rate is ReadonlyArray<Rate> =>
+  Array.isArray(rate)
+
+const sharedLimiter = <I>(tag: Context.Key<I, object>): Effect.Effect<Limiter<StoreFailure>, never, I> =>
+  Effect.flatMap(tag, (handle) => {
+    const limiter = limiterOf(handle)
+    return limiter === undefined
+      ? Effect.die(new TypeError(`Scheduler: the service ${tag.key} given as rate was not made by RateLimiter`))
+      : Effect.succeed(limiter)
+  })
+
+/**
+ * Makes a scheduler over Redis that closes with the scope.
+ *
+ * **When to use**
+ *
+ * Use inside a service that has a backend of its own to protect. In an application, provide `layer`.
+ *
+ * **Details**
+ *
+ * `name` tells schedulers with one prefix apart: those of an equal name are one.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <Limiter = never>(
+  options: Options<Limiter> & { readonly name: string }
+): Effect.Effect<Scheduler.Scheduler, never, Limiter | Redis.Redis | Scope.Scope> => {
+  const checked = check("Scheduler.make", options)
+  return Effect.flatMap(
+    Layer.build(Inbox.layer),
+    (context) => Effect.provide(build(checked, options.name), context)
+  )
+}
+
+/**
+ * Provides the default scheduler, over Redis.
+ *
+ * **When to use**
+ *
+ * Use in the place of `Scheduler.layer`, with a `Redis` such as `NodeRedis.layer` beneath it.
+ *
+ * **Details**
+ *
+ * The client is best made with `NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })`: commands
+ * then fail at once while there is no connection, and how long one may take is `storeTimeout`.
+ *
+ * **Gotchas**
+ *
+ * Never give the client a `socketTimeout`: it closes it for good.
+ *
+ * @see {@link layerConfig} for options from the configuration
+ * @see {@link layerService} for tags of one's own
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <Limiter = never>(
+  options: Options<Limiter>
+): Layer.Layer<Scheduler.Scheduler, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> =>
+  layerService(Scheduler.Scheduler, options)
+
+/**
+ * Provides the default scheduler over Redis, with options from the configuration.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<StoreOptions & { readonly concurrency: number; readonly maxQueued?: number | undefined }>,
+  options?: { readonly rate?: RateLimiter.Quota | ReadonlyArray<RateLimiter.Quota> | undefined } | undefined
+): Layer.Layer<Scheduler.Scheduler, Config.ConfigError, Redis.Redis> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), (store) => layer({ ...options, ...store })))
+
+/**
+ * Provides a scheduler tag of one's own, over Redis.
+ *
+ * **Details**
+ *
+ * The id of the tag becomes part of the keys, so that two schedulers with one prefix do not meet.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerService = <Self, Limiter = never>(
+  tag: Context.Service<Self, Scheduler.Scheduler>,
+  options: Options<Limiter>
+): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
+  const checked = check("Scheduler.layer", options)
+  return Layer.effect(tag, build(checked, tag.key)).pipe(Layer.provide(Inbox.layer))
+}

@@ -1,0 +1,177 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as RedisScheduler from "../../src/redis/Scheduler.js"
+import { layerClient } from "../support/redisClient.js"
+import { hasRedis, redisServer } from "../support/redisServer.js"
+
+const processOn = (url: string, options: RedisScheduler.Options) =>
+  Effect.gen(function*() {
+    const redis = yield* Layer.build(Layer.fresh(layerClient(url)))
+    return yield* Effect.provideContext(RedisScheduler.make({ name: "s", ...options }), redis)
+  })
+
+const makeLoad = () => {
+  const seen = { now: 0, most: 0, done: 0, interrupted: 0 }
+  const job = (millis: number, weight = 1) =>
+    Effect.suspend(() => {
+      seen.now += weight
+      seen.most = Math.max(seen.most, seen.now)
+      return Effect.sleep(millis)
+    }).pipe(
+      Effect.tap(() => Effect.sync(() => seen.done++)),
+      Effect.onInterrupt(() => Effect.sync(() => seen.interrupted++)),
+      Effect.ensuring(Effect.sync(() => seen.now -= weight))
+    )
+  return { seen, job }
+}
+
+describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
+  it.live("four processes together run no more than the concurrency, and all jobs run", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const processes = yield* Effect.all(Array.from({ length: 4 }, () => processOn(server.url, { concurrency: 10 })))
+      const { job, seen } = makeLoad()
+      const began = performance.now()
+      yield* Effect.forEach(processes, (scheduler) =>
+        Effect.forEach(Array.from({ length: 100 }), () =>
+          scheduler.schedule(job(10)), { concurrency: "unbounded" }), {
+        concurrency: "unbounded"
+      })
+      expect(seen).toMatchObject({ done: 400, most: 10, now: 0 })
+      expect(performance.now() - began).toBeLessThan(1500)
+      yield* Effect.sleep(50)
+      expect(
+        yield* Effect.promise(() =>
+          server.command("ZCARD", "{effect-funnel:1:p:s}:h")
+        )
+      ).toBe(":0\r\n")
+      expect(yield* Effect.promise(() => server.command("ZCARD", "{effect-funnel:1:p:s}:q"))).toBe(":0\r\n")
+    }).pipe(Effect.scoped))
+
+  it.live("heavy jobs of two processes do not block each other, and forEach goes through as well", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const [a, b] = yield* Effect.all([
+        processOn(server.url, { concurrency: 3 }),
+        processOn(server.url, { concurrency: 3 })
+      ])
+      const { job, seen } = makeLoad()
+      const heavy = Array.from({ length: 20 }, (_, i) => 1 + i % 3)
+      yield* Effect.all([
+        Effect.forEach(heavy, (weight) => a.schedule(job(2, weight), { weight }), { concurrency: "unbounded" }),
+        Effect.forEach(heavy, (weight) => b.schedule(job(2, weight), { weight }), { concurrency: "unbounded" }),
+        a.forEach(heavy, () => job(2))
+      ], { concurrency: "unbounded" })
+      expect(seen).toMatchObject({ done: 60, most: 3, now: 0 })
+      const error = yield* Effect.flip(a.schedule(Effect.void, { weight: 4 }))
+      expect(error).toMatchObject({ reason: { _tag: "InsufficientCapacity", what: "weight", asked: 4, most: 3 } })
+    }).pipe(Effect.scoped))
+
+  it.live("a job that schedules inside itself does not wait for its own permit", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const a = yield* processOn(server.url, { concurrency: 1 })
+      expect(yield* a.schedule(a.schedule(Effect.succeed("inner")))).toBe("inner")
+    }).pipe(Effect.scoped))
+
+  it.live("a waiting job that is interrupted leaves the queue of the processes too", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const [a, b, c] = yield* Effect.all([
+        processOn(server.url, { concurrency: 1 }),
+        processOn(server.url, { concurrency: 1 }),
+        processOn(server.url, { concurrency: 1 })
+      ])
+      const gate = yield* Deferred.make<void>()
+      const running = yield* Effect.forkChild(a.schedule(Deferred.await(gate)))
+      yield* Effect.sleep(30)
+      const waiting = yield* Effect.forkChild(b.schedule(Effect.void))
+      yield* Effect.sleep(30)
+      const last = yield* Effect.forkChild(c.schedule(Effect.succeed("c")))
+      yield* Effect.sleep(30)
+      yield* Fiber.interrupt(waiting)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(running)
+      const began = performance.now()
+      expect(yield* Fiber.join(last)).toBe("c")
+      expect(performance.now() - began).toBeLessThan(500)
+    }).pipe(Effect.scoped))
+
+  it.live("a scope that closes gives its permits back at once", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const scope = yield* Scope.make()
+      const a = yield* Scope.provide(processOn(server.url, { concurrency: 1 }), scope)
+      const b = yield* processOn(server.url, { concurrency: 1 })
+      yield* Effect.forkChild(a.schedule(Effect.never))
+      yield* Effect.sleep(30)
+      const waiting = yield* Effect.forkChild(b.schedule(Effect.succeed("b")))
+      yield* Effect.sleep(30)
+      const began = performance.now()
+      yield* Scope.close(scope, Exit.void)
+      expect(yield* Fiber.join(waiting)).toBe("b")
+      expect(performance.now() - began).toBeLessThan(500)
+    }).pipe(Effect.scoped))
+
+  it.live("a job whose permit went to another fails with a StoreError, and its caller goes on", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const a = yield* processOn(server.url, { concurrency: 1, lease: "300 millis" })
+      const { job, seen } = makeLoad()
+      const running = yield* Effect.forkChild(Effect.flip(a.schedule(job(5000))))
+      yield* Effect.sleep(50)
+      // As after a freeze: the permit is somebody else's now.
+      yield* Effect.promise(() => server.command("DEL", "{effect-funnel:1:p:s}:h"))
+      yield* Effect.promise(() => server.command("ZADD", "{effect-funnel:1:p:s}:h", "9e15", "other"))
+      expect(yield* Fiber.join(running)).toMatchObject({ reason: { _tag: "StoreError", operation: "renew" } })
+      expect(seen).toMatchObject({ interrupted: 1, now: 0 })
+    }).pipe(Effect.scoped))
+
+  it.live("while Redis is away jobs fail typed, or go on with this process' share, and come back when it does", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const options = { concurrency: 4, outageBudget: 0, storeTimeout: "200 millis", lease: "500 millis" } as const
+      const strict = yield* processOn(server.url, options)
+      const local = yield* processOn(server.url, {
+        ...options,
+        onStoreError: "local",
+        expectedProcesses: 2
+      })
+      yield* strict.schedule(Effect.void)
+      yield* Effect.promise(() => server.stop())
+      const error = yield* Effect.flip(strict.schedule(Effect.void))
+      expect(error).toMatchObject({ _tag: "SchedulerError", reason: { _tag: "StoreError", operation: "acquire" } })
+      const { job, seen } = makeLoad()
+      yield* Effect.forEach(Array.from({ length: 10 }), () => local.schedule(job(5)), { concurrency: "unbounded" })
+      expect(seen).toMatchObject({ done: 10, most: 2 })
+      yield* local.schedule(Effect.void, { weight: 4 })
+      yield* Effect.promise(() => server.start())
+      yield* Effect.sleep(2500)
+      yield* Effect.forEach(Array.from({ length: 10 }), () => local.schedule(job(5)), { concurrency: "unbounded" })
+      expect(seen).toMatchObject({ done: 20, most: 4 })
+      yield* strict.schedule(Effect.void)
+    }).pipe(Effect.scoped))
+
+  it.live("concurrency and rate of four processes hold together", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const processes = yield* Effect.all(Array.from({ length: 4 }, () =>
+        processOn(server.url, { concurrency: 5, rate: { limit: 200, window: "1 second" } })))
+      const { job, seen } = makeLoad()
+      const began = performance.now()
+      yield* Effect.forEach(processes, (scheduler) =>
+        Effect.forEach(Array.from({ length: 30 }), () =>
+          scheduler.schedule(job(3)), { concurrency: "unbounded" }), {
+        concurrency: "unbounded"
+      })
+      expect(seen.done).toBe(120)
+      expect(seen.most).toBeLessThanOrEqual(5)
+      expect(performance.now() - began).toBeGreaterThanOrEqual(119 * 5)
+      expect(performance.now() - began).toBeLessThan(119 * 5 * 1.5 + 300)
+    }).pipe(Effect.scoped))
+})
