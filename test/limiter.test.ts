@@ -16,7 +16,7 @@ const setup = (...rates: ReadonlyArray<Gcra.Rate>) => {
   const refused: Array<string | number> = []
   const waiter = (
     name: string | number,
-    options: { key?: string; tokens?: number; since?: number; then?: () => void } = {}
+    options: { key?: string; tokens?: number; since?: number; andThen?: () => void } = {}
   ): Waiter => ({
     key: options.key,
     tokens: options.tokens ?? 1,
@@ -24,7 +24,7 @@ const setup = (...rates: ReadonlyArray<Gcra.Rate>) => {
     link: undefined,
     onDue() {
       starts.push([clock.now / 1e6, name])
-      options.then?.()
+      options.andThen?.()
     },
     onTooLarge: () => refused.push(name),
     onFailure() {}
@@ -175,7 +175,7 @@ describe("late timers", () => {
   it("L1 strict: one that runs for a while in the step of its start pushes those behind it", () => {
     const { clock, enter, times } = setup(perSecond(1000, 1, true))
     enter(0)
-    enter(1, { then: () => clock.block(0.5) })
+    enter(1, { andThen: () => clock.block(0.5) })
     enter(2)
     clock.advance(10)
     expect(times()).toEqual([0, 1, 2.5])
@@ -196,7 +196,7 @@ describe("late timers", () => {
 
   it("L1 strict: also those that start in one step are judged by when each starts", () => {
     const { clock, enter, times } = setup(Gcra.rate(2, 10_000_000, 2, true))
-    for (let i = 0; i < 6; i++) enter(i, i === 2 ? { then: () => clock.block(15) } : {})
+    for (let i = 0; i < 6; i++) enter(i, i === 2 ? { andThen: () => clock.block(15) } : {})
     clock.block(100)
     clock.fire()
     clock.advance(30)
@@ -206,7 +206,7 @@ describe("late timers", () => {
   it("what becomes due while others start in the same step waits for the next one", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     enter(0)
-    for (let i = 1; i < 5; i++) enter(i, { then: () => clock.block(10) })
+    for (let i = 1; i < 5; i++) enter(i, { andThen: () => clock.block(10) })
     clock.block(1)
     clock.fire()
     expect(times()).toEqual([0, 1])
@@ -317,7 +317,7 @@ describe("order", () => {
     const { clock, enter, limiter, starts } = setup(perSecond(10))
     enter("a")
     enter("b", {
-      then: () => {
+      andThen: () => {
         limiter.cancelUnsafe(c)
         enter("e")
       }
@@ -331,7 +331,7 @@ describe("order", () => {
   it("a grant that could not start is given back, and those behind it move up", () => {
     const { clock, enter, limiter, starts } = setup(perSecond(10))
     enter("a")
-    const b: Waiter = enter("b", { then: () => limiter.refundUnsafe(b) })
+    const b: Waiter = enter("b", { andThen: () => limiter.refundUnsafe(b) })
     enter("c")
     clock.advance(1000)
     expect(starts).toEqual([[0, "a"], [100, "b"], [100, "c"]])
@@ -374,7 +374,7 @@ describe("timer", () => {
 
   it("starting many in one step does not nest", () => {
     const { clock, enter, limiter, starts } = setup(perSecond(1_000_000))
-    for (let i = 0; i < 30_000; i++) enter(i, { then: () => limiter.settle() })
+    for (let i = 0; i < 30_000; i++) enter(i, { andThen: () => limiter.settle() })
     clock.block(40)
     clock.fire()
     expect(starts.length).toBe(30_000)

@@ -1,4 +1,4 @@
-import { Context, Effect, Layer, pipe } from "effect"
+import { Context, Effect, type Layer, pipe } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import { describe, expect, it } from "tstyche"
 
