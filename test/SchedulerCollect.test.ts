@@ -285,6 +285,25 @@ describe("Scheduler.forEach", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 1 })))
 
+  it.effect("S3 an item that waits does not get the permit of the one whose failure ends the call", () =>
+    Effect.gen(function*() {
+      const jobs = meter()
+      const other = yield* Effect.forkChild(Scheduler.schedule(Effect.never))
+      yield* settle
+      const boom = Latch.makeUnsafe()
+      const fiber = yield* Scheduler.forEach(
+        [0, 1],
+        (i) => jobs.track(i, Effect.andThen(boom.await, Effect.fail("boom")))
+      ).pipe(Effect.exit, Effect.forkChild)
+      yield* settle
+      expect((yield* Scheduler.stats).queued).toBe(1)
+      yield* boom.open
+      expect(yield* Fiber.join(fiber)).toEqual(Exit.fail("boom"))
+      expect(jobs.started).toEqual([0])
+      yield* Fiber.interrupt(other)
+      yield* expectIdle
+    }).pipe(provide({ concurrency: 2 })))
+
   it.effect("S6 waits for room when maxQueued is set, where schedule fails with QueueFull", () =>
     Effect.gen(function*() {
       const gate = Latch.makeUnsafe()
@@ -563,6 +582,24 @@ describe("Scheduler.forEach", () => {
       yield* settle
       yield* TestClock.adjust(10)
       expect(yield* Fiber.join(fiber)).toEqual(Exit.fail("boom"))
+      expect(done).toEqual([1])
+    }).pipe(provide({ concurrency: 2 })))
+
+  it.effect("S7 a job that makes a sibling fail in the step in which it starts is interrupted too", () =>
+    Effect.gen(function*() {
+      let fail = () => {}
+      const ended: Array<number> = []
+      const exit = yield* Effect.exit(Scheduler.forEach([0, 1], (i) =>
+        i === 0
+          ? Effect.callback<never, string>((resume) => {
+            fail = () => resume(Effect.fail("boom"))
+          })
+          : Effect.andThen(Effect.sync(() => fail()), Effect.never).pipe(
+            Effect.onInterrupt(() => Effect.sync(() => ended.push(i)))
+          )))
+      expect(exit).toEqual(Exit.fail("boom"))
+      expect(ended).toEqual([1])
+      yield* expectIdle
     }).pipe(provide({ concurrency: 2 })))
 
   it.effect("when the layer's scope closes, the call ends as interrupted and nothing hangs", () =>
@@ -868,6 +905,23 @@ describe("Scheduler.firstSuccess", () => {
       expect(jobs.started.length).toBeLessThanOrEqual(2)
       expect(items.returned).toBe(1)
       yield* expectIdle
+    }).pipe(provide({ concurrency: 2 })))
+
+  it.effect("a loser that waits does not get the winner's permit", () =>
+    Effect.gen(function*() {
+      const jobs = meter()
+      const other = yield* Effect.forkChild(Scheduler.schedule(Effect.never))
+      yield* settle
+      const win = Latch.makeUnsafe()
+      const fiber = yield* Effect.forkChild(
+        Scheduler.firstSuccess([jobs.track(0, Effect.as(win.await, "winner")), jobs.track(1, Effect.never)])
+      )
+      yield* settle
+      expect((yield* Scheduler.stats).queued).toBe(1)
+      yield* win.open
+      expect(yield* Fiber.join(fiber)).toBe("winner")
+      expect(jobs.started).toEqual([0])
+      yield* Fiber.interrupt(other)
     }).pipe(provide({ concurrency: 2 })))
 
   it.effect("a late loser's failure or success never replaces the winner", () =>
