@@ -573,7 +573,7 @@ describe("Scheduler.forEach", () => {
       const done: Array<number> = []
       const fiber = yield* Scheduler.forEach(
         [0, 1],
-        (i) => i === 0 ? Effect.fail("boom") : Effect.andThen(Effect.sleep(10), Effect.sync(() => done.push(i)))
+        (i) => i === 1 ? Effect.fail("boom") : Effect.andThen(Effect.sleep(10), Effect.sync(() => done.push(i)))
       ).pipe(
         Effect.uninterruptible,
         Effect.exit,
@@ -582,7 +582,7 @@ describe("Scheduler.forEach", () => {
       yield* settle
       yield* TestClock.adjust(10)
       expect(yield* Fiber.join(fiber)).toEqual(Exit.fail("boom"))
-      expect(done).toEqual([1])
+      expect(done).toEqual([0])
     }).pipe(provide({ concurrency: 2 })))
 
   it.effect("S7 a job that makes a sibling fail in the step in which it starts is interrupted too", () =>
