@@ -677,6 +677,22 @@ export const pause: Operations<Scheduler>["pause"] = ops.pause
 /**
  * Starts again what {@link pause} held back. The cells of the rate that fell in the meantime are not made up.
  *
+ * **Example** (Going on after a maintenance window)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Fiber } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Scheduler.pause
+ *   const fiber = yield* Effect.forkChild(Scheduler.schedule(Effect.succeed("sent")), { startImmediately: true })
+ *   yield* Scheduler.resume
+ *   return yield* Fiber.join(fiber)
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 1 }))) // => "sent"
+ * ```
+ *
  * @category operations
  * @since 0.1.0
  */
