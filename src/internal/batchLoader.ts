@@ -469,10 +469,11 @@ export class Loader<Req extends Request.Any, R> {
     const [group, key, hash] = this.forget(request, context)
     const expires = this.expires(result, request, this.clock.currentTimeMillisUnsafe())
     if (expires > 0 && !this.closed) this.cache!.set(group, key, hash, result, expires)
+    group.checkRest()
   }
 
   clearUnsafe(request: Req, context: Context.Context<never>): void {
-    this.forget(request, context)
+    this.forget(request, context)[0].checkRest()
   }
 
   clearAllUnsafe(): void {
@@ -525,6 +526,13 @@ export class Loader<Req extends Request.Any, R> {
       }
     }
     return [bulk, others]
+  }
+
+  /** How many look-ups some entries stand for. */
+  count(entries: ReadonlyArray<Entry<Req>>): number {
+    let count = 0
+    for (const entry of entries) count += entry[callerOf]?.bulk?.requests.length ?? 1
+    return count
   }
 
   /** Runs a synchronous step that hands the first look-up of a bulk to core. */

@@ -41,7 +41,7 @@ export const each = <Req extends Request.Any>(
         }
         const loader = loaderOf(resolver)
         let others: ReadonlyArray<number> | undefined
-        if (loader !== undefined) {
+        if (loader !== undefined && requests.length > 0) {
           const [bulk, rest] = loader.gather(requests, context)
           const first = bulk.indices[0]
           if (first !== undefined) {

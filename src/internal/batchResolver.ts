@@ -58,7 +58,8 @@ export type Isolating<Req extends Request.Any> = ReadonlyArray<Context.Key<Reque
  *   implement it themselves. The services are in the request's requirements: declare them there.
  * - `maxBatchSize`: how many distinct requests a batch holds; a full one is sent at once. Default: that of the `Batcher`.
  * - `window`: how long a batch collects. Default: that of the `Batcher`.
- * - `name`: opens a span of that name for each batch, linked to the spans of those who are in it when it is sent.
+ * - `name`: opens a span of that name for each batch, linked to the spans of those who are in it when it is sent, with the
+ *   number of their look-ups as `batchSize`.
  * - `cache`: keeps results; the resolver is then a `CachedResolver`.
  * - `onRejected`: what a request ends with whose batch the scheduler refuses. Batches wait for room in a full queue, so
  *   only a rate that is kept in a store can refuse one, with a `StoreError`. Default: the error is a defect.
@@ -166,7 +167,13 @@ export const makeResolver = <Req extends Request.Any, R>(
       collectWhile: (entries) => loader.collectWhile(entries),
       runAll: (entries, key) => loader.runAll(entries, key)
     })
-    const named = options.name === undefined ? plain : RequestResolver.withSpan(plain, options.name)
+    const named = options.name === undefined
+      ? plain
+      : RequestResolver.withSpan(
+        plain,
+        options.name,
+        (entries) => ({ attributes: { batchSize: loader.count(entries) } })
+      )
     const resolver = register(named, loader)
     return Effect.as(
       Scope.addFinalizer(Context.get(context, Scope.Scope), loader.close),
