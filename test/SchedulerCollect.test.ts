@@ -839,6 +839,23 @@ describe("Scheduler.stream", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 3 })))
 
+  it.effect("left early, the source's finalizers run after the jobs have ended", () =>
+    Effect.gen(function*() {
+      const log: Array<string> = []
+      const source = Stream.unwrap(
+        Effect.as(
+          Effect.acquireRelease(Effect.void, () => Effect.sync(() => log.push("closed"))),
+          Stream.make(1, 2, 3)
+        )
+      )
+      yield* Scheduler.stream(
+        source,
+        (i) =>
+          i === 3 ? Effect.yieldNow : Effect.onInterrupt(Effect.never, () => Effect.sync(() => log.push(`job ${i}`)))
+      ).pipe(Stream.take(1), Stream.runDrain)
+      expect(log).toEqual(["job 1", "job 2", "closed"])
+    }).pipe(provide({ concurrency: 3 })))
+
   it.effect("a stream can be run twice: each run pulls anew", () =>
     Effect.gen(function*() {
       const results = Scheduler.stream([1, 2, 3], (i) => Effect.succeed(i), { order: "input" })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Fiber, Stream } from "effect"
+import { Clock, Context, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
 
@@ -133,10 +133,27 @@ describe("onProgress", () => {
 
   it.effect("no timer is left when the call has ended", () =>
     Effect.gen(function*() {
-      let told = 0
-      yield* Scheduler.forEach([1], () => Effect.void, { onProgress: () => void told++ })
-      yield* TestClock.adjust("1 minute")
-      expect(told).toBe(1)
+      const clock = yield* Clock.Clock
+      let slept = 0
+      let sleeping = 0
+      const counting: Clock.Clock = {
+        currentTimeMillis: clock.currentTimeMillis,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+        currentTimeNanos: clock.currentTimeNanos,
+        currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+        monotonicTimeNanos: clock.monotonicTimeNanos,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+        sleep: (duration) =>
+          Effect.suspend(() => {
+            slept++
+            sleeping++
+            return Effect.ensuring(clock.sleep(duration), Effect.sync(() => sleeping--))
+          })
+      }
+      yield* Scheduler.forEach([1], () => Effect.yieldNow, { onProgress: () => {} }).pipe(
+        Effect.provideService(Clock.Clock, counting)
+      )
+      expect([slept, sleeping]).toEqual([1, 0])
     }).pipe(provide({ concurrency: 2 })))
 })
 

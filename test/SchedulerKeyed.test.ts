@@ -86,7 +86,7 @@ describe("Scheduler.Keyed", () => {
 
   it.effect("new keys take out those at rest, also between two ticks of the timer", () =>
     Effect.gen(function*() {
-      for (let i = 0; i < 100; i++) {
+      for (let i = 0; i < 90; i++) {
         yield* Bursts.schedule(i, Effect.void)
         yield* TestClock.adjust(10)
       }
