@@ -58,6 +58,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { format } from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import type * as Persistable from "effect/persistence/Persistable"
@@ -359,14 +360,29 @@ const fromFlights = (flights: ReducerFlights): Reducer => {
       }
     })
 
-  return {
+  const reducer: Direct = {
     [TypeId]: TypeId,
+    [enter]: (key, effect, resume) => flights.enter(plain, key, effect, resume),
     reduce: reduceWith((key, effect) => flights.call(plain, key, effect)),
     fn,
     forget,
     inFlight: Effect.clockWith((clock) => Effect.succeed(flights.snapshot(clock)))
   }
+  return reducer
 }
+
+// Lets an accessor find its reducer and enter it in one operation of the calling fiber.
+const enter = /*#__PURE__*/ Symbol("effect-funnel/Reducer/enter")
+
+interface Direct extends Reducer {
+  readonly [enter]: (
+    key: Key,
+    effect: Effect.Effect<unknown, unknown>,
+    resume: (effect: Effect.Effect<unknown, unknown>) => void
+  ) => Effect.Effect<void> | undefined
+}
+
+const isDirect = (reducer: Reducer): reducer is Direct => enter in reducer
 
 // Both spellings of `reduce` from one function, which need not know the types that the key promises.
 const reduceWith = <Self>(
@@ -475,6 +491,17 @@ const makeNoop = (): Reducer => ({
   inFlight: Effect.succeed([])
 })
 
+const accessReduce = <Self>(
+  tag: Context.Service<Self, Reducer>,
+  key: Key,
+  effect: Effect.Effect<unknown, unknown>
+): Effect.Effect<unknown, unknown, Self> =>
+  Effect.callback((resume) => {
+    // Sound: the result requires the tag.
+    const reducer = Context.get(Fiber.getCurrent()!.context as Context.Context<Self>, tag)
+    return isDirect(reducer) ? reducer[enter](key, effect, resume) : resume(reducer.reduce(key, effect))
+  })
+
 const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
   const fn =
     <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
@@ -508,7 +535,7 @@ const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self>
   }
 
   return {
-    reduce: reduceWith((key, effect) => tag.use((_) => _.reduce(key, effect))),
+    reduce: reduceWith((key, effect) => accessReduce(tag, key, effect)),
     fn,
     forget,
     inFlight: tag.use((_) => _.inFlight)
