@@ -13,7 +13,7 @@ import * as Stream from "effect/Stream"
 import { Call } from "./call.js"
 import type { Costs, Handlers } from "./call.js"
 import { track } from "./progress.js"
-import type { Progress, ProgressServices, Tracker } from "./progress.js"
+import type { Progress, ProgressServices } from "./progress.js"
 import { checkCount, checkPriority } from "./schedule.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
@@ -35,14 +35,14 @@ export type Items = Iterable<any> | Stream.Stream<any, any, any>
  */
 export declare namespace Items {
   /** What an item is. */
-  export type Item<S> = S extends Stream.Stream<infer A, infer _E, infer _R> ? A
+  export type Item<S> = S extends Stream.Stream<infer A, any, any> ? A
     : S extends ReadonlyArray<infer A> ? A
     : S extends Iterable<infer A> ? A
     : never
   /** What pulling the items can fail with. */
-  export type Error<S> = S extends Stream.Stream<infer _A, infer E, infer _R> ? E : never
+  export type Error<S> = S extends Stream.Stream<any, infer E, any> ? E : never
   /** What pulling the items needs. */
-  export type Services<S> = S extends Stream.Stream<infer _A, infer _E, infer R> ? R : never
+  export type Services<S> = S extends Stream.Stream<any, any, infer R> ? R : never
   /** The array of a result an item: not empty if the items are not. */
   export type Results<S, B> = S extends Arr.NonEmptyReadonlyArray<any> ? Arr.NonEmptyArray<B> : Array<B>
 }
@@ -232,7 +232,6 @@ const await_ = <A, B, E, R, X, XE, SE, SR>(
   items: Iterable<A> | Stream.Stream<A, SE, SR>
 ): Effect.Effect<X, XE | SE, R | SR> => {
   let settle: (exit: Exit.Exit<X, XE | SE>) => void
-  let tracker: Tracker | undefined
   const call = new Call<A, B, E, R, X, XE | SE>({
     engine,
     parent,
@@ -242,9 +241,13 @@ const await_ = <A, B, E, R, X, XE, SE, SR>(
     onSettled: (exit) => settle(exit),
     onChange: plan.onProgress === undefined ? undefined : () => tracker?.touch()
   })
+  const tracker = plan.onProgress === undefined
+    ? undefined
+    : track(parent, call, plan.total ?? totalOf(items), plan.onProgress)
   const run = (source: IterableSource<A> | StreamSource<A, SE, SR>) =>
     Effect.callback<X, XE | SE>((resume) => {
       settle = resume
+      tracker?.startUnsafe()
       call.startUnsafe(source)
       return Effect.callback<void>((resume) => {
         settle = () => resume(Effect.void)
@@ -257,9 +260,7 @@ const await_ = <A, B, E, R, X, XE, SE, SR>(
       Effect.contextWith((context: Context.Context<SR>) => run(new StreamSource(items, scope, context)))
     )
     : run(new IterableSource(items))
-  if (plan.onProgress === undefined) return wait
-  tracker = track(parent, call, plan.total ?? totalOf(items), plan.onProgress)
-  return Effect.onExit(wait, () => tracker.finish)
+  return tracker === undefined ? wait : Effect.onExit(wait, () => tracker.finish)
 }
 
 /**

@@ -59,6 +59,7 @@ export const stream = <A, B, E, R, SE, SR>(
           const start = Effect.sync(() => {
             if (onProgress !== undefined) {
               tracker = track(parent, call, options?.total ?? totalOf(items), onProgress)
+              tracker.startUnsafe()
             }
             call.startUnsafe(source)
           })

@@ -31,9 +31,12 @@ export interface Progress {
 
 /**
  * The services that a callback needs which may return an effect.
+ *
+ * @category models
+ * @since 0.1.0
  */
 export type ProgressServices<X> = 0 extends 1 & X ? never
-  : X extends Effect.Effect<infer _A, infer _E, infer R> ? R
+  : X extends Effect.Effect<any, any, infer R> ? R
   : never
 
 /** What is counted. */
@@ -45,6 +48,8 @@ export interface Counts {
 }
 
 export interface Tracker {
+  /** Begins to tick, until `finish`. */
+  readonly startUnsafe: () => void
   /** Something has changed. */
   readonly touch: () => void
   /** Ends the ticking and tells for the last time. */
@@ -84,13 +89,16 @@ export const track = (
     Effect.asVoid
   ) as Effect.Effect<void>
 
-  const ticker = Effect.runForkWith(context)(
-    Effect.forever(Effect.flatMap(Effect.sleep(interval), () => changed ? tell : Effect.void))
-  )
+  let ticker: Fiber.Fiber<void> | undefined
   return {
+    startUnsafe: () => {
+      ticker = Effect.runForkWith(context)(
+        Effect.forever(Effect.flatMap(Effect.sleep(interval), () => changed ? tell : Effect.void))
+      )
+    },
     touch: () => {
       changed = true
     },
-    finish: Effect.andThen(Fiber.interrupt(ticker), tell)
+    finish: Effect.suspend(() => ticker === undefined ? tell : Effect.andThen(Fiber.interrupt(ticker), tell))
   }
 }

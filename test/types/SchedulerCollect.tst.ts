@@ -94,15 +94,15 @@ describe("forEach", () => {
   })
 
   it("refuses what is no collection, no effect or no option", () => {
-    // @ts-expect-error!
+    // @ts-expect-error! a number is no collection
     Scheduler.forEach(1, get)
-    // @ts-expect-error!
+    // @ts-expect-error! a number is no effect
     Scheduler.forEach([1], (i: number) => i)
-    // @ts-expect-error!
+    // @ts-expect-error! an item of another type
     Scheduler.forEach(["a"], get)
-    // @ts-expect-error!
+    // @ts-expect-error! the limit is the scheduler's
     Scheduler.forEach([1], get, { concurrency: 2 })
-    // @ts-expect-error!
+    // @ts-expect-error! a weight is a number
     Scheduler.forEach([1], get, { weight: "2" })
   })
 })
@@ -148,9 +148,9 @@ describe("stream and mapEffect", () => {
   })
 
   it("refuse a function of another item and an order that is none", () => {
-    // @ts-expect-error!
+    // @ts-expect-error! an element of another type
     Stream.make("a").pipe(Scheduler.mapEffect(get))
-    // @ts-expect-error!
+    // @ts-expect-error! no such order
     Scheduler.stream([1], get, { order: "random" })
   })
 })
@@ -181,9 +181,9 @@ describe("Keyed", () => {
       Effect.Effect<void, NotFound | Down | Error, Api | Source | Hosts>
     >()
     expect(Hosts.get("a")).type.toBe<Effect.Effect<Scheduler.Scheduler, never, Hosts>>()
-    // @ts-expect-error!
+    // @ts-expect-error! a key of another type
     Hosts.schedule(1, get(1))
-    // @ts-expect-error!
+    // @ts-expect-error! a number is no effect
     Hosts.schedule("a", 1)
   })
 })
