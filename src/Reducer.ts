@@ -116,7 +116,7 @@ export interface Misuse<out Reason extends string> {
  */
 export type Fits<K, A, E, R> =
   & NoScope<R>
-  & ([K] extends [Request.Request<infer A0, infer E0, infer _R0>]
+  & ([K] extends [Request.Request<infer A0, infer E0, unknown>]
     ? [A] extends [A0]
       ? [E] extends [E0] ? Checked : Checked<"The effect fails with an error that the request does not declare">
     : Checked<"The effect succeeds with a value that is not the request's">
@@ -145,7 +145,7 @@ interface Checked<out Reason extends string = never> {
  * @category utility types
  * @since 0.1.0
  */
-export type Success<K, A> = [K] extends [Request.Request<infer A0, infer _E0, infer _R0>] ? A0 : A
+export type Success<K, A> = [K] extends [Request.Request<infer A0, unknown, unknown>] ? A0 : A
 
 /**
  * What a call under this key fails with: a request's own type, otherwise that of the effect.
@@ -153,7 +153,7 @@ export type Success<K, A> = [K] extends [Request.Request<infer A0, infer _E0, in
  * @category utility types
  * @since 0.1.0
  */
-export type Failure<K, E> = [K] extends [Request.Request<infer _A0, infer E0, infer _R0>] ? E0 : E
+export type Failure<K, E> = [K] extends [Request.Request<unknown, infer E0, unknown>] ? E0 : E
 
 /**
  * Describes a run in flight, as `inFlight` finds it.
@@ -235,6 +235,20 @@ export interface Reducer extends Operations<never> {
 
 /**
  * The tag of the default reducer.
+ *
+ * **Example** (Taking the handle)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const reducer = yield* Reducer.Reducer
+ *   return yield* reducer.reduce("key", Effect.succeed(1))
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => 1
+ * ```
  *
  * @see {@link Service} for tags of one's own
  * @category services

@@ -46,10 +46,18 @@ describe("hooks of a reducer", () => {
       yield* Effect.exit(reducer.reduce("d", Effect.interrupt))
       yield* reducer.reduce("e", Effect.succeed(1))
       expect(take()).toEqual([
-        ...["call b 0", "start b 1", "failure b no"],
-        ...["call c 0", "start c 1", "failure c bad"],
-        ...["call d 0", "start d 1", "interrupt d true"],
-        ...["call e 0", "start e 1", "success e 1"]
+        "call b 0",
+        "start b 1",
+        "failure b no",
+        "call c 0",
+        "start c 1",
+        "failure c bad",
+        "call d 0",
+        "start d 1",
+        "interrupt d true",
+        "call e 0",
+        "start e 1",
+        "success e 1"
       ])
     }))
 
@@ -196,14 +204,24 @@ describe("Hooks.statistics", () => {
       yield* Effect.exit(reducer.reduce("key", Effect.die("no")))
       const left = yield* fork(reducer.reduce("key", Effect.never))
       expect(yield* statistics.overall).toEqual({
-        ...{ calls: 6, started: 4, joined: 2, succeeded: 1, failed: 2, interrupted: 0 }
+        calls: 6,
+        started: 4,
+        joined: 2,
+        succeeded: 1,
+        failed: 2,
+        interrupted: 0
       })
       yield* Fiber.interrupt(left)
       expect((yield* statistics.overall).interrupted).toBe(1)
       expect(yield* statistics.detail).toEqual([])
       yield* statistics.reset
       expect(yield* statistics.overall).toEqual({
-        ...{ calls: 0, started: 0, joined: 0, succeeded: 0, failed: 0, interrupted: 0 }
+        calls: 0,
+        started: 0,
+        joined: 0,
+        succeeded: 0,
+        failed: 0,
+        interrupted: 0
       })
     }))
 
@@ -219,7 +237,11 @@ describe("Hooks.statistics", () => {
         yield* reducer.reduce(["a"], Effect.void)
         yield* reducer.reduce(["a"], Effect.void)
         const rows = (yield* statistics.detail).map(({ calls, key, name, started, succeeded }) => ({
-          ...{ name, key, calls, started, succeeded }
+          name,
+          key,
+          calls,
+          started,
+          succeeded
         }))
         expect(rows).toEqual(
           detail === "key"

@@ -84,8 +84,9 @@ export abstract class SharedDeferred<A, E> {
       return
     }
     this.deliver(exit)
-    while (depth === 0 && postponed.length > 0) {
-      postponed.pop()?.resumeAll()
+    if (depth > 0) return
+    for (let next = postponed.pop(); next !== undefined; next = postponed.pop()) {
+      next.resumeAll()
     }
   }
 
