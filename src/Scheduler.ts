@@ -765,7 +765,7 @@ export const stats: Operations<Scheduler>["stats"] = ops.stats
  *
  * At most as many items are pulled and not done with as the scheduler's `concurrency` allows to run: with `discard: true`
  * ten million items take the memory of `concurrency` items, without it only the results grow. A scheduler without a bound
- * runs as many as its rate admits, and at most 1,024 wait; 256 are pulled at a time, so that what else
+ * runs as many as its rate admits, and at most 1,024 wait; as many are pulled at a time, so that what else
  * there is to do gets its turn in between. When `maxQueued` is set the call waits for room instead of failing.
  *
  * `weight`, `tokens` and `priority` are given for all items, or by a function of item and index. `onProgress` is told the

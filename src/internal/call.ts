@@ -21,7 +21,7 @@ import type { Listener, Source } from "./source.js"
 const lookahead = 1024
 
 /** How many items one step pulls before it gives the event loop a turn. */
-const maxPullsPerStep = 256
+const maxPullsPerStep = 1024
 
 /**
  * What an item costs, checked.
