@@ -58,6 +58,30 @@ interface Entry {
   last_: Taken | undefined
 }
 
+/** A waiter of the shared rate in the queue of the local one, whose time axis is another. */
+class StandIn implements Waiter {
+  readonly key: string | undefined
+  readonly tokens: number
+  readonly since: number
+  link: unknown = undefined
+  private readonly waiter: Waiter<StoreFailure>
+  constructor(waiter: Waiter<StoreFailure>, since: number) {
+    this.waiter = waiter
+    this.key = waiter.key
+    this.tokens = waiter.tokens
+    this.since = since
+  }
+  onDue(): void {
+    this.waiter.link = undefined
+    this.waiter.onDue()
+  }
+  onTooLarge(burst: number): void {
+    this.waiter.link = undefined
+    this.waiter.onTooLarge(burst)
+  }
+  onFailure(): void {}
+}
+
 export interface Options {
   readonly store: (cells: ReadonlyArray<Cell>) => GcraStore
   readonly guard: Guard
@@ -150,16 +174,12 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   cancelUnsafe(waiter: Waiter<StoreFailure>): void {
     const node = waiter.link
     if (node === undefined) return
-    if (!this.owns(node)) return this.local.cancelUnsafe(waiter)
+    // Only this class sets the link: to a place in its own queue, or to who stands in for the waiter in the local one.
+    const link = node as Node | StandIn
     waiter.link = undefined
-    this.unlink(node)
-    this.settle(node.entry)
-  }
-
-  // A waiter that was handed on to the local limiter carries that one's link.
-  private owns(link: unknown): link is Node {
-    return typeof link === "object" && link !== null && "entry" in link &&
-      this.entries.get((link as Node).entry.key) === (link as Node).entry
+    if (link instanceof StandIn) return this.local.cancelUnsafe(link)
+    this.unlink(link)
+    this.settle(link.entry)
   }
 
   setQuotas(rates: ReadonlyArray<Rate>): void {
@@ -339,8 +359,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
           waiter.onDue()
           break
         case "local":
-          // The local limiter never fails, so what it would tell of that is of no concern.
-          this.local.waitUnsafe(waiter as Waiter)
+          this.local.waitUnsafe(waiter.link = new StandIn(waiter, this.local.now()))
       }
     }
   }

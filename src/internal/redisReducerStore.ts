@@ -91,6 +91,8 @@ const renewScript = /*#__PURE__*/ Redis.script(
 local me, fence, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local h = redis.call('HMGET', state, 'owner', 'fence', 'rexp')
 if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
+-- With the state gone those who waited are forgotten, and will ask again: the result is kept for them.
+if not h[2] then redis.call('HSET', state, 'taken', '1') end
 redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))
 redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, tonumber(h[3] or 0) - now) / 1000) + 1000)
 return 1

@@ -128,6 +128,8 @@ class Flight<A, E, R, S> {
           return yield* yield* this.codec.decode(answer.payload)
         }
         case "Lead": {
+          // An answer that took longer than the lease is no lease any more.
+          if (monotonicMillis(this.clock) >= sentAt + store.leaseMillis) break
           const led = yield* this.lead(answer.fence, sentAt)
           if (led !== undefined) return yield* led
           after = answer.fence

@@ -42,18 +42,4 @@ describe.skipIf(!hasRedis)("Reducer over Redis", () => {
       expect(new Set(results).size).toBe(1)
       expect(runs).toBe(1)
     }).pipe(Effect.scoped))
-
-  it.live("figures", () =>
-    Effect.gen(function*() {
-      const server = yield* redisServer()
-      const a = yield* processOn(server.url)
-      const times: Array<number> = []
-      for (let i = 0; i < 2000; i++) {
-        const t = performance.now()
-        yield* Reducer.reduceSharedBy(a)(new GetUser({ id: "1" }), () => Effect.succeed("x"))
-        times.push(performance.now() - t)
-      }
-      times.sort((a, b) => a - b)
-      console.log(times[1000], times[1900])
-    }).pipe(Effect.scoped))
 })

@@ -27,7 +27,7 @@ if (!installed) {
 /** Whether there is a `redis-server` to test with. In CI a missing one is a failure, not a skip. */
 export const hasRedis = installed
 
-const freePort = () =>
+export const freePort = () =>
   new Promise<number>((resolve, reject) => {
     const server = createServer()
     server.once("error", reject)

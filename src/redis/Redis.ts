@@ -1,0 +1,67 @@
+/**
+ * A Redis that need not be there when the program starts.
+ *
+ * @since 0.1.0
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
+import * as Scope from "effect/Scope"
+
+/**
+ * Provides a `Redis` at once and connects in the background, as often as it takes.
+ *
+ * **When to use**
+ *
+ * Use around `NodeRedis.layer(…)` where a program is to start while Redis is away: `onStoreError` then applies from the first
+ * call on. The client's own layer fails when its first attempt to connect does.
+ *
+ * **Details**
+ *
+ * Until the connection stands every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
+ * 50 milliseconds apart to begin with, and 2 seconds at most. Once connected, reconnecting is the client's.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerBackground = <E, R>(
+  client: Layer.Layer<Redis.Redis, E, R>
+): Layer.Layer<Redis.Redis, never, R> => Layer.effect(Redis.Redis, make(client))
+
+const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, E, R>) {
+  const connected = yield* Deferred.make<Redis.Redis["Service"]>()
+  let redis: Redis.Redis["Service"] | undefined
+  let cause: unknown = new Error("not connected yet")
+
+  const scope = yield* Effect.scope
+  const attempt = Effect.gen(function*() {
+    const child = yield* Scope.fork(scope)
+    // A client that failed is not tried again: each attempt builds its own.
+    const exit = yield* Effect.exit(Layer.buildWithScope(Layer.fresh(client), child))
+    if (Exit.isSuccess(exit)) {
+      redis = yield* Effect.provideContext(Redis.Redis, exit.value)
+      yield* Deferred.succeed(connected, redis)
+      return true
+    }
+    cause = exit.cause
+    yield* Scope.close(child, exit)
+    return false
+  })
+  yield* Effect.gen(function*() {
+    for (let wait = 50; !(yield* attempt); wait = Math.min(wait * 2, 2000)) yield* Effect.sleep(wait)
+  }).pipe(Effect.forkScoped)
+
+  const use = <A, E, R>(f: (redis: Redis.Redis["Service"]) => Effect.Effect<A, E, R>) =>
+    Effect.suspend((): Effect.Effect<A, E | Redis.RedisError, R> =>
+      redis === undefined ? Effect.fail(new Redis.RedisError({ cause })) : f(redis)
+    )
+
+  return Redis.Redis.of({
+    send: <A = unknown>(command: string, ...args: ReadonlyArray<string>) => use((_) => _.send<A>(command, ...args)),
+    eval: (script) => (...params) => use((_) => _.eval(script)(...params)),
+    subscribe: (channel) => Effect.flatMap(Deferred.await(connected), (_) => _.subscribe(channel)),
+    reserve: use((_) => _.reserve)
+  })
+})

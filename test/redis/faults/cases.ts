@@ -1,0 +1,667 @@
+/**
+ * The faults, each with what it must not do: lose a call, serve two results, run too often, or take too long.
+ */
+import assert from "node:assert/strict"
+import { clock, pause, type Shared, type Stage, type Worker } from "./harness.ts"
+
+/** A row of the table. */
+export interface Facts {
+  readonly runs?: number
+  readonly most?: number
+  readonly results?: number
+  readonly failures?: number
+  /** Milliseconds, of what the note says. */
+  readonly delay?: number
+  readonly note?: string
+}
+
+export interface Case {
+  readonly id: string
+  readonly name: string
+  /** Takes a second or two, so it is part of `npm test`. */
+  readonly quick?: boolean | undefined
+  readonly run: (stage: Stage) => Promise<Facts>
+}
+
+const facts = (stage: Stage, shared: ReadonlyArray<Shared>, more: Facts = {}): Facts => ({
+  runs: stage.observer.runs.length,
+  most: stage.observer.most,
+  results: new Set(shared.flatMap((_) => _.values)).size,
+  failures: shared.flatMap((_) => _.errors).length,
+  ...more
+})
+
+const served = (shared: ReadonlyArray<Shared>, calls: number) => {
+  assert.deepEqual(shared.flatMap((_) => _.errors), [], "no call fails")
+  assert.equal(shared.reduce((sum, _) => sum + _.ok, 0), calls, "every call is served")
+}
+
+const oneResult = (shared: ReadonlyArray<Shared>) =>
+  assert.equal(new Set(shared.flatMap((_) => _.values)).size, 1, "all get one result")
+
+const atMost = (what: string, value: number, most: number) =>
+  assert.ok(value <= most, `${what}: ${value.toFixed(1)} is more than ${most}`)
+
+/** Beyond what the protocol bounds: two cores, and everybody else on them. */
+const noise = 400
+
+const patient = { outageBudget: "20 seconds" }
+
+/** A leader and a follower of one key. */
+const pair = async (
+  stage: Stage,
+  url: string,
+  reducer: object,
+  millis: number
+): Promise<{ a: Worker; b: Worker; first: Promise<Shared>; second: Promise<Shared> }> => {
+  const [a, b] = await stage.workersOf(2, { url, reducer }) as [Worker, Worker]
+  const first = a.share({ key: "k", millis })
+  first.catch(() => {})
+  await stage.observer.began(1)
+  const second = b.share({ key: "k", millis })
+  second.catch(() => {})
+  await pause(60)
+  return { a, b, first, second }
+}
+
+export const cases: ReadonlyArray<Case> = [
+  {
+    id: "1",
+    name: "kill -9 of the leader",
+    quick: true,
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const { a, second } = await pair(stage, url, { lease: "600 millis" }, 300)
+      a.kill("SIGKILL")
+      const at = clock()
+      const { at: began } = await stage.observer.began(2)
+      const shared = [await second]
+      served(shared, 1)
+      assert.equal(stage.observer.runs.length, 2)
+      assert.equal(stage.observer.most, 1)
+      atMost("take-over", began - at, 600 + noise)
+      return facts(stage, shared, { delay: began - at, note: "until the follower leads; lease 600" })
+    }
+  },
+  {
+    id: "2",
+    name: "SIGSTOP of the leader past its lease, then SIGCONT",
+    quick: true,
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const { a, first, second } = await pair(stage, url, { lease: "500 millis" }, 700)
+      a.kill("SIGSTOP")
+      const frozen = clock()
+      await stage.observer.began(2)
+      const delay = clock() - frozen
+      await pause(300)
+      a.kill("SIGCONT")
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 2)
+      assert.equal(stage.observer.most, 2)
+      atMost("take-over", delay, 500 + noise)
+      return facts(stage, shared, { delay, note: "until the follower leads; lease 500" })
+    }
+  },
+  {
+    id: "2b",
+    name: "SIGSTOP of the leader until its successor is done",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const { a, first, second } = await pair(stage, url, { lease: "500 millis" }, 300)
+      a.kill("SIGSTOP")
+      const after = await second
+      a.kill("SIGCONT")
+      const shared = [await first, after]
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 2)
+      return facts(stage, shared)
+    }
+  },
+  {
+    id: "3a",
+    name: "Redis killed and restarted empty, within the lease",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const { first, second } = await pair(stage, server.url, { lease: "3 seconds", ...patient }, 1500)
+      await server.stop()
+      await pause(200)
+      await server.start()
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      atMost("runs", stage.observer.runs.length, 2)
+      return facts(stage, shared)
+    }
+  },
+  {
+    id: "3b",
+    name: "Redis killed and restarted empty, after the lease",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const { first, second } = await pair(stage, server.url, { lease: "600 millis", ...patient }, 1200)
+      await server.stop()
+      await pause(1200)
+      await server.start()
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 2)
+      assert.equal(stage.observer.most, 1)
+      return facts(stage, shared)
+    }
+  },
+  {
+    id: "4",
+    name: "FLUSHALL during a run",
+    quick: true,
+    run: async (stage) => {
+      const server = await stage.redis()
+      const { first, second } = await pair(stage, server.url, { lease: "900 millis" }, 800)
+      await server.command("FLUSHALL")
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      atMost("runs", stage.observer.runs.length, 2)
+      return facts(stage, shared)
+    }
+  },
+  {
+    id: "5",
+    name: "SCRIPT FLUSH during a run",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const { first, second } = await pair(stage, server.url, { lease: "600 millis" }, 800)
+      await server.command("SCRIPT", "FLUSH")
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 1)
+      return facts(stage, shared)
+    }
+  },
+  {
+    id: "6a",
+    name: "CLIENT PAUSE shorter than the lease",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const { first, second } = await pair(stage, server.url, { lease: "2 seconds", ...patient }, 400)
+      await server.command("CLIENT", "PAUSE", "700", "ALL")
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 1)
+      return facts(stage, shared)
+    }
+  },
+  {
+    id: "6b",
+    name: "CLIENT PAUSE longer than the lease",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const { first, second } = await pair(stage, server.url, { lease: "600 millis", ...patient }, 1000)
+      await server.command("CLIENT", "PAUSE", "1500", "ALL")
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 2)
+      assert.equal(stage.observer.most, 1)
+      return facts(stage, shared)
+    }
+  },
+  ...(["pubsub", "normal"] as const).map((type, i): Case => ({
+    id: `7${"ab"[i]}`,
+    name: `CLIENT KILL TYPE ${type} in a loop`,
+    run: async (stage) => {
+      const server = await stage.redis()
+      const workers = await stage.workersOf(3, { url: server.url, reducer: { lease: "2 seconds", ...patient } })
+      let stop = false
+      const killing = (async () => {
+        while (!stop) {
+          await server.command("CLIENT", "KILL", "TYPE", type, "SKIPME", "yes")
+          await pause(150)
+        }
+      })()
+      const shared: Array<Shared> = []
+      const rounds = 12
+      for (let i = 0; i < rounds; i++) {
+        const round = await Promise.all(workers.map((_) => _.share({ key: `k${i}`, millis: 100, callers: 5 })))
+        served(round, 15)
+        shared.push(...round)
+      }
+      stop = true
+      await killing
+      // A party whose join met a broken line may come when the run is over, and then runs anew.
+      atMost("runs", stage.observer.runs.length, 3 * rounds)
+      return facts(stage, shared, { note: `${rounds} rounds of 3 processes` })
+    }
+  })),
+  {
+    id: "8a",
+    name: "Redis down from the start: local",
+    run: async (stage) => {
+      const url = await stage.nowhere()
+      const workers = await stage.workersOf(2, {
+        url,
+        limiter: { onStoreError: "local", expectedProcesses: 2 },
+        scheduler: { onStoreError: "local", expectedProcesses: 2 }
+      })
+      const at = clock()
+      const shared = await Promise.all(workers.map((_) => _.share({ key: "k", millis: 100, callers: 100 })))
+      const delay = clock() - at
+      served(shared, 200)
+      assert.equal(stage.observer.runs.length, 2)
+      atMost("delay", delay, 100 + 1000 + 250 + noise)
+      const again = clock()
+      await workers[0]!.share({ key: "k", millis: 0 })
+      atMost("delay of the next call", clock() - again, noise)
+      const { errors, times } = await workers[0]!.call<{ errors: Array<string>; times: Array<number> }>("consume", {
+        count: 50,
+        millis: 5000
+      })
+      assert.deepEqual(errors, [])
+      // At the whole rate it would be 49 ms.
+      const took = times.at(-1)! - times[0]!
+      assert.ok(took >= 75, `49 intervals of this process' half of the rate took ${took} ms`)
+      const jobs = await workers[0]!.call<Shared>("schedule", { count: 20, millis: 10 })
+      assert.equal(jobs.ok, 20)
+      return facts(stage, shared, { delay, note: "100 of run, 1000 of budget" })
+    }
+  },
+  {
+    id: "8b",
+    name: "Redis down from the start: fail, allow",
+    run: async (stage) => {
+      const url = await stage.nowhere()
+      const worker = await stage.worker({
+        url,
+        reducer: { onStoreError: "fail" },
+        limiter: { onStoreError: "allow" }
+      })
+      const at = clock()
+      const shared = await worker.share({ key: "k", millis: 100, callers: 100 })
+      const delay = clock() - at
+      assert.equal(shared.ok, 0)
+      assert.deepEqual(new Set(shared.errors), new Set(["StoreError"]))
+      assert.equal(stage.observer.runs.length, 0)
+      atMost("delay", delay, 1000 + 250 + noise)
+      const { errors, times } = await worker.call<{ errors: Array<string>; times: Array<number> }>("consume", {
+        count: 50,
+        millis: 5000
+      })
+      assert.deepEqual([errors.length, times.length], [0, 50])
+      const jobs = await worker.call<Shared>("schedule", { count: 20, millis: 10 })
+      assert.deepEqual([jobs.ok, new Set(jobs.errors)], [0, new Set(["StoreError"])])
+      return facts(stage, [shared], { delay, note: "1000 of budget" })
+    }
+  },
+  {
+    id: "9a",
+    name: "SIGSTOP of redis-server, waited for",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const { first, second } = await pair(stage, server.url, { lease: "6 seconds", ...patient }, 500)
+      server.signal("SIGSTOP")
+      await pause(2500)
+      server.signal("SIGCONT")
+      const at = clock()
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 1)
+      return facts(stage, shared, { delay: clock() - at, note: "after SIGCONT" })
+    }
+  },
+  {
+    id: "9b",
+    name: "SIGSTOP of redis-server, local at once",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const workers = await stage.workersOf(2, { url: server.url, reducer: { outageBudget: 0 } })
+      server.signal("SIGSTOP")
+      const at = clock()
+      const shared = await Promise.all(workers.map((_) => _.share({ key: "k", millis: 100, callers: 10 })))
+      const delay = clock() - at
+      server.signal("SIGCONT")
+      served(shared, 20)
+      assert.equal(stage.observer.runs.length, 2)
+      atMost("delay", delay, 100 + 1000 + noise)
+      // The joins that were given up have led, and been released: nobody waits for them.
+      const again = clock()
+      served([await workers[0]!.share({ key: "k", millis: 0 })], 1)
+      atMost("delay of the next call", clock() - again, 1000 + noise)
+      return facts(stage, shared, { delay, note: "100 of run, 1000 of storeTimeout" })
+    }
+  },
+  {
+    id: "10a",
+    name: "the server's clock steps forward by 30 s",
+    run: async (stage) => {
+      const stepped = stage.clock()
+      const server = await stage.redis(stepped.environment)
+      const { first, second } = await pair(stage, server.url, { lease: "2 seconds" }, 1500)
+      stepped.step(30)
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      oneResult(shared)
+      atMost("runs", stage.observer.runs.length, 3)
+      return facts(stage, shared)
+    }
+  },
+  {
+    id: "10b",
+    name: "the server's clock steps back by 30 s",
+    run: async (stage) => {
+      const stepped = stage.clock()
+      const server = await stage.redis(stepped.environment)
+      const { a, b, first, second } = await pair(stage, server.url, { lease: "800 millis" }, 1500)
+      stepped.step(-30)
+      const shared = await Promise.all([first, second])
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 1)
+      // A leader that dies after the step blocks for a lease, not for the step.
+      a.doomed({ key: "dies", millis: 60_000 })
+      await stage.observer.began(2)
+      stepped.step(-60)
+      a.kill("SIGKILL")
+      const at = clock()
+      served([await b.share({ key: "dies", millis: 0 })], 1)
+      const delay = clock() - at
+      atMost("take-over", delay, 800 + noise)
+      const { errors, times } = await b.call<{ errors: Array<string>; times: Array<number> }>("consume", {
+        count: 200,
+        millis: 5000
+      })
+      stepped.step(-90)
+      const more = await b.call<{ times: Array<number> }>("consume", { count: 200, millis: 5000 })
+      assert.deepEqual(errors, [])
+      const gap = more.times[0]! - times.at(-1)!
+      atMost("the rate denies for", gap, 100 + noise)
+      return facts(stage, shared, { delay, note: "take-over after a second step; lease 800" })
+    }
+  },
+  {
+    id: "11",
+    name: "clocks of the processes an hour apart",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const ahead = stage.clock(3600)
+      const behind = stage.clock(-3600)
+      const options = { url, reducer: { lease: "600 millis" }, limiter: { quota: { limit: 500, window: "1 second" } } }
+      const a = await stage.worker(options, ahead.environment)
+      const b = await stage.worker(options, behind.environment)
+      const apart = (await a.call<number>("wallClock")) - (await b.call<number>("wallClock"))
+      assert.ok(apart > 7_100_000, "the clocks are apart")
+      const first = a.share({ key: "k", millis: 900 })
+      await stage.observer.began(1)
+      const shared = await Promise.all([first, b.share({ key: "k", millis: 900 })])
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 1)
+      const excess = await rate([a, b], 500, 1000, 1, 150)
+      atMost("excess", excess, 0)
+      return facts(stage, shared, { note: `excess of the rate ${excess.toFixed(1)}` })
+    }
+  },
+  {
+    id: "12a",
+    name: "the leader's last caller is interrupted",
+    quick: true,
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const { a, second } = await pair(stage, url, { lease: "10 seconds" }, 300)
+      const at = clock()
+      await a.call("interrupt", { name: "k" })
+      const { at: began } = await stage.observer.began(2)
+      const shared = [await second]
+      served(shared, 1)
+      assert.equal(stage.observer.most, 1)
+      atMost("hand-over", began - at, noise)
+      return facts(stage, shared, { delay: began - at, note: "until the follower leads; lease 10 s" })
+    }
+  },
+  {
+    id: "12b",
+    name: "one caller of many, and a follower, are interrupted",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const [a, b] = await stage.workersOf(2, { url }) as [Worker, Worker]
+      const first = a.share({ key: "k", millis: 500, callers: 10 })
+      await stage.observer.began(1)
+      const second = b.share({ key: "k", millis: 500, callers: 10 })
+      const left = b.share({ key: "k", millis: 500, callers: 1, name: "left" })
+      await pause(100)
+      await a.call("interrupt", { name: "k", count: 1 })
+      await b.call("interrupt", { name: "left" })
+      const shared = await Promise.all([first, second])
+      assert.deepEqual(shared.map((_) => [_.ok, _.errors.length]), [[9, 1], [10, 0]])
+      assert.deepEqual((await left).errors, ["interrupted"])
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 1)
+      return facts(stage, shared, { note: "the failures are the interrupted" })
+    }
+  },
+  {
+    id: "12c",
+    name: "SIGTERM of the leader's process",
+    quick: true,
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const { a, second } = await pair(stage, url, { lease: "10 seconds" }, 300)
+      const at = clock()
+      a.kill("SIGTERM")
+      const { at: began } = await stage.observer.began(2)
+      const shared = [await second]
+      served(shared, 1)
+      atMost("hand-over", began - at, 1000)
+      return facts(stage, shared, { delay: began - at, note: "until the follower leads; lease 10 s" })
+    }
+  },
+  ...(["join", "complete"] as const).map((verb, i): Case => ({
+    id: `13${"ab"[i]}`,
+    name: `the reply of ${verb} is lost`,
+    quick: verb === "complete",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const proxy = await stage.proxy(server.port)
+      const reducer = { lease: "10 seconds", ...patient }
+      const a = await stage.worker({ url: `redis://127.0.0.1:${proxy.port}`, reducer })
+      const b = await stage.worker({ url: server.url, reducer })
+      await a.share({ key: "warm", millis: 0 })
+      proxy.cutAfter = i + 1
+      const at = clock()
+      const first = a.share({ key: "k", millis: 300 })
+      await stage.observer.began(2)
+      const second = b.share({ key: "k", millis: 300 })
+      const shared = await Promise.all([first, second])
+      const delay = clock() - at
+      served(shared, 2)
+      oneResult(shared)
+      assert.equal(proxy.cuts, 1)
+      assert.equal(stage.observer.runs.length, 2)
+      atMost("delay", delay, 300 + 1000 + noise)
+      return facts(stage, shared, { delay, note: "300 of run; the first run is the warm-up" })
+    }
+  })),
+  {
+    id: "14",
+    name: "payloads of any size, keys of any text",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const [a, b] = await stage.workersOf(2, { url }) as [Worker, Worker]
+      const shared: Array<Shared> = []
+      const sizes = [0, 8100, 8170, 8192, 500_000]
+      for (const [i, key] of ["}", "a\nb", "{é}:🦉", "", "\ud800"].entries()) {
+        const first = a.share({ key, millis: 100, size: sizes[i]! })
+        await stage.observer.began(i + 1)
+        const round = await Promise.all([first, b.share({ key, millis: 100, size: sizes[i]! })])
+        served(round, 2)
+        oneResult(round)
+        shared.push(...round)
+      }
+      assert.equal(stage.observer.runs.length, 5)
+      return facts(stage, shared.map((_) => ({ ..._, values: _.values.map((value) => value.slice(0, 20)) })))
+    }
+  },
+  {
+    id: "15",
+    name: "a result that a process cannot decode",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const [a, b] = await stage.workersOf(2, { url }) as [Worker, Worker]
+      const first = a.share({ key: "k", millis: 300 })
+      await stage.observer.began(1)
+      const shared = await Promise.all([first, b.share({ key: "k", millis: 300, numeric: true, callers: 5 })])
+      assert.deepEqual(shared[1].errors, Array.from({ length: 5 }, () => "CodecError"))
+      assert.equal(shared[0].ok, 1)
+      assert.equal(stage.observer.runs.length, 1)
+      return facts(stage, shared, { note: "the failures are the CodecErrors" })
+    }
+  },
+  {
+    id: "16",
+    name: "8 processes with 1,000 callers of one key",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const workers = await stage.workersOf(8, { url })
+      const shared = await Promise.all(workers.map((_) => _.share({ key: "k", millis: 1000, callers: 1000 })))
+      served(shared, 8000)
+      oneResult(shared)
+      assert.equal(stage.observer.runs.length, 1)
+      return facts(stage, shared)
+    }
+  },
+  ...([["1/min", 1, 60_000, 1, 4], ["3/s", 3, 1000, 4, 3], ["1,000/s", 1000, 1000, 1, 500], [
+    "30,000/s",
+    30_000,
+    1000,
+    300,
+    12_000
+  ]] as const).map(([name, limit, window, burst, count], i): Case => ({
+    id: `17${"abcd"[i]}`,
+    name: `a rate of ${name} over 4 processes`,
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const workers = await stage.workersOf(4, {
+        url,
+        limiter: { quota: { limit, window: `${window} millis`, burst } }
+      })
+      const began = clock()
+      const excess = await rate(workers, limit, window, burst, count, i === 0 ? 3000 : 30_000)
+      const delay = clock() - began
+      atMost("excess", excess, 0)
+      const ideal = i === 0 ? 0 : ((4 * count - burst) * window) / limit
+      // The last is as fast as two cores can count.
+      if (i > 0) atMost("duration", delay, ideal * (i === 3 ? 3 : 1.15) + noise)
+      return {
+        failures: 0,
+        delay,
+        note: `excess ${excess.toFixed(2)}${i === 0 ? "" : `; ideally ${ideal.toFixed(0)} ms`}`
+      }
+    }
+  })),
+  {
+    id: "18a",
+    name: "kill -9 of a process that holds permits",
+    quick: true,
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const workers = await stage.workersOf(3, { url, scheduler: { concurrency: 10, lease: "600 millis" } })
+      workers[0]!.call("schedule", { count: 10, millis: 60_000 }).catch(() => {})
+      await stage.observer.began(10)
+      const rest = Promise.all(
+        [workers[1]!, workers[2]!].map((_) => _.call<Shared>("schedule", { count: 20, millis: 20 }))
+      )
+      await pause(100)
+      workers[0]!.kill("SIGKILL")
+      const at = clock()
+      const { at: began } = await stage.observer.began(11)
+      const results = await rest
+      assert.deepEqual(results.map((_) => [_.ok, _.errors]), [[20, []], [20, []]])
+      assert.equal(stage.observer.most, 10)
+      atMost("take-over", began - at, 600 + noise)
+      return { ...facts(stage, []), failures: 0, delay: began - at, note: "until the next job runs; lease 600" }
+    }
+  },
+  {
+    id: "18b",
+    name: "a process that holds permits is frozen past its lease",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const workers = await stage.workersOf(3, { url, scheduler: { concurrency: 10, lease: "600 millis" } })
+      const frozen = workers[0]!.call<Shared>("schedule", { count: 5, millis: 4000 })
+      await stage.observer.began(5)
+      const rest = Promise.all(
+        [workers[1]!, workers[2]!].map((_) => _.call<Shared>("schedule", { count: 60, millis: 50 }))
+      )
+      workers[0]!.kill("SIGSTOP")
+      await pause(1500)
+      workers[0]!.kill("SIGCONT")
+      const at = clock()
+      const lost = await frozen
+      const delay = clock() - at
+      const results = await rest
+      assert.deepEqual(results.map((_) => [_.ok, _.errors]), [[60, []], [60, []]])
+      assert.deepEqual([lost.ok, new Set(lost.errors)], [0, new Set(["StoreError"])])
+      atMost("overshoot", stage.observer.most, 15)
+      atMost("end of what was frozen", delay, 200 + noise)
+      return { ...facts(stage, []), failures: lost.errors.length, delay, note: "from SIGCONT to the end of its jobs" }
+    }
+  },
+  {
+    id: "19",
+    name: "after 100,000 flights all is as before",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const workers = await stage.workersOf(2, {
+        url: server.url,
+        reducer: { retain: "500 millis", lease: "1 second" }
+      })
+      const census = () =>
+        Promise.all(workers.map((_) => _.call<{ timers: number; sockets: number; heap: number }>("census")))
+      const connections = async () => /connected_clients:(\d+)/.exec(await server.command("INFO", "clients"))![1]
+      await Promise.all(workers.map((_) => _.call("flights", { count: 2000, fibers: 50, keys: 100 })))
+      await pause(1700)
+      const before = await census()
+      const clients = await connections()
+      const at = clock()
+      await Promise.all(workers.map((_) => _.call("flights", { count: 50_000, fibers: 100, keys: 1000 })))
+      const delay = clock() - at
+      await pause(4000)
+      await server.command("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+      for (let i = 0; i < 40 && await server.command("DBSIZE") !== ":0\r\n"; i++) await pause(500)
+      assert.equal(await server.command("DBSIZE"), ":0\r\n")
+      assert.equal(await connections(), clients)
+      const after = await census()
+      for (const [i, { heap, sockets, timers }] of after.entries()) {
+        assert.equal(sockets, before[i]!.sockets)
+        atMost("timers", timers, before[i]!.timers + 1)
+        atMost("heap in MB", (heap - before[i]!.heap) / 1e6, 4)
+      }
+      return { failures: 0, delay, note: `${(100_000 / delay * 1000).toFixed(0)} flights a second` }
+    }
+  }
+]
+
+/** Tokens beyond burst + T / interval at any time since all began; at most 0 when the rate holds. */
+const rate = async (
+  workers: ReadonlyArray<Worker>,
+  limit: number,
+  window: number,
+  burst: number,
+  count: number,
+  millis = 30_000
+): Promise<number> => {
+  const began = clock()
+  const all = await Promise.all(
+    workers.map((_) => _.call<{ times: Array<number>; errors: Array<string> }>("consume", { count, millis }))
+  )
+  assert.deepEqual(all.flatMap((_) => _.errors), [])
+  const times = all.flatMap((_) => _.times).toSorted((a, b) => a - b)
+  return times.reduce(
+    (excess, at, i) => Math.max(excess, i + 1 - burst - ((at - began) * limit) / window),
+    -Infinity
+  )
+}

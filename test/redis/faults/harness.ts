@@ -1,0 +1,306 @@
+/**
+ * Processes to hurt, and an observer that is none of them: the parent counts the runs that the workers tell it of.
+ */
+import { build } from "esbuild"
+import { type ChildProcess, execFileSync, fork } from "node:child_process"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { connect, createServer, type Server, type Socket } from "node:net"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { freePort, RedisServer } from "../../support/redisServer.ts"
+
+const here = dirname(fileURLToPath(import.meta.url))
+const root = join(here, "../../..")
+
+export interface WorkerOptions {
+  readonly url: string
+  readonly reducer?: object
+  readonly limiter?: object
+  readonly scheduler?: object
+}
+
+export interface Share {
+  readonly key: string
+  readonly millis: number
+  readonly callers?: number
+  readonly name?: string
+  readonly numeric?: boolean
+  readonly size?: number
+}
+
+export interface Shared {
+  readonly ok: number
+  readonly values: ReadonlyArray<string>
+  readonly errors: ReadonlyArray<string>
+}
+
+export const pause = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
+export const clock = () => Number(process.hrtime.bigint()) / 1e6
+
+let bundle: Promise<string> | undefined
+/** The worker in one file, where it finds its packages. */
+const worker = () =>
+  bundle ??= (async () => {
+    const outfile = join(root, ".tmp", `faults-${process.pid}`, "worker.mjs")
+    mkdirSync(dirname(outfile), { recursive: true })
+    await build({
+      entryPoints: [join(here, "worker.ts")],
+      outfile,
+      bundle: true,
+      platform: "node",
+      format: "esm",
+      packages: "external",
+      logLevel: "error"
+    })
+    return outfile
+  })()
+
+export const cleanUp = () => rmSync(join(root, ".tmp", `faults-${process.pid}`), { recursive: true, force: true })
+
+interface Run {
+  readonly id: string
+  readonly pid: number
+  readonly key: string
+  readonly fence: number
+  readonly at: number
+}
+
+/** What the parent saw of the runs of all its workers. */
+export class Observer {
+  readonly runs: Array<Run> = []
+  readonly running = new Map<string, Run>()
+  most = 0
+  private readonly waiting: Array<() => void> = []
+  start(run: Run): void {
+    this.runs.push(run)
+    this.running.set(run.id, run)
+    this.most = Math.max(this.most, this.running.size)
+    for (const wake of this.waiting.splice(0)) wake()
+  }
+  end(id: string): void {
+    this.running.delete(id)
+  }
+  gone(pid: number): void {
+    for (const [id, run] of this.running) if (run.pid === pid) this.running.delete(id)
+  }
+  /** Until so many runs have begun. */
+  async began(count: number, millis = 10_000): Promise<Run> {
+    const until = clock() + millis
+    while (this.runs.length < count) {
+      const left = until - clock()
+      if (left <= 0) throw new Error(`${this.runs.length} runs began within ${millis} ms, not ${count}`)
+      await Promise.race([new Promise<void>((resolve) => this.waiting.push(resolve)), pause(left)])
+    }
+    return this.runs[count - 1]!
+  }
+}
+
+export class Worker {
+  readonly child: ChildProcess
+  private readonly calls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>()
+  private ids = 0
+  constructor(child: ChildProcess, observer: Observer) {
+    this.child = child
+    child.on("message", (message: Record<string, never>) => {
+      if (message.event === "start") observer.start({ ...(message as object as Run), pid: child.pid!, at: clock() })
+      else if (message.event === "end") observer.end(message.id!)
+      else {
+        const call = this.calls.get(message.id!)
+        this.calls.delete(message.id!)
+        if (message.error !== undefined) call?.reject(new Error(message.error))
+        else call?.resolve(message.result!)
+      }
+    })
+    child.on("exit", () => {
+      observer.gone(child.pid!)
+      for (const { reject } of this.calls.values()) reject(new Error("the worker is gone"))
+      this.calls.clear()
+    })
+  }
+  call<A>(op: string, args: object = {}): Promise<A> {
+    const id = ++this.ids
+    return new Promise<A>((resolve, reject) => {
+      this.calls.set(id, { resolve, reject })
+      this.child.send({ id, op, args })
+    })
+  }
+  share(args: Share): Promise<Shared> {
+    return this.call("share", args)
+  }
+  /** `share` of a worker that is to end: it counts as no answer. */
+  doomed(args: Share): void {
+    this.share(args).catch(() => {})
+  }
+  kill(signal: NodeJS.Signals): void {
+    this.child.kill(signal)
+  }
+  async stop(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return
+    const ended = new Promise<void>((resolve) => this.child.once("exit", () => resolve()))
+    this.child.kill("SIGKILL")
+    await ended
+  }
+}
+
+/** Carries bytes between workers and Redis, and loses what it is told to lose. */
+export class Proxy {
+  private readonly sockets = new Set<Socket>()
+  readonly port: number
+  private readonly server: Server
+  /** Counts down the commands that carry a script; the one that reaches zero is run, and its reply is lost with the line. */
+  cutAfter = Infinity
+  cuts = 0
+  constructor(port: number, target: number) {
+    this.port = port
+    this.server = createServer((down) => {
+      const up = connect(target, "127.0.0.1")
+      let deaf = false
+      for (const socket of [down, up]) {
+        this.sockets.add(socket)
+        socket.on("error", () => {})
+        socket.on("close", () => {
+          this.sockets.delete(socket)
+          down.destroy()
+          up.destroy()
+        })
+      }
+      down.on("data", (data) => {
+        this.cutAfter -= data.toString("latin1").split("EVALSHA").length - 1
+        if (this.cutAfter <= 0) {
+          this.cutAfter = Infinity
+          this.cuts++
+          deaf = true
+        }
+        up.write(data)
+      })
+      up.on("data", (data) => {
+        if (deaf) down.destroy()
+        else down.write(data)
+      })
+    })
+  }
+  listen(): Promise<void> {
+    return new Promise((resolve) => this.server.listen(this.port, "127.0.0.1", () => resolve()))
+  }
+  async stop(): Promise<void> {
+    for (const socket of this.sockets) socket.destroy()
+    await new Promise((resolve) => this.server.close(resolve))
+  }
+}
+
+const shimSource = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+static int (*real_clock)(clockid_t, struct timespec *);
+static int (*real_day)(struct timeval *, void *);
+static long offset(void) {
+  static struct timespec last;
+  static long value;
+  struct timespec now;
+  if (!real_clock) real_clock = dlsym(RTLD_NEXT, "clock_gettime");
+  real_clock(CLOCK_MONOTONIC, &now);
+  if (last.tv_sec && (now.tv_sec - last.tv_sec) * 1000 + (now.tv_nsec - last.tv_nsec) / 1000000 < 5) return value;
+  last = now;
+  FILE *file = fopen(getenv("FAULTS_CLOCK"), "r");
+  if (file) {
+    if (fscanf(file, "%ld", &value) != 1) value = 0;
+    fclose(file);
+  }
+  return value;
+}
+int gettimeofday(struct timeval *tv, void *tz) {
+  if (!real_day) real_day = dlsym(RTLD_NEXT, "gettimeofday");
+  int result = real_day(tv, tz);
+  if (tv) tv->tv_sec += offset();
+  return result;
+}
+int clock_gettime(clockid_t id, struct timespec *ts) {
+  if (!real_clock) real_clock = dlsym(RTLD_NEXT, "clock_gettime");
+  int result = real_clock(id, ts);
+  if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) ts->tv_sec += offset();
+  return result;
+}
+time_t time(time_t *out) {
+  struct timeval tv;
+  gettimeofday(&tv, 0);
+  if (out) *out = tv.tv_sec;
+  return tv.tv_sec;
+}
+`
+
+/** A clock that can be stepped, for a process that is started with its environment. */
+export class SteppedClock {
+  readonly directory = mkdtempSync(join(tmpdir(), "funnel-clock-"))
+  readonly environment: Record<string, string>
+  constructor(seconds = 0) {
+    const source = join(this.directory, "shim.c")
+    const library = join(this.directory, "shim.so")
+    writeFileSync(source, shimSource)
+    execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"])
+    this.environment = { LD_PRELOAD: library, FAULTS_CLOCK: join(this.directory, "offset") }
+    this.step(seconds)
+  }
+  step(seconds: number): void {
+    writeFileSync(join(this.directory, "offset"), String(seconds))
+  }
+}
+
+/** What a case has at hand; all of it is ended when the case is over. */
+export class Stage {
+  readonly observer = new Observer()
+  private readonly workers: Array<Worker> = []
+  private readonly endings: Array<() => Promise<void> | void> = []
+
+  async redis(environment: Record<string, string> = {}): Promise<RedisServer> {
+    const directory = mkdtempSync(join(tmpdir(), "funnel-redis-"))
+    const server = new RedisServer(await freePort(), directory, environment)
+    this.endings.push(async () => {
+      await server.stop()
+      rmSync(directory, { recursive: true, force: true })
+    })
+    await server.start()
+    return server
+  }
+  async nowhere(): Promise<string> {
+    return `redis://127.0.0.1:${await freePort()}`
+  }
+  async proxy(target: number): Promise<Proxy> {
+    const proxy = new Proxy(await freePort(), target)
+    await proxy.listen()
+    this.endings.push(() => proxy.stop())
+    return proxy
+  }
+  clock(seconds = 0): SteppedClock {
+    const stepped = new SteppedClock(seconds)
+    this.endings.push(() => rmSync(stepped.directory, { recursive: true, force: true }))
+    return stepped
+  }
+  async worker(options: WorkerOptions, environment: Record<string, string> = {}): Promise<Worker> {
+    const child = fork(await worker(), [], {
+      execArgv: ["--expose-gc"],
+      env: { ...process.env, ...environment, FAULTS_WORKER: JSON.stringify(options) },
+      stdio: ["ignore", "ignore", process.env.FAULTS_DEBUG === undefined ? "ignore" : "inherit", "ipc"]
+    })
+    const self = new Worker(child, this.observer)
+    this.workers.push(self)
+    await self.call("ready")
+    // The subscription stands a moment after the connection.
+    await pause(150)
+    return self
+  }
+  workersOf(count: number, options: WorkerOptions): Promise<ReadonlyArray<Worker>> {
+    return Promise.all(Array.from({ length: count }, () => this.worker(options)))
+  }
+  async end(): Promise<void> {
+    for (const worker of this.workers) {
+      worker.kill("SIGCONT")
+      await worker.stop()
+    }
+    for (const ending of this.endings.toReversed()) await ending()
+  }
+}

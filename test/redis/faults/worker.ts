@@ -1,0 +1,150 @@
+/**
+ * A process under test: does what it is told over IPC, and tells the parent of each run as it begins and ends.
+ */
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Persistable from "effect/persistence/Persistable"
+import * as Schema from "effect/Schema"
+import * as RateLimiter from "../../../src/RateLimiter.js"
+import * as RedisRateLimiter from "../../../src/redis/RateLimiter.js"
+import { layerBackground } from "../../../src/redis/Redis.js"
+import * as RedisReducer from "../../../src/redis/Reducer.js"
+import * as RedisScheduler from "../../../src/redis/Scheduler.js"
+import * as Reducer from "../../../src/Reducer.js"
+import * as Scheduler from "../../../src/Scheduler.js"
+import type { Share, WorkerOptions } from "./harness.ts"
+
+const options: WorkerOptions = JSON.parse(process.env.FAULTS_WORKER ?? "{}")
+
+const client = layerBackground(
+  NodeRedis.layer({ url: options.url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
+)
+const runtime = ManagedRuntime.make(
+  Layer.mergeAll(
+    RedisReducer.layer(options.reducer),
+    RedisRateLimiter.layer({ quota: { limit: 1000, window: "1 second" }, ...options.limiter }),
+    RedisScheduler.layer({ concurrency: 10, ...options.scheduler })
+  ).pipe(Layer.provide(client), Layer.provideMerge(Logger.layer([])))
+)
+
+class Text extends Persistable.Class<{ payload: { readonly key: string } }>()("Shared", {
+  primaryKey: (_) => _.key,
+  success: Schema.String
+}) {}
+
+/** The same key, read with other eyes. */
+class Numeric extends Persistable.Class<{ payload: { readonly key: string } }>()("Shared", {
+  primaryKey: (_) => _.key,
+  success: Schema.Number
+}) {}
+
+const tell = (message: unknown) => {
+  process.send?.(message)
+}
+
+let runs = 0
+const work = (key: string, millis: number, size: number) => ({ fence }: Reducer.Lease) =>
+  Effect.suspend(() => {
+    const id = `${process.pid}:${++runs}`
+    tell({ event: "start", id, key, fence })
+    return Effect.sleep(millis).pipe(
+      Effect.as(id + "é".repeat(Math.max(0, size))),
+      Effect.onExit((exit) => Effect.sync(() => tell({ event: "end", id, how: exit._tag })))
+    )
+  })
+
+const describe = (exit: Exit.Exit<unknown, { readonly _tag: string; readonly reason?: { readonly _tag: string } }>) => {
+  if (Exit.isSuccess(exit)) return { ok: String(exit.value) }
+  if (Cause.hasInterruptsOnly(exit.cause)) return { error: "interrupted" }
+  const error = Cause.squash(exit.cause)
+  if (typeof error !== "object" || error === null || !("_tag" in error)) return { error: String(error) }
+  const reason = "reason" in error ? error.reason : undefined
+  return {
+    error: typeof reason === "object" && reason !== null && "_tag" in reason ? String(reason._tag) : String(error._tag)
+  }
+}
+
+const summary = (results: ReadonlyArray<ReturnType<typeof describe>>) => ({
+  ok: results.filter((_) => _.ok !== undefined).length,
+  values: [...new Set(results.flatMap((_) => _.ok ?? []))],
+  errors: results.flatMap((_) => _.error ?? [])
+})
+
+const fibers = new Map<string, Array<Fiber.Fiber<unknown, unknown>>>()
+
+const operations: Record<string, (args: never) => Promise<unknown>> = {
+  ready: () => runtime.runPromise(Effect.void),
+  share: async ({ callers = 1, key, millis, name = key, numeric = false, size = 0 }: Share) => {
+    const call: Effect.Effect<unknown, Reducer.ReducerError, Reducer.Reducer> = numeric
+      ? Reducer.reduceShared(new Numeric({ key }), (lease) => Effect.as(work(key, millis, size)(lease), 1))
+      : Reducer.reduceShared(new Text({ key }), work(key, millis, size))
+    const all = Array.from({ length: callers }, () => runtime.runFork(call))
+    fibers.set(name, all)
+    const exits = await Promise.all(all.map((fiber) => Effect.runPromise(Fiber.await(fiber))))
+    fibers.delete(name)
+    return summary(exits.map(describe))
+  },
+  interrupt: async ({ count = Infinity, name }: { name: string; count?: number }) => {
+    const all = fibers.get(name) ?? []
+    await Effect.runPromise(Fiber.interruptAll(all.slice(0, count)))
+  },
+  /** Many flights one after the other in each of some fibers. */
+  flights: ({ count, fibers: width, keys }: { count: number; fibers: number; keys: number }) =>
+    runtime.runPromise(
+      Effect.forEach(Array.from({ length: count }, (_, i) => i), (i) =>
+        Reducer.reduceShared(new Text({ key: `flight ${i % keys}` }), () => Effect.succeed("x")), {
+        concurrency: width,
+        discard: true
+      })
+    ),
+  consume: async ({ count, millis }: { count: number; millis: number }) => {
+    const times: Array<number> = []
+    const exits = await runtime.runPromise(
+      Effect.forEach(
+        Array.from({ length: count }),
+        () => Effect.exit(Effect.tap(RateLimiter.consume(), () => Effect.sync(() => void times.push(clock())))),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.timeoutOption(millis))
+    )
+    return { times, errors: exits._tag === "Some" ? exits.value.map(describe).flatMap((_) => _.error ?? []) : [] }
+  },
+  schedule: async ({ count, millis }: { count: number; millis: number }) =>
+    summary(
+      (await runtime.runPromise(Effect.forEach(
+        Array.from({ length: count }),
+        () => Effect.exit(Scheduler.schedule(work("job", millis, 0)({ fence: 0 }))),
+        { concurrency: "unbounded" }
+      ))).map(describe)
+    ),
+  census: async () => {
+    globalThis.gc?.()
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    const resources = process.getActiveResourcesInfo()
+    return {
+      timers: resources.filter((_) => _ === "Timeout").length,
+      sockets: resources.filter((_) => _.startsWith("TCP")).length,
+      heap: process.memoryUsage().heapUsed
+    }
+  },
+  wallClock: async () => Date.now()
+}
+
+/** One axis for all processes of this machine, in milliseconds. */
+const clock = () => Number(process.hrtime.bigint()) / 1e6
+
+process.on("message", ({ args, id, op }: { id: number; op: string; args: never }) => {
+  operations[op]!(args).then(
+    (result) => tell({ id, result }),
+    (error: unknown) => tell({ id, error: error instanceof Error ? error.stack : String(error) })
+  )
+})
+
+const end = () => void runtime.dispose().finally(() => process.exit(0))
+process.on("SIGTERM", end)
+process.on("disconnect", () => process.exit(0))
