@@ -1,0 +1,113 @@
+/**
+ * Compares Funnel with the parts of effect that come closest, by running both.
+ *
+ *     npm run compare
+ *     npm run compare -- --write     also writes docs/compared-with-effect.md
+ *
+ * Every row is a small program, run once with a part of effect and once with Funnel; the table holds what was seen. It
+ * exits with 1 when Funnel does not do what it promises. What effect does is only told: a row that it has caught up on
+ * says so by itself.
+ */
+import Table from "cli-table3"
+import { execFileSync } from "node:child_process"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { cpus } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
+import { buildWhenStale } from "./build.ts"
+import type { Row } from "./compare/row.ts"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const { values: flags } = parseArgs({ options: { write: { type: "boolean", default: false } } })
+
+await buildWhenStale()
+const behaviours = [
+  ...(await import("./compare/behaviours.ts")).rows,
+  ...(await import("./compare/requests.ts")).rows
+]
+const figures = (await import("./compare/figures.ts")).rows
+
+interface Compared {
+  readonly row: Row
+  readonly effect: string
+  readonly funnel: string
+}
+
+const broken: Array<string> = []
+const compare = async (rows: ReadonlyArray<Row>): Promise<ReadonlyArray<Compared>> => {
+  const compared: Array<Compared> = []
+  for (const row of rows) {
+    const effect = await row.effect()
+    const { holds, seen } = await row.funnel()
+    if (!holds) broken.push(`${row.part}, ${row.what}: Funnel: ${seen}`)
+    compared.push({ row, effect, funnel: seen })
+  }
+  return compared
+}
+
+const plain = (text: string) => text.replaceAll("`", "")
+const print = (title: string, rows: ReadonlyArray<Compared>) => {
+  const table = new Table({
+    head: [title, "", "effect", "Funnel"],
+    style: { head: [], border: [], compact: true },
+    colWidths: [22, 44, 28, 28],
+    wordWrap: true
+  })
+  for (const { effect, funnel, row } of rows) {
+    table.push([plain(row.part), plain(row.what), plain(effect), plain(funnel)])
+  }
+  console.log(table.toString())
+}
+
+const markdown = (rows: ReadonlyArray<Compared>, tests: boolean) => {
+  const line = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
+  const head = ["part of `effect`", "what is done", "`effect`", "Funnel", ...tests ? ["held by"] : []]
+  return [
+    line(head),
+    line(head.map(() => "---")),
+    ...rows.map(({ effect, funnel, row }) =>
+      line([row.part, row.what, effect, funnel, ...tests ? [`[${row.test}](../${row.test})`] : []])
+    )
+  ].join("\n")
+}
+
+const did = await compare(behaviours)
+print("what it does", did)
+const took = await compare(figures)
+print("what it costs", took)
+
+if (flags.write) {
+  const { version } = JSON.parse(readFileSync(join(root, "node_modules/effect/package.json"), "utf8"))
+  const page = `# Compared with effect's own parts
+
+\`npm run compare -- --write\` runs every row below, once with the part of effect that comes closest and once with Funnel,
+and writes this page. It was written with effect ${version} and Node ${process.version}.
+
+## What they do
+
+"Waits for ever" means that nothing was left to run and the call had not ended. The tests named in the last column hold
+Funnel's side, with many more cases.
+
+${markdown(did, true)}
+
+Three more show without a table. \`Effect.request\` takes an effect of a resolver, so a resolver that is made for each call
+batches nothing: a Batcher's has \`Scope\` in its requirements, which shows that mistake where the program is run. A \`Cache\`
+has its lookup fixed when it is made: \`Reducer.reduce\` takes the effect with the call. And a \`Cache\` keeps: single flight
+with \`timeToLive: 0\` is what it does on the side, with a capacity that one has to guess.
+
+## What they cost
+
+On ${cpus()[0]?.model.trim() ?? "one machine"}: compare the columns, not the figures with those of another machine.
+
+${markdown(took, false)}
+`
+  const file = join(root, "docs/compared-with-effect.md")
+  mkdirSync(join(root, "docs"), { recursive: true })
+  writeFileSync(file, page)
+  execFileSync(join(root, "node_modules/.bin/dprint"), ["fmt", file], { cwd: root, stdio: "ignore" })
+  console.log("wrote docs/compared-with-effect.md")
+}
+
+for (const problem of broken) console.error(problem)
+process.exitCode = broken.length > 0 ? 1 : 0
