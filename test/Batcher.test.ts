@@ -649,6 +649,23 @@ describe("B5 admission", () => {
       assert.strictEqual((yield* Scheduler.stats).running, 0)
     }).pipe(Effect.provide(live(undefined, 2))))
 
+  it.effect("B5 a batch that only a job's full width waited for queues like any other when that job leaves it", () =>
+    Effect.gen(function*() {
+      const leave = yield* Deferred.make<void>()
+      const { calls, load } = yield* users()
+      const job = yield* start(Scheduler.schedule(Effect.gen(function*() {
+        yield* start(Scheduler.schedule(Effect.never))
+        yield* Effect.raceFirst(load(1), Deferred.await(leave))
+        return yield* Effect.never
+      })))
+      const other = yield* start(load(1))
+      yield* settle
+      assert.deepStrictEqual(calls, [])
+      yield* Deferred.succeed(leave, undefined)
+      assert.deepStrictEqual(yield* Fiber.join(other), user(1))
+      yield* Fiber.interrupt(job)
+    }).pipe(Effect.provide(live(undefined, 2))))
+
   it.effect("B5 a job inside the job that a batch waits in, and which loads the same, does not wait for itself", () =>
     Effect.gen(function*() {
       const go = yield* Deferred.make<void>()
@@ -664,6 +681,16 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(calls, [[1]])
       const { queued, running } = yield* Scheduler.stats
       assert.deepStrictEqual([queued, running], [0, 0])
+    }).pipe(Effect.provide(live(undefined, 1))))
+
+  it.effect("B5 a batch made for a job of another scheduler does not wait for that job either", () =>
+    Effect.gen(function*() {
+      const outer = yield* Scheduler.make({ concurrency: 1 })
+      const { load } = yield* users({
+        execute: (ids) => Effect.orDie(outer.schedule(Effect.succeed(ids.map(user))))
+      })
+      assert.deepStrictEqual(yield* outer.schedule(load(1)), user(1))
+      assert.deepStrictEqual(yield* outer.schedule(Scheduler.schedule(load(1))), user(1))
     }).pipe(Effect.provide(live(undefined, 1))))
 
   it.effect("B5 batches wait for room where the queue is bounded", () =>
@@ -1079,6 +1106,19 @@ describe("loadMany", () => {
       assert.deepStrictEqual(interrupted, [[3, 4]])
       yield* Deferred.succeed(gate, undefined)
       assert.deepStrictEqual(yield* Fiber.join(single), user(2))
+    }).pipe(Effect.provide(live())))
+
+  it.effect("loadMany: what it alone asked for is not asked for once it left the queue", () =>
+    Effect.gen(function*() {
+      const { calls, load, resolver } = yield* users()
+      yield* Scheduler.pause
+      const many = yield* start(Batcher.loadMany([1, 2, 1].map(get), resolver))
+      const single = yield* start(load(2))
+      yield* settle
+      yield* Fiber.interrupt(many)
+      yield* Scheduler.resume
+      assert.deepStrictEqual(yield* Fiber.join(single), user(2))
+      assert.deepStrictEqual(calls, [[2]])
     }).pipe(Effect.provide(live())))
 
   it.effect("loadMany takes any resolver of core, and an effect of one", () =>

@@ -14,18 +14,20 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { ExitCache } from "./batchCache.js"
 import { BatcherError, LookupCycle } from "./batchError.js"
-import { hashOf, Isolation, RequestKeys } from "./batchKey.js"
-import { Batch, BatchJob, Bulk, Caller, CurrentBatch, Group, Item, liveJob, Tally } from "./batchState.js"
+import { Groups } from "./batchGroups.js"
+import { hashOf, RequestKeys } from "./batchKey.js"
+import { admit, delist, enlist, liveJob, release } from "./batchQueue.js"
+import { Batch, Bulk, Caller, CurrentBatch, Group, Item, Tally } from "./batchState.js"
 import type { Result } from "./batchState.js"
+import { pause } from "./batchWindow.js"
 import type { Turns } from "./batchWindow.js"
-import { hashKey, KeyMap, native } from "./keyMap.js"
+import { KeyMap } from "./keyMap.js"
 import { CurrentJob } from "./scheduler.js"
 import type { Engine, Job } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
@@ -68,9 +70,7 @@ interface Run<Req extends Request.Any> {
 export class Loader<Req extends Request.Any, R> {
   private readonly options: LoaderOptions<Req, R>
   private readonly keys = new RequestKeys()
-  private readonly groups = new KeyMap<Group<Req>>()
-  /** Everybody, where nothing is isolated. */
-  private readonly all: Group<Req> | undefined
+  private readonly groups: Groups<Req>
   private readonly cache: ExitCache<Request.Success<Req>, Request.Error<Req>> | undefined
   private readonly clock: Clock.Clock
   /** What every batch is run with. */
@@ -93,7 +93,9 @@ export class Loader<Req extends Request.Any, R> {
     this.clock = Context.get(options.context, Clock.Clock)
     this.base = Context.omit(Tracer.ParentSpan, ...options.isolate)(options.context)
     this.cache = options.cache === undefined ? undefined : new ExitCache(options.cache.capacity)
-    if (options.isolate.length === 0) this.all = new Group(this, undefined, native, Context.empty(), constVoid)
+    this.groups = new Groups(this, options.isolate, (group) => {
+      if (this.seenGroup === group) this.seen = this.seenGroup = undefined
+    })
   }
 
   // ------------------------------------------------------------------------------------------------------- core's hooks
@@ -134,7 +136,7 @@ export class Loader<Req extends Request.Any, R> {
     entry[callerOf] = caller
     caller.asked = true
     item.add(caller)
-    if (!item.batch.started) this.enlist(item.batch, entry.context)
+    if (!item.batch.started) enlist(item.batch, this.options.engine, entry.context)
     return false
   }
 
@@ -168,27 +170,14 @@ export class Loader<Req extends Request.Any, R> {
   get delay(): Effect.Effect<void> {
     const { turns, window } = this.options
     if (turns === undefined) return Effect.void
-    if (window === "idle") {
-      return Effect.suspend(() => {
-        const group = this.seenGroup!
-        group.open++
-        return turns.idle(group, (interrupted) => {
-          group.open--
-          if (interrupted) group.checkRest()
-        })
-      })
-    }
     return Effect.suspend(() => {
       const group = this.seenGroup!
       group.open++
-      return Effect.onExit(
-        Effect.raceFirst(Effect.sleep(window), Deferred.await(this.closing)),
-        (exit) => {
-          group.open--
-          if (Exit.isFailure(exit)) group.checkRest()
-          return Effect.void
-        }
-      )
+      const onEnd = (interrupted: boolean): void => {
+        group.open--
+        if (interrupted) group.checkRest()
+      }
+      return window === "idle" ? turns.idle(group, onEnd) : pause(window, this.closing, onEnd)
     })
   }
 
@@ -218,8 +207,11 @@ export class Loader<Req extends Request.Any, R> {
       return Effect.onExit(
         Effect.suspend(() => {
           if (this.closed) return Effect.interrupt
-          const started = run = this.begin(entries, this.registered(this.groupOf(entries[0])), fiber)
-          return Effect.flatMap(this.admit(started), (admitted) => admitted ? this.execute(started) : Effect.void)
+          const started = run = this.begin(entries, this.groups.registered(this.groupOf(entries[0])), fiber)
+          return Effect.flatMap(
+            admit(started.batch, this.options.engine, started.lenders),
+            (refused) => refused === undefined ? this.execute(started) : this.reject(started, refused)
+          )
         }),
         (exit) => {
           if (run !== undefined) this.settle(run, exit)
@@ -236,7 +228,7 @@ export class Loader<Req extends Request.Any, R> {
     fiber: Fiber.Fiber<unknown, unknown>
   ): Run<Req> {
     const engine = this.options.engine
-    const batch = new Batch(fiber, Context.get(fiber.context, CurrentJob))
+    const batch = new Batch(fiber)
     const items: Array<Item<Req>> = []
     const carriers: Array<Caller<Req>> = []
     // What is in flight in another batch nevertheless: it came in flight while this one was collected elsewhere.
@@ -278,6 +270,7 @@ export class Loader<Req extends Request.Any, R> {
       }
       if (job !== undefined) lenders.set(job, (lenders.get(job) ?? 0) + 1)
     }
+    if (lenders.size === 0) batch.outer = Context.get(fiber.context, CurrentJob)
     batch.unlist = () => {
       for (const item of items) item.unlist()
     }
@@ -286,48 +279,10 @@ export class Loader<Req extends Request.Any, R> {
     return { batch, group, items, carriers, lenders }
   }
 
-  /** Waits in the scheduler's queue. False: the batch was refused. */
-  private admit({ batch, items, lenders }: Run<Req>): Effect.Effect<boolean> {
-    const engine = this.options.engine
-    if (engine === undefined) {
-      batch.started = true
-      return Effect.succeed(true)
-    }
-    return Effect.callback<boolean>((resume) => {
-      batch.answer = (answer, job) => {
-        if (answer === "close") {
-          if (batch.started) batch.fiber.interruptUnsafe()
-          else resume(Effect.interrupt)
-          return
-        }
-        batch.started = true
-        batch.job = job
-        for (const ticket of batch.tickets.values()) if (ticket.job !== job) engine.releaseUnsafe(ticket.job)
-        batch.tickets.clear()
-        resume(answer === "start" ? Effect.succeed(true) : this.reject(items, answer))
-      }
-      for (const [lender, count] of lenders) if (!batch.started) this.queue(batch, engine, lender, count)
-      if (lenders.size === 0) this.queue(batch, engine, undefined, 1)
-    })
-  }
-
-  /** A job that waits for a batch which waits for that job's permit would wait for ever: the batch may run inside the job. */
-  private queue(batch: Batch, engine: Engine, lender: Job | undefined, count: number): void {
-    const ticket = batch.tickets.get(lender)
-    if (ticket !== undefined) {
-      ticket.count += count
-      return
-    }
-    const job = new BatchJob(batch, lender ?? batch.outer)
-    batch.tickets.set(lender, { count, job })
-    engine.submitUnsafe(job)
-  }
-
-  private reject(items: ReadonlyArray<Item<Req>>, error: SchedulerError): Effect.Effect<boolean> {
+  private reject({ items }: Run<Req>, error: SchedulerError): Effect.Effect<void> {
     const onRejected = this.options.onRejected
     return Effect.sync(() => {
       for (const item of items) item.exit = onRejected === undefined ? Exit.die(error) : onRejected(error, item.request)
-      return false
     })
   }
 
@@ -372,8 +327,7 @@ export class Loader<Req extends Request.Any, R> {
       this.seenBatch =
       this.current =
         undefined
-    if (batch.job !== undefined) this.options.engine!.releaseUnsafe(batch.job)
-    for (const ticket of batch.tickets.values()) this.options.engine!.releaseUnsafe(ticket.job)
+    release(batch, this.options.engine)
     if (this.cache !== undefined) {
       for (const item of items) {
         const result = resultOf(item, exit)
@@ -429,24 +383,8 @@ export class Loader<Req extends Request.Any, R> {
       batch.fiber.interruptUnsafe()
     } else if (!batch.started) {
       for (const left of caller.bulk?.items ?? [item]) if (left.callers === 0) left.unlist()
-      this.delist(batch, caller.entry.context, 1)
+      delist(batch, this.options.engine, caller.entry.context)
     }
-  }
-
-  private enlist(batch: Batch, context: Context.Context<never>): void {
-    const engine = this.options.engine
-    const job = engine === undefined ? undefined : liveJob(context, engine)
-    if (engine !== undefined && job !== undefined) this.queue(batch, engine, job, 1)
-  }
-
-  private delist(batch: Batch, context: Context.Context<never>, count: number): void {
-    const engine = this.options.engine
-    const job = engine === undefined ? undefined : liveJob(context, engine)
-    const ticket = job === undefined ? undefined : batch.tickets.get(job)
-    if (engine === undefined || ticket === undefined || (ticket.count -= count) > 0) return
-    batch.tickets.delete(job)
-    if (batch.tickets.size === 0) this.queue(batch, engine, undefined, 1)
-    engine.releaseUnsafe(ticket.job)
   }
 
   readonly close: Effect.Effect<void> = Effect.withFiber((fiber) => {
@@ -478,7 +416,7 @@ export class Loader<Req extends Request.Any, R> {
 
   clearAllUnsafe(): void {
     this.cache!.clear()
-    for (const group of this.all === undefined ? this.groups.values() : [this.all]) {
+    for (const group of this.groups.values()) {
       for (const item of group.inFlight.values()) {
         item.stale = true
         item.unlist()
@@ -497,7 +435,7 @@ export class Loader<Req extends Request.Any, R> {
       item.stale = true
       item.unlist()
     }
-    return [this.registered(group), key, hash]
+    return [this.groups.registered(group), key, hash]
   }
 
   // ----------------------------------------------------------------------------------------------------- many at a time
@@ -549,33 +487,7 @@ export class Loader<Req extends Request.Any, R> {
     if (context === this.seen) return
     this.seen = context
     this.seenBatch = Context.get(context, CurrentBatch)
-    this.seenGroup = this.find(context)
-  }
-
-  private find(context: Context.Context<never>): Group<Req> {
-    if (this.all !== undefined) return this.all
-    let services = Context.empty()
-    const values = this.options.isolate.map((tag) => {
-      const value = Context.getOption(context, tag)
-      services = Context.addOrOmit(services, tag, value)
-      return value._tag === "None" ? undefined : value.value
-    })
-    const key = new Isolation(values)
-    return this.registered(new Group(this, key, hashKey(key), services, this.drop))
-  }
-
-  /** The group under which these callers are known now: it goes when it is at rest, and comes back. */
-  private registered(group: Group<Req>): Group<Req> {
-    if (group === this.all) return group
-    const known = this.groups.get(group.key, group.hash)
-    if (known !== undefined) return known
-    this.groups.add(group)
-    return group
-  }
-
-  private readonly drop = (group: Group<Req>): void => {
-    this.groups.remove(group)
-    if (this.seenGroup === group) this.seen = this.seenGroup = undefined
+    this.seenGroup = this.groups.find(context)
   }
 
   private callerOf(entry: Entry<Req>, group: Group<Req>): Caller<Req> {
@@ -587,12 +499,12 @@ export class Loader<Req extends Request.Any, R> {
 
   private groupOf(entry: Entry<Req>): Group<Req> {
     const caller = entry[callerOf]
-    return caller !== undefined && caller.group.owner === this ? caller.group : this.find(entry.context)
+    return caller !== undefined && caller.group.owner === this ? caller.group : this.groups.find(entry.context)
   }
 
   /** The services of the place where the resolver was made, those that isolate, and the span that core runs the batch in. */
   private contextOf(batch: Batch, group: Group<Req>, caller: Context.Context<never>): Context.Context<R> {
-    let context = group === this.all ? this.base : Context.merge(this.base, group.context)
+    let context = group === this.groups.all ? this.base : Context.merge(this.base, group.context)
     context = Context.add(context, CurrentBatch, batch)
     context = Context.add(context, CurrentJob, batch.job ?? batch.outer)
     const span = Context.getOrUndefined(caller, Tracer.ParentSpan)

@@ -9,8 +9,7 @@ import type * as Request from "effect/Request"
 import type { Cached, Shelf } from "./batchCache.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
-import { CurrentJob, Job } from "./scheduler.js"
-import type { Engine } from "./scheduler.js"
+import type { Job } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
 
 export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
@@ -172,11 +171,14 @@ export class Bulk<Req extends Request.Any> {
   }
 }
 
+/** A scheduler lets a batch start, or closes, or refuses it. */
+export type Answer = "start" | "close" | SchedulerError
+
 /** What a batch is to others: those it waits for, those who wait for it. */
 export class Batch {
   readonly fiber: Fiber.Fiber<unknown, unknown>
-  /** The schedulers' job of its first caller. */
-  readonly outer: Job | undefined
+  /** What its own place in the queue is made in: a job of another scheduler, if its first caller runs in one. */
+  outer: Job | undefined = undefined
   /** Requests may be joined; false from the moment it ends or everybody left. */
   open = true
   started = false
@@ -189,15 +191,14 @@ export class Batch {
    */
   readonly tickets = new Map<Job | undefined, Ticket>()
   /** The one that came through. */
-  job: BatchJob | undefined = undefined
+  job: Job | undefined = undefined
   /** What the scheduler says to it. */
-  answer: (answer: Answer, job: BatchJob) => void = constVoid
+  answer: (answer: Answer, job: Job) => void = constVoid
   /** Takes what nobody waits for any more out of others' sight. */
   unlist: () => void = constVoid
 
-  constructor(fiber: Fiber.Fiber<unknown, unknown>, outer: Job | undefined) {
+  constructor(fiber: Fiber.Fiber<unknown, unknown>) {
     this.fiber = fiber
-    this.outer = outer
   }
 
   /** Whether this batch cannot end before that one. */
@@ -218,34 +219,7 @@ export class Batch {
 interface Ticket {
   /** How many look-ups the lending job waits for here. */
   count: number
-  readonly job: BatchJob
-}
-
-export type Answer = "start" | "close" | SchedulerError
-
-/** A batch in the queue of its scheduler. */
-export class BatchJob extends Job {
-  private readonly batch: Batch
-  constructor(batch: Batch, lender: Job | undefined) {
-    super(1, 1, 0, lender, true)
-    this.batch = batch
-  }
-  onStart(): void {
-    this.batch.answer("start", this)
-  }
-  onFailure(error: SchedulerError): void {
-    this.batch.answer(error, this)
-  }
-  onClose(): void {
-    this.batch.answer("close", this)
-  }
-}
-
-/** The innermost job of this engine that runs around a context. */
-export const liveJob = (context: Context.Context<never>, engine: Engine): Job | undefined => {
-  let job = Context.get(context, CurrentJob)
-  while (job !== undefined && !(job.state === "Running" && job.engine === engine)) job = job.outer
-  return job
+  readonly job: Job
 }
 
 /** How many distinct requests a pending batch has. */

@@ -4,7 +4,10 @@
  * One watcher serves all pending batches of a `Batcher`. A turn is one pass of Effect's fiber scheduler, which is
  * `setImmediate` where there is one and a timer elsewhere.
  */
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 
 /** What is watched: `joins` grows by one with each look-up. */
@@ -86,3 +89,14 @@ export class Turns {
     for (const window of due) if (!window.closed) window.resume(Effect.void)
   }
 }
+
+/** Waits for a time by the clock, or until the resolver closes. */
+export const pause = (
+  duration: Duration.Duration,
+  closing: Deferred.Deferred<void>,
+  onEnd: (interrupted: boolean) => void
+): Effect.Effect<void> =>
+  Effect.onExit(
+    Effect.raceFirst(Effect.sleep(duration), Deferred.await(closing)),
+    (exit) => Effect.sync(() => onEnd(Exit.isFailure(exit)))
+  )

@@ -1,4 +1,4 @@
-import { Batcher, Scheduler } from "effect-funnel"
+import { Batcher, type Scheduler } from "effect-funnel"
 import type * as Array from "effect/Array"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
