@@ -201,7 +201,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
       waiter.link = undefined
       waiter.onTooLarge(this.burst)
     }
-    for (const entry of [...this.entries.values()]) this.settle(entry)
+    for (const entry of Array.from(this.entries.values())) this.settle(entry)
   }
 
   /** What the store last said of a key. */

@@ -39,7 +39,7 @@ const make = Effect.gen(function*() {
 
   // Whoever waits has to look for itself: what was published while nobody listened is gone.
   const wakeAll = () => {
-    for (const listener of [...listeners.values()]) listener(undefined)
+    for (const listener of Array.from(listeners.values())) listener(undefined)
   }
 
   let backoff = 50

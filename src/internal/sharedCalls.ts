@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Hash from "effect/Hash"
-import * as Persistable from "effect/persistence/Persistable"
+import type * as Persistable from "effect/persistence/Persistable"
 import * as PrimaryKey from "effect/PrimaryKey"
 import { type Coordination, flight, type Lease } from "./reduceShared.js"
 import type { ReducerError } from "./reducerError.js"

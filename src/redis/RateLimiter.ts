@@ -273,7 +273,7 @@ export const layer = (options: Options): Layer.Layer<RateLimiter.RateLimiter, ne
  * @since 0.1.0
  */
 export const layerConfig = (
-  config: Config.Wrap<Options>
+  config: Config.Wrap<StoreOptions & { readonly quota: RateLimiter.Quota }>
 ): Layer.Layer<RateLimiter.RateLimiter, Config.ConfigError, Redis.Redis> =>
   Layer.unwrap(Effect.map(Config.unwrap(config), layer))
 

@@ -112,8 +112,8 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>, name: string) {
   const guard = Guard.make({ service: "Scheduler", ...checked })
 
   // Registered first, so that it is closed last: the engine's jobs end before their permits go.
-  let pool: PermitPool.PermitPool | undefined
-  yield* Effect.addFinalizer(() => pool === undefined ? Effect.void : pool.close)
+  const made: { pool?: PermitPool.PermitPool } = {}
+  yield* Effect.addFinalizer(() => made.pool === undefined ? Effect.void : made.pool.close)
   const engine = yield* Handle.build<never>({ ...plan, rate: undefined })
   if (plan.rate !== undefined) {
     engine.adoptLimiterUnsafe(
@@ -134,9 +134,9 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>, name: string) {
     prefix,
     name,
     leaseMillis,
-    onWake: () => pool?.wake()
+    onWake: () => made.pool?.wake()
   })
-  pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
+  made.pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
   return Scheduler.fromEngine(engine)
 })
 

@@ -216,9 +216,9 @@ export const cases: ReadonlyArray<Case> = [
     run: async (stage) => {
       const server = await stage.redis()
       const workers = await stage.workersOf(3, { url: server.url, reducer: { lease: "2 seconds", ...patient } })
-      let stop = false
+      const stop = new AbortController()
       const killing = (async () => {
-        while (!stop) {
+        while (!stop.signal.aborted) {
           await server.command("CLIENT", "KILL", "TYPE", type, "SKIPME", "yes")
           await pause(150)
         }
@@ -230,7 +230,7 @@ export const cases: ReadonlyArray<Case> = [
         served(round, 15)
         shared.push(...round)
       }
-      stop = true
+      stop.abort()
       await killing
       // A party whose join met a broken line may come when the run is over, and then runs anew.
       atMost("runs", stage.observer.runs.length, 3 * rounds)

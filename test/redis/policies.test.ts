@@ -1,0 +1,286 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
+import * as Persistable from "effect/persistence/Persistable"
+import * as Redis from "effect/persistence/Redis"
+import * as Schema from "effect/Schema"
+import * as RateLimiter from "../../src/RateLimiter.js"
+import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
+import * as RedisLayer from "../../src/redis/Redis.js"
+import * as RedisReducer from "../../src/redis/Reducer.js"
+import * as RedisScheduler from "../../src/redis/Scheduler.js"
+import * as Reducer from "../../src/Reducer.js"
+import * as Scheduler from "../../src/Scheduler.js"
+import { layerClient } from "../support/redisClient.js"
+import { hasRedis, redisServer } from "../support/redisServer.js"
+
+class GetUser extends Persistable.Class<{ payload: { readonly id: string } }>()("GetUser", {
+  primaryKey: (_) => _.id,
+  success: Schema.Number
+}) {}
+
+const refused = new Redis.RedisError({ cause: new Error("connection refused") })
+const nowhere = RedisLayer.layerBackground(Layer.effect(Redis.Redis, Effect.fail(refused)))
+
+describe("policies while Redis is away", () => {
+  it.live("local runs here, logs once an outage and counts each call", () =>
+    Effect.gen(function*() {
+      const messages: Array<unknown> = []
+      const logger = Logger.make(({ message }) => void messages.push(message))
+      const count = Metric.value(Metric.withAttributes(
+        Metric.counter("effect_funnel_store_policy", {
+          description: "How often onStoreError took the place of the store",
+          incremental: true
+        }),
+        { service: "Reducer", policy: "local" }
+      ))
+      const before = yield* count
+      const call = Reducer.reduceShared(new GetUser({ id: "1" }), ({ fence }) => Effect.succeed(fence))
+      const results = yield* Effect.all([call, call, call]).pipe(
+        Effect.provide(RedisReducer.layer({ outageBudget: 0 }).pipe(Layer.provide(nowhere))),
+        Effect.provide(Logger.layer([logger]))
+      )
+      expect(results).toEqual([0, 0, 0])
+      expect((yield* count).count - before.count).toBe(3)
+      expect(messages.filter((_) => String(_).includes("the store is away"))).toHaveLength(1)
+    }))
+
+  it.live("fail is a typed error with the operation and the cause, of each service", () =>
+    Effect.gen(function*() {
+      const reducer = yield* Effect.flip(
+        Reducer.reduceShared(new GetUser({ id: "1" }), () => Effect.succeed(1)).pipe(
+          Effect.provide(RedisReducer.layer({ outageBudget: 0, onStoreError: "fail" }))
+        )
+      )
+      expect(reducer).toMatchObject({ _tag: "ReducerError", reason: { _tag: "StoreError", operation: "join" } })
+      const quota = { limit: 1, window: "1 second" } as const
+      for (const onExceeded of ["delay", "fail"] as const) {
+        const limiter = yield* Effect.flip(
+          RateLimiter.consume({ onExceeded }).pipe(Effect.provide(RedisRateLimiter.layer({ quota, outageBudget: 0 })))
+        )
+        expect(limiter).toMatchObject({ _tag: "RateLimiterError", reason: { _tag: "StoreError", operation: "take" } })
+      }
+      const scheduler = yield* Effect.flip(
+        Scheduler.schedule(Effect.void).pipe(
+          Effect.provide(RedisScheduler.layer({ concurrency: 1, outageBudget: 0 }))
+        )
+      )
+      expect(scheduler).toMatchObject({ _tag: "SchedulerError", reason: { _tag: "StoreError", operation: "acquire" } })
+    }).pipe(Effect.provide(nowhere)))
+
+  it.live("a limiter goes on locally at the pace of its share, or admits everything", () =>
+    Effect.gen(function*() {
+      const quota = { limit: 100, window: "1 second" } as const
+      const all = Effect.forEach(Array.from({ length: 5 }), () => RateLimiter.consume(), {
+        concurrency: "unbounded"
+      }).pipe(Effect.timed)
+      const layer = (options: RedisRateLimiter.StoreOptions) =>
+        RedisRateLimiter.layer({ quota, outageBudget: 0, ...options })
+      const [local] = yield* Effect.provide(all, layer({ onStoreError: "local", expectedProcesses: 4 }))
+      expect(Duration.toMillis(local)).toBeGreaterThan(130)
+      const [allowed] = yield* Effect.provide(all, layer({ onStoreError: "allow" }))
+      expect(Duration.toMillis(allowed)).toBeLessThan(100)
+      const error = yield* Effect.andThen(RateLimiter.consume(), RateLimiter.consume({ onExceeded: "fail" })).pipe(
+        Effect.provide(layer({ onStoreError: "local", expectedProcesses: 4 })),
+        Effect.flip
+      )
+      expect(error.reason._tag).toBe("RateLimitExceeded")
+    }).pipe(Effect.provide(nowhere), Effect.provide(Logger.layer([]))))
+
+  it("nonsense options are RangeErrors that name function, field, rule and value", () => {
+    const cases: ReadonlyArray<readonly [() => unknown, string]> = [
+      [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],
+      [() => RedisReducer.layer({ lease: NaN }), "Reducer.layer: lease must be a finite duration > 0, got NaN"],
+      [
+        () => RedisReducer.layer({ retain: Infinity }),
+        "Reducer.layer: retain must be a finite duration > 0, got Infinity"
+      ],
+      [
+        () => RedisReducer.layer({ storeTimeout: -1 }),
+        "Reducer.layer: storeTimeout must be a finite duration > 0, got -1"
+      ],
+      [
+        () => RedisReducer.layer({ outageBudget: -1 }),
+        "Reducer.layer: outageBudget must be a finite duration >= 0, got -1"
+      ],
+      [
+        // @ts-expect-error a policy that this service does not have
+        () => RedisReducer.layer({ onStoreError: "allow" }),
+        `Reducer.layer: onStoreError must be "local" or "fail", got "allow"`
+      ],
+      [
+        () => RedisRateLimiter.layer({ quota: { limit: 0, window: "1 second" } }),
+        "RateLimiter.layer: quota.limit must be an integer >= 1, got 0"
+      ],
+      [
+        () => RedisRateLimiter.layer({ quota: { limit: 1, window: "1 second" }, expectedProcesses: 1.5 }),
+        "RateLimiter.layer: expectedProcesses must be an integer >= 1, got 1.5"
+      ],
+      [
+        () => RedisScheduler.layer({ concurrency: Infinity }),
+        "Scheduler.layer: concurrency must be an integer >= 1, got Infinity"
+      ],
+      [
+        () => RedisScheduler.layer({ concurrency: 1, expectedProcesses: 0 }),
+        "Scheduler.layer: expectedProcesses must be an integer >= 1, got 0"
+      ]
+    ]
+    for (const [make, message] of cases) expect(make).toThrow(new RangeError(message))
+  })
+})
+
+describe.skipIf(!hasRedis)("layers over Redis", () => {
+  it.live("layerConfig reads the options from the configuration, also the policies", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const client = layerClient(server.url)
+      const store = {
+        prefix: Config.String("FUNNEL_PREFIX"),
+        lease: Config.Duration("FUNNEL_LEASE"),
+        onStoreError: Config.Literals(["local", "fail"], "FUNNEL_POLICY")
+      }
+      const layers = Layer.mergeAll(
+        RedisReducer.layerConfig(store, { name: "shared" }),
+        RedisScheduler.layerConfig({ ...store, concurrency: Config.Int("FUNNEL_CONCURRENCY") }),
+        RedisRateLimiter.layerConfig({
+          prefix: store.prefix,
+          quota: { limit: Config.Int("FUNNEL_LIMIT"), window: Config.Duration("FUNNEL_WINDOW") }
+        })
+      ).pipe(
+        Layer.provide(client),
+        Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({
+          FUNNEL_PREFIX: "app",
+          FUNNEL_LEASE: "5 seconds",
+          FUNNEL_POLICY: "fail",
+          FUNNEL_CONCURRENCY: "3",
+          FUNNEL_LIMIT: "10",
+          FUNNEL_WINDOW: "1 second"
+        })))
+      )
+      yield* Effect.gen(function*() {
+        expect((yield* Scheduler.stats).concurrency).toBe(3)
+        expect((yield* RateLimiter.consume()).limit).toBe(10)
+        const keys = yield* Reducer.reduceShared(new GetUser({ id: "1" }), () =>
+          Effect.promise(async () => {
+            const names = await server.command("KEYS", "{app:1:f:effect-funnel/Reducer:*")
+            const ttl = await server.command("PTTL", `{app:1:f:effect-funnel/Reducer:["GetUser","1"]}:f`)
+            expect(Number(ttl.slice(1))).toBeGreaterThan(9000)
+            return Number(names.slice(1, 2))
+          }))
+        expect(keys).toBe(1)
+      }).pipe(Effect.provide(layers))
+    }).pipe(Effect.scoped))
+
+  it.live("a Redis that comes later is used from then on", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      yield* Effect.promise(() => server.stop())
+      const layer = RedisReducer.layer({ outageBudget: 0 }).pipe(
+        Layer.provide(RedisLayer.layerBackground(layerClient(server.url)))
+      )
+      const call = Reducer.reduceShared(new GetUser({ id: "1" }), ({ fence }) => Effect.succeed(fence))
+      yield* Effect.gen(function*() {
+        expect(yield* call).toBe(0)
+        yield* Effect.promise(() => server.start())
+        let fence = 0
+        for (let i = 0; i < 100 && fence === 0; i++) {
+          yield* Effect.sleep(50)
+          fence = yield* call
+        }
+        expect(fence).toBeGreaterThan(0)
+      }).pipe(Effect.provide(layer))
+    }).pipe(Effect.scoped, Effect.provide(Logger.layer([]))))
+
+  it.live("two reducers of one Redis do not meet unless they are of one tag", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      class One extends Reducer.Service<One>()("app/One") {}
+      class Two extends Reducer.Service<Two>()("app/Two") {}
+      const layers = Layer.mergeAll(RedisReducer.layerService(One), RedisReducer.layerService(Two)).pipe(
+        Layer.provide(layerClient(server.url))
+      )
+      let runs = 0
+      const f = () => Effect.delay(Effect.sync(() => ++runs), "50 millis")
+      yield* Effect.all([
+        Reducer.reduceSharedBy(One)(new GetUser({ id: "1" }), f),
+        Reducer.reduceSharedBy(Two)(new GetUser({ id: "1" }), f)
+      ], { concurrency: "unbounded" }).pipe(Effect.provide(layers))
+      expect(runs).toBe(2)
+    }).pipe(Effect.scoped))
+})
+
+describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
+  const limiters = (options: RedisRateLimiter.Options) =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const make = Effect.gen(function*() {
+        const redis = yield* Layer.build(Layer.fresh(layerClient(server.url)))
+        return yield* Effect.provideContext(RedisRateLimiter.make(options), redis)
+      })
+      return [yield* make, yield* make] as const
+    })
+
+  it.live("L2 what one process has taken, another is refused, with the time to wait; a refusal consumes nothing", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* limiters({ quota: { limit: 10, window: "1 second", burst: 2 } })
+      expect(yield* a.consume({ key: "k" })).toMatchObject({ limit: 10, remaining: 1 })
+      expect(yield* b.consume({ key: "k", onExceeded: "fail" })).toMatchObject({ remaining: 0 })
+      yield* b.consume({ key: "other", onExceeded: "fail" })
+      const error = yield* Effect.flip(a.consume({ key: "k", onExceeded: "fail" }))
+      if (error.reason._tag !== "RateLimitExceeded") throw error
+      expect(error.reason).toMatchObject({ key: "k", limit: 10, remaining: 0 })
+      const wait = Duration.toMillis(error.reason.retryAfter)
+      expect(wait).toBeLessThanOrEqual(100)
+      for (let i = 0; i < 10; i++) yield* Effect.flip(b.consume({ key: "k", onExceeded: "fail" }))
+      yield* Effect.sleep(Math.ceil(wait) + 1)
+      yield* b.consume({ key: "k", onExceeded: "fail" })
+    }).pipe(Effect.scoped))
+
+  it.live("L3 who waits goes in order of arrival, and an interrupted one costs those behind it nothing", () =>
+    Effect.gen(function*() {
+      const [a] = yield* limiters({ quota: { limit: 10, window: "1 second" } })
+      const order: Array<number> = []
+      const waiters = yield* Effect.forEach(
+        Array.from({ length: 6 }, (_, i) => i),
+        (i) => Effect.forkChild(Effect.map(a.consume(), () => void order.push(i)))
+      )
+      const began = performance.now()
+      yield* Effect.sleep(30)
+      yield* Effect.forEach([1, 2, 3], (i) => Fiber.interrupt(waiters[i]!))
+      yield* Effect.forEach([0, 4, 5], (i) => Fiber.join(waiters[i]!))
+      expect(order).toEqual([0, 4, 5])
+      expect(performance.now() - began).toBeLessThan(200 + 90)
+    }).pipe(Effect.scoped))
+
+  it.live("L6 more tokens than the burst are refused at once", () =>
+    Effect.gen(function*() {
+      const [a] = yield* limiters({ quota: { limit: 10, window: "1 second", burst: 2 } })
+      for (const onExceeded of ["delay", "fail"] as const) {
+        const error = yield* Effect.flip(a.consume({ tokens: 3, onExceeded }))
+        expect(error.reason).toMatchObject({ _tag: "InsufficientCapacity", tokens: 3, burst: 2 })
+      }
+      yield* a.consume({ tokens: 2 })
+    }).pipe(Effect.scoped))
+
+  it.live("penalize holds back every process, reset forgives, withLimit runs the effect once admitted", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* limiters({ quota: { limit: 1000, window: "1 second" } })
+      yield* a.penalize({ key: "k", for: "10 seconds" })
+      const error = yield* Effect.flip(b.consume({ key: "k", onExceeded: "fail" }))
+      if (error.reason._tag !== "RateLimitExceeded") throw error
+      expect(Duration.toMillis(error.reason.retryAfter)).toBeGreaterThan(9000)
+      const waiting = yield* Effect.forkChild(b.withLimit(Effect.succeed("ran"), { key: "k" }))
+      yield* Effect.sleep(30)
+      expect(waiting.pollUnsafe()).toBeUndefined()
+      yield* b.reset("k")
+      expect(yield* Fiber.join(waiting)).toBe("ran")
+      expect(yield* a.withLimit({ key: "k" })(Effect.exit(Effect.fail("no")))).toEqual(Exit.fail("no"))
+    }).pipe(Effect.scoped))
+})
