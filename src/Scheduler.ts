@@ -495,22 +495,30 @@ export const Service = <Self>() =>
  */
 export const operations = <Self>(tag: Context.Service<Self, Scheduler>): Operations<Self> => ({
   ...Many.accessors(tag),
-  schedule: effectFirstOrLast((effect, options) => tag.use((_) => _.schedule(effect, options))),
-  resize: (concurrency) => {
-    Handle.checkWidth("Scheduler.resize", concurrency)
-    return tag.use((_) => _.resize(concurrency))
-  },
-  setRate: (rate) => {
-    Handle.checkRate("Scheduler.setRate", rate)
-    return tag.use((_) => _.setRate(rate))
-  },
+  schedule: scheduleThrough(tag),
+  resize: resizeThrough(tag),
+  setRate: setRateThrough(tag),
   pause: tag.use((_) => _.pause),
   resume: tag.use((_) => _.resume),
   awaitIdle: tag.use((_) => _.awaitIdle),
   stats: tag.use((_) => _.stats)
 })
 
-const ops: Operations<Scheduler> = /*#__PURE__*/ operations(Scheduler)
+// One by one, so that a bundle holds those that a program calls and no other.
+const scheduleThrough = <Self>(tag: Context.Service<Self, Scheduler>): Operations<Self>["schedule"] =>
+  effectFirstOrLast((effect, options) => tag.use((_) => _.schedule(effect, options)))
+
+const resizeThrough = <Self>(tag: Context.Service<Self, Scheduler>): Operations<Self>["resize"] => (concurrency) => {
+  Handle.checkWidth("Scheduler.resize", concurrency)
+  return tag.use((_) => _.resize(concurrency))
+}
+
+const setRateThrough = <Self>(tag: Context.Service<Self, Scheduler>): Operations<Self>["setRate"] => (rate) => {
+  Handle.checkRate("Scheduler.setRate", rate)
+  return tag.use((_) => _.setRate(rate))
+}
+
+const collections: Many.Collections<Scheduler> = /*#__PURE__*/ Many.accessors(Scheduler)
 
 /**
  * Runs an effect once there is width and rate for it, in the fiber that calls.
@@ -576,7 +584,7 @@ const ops: Operations<Scheduler> = /*#__PURE__*/ operations(Scheduler)
  * @category operations
  * @since 0.1.0
  */
-export const schedule: Operations<Scheduler>["schedule"] = ops.schedule
+export const schedule: Operations<Scheduler>["schedule"] = /*#__PURE__*/ scheduleThrough(Scheduler)
 
 /**
  * Changes how much weight may run at one time.
@@ -608,7 +616,7 @@ export const schedule: Operations<Scheduler>["schedule"] = ops.schedule
  * @category operations
  * @since 0.1.0
  */
-export const resize: Operations<Scheduler>["resize"] = ops.resize
+export const resize: Operations<Scheduler>["resize"] = /*#__PURE__*/ resizeThrough(Scheduler)
 
 /**
  * Changes the pace at which jobs start, or gives one to a scheduler that had none.
@@ -642,7 +650,7 @@ export const resize: Operations<Scheduler>["resize"] = ops.resize
  * @category operations
  * @since 0.1.0
  */
-export const setRate: Operations<Scheduler>["setRate"] = ops.setRate
+export const setRate: Operations<Scheduler>["setRate"] = /*#__PURE__*/ setRateThrough(Scheduler)
 
 /**
  * Lets nothing start until {@link resume}. What runs goes on, and the queue goes on taking those who come.
@@ -672,7 +680,7 @@ export const setRate: Operations<Scheduler>["setRate"] = ops.setRate
  * @category operations
  * @since 0.1.0
  */
-export const pause: Operations<Scheduler>["pause"] = ops.pause
+export const pause: Operations<Scheduler>["pause"] = /*#__PURE__*/ Scheduler.use((_) => _.pause)
 
 /**
  * Starts again what {@link pause} held back. The cells of the rate that fell in the meantime are not made up.
@@ -696,7 +704,7 @@ export const pause: Operations<Scheduler>["pause"] = ops.pause
  * @category operations
  * @since 0.1.0
  */
-export const resume: Operations<Scheduler>["resume"] = ops.resume
+export const resume: Operations<Scheduler>["resume"] = /*#__PURE__*/ Scheduler.use((_) => _.resume)
 
 /**
  * Waits until nothing runs and nothing waits.
@@ -727,7 +735,7 @@ export const resume: Operations<Scheduler>["resume"] = ops.resume
  * @category operations
  * @since 0.1.0
  */
-export const awaitIdle: Operations<Scheduler>["awaitIdle"] = ops.awaitIdle
+export const awaitIdle: Operations<Scheduler>["awaitIdle"] = /*#__PURE__*/ Scheduler.use((_) => _.awaitIdle)
 
 /**
  * Reads what runs and what waits. A snapshot: it may be out of date the instant after it is read.
@@ -747,7 +755,7 @@ export const awaitIdle: Operations<Scheduler>["awaitIdle"] = ops.awaitIdle
  * @category operations
  * @since 0.1.0
  */
-export const stats: Operations<Scheduler>["stats"] = ops.stats
+export const stats: Operations<Scheduler>["stats"] = /*#__PURE__*/ Scheduler.use((_) => _.stats)
 
 /**
  * Runs an effect for each item of an iterable or a stream, under the scheduler's limits, and gives the results in the order
@@ -801,7 +809,7 @@ export const stats: Operations<Scheduler>["stats"] = ops.stats
  * @category collections
  * @since 0.1.0
  */
-export const forEach: Operations<Scheduler>["forEach"] = ops.forEach
+export const forEach: Operations<Scheduler>["forEach"] = collections.forEach
 
 /**
  * Runs the effects of a tuple, an iterable or a record under the scheduler's limits, and gives the results in the same
@@ -840,7 +848,7 @@ export const forEach: Operations<Scheduler>["forEach"] = ops.forEach
  * @category collections
  * @since 0.1.0
  */
-export const all: Operations<Scheduler>["all"] = ops.all
+export const all: Operations<Scheduler>["all"] = collections.all
 
 /**
  * Runs an effect for each item of an iterable or a stream, under the scheduler's limits, and emits the results as they
@@ -886,7 +894,7 @@ export const all: Operations<Scheduler>["all"] = ops.all
  * @category collections
  * @since 0.1.0
  */
-export const stream: Operations<Scheduler>["stream"] = ops.stream
+export const stream: Operations<Scheduler>["stream"] = collections.stream
 
 /**
  * Maps the elements of a stream with an effect, under the scheduler's limits: {@link stream} for a pipe.
@@ -921,7 +929,7 @@ export const stream: Operations<Scheduler>["stream"] = ops.stream
  * @category collections
  * @since 0.1.0
  */
-export const mapEffect: Operations<Scheduler>["mapEffect"] = ops.mapEffect
+export const mapEffect: Operations<Scheduler>["mapEffect"] = collections.mapEffect
 
 /**
  * Gives the value of the first effect that succeeds, and interrupts the others.
@@ -960,7 +968,7 @@ export const mapEffect: Operations<Scheduler>["mapEffect"] = ops.mapEffect
  * @category collections
  * @since 0.1.0
  */
-export const firstSuccess: Operations<Scheduler>["firstSuccess"] = ops.firstSuccess
+export const firstSuccess: Operations<Scheduler>["firstSuccess"] = collections.firstSuccess
 
 /**
  * Describes a family of schedulers, one a key.
