@@ -235,6 +235,20 @@ const resultOf = (
  *
  * Use inside a service that has a quota of its own to share. In an application, provide `layer`.
  *
+ * **Example** (Sharing a quota inside a service)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
+ *
+ * const client = Effect.gen(function*() {
+ *   const limiter = yield* RedisRateLimiter.make({ quota: { limit: 100, window: "1 minute" } })
+ *   return { get: (url: string) => limiter.withLimit(Effect.succeed(`GET ${url}`)) }
+ * })
+ *
+ * Effect.isEffect(client) // => true
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -258,6 +272,24 @@ export const make = (
  *
  * Never give the client a `socketTimeout`: it closes it for good.
  *
+ * **Example** (Sharing a quota among processes)
+ *
+ * ```ts import.meta.vitest
+ * import { NodeRedis } from "@effect/platform-node"
+ * import { Layer } from "effect"
+ * import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
+ *
+ * const RedisLive = NodeRedis.layer({ url: "redis://localhost", disableOfflineQueue: true, commandOptions: { timeout: 0 } })
+ *
+ * const RateLimiterLive = RedisRateLimiter.layer({
+ *   quota: { limit: 100, window: "1 minute", burst: 10 },
+ *   onStoreError: "local",
+ *   expectedProcesses: 4
+ * }).pipe(Layer.provide(RedisLive))
+ *
+ * Layer.isLayer(RateLimiterLive) // => true
+ * ```
+ *
  * @see {@link layerConfig} for options from the configuration
  * @see {@link layerService} for tags of one's own
  * @category layers
@@ -268,6 +300,19 @@ export const layer = (options: Options): Layer.Layer<RateLimiter.RateLimiter, ne
 
 /**
  * Provides the default rate limiter over Redis, with options from the configuration.
+ *
+ * **Example** (Reading the quota from the environment)
+ *
+ * ```ts import.meta.vitest
+ * import { Config, Layer } from "effect"
+ * import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
+ *
+ * const RateLimiterLive = RedisRateLimiter.layerConfig({
+ *   quota: { limit: Config.Int("API_LIMIT"), window: Config.Duration("API_WINDOW") }
+ * })
+ *
+ * Layer.isLayer(RateLimiterLive) // => true
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -283,6 +328,22 @@ export const layerConfig = (
  * **Details**
  *
  * The id of the tag becomes part of the keys, so that two limiters with one prefix do not meet.
+ *
+ * **Example** (Providing a tag of one's own)
+ *
+ * ```ts import.meta.vitest
+ * import { Layer } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ * import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
+ *
+ * const quota = { limit: 5000, window: "1 hour" } as const
+ *
+ * class GitHub extends RateLimiter.Service<GitHub>()("app/GitHub", quota) {}
+ *
+ * const GitHubLive = RedisRateLimiter.layerService(GitHub, { quota })
+ *
+ * Layer.isLayer(GitHubLive) // => true
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -23,6 +23,34 @@ import * as Scope from "effect/Scope"
  * Until the connection stands every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
  * 50 milliseconds apart to begin with, and 2 seconds at most. Once connected, reconnecting is the client's.
  *
+ * **Example** (Starting while Redis is away)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Layer, Schema } from "effect"
+ * import { Persistable, Redis } from "effect/persistence"
+ * import { Reducer } from "effect-funnel"
+ * import * as RedisLayer from "effect-funnel/redis/Redis"
+ * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ *
+ * // In an application: NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
+ * const unreachable = Layer.effect(Redis.Redis, Effect.fail(new Redis.RedisError({ cause: "connection refused" })))
+ *
+ * class GetReport extends Persistable.Class<{ payload: { readonly month: string } }>()("GetReport", {
+ *   primaryKey: (_) => _.month,
+ *   success: Schema.Number
+ * }) {}
+ *
+ * const program = Reducer.reduceShared(new GetReport({ month: "2026-01" }), () => Effect.succeed(42)).pipe(
+ *   Effect.catchReason("ReducerError", "StoreError", ({ operation }) => Effect.succeed(`no answer to ${operation}`))
+ * )
+ *
+ * const ReducerLive = RedisReducer.layer({ onStoreError: "fail", outageBudget: 0 }).pipe(
+ *   Layer.provide(RedisLayer.layerBackground(unreachable))
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(program, ReducerLive)) // => "no answer to join"
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

@@ -102,6 +102,28 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
  *
  * Each `make` subscribes to a channel of its own; the layers of an application share one subscription.
  *
+ * **Example** (Sharing inside a service)
+ *
+ * ```ts import.meta.vitest
+ * import { NodeRedis } from "@effect/platform-node"
+ * import { Effect, Schema } from "effect"
+ * import { Persistable } from "effect/persistence"
+ * import { Reducer } from "effect-funnel"
+ * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ *
+ * class GetRate extends Persistable.Class<{ payload: { readonly currency: string } }>()("GetRate", {
+ *   primaryKey: (_) => _.currency,
+ *   success: Schema.Number
+ * }) {}
+ *
+ * const rates = Effect.gen(function*() {
+ *   const reduceShared = Reducer.reduceSharedBy(yield* RedisReducer.make({ lease: "30 seconds" }))
+ *   return (currency: string) => reduceShared(new GetRate({ currency }), () => Effect.succeed(1.08))
+ * })
+ *
+ * Effect.isEffect(Effect.provide(rates, NodeRedis.layer({ url: "redis://localhost" }))) // => true
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -131,6 +153,20 @@ export const make = (
  *
  * Never give the client a `socketTimeout`: it closes it for good.
  *
+ * **Example** (Sharing the runs of several processes)
+ *
+ * ```ts import.meta.vitest
+ * import { NodeRedis } from "@effect/platform-node"
+ * import { Layer } from "effect"
+ * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ *
+ * const RedisLive = NodeRedis.layer({ url: "redis://localhost", disableOfflineQueue: true, commandOptions: { timeout: 0 } })
+ *
+ * const ReducerLive = RedisReducer.layer({ lease: "10 seconds" }).pipe(Layer.provide(RedisLive))
+ *
+ * Layer.isLayer(ReducerLive) // => true
+ * ```
+ *
  * @see {@link layerConfig} for options from the configuration
  * @see {@link layerService} for tags of one's own
  * @category layers
@@ -141,6 +177,20 @@ export const layer = (options?: Options | undefined): Layer.Layer<Reducer.Reduce
 
 /**
  * Provides the default reducer over Redis, with options from the configuration.
+ *
+ * **Example** (Reading the options from the environment)
+ *
+ * ```ts import.meta.vitest
+ * import { Config, Layer } from "effect"
+ * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ *
+ * const ReducerLive = RedisReducer.layerConfig({
+ *   prefix: Config.String("FUNNEL_PREFIX").pipe(Config.withDefault("app")),
+ *   onStoreError: Config.Literals(["local", "fail"], "FUNNEL_ON_STORE_ERROR")
+ * })
+ *
+ * Layer.isLayer(ReducerLive) // => true
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -157,6 +207,20 @@ export const layerConfig = (
  * **Details**
  *
  * The id of the tag becomes part of the keys, so that two reducers with one prefix do not meet.
+ *
+ * **Example** (Providing a tag of one's own)
+ *
+ * ```ts import.meta.vitest
+ * import { Layer } from "effect"
+ * import { Reducer } from "effect-funnel"
+ * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ *
+ * class Reports extends Reducer.Service<Reports>()("app/Reports") {}
+ *
+ * const ReportsLive = RedisReducer.layerService(Reports, { lease: "1 minute" })
+ *
+ * Layer.isLayer(ReportsLive) // => true
+ * ```
  *
  * @category layers
  * @since 0.1.0

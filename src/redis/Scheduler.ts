@@ -162,6 +162,20 @@ const sharedLimiter = <I>(tag: Context.Key<I, object>): Effect.Effect<Limiter<St
  *
  * `name` tells schedulers with one prefix apart: those of an equal name are one.
  *
+ * **Example** (Protecting a backend inside a service)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+ *
+ * const printer = Effect.gen(function*() {
+ *   const scheduler = yield* RedisScheduler.make({ name: "printer", concurrency: 1 })
+ *   return { print: (page: string) => scheduler.schedule(Effect.succeed(`printed ${page}`)) }
+ * })
+ *
+ * Effect.isEffect(printer) // => true
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -191,6 +205,23 @@ export const make = <Limiter = never>(
  *
  * Never give the client a `socketTimeout`: it closes it for good.
  *
+ * **Example** (Bounding what several processes do at once)
+ *
+ * ```ts import.meta.vitest
+ * import { NodeRedis } from "@effect/platform-node"
+ * import { Layer } from "effect"
+ * import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+ *
+ * const RedisLive = NodeRedis.layer({ url: "redis://localhost", disableOfflineQueue: true, commandOptions: { timeout: 0 } })
+ *
+ * const SchedulerLive = RedisScheduler.layer({
+ *   concurrency: 10,
+ *   rate: { limit: 100, window: "1 second" }
+ * }).pipe(Layer.provide(RedisLive))
+ *
+ * Layer.isLayer(SchedulerLive) // => true
+ * ```
+ *
  * @see {@link layerConfig} for options from the configuration
  * @see {@link layerService} for tags of one's own
  * @category layers
@@ -203,6 +234,20 @@ export const layer = <Limiter = never>(
 
 /**
  * Provides the default scheduler over Redis, with options from the configuration.
+ *
+ * **Example** (Reading the options from the environment)
+ *
+ * ```ts import.meta.vitest
+ * import { Config, Layer } from "effect"
+ * import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+ *
+ * const SchedulerLive = RedisScheduler.layerConfig(
+ *   { concurrency: Config.Int("API_CONCURRENCY"), lease: Config.Duration("API_LEASE") },
+ *   { rate: { limit: 100, window: "1 second" } }
+ * )
+ *
+ * Layer.isLayer(SchedulerLive) // => true
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -219,6 +264,20 @@ export const layerConfig = (
  * **Details**
  *
  * The id of the tag becomes part of the keys, so that two schedulers with one prefix do not meet.
+ *
+ * **Example** (Providing a tag of one's own)
+ *
+ * ```ts import.meta.vitest
+ * import { Layer } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ * import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+ *
+ * class Printer extends Scheduler.Service<Printer>()("app/Printer", { concurrency: 1 }) {}
+ *
+ * const PrinterLive = RedisScheduler.layerService(Printer, { concurrency: 1 })
+ *
+ * Layer.isLayer(PrinterLive) // => true
+ * ```
  *
  * @category layers
  * @since 0.1.0
