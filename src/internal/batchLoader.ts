@@ -319,8 +319,9 @@ export class Loader<Req extends Request.Any, R> {
   /** Ends a batch: nobody can join it any more, then its callers are told, in order of arrival. */
   private settle({ batch, carriers, group, items }: Run<Req>, exit: Exit.Exit<void, Request.Error<Req>>): void {
     batch.open = false
-    batch.unlist()
-    group.running--
+    // Of the only batch that runs, all goes at once.
+    if (--group.running === 0 && items.length > 16) group.inFlight = new KeyMap()
+    else batch.unlist()
     this.running.delete(batch)
     this.seen =
       this.seenGroup =
@@ -450,14 +451,14 @@ export class Loader<Req extends Request.Any, R> {
     const collects = !this.closed && this.options.turns !== undefined && this.options.maxBatchSize === Infinity
     this.look(context)
     const group = this.seenGroup!
+    const alone = group.running === 0 && group.kept === 0
     for (let i = 0; i < requests.length; i++) {
       const request = requests[i]!
       const key = this.keys.of(request)
       const hash = hashOf(key)
-      if (
-        collects && group.inFlight.get(key, hash) === undefined &&
-        (group.kept === 0 || group.cached.get(key, hash) === undefined)
-      ) {
+      const known = !alone &&
+        (group.inFlight.get(key, hash) !== undefined || group.cached.get(key, hash) !== undefined)
+      if (collects && !known) {
         bulk.add(i, request, key, hash)
       } else {
         others.push(i)

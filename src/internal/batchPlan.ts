@@ -20,15 +20,15 @@ export const byId = <Req extends Request.Any, Id, Row extends Request.Success<Re
   readonly missing: (request: Req) => Result<Req>
 }): Plan<Req, R> =>
 (items) => {
-  const [wanted, ids] = distinct(items, options.id)
+  const { ids, placeOf, places } = distinct(items, options.id)
   return Effect.map(options.execute(ids), (rows) => {
-    const exits = new ValueMap<Result<Req>>()
+    const exits = new Array<Result<Req> | undefined>(ids.length)
     for (const row of rows) {
-      const id = options.resultId(row)
-      if (exits.get(id) === undefined) exits.set(id, Exit.succeed(row))
+      const place = placeOf.get(options.resultId(row))
+      if (place !== undefined) exits[place] ??= Exit.succeed(row)
     }
     items.forEach((item, i) => {
-      item.exit = exits.get(wanted[i]) ?? options.missing(item.request)
+      item.exit = exits[places[i]!] ?? options.missing(item.request)
     })
   })
 }
@@ -39,14 +39,16 @@ export const byGroup = <Req extends Request.Any, Id, Row, R>(options: {
   readonly resultId: (row: Row) => Id
 }): Plan<Req, R> =>
 (items) => {
-  const [wanted, ids] = distinct(items, options.id)
+  const { ids, placeOf, places } = distinct(items, options.id)
   return Effect.map(options.execute(ids), (rows) => {
-    const groups = new ValueMap<Array<Row>>()
-    for (const id of ids) groups.set(id, [])
-    for (const row of rows) groups.get(options.resultId(row))?.push(row)
+    const groups = ids.map((): Array<Row> => [])
+    for (const row of rows) {
+      const place = placeOf.get(options.resultId(row))
+      if (place !== undefined) groups[place]!.push(row)
+    }
     items.forEach((item, i) => {
       // Sound: the request succeeds with a list of rows, of whatever length.
-      item.exit = Exit.succeed((groups.get(wanted[i]) ?? []) as Request.Success<Req>)
+      item.exit = Exit.succeed(groups[places[i]!] as Request.Success<Req>)
     })
   })
 }
@@ -76,18 +78,28 @@ export const toResult = <Req extends Request.Any>(value: Request.Success<Req> | 
   // Sound: the only exits there may be are results of the request.
   Exit.isExit(value) ? value as Result<Req> : Exit.succeed(value as Request.Success<Req>)
 
+interface Distinct<Id> {
+  readonly ids: NonEmptyArray<Id>
+  /** Where an id stands among them. */
+  readonly placeOf: ValueMap<number>
+  /** Where the id of each request stands among them. */
+  readonly places: ReadonlyArray<number>
+}
+
 /** Unequal requests may have one id: each id is asked for once. */
 const distinct = <Req extends Request.Any, Id>(
   items: NonEmptyReadonlyArray<Item<Req>>,
-  id: (request: Req) => Id
-): [wanted: Array<Id>, ids: NonEmptyArray<Id>] => {
-  const wanted = items.map((item) => id(item.request))
-  const seen = new ValueMap<true>()
-  const ids = wanted.filter((id) => {
-    if (seen.get(id)) return false
-    seen.set(id, true)
-    return true
+  idOf: (request: Req) => Id
+): Distinct<Id> => {
+  const ids: Array<Id> = []
+  const placeOf = new ValueMap<number>()
+  const places = items.map((item) => {
+    const id = idOf(item.request)
+    const known = placeOf.get(id)
+    if (known !== undefined) return known
+    placeOf.set(id, ids.length)
+    return ids.push(id) - 1
   })
   // Sound: the first id is distinct.
-  return [wanted, ids as NonEmptyArray<Id>]
+  return { ids: ids as NonEmptyArray<Id>, placeOf, places }
 }
