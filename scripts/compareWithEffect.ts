@@ -2,7 +2,7 @@
  * Compares Funnel with the parts of effect that come closest, by running both.
  *
  *     npm run compare
- *     npm run compare -- --write     also writes docs/compared-with-effect.md
+ *     npm run compare -- --write     also writes docs/compared-with-effect.md and its excerpt in the README
  *
  * Every row is a small program, run once with a part of effect and once with Funnel; the table holds what was seen. It
  * exits with 1 when Funnel does not do what it promises. What effect does is only told: a row that it has caught up on
@@ -102,11 +102,17 @@ On ${cpus()[0]?.model.trim() ?? "one machine"}: compare the columns, not the fig
 
 ${markdown(took, false)}
 `
-  const file = join(root, "docs/compared-with-effect.md")
+  const files = [join(root, "docs/compared-with-effect.md"), join(root, "README.md")] as const
   mkdirSync(join(root, "docs"), { recursive: true })
-  writeFileSync(file, page)
-  execFileSync(join(root, "node_modules/.bin/dprint"), ["fmt", file], { cwd: root, stdio: "ignore" })
-  console.log("wrote docs/compared-with-effect.md")
+  writeFileSync(files[0], page)
+  const [before, after] = ["<!-- compared: begin -->", "<!-- compared: end -->"]
+  const readme = readFileSync(files[1], "utf8")
+  const excerpt = markdown([...did, ...took].filter(({ row }) => row.excerpt), false)
+  const parts = [readme.indexOf(before), readme.indexOf(after)] as const
+  if (parts[0] < 0 || parts[1] < parts[0]) throw new Error(`README.md has no ${before} … ${after}`)
+  writeFileSync(files[1], `${readme.slice(0, parts[0])}${before}\n\n${excerpt}\n\n${readme.slice(parts[1])}`)
+  execFileSync(join(root, "node_modules/.bin/dprint"), ["fmt", ...files], { cwd: root, stdio: "ignore" })
+  console.log("wrote docs/compared-with-effect.md and its excerpt in README.md")
 }
 
 for (const problem of broken) console.error(problem)

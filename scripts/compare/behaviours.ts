@@ -10,6 +10,7 @@ const nonsense = [0, -1, NaN]
 const semaphore: ReadonlyArray<Row> = [
   {
     part: "`Semaphore`",
+    excerpt: true,
     what: "a job that needs 2 of 2 permits, behind which 100 jobs for 1 permit arrive",
     ...(() => {
       // One light job after the other, each there before the one before it ends.
@@ -51,6 +52,7 @@ const semaphore: ReadonlyArray<Row> = [
   },
   {
     part: "`Semaphore`",
+    excerpt: true,
     what: "more permits asked for than there are",
     effect: () => ending(() => Semaphore.makeUnsafe(1).withPermits(2)(Effect.void)),
     funnel: async () => {
@@ -69,6 +71,7 @@ const semaphore: ReadonlyArray<Row> = [
   },
   {
     part: "`Semaphore`",
+    excerpt: true,
     what: "a job that takes the same single permit inside itself",
     effect: () => {
       const semaphore = Semaphore.makeUnsafe(1)
@@ -124,6 +127,7 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Cache`, `timeToLive: 0`",
+    excerpt: true,
     what: "a newcomer, while the run whose last caller was interrupted is still releasing what it holds",
     ...(() => {
       let running = 0
@@ -155,6 +159,7 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Cache`, `timeToLive: 0`",
+    excerpt: true,
     what: "a run that asks for its own key",
     effect: () => {
       const cache: Cache.Cache<string, number> = cacheOf((key: string) =>
@@ -173,6 +178,7 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Equal`, as keys of a `Cache`",
+    excerpt: true,
     what: "two sessions that differ in a `#private` field only: whose cart they get",
     ...(() => {
       const sessions = [new Session("ada"), new Session("bob")]
@@ -254,6 +260,7 @@ const persistent = Effect.provide(
 const rateLimiter: ReadonlyArray<Row> = [
   {
     part: "`RateLimiter` of `effect/persistence`",
+    excerpt: true,
     what: "one call waits and is interrupted: how long the next one waits, at 1 in 200 ms",
     effect: () =>
       virtual(
@@ -276,6 +283,7 @@ const rateLimiter: ReadonlyArray<Row> = [
   },
   {
     part: "`RateLimiter` of `effect/persistence`",
+    excerpt: true,
     what: "attempts across the edge of a fixed window of 10 in a second",
     effect: () =>
       virtual(Effect.gen(function*() {
@@ -346,6 +354,7 @@ const widths = [0, -1, NaN, 1.5]
 const collections: ReadonlyArray<Row> = [
   {
     part: "`LayerMap`",
+    excerpt: true,
     what: "five uses in a row of the scheduler of a key, whose rate is one a minute",
     effect: () => {
       const schedulers = Effect.runSync(
@@ -381,6 +390,7 @@ const collections: ReadonlyArray<Row> = [
   },
   {
     part: "`Effect.forEach`",
+    excerpt: true,
     what: "items that are pulled from 100,000 before the first of 10 at once has ended",
     ...(() => {
       const pulled = async (run: (items: Iterable<number>) => Effect.Effect<unknown, unknown>) => {

@@ -66,6 +66,7 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
+    excerpt: true,
     what: "look-ups of 1, 1 and 2: what reaches the backend",
     ...both(async (make) => {
       const calls: Array<string> = []
@@ -76,6 +77,7 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
+    excerpt: true,
     what: "all callers of a running batch are interrupted",
     ...both(async (make) => {
       let end = "goes on"
@@ -90,6 +92,7 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
+    excerpt: true,
     what: "two tenants look something up at the same time: as whom the backend is asked",
     ...both(
       async (make) => {
@@ -107,7 +110,8 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    what: "100 batches that are ready, at 4 at once",
+    excerpt: true,
+    what: "100 batches are ready, of a backend that takes 4 at once",
     ...(() => {
       const most = async (make: (execute: Execute) => Resolver) => {
         let running = 0
