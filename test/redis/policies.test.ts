@@ -11,6 +11,7 @@ import * as Metric from "effect/Metric"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Redis from "effect/persistence/Redis"
 import * as Schema from "effect/Schema"
+import { readFileSync } from "node:fs"
 import * as RateLimiter from "../../src/RateLimiter.js"
 import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
 import * as RedisLayer from "../../src/redis/Redis.js"
@@ -197,6 +198,33 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
         expect(fence).toBeGreaterThan(0)
       }).pipe(Effect.provide(layer))
     }).pipe(Effect.scoped, Effect.provide(Logger.layer([]))))
+
+  it.live("the account that the documentation gives to the layers is enough, and opens nothing else", () =>
+    Effect.gen(function*() {
+      const page = readFileSync(new URL("../../docs/distributed.md", import.meta.url), "utf8")
+      const command = /^ACL SETUSER[^`]*/m.exec(page)![0].replaceAll("\\\n", " ").trim().split(/\s+/)
+      const server = yield* redisServer()
+      expect(yield* Effect.promise(() => server.command(...command))).toBe("+OK\r\n")
+      const url = server.url.replace("redis://", "redis://funnel:password@")
+      const layers = Layer.mergeAll(
+        RedisReducer.layer({ onStoreError: "fail" }),
+        RedisRateLimiter.layer({ quota: { limit: 1000, window: "1 second" } }),
+        RedisScheduler.layer({ concurrency: 1 })
+      ).pipe(Layer.provideMerge(layerClient(url)))
+      yield* Effect.gen(function*() {
+        const slow = Reducer.reduceShared(new GetUser({ id: "1" }), () => Effect.delay(Effect.succeed(1), "50 millis"))
+        const other = yield* Layer.build(Layer.fresh(RedisReducer.layer({ onStoreError: "fail" })))
+        yield* Effect.sleep(100)
+        expect(yield* Effect.all([slow, Effect.provideContext(slow, other)], { concurrency: 2 })).toEqual([1, 1])
+        yield* RateLimiter.consume()
+        yield* RateLimiter.penalize({ for: 1 })
+        yield* RateLimiter.reset()
+        yield* Effect.all([Scheduler.schedule(Effect.sleep(20)), Scheduler.schedule(Effect.void)], { concurrency: 2 })
+        const redis = yield* Redis.Redis
+        expect(String((yield* Effect.flip(redis.send("GET", "secret"))).cause)).toContain("NOPERM")
+        expect(String((yield* Effect.flip(redis.send("FLUSHALL"))).cause)).toContain("NOPERM")
+      }).pipe(Effect.provide(layers))
+    }).pipe(Effect.scoped))
 
   it.live("two reducers of one Redis do not meet unless they are of one tag", () =>
     Effect.gen(function*() {

@@ -365,6 +365,8 @@ export const cases: ReadonlyArray<Case> = [
       a.doomed({ key: "dies", millis: 60_000 })
       await stage.observer.began(2)
       stepped.step(-60)
+      // A step in the midst of a wait begins the lease anew.
+      await pause(50)
       a.kill("SIGKILL")
       const at = clock()
       served([await b.share({ key: "dies", millis: 0 })], 1)

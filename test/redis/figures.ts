@@ -1,0 +1,124 @@
+/**
+ * What coordination through Redis costs, on a server of its own on the loopback: `node test/redis/figures.ts`.
+ */
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
+import Table from "cli-table3"
+import * as Reducer from "effect-funnel/Reducer"
+import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
+import * as RedisReducer from "effect-funnel/redis/Reducer"
+import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Persistable from "effect/persistence/Persistable"
+import * as Redis from "effect/persistence/Redis"
+import * as Schema from "effect/Schema"
+import { buildWhenStale } from "../../scripts/build.ts"
+import { redisServer } from "../support/redisServer.ts"
+
+await buildWhenStale()
+// The store itself is not exported: what is built is read from where it lies.
+const GcraStore: typeof import("../../src/internal/redisGcraStore.js") = await import(
+  String(new URL("../../dist/internal/redisGcraStore.js", import.meta.url))
+)
+
+class Get extends Persistable.Class<{ payload: { readonly id: string } }>()("Get", {
+  primaryKey: (_) => _.id,
+  success: Schema.String
+}) {}
+
+const client = (url: string) => NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
+
+/** Builds anew each time, as another process would. */
+const elsewhere = <A, E, R>(url: string, effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Layer.build(Layer.fresh(client(url))), (context) => Effect.provideContext(effect, context))
+
+const sample = <E, R>(count: number, effect: Effect.Effect<unknown, E, R>) =>
+  Effect.gen(function*() {
+    const times: Array<number> = []
+    for (let i = 0; i < count; i++) {
+      const at = performance.now()
+      yield* effect
+      times.push(performance.now() - at)
+    }
+    return times
+  })
+
+const quantile = (times: ReadonlyArray<number>, q: number) =>
+  times.toSorted((a, b) => a - b)[Math.floor(times.length * q)]!
+
+const table = new Table({
+  head: ["", "p50, µs", "p95, µs"],
+  colAligns: ["left", "right", "right"],
+  style: { head: [], border: [], compact: true }
+})
+const row = (name: string, times: ReadonlyArray<number>, per = 1) =>
+  table.push([name, ...[0.5, 0.95].map((q) => (quantile(times, q) * 1000 / per).toFixed(1))])
+
+const program = Effect.gen(function*() {
+  const { url } = yield* redisServer()
+
+  const a = Reducer.reduceSharedBy(yield* elsewhere(url, RedisReducer.make()))
+  const b = Reducer.reduceSharedBy(yield* elsewhere(url, RedisReducer.make()))
+  const flight = a(new Get({ id: "1" }), () => Effect.succeed("x"))
+  yield* sample(2000, flight)
+  row("a shared flight that nobody else wants", yield* sample(4000, flight))
+
+  const leader: Array<number> = []
+  const follower: Array<number> = []
+  for (let i = 0; i < 400; i++) {
+    const began = yield* Deferred.make<void>()
+    const end = yield* Deferred.make<void>()
+    let at = 0
+    const work = () => Deferred.succeed(began, undefined).pipe(Effect.andThen(Deferred.await(end)), Effect.as("x"))
+    const since = (times: Array<number>) => Effect.sync(() => void times.push(performance.now() - at))
+    yield* Effect.all([
+      Effect.andThen(a(new Get({ id: `${i}` }), work), since(leader)),
+      Deferred.await(began).pipe(
+        Effect.andThen(b(new Get({ id: `${i}` }), work)),
+        Effect.andThen(since(follower))
+      ),
+      Deferred.await(began).pipe(
+        Effect.andThen(Effect.sleep(5)),
+        Effect.andThen(Effect.suspend(() => {
+          at = performance.now()
+          return Deferred.succeed(end, undefined)
+        }))
+      )
+    ], { concurrency: "unbounded", discard: true })
+  }
+  row("the leader, after its work has ended", leader.slice(100))
+  row("a follower, after the leader's work has ended", follower.slice(100))
+
+  const limiter = yield* elsewhere(
+    url,
+    RedisRateLimiter.make({ quota: { limit: 1e9, window: "1 second", burst: 1e6 } })
+  )
+  const single = limiter.consume()
+  yield* sample(2000, single)
+  row("one decision", yield* sample(4000, single))
+  const alone = limiter.consume({ onExceeded: "fail" })
+  const hundred = <A, E>(effect: Effect.Effect<A, E>) =>
+    Effect.all(Array.from({ length: 100 }, () => effect), { concurrency: "unbounded", discard: true })
+  yield* sample(100, hundred(alone))
+  row("a decision of its own, pipelined from 100 fibers", yield* sample(200, hundred(alone)), 100)
+  yield* sample(100, hundred(single))
+  row("a decision for one of 100 waiting fibers", yield* sample(200, hundred(single)), 100)
+
+  const store = GcraStore.make(yield* elsewhere(url, Redis.Redis), {
+    prefix: "bench:",
+    cells: [{ intervalMicros: 0.001, burst: 1e6 }]
+  })
+  const ones = Array.from({ length: 100 }, () => 1)
+  yield* sample(500, store.take("k", ones, 0))
+  row("one of 100 decisions in one command", yield* sample(2000, store.take("k", ones, 0)), 100)
+
+  const scheduler = yield* elsewhere(url, RedisScheduler.make({ name: "bench", concurrency: 100 }))
+  yield* sample(500, scheduler.schedule(Effect.void))
+  row("a permit that is free", yield* sample(2000, scheduler.schedule(Effect.void)))
+  yield* sample(20, hundred(scheduler.schedule(Effect.void)))
+  row("a permit for one of 100 jobs at once", yield* sample(200, hundred(scheduler.schedule(Effect.void))), 100)
+})
+
+await Effect.runPromise(Effect.scoped(program))
+console.log(table.toString())
