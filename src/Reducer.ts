@@ -622,8 +622,10 @@ export const reduce: Operations<Reducer>["reduce"] = accessors.reduce
  *
  * **Gotchas**
  *
- * A function that is written in place is another one each time: make the reduced function once, outside of what calls it.
- * What `f` throws is a defect of the run.
+ * - A function that is written in place is another one each time: make the reduced function once, outside of what calls it.
+ * - All arguments count, also those that `f` does not look at. `Effect.forEach(ids, findUser)` hands over an index as well,
+ *   which makes every call different: write `(id) => findUser(id)`.
+ * - What `f` throws is a defect of the run.
  *
  * **Example** (Reducing a function)
  *

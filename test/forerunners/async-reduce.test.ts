@@ -81,7 +81,10 @@ describe("async-reduce, what it offers", () => {
         yield* Fiber.joinAll(fibers)
         const { calls, failed, joined, succeeded } = yield* statistics.overall
         expect({ calls, executed: succeeded, reduced: joined, errors: failed }).toEqual({
-          calls: 4, executed: 2, reduced: 1, errors: 1
+          calls: 4,
+          executed: 2,
+          reduced: 1,
+          errors: 1
         })
         // Both statistics count the same.
         const rows = yield* statistics.detail
