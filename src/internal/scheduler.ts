@@ -18,9 +18,8 @@
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
 import { InsufficientCapacity, QueueFull, SchedulerError, StoreError } from "./schedulerError.js"
-import type { Job } from "./schedulerJob.js"
+import type { Job, Lane } from "./schedulerJob.js"
 import { Lanes } from "./schedulerLanes.js"
-import type { Lane } from "./schedulerLanes.js"
 
 export { CurrentJob, Job } from "./schedulerJob.js"
 

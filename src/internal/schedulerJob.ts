@@ -1,10 +1,9 @@
 /**
- * What the engine runs, and how what runs inside it finds it.
+ * What the engine runs, the widths it runs in, and how what runs inside a job finds it.
  */
 import * as Context from "effect/Context"
-import { QueueNode } from "./jobQueue.js"
+import { JobQueue, QueueNode } from "./jobQueue.js"
 import type { SchedulerError } from "./schedulerError.js"
-import type { Lane, Lanes } from "./schedulerLanes.js"
 
 type State = "Idle" | "Queued" | "Overflow" | "Running" | "Done"
 
@@ -16,7 +15,8 @@ export abstract class Job extends QueueNode<Job> {
   /** The job in whose context this one was made, of any engine; dead ones are skipped and dropped. */
   outer: Job | undefined
   state: State = "Idle"
-  engine: Lanes | undefined = undefined
+  /** Compared only: whose job it is. */
+  engine: object | undefined = undefined
   /** Where it waits, and what its width is charged to. */
   lane: Lane | undefined = undefined
   /** What it lends to the jobs inside it, made when the first of them comes. */
@@ -39,6 +39,33 @@ export abstract class Job extends QueueNode<Job> {
   abstract onFailure(error: SchedulerError): void
   /** The scheduler closed while it waited or ran. One that waited is out of the queue, one that runs still holds its permit. */
   abstract onClose(): void
+}
+
+/**
+ * A width and those who wait for it: the scheduler's own, or the weight that a running job lends.
+ */
+export class Lane {
+  capacity: number
+  used = 0
+  readonly queue = new JobQueue<Job>()
+  /** Patient jobs that found the queue full. */
+  overflow: JobQueue<Job> | undefined = undefined
+  /** Its head does not fit: once it does, the cells that fell meanwhile are not made up. */
+  blocked = false
+  freeAt = 0
+  /** Set once the lender has ended: whose width its jobs are charged to since. */
+  forward: Lane | undefined = undefined
+  ready = false
+  prevReady: Lane | undefined = undefined
+  nextReady: Lane | undefined = undefined
+
+  constructor(capacity: number) {
+    this.capacity = capacity
+  }
+
+  get head(): Job | undefined {
+    return this.queue.head ?? this.overflow?.head
+  }
 }
 
 /**

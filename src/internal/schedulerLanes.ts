@@ -4,34 +4,8 @@
 import type * as Effect from "effect/Effect"
 import { JobQueue } from "./jobQueue.js"
 import type { SchedulerError } from "./schedulerError.js"
+import { Lane } from "./schedulerJob.js"
 import type { Job } from "./schedulerJob.js"
-
-/**
- * A width and those who wait for it: the scheduler's own, or the weight that a running job lends.
- */
-export class Lane {
-  capacity: number
-  used = 0
-  readonly queue = new JobQueue<Job>()
-  /** Patient jobs that found the queue full. */
-  overflow: JobQueue<Job> | undefined = undefined
-  /** Its head does not fit: once it does, the cells that fell meanwhile are not made up. */
-  blocked = false
-  freeAt = 0
-  /** Set once the lender has ended: whose width its jobs are charged to since. */
-  forward: Lane | undefined = undefined
-  ready = false
-  prevReady: Lane | undefined = undefined
-  nextReady: Lane | undefined = undefined
-
-  constructor(capacity: number) {
-    this.capacity = capacity
-  }
-
-  get head(): Job | undefined {
-    return this.queue.head ?? this.overflow?.head
-  }
-}
 
 /**
  * Permits that come from elsewhere: the width of the main lane is then what is held of them, and changes all the time.
