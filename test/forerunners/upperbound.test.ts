@@ -4,6 +4,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
+import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
 import * as Gcra from "../../src/internal/gcra.js"
 import { limiterOf } from "../../src/internal/limiter.js"
@@ -32,6 +33,17 @@ describe("upperbound", () => {
       )
       yield* TestClock.adjust("10 seconds")
       expect(gaps()).toEqual([200, 200, 200, 200, 200])
+    }))
+
+  it.effect("with a bound on how many run, starts wait for room: 50, 50, 200, 50, 50, 200, …", () =>
+    Effect.gen(function*() {
+      const limiter = yield* Scheduler.make({ concurrency: 3, rate: { limit: 20, window: "1 second" } })
+      const { gaps, job } = yield* recorder
+      yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 10 }), () => limiter.schedule(job(300)), { concurrency: "unbounded" })
+      )
+      yield* TestClock.adjust("10 seconds")
+      expect(gaps()).toEqual([50, 50, 200, 50, 50, 200, 50, 50, 200])
     }))
 
   it.effect("jobs that come slower than the rate are not held up, and do not save up", () =>
