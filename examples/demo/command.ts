@@ -1,7 +1,7 @@
 /**
  * The command line: what is asked for, the two runs, the report.
  */
-import { Array, Console, Data, Effect, Runtime } from "effect"
+import { Array, Console, Data, Effect, Option, Runtime } from "effect"
 import { Command, Flag } from "effect/cli"
 import { fileURLToPath } from "node:url"
 import * as Client from "./client.ts"
@@ -10,7 +10,9 @@ import { judge, measure } from "./demo.ts"
 import * as Direct from "./direct.ts"
 import * as Funnel from "./funnel.ts"
 import { readInstalled } from "./packages.ts"
+import * as Processes from "./processes.ts"
 import * as Progress from "./progress.ts"
+import * as Redis from "./redis.ts"
 import * as Report from "./report.ts"
 
 const root = fileURLToPath(new URL("../../node_modules", import.meta.url))
@@ -31,6 +33,44 @@ const count = (name: string, byDefault: number, description: string) =>
     Flag.withDefault(byDefault)
   )
 
+/** The server in several processes: each for itself, then all over one Redis. */
+const several = Effect.fn(
+  function*(options: {
+    readonly processes: number
+    readonly redis: Option.Option<string>
+    readonly paths: ReadonlyArray<string>
+    readonly warmUp: ReadonlyArray<string>
+    readonly limits: Client.Limits
+  }) {
+    const { limits, paths, processes, warmUp } = options
+    const url = yield* Option.match(options.redis, { onNone: () => Redis.started, onSome: Redis.given })
+    yield* Console.log([
+      `${Report.count(processes)} server processes are asked in turn, ${
+        Report.count(paths.length)
+      } times in all, at most`,
+      `${Report.count(limits.concurrency)} at once and ${
+        Report.count(limits.rate)
+      } a second. Each query takes ${Database.delayMillis} ms longer than`,
+      "it has to.",
+      "",
+      `  each for itself  every process has a Funnel of its own: ${Funnel.queriesAtOnce} queries at once in each`,
+      "  over one Redis   equal requests in flight anywhere share one run, and",
+      `                   ${Funnel.queriesAtOnce * processes} queries at once are shared out among all`,
+      ""
+    ].join("\n"))
+    const measure = (title: string, redis: string | undefined) =>
+      Processes.measure({ title, processes, redis, paths, warmUp, limits, progress: Progress.auto })
+    const runs = [yield* measure("each for itself", undefined), yield* measure("over one Redis", url)] as const
+    const verdict = Processes.judge(...runs)
+    yield* Console.log(`\n${Report.renderShared(runs)}\n${Report.renderSharedVerdict(verdict)}`)
+    if (!verdict.passed) {
+      return yield* new DemoFailed()
+    }
+  },
+  Effect.scoped,
+  Effect.catchTag("NoRedis", (error) => Effect.andThen(Console.error(error.message), new DemoFailed()))
+)
+
 export const command = Command.make(
   "demo",
   {
@@ -41,9 +81,15 @@ export const command = Command.make(
       Flag.withMetavar("n"),
       Flag.withDescription("Which packages are asked for, and in which order (1)"),
       Flag.withDefault(1)
+    ),
+    processes: count("processes", 1, "How many server processes there are; several share one Redis"),
+    redis: Flag.String("redis").pipe(
+      Flag.withMetavar("url"),
+      Flag.withDescription("The Redis that several processes share (one is started, where redis-server is installed)"),
+      Flag.optional
     )
   },
-  Effect.fn(function*({ requests, seed, ...limits }) {
+  Effect.fn(function*({ processes, redis, requests, seed, ...limits }) {
     const installed = yield* readInstalled(root)
     if (!Array.isReadonlyArrayNonEmpty(installed)) {
       yield* Console.error(`No packages under ${root}: run npm ci first.`)
@@ -51,6 +97,12 @@ export const command = Command.make(
     }
     const names = Array.dedupe(Array.map(installed, (pkg) => pkg.name))
     const paths = yield* Client.draw(names, { requests, seed })
+
+    // Not counted: the first requests of a process are slow, whichever run they belong to.
+    const warmUp = yield* Client.draw(names, { requests: 300, seed: seed + 1 })
+    if (processes > 1) {
+      return yield* several({ processes, redis, paths, warmUp, limits })
+    }
 
     yield* Console.log([
       `${Report.count(installed.length)} packages are installed here. A server answers questions about them from`,
@@ -76,8 +128,6 @@ export const command = Command.make(
       progress: Progress.auto
     }
     const withFunnel = { ...without, title: "with Funnel", catalog: Funnel.layer }
-    // Not counted: the first requests of a process are slow, whichever run they belong to.
-    const warmUp = yield* Client.draw(names, { requests: 300, seed: seed + 1 })
     for (const run of [without, withFunnel]) {
       yield* measure({ ...run, paths: warmUp, limits: { concurrency: 50, rate: 1000 }, progress: Progress.none })
     }

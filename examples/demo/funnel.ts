@@ -13,7 +13,7 @@ export const queriesAtOnce = 4
 /** How long a look-up waits for others to travel with. */
 export const windowMillis = 20
 
-class Queries extends Scheduler.Service<Queries>()("demo/Queries", { concurrency: queriesAtOnce }) {}
+export class Queries extends Scheduler.Service<Queries>()("demo/Queries", { concurrency: queriesAtOnce }) {}
 
 class GetPackage extends Request.Class<
   { readonly name: string },
@@ -76,25 +76,30 @@ class Works extends Batcher.Service<Works>()(
   })
 ) {}
 
-const Lookups = Layer.mergeAll(Packages.layer, Installs.layer, Authors.layer, Works.layer).pipe(
-  Layer.provide(Batcher.layer({ scheduler: Queries, window: windowMillis })),
-  Layer.provide(Queries.layer)
+/** The look-ups, whose batches are admitted by the scheduler beneath. */
+export const Lookups = Layer.mergeAll(Packages.layer, Installs.layer, Authors.layer, Works.layer).pipe(
+  Layer.provide(Batcher.layer({ scheduler: Queries, window: windowMillis }))
 )
+
+/** The catalog over the look-ups: each question is answered anew. */
+export const answers = Effect.gen(function*() {
+  const packages = yield* Packages
+  const installs = yield* Installs
+  const authors = yield* Authors
+  const works = yield* Works
+  return make({
+    pkg: (name) => Effect.request(new GetPackage({ name }), packages),
+    installs: (pkg) => Effect.request(new GetInstalls({ pkg }), installs),
+    authors: (pkg) => Effect.request(new GetAuthors({ pkg }), authors),
+    works: (person) => Effect.request(new GetWorks({ person }), works)
+  })
+})
 
 export const layer = Layer.effect(
   Catalog,
   Effect.gen(function*() {
     const reducer = yield* Reducer.Reducer
-    const packages = yield* Packages
-    const installs = yield* Installs
-    const authors = yield* Authors
-    const works = yield* Works
-    const catalog = make({
-      pkg: (name) => Effect.request(new GetPackage({ name }), packages),
-      installs: (pkg) => Effect.request(new GetInstalls({ pkg }), installs),
-      authors: (pkg) => Effect.request(new GetAuthors({ pkg }), authors),
-      works: (person) => Effect.request(new GetWorks({ person }), works)
-    })
+    const catalog = yield* answers
     return Catalog.of({
       ...catalog,
       find: reducer.fn("find")(catalog.find),
@@ -102,5 +107,5 @@ export const layer = Layer.effect(
     })
   })
 ).pipe(
-  Layer.provide([Reducer.layer(), Lookups])
+  Layer.provide([Reducer.layer(), Lookups.pipe(Layer.provide(Queries.layer))])
 )

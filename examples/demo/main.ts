@@ -4,6 +4,7 @@
  *
  *     npm run demo
  *     npm run demo -- --requests 500 --rate 200
+ *     npm run demo -- --processes 4
  *     npm run demo -- --help
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"

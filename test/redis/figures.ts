@@ -13,12 +13,13 @@ import * as Layer from "effect/Layer"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Redis from "effect/persistence/Redis"
 import * as Schema from "effect/Schema"
+import type * as Built from "../../src/internal/redisGcraStore.js"
 import { buildWhenStale } from "../../scripts/build.ts"
 import { redisServer } from "../support/redisServer.ts"
 
 await buildWhenStale()
 // The store itself is not exported: what is built is read from where it lies.
-const GcraStore: typeof import("../../src/internal/redisGcraStore.js") = await import(
+const GcraStore: typeof Built = await import(
   String(new URL("../../dist/internal/redisGcraStore.js", import.meta.url))
 )
 

@@ -1,0 +1,34 @@
+/**
+ * One of several server processes: serves the catalog, tells its parent the address, and ends when it is told to.
+ */
+import { NodeRedis, NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+import { HttpServer } from "effect/http"
+import { fileURLToPath } from "node:url"
+import { Database } from "./database.ts"
+import * as Funnel from "./funnel.ts"
+import { readInstalled } from "./packages.ts"
+import * as Server from "./server.ts"
+import * as Shared from "./shared.ts"
+
+const { DEMO_PREFIX: prefix = "demo", DEMO_PROCESSES: processes = "1", DEMO_REDIS: url } = process.env
+
+const CatalogLive = url === undefined
+  ? Funnel.layer
+  : Shared.layer({ prefix, processes: Number(processes) }).pipe(
+    Layer.provide(NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } }))
+  )
+
+const DatabaseLive = Layer.unwrap(
+  Effect.map(readInstalled(fileURLToPath(new URL("../../node_modules", import.meta.url))), Database.layer)
+)
+
+// A parent that is gone takes its servers with it.
+process.once("disconnect", () => process.exit())
+
+HttpServer.addressFormattedWith((address) => Effect.andThen(Effect.sync(() => process.send?.(address)), Effect.never))
+  .pipe(
+    Effect.provide(Server.layer.pipe(Layer.provide(CatalogLive), Layer.provide(DatabaseLive))),
+    Effect.provide(NodeServices.layer),
+    NodeRuntime.runMain
+  )
