@@ -71,7 +71,6 @@ const semaphore: ReadonlyArray<Row> = [
   },
   {
     part: "`Semaphore`",
-    excerpt: true,
     what: "a job that takes the same single permit inside itself",
     effect: () => {
       const semaphore = Semaphore.makeUnsafe(1)
@@ -159,7 +158,6 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Cache`, `timeToLive: 0`",
-    excerpt: true,
     what: "a run that asks for its own key",
     effect: () => {
       const cache: Cache.Cache<string, number> = cacheOf((key: string) =>

@@ -110,7 +110,6 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    excerpt: true,
     what: "100 batches are ready, of a backend that takes 4 at once",
     ...(() => {
       const most = async (make: (execute: Execute) => Resolver) => {

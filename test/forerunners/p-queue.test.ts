@@ -141,6 +141,7 @@ describe("p-queue: what its users rely on", () => {
       const gate = Latch.makeUnsafe()
       const running = yield* fork(queue.schedule(gate.await))
       const waiting = yield* Effect.forEach([1, 2, 3], () => fork(queue.schedule(Effect.never)))
+      expect(yield* queue.stats).toMatchObject({ running: 1, queued: 3 })
       yield* Fiber.interruptAll(waiting)
       expect(yield* queue.stats).toMatchObject({ running: 1, queued: 0 })
       yield* gate.open
