@@ -67,7 +67,9 @@ describe("the packages", () => {
       const fs = yield* FileSystem.FileSystem
       const lock = yield* Schema.decodeEffect(Lock)(yield* fs.readFileString(`${root}/.package-lock.json`))
       const installed = yield* readInstalled(root)
-      expect(Object.fromEntries(installed.map((pkg) => [`node_modules/${pkg.path}`, pkg.version])))
+      // The script of `node` installs the binary of this platform inside itself, unknown to npm, and npm may leave it there.
+      const known = installed.filter((pkg) => !pkg.path.startsWith("node/node_modules/"))
+      expect(Object.fromEntries(known.map((pkg) => [`node_modules/${pkg.path}`, pkg.version])))
         .toEqual(Object.fromEntries(Object.entries(lock.packages).map(([path, { version }]) => [path, version])))
       expect(installed.some((pkg) => pkg.path.includes("/node_modules/"))).toBe(true)
       expect(installed.find((pkg) => pkg.name === "string-width")?.authors)
