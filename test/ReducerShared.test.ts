@@ -55,7 +55,8 @@ const makeRun = Effect.gen(function*() {
 
 /** A store whose verbs can be made to fail, or to run and then lose their reply. */
 const unreliable = (store: ReducerStore) => {
-  const mode: { [verb in "join" | "renew" | "complete" | "release"]?: "down" | "lost" | "hang" | undefined } = {}
+  const mode: { [verb in "join" | "renew" | "complete" | "release"]?: "down" | "lost" | "hang" | "slow" | undefined } =
+    {}
   const through = <A>(verb: keyof typeof mode, effect: Effect.Effect<A, StoreFailure>) =>
     Effect.suspend((): Effect.Effect<A, StoreFailure> => {
       switch (mode[verb]) {
@@ -67,6 +68,8 @@ const unreliable = (store: ReducerStore) => {
           return Effect.andThen(effect, Effect.never)
         case "hang":
           return Effect.never
+        case "slow":
+          return Effect.tap(effect, () => Effect.sleep(lease + 1))
       }
     })
   const wrapped: ReducerStore = {
@@ -321,6 +324,43 @@ describe("shared flights, over the store in memory", () => {
       yield* Effect.flip(call(() => Effect.succeed(user)))
       down.mode.join = undefined
       expect(yield* call(() => Effect.succeed(user))).toEqual(user)
+    }))
+
+  it.effect("a lease that arrives when it is over already starts nothing", () =>
+    Effect.gen(function*() {
+      const slow = unreliable(memory())
+      slow.mode.join = "slow"
+      const run = yield* makeRun
+      const a = yield* Effect.forkChild(
+        processOn(slow.store, {
+          guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 60_000, outageBudgetMillis: 0 })
+        })(run.f)
+      )
+      yield* settle
+      slow.mode.join = undefined
+      yield* TestClock.adjust(lease + 1)
+      yield* Deferred.await(run.began)
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
+    }))
+
+  it.effect("while the store is known to be away one call finds out whether it is back, and the others do not wait for it", () =>
+    Effect.gen(function*() {
+      const hanging = unreliable(memory())
+      hanging.mode.join = hanging.mode.release = "hang"
+      const call = processOn(hanging.store, { onStoreError: "fail" })
+      const first = yield* Effect.forkChild(Effect.flip(call(() => Effect.succeed(user))))
+      yield* TestClock.adjust(1000)
+      yield* Fiber.join(first)
+      const calls = yield* Effect.forEach(
+        Array.from({ length: 10 }),
+        () => Effect.forkChild(Effect.flip(call(() => Effect.succeed(user))))
+      )
+      yield* settle
+      expect(calls.filter((fiber) => fiber.pollUnsafe() !== undefined)).toHaveLength(9)
+      yield* TestClock.adjust(1000)
+      yield* Effect.forEach(calls, Fiber.join)
     }))
 
   it.effect("a result that its schema cannot encode is a typed error for everybody, and nobody runs again", () =>

@@ -95,6 +95,45 @@ describe("policies while Redis is away", () => {
       expect(error.reason._tag).toBe("RateLimitExceeded")
     }).pipe(Effect.provide(nowhere), Effect.provide(Logger.layer([]))))
 
+  it.live("what was waited for the store is not made up by the local limiter", () =>
+    Effect.gen(function*() {
+      const times: Array<number> = []
+      yield* Effect.forEach(
+        Array.from({ length: 5 }),
+        () => Effect.tap(RateLimiter.consume(), () => Effect.sync(() => times.push(performance.now()))),
+        { concurrency: "unbounded" }
+      )
+      expect(times[4]! - times[0]!).toBeGreaterThan(140)
+    }).pipe(
+      Effect.provide(RedisRateLimiter.layer({
+        quota: { limit: 100, window: "1 second" },
+        outageBudget: "150 millis",
+        onStoreError: "local",
+        expectedProcesses: 4
+      })),
+      Effect.provide(nowhere),
+      Effect.provide(Logger.layer([]))
+    ))
+
+  it.live("an interrupted waiter of the local limiter costs those behind it nothing", () =>
+    Effect.gen(function*() {
+      yield* RateLimiter.consume()
+      const began = performance.now()
+      const waiters = yield* Effect.forEach(Array.from({ length: 5 }), () => Effect.forkChild(RateLimiter.consume()))
+      yield* Effect.sleep(20)
+      yield* Effect.forEach(waiters.slice(0, 4), Fiber.interrupt)
+      yield* Fiber.join(waiters[4]!)
+      expect(performance.now() - began).toBeLessThan(350)
+    }).pipe(
+      Effect.provide(RedisRateLimiter.layer({
+        quota: { limit: 10, window: "1 second" },
+        outageBudget: 0,
+        onStoreError: "local"
+      })),
+      Effect.provide(nowhere),
+      Effect.provide(Logger.layer([]))
+    ))
+
   it("nonsense options are RangeErrors that name function, field, rule and value", () => {
     const cases: ReadonlyArray<readonly [() => unknown, string]> = [
       [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],

@@ -276,7 +276,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
     }).pipe(Effect.scoped))
 
-  it.live("all quotas must conform, and one that drains while another holds back is not overdrawn", () =>
+  it.live("all quotas must conform", () =>
     Effect.gen(function*() {
       const { store } = yield* one({ intervalMicros: 1_000_000, burst: 1 }, { intervalMicros: 600_000, burst: 1 })
       expect((yield* store.take("k", [1, 1, 1], 10_000)).waits).toEqual([0, 1000, 2000])
@@ -397,6 +397,9 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     Effect.gen(function*() {
       const { a, b, make } = yield* two()
       const c = yield* make
+      // A subscription that begins wakes its process once.
+      yield* c.woken(1)
+      c.seen.wakes = 0
       yield* a.acquire(ones("a1"), 2)
       yield* b.acquire([["b1", "b2"]], 2)
       expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(0)
