@@ -577,7 +577,8 @@ const accessors = /*#__PURE__*/ operations(Reducer)
  * - The effect runs with the services and references of the call that started the run. What ends with that caller, such
  *   as a transaction, belongs inside the effect or into the key.
  * - Inside a run, a call for which the run would wait in turn dies with `ReducerCycle`.
- * - A run that waits for a permit which one of its callers holds waits for ever: take permits outside of `reduce`.
+ * - A run that waits for a permit which one of its callers holds waits for ever. Where callers hold permits, the run must
+ *   not ask for one of the same kind: take it around `reduce`, not inside.
  *
  * **Example** (Sharing one request)
  *
@@ -861,19 +862,25 @@ const shared = <Req extends Persistable.Any, R>(
  * import { Effect, Fiber } from "effect"
  * import { Reducer } from "effect-funnel"
  *
- * const program = Effect.gen(function*() {
- *   const again = Reducer.reduce("rates", Effect.succeed("second run"))
- *   const first = Effect.gen(function*() {
- *     const background = yield* Effect.forkDetach(Reducer.detached(again))
+ * let background: Fiber.Fiber<string> | undefined
+ *
+ * const rates: Effect.Effect<string, never, Reducer.Reducer> = Reducer.reduce(
+ *   "rates",
+ *   Effect.gen(function*() {
+ *     // Not detached, this call would die: it joins the run that it is started from.
+ *     background = yield* Effect.forkDetach(Reducer.detached(Effect.suspend(() => rates)))
  *     yield* Effect.yieldNow
- *     return background
+ *     return "EUR 1.08"
  *   })
- *   // The background call joins the run that it was started from, and gets its result.
- *   const background = yield* Reducer.reduce("rates", first)
- *   return (yield* Fiber.join(background)) === background
+ * )
+ *
+ * const program = Effect.gen(function*() {
+ *   const here = yield* rates
+ *   const there = background === undefined ? "" : yield* Fiber.join(background)
+ *   return [here, there]
  * })
  *
- * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => true
+ * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => ["EUR 1.08", "EUR 1.08"]
  * ```
  *
  * @category operations

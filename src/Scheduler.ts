@@ -17,9 +17,10 @@
  * - `effect` itself exports a module `Scheduler`, which runs fibers. Rename one of the two where you need both.
  * - Two layers of one tag merge to the last one; `layer(…)` written out twice is two schedulers; and `Effect.provide(layer)`
  *   around each call is a scheduler each time, and limits nothing.
- * - A job that joins a run of a `Reducer` which waits in the queue of this scheduler can wait for ever: the run is not inside
- *   the job. Schedule outside, reduce inside is what deadlocks; write `Reducer.reduce(key, Scheduler.schedule(effect))`, or
- *   use two schedulers.
+ * - A job that joins a run of a `Reducer` which itself waits in the queue of this scheduler can wait for ever: the run was
+ *   not started inside the job, so the job's weight is not lent to it. `Reducer.reduce(key, Scheduler.schedule(effect))` is
+ *   fine from outside of jobs, `Scheduler.schedule(Reducer.reduce(key, effect))` anywhere; where a job has to join such
+ *   runs, use two schedulers.
  *
  * **Example** (Running two at a time)
  *
