@@ -12,6 +12,7 @@ import { makeMemory, type Party, type ReducerStore } from "../src/internal/reduc
 import { codecOf } from "../src/internal/sharedCodec.js"
 import { StoreFailure } from "../src/internal/storeFailure.js"
 import * as Guard from "../src/internal/storeGuard.js"
+import { interruptionSweep } from "./support/interruptionSweep.js"
 
 class NotThere extends Schema.TaggedError<NotThere>()("NotThere", { id: Schema.String }) {}
 
@@ -409,4 +410,96 @@ describe("shared flights, over the store in memory", () => {
       })
       expect(ran).toBe(0)
     }))
+
+  describe("interrupted at any of its operations", () => {
+    /** A store that knows its parties, so that one which was never closed is seen. */
+    const census = () => {
+      const store = memory()
+      const open = new Set<Party>()
+      const counted: ReducerStore = {
+        ...store,
+        open: (onSignal) => {
+          const party = store.open(onSignal)
+          const self: Party = {
+            owner: party.owner,
+            close: () => {
+              open.delete(party)
+              party.close()
+            }
+          }
+          open.add(party)
+          parties.set(self, party)
+          return self
+        },
+        join: (key, party, after) => store.join(key, parties.get(party)!, after),
+        renew: (key, party, fence) => store.renew(key, parties.get(party)!, fence),
+        complete: (key, party, fence, payload) => store.complete(key, parties.get(party)!, fence, payload),
+        release: (key, party) => store.release(key, parties.get(party)!)
+      }
+      const parties = new Map<Party, Party>()
+      return { store: counted, open, size: store.size }
+    }
+
+    it.effect("a leader leaves neither a lease nor a party", () =>
+      Effect.gen(function*() {
+        const steps = yield* interruptionSweep({
+          make: Effect.gen(function*() {
+            return { ...census(), run: yield* makeRun }
+          }),
+          subject: ({ run, store }) => processOn(store)(run.f),
+          meanwhile: ({ run }) => Deferred.succeed(run.end, user),
+          check: ({ open, size }) =>
+            Effect.sync(() => {
+              expect(open.size).toBe(0)
+              expect(size()).toBe(0)
+            })
+        })
+        expect(steps).toBeGreaterThan(20)
+      }))
+
+    it.effect("a leader with a follower hands over or has finished: the follower is served", () =>
+      Effect.gen(function*() {
+        const steps = yield* interruptionSweep({
+          make: Effect.gen(function*() {
+            const shared = census()
+            const run = yield* makeRun
+            const second = yield* makeRun
+            yield* Deferred.succeed(second.end, { ...user, id: "2" })
+            return { ...shared, run, second }
+          }),
+          subject: ({ run, store }) => processOn(store)(run.f),
+          meanwhile: ({ run, second, store }) =>
+            Effect.gen(function*() {
+              const follower = yield* Effect.forkChild(processOn(store)(second.f))
+              yield* settle
+              yield* Deferred.succeed(run.end, user)
+              expect(["1", "2"]).toContain((yield* Fiber.join(follower)).id)
+            }),
+          check: ({ open }) => Effect.sync(() => expect(open.size).toBe(0))
+        })
+        expect(steps).toBeGreaterThan(20)
+      }))
+
+    it.effect("a follower leaves the leader alone, and no party behind", () =>
+      Effect.gen(function*() {
+        const steps = yield* interruptionSweep({
+          make: Effect.gen(function*() {
+            const shared = census()
+            const run = yield* makeRun
+            const leader = yield* Effect.forkScoped(processOn(shared.store)(run.f))
+            yield* Deferred.await(run.began)
+            return { ...shared, run, leader }
+          }),
+          subject: ({ run, store }) => processOn(store)(run.f),
+          meanwhile: ({ run }) => Deferred.succeed(run.end, user),
+          check: ({ leader, open, run }) =>
+            Effect.gen(function*() {
+              expect(yield* Fiber.join(leader)).toEqual(user)
+              expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
+              expect(open.size).toBe(0)
+            })
+        })
+        expect(steps).toBeGreaterThan(10)
+      }))
+  })
 })
