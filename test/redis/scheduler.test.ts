@@ -5,7 +5,10 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import * as RateLimiter from "../../src/RateLimiter.js"
+import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
+import * as Scheduler from "../../src/Scheduler.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -173,5 +176,34 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       expect(seen.most).toBeLessThanOrEqual(5)
       expect(performance.now() - began).toBeGreaterThanOrEqual(119 * 5)
       expect(performance.now() - began).toBeLessThan(119 * 5 * 1.5 + 300)
+    }).pipe(Effect.scoped))
+
+  it.live("resize and a limiter of another tag apply to what waits", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const quota = { limit: 50, window: "1 second" } as const
+      class Api extends RateLimiter.Service<Api>()("app/Api", quota) {}
+      class Jobs extends Scheduler.Service<Jobs>()("app/Jobs", { concurrency: 1 }) {}
+      const layers = RedisScheduler.layerService(Jobs, { concurrency: 1, rate: Api }).pipe(
+        Layer.provideMerge(RedisRateLimiter.layerService(Api, { quota })),
+        Layer.provide(layerClient(server.url))
+      )
+      const { job, seen } = makeLoad()
+      yield* Effect.gen(function*() {
+        const began = performance.now()
+        const all = yield* Effect.forkChild(Jobs.forEach(Array.from({ length: 12 }), () => job(50)))
+        yield* Effect.sleep(120)
+        expect(seen.most).toBe(1)
+        yield* Jobs.resize(4)
+        yield* Fiber.join(all)
+        expect(seen).toMatchObject({ done: 12, now: 0 })
+        expect(seen.most).toBeGreaterThan(1)
+        expect(seen.most).toBeLessThanOrEqual(4)
+        expect(performance.now() - began).toBeGreaterThanOrEqual(11 * 20)
+        expect((yield* Jobs.stats).concurrency).toBe(4)
+        // The same rate, taken by the tag itself.
+        const error = yield* Effect.flip(Effect.andThen(Api.consume(), Api.consume({ onExceeded: "fail" })))
+        expect(error.reason._tag).toBe("RateLimitExceeded")
+      }).pipe(Effect.provide(layers))
     }).pipe(Effect.scoped))
 })
