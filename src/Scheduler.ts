@@ -545,7 +545,7 @@ const collections: Many.Collections<Scheduler> = /*#__PURE__*/ Many.accessors(Sc
  *   come back and its cell is spent.
  * - It fails with `QueueFull` when it would have to wait and `maxQueued` wait already, and with `InsufficientCapacity` when
  *   it weighs more than the concurrency or costs more tokens than the burst: at once, as it could never start.
- * - A job that awaits one which waits behind it, `awaitIdle` included, waits for ever.
+ * - A job that awaits one which waits behind it, or for its permit, waits for ever.
  *
  * **Example** (Spelling it three ways)
  *
@@ -710,10 +710,14 @@ export const resume: Operations<Scheduler>["resume"] = /*#__PURE__*/ Scheduler.u
 /**
  * Waits until nothing runs and nothing waits.
  *
+ * **Details**
+ *
+ * Called inside a job it does not wait for the end of that job, nor for those around it. Interrupting it changes nothing.
+ *
  * **Gotchas**
  *
- * Paused with jobs in the queue, it waits for {@link resume}. Called inside a job it waits for its own end, for ever.
- * Interrupting it changes nothing.
+ * Paused with jobs in the queue, it waits for {@link resume}. A job that calls it keeps its permit meanwhile: where the
+ * others need that permit, or call it too, they wait for each other, for ever.
  *
  * **Example** (Draining before shutdown)
  *

@@ -405,6 +405,23 @@ describe("Scheduler: rate", () => {
       expect(started).toEqual([["dear", 200], ["two", 300], ["one", 400]])
     }))
 
+  it.effect("L3 a head of another price does not pass those who came to the shared limiter before its scheduler", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 10, window: "1 second", burst: 2 }) {}
+      const started: Array<unknown> = []
+      const named = (name: string) => Effect.map(Clock.currentTimeMillis, (now) => void started.push([name, now]))
+      yield* Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 10, rate: Api })
+        yield* Api.consume({ tokens: 2 })
+        yield* fork(Api.withLimit(named("direct")))
+        yield* fork(scheduler.schedule(named("cheap")))
+        yield* fork(Api.withLimit(named("later")))
+        yield* fork(scheduler.schedule(named("dear"), { tokens: 2, priority: 1 }))
+        yield* TestClock.adjust("1 second")
+      }).pipe(Effect.provide(Api.layer))
+      expect(started).toEqual([["direct", 100], ["dear", 300], ["later", 400], ["cheap", 500]])
+    }))
+
   it.effect("S2 the claim on the rate is for whoever is in front when it is due", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 10, rate: { limit: 10, window: "1 second" } })
@@ -953,6 +970,42 @@ describe("Scheduler: pause, idle and close", () => {
       const idle = yield* fork(scheduler.awaitIdle)
       yield* Fiber.interrupt(waits)
       yield* Fiber.join(idle)
+    }))
+
+  it.effect("S8 awaitIdle inside a job waits for all others, and not for the jobs that it is called from", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 3 })
+      const started: Array<unknown> = []
+      const [first, second] = [gated(started, "first"), gated(started, "second")]
+      yield* fork(scheduler.schedule(first.effect, { weight: 2 }))
+      const waits = yield* fork(scheduler.schedule(scheduler.schedule(scheduler.awaitIdle)))
+      yield* fork(scheduler.schedule(second.effect, { weight: 2 }))
+      yield* settle
+      expect([waits.pollUnsafe(), ...started]).toEqual([undefined, "first"])
+      yield* first.open
+      yield* settle
+      expect([waits.pollUnsafe(), ...started]).toEqual([undefined, "first", "second"])
+      yield* second.open
+      yield* Fiber.join(waits)
+      yield* scheduler.schedule(scheduler.awaitIdle)
+      expect(engineOf(scheduler)?.watchers.size).toBe(0)
+    }))
+
+  it.effect("S8 awaitIdle inside a job waits for the jobs inside that job", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const inner = gated([], "inner")
+      const waits = yield* fork(scheduler.schedule(
+        Effect.gen(function*() {
+          yield* fork(scheduler.schedule(inner.effect))
+          yield* fork(scheduler.schedule(Effect.yieldNow))
+          yield* scheduler.awaitIdle
+        })
+      ))
+      yield* settle
+      expect(waits.pollUnsafe()).toBeUndefined()
+      yield* inner.open
+      yield* Fiber.join(waits)
     }))
 
   it.effect("S8 when the scope closes what waits and what runs is interrupted, and closing returns when it has ended", () =>

@@ -410,7 +410,7 @@ export class Engine extends Lanes {
     this.pump()
   }
 
-  /** Called whenever the engine becomes idle, and after each end of a job once it is closed. */
+  /** Called whenever somebody has left and nobody waits, and after each end of a job once it is closed. */
   watch(watcher: () => void): void {
     this.watchers.add(watcher)
   }
@@ -420,7 +420,7 @@ export class Engine extends Lanes {
   }
 
   private notify(): void {
-    if (this.watchers.size === 0 || !(this.idle || this.closed)) return
+    if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
     for (const watcher of Array.from(this.watchers)) watcher()
   }
 

@@ -99,7 +99,7 @@ export const setRate = (engine: Engine, quotas: Quotas): Effect.Effect<void> => 
   })
 }
 
-/** Waits until `done`, which is asked whenever the engine may have come to rest. */
+/** Waits until `done`, which is asked after each end of a job, or of a wait, that leaves nobody waiting. */
 const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     if (done()) return resume(Effect.void)
@@ -112,7 +112,12 @@ const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>
     return Effect.sync(() => engine.unwatch(watcher))
   })
 
-export const awaitIdle = (engine: Engine): Effect.Effect<void> => waitUntil(engine, () => engine.idle)
+/** Waits until nothing waits, and nothing runs but the jobs that this is called from. */
+export const awaitIdle = (engine: Engine): Effect.Effect<void> =>
+  Effect.withFiber((fiber) => {
+    const around = fiber.getRef(CurrentJob)
+    return waitUntil(engine, () => engine.queued === 0 && !engine.runsOthersThan(around))
+  })
 
 /** Interrupts what waits and what runs, and waits for the end of all but the jobs that this is called from. */
 export const close = (engine: Engine): Effect.Effect<void> =>
