@@ -2,6 +2,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Latch, Ref, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
+import { Job } from "../src/internal/scheduler.js"
+import { engineOf } from "../src/internal/schedulerHandle.js"
 
 /** Counts what runs, so that a test can ask for the most at once. */
 const meter = () => {
@@ -262,6 +264,66 @@ describe("Scheduler.forEach", () => {
       expect(jobs.ended).toEqual([0, 1, 2])
       yield* expectIdle
     }).pipe(provide({ concurrency: 3 })))
+
+  it.effect("S3 an item whose pulling ends the call never runs, and its iterator is closed once", () =>
+    Effect.gen(function*() {
+      for (const endedBy of ["next", "weight"] as const) {
+        const scheduler = yield* Scheduler.make({ concurrency: 2 })
+        const gate = Deferred.makeUnsafe<void, string>()
+        const ran: Array<number> = []
+        let closed = 0
+        const items = function*() {
+          try {
+            yield 0
+            if (endedBy === "next") Deferred.doneUnsafe(gate, Exit.fail("boom"))
+            yield 1
+            yield 2
+          } finally {
+            closed++
+          }
+        }
+        const call = scheduler.forEach(
+          items(),
+          (i) => i === 0 ? Deferred.await(gate) : Effect.sync(() => void ran.push(i)),
+          {
+            weight: (i) => {
+              if (i === 1) Deferred.doneUnsafe(gate, Exit.fail("boom"))
+              return 1
+            }
+          }
+        )
+        expect(yield* Effect.exit(call)).toEqual(Exit.fail("boom"))
+        expect(ran).toEqual([])
+        expect(closed).toBe(1)
+        expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+      }
+    }))
+
+  it.effect("S7 a job of another caller that throws where nobody can catch it does not hang the call whose end started it", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      const gates = [0, 1, 2, 3].map(() => Deferred.makeUnsafe<number>())
+      const call = yield* Effect.forkChild(
+        scheduler.forEach([0, 1, 2, 3], (i) => Deferred.await(gates[i]!)),
+        { startImmediately: true }
+      )
+      class Throws extends Job {
+        onStart() {
+          engine.releaseUnsafe(this)
+          throw new Error("not ours")
+        }
+        onFailure() {}
+        onClose() {}
+      }
+      const engine = engineOf(scheduler)!
+      engine.submitUnsafe(new Throws(1, 1, 1, undefined, false))
+      expect(() => Deferred.doneUnsafe(gates[0]!, Exit.succeed(0))).toThrow("not ours")
+      for (const i of [1, 2, 3]) {
+        yield* Deferred.succeed(gates[i]!, i)
+        yield* Effect.yieldNow
+      }
+      expect(yield* Fiber.join(call)).toEqual([0, 1, 2, 3])
+    }))
 
   it.effect("S3 items of the call that still wait never run when it fails or is interrupted", () =>
     Effect.gen(function*() {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Context, Duration, Effect, Exit, Fiber, Stream } from "effect"
+import { Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
 
@@ -10,6 +10,28 @@ const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
 const brief = ({ done, failed, queued, running }: Scheduler.Progress) => [done, failed, running, queued]
 
 describe("onProgress", () => {
+  it.effect("counts nobody twice when the scheduler closes while items run and wait", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 4 }), scope)
+      const told: Array<ReadonlyArray<number>> = []
+      yield* Effect.forkChild(scheduler.schedule(Effect.never, { weight: 2 }), { startImmediately: true })
+      const finalized = Deferred.makeUnsafe<void>()
+      const call = yield* Effect.forkChild(
+        scheduler.forEach([1, 2, 3, 4, 5], () => Effect.onExit(Effect.never, () => Deferred.await(finalized)), {
+          onProgress: (progress) => void told.push(brief(progress))
+        }),
+        { startImmediately: true }
+      )
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      yield* TestClock.adjust(100)
+      expect(told).toEqual([[0, 0, 2, 0]])
+      yield* Deferred.succeed(finalized, undefined)
+      yield* Fiber.join(closing)
+      expect(Exit.hasInterrupts(yield* Fiber.await(call))).toBe(true)
+      expect(told.at(-1)).toEqual([0, 2, 0, 0])
+    }))
+
   it.effect("tells the counts of the call at most every 100 ms, and once at its end", () =>
     Effect.gen(function*() {
       const told: Array<[number, ReadonlyArray<number>]> = []

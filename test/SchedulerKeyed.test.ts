@@ -84,6 +84,23 @@ describe("Scheduler.Keyed", () => {
       expect(yield* Paced.size).toBe(0)
     }).pipe(Effect.provide(Paced.layer)), 60_000)
 
+  it.effect("a key whose rate rests for long does not keep those that rest sooner", () => {
+    class Hosts extends Scheduler.Keyed<Hosts>()("test/Hosts", {
+      lookup: (key: "slow" | "fast") => ({
+        concurrency: 1,
+        rate: { limit: 1, window: key === "slow" ? "1 day" as const : "1 second" as const }
+      })
+    }) {}
+    return Effect.gen(function*() {
+      yield* Hosts.schedule("slow", Effect.void)
+      yield* Hosts.schedule("fast", Effect.void)
+      yield* TestClock.adjust("3 seconds")
+      expect(yield* Hosts.size).toBe(1)
+      yield* TestClock.adjust("3 days")
+      expect(yield* Hosts.size).toBe(0)
+    }).pipe(Effect.provide(Hosts.layer))
+  })
+
   it.effect("new keys take out those at rest, also between two ticks of the timer", () =>
     Effect.gen(function*() {
       for (let i = 0; i < 90; i++) {

@@ -259,20 +259,69 @@ describe("order", () => {
     expect(starts).toEqual([[0, "a"], [200, "heavy"], [300, "light"]])
   })
 
-  it("one in front goes ahead of those who wait", () => {
-    const { clock, enter, limiter, starts, waiter } = setup(perSecond(10))
-    for (const name of ["a", "b"]) enter(name)
-    limiter.waitUnsafe(waiter("front"), { front: true })
-    clock.advance(1000)
-    expect(starts).toEqual([[0, "a"], [100, "front"], [200, "b"]])
+  it("L3 one that comes in the place of another passes nobody, wherever that place is", () => {
+    for (const at of [0, 1, 2]) {
+      const { clock, enter, limiter, starts, waiter } = setup(perSecond(10, 2))
+      enter("rest", { tokens: 2 })
+      const waiting = ["a", "b", "c"].map((name) => enter(name))
+      limiter.waitUnsafe(waiter("new", { tokens: 2 }), { insteadOf: waiting[at] })
+      limiter.cancelUnsafe(waiting[at]!)
+      expect(limiter.retryAfterUnsafe(undefined, 1, limiter.now())).toBe(5 * 100_000_000)
+      enter("d")
+      clock.advance(1000)
+      const order = ["a", "b", "c", "d"]
+      order[at] = "new"
+      expect(starts.map(([, name]) => name)).toEqual(["rest", ...order])
+      expect(starts.at(-1)).toEqual([500, "d"])
+    }
   })
 
-  it("one in front that conforms starts at once", () => {
+  it("L3 one in the place of another that conforms starts at once", () => {
     const { enter, limiter, starts, waiter } = setup(perSecond(10, 4))
     enter("a", { tokens: 2 })
-    enter("heavy", { tokens: 4 })
-    limiter.waitUnsafe(waiter("front"), { front: true })
-    expect(starts).toEqual([[0, "a"], [0, "front"]])
+    const heavy = enter("heavy", { tokens: 4 })
+    limiter.waitUnsafe(waiter("light"), { insteadOf: heavy })
+    expect(starts).toEqual([[0, "a"], [0, "light"]])
+  })
+
+  it("L3 one in the place of another that has started or left goes to the end", () => {
+    const { clock, enter, limiter, starts, waiter } = setup(perSecond(10))
+    enter("a")
+    const started = enter("b")
+    const left = enter("c")
+    limiter.cancelUnsafe(left)
+    clock.advance(100)
+    for (const name of ["d", "e"]) enter(name)
+    limiter.waitUnsafe(waiter("f"), { insteadOf: started })
+    limiter.waitUnsafe(waiter("g"), { insteadOf: left })
+    clock.advance(1000)
+    expect(starts.map(([, name]) => name)).toEqual(["a", "b", "d", "e", "f", "g"])
+  })
+
+  it("L6 one in the place of another that can never pass is told, and the place is free", () => {
+    const { clock, enter, limiter, refused, starts, waiter } = setup(perSecond(10, 2))
+    enter("a", { tokens: 2 })
+    const b = enter("b", { tokens: 2 })
+    enter("c")
+    limiter.waitUnsafe(waiter("never", { tokens: 3 }), { insteadOf: b })
+    clock.advance(1000)
+    expect(refused).toEqual(["never"])
+    expect(starts).toEqual([[0, "a"], [100, "c"]])
+  })
+
+  it("a caller that throws as it starts does not hold up the others", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(10))
+    enter("a")
+    enter("b", {
+      andThen: () => {
+        throw new Error("not ours")
+      }
+    })
+    enter("c")
+    clock.advance(1000)
+    enter("d")
+    expect(starts.map(([, name]) => name)).toEqual(["a", "b", "c", "d"])
+    expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(false)
   })
 
   it("L3 a cancelled waiter costs nothing and those behind it move up", () => {

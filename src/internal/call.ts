@@ -136,19 +136,30 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     if (this.filling) return
     this.filling = true
     let pulls = 0
-    while (this.exit === undefined && !this.exhausted && !this.deferred && this.hasRoom()) {
-      if (++pulls > maxPullsPerStep) {
-        this.deferred = true
-        this.options.parent.currentDispatcher.scheduleTask(() => {
-          this.deferred = false
-          this.fill()
-        }, 0)
-        break
+    // A submission may start jobs of others, and what runs in these is not ours: if it throws, this call still goes on.
+    try {
+      while (this.exit === undefined && !this.exhausted && !this.deferred && this.hasRoom()) {
+        if (++pulls > maxPullsPerStep) {
+          this.defer()
+          break
+        }
+        if (!this.pull()) break
       }
-      if (!this.pull()) break
+    } catch (error) {
+      this.defer()
+      throw error
+    } finally {
+      this.filling = false
+      this.settle()
     }
-    this.filling = false
-    this.settle()
+  }
+
+  private defer(): void {
+    this.deferred = true
+    this.options.parent.currentDispatcher.scheduleTask(() => {
+      this.deferred = false
+      this.fill()
+    }, 0)
   }
 
   private pull(): boolean {
@@ -165,7 +176,12 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       const { priority, tokens, weight } = this.options.costs
       job = new Item(this, item, index, weight(item, index), tokens(item, index), priority(item, index))
     } catch (defect) {
-      this.stopUnsafe(Exit.die(defect))
+      this.failUnsafe(Cause.die(defect))
+      return false
+    }
+    if (this.exit !== undefined) {
+      // What it ran to give this item has ended the call.
+      this.close()
       return false
     }
     this.link(job)
@@ -211,10 +227,13 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     }
     // Before the permit goes on: those of this call that wait must not get it.
     if (end !== undefined) this.stopUnsafe(end)
-    this.options.engine.releaseUnsafe(job)
-    this.running--
-    this.options.onChange?.()
-    this.fill()
+    try {
+      this.options.engine.releaseUnsafe(job)
+    } finally {
+      this.running--
+      this.options.onChange?.()
+      this.fill()
+    }
   }
 
   onRefused(job: Item<A, B, E, R, X, XE>, error: SchedulerError): void {
@@ -230,7 +249,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   }
 
   onClose(job: Item<A, B, E, R, X, XE>): void {
-    if (job.state !== "Running") {
+    // Once the call has stopped, none of those that waited is counted any more.
+    if (job.state !== "Running" && this.exit === undefined) {
       this.queued--
       this.unlink(job)
     }

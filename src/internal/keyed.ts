@@ -79,6 +79,7 @@ export class Registry<K> {
   private readonly entries = new KeyMap<Entry>()
   private readonly resting = new RestList<Entry>()
   private timer: Fiber.Fiber<void> | undefined = undefined
+  private timerAt = 0
   private closed = false
   size = 0
 
@@ -135,10 +136,16 @@ export class Registry<K> {
   }
 
   private arm(now: number): void {
-    if (this.timer !== undefined || this.closed || this.resting.nextCheck === Infinity) return
+    if (this.closed || this.resting.nextCheck === Infinity) return
     // Behind already: there were more than one tick takes.
     const late = this.resting.nextCheck <= now
     const millis = late ? 1 : Math.max(tickMillis, Math.ceil((this.resting.nextCheck - now) / 1e6))
+    const at = now + millis * 1e6
+    if (this.timer !== undefined) {
+      if (at >= this.timerAt) return
+      this.timer.interruptUnsafe()
+    }
+    this.timerAt = at
     this.timer = Effect.runForkWith(this.options.context)(
       Effect.flatMap(this.options.clock.sleep(Duration.millis(millis)), () => this.tick)
     )

@@ -38,8 +38,8 @@ export interface Limiter<E = never> {
   now(): number
   /** Takes in this very step if nobody waits ahead and the tokens conform; otherwise takes nothing and is false. */
   takeUnsafe(key: string | undefined, tokens: number, since: number): boolean
-  /** Queues behind those who wait for the same key, or in front of them. */
-  waitUnsafe(waiter: Waiter<E>, options?: { readonly front?: boolean | undefined }): void
+  /** Queues behind those who wait for the same key, or in the place of one of them, which is withdrawn. */
+  waitUnsafe(waiter: Waiter<E>, options?: { readonly insteadOf?: Waiter<E> | undefined }): void
   /** Withdraws a waiter in O(1): nothing is spent and those behind it move up. Does nothing when it no longer waits. */
   cancelUnsafe(waiter: Waiter<E>): void
   /** Changes the quotas for those who wait and those to come. What has been consumed stays consumed. */

@@ -111,24 +111,24 @@ export class LimiterMemory implements Limiter {
     return taken
   }
 
-  waitUnsafe(waiter: Waiter, options?: { readonly front?: boolean | undefined }): void {
-    if (waiter.tokens > this.burst) return waiter.onTooLarge(this.burst)
+  waitUnsafe(waiter: Waiter, options?: { readonly insteadOf?: Waiter | undefined }): void {
+    const former = options?.insteadOf
+    if (waiter.tokens > this.burst) {
+      if (former !== undefined) this.cancelUnsafe(former)
+      return waiter.onTooLarge(this.burst)
+    }
     const entry = this.lookup(waiter.key) ?? this.enter(waiter.key)
     const node: Node = { waiter, entry, before: undefined, after: undefined, version: -1 }
     waiter.link = node
-    entry.queued += waiter.tokens
-    if (entry.first === undefined || entry.last === undefined) {
-      entry.first = entry.last = node
-    } else if (options?.front === true) {
-      node.after = entry.first
-      entry.first.before = node
-      entry.first = node
+    // Only this class sets the link, and always to a node of its own.
+    const place = former?.link as Node | undefined
+    if (former !== undefined && place !== undefined && place.version === -1) {
+      this.replace(place, node)
+      former.link = undefined
     } else {
-      node.before = entry.last
-      entry.last.after = node
-      entry.last = node
-      return
+      this.append(node)
     }
+    if (entry.first !== node) return
     this.reconsider(entry)
     this.settle()
   }
@@ -277,10 +277,14 @@ export class LimiterMemory implements Limiter {
     if (this.granting) return
     const now = this.now()
     this.granting = true
-    // A grant runs its caller on the spot, so time passes: only what was due to begin with is granted in one go.
-    for (let entry = this.due[0]; entry !== undefined && entry.due <= now; entry = this.due[0]) this.grant(entry, now)
-    this.granting = false
-    this.arm()
+    // What runs in a caller is not ours: if it throws, such as an observer of its fiber, the others still have their turn.
+    try {
+      // A grant runs its caller on the spot, so time passes: only what was due to begin with is granted in one go.
+      for (let entry = this.due[0]; entry !== undefined && entry.due <= now; entry = this.due[0]) this.grant(entry, now)
+    } finally {
+      this.granting = false
+      this.arm()
+    }
   }
 
   readonly close: Effect.Effect<void> = Effect.sync(() => {
@@ -363,6 +367,26 @@ export class LimiterMemory implements Limiter {
     const before = entry.index === -1 ? Infinity : entry.due
     DueHeap.set(this.due, entry, this.dueAt(entry, first.waiter.tokens))
     return entry.due < before
+  }
+
+  private append(node: Node): void {
+    const { entry } = node
+    node.before = entry.last
+    if (entry.last === undefined) entry.first = node
+    else entry.last.after = node
+    entry.last = node
+    entry.queued += node.waiter.tokens
+  }
+
+  private replace(node: Node, by: Node): void {
+    const { after, before, entry } = node
+    by.before = before
+    by.after = after
+    if (before === undefined) entry.first = by
+    else before.after = by
+    if (after === undefined) entry.last = by
+    else after.before = by
+    entry.queued += by.waiter.tokens - node.waiter.tokens
   }
 
   private unlink(node: Node): void {

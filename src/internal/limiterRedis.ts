@@ -150,17 +150,30 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     return this.spend(entry, tokens, this.now())
   }
 
-  waitUnsafe(waiter: Waiter<StoreFailure>, options?: { readonly front?: boolean | undefined }): void {
-    if (waiter.tokens > this.burst) return waiter.onTooLarge(this.burst)
-    const entry = this.entries.get(waiter.key) ?? this.enter(waiter.key)
+  waitUnsafe(
+    waiter: Waiter<StoreFailure>,
+    options?: { readonly insteadOf?: Waiter<StoreFailure> | undefined }
+  ): void {
+    const former = options?.insteadOf
+    if (waiter.tokens > this.burst) {
+      if (former !== undefined) this.cancelUnsafe(former)
+      return waiter.onTooLarge(this.burst)
+    }
+    // As in `cancelUnsafe`.
+    const place = former?.link as Node | StandIn | undefined
+    if (former !== undefined) former.link = undefined
+    if (place instanceof StandIn) {
+      const standIn = new StandIn(waiter, this.local.now())
+      waiter.link = standIn
+      return this.local.waitUnsafe(standIn, { insteadOf: place })
+    }
+    const entry = place?.entry ?? this.entries.get(waiter.key) ?? this.enter(waiter.key)
     const node: Node = { waiter, entry, before: undefined, after: undefined }
     waiter.link = node
-    if (entry.first === undefined || entry.last === undefined) {
+    if (place !== undefined) {
+      this.replace(place, node)
+    } else if (entry.first === undefined || entry.last === undefined) {
       entry.first = entry.last = node
-    } else if (options?.front === true) {
-      node.after = entry.first
-      entry.first.before = node
-      entry.first = node
     } else {
       node.before = entry.last
       entry.last.after = node
@@ -243,6 +256,16 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     }
     this.entries.set(key, entry)
     return entry
+  }
+
+  private replace(node: Node, by: Node): void {
+    const { after, before, entry } = node
+    by.before = before
+    by.after = after
+    if (before === undefined) entry.first = by
+    else before.after = by
+    if (after === undefined) entry.last = by
+    else after.before = by
   }
 
   private unlink(node: Node): void {

@@ -243,12 +243,11 @@ export class Engine extends Lanes {
         claim.since = since
         return false
       }
-      this.withdraw()
     } else if (limiter.takeUnsafe(undefined, job.tokens, since)) {
       return true
     }
     this.claim = new Claim(this, job.tokens, since)
-    limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { front: true })
+    limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { insteadOf: claim })
     return false
   }
 

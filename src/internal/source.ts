@@ -60,7 +60,9 @@ export class IterableSource<A> implements Source<A, unknown> {
   }
 
   close(): void {
-    this.iterator?.return?.()
+    const iterator = this.iterator
+    this.iterator = undefined
+    iterator?.return?.()
   }
 }
 
