@@ -87,7 +87,7 @@ describe("policies while Redis is away", () => {
       const [local] = yield* Effect.provide(all, layer({ onStoreError: "local", expectedProcesses: 4 }))
       expect(Duration.toMillis(local)).toBeGreaterThan(130)
       const [allowed] = yield* Effect.provide(all, layer({ onStoreError: "allow" }))
-      expect(Duration.toMillis(allowed)).toBeLessThan(100)
+      expect(Duration.toMillis(allowed)).toBeLessThan(150)
       const error = yield* Effect.andThen(RateLimiter.consume(), RateLimiter.consume({ onExceeded: "fail" })).pipe(
         Effect.provide(layer({ onStoreError: "local", expectedProcesses: 4 })),
         Effect.flip
@@ -296,7 +296,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
 
   it.live("L2 what one process has taken, another is refused, with the time to wait; a refusal consumes nothing", () =>
     Effect.gen(function*() {
-      const [a, b] = yield* limiters({ quota: { limit: 10, window: "1 second", burst: 2 } })
+      const [a, b] = yield* limiters({ quota: { limit: 10, window: "5 seconds", burst: 2 } })
       expect(yield* a.consume({ key: "k" })).toMatchObject({ limit: 10, remaining: 1 })
       expect(yield* b.consume({ key: "k", onExceeded: "fail" })).toMatchObject({ remaining: 0 })
       yield* b.consume({ key: "other", onExceeded: "fail" })
@@ -304,7 +304,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       if (error.reason._tag !== "RateLimitExceeded") throw error
       expect(error.reason).toMatchObject({ key: "k", limit: 10, remaining: 0 })
       const wait = Duration.toMillis(error.reason.retryAfter)
-      expect(wait).toBeLessThanOrEqual(100)
+      expect(wait).toBeLessThanOrEqual(500)
       for (let i = 0; i < 10; i++) yield* Effect.flip(b.consume({ key: "k", onExceeded: "fail" }))
       yield* Effect.sleep(Math.ceil(wait) + 1)
       yield* b.consume({ key: "k", onExceeded: "fail" })
@@ -323,7 +323,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       yield* Effect.forEach([1, 2, 3], (i) => Fiber.interrupt(waiters[i]!))
       yield* Effect.forEach([0, 4, 5], (i) => Fiber.join(waiters[i]!))
       expect(order).toEqual([0, 4, 5])
-      expect(performance.now() - began).toBeLessThan(200 + 90)
+      expect(performance.now() - began).toBeLessThan(200 + 190)
     }).pipe(Effect.scoped))
 
   it.live("L6 more tokens than the burst are refused at once", () =>

@@ -120,11 +120,11 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
 
   it.live("a lease that ends is taken over with a higher fence, and the old leader is fenced", () =>
     Effect.gen(function*() {
-      const { a, b } = yield* two({ leaseMillis: 80 })
+      const { a, b } = yield* two({ leaseMillis: 250 })
       const old = leads(yield* a.store.join("k", a, undefined))
       const followed = yield* b.store.join("k", b, undefined)
       expect(followed).toMatchObject({ _tag: "Follow", fence: old })
-      yield* Effect.sleep(90)
+      yield* Effect.sleep(260)
       const fence = leads(yield* b.store.join("k", b, old))
       expect(fence).toBeGreaterThan(old)
       expect(yield* a.store.renew("k", a, old)).toBe(false)
@@ -136,9 +136,9 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
 
   it.live("the result of who took over is kept for who lost the lease", () =>
     Effect.gen(function*() {
-      const { a, b } = yield* two({ leaseMillis: 80 })
+      const { a, b } = yield* two({ leaseMillis: 250 })
       const old = leads(yield* a.store.join("k", a, undefined))
-      yield* Effect.sleep(90)
+      yield* Effect.sleep(260)
       const fence = leads(yield* b.store.join("k", b, undefined))
       yield* b.store.complete("k", b, fence, "fresh")
       expect(yield* a.store.join("k", a, old)).toEqual({ _tag: "Done", fence, payload: "fresh" })
@@ -146,10 +146,10 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
 
   it.live("a renewed lease outlives its first length", () =>
     Effect.gen(function*() {
-      const { a, b } = yield* two({ leaseMillis: 300 })
+      const { a, b } = yield* two({ leaseMillis: 600 })
       const fence = leads(yield* a.store.join("k", a, undefined))
       for (let i = 0; i < 5; i++) {
-        yield* Effect.sleep(100)
+        yield* Effect.sleep(200)
         expect(yield* a.store.renew("k", a, fence)).toBe(true)
       }
       expect((yield* b.store.join("k", b, undefined))._tag).toBe("Follow")
@@ -262,13 +262,13 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect(retryMillis).toBe(0)
       const refused = yield* store.take("k", [1, 1], 0)
       expect(refused.waits).toEqual([])
-      expect(refused.retryMillis).toBeGreaterThan(2900)
+      expect(refused.retryMillis).toBeGreaterThan(2000)
       expect(refused.retryMillis).toBeLessThanOrEqual(3000)
     }).pipe(Effect.scoped))
 
   it.live("a refusal consumes nothing and its retry is exact", () =>
     Effect.gen(function*() {
-      const { store } = yield* one({ intervalMicros: 100_000, burst: 1 })
+      const { store } = yield* one({ intervalMicros: 500_000, burst: 1 })
       yield* store.take("k", [1], 0)
       const { retryMillis } = yield* store.take("k", [1], 0)
       for (let i = 0; i < 20; i++) yield* store.take("k", [1], 0)
@@ -304,7 +304,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       yield* store.penalize("k", 5000)
       const { retryMillis, waits } = yield* store.take("k", [1], 0)
       expect(waits).toEqual([])
-      expect(retryMillis).toBeGreaterThan(4900)
+      expect(retryMillis).toBeGreaterThan(4000)
       yield* store.reset("k")
       expect((yield* store.take("k", [10], 0)).waits).toEqual([0])
     }).pipe(Effect.scoped))
@@ -410,11 +410,11 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
 
   it.live("a lease that ends frees its permit, and its holder is told", () =>
     Effect.gen(function*() {
-      const { a, b } = yield* two(80)
+      const { a, b } = yield* two(250)
       yield* a.acquire(ones("a1"), 1)
       const { granted, pollMillis } = yield* b.acquire(ones("b1"), 1)
       expect(granted).toBe(0)
-      expect(pollMillis).toBeLessThanOrEqual(80)
+      expect(pollMillis).toBeLessThanOrEqual(250)
       yield* Effect.sleep(Math.ceil(pollMillis) + 1)
       expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
       expect(yield* a.renew(["a1"], 1)).toEqual(["a1"])
@@ -423,14 +423,14 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
 
   it.live("a process that waits and is gone does not hold its place", () =>
     Effect.gen(function*() {
-      const { a, b, make } = yield* two(80)
+      const { a, b, make } = yield* two(250)
       const c = yield* make
       yield* a.acquire(ones("a1"), 1)
       yield* b.acquire(ones("b1"), 1)
-      yield* Effect.sleep(60)
+      yield* Effect.sleep(180)
       expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(0)
       yield* a.release(["a1"])
-      yield* Effect.sleep(30)
+      yield* Effect.sleep(90)
       expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(1)
     }).pipe(Effect.scoped))
 
@@ -449,12 +449,12 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
 
   it.live("a lease left by a clock that was ahead ends within a lease", () =>
     Effect.gen(function*() {
-      const { a, b, server } = yield* two(80)
+      const { a, b, server } = yield* two(250)
       yield* a.acquire(ones("a1"), 1)
       const score = (yield* Effect.promise(() => server.command("ZSCORE", "{t:s}:h", "a1"))).split("\r\n")[1]!
       yield* Effect.promise(() => server.command("ZADD", "{t:s}:h", String(Number(score) + 30_000_000), "a1"))
-      expect((yield* b.acquire(ones("b1"), 1)).pollMillis).toBeLessThanOrEqual(80)
-      yield* Effect.sleep(85)
+      expect((yield* b.acquire(ones("b1"), 1)).pollMillis).toBeLessThanOrEqual(250)
+      yield* Effect.sleep(260)
       expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
     }).pipe(Effect.scoped))
 })

@@ -1,8 +1,7 @@
 import { Context, Effect, type Layer, Schema, type Scope } from "effect"
-import { Reducer } from "effect-funnel"
+import { type RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as RedisReducer from "effect-funnel/redis/Reducer"
 import * as RedisScheduler from "effect-funnel/redis/Scheduler"
-import { type RateLimiter, Scheduler } from "effect-funnel"
 import { Persistable, type Redis } from "effect/persistence"
 import { describe, expect, test } from "tstyche"
 
