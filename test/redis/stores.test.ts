@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type { Cell } from "../../src/internal/gcraStore.js"
 import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/reducerStore.js"
@@ -6,7 +6,9 @@ import * as GcraStore from "../../src/internal/redisGcraStore.js"
 import * as PermitStore from "../../src/internal/redisPermitStore.js"
 import * as RedisStore from "../../src/internal/redisReducerStore.js"
 import { connected } from "../support/redisClient.js"
-import { hasRedis, type RedisServer, redisServer } from "../support/redisServer.js"
+import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisServer.js"
+
+const emptied = redisServerOfFile({ afterAll, beforeAll })
 
 const party = (store: ReducerStore) => {
   const signals: Array<Signal> = []
@@ -41,7 +43,7 @@ const subscribed = (server: RedisServer, count: number) =>
 describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
   const two = (options: { leaseMillis?: number; retainMillis?: number; prefix?: string } = {}) =>
     Effect.gen(function*() {
-      const server = yield* redisServer()
+      const server = yield* emptied
       const make = Effect.map(connected(server.url), ({ inbox, redis }) =>
         party(RedisStore.make(redis, inbox, {
           prefix: options.prefix ?? "t:",
@@ -246,7 +248,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
 describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
   const one = (...cells: ReadonlyArray<Cell>) =>
     Effect.gen(function*() {
-      const server = yield* redisServer()
+      const server = yield* emptied
       const { redis } = yield* connected(server.url)
       return { server, store: GcraStore.make(redis, { prefix: "t:", cells }) }
     })
@@ -329,7 +331,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
 describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
   const two = (leaseMillis = 5000) =>
     Effect.gen(function*() {
-      const server = yield* redisServer()
+      const server = yield* emptied
       const make = Effect.map(connected(server.url), ({ inbox, redis }) => {
         const seen = { wakes: 0 }
         const store = PermitStore.make(redis, inbox, {

@@ -2,7 +2,8 @@
  * A real `redis-server` for tests: on a free port of the loopback, in a directory of its own, ended by its own id.
  */
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { connect, createServer } from "node:net"
@@ -141,3 +142,24 @@ export const redisServer = (
         rmSync(server.directory, { recursive: true, force: true })
       })
   )
+
+/** One server for all tests of a file, emptied for each of them. */
+export const redisServerOfFile = (hooks: {
+  readonly beforeAll: (f: () => Promise<void>) => void
+  readonly afterAll: (f: () => Promise<void>) => void
+}): Effect.Effect<RedisServer> => {
+  const scope = Scope.makeUnsafe()
+  let server: RedisServer | undefined
+  if (hasRedis) {
+    hooks.beforeAll(async () => {
+      server = await Effect.runPromise(Scope.provide(redisServer(), scope))
+    })
+    hooks.afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+  }
+  return Effect.promise(async () => {
+    if (server === undefined) throw new Error("the server was not started")
+    await server.command("FLUSHALL")
+    await server.command("SCRIPT", "FLUSH")
+    return server
+  })
+}
