@@ -22,6 +22,8 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import { BufferedResponse } from "./internal/bufferedResponse.js"
+import * as Quota from "./internal/quota.js"
+import { jobOptions } from "./internal/schedule.js"
 import type * as RateLimiter from "./RateLimiter.js"
 import type * as Reducer from "./Reducer.js"
 import type * as Scheduler from "./Scheduler.js"
@@ -133,21 +135,29 @@ export const schedule: {
     self: HttpClient.HttpClient.With<E, R>,
     tag: Context.Key<Self, Scheduler.Scheduler>,
     options: ScheduleOptions = {}
-  ): HttpClient.HttpClient.With<E | Scheduler.SchedulerError | HttpClientError.HttpClientError, R | Self> =>
-    HttpClient.transform(
+  ): HttpClient.HttpClient.With<E | Scheduler.SchedulerError | HttpClientError.HttpClientError, R | Self> => {
+    const { hold = "headers", priority, tokens, weight } = options
+    if (hold !== "headers" && hold !== "body") Quota.refuse("http.schedule", "hold", `"headers" or "body"`, hold)
+    jobOptions("http.schedule", { tokens: given(tokens), weight: given(weight), priority: given(priority) })
+    return HttpClient.transform(
       self,
       (effect, request) =>
         Effect.flatMap(
           tag,
           (scheduler) =>
-            scheduler.schedule(options.hold === "body" ? Effect.flatMap(effect, buffered) : effect, {
-              tokens: resolve(options.tokens, request),
-              weight: resolve(options.weight, request),
-              priority: resolve(options.priority, request)
+            scheduler.schedule(hold === "body" ? Effect.flatMap(effect, buffered) : effect, {
+              tokens: resolve(tokens, request),
+              weight: resolve(weight, request),
+              priority: resolve(priority, request)
             })
         )
     )
+  }
 )
+
+/** What can be checked before there is a request. */
+const given = (value: PerRequest<number> | undefined): number | undefined =>
+  Predicate.isFunction(value) ? undefined : value
 
 const buffered = (response: Response): Effect.Effect<Response, HttpClientError.HttpClientError> =>
   Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(response.request, response, bytes))
@@ -243,9 +253,11 @@ export const reduce: {
   ): HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self> => {
     // Two clients may answer one URL differently, so neither joins the other's requests.
     const client = Symbol("effect-funnel/http")
-    const names = options.headers === undefined || options.headers === "all"
-      ? undefined
-      : options.headers.map((name) => name.toLowerCase())
+    const { headers = "all" } = options
+    if (headers !== "all" && !Array.isArray(headers)) {
+      Quota.refuse("http.reduce", "headers", `"all" or a list of names`, headers)
+    }
+    const names = headers === "all" ? undefined : headers.map((name) => name.toLowerCase())
     return HttpClient.transform(self, (effect, request) => {
       const key = keyOf(request, names)
       if (key === undefined) return effect
@@ -367,7 +379,7 @@ export const penalize: {
       (duration) => Duration.isGreaterThan(duration, Duration.zero)
     )
     if (Option.isNone(atMost)) {
-      throw new RangeError(`http.penalize: atMost must be a duration > 0, got ${String(options.atMost)}`)
+      return Quota.refuse("http.penalize", "atMost", "a duration > 0", options.atMost)
     }
     return HttpClient.transform(self, (effect, request) => {
       const heed = (response: Response | undefined) => {

@@ -1215,6 +1215,16 @@ describe("Scheduler: nonsense", () => {
     for (const priority of [0, -1, 1.5]) expect(() => Scheduler.schedule({ priority })).not.toThrow()
   })
 
+  it("S8 a number that is a string, as from the environment, is a RangeError that shows it as one", () => {
+    const four = JSON.parse(`"4"`)
+    expect(() => Scheduler.layer({ concurrency: four })).toThrow(
+      new RangeError(`Scheduler.layer: concurrency must be an integer >= 1, got "4"`)
+    )
+    expect(() => Scheduler.schedule({ priority: four })).toThrow(
+      new RangeError(`Scheduler.schedule: priority must be a finite number, got "4"`)
+    )
+  })
+
   it("S8 no quota at all is a RangeError", () => {
     expect(() => Scheduler.make({ concurrency: 1, rate: [] })).toThrow(RangeError)
     expect(() => Scheduler.setRate([])).toThrow(RangeError)

@@ -551,4 +551,31 @@ describe("penalize", () => {
       )
     }
   })
+
+  it("refuses numbers that no job can have, where the client is made", () => {
+    const nobody = HttpClient.make(() => Effect.never)
+    for (const value of [Number.NaN, Infinity, -1, 1.5]) {
+      expect(() => Funnel.schedule(nobody, Scheduler.Scheduler, { weight: value })).toThrow(
+        new RangeError(`http.schedule: weight must be an integer >= 1, got ${value}`)
+      )
+      expect(() => nobody.pipe(Funnel.schedule(Scheduler.Scheduler, { tokens: value }))).toThrow(
+        new RangeError(`http.schedule: tokens must be an integer >= 0, got ${value}`)
+      )
+    }
+    expect(() => Funnel.schedule(nobody, Scheduler.Scheduler, { priority: Number.NaN })).toThrow(
+      new RangeError("http.schedule: priority must be a finite number, got NaN")
+    )
+  })
+
+  it("refuses words that it does not know", () => {
+    const nobody = HttpClient.make(() => Effect.never)
+    // As from JavaScript, or from a configuration.
+    const word = JSON.parse(`"end"`)
+    expect(() => Funnel.schedule(nobody, Scheduler.Scheduler, { hold: word })).toThrow(
+      new RangeError(`http.schedule: hold must be "headers" or "body", got "end"`)
+    )
+    expect(() => Funnel.reduce(nobody, Reducer.Reducer, { headers: word })).toThrow(
+      new RangeError(`http.reduce: headers must be "all" or a list of names, got "end"`)
+    )
+  })
 })
