@@ -519,7 +519,15 @@ export const layerNoop: Layer.Layer<Batcher> = /*#__PURE__*/ Layer.sync(
  * @category constructors
  * @since 0.1.0
  */
-export const operations = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self> => {
+export const operations = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self> => ({
+  findById: findByIdThrough(tag),
+  ordered: orderedThrough(tag),
+  grouped: groupedThrough(tag)
+})
+
+// One by one, so that a program that uses one accessor bundles no other. What they return is sound as in `fromSettings`.
+
+const findByIdThrough = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self>["findById"] => {
   const findById = <Req extends Request.Any, Id, Row extends Request.Success<Req>, R>(
     request: Constructor<Req>,
     options: FindByIdOptions<Req, Id, Row, R> & AnyOptions<Req>
@@ -527,6 +535,10 @@ export const operations = <Self>(tag: Context.Service<Self, Batcher>): Operation
     checkOptions("Batcher.findById", options)
     return tag.use((_) => _.findById(request, options))
   }
+  return findById as Operations<Self>["findById"]
+}
+
+const orderedThrough = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self>["ordered"] => {
   const ordered = <Req extends Request.Any, R>(
     request: Constructor<Req>,
     options: OrderedOptions<Req, R> & AnyOptions<Req>
@@ -534,6 +546,10 @@ export const operations = <Self>(tag: Context.Service<Self, Batcher>): Operation
     checkOptions("Batcher.ordered", options)
     return tag.use((_) => _.ordered(request, options))
   }
+  return ordered as Operations<Self>["ordered"]
+}
+
+const groupedThrough = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self>["grouped"] => {
   const grouped = <Req extends Request.Any, Id, Row extends RowOf<Request.Success<Req>>, R>(
     request: Constructor<Req>,
     options: GroupedOptions<Req, Id, Row, R> & AnyOptions<Req>
@@ -541,15 +557,8 @@ export const operations = <Self>(tag: Context.Service<Self, Batcher>): Operation
     checkOptions("Batcher.grouped", options)
     return tag.use((_) => _.grouped(request, options))
   }
-  return {
-    // Sound: as in `fromSettings`.
-    findById: findById as Operations<Self>["findById"],
-    ordered: ordered as Operations<Self>["ordered"],
-    grouped: grouped as Operations<Self>["grouped"]
-  }
+  return grouped as Operations<Self>["grouped"]
 }
-
-const ops: Operations<Batcher> = /*#__PURE__*/ operations(Batcher)
 
 /**
  * Makes a resolver of requests that have an id each, from a backend that finds rows by a list of ids.
@@ -600,7 +609,7 @@ const ops: Operations<Batcher> = /*#__PURE__*/ operations(Batcher)
  * @category resolvers
  * @since 0.1.0
  */
-export const findById: Operations<Batcher>["findById"] = ops.findById
+export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ findByIdThrough(Batcher)
 
 /**
  * Makes a resolver from a backend that answers a list of requests with a list of results in the same order.
@@ -639,7 +648,7 @@ export const findById: Operations<Batcher>["findById"] = ops.findById
  * @category resolvers
  * @since 0.1.0
  */
-export const ordered: Operations<Batcher>["ordered"] = ops.ordered
+export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ orderedThrough(Batcher)
 
 /**
  * Makes a resolver of requests that each ask for all rows of an id.
@@ -681,7 +690,7 @@ export const ordered: Operations<Batcher>["ordered"] = ops.ordered
  * @category resolvers
  * @since 0.1.0
  */
-export const grouped: Operations<Batcher>["grouped"] = ops.grouped
+export const grouped: Operations<Batcher>["grouped"] = /*#__PURE__*/ groupedThrough(Batcher)
 
 /**
  * The class of a resolver: its tag, with the layers that make it.

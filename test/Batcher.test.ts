@@ -408,7 +408,7 @@ describe("B3 interruption", () => {
       assert.deepStrictEqual(log, ["call 1", "call 1", "closed"])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 a request that is left while its batch is in the queue is not asked for, and is not joined", () =>
+  it.effect("B3 a request that is left while its batch is in the queue is not asked for: one that comes back comes last", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* users()
       yield* Scheduler.pause
@@ -419,7 +419,7 @@ describe("B3 interruption", () => {
       yield* settle
       yield* Scheduler.resume
       assert.deepStrictEqual(yield* Fiber.joinAll([fibers[1]!, again]), [user(2), user(1)])
-      assert.deepStrictEqual(calls, [[2], [1]])
+      assert.deepStrictEqual(calls, [[2, 1]])
     }).pipe(Effect.provide(live())))
 
   it.effect("B3 a batch that everybody left in the queue leaves it at no cost", () =>
@@ -649,21 +649,29 @@ describe("B5 admission", () => {
       assert.strictEqual((yield* Scheduler.stats).running, 0)
     }).pipe(Effect.provide(live(undefined, 2))))
 
-  it.effect("B5 a batch that only a job's full width waited for queues like any other when that job leaves it", () =>
+  it.effect("B5 a batch that waits within a job's full width has a place of its own as soon as somebody else waits for it", () =>
     Effect.gen(function*() {
       const leave = yield* Deferred.make<void>()
       const { calls, load } = yield* users()
-      const job = yield* start(Scheduler.schedule(Effect.gen(function*() {
+      const job = Scheduler.schedule(Effect.gen(function*() {
         yield* start(Scheduler.schedule(Effect.never))
         yield* Effect.raceFirst(load(1), Deferred.await(leave))
         return yield* Effect.never
-      })))
-      const other = yield* start(load(1))
+      }))
+      const first = yield* start(job)
       yield* settle
       assert.deepStrictEqual(calls, [])
+      assert.deepStrictEqual(yield* load(1), user(1))
+      const second = yield* start(job)
+      const other = yield* start(load(1))
+      yield* settle
+      // It has two places, and there is room in neither.
+      assert.deepStrictEqual([calls.length, (yield* Scheduler.stats).queued], [1, 2])
       yield* Deferred.succeed(leave, undefined)
+      yield* settle
+      assert.deepStrictEqual([calls.length, (yield* Scheduler.stats).queued], [1, 1])
+      yield* Fiber.interruptAll([first, second])
       assert.deepStrictEqual(yield* Fiber.join(other), user(1))
-      yield* Fiber.interrupt(job)
     }).pipe(Effect.provide(live(undefined, 2))))
 
   it.effect("B5 a job inside the job that a batch waits in, and which loads the same, does not wait for itself", () =>

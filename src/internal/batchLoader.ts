@@ -4,6 +4,9 @@
  * Core collects look-ups and says when a batch runs; whoever wraps the resolver changes that at will. Ours is what core
  * asks on the way: `preCheck` (join what is in flight), `batchKey` (who may share, and, asked again, who leaves),
  * `collectWhile` (distinct requests) and `runAll` (merge, queue, run, tell).
+ *
+ * A batch collects twice: in core, for its window, and then here, for as long as it is in the queue of its scheduler. What
+ * core hands on meanwhile travels in it.
  */
 import { isReadonlyArrayNonEmpty } from "effect/Array"
 import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
@@ -22,14 +25,15 @@ import { ExitCache } from "./batchCache.js"
 import { BatcherError, LookupCycle } from "./batchError.js"
 import { Groups } from "./batchGroups.js"
 import { hashOf, RequestKeys } from "./batchKey.js"
-import { admit, delist, enlist, liveJob, release } from "./batchQueue.js"
-import { Batch, Bulk, Caller, CurrentBatch, Group, Item, Tally } from "./batchState.js"
-import type { Result } from "./batchState.js"
+import { admit, delist, enlist, release } from "./batchQueue.js"
+import { Bulk, Caller, CurrentBatch, Group, Part, resultOf, Run } from "./batchState.js"
+import type { Batch, Item, Result } from "./batchState.js"
+import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
 import type { Turns } from "./batchWindow.js"
 import { KeyMap } from "./keyMap.js"
 import { CurrentJob } from "./scheduler.js"
-import type { Engine, Job } from "./scheduler.js"
+import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
 
 export interface LoaderOptions<Req extends Request.Any, R> {
@@ -42,6 +46,8 @@ export interface LoaderOptions<Req extends Request.Any, R> {
   readonly turns: Turns | undefined
   readonly window: "idle" | Duration.Duration
   readonly engine: Engine | undefined
+  /** Of the span that each batch is run in. */
+  readonly name: string | undefined
   readonly cache: {
     readonly capacity: number
     readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
@@ -57,16 +63,6 @@ interface Entry<Req extends Request.Any> extends Request.Entry<Req> {
   [callerOf]?: Caller<Req>
 }
 
-interface Run<Req extends Request.Any> {
-  readonly batch: Batch
-  readonly group: Group<Req>
-  readonly items: ReadonlyArray<Item<Req>>
-  /** Those who brought many look-ups. */
-  readonly carriers: ReadonlyArray<Caller<Req>>
-  /** Running jobs of the scheduler that wait for the batch, with the number of their look-ups. */
-  readonly lenders: ReadonlyMap<Job, number>
-}
-
 export class Loader<Req extends Request.Any, R> {
   private readonly options: LoaderOptions<Req, R>
   private readonly keys = new RequestKeys()
@@ -75,7 +71,9 @@ export class Loader<Req extends Request.Any, R> {
   private readonly clock: Clock.Clock
   /** What every batch is run with. */
   private readonly base: Context.Context<never>
-  private readonly running = new Set<Batch>()
+  private readonly running = new Set<Run<Req>>()
+  /** Of each group the batch that goes on collecting while it is in the queue. */
+  private readonly waiting = new Map<Group<Req>, Run<Req>>()
   private readonly closing = Deferred.makeUnsafe<void>()
   private closed = false
   /** The look-up that core is asking about. */
@@ -83,6 +81,8 @@ export class Loader<Req extends Request.Any, R> {
   /** What travels with the look-up that is handed to core next. */
   private carrying: Bulk<Req> | undefined = undefined
   private readonly tallies = new WeakMap<object, Tally>()
+  /** Ours, as it was made: not wrapped in what has its own idea of a batch. */
+  private resolver: RequestResolver<Req> | undefined = undefined
   /** The context seen last and what was found in it: those who look up together mostly share one. */
   private seen: Context.Context<never> | undefined = undefined
   private seenGroup: Group<Req> | undefined = undefined
@@ -136,12 +136,13 @@ export class Loader<Req extends Request.Any, R> {
     entry[callerOf] = caller
     caller.asked = true
     item.add(caller)
-    if (!item.batch.started) enlist(item.batch, this.options.engine, entry.context)
+    if (!caller.independent && this.waiting.get(group) === item.batch) this.waiting.delete(group)
+    if (!item.batch.started) enlist(item.batch, this.options.engine, [caller])
     return false
   }
 
-  /** Says who may share. Asked a second time about an entry, its caller is leaving. */
-  batchKey(entry: Entry<Req>): unknown {
+  /** Says who may share. Asked a second time about an entry, its caller is leaving. Core asks `resolver`. */
+  batchKey(entry: Entry<Req>, resolver: unknown): unknown {
     const caller = entry[callerOf]
     if (caller === undefined || caller.group.owner !== this) {
       // A wrapper answered before we were asked.
@@ -150,6 +151,7 @@ export class Loader<Req extends Request.Any, R> {
     }
     if (caller.asked) this.leave(caller)
     caller.asked = true
+    caller.direct = resolver === this.resolver
     return caller.group
   }
 
@@ -182,7 +184,7 @@ export class Loader<Req extends Request.Any, R> {
   }
 
   runAll(entries: NonEmptyArray<Entry<Req>>, key: unknown): Effect.Effect<void, Request.Error<Req>> {
-    if (this.options.isolate.length === 0 || (key instanceof Group && key.owner === this)) return this.runOne(entries)
+    if (this.options.isolate.length === 0 || (key instanceof Group && key.owner === this)) return this.travel(entries)
     // A wrapper has put its own key in place of ours; what is isolated stays so.
     return Effect.suspend(() => {
       const parts = new Map<Group<Req>, NonEmptyArray<Entry<Req>>>()
@@ -192,7 +194,7 @@ export class Loader<Req extends Request.Any, R> {
         if (part === undefined) parts.set(group, [entry])
         else part.push(entry)
       }
-      return Effect.forEach(parts.values(), (part) => Effect.exit(this.runOne(part)), {
+      return Effect.forEach(parts.values(), (part) => Effect.exit(this.travel(part)), {
         concurrency: "unbounded",
         discard: true
       })
@@ -201,15 +203,39 @@ export class Loader<Req extends Request.Any, R> {
 
   // ----------------------------------------------------------------------------------------------------- a batch's way
 
-  private runOne(entries: NonEmptyArray<Entry<Req>>): Effect.Effect<void, Request.Error<Req>> {
+  /** Those that core has collected go with the batch that still waits, as far as there is room, and make one of the rest. */
+  private travel(entries: NonEmptyArray<Entry<Req>>): Effect.Effect<void, Request.Error<Req>> {
+    return Effect.withFiber((fiber) => {
+      if (this.closed) return Effect.interrupt
+      const group = this.groups.registered(this.groupOf(entries[0]))
+      const open = this.waiting.get(group)
+      const callers = entries.map((entry) => this.callerOf(entry, group))
+      if (open === undefined || !callers.every(mayJoin)) return this.run(callers, group)
+      const part = new Part(callers.length)
+      const joined: Array<Caller<Req>> = []
+      const over: Array<Caller<Req>> = []
+      for (const caller of callers) {
+        caller.part = part
+        ;(open.take(caller, this.options.maxBatchSize) ? joined : over).push(caller)
+      }
+      if (over.length > 0) this.waiting.delete(group)
+      enlist(open, this.options.engine, joined)
+      // In a fiber of its own, for it may be interrupted when those in `open` still wait.
+      if (over.length > 0) {
+        Effect.runForkWith(fiber.context)(this.run(over, group), { scheduler: fiber.cache.scheduler })
+      }
+      return part.ended
+    })
+  }
+
+  private run(callers: ReadonlyArray<Caller<Req>>, group: Group<Req>): Effect.Effect<void, Request.Error<Req>> {
     return Effect.withFiber((fiber) => {
       let run: Run<Req> | undefined
       return Effect.onExit(
         Effect.suspend(() => {
-          if (this.closed) return Effect.interrupt
-          const started = run = this.begin(entries, this.groups.registered(this.groupOf(entries[0])), fiber)
+          const started = run = this.begin(callers, group, fiber)
           return Effect.flatMap(
-            admit(started.batch, this.options.engine, started.lenders),
+            admit(started, this.options.engine, callers),
             (refused) => refused === undefined ? this.execute(started) : this.reject(started, refused)
           )
         }),
@@ -223,81 +249,52 @@ export class Loader<Req extends Request.Any, R> {
 
   /** Merges equal look-ups, and lets others join from here on. */
   private begin(
-    entries: NonEmptyArray<Entry<Req>>,
+    callers: ReadonlyArray<Caller<Req>>,
     group: Group<Req>,
     fiber: Fiber.Fiber<unknown, unknown>
   ): Run<Req> {
-    const engine = this.options.engine
-    const batch = new Batch(fiber)
-    const items: Array<Item<Req>> = []
-    const carriers: Array<Caller<Req>> = []
-    // What is in flight in another batch nevertheless: it came in flight while this one was collected elsewhere.
-    let apart: KeyMap<Item<Req>> | undefined
-    let context: Context.Context<never> | undefined
-    let job: Job | undefined
-    const lenders = new Map<Job, number>()
-    const sharing = this.options.turns !== undefined
-    const itemOf = (key: unknown, hash: number, request: Req): Item<Req> => {
-      let item = sharing ? group.inFlight.get(key, hash) : undefined
-      if (item !== undefined && item.batch !== batch) item = (apart ??= new KeyMap()).get(key, hash)
-      if (item !== undefined) return item
-      item = new Item(key, hash, request, batch)
-      items.push(item)
-      if (apart !== undefined && group.inFlight.get(key, hash) !== undefined) apart.add(item)
-      else if (sharing) item.list(group)
-      return item
-    }
-    for (const entry of entries) {
-      const caller = this.callerOf(entry, group)
-      const bulk = caller.bulk
-      if (bulk === undefined) {
-        itemOf(caller.key, caller.hash, entry.request).add(caller)
-      } else {
-        for (let i = 0; i < bulk.requests.length; i++) {
-          const item = itemOf(bulk.keys[i], bulk.hashes[i]!, bulk.requests[i]!)
-          item.callers++
-          bulk.items.push(item)
-        }
-        batch.callers += bulk.requests.length
-        carriers.push(caller)
-        caller.item = bulk.items[0]
-        caller.origin?.waits.add(caller)
-      }
-      if (engine === undefined) continue
-      if (entry.context !== context) {
-        context = entry.context
-        job = liveJob(context, engine)
-      }
-      if (job !== undefined) lenders.set(job, (lenders.get(job) ?? 0) + 1)
-    }
-    if (lenders.size === 0) batch.outer = Context.get(fiber.context, CurrentJob)
-    batch.unlist = () => {
-      for (const item of items) item.unlist()
-    }
+    const { engine, turns } = this.options
+    const run = new Run(fiber, group, turns !== undefined)
+    for (const caller of callers) run.take(caller, Infinity)
+    if (engine !== undefined && callers.every(mayJoin)) this.waiting.set(group, run)
     group.running++
-    this.running.add(batch)
-    return { batch, group, items, carriers, lenders }
+    this.running.add(run)
+    return run
   }
 
-  private reject({ items }: Run<Req>, error: SchedulerError): Effect.Effect<void> {
+  /** What the batch asks for is settled: others can join its requests, and add none. */
+  private seal(run: Run<Req>): void {
+    run.sent = true
+    if (this.waiting.get(run.group) === run) this.waiting.delete(run.group)
+  }
+
+  private reject(run: Run<Req>, error: SchedulerError): Effect.Effect<void> {
     const onRejected = this.options.onRejected
     return Effect.sync(() => {
-      for (const item of items) item.exit = onRejected === undefined ? Exit.die(error) : onRejected(error, item.request)
+      this.seal(run)
+      for (const item of run.items) {
+        item.exit = onRejected === undefined ? Exit.die(error) : onRejected(error, item.request)
+      }
     })
   }
 
-  private execute({ batch, group, items }: Run<Req>): Effect.Effect<void, Request.Error<Req>> {
+  private execute(run: Run<Req>): Effect.Effect<void, Request.Error<Req>> {
     return Effect.suspend(() => {
+      this.seal(run)
       // Those whose callers left while the batch was in the queue are not asked for.
-      const wanted = items.every(hasCallers) ? items : items.filter(hasCallers)
+      const wanted = run.wanted
       if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
-      return Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
+      const execute = Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
         Effect.onExit(
           Effect.scoped(Effect.suspend(() => this.options.resolve(wanted))),
           (exit) => this.cache === undefined ? Effect.void : Effect.sync(() => this.date(wanted, exit))
         ),
-        (caller: Context.Context<never>) => this.contextOf(batch, group, caller)
+        (caller: Context.Context<never>) => this.contextOf(run, caller)
       )
+      const { name } = this.options
+      return name === undefined
+        ? execute
+        : Effect.withSpan(execute, name, { links: linksOf(run), attributes: { batchSize: run.callers } })
     })
   }
 
@@ -316,19 +313,21 @@ export class Loader<Req extends Request.Any, R> {
     return millis > 0 ? now + millis : 0
   }
 
-  /** Ends a batch: nobody can join it any more, then its callers are told, in order of arrival. */
-  private settle({ batch, carriers, group, items }: Run<Req>, exit: Exit.Exit<void, Request.Error<Req>>): void {
-    batch.open = false
+  /** Ends a batch: nobody can join it any more, then its callers are told. */
+  private settle(run: Run<Req>, exit: Exit.Exit<void, Request.Error<Req>>): void {
+    const { group, items } = run
+    this.seal(run)
+    run.open = false
     // Of the only batch that runs, all goes at once.
     if (--group.running === 0 && items.length > 16) group.inFlight = new KeyMap()
-    else batch.unlist()
-    this.running.delete(batch)
+    else run.unlist()
+    this.running.delete(run)
     this.seen =
       this.seenGroup =
       this.seenBatch =
       this.current =
         undefined
-    release(batch, this.options.engine)
+    release(run, this.options.engine)
     if (this.cache !== undefined) {
       for (const item of items) {
         const result = resultOf(item, exit)
@@ -338,21 +337,7 @@ export class Loader<Req extends Request.Any, R> {
       }
     }
     group.checkRest()
-    for (const item of items) {
-      const result = item.exit = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
-      let caller = item.first
-      while (caller !== undefined) {
-        const next: Caller<Req> | undefined = caller.next
-        caller.origin?.waits.delete(caller)
-        caller.entry.completeUnsafe(result)
-        caller = next
-      }
-    }
-    for (const caller of carriers) {
-      caller.origin?.waits.delete(caller)
-      // What it is told is what all of its look-ups are told that have no item; these have one.
-      caller.entry.completeUnsafe(Exit.interrupt())
-    }
+    run.tell(exit)
   }
 
   // ------------------------------------------------------------------------------------------------------ who may leave
@@ -367,24 +352,18 @@ export class Loader<Req extends Request.Any, R> {
       if (caller.group.open === 0) caller.group.checkRest()
       return
     }
-    const batch = item.batch
-    if (!batch.open) return
+    const run = item.batch
+    if (!run.open) return
     // Before anything else, so that a cache around this resolver lets go of it.
-    caller.entry.completeUnsafe(Exit.interrupt())
-    if (caller.bulk === undefined) {
-      item.remove(caller)
-    } else {
-      for (const item of caller.bulk.items) item.callers--
-      batch.callers -= caller.bulk.items.length
-      caller.origin?.waits.delete(caller)
-    }
-    if (batch.callers === 0) {
-      batch.open = false
-      batch.unlist()
-      batch.fiber.interruptUnsafe()
-    } else if (!batch.started) {
-      for (const left of caller.bulk?.items ?? [item]) if (left.callers === 0) left.unlist()
-      delist(batch, this.options.engine, caller.entry.context)
+    caller.end(Exit.interrupt())
+    run.drop(caller)
+    if (run.callers === 0) {
+      run.open = false
+      this.seal(run)
+      run.unlist()
+      run.fiber.interruptUnsafe()
+    } else if (!run.started) {
+      delist(run, this.options.engine, caller)
     }
   }
 
@@ -405,37 +384,35 @@ export class Loader<Req extends Request.Any, R> {
 
   /** Tells what a request's exit is: to the cache, and to those who look it up from here on. */
   primeUnsafe(request: Req, result: Result<Req>, context: Context.Context<never>): void {
-    const [group, key, hash] = this.forget(request, context)
+    const [group, key, hash] = this.forget(request, context, true)
     const expires = this.expires(result, request, this.clock.currentTimeMillisUnsafe())
     if (expires > 0 && !this.closed) this.cache!.set(group, key, hash, result, expires)
     group.checkRest()
   }
 
   clearUnsafe(request: Req, context: Context.Context<never>): void {
-    this.forget(request, context)[0].checkRest()
+    this.forget(request, context, false)[0].checkRest()
   }
 
   clearAllUnsafe(): void {
     this.cache!.clear()
     for (const group of this.groups.values()) {
-      for (const item of group.inFlight.values()) {
-        item.stale = true
-        item.unlist()
-      }
+      for (const item of group.inFlight.values()) outdate(item, false)
     }
   }
 
-  private forget(request: Req, context: Context.Context<never>): [group: Group<Req>, key: unknown, hash: number] {
+  private forget(
+    request: Req,
+    context: Context.Context<never>,
+    primed: boolean
+  ): [group: Group<Req>, key: unknown, hash: number] {
     this.look(context)
     const group = this.seenGroup!
     const key = this.keys.of(request)
     const hash = hashOf(key)
     this.cache!.delete(group, key, hash)
     const item = group.inFlight.get(key, hash)
-    if (item !== undefined) {
-      item.stale = true
-      item.unlist()
-    }
+    if (item !== undefined) outdate(item, primed)
     return [this.groups.registered(group), key, hash]
   }
 
@@ -504,36 +481,50 @@ export class Loader<Req extends Request.Any, R> {
   }
 
   /** The services of the place where the resolver was made, those that isolate, and the span that core runs the batch in. */
-  private contextOf(batch: Batch, group: Group<Req>, caller: Context.Context<never>): Context.Context<R> {
+  private contextOf(run: Run<Req>, caller: Context.Context<never>): Context.Context<R> {
+    const { group, job, outer } = run
     let context = group === this.groups.all ? this.base : Context.merge(this.base, group.context)
-    context = Context.add(context, CurrentBatch, batch)
-    context = Context.add(context, CurrentJob, batch.job ?? batch.outer)
+    context = Context.add(context, CurrentBatch, run)
+    context = Context.add(context, CurrentJob, job ?? outer)
     const span = Context.getOrUndefined(caller, Tracer.ParentSpan)
     if (span !== undefined) context = Context.add(context, Tracer.ParentSpan, span)
     // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.
     return context as Context.Context<R>
   }
+
+  /** Says which resolver this is the loader of, and makes that known to {@link loaderOf}. */
+  register(resolver: RequestResolver<Req>): RequestResolver<Req> {
+    this.resolver = resolver
+    loaders.set(resolver, this)
+    return resolver
+  }
 }
 
 const loaders = /*#__PURE__*/ new WeakMap<object, unknown>()
-
-/** Makes the loader of a resolver known to {@link loaderOf}. */
-export const register = <Req extends Request.Any, R>(
-  resolver: RequestResolver<Req>,
-  loader: Loader<Req, R>
-): RequestResolver<Req> => {
-  loaders.set(resolver, loader)
-  return resolver
-}
 
 /** The loader of a resolver that is one of ours, as it was made: not wrapped in what core must be asked about. */
 export const loaderOf = <Req extends Request.Any>(resolver: RequestResolver<Req>): Loader<Req, never> | undefined =>
   // Sound: `register` puts there what belongs to the resolver's requests.
   loaders.get(resolver) as Loader<Req, never> | undefined
 
-const hasCallers = (item: { readonly callers: number }): boolean => item.callers > 0
+/** Whether a look-up may travel with others than those that core collected with it. */
+const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => caller.direct && caller.independent
 
-const resultOf = <Req extends Request.Any>(
-  item: Item<Req>,
-  exit: Exit.Exit<void, Request.Error<Req>>
-): Result<Req> | undefined => Exit.isFailure(exit) ? Exit.failCause(exit.cause) : item.exit
+/** What is known of its request is newer than what was asked for before. What is yet to be asked for will be newer still. */
+const outdate = <Req extends Request.Any>(item: Item<Req>, primed: boolean): void => {
+  if (!item.batch.sent) {
+    item.stale = primed
+  } else {
+    item.stale = true
+    item.unlist()
+  }
+}
+
+const linksOf = <Req extends Request.Any>(run: Run<Req>): Array<Tracer.SpanLink> => {
+  const spans = new Set<Tracer.AnySpan>()
+  run.forEachCaller(({ entry }) => {
+    const span = Context.getOrUndefined(entry.context, Tracer.ParentSpan)
+    if (span !== undefined) spans.add(span)
+  })
+  return Array.from(spans, (span) => ({ span, attributes: {} }))
+}

@@ -7,7 +7,8 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type { Batch } from "./batchState.js"
+import type * as Request from "effect/Request"
+import type { Batch, Caller } from "./batchState.js"
 import { CurrentJob, Job } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
@@ -37,11 +38,18 @@ export const liveJob = (context: Context.Context<never>, engine: Engine): Job | 
   return job
 }
 
+/** The innermost job of any engine that runs around a context. */
+const anyLiveJob = (context: Context.Context<never>): Job | undefined => {
+  let job = Context.get(context, CurrentJob)
+  while (job !== undefined && job.state !== "Running") job = job.outer
+  return job
+}
+
 /** Waits until the batch may run, or is refused. */
-export const admit = (
+export const admit = <Req extends Request.Any>(
   batch: Batch,
   engine: Engine | undefined,
-  lenders: ReadonlyMap<Job, number>
+  callers: ReadonlyArray<Caller<Req>>
 ): Effect.Effect<SchedulerError | undefined> => {
   if (engine === undefined) {
     batch.started = true
@@ -60,15 +68,41 @@ export const admit = (
       batch.tickets.clear()
       resume(Effect.succeed(answer === "start" ? undefined : answer))
     }
-    for (const [lender, count] of lenders) if (!batch.started) queue(batch, engine, lender, count)
-    if (lenders.size === 0) queue(batch, engine, undefined, 1)
+    enlist(batch, engine, callers)
   })
+}
+
+/** Sees to it that a batch has a place for each of these callers, who wait for it from now on. */
+export const enlist = <Req extends Request.Any>(
+  batch: Batch,
+  engine: Engine | undefined,
+  callers: ReadonlyArray<Caller<Req>>
+): void => {
+  if (engine === undefined) return
+  let context: Context.Context<never> | undefined
+  let lender: Job | undefined
+  let others = 0
+  for (const caller of callers) {
+    if (batch.started) return
+    if (caller.left) continue
+    if (caller.entry.context !== context) {
+      context = caller.entry.context
+      lender = liveJob(context, engine)
+      if (lender === undefined) batch.outer ??= anyLiveJob(context)
+    }
+    caller.lender = lender
+    if (lender === undefined) others++
+    else queue(batch, engine, lender, 1)
+  }
+  // In a job it counts as a part of it, so the place of its own comes last.
+  if (others > 0 && !batch.started) queue(batch, engine, undefined, others)
 }
 
 const queue = (batch: Batch, engine: Engine, lender: Job | undefined, count: number): void => {
   const ticket = batch.tickets.get(lender)
   if (ticket !== undefined) {
     ticket.count += count
+    ticket.job.outer ??= batch.outer
     return
   }
   const job = new BatchJob(batch, lender ?? batch.outer)
@@ -76,19 +110,15 @@ const queue = (batch: Batch, engine: Engine, lender: Job | undefined, count: num
   engine.submitUnsafe(job)
 }
 
-/** One more look-up, made in this context, waits for a batch in the queue. */
-export const enlist = (batch: Batch, engine: Engine | undefined, context: Context.Context<never>): void => {
-  const job = engine === undefined ? undefined : liveJob(context, engine)
-  if (engine !== undefined && job !== undefined) queue(batch, engine, job, 1)
-}
-
 /** One of them left. */
-export const delist = (batch: Batch, engine: Engine | undefined, context: Context.Context<never>): void => {
-  const job = engine === undefined ? undefined : liveJob(context, engine)
-  const ticket = job === undefined ? undefined : batch.tickets.get(job)
+export const delist = <Req extends Request.Any>(
+  batch: Batch,
+  engine: Engine | undefined,
+  caller: Caller<Req>
+): void => {
+  const ticket = batch.tickets.get(caller.lender)
   if (engine === undefined || ticket === undefined || --ticket.count > 0) return
-  batch.tickets.delete(job)
-  if (batch.tickets.size === 0) queue(batch, engine, undefined, 1)
+  batch.tickets.delete(caller.lender)
   engine.releaseUnsafe(ticket.job)
 }
 

@@ -8,7 +8,7 @@ import type * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
-import { Loader, register } from "./batchLoader.js"
+import { Loader } from "./batchLoader.js"
 import { toResult } from "./batchPlan.js"
 import type { Plan } from "./batchPlan.js"
 import type { Turns } from "./batchWindow.js"
@@ -157,24 +157,20 @@ export const makeResolver = <Req extends Request.Any, R>(
       turns: settings.turns,
       window: options.window ?? settings.window,
       engine: settings.engine,
+      name: options.name,
       cache: options.cache,
       context
     })
-    const plain = RequestResolver.makeWith<Req>({
-      batchKey: (entry) => loader.batchKey(entry),
+    const resolver = loader.register(RequestResolver.makeWith<Req>({
+      // Core calls it on the resolver that the look-up was made with: this one, or one that wraps it.
+      batchKey(this: unknown, entry) {
+        return loader.batchKey(entry, this)
+      },
       preCheck: (entry) => loader.preCheck(entry),
       delay: loader.delay,
       collectWhile: (entries) => loader.collectWhile(entries),
       runAll: (entries, key) => loader.runAll(entries, key)
-    })
-    const named = options.name === undefined
-      ? plain
-      : RequestResolver.withSpan(
-        plain,
-        options.name,
-        (entries) => ({ attributes: { batchSize: loader.count(entries) } })
-      )
-    const resolver = register(named, loader)
+    }))
     return Effect.as(
       Scope.addFinalizer(Context.get(context, Scope.Scope), loader.close),
       options.cache === undefined ? resolver : Object.assign(resolver, cacheOperations(loader))

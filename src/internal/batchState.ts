@@ -2,13 +2,15 @@
  * Who waits for what: callers of look-ups, the distinct requests they ask for, and the batches these travel in.
  */
 import * as Context from "effect/Context"
-import type * as Exit from "effect/Exit"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import type { Cached, Shelf } from "./batchCache.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
+import type { Tally } from "./batchTally.js"
 import type { Job } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
 
@@ -77,6 +79,12 @@ export class Caller<Req extends Request.Any> {
   /** The look-ups that travel with it. */
   bulk: Bulk<Req> | undefined = undefined
   tally: Tally | undefined = undefined
+  /** Whether core collects it for our resolver as it was made, not for one that wraps it. */
+  direct = false
+  /** Those who came in one batch of core's, where they travel in another. */
+  part: Part | undefined = undefined
+  /** Inside which job its batch has a place because of it. */
+  lender: Job | undefined = undefined
   prev: Caller<Req> | undefined = undefined
   next: Caller<Req> | undefined = undefined
 
@@ -93,6 +101,35 @@ export class Caller<Req extends Request.Any> {
     this.hash = hash
     this.origin = origin
   }
+
+  /** Whether no batch waits for it: one that does would wait for all that comes to travel with it. */
+  get independent(): boolean {
+    return this.origin === undefined || !this.origin.open
+  }
+
+  end(exit: Result<Req>): void {
+    this.origin?.waits.delete(this)
+    this.entry.completeUnsafe(exit)
+    this.part?.end()
+  }
+}
+
+/** A batch of core's whose look-ups travel in others: it lasts until the last of them has ended. */
+export class Part {
+  private pending: number
+  private onEnd: () => void = constVoid
+  constructor(pending: number) {
+    this.pending = pending
+  }
+
+  end(): void {
+    if (--this.pending === 0) this.onEnd()
+  }
+
+  readonly ended: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    this.onEnd = () => resume(Effect.void)
+    if (this.pending === 0) this.onEnd()
+  })
 }
 
 /** A distinct request of a batch, with all who wait for it in order of arrival. */
@@ -101,7 +138,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
   readonly hash: number
   chain: Item<Req> | undefined = undefined
   readonly request: Req
-  readonly batch: Batch
+  readonly batch: Run<Req>
   exit: Result<Req> | undefined = undefined
   /** Until when its exit is kept, in milliseconds; 0 is not at all. */
   expires = 0
@@ -111,9 +148,9 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
   first: Caller<Req> | undefined = undefined
   private last: Caller<Req> | undefined = undefined
   /** Where others find and join it. */
-  private listed: Group<Req> | undefined = undefined
+  private listed: KeyMap<Item<Req>> | undefined = undefined
 
-  constructor(key: unknown, hash: number, request: Req, batch: Batch) {
+  constructor(key: unknown, hash: number, request: Req, batch: Run<Req>) {
     this.key = key
     this.hash = hash
     this.request = request
@@ -126,8 +163,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
     if (this.last === undefined) this.first = caller
     else this.last.next = caller
     this.last = caller
-    this.callers++
-    this.batch.callers++
+    this.retain()
     caller.origin?.waits.add(caller)
   }
 
@@ -137,19 +173,30 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
     if (caller.next === undefined) this.last = caller.prev
     else caller.next.prev = caller.prev
     caller.prev = caller.next = undefined
-    this.callers--
-    this.batch.callers--
-    caller.origin?.waits.delete(caller)
+    this.release()
   }
 
-  list(group: Group<Req>): void {
-    this.listed = group
-    group.inFlight.add(this)
+  retain(): void {
+    this.batch.callers++
+    if (this.callers++ === 0) this.batch.size++
+  }
+
+  /** One caller less. Before the batch is sent, what nobody waits for goes out of others' sight: it will not be asked for. */
+  release(): void {
+    this.batch.callers--
+    if (--this.callers > 0) return
+    this.batch.size--
+    if (!this.batch.sent) this.unlist()
+  }
+
+  list(map: KeyMap<Item<Req>>): void {
+    this.listed = map
+    map.add(this)
   }
 
   unlist(): void {
     if (this.listed === undefined) return
-    this.listed.inFlight.remove(this)
+    this.listed.remove(this)
     this.listed = undefined
   }
 }
@@ -177,25 +224,28 @@ export type Answer = "start" | "close" | SchedulerError
 /** What a batch is to others: those it waits for, those who wait for it. */
 export class Batch {
   readonly fiber: Fiber.Fiber<unknown, unknown>
-  /** What its own place in the queue is made in: a job of another scheduler, if its first caller runs in one. */
+  /** What its own place in the queue is made in: a job of another scheduler, if a caller runs in one. */
   outer: Job | undefined = undefined
   /** Requests may be joined; false from the moment it ends or everybody left. */
   open = true
+  /** It is out of the queue. */
   started = false
+  /** What it asks for is settled. */
+  sent = false
   callers = 0
+  /** How many distinct requests somebody waits for. */
+  size = 0
   /** Look-ups made by the batch itself: what it waits for. */
   readonly waits = new Set<{ readonly item: { readonly batch: Batch } | undefined }>()
   /**
-   * Its places in the queue of its scheduler until it starts: one inside each running job that waits for it, and if there
-   * is none, one of its own. The first to come through takes the others out.
+   * Its places in the queue of its scheduler until it starts: one inside each running job that waits for it, and one of
+   * its own if anybody else does. The first to come through takes the others out.
    */
   readonly tickets = new Map<Job | undefined, Ticket>()
   /** The one that came through. */
   job: Job | undefined = undefined
   /** What the scheduler says to it. */
   answer: (answer: Answer, job: Job) => void = constVoid
-  /** Takes what nobody waits for any more out of others' sight. */
-  unlist: () => void = constVoid
 
   constructor(fiber: Fiber.Fiber<unknown, unknown>) {
     this.fiber = fiber
@@ -217,34 +267,116 @@ export class Batch {
 }
 
 interface Ticket {
-  /** How many look-ups the lending job waits for here. */
+  /** How many look-ups wait for the batch there. */
   count: number
   readonly job: Job
 }
 
-/** How many distinct requests a pending batch has. */
-export class Tally {
-  size = 0
-  private readonly slots = new KeyMap<Slot>()
+/** A batch from the moment core has collected it: which requests it asks for, and for whom. */
+export class Run<Req extends Request.Any> extends Batch {
+  readonly group: Group<Req>
+  /** In order of arrival. */
+  items: Array<Item<Req>> = []
+  /** Those who brought many look-ups. */
+  readonly carriers = new Set<Caller<Req>>()
+  /** `false`: equal look-ups are not merged. */
+  private readonly merges: boolean
+  /** What is in flight in another batch nevertheless: it came in flight there while it was collected here. */
+  private apart: KeyMap<Item<Req>> | undefined = undefined
 
-  add(key: unknown, hash: number): void {
-    const slot = this.slots.get(key, hash)
-    if (slot !== undefined) {
-      slot.count++
-      return
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, group: Group<Req>, merges: boolean) {
+    super(fiber)
+    this.group = group
+    this.merges = merges
+  }
+
+  /** Takes a look-up in, unless that makes more than `most` distinct requests. Its equals join it from here on. */
+  take(caller: Caller<Req>, most: number): boolean {
+    const bulk = caller.bulk
+    if (bulk === undefined) {
+      const item = this.find(caller.key, caller.hash)
+      if (item === undefined && this.size >= most) return false
+      ;(item ?? this.make(caller.key, caller.hash, caller.entry.request)).add(caller)
+      return true
     }
-    this.slots.add({ key, hash, chain: undefined, count: 1 })
-    this.size++
+    for (let i = 0; i < bulk.requests.length; i++) {
+      const key = bulk.keys[i]
+      const hash = bulk.hashes[i]!
+      const item = this.find(key, hash) ?? this.make(key, hash, bulk.requests[i]!)
+      item.retain()
+      bulk.items.push(item)
+    }
+    this.carriers.add(caller)
+    caller.item = bulk.items[0]
+    caller.origin?.waits.add(caller)
+    return true
   }
 
-  remove(key: unknown, hash: number): void {
-    const slot = this.slots.get(key, hash)
-    if (slot === undefined || --slot.count > 0) return
-    this.slots.remove(slot)
-    this.size--
+  private find(key: unknown, hash: number): Item<Req> | undefined {
+    if (!this.merges) return undefined
+    const item = this.group.inFlight.get(key, hash)
+    return item === undefined || item.batch === this ? item : this.apart?.get(key, hash)
+  }
+
+  private make(key: unknown, hash: number, request: Req): Item<Req> {
+    const item = new Item(key, hash, request, this)
+    this.items.push(item)
+    if (this.merges) {
+      const { inFlight } = this.group
+      item.list(inFlight.get(key, hash) === undefined ? inFlight : this.apart ??= new KeyMap())
+    }
+    return item
+  }
+
+  /** Lets one of its callers go. */
+  drop(caller: Caller<Req>): void {
+    if (caller.bulk === undefined) {
+      caller.item!.remove(caller)
+    } else {
+      this.carriers.delete(caller)
+      for (const item of caller.bulk.items) item.release()
+    }
+    // While it waits many may come and go.
+    if (!this.sent && this.items.length > 2 * this.size + 16) this.items = this.items.filter(hasCallers)
+  }
+
+  /** What somebody waits for. */
+  get wanted(): ReadonlyArray<Item<Req>> {
+    return this.items.every(hasCallers) ? this.items : this.items.filter(hasCallers)
+  }
+
+  forEachCaller(f: (caller: Caller<Req>) => void): void {
+    for (const item of this.items) {
+      for (let caller = item.first; caller !== undefined; caller = caller.next) f(caller)
+    }
+    this.carriers.forEach(f)
+  }
+
+  /** Nobody can join any more. */
+  unlist(): void {
+    for (const item of this.items) item.unlist()
+  }
+
+  /** Tells all callers what they wait for, in order of arrival of what they asked for. */
+  tell(exit: Exit.Exit<void, Request.Error<Req>>): void {
+    for (const item of this.items) {
+      const result = item.exit = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
+      let caller = item.first
+      while (caller !== undefined) {
+        const next: Caller<Req> | undefined = caller.next
+        caller.end(result)
+        caller = next
+      }
+    }
+    // What they are told is what all of their look-ups are told that have no item; these have one.
+    for (const caller of this.carriers) caller.end(Exit.interrupt())
   }
 }
 
-interface Slot extends Keyed<Slot> {
-  count: number
-}
+const hasCallers = (item: { readonly callers: number }): boolean => item.callers > 0
+
+/** What a request ends with whose batch ended so. */
+export const resultOf = <Req extends Request.Any>(
+  item: Item<Req>,
+  exit: Exit.Exit<void, Request.Error<Req>>
+): Result<Req> | undefined => Exit.isFailure(exit) ? Exit.failCause(exit.cause) : item.exit
