@@ -37,7 +37,7 @@ export class InsufficientCapacity extends Data.TaggedError("InsufficientCapacity
 }
 
 /**
- * Says that the store which holds the rate could not be asked.
+ * Says that the store which holds rate or permits could not be asked, or that it has given a job's permit to another.
  *
  * @category errors
  * @since 0.1.0
@@ -48,7 +48,7 @@ export class StoreError extends Data.TaggedError("StoreError")<{
   readonly cause: unknown
 }> {
   override get message(): string {
-    return `the store of the rate failed to ${this.operation}`
+    return `the store of the scheduler failed to ${this.operation}`
   }
 }
 
@@ -63,7 +63,8 @@ export class StoreError extends Data.TaggedError("StoreError")<{
  *
  * - `QueueFull`: too many wait already. Not yet: try again later, or shed the load.
  * - `InsufficientCapacity`: never, as the scheduler stands. Weight or tokens are more than it can ever give.
- * - `StoreError`: the rate is kept in a store, and the store did not answer.
+ * - `StoreError`: rate or permits are kept in a store, and it did not answer; or the permit of a job that ran was lost
+ *   there, and the job was interrupted.
  *
  * **Gotchas**
  *
