@@ -432,7 +432,7 @@ describe("Engine", () => {
     expect(waiters).toHaveLength(1)
     waiters.shift()!.onFailure(new StoreFailure({ operation: "take", cause: "gone" }))
     expect(first.error?.reason).toMatchObject({ _tag: "StoreError", operation: "take", cause: "gone" })
-    expect(first.error?.message).toBe("the store of the rate failed to take")
+    expect(first.error?.message).toBe("the store of the scheduler failed to take")
     waiters.shift()!.onDue()
     expect(log).toEqual(["fail 0 StoreError", "start 1"])
     expect(waiters).toHaveLength(1)
