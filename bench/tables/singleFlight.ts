@@ -2,7 +2,7 @@
 import { Cache, Deferred, Effect, Exit, Fiber } from "effect"
 import pMemoize from "p-memoize"
 import { build, Reducer } from "../funnel.ts"
-import { type Contender, type HeapContender, promiseJob, sequentially, type Table } from "../harness.ts"
+import { type Contender, type HeapContender, promiseJob, type Table } from "../harness.ts"
 
 let runs = 0
 const job = Effect.callback<number>((resume) => {
@@ -144,33 +144,27 @@ export const tables: ReadonlyArray<Table> = [
   },
   {
     id: "single-flight-synchronous",
-    title: "Single flight, a synchronous effect, a key for each call, one after the other",
+    title: "Single flight, a synchronous effect, every caller asks for a key of its own",
     sizes: [10_000],
     expected: (n) => n + n * 10_000_000,
     contenders: [
-      {
-        name: "raw Map<key, Promise>",
-        run: async (n) => {
-          const call = rawMap(async () => {
-            runs++
-            return 1
-          })
-          let total = 0
-          for (let i = 0; i < n; i++) total += await call(i)
-          return work([total])
-        }
-      },
-      {
-        name: "Effect Cache, timeToLive 0",
-        run: async (n) => {
+      promises(
+        "raw Map<key, Promise>",
+        rawMap(async () => {
+          runs++
+          return 1
+        }),
+        manyKeys
+      ),
+      effects(
+        "Effect Cache, timeToLive 0",
+        (() => {
           const cache = cacheOf(synchronousJob)
-          return work([await sequentially(n, (i) => Cache.get(cache, i))])
-        }
-      },
-      {
-        name: "Funnel Reducer.reduce",
-        run: async (n) => work([await sequentially(n, (i) => reducer.reduce(i, synchronousJob))])
-      }
+          return (key) => Cache.get(cache, key)
+        })(),
+        manyKeys
+      ),
+      effects("Funnel Reducer.reduce", (key) => reducer.reduce(key, synchronousJob), manyKeys)
     ]
   }
 ]

@@ -79,10 +79,6 @@ export class ReducerFlights implements Flights {
     const hash = hashKey(key)
     let run = space.map.get(key, hash)
     if (run === undefined) {
-      if (Exit.isExit(effect) && hooks === undefined) {
-        resume(effect)
-        return undefined
-      }
       run = new Run(space, key, hash, undefined)
       run.callers = 1
       owner?.waitsFor(run)
