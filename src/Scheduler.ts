@@ -1084,6 +1084,9 @@ const keyedLayer = <Self, K, Limiter>(
  * width or rate, or was paused, stays until the layer's scope closes, or until it is resumed: else what was set would
  * be forgotten. When the layer's scope closes, what waits and runs is interrupted, whatever its key.
  *
+ * The timer is one of the clock's: where the scope stays open, as with a `ManagedRuntime` that is not disposed of, it keeps
+ * a process of Node alive until every rate is at rest.
+ *
  * **Example** (Scheduling by host)
  *
  * ```ts import.meta.vitest
