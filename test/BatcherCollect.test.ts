@@ -256,6 +256,31 @@ describe("B3 leaving a batch that others joined", () => {
       for (const exit of yield* Fiber.awaitAll(fibers)) assert.isTrue(Exit.hasInterrupts(exit))
     }).pipe(Effect.provide(live(1))))
 
+  it.effect("B3 what found no room in a batch that closes the resolver is interrupted as well, and not asked for", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const calls: Array<ReadonlyArray<number>> = []
+      const { load, round } = yield* Scope.provide(
+        store({
+          maxBatchSize: 2,
+          execute: (requests) => {
+            calls.push(requests.map((_) => _.id))
+            return Effect.as(Scope.close(scope, Exit.void), [])
+          }
+        }),
+        scope
+      )
+      const go = yield* Deferred.make<void>()
+      const job = yield* start(Scheduler.schedule(
+        Effect.andThen(Deferred.await(go), Effect.forEach([2, 3], (id) => Effect.exit(load(id)), unbounded))
+      ))
+      const first = yield* round(1)
+      yield* Deferred.succeed(go, undefined)
+      const exits = [...(yield* Fiber.join(job)), ...(yield* Fiber.awaitAll(first))]
+      for (const exit of exits) assert.isTrue(Exit.hasInterrupts(exit))
+      assert.deepStrictEqual(calls, [[1, 2]])
+    }).pipe(Effect.provide(live(1))))
+
   it.effect("B3 interrupted at every one of its operations, a look-up that joins leaves nothing behind and nobody notices", () =>
     Effect.gen(function*() {
       const operations = yield* interruptionSweep({
@@ -353,6 +378,44 @@ describe("B4 failing with a batch that others joined", () => {
       const exits = yield* Fiber.awaitAll([...first, ...second])
       for (const exit of exits) if (Exit.isFailure(exit)) assert.fail(Cause.pretty(exit.cause))
       assert.deepStrictEqual(exits, [Exit.succeed(30), Exit.succeed(30)])
+    }).pipe(Effect.provide(live(3))))
+
+  it.effect("B4 what a look-up made inside a batch waits for collects no more, so it comes to wait for nothing else", () =>
+    Effect.gen(function*() {
+      const go = yield* Deferred.make<void>()
+      const context = yield* Effect.context<Tenant>()
+      const resolvers: Array<RequestResolver.RequestResolver<Get>> = []
+      const inner = yield* store({
+        // The answer to 2 needs what the outer batch is about to answer.
+        execute: (requests) =>
+          Effect.provideContext(
+            Effect.forEach(
+              requests,
+              (_) => _.id === 2 ? Effect.request(get(1), resolvers[0]!) : Effect.succeed(_.id * 10),
+              unbounded
+            ),
+            context
+          )
+      })
+      const outer = yield* store({
+        execute: () =>
+          Effect.provideContext(
+            Effect.andThen(Deferred.await(go), Effect.map(inner.load(3), (_) => [_])),
+            context
+          )
+      })
+      resolvers.push(outer.resolver)
+      const first = yield* outer.round(1)
+      yield* Scheduler.pause
+      const equal = yield* inner.round(3)
+      yield* Deferred.succeed(go, undefined)
+      yield* settle
+      const second = yield* inner.round(2)
+      assert.strictEqual(yield* queued, 3)
+      yield* Scheduler.resume
+      const exits = yield* Fiber.awaitAll([...first, ...equal, ...second])
+      for (const exit of exits) if (Exit.isFailure(exit)) assert.fail(Cause.pretty(exit.cause))
+      assert.deepStrictEqual(exits, [Exit.succeed(30), Exit.succeed(30), Exit.succeed(30)])
     }).pipe(Effect.provide(live(3))))
 })
 

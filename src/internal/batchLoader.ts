@@ -13,7 +13,7 @@ import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -21,12 +21,13 @@ import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import { ExitCache } from "./batchCache.js"
 import { BatcherError, LookupCycle } from "./batchError.js"
 import { Groups } from "./batchGroups.js"
 import { hashOf, RequestKeys } from "./batchKey.js"
+import { Memory } from "./batchMemory.js"
+import type { MemoryOptions } from "./batchMemory.js"
 import { admit, delist, enlist, release } from "./batchQueue.js"
-import { Bulk, Caller, CurrentBatch, Group, Part, resultOf, Run } from "./batchState.js"
+import { Bulk, Caller, CurrentBatch, Group, Part, Run } from "./batchState.js"
 import type { Batch, Item, Result } from "./batchState.js"
 import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
@@ -48,10 +49,7 @@ export interface LoaderOptions<Req extends Request.Any, R> {
   readonly engine: Engine | undefined
   /** Of the span that each batch is run in. */
   readonly name: string | undefined
-  readonly cache: {
-    readonly capacity: number
-    readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
-  } | undefined
+  readonly cache: MemoryOptions<Req> | undefined
   /** Of the place where the resolver is made. */
   readonly context: Context.Context<never>
 }
@@ -67,8 +65,7 @@ export class Loader<Req extends Request.Any, R> {
   private readonly options: LoaderOptions<Req, R>
   private readonly keys = new RequestKeys()
   private readonly groups: Groups<Req>
-  private readonly cache: ExitCache<Request.Success<Req>, Request.Error<Req>> | undefined
-  private readonly clock: Clock.Clock
+  private readonly memory: Memory<Req> | undefined
   /** What every batch is run with. */
   private readonly base: Context.Context<never>
   private readonly running = new Set<Run<Req>>()
@@ -90,9 +87,10 @@ export class Loader<Req extends Request.Any, R> {
 
   constructor(options: LoaderOptions<Req, R>) {
     this.options = options
-    this.clock = Context.get(options.context, Clock.Clock)
     this.base = Context.omit(Tracer.ParentSpan, ...options.isolate)(options.context)
-    this.cache = options.cache === undefined ? undefined : new ExitCache(options.cache.capacity)
+    this.memory = options.cache === undefined
+      ? undefined
+      : new Memory(options.cache, Context.get(options.context, Clock.Clock))
     this.groups = new Groups(this, options.isolate, (group) => {
       if (this.seenGroup === group) this.seen = this.seenGroup = undefined
     })
@@ -113,8 +111,8 @@ export class Loader<Req extends Request.Any, R> {
     this.carrying = undefined
     const key = this.keys.of(entry.request)
     const hash = hashOf(key)
-    if (this.cache !== undefined && bulk === undefined) {
-      const exit = this.cache.get(group, key, hash, this.clock.currentTimeMillisUnsafe())
+    if (this.memory !== undefined && bulk === undefined) {
+      const exit = this.memory.get(group, key, hash)
       if (exit !== undefined) {
         entry.completeUnsafe(exit)
         return false
@@ -209,7 +207,14 @@ export class Loader<Req extends Request.Any, R> {
       if (this.closed) return Effect.interrupt
       const group = this.groups.registered(this.groupOf(entries[0]))
       const open = this.waiting.get(group)
-      const callers = entries.map((entry) => this.callerOf(entry, group))
+      const callers: Array<Caller<Req>> = []
+      for (const entry of entries) {
+        const caller = this.callerOf(entry, group)
+        // It left between two steps of core, which no longer finds the batch to take it out of.
+        if (caller.left) caller.end(Exit.interrupt())
+        else callers.push(caller)
+      }
+      if (callers.length === 0) return Effect.interrupt
       if (open === undefined || !callers.every(mayJoin)) return this.run(callers, group)
       const part = new Part(callers.length)
       const joined: Array<Caller<Req>> = []
@@ -218,7 +223,6 @@ export class Loader<Req extends Request.Any, R> {
         caller.part = part
         ;(open.take(caller, this.options.maxBatchSize) ? joined : over).push(caller)
       }
-      if (over.length > 0) this.waiting.delete(group)
       enlist(open, this.options.engine, joined)
       // In a fiber of its own, for it may be interrupted when those in `open` still wait.
       if (over.length > 0) {
@@ -233,7 +237,9 @@ export class Loader<Req extends Request.Any, R> {
       let run: Run<Req> | undefined
       return Effect.onExit(
         Effect.suspend(() => {
-          const started = run = this.begin(callers, group, fiber)
+          if (this.closed) return Effect.interrupt
+          const started = run = new Run<Req>(fiber, group, this.options.turns !== undefined)
+          this.begin(started, callers)
           return Effect.flatMap(
             admit(started, this.options.engine, callers),
             (refused) => refused === undefined ? this.execute(started) : this.reject(started, refused)
@@ -241,6 +247,9 @@ export class Loader<Req extends Request.Any, R> {
         }),
         (exit) => {
           if (run !== undefined) this.settle(run, exit)
+          if (exit._tag === "Failure") {
+            for (const caller of callers) if (caller.item === undefined) caller.end(Exit.failCause(exit.cause))
+          }
           return Effect.void
         }
       )
@@ -248,18 +257,11 @@ export class Loader<Req extends Request.Any, R> {
   }
 
   /** Merges equal look-ups, and lets others join from here on. */
-  private begin(
-    callers: ReadonlyArray<Caller<Req>>,
-    group: Group<Req>,
-    fiber: Fiber.Fiber<unknown, unknown>
-  ): Run<Req> {
-    const { engine, turns } = this.options
-    const run = new Run(fiber, group, turns !== undefined)
-    for (const caller of callers) run.take(caller, Infinity)
-    if (engine !== undefined && callers.every(mayJoin)) this.waiting.set(group, run)
-    group.running++
+  private begin(run: Run<Req>, callers: ReadonlyArray<Caller<Req>>): void {
+    run.group.running++
     this.running.add(run)
-    return run
+    for (const caller of callers) run.take(caller, Infinity)
+    if (this.options.engine !== undefined && callers.every(mayJoin)) this.waiting.set(run.group, run)
   }
 
   /** What the batch asks for is settled: others can join its requests, and add none. */
@@ -284,10 +286,11 @@ export class Loader<Req extends Request.Any, R> {
       // Those whose callers left while the batch was in the queue are not asked for.
       const wanted = run.wanted
       if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
+      const { memory } = this
       const execute = Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
         Effect.onExit(
           Effect.scoped(Effect.suspend(() => this.options.resolve(wanted))),
-          (exit) => this.cache === undefined ? Effect.void : Effect.sync(() => this.date(wanted, exit))
+          (exit) => memory === undefined ? Effect.void : Effect.sync(() => memory.date(wanted, exit))
         ),
         (caller: Context.Context<never>) => this.contextOf(run, caller)
       )
@@ -296,21 +299,6 @@ export class Loader<Req extends Request.Any, R> {
         ? execute
         : Effect.withSpan(execute, name, { links: linksOf(run), attributes: { batchSize: run.callers } })
     })
-  }
-
-  /** Says until when each exit is kept. Apart from `settle`, because it calls what may throw. */
-  private date(items: ReadonlyArray<Item<Req>>, exit: Exit.Exit<void, Request.Error<Req>>): void {
-    const now = this.clock.currentTimeMillisUnsafe()
-    for (const item of items) {
-      const result = resultOf(item, exit)
-      if (result !== undefined) item.expires = this.expires(result, item.request, now)
-    }
-  }
-
-  private expires(result: Result<Req>, request: Req, now: number): number {
-    if (Exit.hasInterrupts(result)) return 0
-    const millis = Duration.toMillis(Duration.fromInputUnsafe(this.options.cache!.timeToLive(result, request)))
-    return millis > 0 ? now + millis : 0
   }
 
   /** Ends a batch: nobody can join it any more, then its callers are told. */
@@ -328,14 +316,7 @@ export class Loader<Req extends Request.Any, R> {
       this.current =
         undefined
     release(run, this.options.engine)
-    if (this.cache !== undefined) {
-      for (const item of items) {
-        const result = resultOf(item, exit)
-        if (result !== undefined && item.expires > 0 && !item.stale) {
-          this.cache.set(group, item.key, item.hash, result, item.expires)
-        }
-      }
-    }
+    this.memory?.keep(group, items, exit)
     group.checkRest()
     run.tell(exit)
   }
@@ -384,36 +365,30 @@ export class Loader<Req extends Request.Any, R> {
 
   /** Tells what a request's exit is: to the cache, and to those who look it up from here on. */
   primeUnsafe(request: Req, result: Result<Req>, context: Context.Context<never>): void {
-    const [group, key, hash] = this.forget(request, context, true)
-    const expires = this.expires(result, request, this.clock.currentTimeMillisUnsafe())
-    if (expires > 0 && !this.closed) this.cache!.set(group, key, hash, result, expires)
+    const { group, hash, key } = this.outdate(request, context, true)
+    if (!this.closed) this.memory!.prime(group, key, hash, request, result)
     group.checkRest()
   }
 
   clearUnsafe(request: Req, context: Context.Context<never>): void {
-    this.forget(request, context, false)[0].checkRest()
+    this.outdate(request, context, false).group.checkRest()
   }
 
   clearAllUnsafe(): void {
-    this.cache!.clear()
+    this.memory!.clear()
     for (const group of this.groups.values()) {
-      for (const item of group.inFlight.values()) outdate(item, false)
+      for (const item of group.inFlight.values()) item.outdate(false)
     }
   }
 
-  private forget(
-    request: Req,
-    context: Context.Context<never>,
-    primed: boolean
-  ): [group: Group<Req>, key: unknown, hash: number] {
+  private outdate(request: Req, context: Context.Context<never>, primed: boolean) {
     this.look(context)
     const group = this.seenGroup!
     const key = this.keys.of(request)
     const hash = hashOf(key)
-    this.cache!.delete(group, key, hash)
-    const item = group.inFlight.get(key, hash)
-    if (item !== undefined) outdate(item, primed)
-    return [this.groups.registered(group), key, hash]
+    this.memory!.delete(group, key, hash)
+    group.inFlight.get(key, hash)?.outdate(primed)
+    return { group: this.groups.registered(group), key, hash }
   }
 
   // ----------------------------------------------------------------------------------------------------- many at a time
@@ -442,13 +417,6 @@ export class Loader<Req extends Request.Any, R> {
       }
     }
     return [bulk, others]
-  }
-
-  /** How many look-ups some entries stand for. */
-  count(entries: ReadonlyArray<Entry<Req>>): number {
-    let count = 0
-    for (const entry of entries) count += entry[callerOf]?.bulk?.requests.length ?? 1
-    return count
   }
 
   /** Runs a synchronous step that hands the first look-up of a bulk to core. */
@@ -509,16 +477,6 @@ export const loaderOf = <Req extends Request.Any>(resolver: RequestResolver<Req>
 
 /** Whether a look-up may travel with others than those that core collected with it. */
 const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => caller.direct && caller.independent
-
-/** What is known of its request is newer than what was asked for before. What is yet to be asked for will be newer still. */
-const outdate = <Req extends Request.Any>(item: Item<Req>, primed: boolean): void => {
-  if (!item.batch.sent) {
-    item.stale = primed
-  } else {
-    item.stale = true
-    item.unlist()
-  }
-}
 
 const linksOf = <Req extends Request.Any>(run: Run<Req>): Array<Tracer.SpanLink> => {
   const spans = new Set<Tracer.AnySpan>()

@@ -189,6 +189,12 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
     if (!this.batch.sent) this.unlist()
   }
 
+  /** What is known of its request is newer than what was asked for before; what is yet to be asked for will be newer still. */
+  outdate(primed: boolean): void {
+    if (this.batch.sent) this.unlist()
+    this.stale = this.batch.sent || primed
+  }
+
   list(map: KeyMap<Item<Req>>): void {
     this.listed = map
     map.add(this)

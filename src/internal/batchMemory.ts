@@ -1,0 +1,72 @@
+/**
+ * What a resolver remembers: which exits it keeps, and until when.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Exit from "effect/Exit"
+import type * as Request from "effect/Request"
+import { ExitCache } from "./batchCache.js"
+import { resultOf } from "./batchState.js"
+import type { Group, Item, Result } from "./batchState.js"
+
+export interface MemoryOptions<Req extends Request.Any> {
+  readonly capacity: number
+  readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
+}
+
+export class Memory<Req extends Request.Any> {
+  private readonly cache: ExitCache<Request.Success<Req>, Request.Error<Req>>
+  private readonly timeToLive: MemoryOptions<Req>["timeToLive"]
+  private readonly clock: Clock.Clock
+
+  constructor(options: MemoryOptions<Req>, clock: Clock.Clock) {
+    this.cache = new ExitCache(options.capacity)
+    this.timeToLive = options.timeToLive
+    this.clock = clock
+  }
+
+  get(group: Group<Req>, key: unknown, hash: number): Result<Req> | undefined {
+    return this.cache.get(group, key, hash, this.now)
+  }
+
+  delete(group: Group<Req>, key: unknown, hash: number): void {
+    this.cache.delete(group, key, hash)
+  }
+
+  clear(): void {
+    this.cache.clear()
+  }
+
+  prime(group: Group<Req>, key: unknown, hash: number, request: Req, result: Result<Req>): void {
+    const expires = this.expires(result, request, this.now)
+    if (expires > 0) this.cache.set(group, key, hash, result, expires)
+  }
+
+  /** Says until when each exit is kept. Apart from `keep`, because it calls what may throw. */
+  date(items: ReadonlyArray<Item<Req>>, exit: Exit.Exit<void, Request.Error<Req>>): void {
+    const now = this.now
+    for (const item of items) {
+      const result = resultOf(item, exit)
+      if (result !== undefined) item.expires = this.expires(result, item.request, now)
+    }
+  }
+
+  keep(group: Group<Req>, items: ReadonlyArray<Item<Req>>, exit: Exit.Exit<void, Request.Error<Req>>): void {
+    for (const item of items) {
+      const result = resultOf(item, exit)
+      if (result !== undefined && item.expires > 0 && !item.stale) {
+        this.cache.set(group, item.key, item.hash, result, item.expires)
+      }
+    }
+  }
+
+  private get now(): number {
+    return this.clock.currentTimeMillisUnsafe()
+  }
+
+  private expires(result: Result<Req>, request: Req, now: number): number {
+    if (Exit.hasInterrupts(result)) return 0
+    const millis = Duration.toMillis(Duration.fromInputUnsafe(this.timeToLive(result, request)))
+    return millis > 0 ? now + millis : 0
+  }
+}
