@@ -138,7 +138,9 @@ export interface PenalizeOptions {
  * @since 0.1.0
  */
 export interface Operations<Self> {
+  /** Consumes tokens of a key and returns once they are admitted. */
   readonly consume: (options?: ConsumeOptions | undefined) => Effect.Effect<ConsumeResult, RateLimiterError, Self>
+  /** Runs an effect once its tokens are admitted. */
   readonly withLimit: <
     Arg extends Effect.Effect<any, any, any> | ConsumeOptions | undefined = ConsumeOptions
   >(
@@ -146,7 +148,9 @@ export interface Operations<Self> {
     options?: ConsumeOptions | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | RateLimiterError, R | Self>
     : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiterError, R | Self>
+  /** Lets nothing of a key pass for a time. */
   readonly penalize: (options: PenalizeOptions) => Effect.Effect<void, RateLimiterError, Self>
+  /** Forgets what a key has consumed, and its penalty. */
   readonly reset: (key?: string | undefined) => Effect.Effect<void, RateLimiterError, Self>
 }
 
@@ -418,7 +422,9 @@ export const layerNoop: Layer.Layer<RateLimiter> = /*#__PURE__*/ Layer.sync(Rate
 export interface TagClass<in out Self, in out Id extends string>
   extends Context.ServiceClass<Self, Id, RateLimiter>, Operations<Self>
 {
+  /** Provides the limiter under this tag, with the quotas of the class. */
   readonly layer: Layer.Layer<Self>
+  /** Provides one that admits everything at once, for tests. */
   readonly layerNoop: Layer.Layer<Self>
 }
 

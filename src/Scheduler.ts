@@ -160,6 +160,7 @@ export interface Stats {
  * @since 0.1.0
  */
 export interface Operations<Self> extends Many.Collections<Self> {
+  /** Runs an effect once there is width and rate for it, in the fiber that calls. */
   readonly schedule: <
     Arg extends Effect.Effect<any, any, any> | ScheduleOptions | undefined = ScheduleOptions
   >(
@@ -167,11 +168,17 @@ export interface Operations<Self> extends Many.Collections<Self> {
     options?: ScheduleOptions | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | SchedulerError, R | Self>
     : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
+  /** Changes how much weight may run at one time; what runs goes on. */
   readonly resize: (concurrency: number | "unbounded") => Effect.Effect<void, never, Self>
+  /** Changes the pace at which jobs start, or gives one to a scheduler that had none. */
   readonly setRate: (rate: Quota | ReadonlyArray<Quota>) => Effect.Effect<void, never, Self>
+  /** Lets nothing start until `resume`; what runs goes on. */
   readonly pause: Effect.Effect<void, never, Self>
+  /** Starts again what `pause` held back. */
   readonly resume: Effect.Effect<void, never, Self>
+  /** Waits until nothing runs and nothing waits, but for the jobs that it is called from. */
   readonly awaitIdle: Effect.Effect<void, never, Self>
+  /** Reads what runs and what waits at this moment. */
   readonly stats: Effect.Effect<Stats, never, Self>
 }
 
@@ -426,7 +433,9 @@ export const layerNoop: Layer.Layer<Scheduler> = /*#__PURE__*/ noop(Scheduler)
 export interface TagClass<in out Self, in out Id extends string, out Limiter>
   extends Context.ServiceClass<Self, Id, Scheduler>, Operations<Self>
 {
+  /** Provides the scheduler under this tag, with the options of the class. */
   readonly layer: Layer.Layer<Self, never, Limiter>
+  /** Provides one that lets nothing wait, for tests. */
   readonly layerNoop: Layer.Layer<Self>
 }
 
@@ -995,8 +1004,11 @@ export interface KeyedScheduler<in K> {
  * @since 0.1.0
  */
 export interface KeyedOperations<in K, Self> extends Many.KeyedCollections<K, Self> {
+  /** Gives the scheduler of a key, to be kept or passed on. */
   readonly get: (key: K) => Effect.Effect<Scheduler, never, Self>
+  /** Reads how many keys have a scheduler at this moment. */
   readonly size: Effect.Effect<number, never, Self>
+  /** Runs an effect once there is width and rate for it at the scheduler of the key, in the fiber that calls. */
   readonly schedule: <
     Arg extends Effect.Effect<any, any, any> | ScheduleOptions | undefined = ScheduleOptions
   >(
@@ -1005,11 +1017,17 @@ export interface KeyedOperations<in K, Self> extends Many.KeyedCollections<K, Se
     options?: ScheduleOptions | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | SchedulerError, R | Self>
     : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
+  /** Changes how much weight of a key may run at one time; its scheduler then stays. */
   readonly resize: (key: K, concurrency: number | "unbounded") => Effect.Effect<void, never, Self>
+  /** Changes the pace of a key; its scheduler then stays. */
   readonly setRate: (key: K, rate: Quota | ReadonlyArray<Quota>) => Effect.Effect<void, never, Self>
+  /** Lets nothing of a key start until `resume`; its scheduler stays till then. */
   readonly pause: (key: K) => Effect.Effect<void, never, Self>
+  /** Starts again what `pause` held back of a key. */
   readonly resume: (key: K) => Effect.Effect<void, never, Self>
+  /** Waits until nothing of a key runs and nothing waits, but for the jobs that it is called from. */
   readonly awaitIdle: (key: K) => Effect.Effect<void, never, Self>
+  /** Reads what of a key runs and waits at this moment. */
   readonly stats: (key: K) => Effect.Effect<Stats, never, Self>
 }
 
@@ -1022,7 +1040,9 @@ export interface KeyedOperations<in K, Self> extends Many.KeyedCollections<K, Se
 export interface KeyedTagClass<in out Self, in out Id extends string, in out K, out Limiter>
   extends Context.ServiceClass<Self, Id, KeyedScheduler<K>>, KeyedOperations<K, Self>
 {
+  /** Provides the schedulers under this tag: made by `lookup` as their keys are used. */
   readonly layer: Layer.Layer<Self, never, Limiter>
+  /** Provides some that let nothing wait, for tests. */
   readonly layerNoop: Layer.Layer<Self>
 }
 

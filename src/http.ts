@@ -112,6 +112,7 @@ export interface ScheduleOptions<Hold extends "headers" | "body" = "headers" | "
  * @since 0.1.0
  */
 export const schedule: {
+  /** Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together. */
   <Self, Hold extends "headers" | "body" = "headers">(
     scheduler: Context.Key<Self, Scheduler.Scheduler>,
     options?: ScheduleOptions<Hold> | undefined
@@ -121,6 +122,7 @@ export const schedule: {
     E | Scheduler.SchedulerError | (Hold extends "body" ? HttpClientError.HttpClientError : never),
     R | Self
   >
+  /** Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together. */
   <E, R, Self, Hold extends "headers" | "body" = "headers">(
     self: HttpClient.HttpClient.With<E, R>,
     scheduler: Context.Key<Self, Scheduler.Scheduler>,
@@ -233,12 +235,14 @@ export interface ReduceOptions {
  * @since 0.1.0
  */
 export const reduce: {
+  /** Lets equal requests that are under way at the same time share one response. */
   <Self>(
     reducer: Context.Key<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
   ): <E, R>(
     self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>
   ) => HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
+  /** Lets equal requests that are under way at the same time share one response. */
   <E, R, Self>(
     self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>,
     reducer: Context.Key<Self, Reducer.Reducer>,
@@ -356,12 +360,14 @@ export interface PenalizeOptions {
  * @since 0.1.0
  */
 export const penalize: {
+  /** Makes everyone who uses the limiter of a tag wait for as long as a 429 or 503 response says in its `Retry-After`. */
   <Self>(
     limiter: Context.Key<Self, RateLimiter.RateLimiter>,
     options?: PenalizeOptions | undefined
   ): <E, R>(
     self: HttpClient.HttpClient.With<E, R>
   ) => HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self>
+  /** Makes everyone who uses the limiter of a tag wait for as long as a 429 or 503 response says in its `Retry-After`. */
   <E, R, Self>(
     self: HttpClient.HttpClient.With<E, R>,
     limiter: Context.Key<Self, RateLimiter.RateLimiter>,

@@ -18,6 +18,7 @@ import type { SchedulerError } from "./schedulerError.js"
  * @since 0.1.0
  */
 export interface Collections<Self> {
+  /** Runs an effect for each item of an iterable or a stream; results in the order of the items. */
   readonly forEach: <S extends Items, B, E, R, const Discard extends boolean = false, X = void>(
     items: S,
     f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
@@ -27,10 +28,12 @@ export interface Collections<Self> {
     E | Items.Error<S> | SchedulerError,
     R | Items.Services<S> | ProgressServices<X> | Self
   >
+  /** Runs the effects of a tuple, an iterable or a record; results in the same shape. */
   readonly all: <
     const Arg extends Iterable<Effect.Effect<any, any, any>> | Record<string, Effect.Effect<any, any, any>>,
     O extends AllOptions
   >(arg: Arg, options?: O | undefined) => AllReturn<Arg, O, Self>
+  /** Runs an effect for each item of an iterable or a stream, and emits the results as they complete. */
   readonly stream: <S extends Items, B, E, R, X = void>(
     items: S,
     f: (item: Items.Item<S>, index: number) => Effect.Effect<B, E, R>,
@@ -40,12 +43,14 @@ export interface Collections<Self> {
     E | Items.Error<S> | SchedulerError,
     R | Items.Services<S> | ProgressServices<X> | Self
   >
+  /** Maps the elements of a stream with an effect, in a pipe; emits the results as they complete. */
   readonly mapEffect: <A, B, E, R, X = void>(
     f: (item: A, index: number) => Effect.Effect<B, E, R>,
     options?: StreamOptions<A, X> | undefined
   ) => <SE, SR>(
     self: Stream.Stream<A, SE, SR>
   ) => Stream.Stream<B, E | SE | SchedulerError, R | SR | ProgressServices<X> | Self>
+  /** Gives the value of the first effect that succeeds, and interrupts the others. */
   readonly firstSuccess: <Eff extends Effect.Effect<any, any, any>>(
     effects: Iterable<Eff>
   ) => Effect.Effect<
@@ -62,6 +67,7 @@ export interface Collections<Self> {
  * @since 0.1.0
  */
 export interface KeyedCollections<in K, Self> {
+  /** Runs an effect for each item by the scheduler of the key; results in the order of the items. */
   readonly forEach: <S extends Items, B, E, R, const Discard extends boolean = false, X = void>(
     key: K,
     items: S,
@@ -72,10 +78,12 @@ export interface KeyedCollections<in K, Self> {
     E | Items.Error<S> | SchedulerError,
     R | Items.Services<S> | ProgressServices<X> | Self
   >
+  /** Runs the effects of a tuple, an iterable or a record by the scheduler of the key; results in the same shape. */
   readonly all: <
     const Arg extends Iterable<Effect.Effect<any, any, any>> | Record<string, Effect.Effect<any, any, any>>,
     O extends AllOptions
   >(key: K, arg: Arg, options?: O | undefined) => AllReturn<Arg, O, Self>
+  /** Runs an effect for each item by the scheduler of the key, and emits the results as they complete. */
   readonly stream: <S extends Items, B, E, R, X = void>(
     key: K,
     items: S,
@@ -86,6 +94,7 @@ export interface KeyedCollections<in K, Self> {
     E | Items.Error<S> | SchedulerError,
     R | Items.Services<S> | ProgressServices<X> | Self
   >
+  /** Maps the elements of a stream by the scheduler of the key, in a pipe; emits the results as they complete. */
   readonly mapEffect: <A, B, E, R, X = void>(
     key: K,
     f: (item: A, index: number) => Effect.Effect<B, E, R>,
@@ -93,6 +102,7 @@ export interface KeyedCollections<in K, Self> {
   ) => <SE, SR>(
     self: Stream.Stream<A, SE, SR>
   ) => Stream.Stream<B, E | SE | SchedulerError, R | SR | ProgressServices<X> | Self>
+  /** Gives the value of the first effect that succeeds at the scheduler of the key, and interrupts the others. */
   readonly firstSuccess: <Eff extends Effect.Effect<any, any, any>>(
     key: K,
     effects: Iterable<Eff>
