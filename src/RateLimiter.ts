@@ -670,15 +670,14 @@ export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<{
   readonly retryAfter: Duration.Duration
 }> {
   /**
-   * Tells the wait and whose it is.
+   * Tells the wait, in whole milliseconds and never too short, and whose it is.
    *
    * @since 0.1.0
    */
   override get message(): string {
     const whose = this.key === undefined ? "" : ` for ${JSON.stringify(this.key)}`
-    return `Rate limit exceeded${whose}: ${this.remaining} of ${this.limit} left, retry after ${
-      Duration.format(this.retryAfter)
-    }`
+    const wait = Duration.format(Duration.millis(Math.ceil(Duration.toMillis(this.retryAfter))))
+    return `Rate limit exceeded${whose}: ${this.remaining} of ${this.limit} left, retry after ${wait}`
   }
 }
 

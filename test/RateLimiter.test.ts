@@ -24,6 +24,13 @@ const exceeded = <A, R>(effect: Effect.Effect<A, RateLimiter.RateLimiterError, R
   )
 
 describe("pace", () => {
+  it("the message of a refusal rounds the wait up to a millisecond, which the wait itself is not", () => {
+    const retryAfter = Duration.nanos(5_999_500_557n)
+    const error = new RateLimiter.RateLimitExceeded({ key: undefined, limit: 10, remaining: 0, retryAfter })
+    expect(error.message).toBe("Rate limit exceeded: 0 of 10 left, retry after 6s")
+    expect(error.retryAfter).toBe(retryAfter)
+  })
+
   it.effect("L1 starts are evenly spaced by default", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make({ limit: 5, window: "1 second" })
