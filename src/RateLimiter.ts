@@ -419,7 +419,7 @@ export const layerNoop: Layer.Layer<RateLimiter> = /*#__PURE__*/ Layer.sync(Rate
  * @category models
  * @since 0.1.0
  */
-export interface TagClass<in out Self, in out Id extends string>
+export interface ServiceClass<in out Self, in out Id extends string>
   extends Context.ServiceClass<Self, Id, RateLimiter>, Operations<Self>
 {
   /** Provides the limiter under this tag, with the quotas of the class. */
@@ -451,7 +451,7 @@ export interface TagClass<in out Self, in out Id extends string>
  * @category services
  * @since 0.1.0
  */
-export const Service = <Self>() => <const Id extends string>(id: Id, options: Options): TagClass<Self, Id> => {
+export const Service = <Self>() => <const Id extends string>(id: Id, options: Options): ServiceClass<Self, Id> => {
   const rates = Quotas.rates("RateLimiter.Service", "", options)
   const Tag = Context.Service<Self, RateLimiter>()(id)
   return Object.assign(Tag, operations(Tag), {

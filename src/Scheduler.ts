@@ -430,7 +430,7 @@ export const layerNoop: Layer.Layer<Scheduler> = /*#__PURE__*/ noop(Scheduler)
  * @category models
  * @since 0.1.0
  */
-export interface TagClass<in out Self, in out Id extends string, out Limiter>
+export interface ServiceClass<in out Self, in out Id extends string, out Limiter>
   extends Context.ServiceClass<Self, Id, Scheduler>, Operations<Self>
 {
   /** Provides the scheduler under this tag, with the options of the class. */
@@ -473,7 +473,7 @@ export const Service = <Self>() =>
 <const Id extends string, Limiter = never>(
   id: Id,
   options: Options<Limiter>
-): TagClass<Self, Id, Exclude<Limiter, Scope.Scope>> => {
+): ServiceClass<Self, Id, Exclude<Limiter, Scope.Scope>> => {
   const plan = Handle.plan("Scheduler.Service", options)
   const Tag = Context.Service<Self, Scheduler>()(id)
   return Object.assign(Tag, operations(Tag), { layer: layerOf(Tag, plan), layerNoop: noop(Tag) })
@@ -1037,7 +1037,7 @@ export interface KeyedOperations<in K, Self> extends Many.KeyedCollections<K, Se
  * @category models
  * @since 0.1.0
  */
-export interface KeyedTagClass<in out Self, in out Id extends string, in out K, out Limiter>
+export interface KeyedServiceClass<in out Self, in out Id extends string, in out K, out Limiter>
   extends Context.ServiceClass<Self, Id, KeyedScheduler<K>>, KeyedOperations<K, Self>
 {
   /** Provides the schedulers under this tag: made by `lookup` as their keys are used. */
@@ -1141,7 +1141,7 @@ export const Keyed = <Self>() =>
     /** The options of a key's scheduler: pure, as it is called again when the key comes back. */
     readonly lookup: (key: K) => Options<Limiter>
   }
-): KeyedTagClass<Self, Id, K, Exclude<Limiter, Scope.Scope>> => {
+): KeyedServiceClass<Self, Id, K, Exclude<Limiter, Scope.Scope>> => {
   const Tag = Context.Service<Self, KeyedScheduler<K>>()(id)
   const { lookup } = options
   const use = <A, E, R>(key: K, f: (scheduler: Scheduler) => Effect.Effect<A, E, R>) =>
