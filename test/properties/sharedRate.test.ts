@@ -1,0 +1,246 @@
+/**
+ * Two schedulers and direct consumers on one limiter, beside what the laws say of who may start and when.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import * as Gcra from "../../src/internal/gcra.js"
+import type { Waiter } from "../../src/internal/limiter.js"
+import { LimiterMemory } from "../../src/internal/limiterMemory.js"
+import { Engine, Job } from "../../src/internal/scheduler.js"
+import type { SchedulerError } from "../../src/internal/schedulerError.js"
+import { ManualClock } from "../support/manualClock.js"
+
+const random = (seed: number) => {
+  let state = Math.imul(seed, 0x9e3779b1) | 1
+  return (below: number): number => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return (state >>> 0) % below
+  }
+}
+
+const ms = 1_000_000
+
+class TestJob extends Job {
+  error: SchedulerError | undefined = undefined
+  closed = false
+  starts = 0
+  readonly number: number
+  private readonly started: (self: TestJob) => void
+  constructor(
+    number: number,
+    cost: { readonly weight: number; readonly tokens: number; readonly priority: number },
+    outer: Job | undefined,
+    started: (self: TestJob) => void
+  ) {
+    super(cost.weight, cost.tokens, cost.priority, outer, number % 4 === 0)
+    this.number = number
+    this.started = started
+  }
+  onStart(): void {
+    this.starts++
+    this.started(this)
+  }
+  onFailure(error: SchedulerError): void {
+    this.error = error
+  }
+  onClose(): void {
+    this.closed = true
+  }
+}
+
+class Consumer implements Waiter {
+  readonly key = undefined
+  link: unknown = undefined
+  readonly tokens: number
+  readonly since: number
+  private readonly started: (self: Consumer) => void
+  constructor(tokens: number, since: number, started: (self: Consumer) => void) {
+    this.tokens = tokens
+    this.since = since
+    this.started = started
+  }
+  onDue(): void {
+    this.started(this)
+  }
+  onTooLarge(): void {}
+  onFailure(): void {}
+}
+
+const simulate = (seed: number) => {
+  const next = random(seed)
+  const clock = new ManualClock()
+  const burst = 1 + next(3)
+  const limit = burst + next(20)
+  const window = (10 + next(500)) * ms
+  const interval = Math.ceil(window / (limit - burst + 1))
+  const limiter = new LimiterMemory([Gcra.rate(limit, window, burst, true)], clock.context, clock)
+  const tasks: Array<() => void> = []
+  const dispatcher = { scheduleTask: (task: () => void) => void tasks.push(task), flush() {} }
+  const engines = [1, 2].map(() =>
+    new Engine({ concurrency: 1 + next(5), maxQueued: next(3) === 0 ? next(6) : Infinity, limiter, dispatcher })
+  )
+  const jobs: Array<TestJob> = []
+  const engineFor = new Map<TestJob, Engine>()
+  const consumers: Array<Consumer> = []
+  // Thrown inside a timer it would be that timer's defect.
+  const problems: Array<string> = []
+  const starts: Array<readonly [number, number]> = []
+  const reentrant = next(2) === 0
+  let full = -Infinity
+
+  const spend = (tokens: number) => {
+    if (tokens === 0) return
+    const now = limiter.now()
+    const due = full - (burst - tokens) * interval
+    if (now < due) problems.push(`S1 started at ${now}, due at ${due}`)
+    full = Math.max(full, now) + tokens * interval
+    starts.push([now, tokens])
+  }
+  const waits = (job: TestJob) => job.state === "Queued" || job.state === "Overflow"
+  const lenderOf = (job: Job, engine: Engine): Job | undefined => {
+    for (let outer = job.outer; outer !== undefined; outer = outer.outer) {
+      if (outer.state === "Running" && outer.engine === engine) return outer
+    }
+    return undefined
+  }
+  const onStart = (job: TestJob) => {
+    const engine = engineFor.get(job)!
+    if (job.starts > 1 || job.state !== "Running") problems.push("S3 a job starts once, and not once it has left")
+    if (engine.paused || engine.closed) problems.push("S8 nothing starts while paused or closed")
+    if (engine.main.used > engine.main.capacity && !shrunk.has(engine)) problems.push("S1 never more than the width")
+    const lender = lenderOf(job, engine)
+    // One that waited for room may have come into the queue in this very step.
+    const before = jobs.find((other) =>
+      other !== job && other.state === "Queued" && !(other.patient && engine.maxQueued < Infinity) &&
+      engineFor.get(other) === engine &&
+      lenderOf(other, engine) === lender && (other.priority > job.priority ||
+        (other.priority === job.priority && order.get(other)! < order.get(job)!))
+    )
+    if (before !== undefined) problems.push(`S2 job ${job.number} overtook job ${before.number}`)
+    spend(job.tokens)
+    if (reentrant) act(next(9), job)
+  }
+  // An outliving child counts anew, which may be more than the width for a while, as after a resize.
+  const shrunk = new Set<Engine>()
+  const order = new Map<TestJob, number>()
+  let arrivals = 0
+
+  const submit = () => {
+    if (jobs.length >= 250) return
+    const engine = engines[next(2)]!
+    const cost = { weight: 1 + next(3), tokens: next(burst + 1), priority: next(3) }
+    // One that runs, or one that has ended: nothing is submitted from inside one that waits.
+    const begun = jobs.filter((job) => job.state === "Running" || job.starts > 0)
+    const outer = next(3) === 0 && begun.length > 0 ? begun[next(begun.length)] : undefined
+    const job = new TestJob(jobs.length, cost, outer, onStart)
+    jobs.push(job)
+    engineFor.set(job, engine)
+    order.set(job, arrivals++)
+    engine.submitUnsafe(job)
+  }
+  const release = (job: TestJob | undefined) => {
+    if (job === undefined) return
+    const engine = engineFor.get(job)!
+    if (job.own !== undefined) {
+      // Those inside queue anew, behind those who wait.
+      const inside = jobs.filter((other) => other.lane === job.own && waits(other))
+      for (const other of inside.toSorted((x, y) => order.get(x)! - order.get(y)!)) order.set(other, arrivals++)
+      shrunk.add(engine)
+    }
+    engine.releaseUnsafe(job)
+  }
+  const consume = () => {
+    const self: Consumer = new Consumer(1 + next(burst), limiter.now(), () => {
+      if (consumers.shift() !== self) problems.push("L3 consumers go in order of arrival")
+      spend(self.tokens)
+    })
+    if (limiter.takeUnsafe(undefined, self.tokens, self.since)) return spend(self.tokens)
+    consumers.push(self)
+    limiter.waitUnsafe(self)
+  }
+  const act = (what: number, self: TestJob | undefined) => {
+    if (what === 0) release(self)
+    else if (what === 1) release(jobs[next(Math.max(1, jobs.length))])
+    else if (what === 2) submit()
+    else if (what === 3 && consumers.length > 0) {
+      limiter.cancelUnsafe(consumers.splice(next(consumers.length), 1)[0]!)
+    } else if (what === 4) consume()
+  }
+  const settle = () => {
+    clock.fire()
+    while (tasks.length > 0) tasks.shift()!()
+  }
+
+  for (let step = 0; step < 160; step++) {
+    const what = next(24)
+    const engine = engines[next(2)]!
+    if (what < 7) submit()
+    else if (what < 12) release(jobs.filter((job) => job.state === "Running" || waits(job))[next(6)])
+    else if (what < 14) act(3 + next(2), undefined)
+    else if (what === 14) engine.pauseUnsafe()
+    else if (what === 15) engines.forEach((each) => each.resumeUnsafe())
+    else if (what === 16 && next(3) === 0) {
+      shrunk.add(engine)
+      engine.resizeUnsafe(1 + next(6))
+    } else if (what === 17) clock.block(next(60))
+    else clock.advance(next(40), next(2) === 0 ? undefined : () => next(5))
+    settle()
+    expect(problems.join("; ")).toBe("")
+    for (const each of engines) {
+      const own = jobs.filter((job) => engineFor.get(job) === each)
+      expect(each.running).toBe(own.filter((job) => job.state === "Running").length)
+      expect(each.queued).toBe(own.filter(waits).length)
+      for (const job of own) {
+        if (job.own !== undefined && job.state === "Running") {
+          expect(job.own.used, "S5 what a job lends").toBeLessThanOrEqual(job.width)
+        }
+      }
+      // Whoever could start but for the rate is served by the time at which the whole burst is there.
+      const ready = each.paused ? [] : [each.main, ...own.flatMap((job) => job.own ?? [])].filter((lane) => {
+        const head = lane.head
+        if (head === undefined) return false
+        const width = lane === each.main ? head.weight : Math.min(head.weight, lane.capacity)
+        return lane.used + width <= lane.capacity
+      })
+      if (ready.length > 0 || consumers.length > 0) {
+        expect(full, "S1 no permit idles while the rate is there").toBeGreaterThan(limiter.now() - 1.1 * ms)
+      }
+    }
+  }
+  for (let i = 0; i < starts.length; i++) {
+    let tokens = 0
+    for (let j = i; j < starts.length && starts[j]![0] - starts[i]![0] < window; j++) tokens += starts[j]![1]
+    expect(tokens, "no window holds more than the limit").toBeLessThanOrEqual(limit)
+  }
+  const closing = next(2) === 0
+  for (const engine of engines) {
+    if (closing) engine.closeUnsafe()
+    else engine.resumeUnsafe()
+  }
+  for (let round = 0; round < 400; round++) {
+    for (const job of jobs) if (job.state === "Running") release(job)
+    clock.advance(200)
+    settle()
+  }
+  expect(problems.join("; ")).toBe("")
+  expect(jobs.filter((job) => job.state !== "Done").map((job) => job.number), "nobody hangs").toEqual([])
+  expect(consumers, "nobody hangs").toEqual([])
+  for (const engine of engines) expect([engine.running, engine.queued, engine.main.used]).toEqual([0, 0, 0])
+  expect(clock.pending, "no timer is left").toBe(0)
+  return starts.length
+}
+
+describe("a limiter that schedulers and others share", () => {
+  it("S1 to S5 and L3 hold for random jobs, nested and not, of two schedulers and consumers beside them", () => {
+    let starts = 0
+    for (let seed = 1; seed <= 200; seed++) {
+      try {
+        starts += simulate(seed)
+      } catch (error) {
+        throw new Error(`seed ${seed}: ${String(error)}`, { cause: error })
+      }
+    }
+    expect(starts).toBeGreaterThan(2000)
+  })
+})
