@@ -1,14 +1,6 @@
 /** What the figures have to reach, each judged from the same run. */
 import type { Figure } from "./harness.ts"
-import type { Report } from "./run.ts"
-
-export interface Bar {
-  readonly what: string
-  readonly value: number
-  readonly bar: number
-  readonly beyond: number | undefined
-  readonly unit: string
-}
+import type { Bar, Report } from "./report.ts"
 
 const figureOf = (report: Report, table: string, contender: string, n: number): number => {
   const found = report.tables

@@ -2,10 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { bars, lines } from "./plot.ts"
-import { barRow, type Report } from "./run.ts"
-
-const number = (value: number) =>
-  value.toLocaleString("en-US", { maximumFractionDigits: value < 10 ? 2 : value < 100 ? 1 : 0 })
+import { barRow, number, type Report } from "./report.ts"
 
 const table = (rows: ReadonlyArray<Readonly<Record<string, string | number>>>): string => {
   const columns = Object.keys(rows[0] ?? {})

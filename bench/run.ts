@@ -9,9 +9,10 @@ import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { writeFile } from "node:fs/promises"
 import { cpus } from "node:os"
-import { type Bar, judge } from "./bars.ts"
+import { judge } from "./bars.ts"
 import { write } from "./docs.ts"
-import { type Figure, full, heapEach, measure, quick, type Settings } from "./harness.ts"
+import { full, heapEach, measure, quick, type Settings } from "./harness.ts"
+import { barRow, number, type Report } from "./report.ts"
 import * as Crowd from "./tables/crowd.ts"
 import * as Decision from "./tables/decision.ts"
 import * as Growth from "./tables/growth.ts"
@@ -21,23 +22,6 @@ import * as Memory from "./tables/memory.ts"
 import * as Pace from "./tables/pace.ts"
 import * as SingleFlight from "./tables/singleFlight.ts"
 import * as Size from "./tables/size.ts"
-
-export interface Report {
-  readonly when: string
-  readonly node: string
-  readonly cpu: string
-  readonly versions: Readonly<Record<string, string>>
-  readonly tables: ReadonlyArray<
-    { readonly id: string; readonly title: string; readonly figures: ReadonlyArray<Figure> }
-  >
-  readonly heap: ReadonlyArray<{ readonly table: string; readonly contender: string; readonly bytes: number }>
-  readonly pace: ReadonlyArray<Pace.PaceTable>
-  readonly growth: ReadonlyArray<Growth.Growth>
-  readonly memory: ReadonlyArray<Memory.Memory>
-  readonly sizes: ReadonlyArray<Size.Size>
-  readonly crowd: Crowd.Crowd | undefined
-  readonly bars: ReadonlyArray<Bar>
-}
 
 const timed = [...SingleFlight.tables, ...Limit.tables, ...Decision.tables, ...LookUps.tables]
 const heaps = [["single-flight", SingleFlight.heap], ["limit-100", Limit.heap]] as const
@@ -57,9 +41,6 @@ const versions = (): Readonly<Record<string, string>> => {
   return found
 }
 
-const number = (value: number) =>
-  value.toLocaleString("en-US", { maximumFractionDigits: value < 10 ? 2 : value < 100 ? 1 : 0 })
-
 const print = (title: string, rows: ReadonlyArray<Readonly<Record<string, string | number>>>) =>
   Effect.sync(() => {
     if (rows.length === 0) return
@@ -71,21 +52,6 @@ const print = (title: string, rows: ReadonlyArray<Readonly<Record<string, string
     console.log(line(columns))
     for (const row of rows) console.log(line(columns.map((column) => String(row[column]))))
   })
-
-export const barRow = (bar: Bar) => {
-  const least = bar.bar < 0
-  const bound = (value: number | undefined) =>
-    value === undefined || Number.isNaN(value) ? "" : `${least ? "≥" : "≤"} ${number(Math.abs(value))}${bar.unit}`
-  const met = Number.isNaN(bar.bar) || bar.value <= bar.bar
-  const beyond = bar.beyond !== undefined && bar.value <= bar.beyond
-  return {
-    what: bar.what,
-    measured: `${number(Math.abs(bar.value))}${bar.unit}`,
-    bar: bound(bar.bar),
-    beyond: bound(bar.beyond),
-    met: beyond ? "beyond" : met ? "met" : "MISSED"
-  }
-}
 
 const program = (options: {
   readonly quick: boolean
