@@ -185,23 +185,27 @@ export interface InFlight {
  * @since 0.1.0
  */
 export interface Operations<Self> {
-  /** See {@link reduce}. */
+  /** Runs the effect, or joins the run of an equal key that is in flight. */
   readonly reduce: {
+    /** Runs the effect, or joins the run of an equal key that is in flight. */
     <K extends Key>(
       key: K
     ): <A, E, R>(
       effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
     ) => Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
+    /** Runs the effect, or joins the run of an equal key that is in flight. */
     <K extends Key, A, E, R>(
       key: K,
       effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
     ): Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
   }
-  /** See {@link fn}. */
+  /** Makes a function whose equal calls share one run while it is in flight. */
   readonly fn: {
+    /** Makes a function whose equal calls share one run while it is in flight; its arguments are the key. */
     (name: string): <Args extends ReadonlyArray<unknown>, A, E, R>(
       f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
     ) => (...args: Args) => Effect.Effect<A, E, R | Self>
+    /** Makes a function whose equal calls share one run while it is in flight; the option says what their key is. */
     <KeyArgs extends ReadonlyArray<unknown>>(
       name: string,
       options: { readonly key: (...args: KeyArgs) => Key }
@@ -209,15 +213,17 @@ export interface Operations<Self> {
       f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
     ) => (...args: Args) => Effect.Effect<A, E, R | Self>
   }
-  /** See {@link forget}. */
+  /** Lets the next call with the key run anew, whatever is in flight. */
   readonly forget: {
+    /** Lets the next call with the key run anew, whatever is in flight. */
     (key: Key): Effect.Effect<void, never, Self>
+    /** Lets the next call of a reduced function, with these arguments or with any, run anew. */
     <Args extends ReadonlyArray<unknown>, A, E, R>(
       f: (...args: Args) => Effect.Effect<A, E, R>,
       ...args: NoInfer<Args>
     ): Effect.Effect<void, never, Self>
   }
-  /** See {@link inFlight}. */
+  /** The runs at this moment; a snapshot. */
   readonly inFlight: Effect.Effect<ReadonlyArray<InFlight>, never, Self>
 }
 
@@ -516,7 +522,31 @@ const accessReduce = <Self>(
     return isDirect(reducer) ? reducer[enter](key, effect, resume) : resume(reducer.reduce(key, effect))
   })
 
-const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
+/**
+ * Builds the accessors of a tag: each operation of the reducer under it, with the tag in its requirements.
+ *
+ * **When to use**
+ *
+ * Use it to extend a tag that {@link Service} did not make.
+ *
+ * **Example** (Building accessors for a tag)
+ *
+ * ```ts import.meta.vitest
+ * import { Context, Effect, Layer } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * class Prices extends Context.Service<Prices, Reducer.Reducer>()("app/Prices") {}
+ * const { reduce } = Reducer.operations(Prices)
+ *
+ * const layer = Layer.effect(Prices, Reducer.make({ name: "prices" }))
+ *
+ * await Effect.runPromise(Effect.provide(reduce("EUR", Effect.succeed(1.08)), layer)) // => 1.08
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
   const fn =
     <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
     <Args extends KeyArgs, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>) => {

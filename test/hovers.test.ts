@@ -7,10 +7,11 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 
 const uses = `
 import * as Funnel from "effect-funnel/http"
-import { RateLimiter, Scheduler } from "effect-funnel"
+import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { Effect, Stream } from "effect"
 import { HttpClient } from "effect/http"
 
+class Users extends Reducer.Service<Users>()("Users") {}
 class Rate extends RateLimiter.Service<Rate>()("Rate", { limit: 1, window: "1 second" }) {}
 class Api extends Scheduler.Service<Api>()("Api", { concurrency: 1 }) {}
 class Hosts extends Scheduler.Keyed<Hosts>()("Hosts", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
@@ -18,6 +19,13 @@ const client = HttpClient.make(() => Effect.never)
 const effect = Effect.succeed(1)
 const f = (n: number) => Effect.succeed(n)
 
+Reducer./**/reduce("key", effect)
+effect.pipe(Reducer./**/reduce("key"))
+Reducer./**/fn("f")(f)
+Reducer./**/fn("f", { key: (n: number) => n })(f)
+Reducer./**/forget("key")
+Users./**/reduce("key", effect)
+Users./**/inFlight
 Scheduler./**/schedule(effect)
 effect.pipe(Scheduler./**/schedule({ weight: 1 }))
 Api./**/schedule(effect)
@@ -77,7 +85,7 @@ describe("An editor", () => {
       const info = service.getQuickInfoAtPosition(file, use.index + use[0].length - 1)
       return [`${use[1]}${use[2]}`, ts.displayPartsToString(info?.documentation).split("\n")[0]]
     })
-    expect(hovers).toHaveLength(29)
+    expect(hovers).toHaveLength(36)
     expect(hovers.filter(([, docs]) => docs === "")).toEqual([])
   })
 })
