@@ -160,6 +160,23 @@ describe("hooks of a reducer", () => {
       expect(yield* calling.reduce("key", Effect.as(Effect.yieldNow, "first"))).toBe("first")
       expect(yield* Fiber.join(again!)).toBe("again")
     }))
+
+  it.effect("R8 a hook that reduces in turn, as does that run's, thousands of times, hangs nobody", () =>
+    Effect.gen(function*() {
+      let left = 20_000
+      const all: Array<Fiber.Fiber<number>> = []
+      const reducer: Reducer.Reducer = yield* Reducer.make({
+        hooks: {
+          onSuccess: () => {
+            if (left-- > 0) all.push(Effect.runFork(reducer.reduce("key", Effect.succeed(left))))
+          }
+        }
+      })
+      yield* reducer.reduce("key", Effect.succeed(-1))
+      while (left > 0) yield* Effect.yieldNow
+      expect(yield* Effect.forEach(all, Fiber.join)).toHaveLength(20_000)
+      expect(yield* reducer.inFlight).toEqual([])
+    }))
 })
 
 describe("Hooks.combine", () => {

@@ -588,6 +588,29 @@ describe("Reducer", () => {
         expect(yield* reducer.inFlight).toEqual([])
       }))
 
+    it.effect("R6 a caller whose fiber's observer throws hangs neither the one that left, nor those behind, nor the close", () =>
+      Effect.gen(function*() {
+        const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(effect, { startImmediately: true })
+        const throws = (fiber: Fiber.Fiber<unknown, unknown>) =>
+          fiber.addObserver(() => {
+            throw new Error("not ours")
+          })
+        const scope = yield* Scope.make()
+        const reducer = yield* Scope.provide(Reducer.make({}), scope)
+        const finalized = Deferred.makeUnsafe<void>()
+        const first = yield* fork(reducer.reduce("key", Effect.onExit(Effect.never, () => Deferred.await(finalized))))
+        const leaving = yield* fork(Fiber.interrupt(first))
+        throws(yield* fork(reducer.reduce("key", Effect.succeed(1))))
+        expect(() => Deferred.doneUnsafe(finalized, Exit.void)).toThrow("not ours")
+        expect(leaving.pollUnsafe()).toEqual(Exit.void)
+
+        const gate = Deferred.makeUnsafe<void>()
+        throws(yield* fork(reducer.reduce("key", Effect.uninterruptible(Deferred.await(gate)))))
+        const closing = yield* fork(Scope.close(scope, Exit.void))
+        expect(() => Deferred.doneUnsafe(gate, Exit.void)).toThrow("not ours")
+        expect(closing.pollUnsafe()).toEqual(Exit.void)
+      }))
+
     it.effect("R6 runs that start one another a thousand deep do not overflow the stack", () =>
       Effect.gen(function*() {
         const reducer = yield* Reducer.make()
@@ -772,6 +795,28 @@ describe("Reducer", () => {
         yield* aGate.open
         expect(yield* Fiber.join(b)).toBe("old a")
         expect(yield* Fiber.join(a)).toBe("old a")
+      }))
+
+    it.effect("R7 an edge stays while another fiber of the run still waits", () =>
+      Effect.gen(function*() {
+        const reducer = yield* Reducer.make()
+        const gate = Latch.makeUnsafe(false)
+        const b = yield* fork(
+          reducer.reduce("b", Effect.andThen(gate.await, Effect.exit(reducer.reduce("a", Effect.succeed("new a")))))
+        )
+        const a = yield* fork(reducer.reduce(
+          "a",
+          Effect.gen(function*() {
+            const waiting = yield* Effect.forkChild(reducer.reduce("b", Effect.never), { startImmediately: true })
+            const leaving = yield* Effect.forkChild(reducer.reduce("b", Effect.never), { startImmediately: true })
+            yield* Fiber.interrupt(leaving)
+            return yield* Fiber.join(waiting)
+          })
+        ))
+        yield* gate.open
+        const inB = yield* Fiber.join(b)
+        expect(Exit.hasDies(inB)).toBe(true)
+        expect(yield* Fiber.join(a)).toBe(inB)
       }))
 
     it.effect("R7 the run that a fiber belongs to is void once that run has ended", () =>

@@ -199,17 +199,36 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> 
     }
     const hooks = this.space.flights.hooks
     if (hooks !== undefined) {
-      this.report(hooks, exit, context)
-    }
-    this.complete(exit)
-    this.leftFrom?.waitsNoMore(this)
-    this.leftFrom = undefined
-    this.waits = undefined
-    successor?.begin()
-    if (this.observers !== undefined) {
-      for (const observer of this.observers) {
-        observer()
+      // A hook may reduce in turn, and then is called by the end of what it started: that is nested as well.
+      depth++
+      try {
+        this.report(hooks, exit, context)
+      } finally {
+        depth--
       }
+    }
+    // What runs in a resumed caller is not ours: if it throws, those behind it and those who wait for the end go on.
+    try {
+      this.complete(exit)
+    } finally {
+      this.leftFrom?.waitsNoMore(this)
+      this.leftFrom = undefined
+      this.waits = undefined
+      try {
+        successor?.begin()
+      } finally {
+        this.tellOfEnd()
+      }
+    }
+  }
+
+  private tellOfEnd(): void {
+    const observer = this.observers?.shift()
+    if (observer === undefined) return
+    try {
+      observer()
+    } finally {
+      this.tellOfEnd()
     }
   }
 

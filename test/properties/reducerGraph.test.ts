@@ -6,7 +6,7 @@
  * a run of its own, and whether it would wait for itself.
  */
 import { describe, expect, it } from "@effect/vitest"
-import type { Fiber} from "effect";
+import type { Fiber } from "effect"
 import { Cause, Deferred, Effect, Exit, Scope } from "effect"
 import { Reducer } from "effect-funnel"
 
