@@ -173,7 +173,7 @@ describe("hooks of a reducer", () => {
         }
       })
       yield* reducer.reduce("key", Effect.succeed(-1))
-      while (left > 0) yield* Effect.yieldNow
+      yield* Effect.repeat(Effect.yieldNow, { until: () => left <= 0 })
       expect(yield* Effect.forEach(all, Fiber.join)).toHaveLength(20_000)
       expect(yield* reducer.inFlight).toEqual([])
     }))
