@@ -20,6 +20,10 @@
  * - Batches are jobs of a `Scheduler`: bounded in number and pace, and waiting for room where its queue is bounded. A
  *   batch that a running job of that scheduler waits for may run within that job's width, so jobs that load do not wait
  *   for themselves.
+ * - A batch in the queue of its scheduler goes on collecting until it is admitted, up to `maxBatchSize`: the busier the
+ *   scheduler, the larger the batches. It fails, and is interrupted, for those who joined as for those who came first.
+ *   Look-ups that are made inside a batch neither join one that waits nor are joined, so that no batch comes to wait for
+ *   itself.
  * - `execute` sees distinct requests in order of arrival. It has the services of the place where the resolver was made,
  *   except those in `isolate`, and runs in the span of the batch's first caller. A `Scope` it asks for ends with the batch.
  *
@@ -27,7 +31,7 @@
  * structure, other objects by their own `Equal` or else by identity.
  *
  * Core's combinators (`RequestResolver.batchN`, `setDelay`, `around`, `withCache`, `withSpan`, `race`) work on these
- * resolvers.
+ * resolvers. What they return keeps its own batches: these do not go on collecting in the queue.
  *
  * **Gotchas**
  *
@@ -98,7 +102,7 @@ import type * as RequestResolver from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
 import { each } from "./internal/batchMany.js"
 import { byGroup, byId, inOrder } from "./internal/batchPlan.js"
-import { checkOptions, checkSize, checkWindow, makeResolver } from "./internal/batchResolver.js"
+import { checkOptions, makeResolver, refuseNonsense } from "./internal/batchResolver.js"
 import type {
   AnyOptions,
   CachedResolver,
@@ -135,7 +139,8 @@ export type TypeId = "~effect-funnel/Batcher"
  *
  * **Details**
  *
- * - `window`: how long a batch collects, `"idle"` or a duration by the clock of its first caller. Default `"idle"`.
+ * - `window`: how long a batch collects before it is sent to the scheduler, where it goes on collecting for as long as it
+ *   has to wait: `"idle"`, or a duration by the clock of its first caller. Default `"idle"`.
  * - `maxBatchSize`: how many distinct requests a batch holds; a full one is sent at once. Default: no bound.
  * - `scheduler`: the tag of the scheduler whose jobs the batches are. Default `Scheduler.Scheduler`.
  *
@@ -377,10 +382,7 @@ const fromSettings = (settings: Settings): Batcher => {
  * @since 0.1.0
  */
 export const make = <I = Scheduler.Scheduler>(options: Options<I> = {}): Effect.Effect<Batcher, never, I> => {
-  const maxBatchSize = options.maxBatchSize === undefined
-    ? Infinity
-    : checkSize("Batcher.make", "maxBatchSize", options.maxBatchSize)
-  const window = checkWindow("Batcher.make", options.window ?? "idle")
+  const { maxBatchSize = Infinity, window = "idle" } = checkOptions("Batcher.make", options)
   // Sound: without the option, I is what it defaults to.
   const tag = (options.scheduler ?? Scheduler.Scheduler) as Context.Key<I, Scheduler.Scheduler>
   return Effect.flatMap(tag, (scheduler) => {
@@ -520,44 +522,22 @@ export const layerNoop: Layer.Layer<Batcher> = /*#__PURE__*/ Layer.sync(
  * @since 0.1.0
  */
 export const operations = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self> => ({
-  findById: findByIdThrough(tag),
-  ordered: orderedThrough(tag),
-  grouped: groupedThrough(tag)
+  findById: through(tag, "findById"),
+  ordered: through(tag, "ordered"),
+  grouped: through(tag, "grouped")
 })
 
-// One by one, so that a program that uses one accessor bundles no other. What they return is sound as in `fromSettings`.
-
-const findByIdThrough = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self>["findById"] => {
-  const findById = <Req extends Request.Any, Id, Row extends Request.Success<Req>, R>(
-    request: Constructor<Req>,
-    options: FindByIdOptions<Req, Id, Row, R> & AnyOptions<Req>
-  ) => {
-    checkOptions("Batcher.findById", options)
-    return tag.use((_) => _.findById(request, options))
+/** One by one, so that a program that uses one accessor bundles no other. */
+const through = <Self, Name extends keyof Operations<never>>(
+  tag: Context.Service<Self, Batcher>,
+  name: Name
+): Operations<Self>[Name] => {
+  const accessor = <Req extends Request.Any>(request: Constructor<Req>, options: AnyOptions<Req>) => {
+    refuseNonsense(`Batcher.${name}`, options)
+    // Sound: the options of this operation come in, and its resolver goes out.
+    return tag.use((_) => (_[name] as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown>)(request, options))
   }
-  return findById as Operations<Self>["findById"]
-}
-
-const orderedThrough = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self>["ordered"] => {
-  const ordered = <Req extends Request.Any, R>(
-    request: Constructor<Req>,
-    options: OrderedOptions<Req, R> & AnyOptions<Req>
-  ) => {
-    checkOptions("Batcher.ordered", options)
-    return tag.use((_) => _.ordered(request, options))
-  }
-  return ordered as Operations<Self>["ordered"]
-}
-
-const groupedThrough = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self>["grouped"] => {
-  const grouped = <Req extends Request.Any, Id, Row extends RowOf<Request.Success<Req>>, R>(
-    request: Constructor<Req>,
-    options: GroupedOptions<Req, Id, Row, R> & AnyOptions<Req>
-  ) => {
-    checkOptions("Batcher.grouped", options)
-    return tag.use((_) => _.grouped(request, options))
-  }
-  return grouped as Operations<Self>["grouped"]
+  return accessor as Operations<Self>[Name]
 }
 
 /**
@@ -609,7 +589,7 @@ const groupedThrough = <Self>(tag: Context.Service<Self, Batcher>): Operations<S
  * @category resolvers
  * @since 0.1.0
  */
-export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ findByIdThrough(Batcher)
+export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ through(Batcher, "findById")
 
 /**
  * Makes a resolver from a backend that answers a list of requests with a list of results in the same order.
@@ -648,7 +628,7 @@ export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ findByIdT
  * @category resolvers
  * @since 0.1.0
  */
-export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ orderedThrough(Batcher)
+export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ through(Batcher, "ordered")
 
 /**
  * Makes a resolver of requests that each ask for all rows of an id.
@@ -690,7 +670,7 @@ export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ orderedThro
  * @category resolvers
  * @since 0.1.0
  */
-export const grouped: Operations<Batcher>["grouped"] = /*#__PURE__*/ groupedThrough(Batcher)
+export const grouped: Operations<Batcher>["grouped"] = /*#__PURE__*/ through(Batcher, "grouped")
 
 /**
  * The class of a resolver: its tag, with the layers that make it.

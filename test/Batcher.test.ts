@@ -5,6 +5,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
@@ -1292,6 +1293,47 @@ describe("misuse", () => {
       )
     })
   }
+
+  it("a window in whatever form is refused by an accessor exactly when it is refused by make", () => {
+    const forms: ReadonlyArray<Duration.Input> = [
+      0,
+      1.5,
+      1e21,
+      Infinity,
+      -1,
+      NaN,
+      BigInt(0),
+      BigInt(7),
+      BigInt(-7),
+      ...(["nano", "micro", "milli", "second", "minute", "hour", "day", "week"] as const).flatMap((unit) =>
+        [`1 ${unit}`, `0.5 ${unit}s`, `-1 ${unit}`, `0 ${unit}`, `12 ${unit}s`] as Array<Duration.Input>
+      ),
+      ...["", "5", "5 apples", "1e3 millis", "second", "Infinity", "-Infinity", "1second"] as Array<Duration.Input>,
+      ...[[1, 5], [0, 0], [-1, 0], [NaN, 0], [Infinity, 0]] as Array<Duration.Input>,
+      {},
+      { hours: 1 },
+      { hours: 1, minutes: -1 },
+      { seconds: 1.5, nanoseconds: 3 },
+      { minutes: 2, seconds: undefined },
+      ...[{ seconds: -1 }, { millis: NaN }, { hours: Infinity }] as Array<Duration.Input>,
+      ...[0, 1.5, -1, 1e-7, Infinity, -Infinity].map(Duration.millis),
+      ...[BigInt(0), BigInt(3), BigInt(-3)].map(Duration.nanos)
+    ]
+    const refusal = (f: () => unknown) => {
+      try {
+        return void f()
+      } catch (error) {
+        return error instanceof RangeError ? error.message.replace(/^Batcher.\w+: /, "") : error
+      }
+    }
+    for (const window of forms) {
+      assert.deepStrictEqual(
+        refusal(() => Batcher.ordered(GetUser, { execute: () => Effect.succeed([]), window })),
+        refusal(() => Batcher.make({ window })),
+        String(window)
+      )
+    }
+  })
 
   it.effect("a window of 0 is the next turn", () =>
     Effect.gen(function*() {

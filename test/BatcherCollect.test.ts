@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
 import type * as Tracer from "effect/Tracer"
 import { interruptionSweep } from "./support/interruptionSweep.ts"
 
@@ -87,6 +88,27 @@ describe("B5 collecting until admitted", () => {
       assert.deepStrictEqual(yield* Fiber.joinAll(fibers.flat()), Array.range(1, 20).map((id) => id * 10))
       assert.deepStrictEqual(calls, [[1], Array.range(2, 20)])
     }).pipe(Effect.provide(live(1))))
+
+  it.effect("B5 what finds a batch that waits goes with it, whatever its own window, which it has when that one has started", () =>
+    Effect.gen(function*() {
+      const { calls, load, round } = yield* store()
+      yield* Scheduler.pause
+      const fibers = [...(yield* round(1))]
+      yield* TestClock.adjust("10 millis")
+      fibers.push(...(yield* round(2)))
+      yield* Scheduler.resume
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), [10, 20])
+      assert.deepStrictEqual(calls, [[1, 2]])
+      yield* Scheduler.pause
+      yield* round(3)
+      yield* TestClock.adjust("10 millis")
+      const late = yield* start(load(4))
+      yield* Scheduler.resume
+      yield* settle
+      assert.deepStrictEqual(calls, [[1, 2], [3]])
+      yield* TestClock.adjust("10 millis")
+      assert.strictEqual(yield* Fiber.join(late), 40)
+    }).pipe(Effect.provide(live(1, { window: "10 millis" }))))
 
   it.effect("B5 what loadMany brings joins the batch that waits, merged with what is there", () =>
     Effect.gen(function*() {

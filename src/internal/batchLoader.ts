@@ -27,8 +27,8 @@ import { hashOf, RequestKeys } from "./batchKey.js"
 import { Memory } from "./batchMemory.js"
 import type { MemoryOptions } from "./batchMemory.js"
 import { admit, delist, enlist, release } from "./batchQueue.js"
-import { Bulk, Caller, CurrentBatch, Group, Part, Run } from "./batchState.js"
-import type { Batch, Item, Result } from "./batchState.js"
+import { Bulk, Caller, CurrentBatch, Group, Run } from "./batchState.js"
+import type { Batch, Item, Part, Result } from "./batchState.js"
 import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
 import type { Turns } from "./batchWindow.js"
@@ -112,7 +112,7 @@ export class Loader<Req extends Request.Any, R> {
     const key = this.keys.of(entry.request)
     const hash = hashOf(key)
     if (this.memory !== undefined && bulk === undefined) {
-      const exit = this.memory.get(group, key, hash)
+      const exit = this.memory.get(group, key, hash, this.memory.now)
       if (exit !== undefined) {
         entry.completeUnsafe(exit)
         return false
@@ -127,14 +127,17 @@ export class Loader<Req extends Request.Any, R> {
       this.current = caller
       return true
     }
-    if (origin !== undefined && origin.open && item.batch.waitsFor(origin)) {
-      entry.completeUnsafe(Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) })))
-      return false
+    if (!caller.independent) {
+      if (item.batch.waitsFor(origin!)) {
+        entry.completeUnsafe(Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) })))
+        return false
+      }
+      // It collects no more: what came to travel in it might wait for the batch that now waits for it.
+      if (this.waiting.get(group) === item.batch) this.waiting.delete(group)
     }
     entry[callerOf] = caller
     caller.asked = true
     item.add(caller)
-    if (!caller.independent && this.waiting.get(group) === item.batch) this.waiting.delete(group)
     if (!item.batch.started) enlist(item.batch, this.options.engine, [caller])
     return false
   }
@@ -172,12 +175,17 @@ export class Loader<Req extends Request.Any, R> {
     if (turns === undefined) return Effect.void
     return Effect.suspend(() => {
       const group = this.seenGroup!
-      group.open++
       const onEnd = (interrupted: boolean): void => {
         group.open--
         if (interrupted) group.checkRest()
       }
-      return window === "idle" ? turns.idle(group, onEnd) : pause(window, this.closing, onEnd)
+      const collect = (window: "idle" | Duration.Duration): Effect.Effect<void> => {
+        group.open++
+        return window === "idle" ? turns.idle(group, onEnd) : pause(window, this.closing, onEnd)
+      }
+      if (window === "idle" || !this.waiting.has(group)) return collect(window)
+      // There is one to go with: what is left to wait for is that it starts meanwhile.
+      return Effect.flatMap(collect("idle"), () => this.waiting.has(group) ? Effect.void : collect(window))
     })
   }
 
@@ -216,7 +224,7 @@ export class Loader<Req extends Request.Any, R> {
       }
       if (callers.length === 0) return Effect.interrupt
       if (open === undefined || !callers.every(mayJoin)) return this.run(callers, group)
-      const part = new Part(callers.length)
+      const part: Part = { pending: callers.length, ended: Deferred.makeUnsafe() }
       const joined: Array<Caller<Req>> = []
       const over: Array<Caller<Req>> = []
       for (const caller of callers) {
@@ -228,7 +236,7 @@ export class Loader<Req extends Request.Any, R> {
       if (over.length > 0) {
         Effect.runForkWith(fiber.context)(this.run(over, group), { scheduler: fiber.cache.scheduler })
       }
-      return part.ended
+      return Deferred.await(part.ended)
     })
   }
 
@@ -297,7 +305,7 @@ export class Loader<Req extends Request.Any, R> {
       const { name } = this.options
       return name === undefined
         ? execute
-        : Effect.withSpan(execute, name, { links: linksOf(run), attributes: { batchSize: run.callers } })
+        : Effect.withSpan(execute, name, { links: run.links, attributes: { batchSize: run.callers } })
     })
   }
 
@@ -477,12 +485,3 @@ export const loaderOf = <Req extends Request.Any>(resolver: RequestResolver<Req>
 
 /** Whether a look-up may travel with others than those that core collected with it. */
 const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => caller.direct && caller.independent
-
-const linksOf = <Req extends Request.Any>(run: Run<Req>): Array<Tracer.SpanLink> => {
-  const spans = new Set<Tracer.AnySpan>()
-  run.forEachCaller(({ entry }) => {
-    const span = Context.getOrUndefined(entry.context, Tracer.ParentSpan)
-    if (span !== undefined) spans.add(span)
-  })
-  return Array.from(spans, (span) => ({ span, attributes: {} }))
-}

@@ -14,32 +14,23 @@ export interface MemoryOptions<Req extends Request.Any> {
   readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
 }
 
-export class Memory<Req extends Request.Any> {
-  private readonly cache: ExitCache<Request.Success<Req>, Request.Error<Req>>
+export class Memory<Req extends Request.Any> extends ExitCache<Request.Success<Req>, Request.Error<Req>> {
   private readonly timeToLive: MemoryOptions<Req>["timeToLive"]
   private readonly clock: Clock.Clock
 
   constructor(options: MemoryOptions<Req>, clock: Clock.Clock) {
-    this.cache = new ExitCache(options.capacity)
+    super(options.capacity)
     this.timeToLive = options.timeToLive
     this.clock = clock
   }
 
-  get(group: Group<Req>, key: unknown, hash: number): Result<Req> | undefined {
-    return this.cache.get(group, key, hash, this.now)
-  }
-
-  delete(group: Group<Req>, key: unknown, hash: number): void {
-    this.cache.delete(group, key, hash)
-  }
-
-  clear(): void {
-    this.cache.clear()
+  get now(): number {
+    return this.clock.currentTimeMillisUnsafe()
   }
 
   prime(group: Group<Req>, key: unknown, hash: number, request: Req, result: Result<Req>): void {
     const expires = this.expires(result, request, this.now)
-    if (expires > 0) this.cache.set(group, key, hash, result, expires)
+    if (expires > 0) this.set(group, key, hash, result, expires)
   }
 
   /** Says until when each exit is kept. Apart from `keep`, because it calls what may throw. */
@@ -55,13 +46,9 @@ export class Memory<Req extends Request.Any> {
     for (const item of items) {
       const result = resultOf(item, exit)
       if (result !== undefined && item.expires > 0 && !item.stale) {
-        this.cache.set(group, item.key, item.hash, result, item.expires)
+        this.set(group, item.key, item.hash, result, item.expires)
       }
     }
-  }
-
-  private get now(): number {
-    return this.clock.currentTimeMillisUnsafe()
   }
 
   private expires(result: Result<Req>, request: Req, now: number): number {

@@ -31,17 +31,10 @@ class BatchJob extends Job {
   }
 }
 
-/** The innermost job of this engine that runs around a context. */
-export const liveJob = (context: Context.Context<never>, engine: Engine): Job | undefined => {
+/** The innermost job, of this engine or of any, that runs around a context. */
+const liveJob = (context: Context.Context<never>, engine?: Engine): Job | undefined => {
   let job = Context.get(context, CurrentJob)
-  while (job !== undefined && !(job.state === "Running" && job.engine === engine)) job = job.outer
-  return job
-}
-
-/** The innermost job of any engine that runs around a context. */
-const anyLiveJob = (context: Context.Context<never>): Job | undefined => {
-  let job = Context.get(context, CurrentJob)
-  while (job !== undefined && job.state !== "Running") job = job.outer
+  while (job !== undefined && !(job.state === "Running" && job.engine === (engine ?? job.engine))) job = job.outer
   return job
 }
 
@@ -88,7 +81,7 @@ export const enlist = <Req extends Request.Any>(
     if (caller.entry.context !== context) {
       context = caller.entry.context
       lender = liveJob(context, engine)
-      if (lender === undefined) batch.outer ??= anyLiveJob(context)
+      if (lender === undefined) batch.outer ??= liveJob(context)
     }
     caller.lender = lender
     if (lender === undefined) others++

@@ -58,8 +58,8 @@ export type Isolating<Req extends Request.Any> = ReadonlyArray<Context.Key<Reque
  *   implement it themselves. The services are in the request's requirements: declare them there.
  * - `maxBatchSize`: how many distinct requests a batch holds; a full one is sent at once. Default: that of the `Batcher`.
  * - `window`: how long a batch collects. Default: that of the `Batcher`.
- * - `name`: opens a span of that name for each batch, linked to the spans of those who are in it when it is sent, with the
- *   number of their look-ups as `batchSize`.
+ * - `name`: opens a span of that name for each batch when it is admitted, linked to the spans of those who are in it then,
+ *   with the number of their look-ups as `batchSize`.
  * - `cache`: keeps results; the resolver is then a `CachedResolver`.
  * - `onRejected`: what a request ends with whose batch the scheduler refuses. Batches wait for room in a full queue, so
  *   only a rate that is kept in a store can refuse one, with a `StoreError`. Default: the error is a defect.
@@ -115,21 +115,37 @@ export interface Settings {
   readonly engine: Engine | undefined
 }
 
-export const checkSize = (name: string, field: string, value: number): number => {
+const checkSize = (name: string, field: string, value: number): number => {
   if (!Number.isSafeInteger(value) || value < 1) {
     throw new RangeError(`${name}: ${field} must be an integer >= 1, got ${value}`)
   }
   return value
 }
 
-export const checkWindow = (name: string, window: "idle" | Duration.Input): "idle" | Duration.Duration => {
+const checkWindow = (name: string, window: "idle" | Duration.Input): "idle" | Duration.Duration => {
   if (window === "idle") return window
-  const duration = typeof window === "number" && !(window >= 0) ? undefined : Duration.fromInput(window)
-  const value = duration === undefined || duration._tag === "None" ? undefined : duration.value
-  if (value === undefined || !Duration.isFinite(value) || Duration.isNegative(value)) {
-    throw new RangeError(`${name}: window must be "idle" or a finite duration >= 0, got ${String(window)}`)
-  }
-  return value
+  const duration = looksLikeWindow(window) ? Duration.fromInputUnsafe(window) : undefined
+  return duration === undefined || Duration.isNegative(duration) ? refuseWindow(name, window) : duration
+}
+
+const refuseWindow = (name: string, window: unknown): never => {
+  throw new RangeError(`${name}: window must be "idle" or a finite duration >= 0, got ${String(window)}`)
+}
+
+/** As a duration writes itself, and is written. */
+const written = /^\d+(?:\.\d+)?\s+(nanos?|micros?|millis?|seconds?|minutes?|hours?|days?|weeks?)$/
+
+/**
+ * Judges a window by its looks: `Duration` weighs 2 kB, and whoever calls an accessor would carry it. Left to `checkWindow`,
+ * which is asked when the resolver is made, are units of both signs.
+ */
+const looksLikeWindow = (window: Duration.Input): boolean => {
+  if (typeof window === "number" || typeof window === "bigint") return window >= 0 && window < Infinity
+  if (written.test(String(window))) return true
+  if (typeof window !== "object" || window === null) return false
+  const units: ReadonlyArray<unknown> = Object.values(window)
+  return units.every((unit) => unit === undefined || Number.isFinite(unit)) &&
+    (units.some((unit) => Number(unit) > 0) || !units.some((unit) => Number(unit) < 0))
 }
 
 /** Options that are known to make sense. */
@@ -137,9 +153,16 @@ export interface Checked<Req extends Request.Any> extends AnyOptions<Req> {
   readonly window?: "idle" | Duration.Duration | undefined
 }
 
+/** Refuses what makes no sense in the options of a resolver that is made later. */
+export const refuseNonsense = <Req extends Request.Any>(name: string, options: AnyOptions<Req>): void => {
+  const { cache, maxBatchSize, window } = options
+  if (cache !== undefined) checkSize(name, "cache.capacity", cache.capacity)
+  if (maxBatchSize !== undefined) checkSize(name, "maxBatchSize", maxBatchSize)
+  if (window !== undefined && window !== "idle" && !looksLikeWindow(window)) refuseWindow(name, window)
+}
+
 export const checkOptions = <Req extends Request.Any>(name: string, options: AnyOptions<Req>): Checked<Req> => {
-  if (options.cache !== undefined) checkSize(name, "cache.capacity", options.cache.capacity)
-  if (options.maxBatchSize !== undefined) checkSize(name, "maxBatchSize", options.maxBatchSize)
+  refuseNonsense(name, options)
   return { ...options, window: options.window === undefined ? undefined : checkWindow(name, options.window) }
 }
 

@@ -2,11 +2,12 @@
  * Who waits for what: callers of look-ups, the distinct requests they ask for, and the batches these travel in.
  */
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
+import * as Deferred from "effect/Deferred"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
+import * as Tracer from "effect/Tracer"
 import type { Cached, Shelf } from "./batchCache.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
@@ -110,26 +111,15 @@ export class Caller<Req extends Request.Any> {
   end(exit: Result<Req>): void {
     this.origin?.waits.delete(this)
     this.entry.completeUnsafe(exit)
-    this.part?.end()
+    const part = this.part
+    if (part !== undefined && --part.pending === 0) Deferred.doneUnsafe(part.ended, Exit.void)
   }
 }
 
 /** A batch of core's whose look-ups travel in others: it lasts until the last of them has ended. */
-export class Part {
-  private pending: number
-  private onEnd: () => void = constVoid
-  constructor(pending: number) {
-    this.pending = pending
-  }
-
-  end(): void {
-    if (--this.pending === 0) this.onEnd()
-  }
-
-  readonly ended: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    this.onEnd = () => resume(Effect.void)
-    if (this.pending === 0) this.onEnd()
-  })
+export interface Part {
+  pending: number
+  readonly ended: Deferred.Deferred<void>
 }
 
 /** A distinct request of a batch, with all who wait for it in order of arrival. */
@@ -343,19 +333,26 @@ export class Run<Req extends Request.Any> extends Batch {
       for (const item of caller.bulk.items) item.release()
     }
     // While it waits many may come and go.
-    if (!this.sent && this.items.length > 2 * this.size + 16) this.items = this.items.filter(hasCallers)
+    if (!this.sent && this.items.length > 2 * this.size + 16) this.items = this.wanted
   }
 
   /** What somebody waits for. */
-  get wanted(): ReadonlyArray<Item<Req>> {
-    return this.items.every(hasCallers) ? this.items : this.items.filter(hasCallers)
+  get wanted(): Array<Item<Req>> {
+    return this.items.filter((item) => item.callers > 0)
   }
 
-  forEachCaller(f: (caller: Caller<Req>) => void): void {
-    for (const item of this.items) {
-      for (let caller = item.first; caller !== undefined; caller = caller.next) f(caller)
+  /** Those who asked, as a span knows them. */
+  get links(): ReadonlyArray<Tracer.SpanLink> {
+    const spans = new Set<Tracer.AnySpan>()
+    const add = ({ entry }: Caller<Req>) => {
+      const span = Context.getOrUndefined(entry.context, Tracer.ParentSpan)
+      if (span !== undefined) spans.add(span)
     }
-    this.carriers.forEach(f)
+    for (const item of this.items) {
+      for (let caller = item.first; caller !== undefined; caller = caller.next) add(caller)
+    }
+    this.carriers.forEach(add)
+    return Array.from(spans, (span) => ({ span, attributes: {} }))
   }
 
   /** Nobody can join any more. */
@@ -378,8 +375,6 @@ export class Run<Req extends Request.Any> extends Batch {
     for (const caller of this.carriers) caller.end(Exit.interrupt())
   }
 }
-
-const hasCallers = (item: { readonly callers: number }): boolean => item.callers > 0
 
 /** What a request ends with whose batch ended so. */
 export const resultOf = <Req extends Request.Any>(
