@@ -36,7 +36,7 @@ export interface Settings {
   readonly sampleMillis: number
 }
 
-export const full: Settings = { rounds: 9, sampleMillis: 100 }
+export const full: Settings = { rounds: 5, sampleMillis: 100 }
 export const quick: Settings = { rounds: 3, sampleMillis: 30 }
 
 export const median = (values: ReadonlyArray<number>): number => {

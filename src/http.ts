@@ -22,7 +22,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import { BufferedResponse } from "./internal/bufferedResponse.js"
-import * as Quota from "./internal/quota.js"
+import { refuse } from "./internal/refuse.js"
 import { jobOptions } from "./internal/schedule.js"
 import type * as RateLimiter from "./RateLimiter.js"
 import type * as Reducer from "./Reducer.js"
@@ -139,7 +139,7 @@ export const schedule: {
     options: ScheduleOptions = {}
   ): HttpClient.HttpClient.With<E | Scheduler.SchedulerError | HttpClientError.HttpClientError, R | Self> => {
     const { hold = "headers", priority, tokens, weight } = options
-    if (hold !== "headers" && hold !== "body") Quota.refuse("http.schedule", "hold", `"headers" or "body"`, hold)
+    if (hold !== "headers" && hold !== "body") refuse("http.schedule", "hold", `"headers" or "body"`, hold)
     jobOptions("http.schedule", { tokens: given(tokens), weight: given(weight), priority: given(priority) })
     return HttpClient.transform(
       self,
@@ -259,7 +259,7 @@ export const reduce: {
     const client = Symbol("effect-funnel/http")
     const { headers = "all" } = options
     if (headers !== "all" && !Array.isArray(headers)) {
-      Quota.refuse("http.reduce", "headers", `"all" or a list of names`, headers)
+      refuse("http.reduce", "headers", `"all" or a list of names`, headers)
     }
     const names = headers === "all" ? undefined : headers.map((name) => name.toLowerCase())
     return HttpClient.transform(self, (effect, request) => {
@@ -385,7 +385,7 @@ export const penalize: {
       (duration) => Duration.isGreaterThan(duration, Duration.zero)
     )
     if (Option.isNone(atMost)) {
-      return Quota.refuse("http.penalize", "atMost", "a duration > 0", options.atMost)
+      return refuse("http.penalize", "atMost", "a duration > 0", options.atMost)
     }
     return HttpClient.transform(self, (effect, request) => {
       const heed = (response: Response | undefined) => {

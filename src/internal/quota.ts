@@ -4,6 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Gcra from "./gcra.js"
+import { refuse } from "./refuse.js"
 
 interface Quota {
   readonly limit: number
@@ -11,20 +12,6 @@ interface Quota {
   readonly burst?: number | undefined
   readonly strict?: boolean | undefined
 }
-
-/**
- * A RangeError that names function, field, rule and value.
- */
-export const refuse = (caller: string, field: string, rule: string, got: unknown): never => {
-  throw new RangeError(`${caller}: ${field} must be ${rule}, got ${show(got)}`)
-}
-
-const show = (value: unknown): string =>
-  typeof value === "string" || Array.isArray(value)
-    ? JSON.stringify(value)
-    : Duration.isDuration(value)
-    ? Duration.format(value)
-    : String(value)
 
 /**
  * `value` if it is an integer >= 1.
@@ -41,8 +28,11 @@ export const nanos = (caller: string, field: string, input: Duration.Input, leas
   const nanos = duration !== undefined && Duration.isFinite(duration) ? Number(Duration.toNanosUnsafe(duration)) : NaN
   return nanos >= least
     ? nanos
-    : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", input)
+    : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", readable(input))
 }
+
+const readable = (input: Duration.Input): unknown =>
+  Duration.isDuration(input) ? { toString: () => Duration.format(input) } : input
 
 const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
   const limit = count(caller, `${prefix}limit`, quota.limit)
@@ -53,7 +43,7 @@ const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
     refuse(caller, `${prefix}burst`, `<= limit (${limit}) when strict`, burst)
   }
   if (window < limit) {
-    refuse(caller, `${prefix}window`, `at least a nanosecond for each of ${limit} tokens`, quota.window)
+    refuse(caller, `${prefix}window`, `at least a nanosecond for each of ${limit} tokens`, readable(quota.window))
   }
   return Gcra.rate(limit, window, burst, strict)
 }

@@ -4,6 +4,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Quotas from "./quota.js"
+import { refuse } from "./refuse.js"
 
 interface ConsumeOptions {
   readonly key?: string | undefined
@@ -16,7 +17,7 @@ export const check = (caller: string, options: ConsumeOptions | undefined): void
   if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
   const onExceeded = options.onExceeded
   if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
-    Quotas.refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
+    refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
   }
 }
 

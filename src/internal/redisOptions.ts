@@ -2,6 +2,7 @@
  * Options that every service over Redis has, checked.
  */
 import * as Quota from "./quota.js"
+import { refuse } from "./refuse.js"
 import type * as Duration from "effect/Duration"
 
 /** What every service over Redis can be told about its store. */
@@ -20,7 +21,7 @@ export const millis = (caller: string, field: string, input: Duration.Input, lea
 export const oneOf = <A extends string>(caller: string, field: string, value: A, values: ReadonlyArray<A>): A =>
   values.includes(value)
     ? value
-    : Quota.refuse(caller, field, values.map((_) => JSON.stringify(_)).join(" or "), value)
+    : refuse(caller, field, values.map((_) => JSON.stringify(_)).join(" or "), value)
 
 export const store = (caller: string, kind: string, options: StoreOptions | undefined) => ({
   prefix: `${options?.prefix ?? "effect-funnel"}:${version}:${kind}:`,

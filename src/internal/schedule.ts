@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
-import * as Quota from "./quota.js"
+import { refuse } from "./refuse.js"
 import { CurrentJob, Job } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
@@ -19,12 +19,12 @@ export interface JobOptions {
 const defaults: JobOptions = { weight: 1, tokens: 1, priority: 0 }
 
 export const checkCount = (name: string, field: string, value: number, least: number): number => {
-  if (!Number.isSafeInteger(value) || value < least) Quota.refuse(name, field, `an integer >= ${least}`, value)
+  if (!Number.isSafeInteger(value) || value < least) refuse(name, field, `an integer >= ${least}`, value)
   return value
 }
 
 export const checkPriority = (name: string, value: number): number => {
-  if (!Number.isFinite(value)) Quota.refuse(name, "priority", "a finite number", value)
+  if (!Number.isFinite(value)) refuse(name, "priority", "a finite number", value)
   return value
 }
 
