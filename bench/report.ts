@@ -38,13 +38,13 @@ export const barRow = (bar: Bar) => {
   const least = bar.bar < 0
   const bound = (value: number | undefined) =>
     value === undefined || Number.isNaN(value) ? "" : `${least ? "≥" : "≤"} ${number(Math.abs(value))}${bar.unit}`
-  const met = Number.isNaN(bar.bar) || bar.value <= bar.bar
+  const judged = !Number.isNaN(bar.bar)
   const beyond = bar.beyond !== undefined && bar.value <= bar.beyond
   return {
     what: bar.what,
     measured: `${number(Math.abs(bar.value))}${bar.unit}`,
     bar: bound(bar.bar),
     beyond: bound(bar.beyond),
-    met: beyond ? "beyond" : met ? "met" : "MISSED"
+    met: beyond ? "beyond" : !judged ? "not yet beyond" : bar.value <= bar.bar ? "met" : "MISSED"
   }
 }

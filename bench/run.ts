@@ -101,7 +101,7 @@ const program = (options: {
       )
     }
     const rounds = options.quick ? 1 : 3
-    const pace = wanted("pace") ? yield* Effect.promise(() => Pace.run(rounds)) : []
+    const pace = wanted("pace") ? yield* Effect.promise(() => Pace.run(options.quick ? 1 : 2)) : []
     for (const table of pace) {
       yield* print(
         table.ideal === undefined ? table.title : `${table.title} (ideal span ${number(table.ideal)} ms)`,
