@@ -23,11 +23,16 @@ export const native = -1
 
 /** Entries by key; what is done with one of them costs O(1), plus the size of the key where that is compared by structure. */
 export class KeyMap<V extends Keyed<V>> {
+  // A key that comes and goes by itself never touches the map, which is made anew every few times it forgets an entry.
+  private newest: V | undefined = undefined
   private readonly natives = new Map<unknown, V>()
   private readonly buckets = new Map<number, V>()
 
   get(key: unknown, hash: number): V | undefined {
-    if (hash === native) return this.natives.get(key)
+    if (hash === native) {
+      const newest = this.newest
+      return newest !== undefined && sameValueZero(newest.key, key) ? newest : this.natives.get(key)
+    }
     let entry = this.buckets.get(hash)
     while (entry !== undefined && !equals(entry.key, key)) {
       entry = entry.chain
@@ -38,7 +43,8 @@ export class KeyMap<V extends Keyed<V>> {
   /** Adds an entry whose key is not in the map. */
   add(entry: V): void {
     if (entry.hash === native) {
-      this.natives.set(entry.key, entry)
+      if (this.newest !== undefined) this.natives.set(this.newest.key, this.newest)
+      this.newest = entry
     } else {
       entry.chain = this.buckets.get(entry.hash)
       this.buckets.set(entry.hash, entry)
@@ -48,7 +54,11 @@ export class KeyMap<V extends Keyed<V>> {
   /** Removes an entry that is in the map. */
   remove(entry: V): void {
     if (entry.hash === native) {
-      this.natives.delete(entry.key)
+      if (this.newest === entry) {
+        this.newest = undefined
+      } else {
+        this.natives.delete(entry.key)
+      }
       return
     }
     const first = this.buckets.get(entry.hash)
@@ -70,8 +80,10 @@ export class KeyMap<V extends Keyed<V>> {
     entry.chain = undefined
   }
 
+  /** All entries; those with keys of the same kind in the order in which they were added. */
   values(): Array<V> {
     const out = Array.from(this.natives.values())
+    if (this.newest !== undefined) out.push(this.newest)
     for (const first of this.buckets.values()) {
       for (let entry: V | undefined = first; entry !== undefined; entry = entry.chain) {
         out.push(entry)
@@ -80,6 +92,9 @@ export class KeyMap<V extends Keyed<V>> {
     return out
   }
 }
+
+// What a native `Map` compares by.
+const sameValueZero = (self: unknown, that: unknown): boolean => self === that || (self !== self && that !== that)
 
 /** The hash to look a key up with; `native` for what needs none. */
 export const hashKey = (key: unknown): number => {

@@ -1,0 +1,55 @@
+import { describe, expect, it } from "@effect/vitest"
+import { hashKey, type Keyed, KeyMap } from "../src/internal/keyMap.js"
+
+interface Entry extends Keyed<Entry> {
+  readonly value: number
+}
+
+const entry = (key: unknown, value = 0): Entry => ({ key, hash: hashKey(key), chain: undefined, value })
+
+const find = (map: KeyMap<Entry>, key: unknown) => map.get(key, hashKey(key))
+
+describe("KeyMap", () => {
+  it("finds what is in it and nothing else, in whatever order keys come and go", () => {
+    const keys = ["a", "b", 1, NaN, 0, undefined, null, [1], [2], { a: 1 }, () => 1, new Date(0)]
+    const map = new KeyMap<Entry>()
+    const model = new Map<number, Entry>()
+    let state = 0x2545f491
+    for (let i = 0; i < 5_000; i++) {
+      state = Math.imul(state, 1_664_525) + 1_013_904_223 >>> 0
+      const index = (state >>> 8) % keys.length
+      const known = model.get(index)
+      if (known === undefined) {
+        const added = entry(keys[index], i)
+        map.add(added)
+        model.set(index, added)
+      } else {
+        map.remove(known)
+        model.delete(index)
+      }
+      keys.forEach((key, at) => expect(find(map, key)).toBe(model.get(at)))
+      expect(new Set(map.values())).toEqual(new Set(model.values()))
+    }
+  })
+
+  it("finds NaN by NaN and 0 by -0, whether they are the last that came or not", () => {
+    const map = new KeyMap<Entry>()
+    map.add(entry(NaN, 1))
+    expect(find(map, NaN)?.value).toBe(1)
+    map.add(entry(0, 2))
+    expect(find(map, NaN)?.value).toBe(1)
+    expect(find(map, -0)?.value).toBe(2)
+    map.add(entry("other", 3))
+    expect(find(map, -0)?.value).toBe(2)
+  })
+
+  it("gives its entries in the order in which they were added", () => {
+    const map = new KeyMap<Entry>()
+    const entries = ["c", "a", "b"].map((key) => entry(key))
+    for (const each of entries) map.add(each)
+    expect(map.values().map((each) => each.key)).toEqual(["c", "a", "b"])
+    map.remove(entries[2]!)
+    map.add(entry("d"))
+    expect(map.values().map((each) => each.key)).toEqual(["c", "a", "d"])
+  })
+})
