@@ -22,6 +22,9 @@ export interface Taken {
   readonly resetMillis: number
   /** Which quota leaves the least. */
   readonly tightest: number
+  /** Names the state of the key that this call found and the one that it left, equal when it changed nothing. */
+  readonly before: string
+  readonly after: string
 }
 
 /** The state of many keys under GCRA, by a clock of the store's own. */
@@ -35,6 +38,11 @@ export interface GcraStore {
     tokens: ReadonlyArray<number>,
     maxWaitMillis: number
   ) => Effect.Effect<Taken, StoreFailure>
+  /**
+   * Gives back the last tokens that were taken, if the key still is in the state named `after`. Otherwise nothing
+   * happens: what others were granted behind them cannot move up.
+   */
+  readonly giveBack: (key: string, tokens: number, after: string) => Effect.Effect<void, StoreFailure>
   /** Grants nothing for that long. */
   readonly penalize: (key: string, millis: number) => Effect.Effect<void, StoreFailure>
   /** Puts the key at rest. */

@@ -10,14 +10,13 @@ import * as DueHeap from "./dueHeap.js"
 import * as Gcra from "./gcra.js"
 import type { Limiter, Waiter } from "./limiter.js"
 import * as RestList from "./restList.js"
+import * as WaiterList from "./waiterList.js"
 
 const nanosPerMilli = 1_000_000
 
-interface Node {
+interface Node extends WaiterList.Node<Node> {
   readonly waiter: Waiter
   readonly entry: Entry
-  before: Node | undefined
-  after: Node | undefined
   /** The state of the entry that its grant left, -1 before. */
   version: number
 }
@@ -25,12 +24,10 @@ interface Node {
 /**
  * The state of a key: one theoretical arrival time a quota, and those who wait, first come first.
  */
-interface Entry extends DueHeap.Member, RestList.Member<Entry> {
+interface Entry extends WaiterList.List<Node>, DueHeap.Member, RestList.Member<Entry> {
   readonly key: string | undefined
   tats: Array<number>
   penaltyUntil: number
-  first: Node | undefined
-  last: Node | undefined
   /** The tokens of all who wait. */
   queued: number
   /** Counts the changes of `tats`. */
@@ -370,32 +367,18 @@ export class LimiterMemory implements Limiter {
   }
 
   private append(node: Node): void {
-    const { entry } = node
-    node.before = entry.last
-    if (entry.last === undefined) entry.first = node
-    else entry.last.after = node
-    entry.last = node
-    entry.queued += node.waiter.tokens
+    WaiterList.append(node.entry, node)
+    node.entry.queued += node.waiter.tokens
   }
 
   private replace(node: Node, by: Node): void {
-    const { after, before, entry } = node
-    by.before = before
-    by.after = after
-    if (before === undefined) entry.first = by
-    else before.after = by
-    if (after === undefined) entry.last = by
-    else after.before = by
-    entry.queued += by.waiter.tokens - node.waiter.tokens
+    WaiterList.replace(node.entry, node, by)
+    node.entry.queued += by.waiter.tokens - node.waiter.tokens
   }
 
   private unlink(node: Node): void {
-    const { after, before, entry, waiter } = node
-    if (before === undefined) entry.first = after
-    else before.after = after
-    if (after === undefined) entry.last = before
-    else after.before = before
-    entry.queued -= waiter.tokens
+    WaiterList.unlink(node.entry, node)
+    node.entry.queued -= node.waiter.tokens
   }
 
   private grant(entry: Entry, now: number): void {

@@ -15,41 +15,43 @@ import type { Rate } from "./gcra.js"
 import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
 import * as LimiterMemory from "./limiterMemory.js"
 import type * as Failure from "./storeFailure.js"
+import { SlotStock } from "./slotStock.js"
 import type { Guard } from "./storeGuard.js"
-
-/** How far ahead slots are asked for, in milliseconds: longer than an answer takes, so that the pace is not its. */
-const lookaheadMillis = 20
-
-/** How soon more is asked for while slots are at hand: several of them in one command, and long before they run out. */
-const refillNanos = 5_000_000
-
-/** For how many waiters one command asks at most. */
-const mostPerCommand = 256
+import * as WaiterList from "./waiterList.js"
 
 /** A slot that nobody took is void after this, in nanoseconds: the past is not saved up. */
 const maxCatchUp = 50_000_000
 
+/**
+ * How far ahead slots are asked for, in milliseconds, beside the time that an answer takes. As far as lateness is made up:
+ * a process that stalls finds the slots it slept through, and loses no more pace than one whose rate is in memory.
+ */
+const lookaheadMillis = 50
+
+/** Beyond this an answer is late, and not what answers take. */
+const longestAnswerMillis = 1000
+
+/** How soon more is asked for while slots are at hand: many in one command, and long before they run out. */
+const refillNanos = 10_000_000
+
+/** For how many waiters one command asks at most. */
+const mostPerCommand = 512
+
+/** For how long slots are kept when nobody waits any more: the next one may come in the same breath. */
+const keepNanos = 2_000_000
+
 const nanosPerMilli = 1_000_000
 
-interface Slot {
-  readonly due: number
-  readonly tokens: number
-}
-
-interface Node {
+interface Node extends WaiterList.Node<Node> {
   readonly waiter: Waiter<StoreFailure>
   readonly entry: Entry
-  before: Node | undefined
-  after: Node | undefined
 }
 
-interface Entry {
+interface Entry extends WaiterList.List<Node> {
   readonly key: string | undefined
-  first: Node | undefined
-  last: Node | undefined
-  /** What was granted and not yet taken, in order of time, and the tokens in it. */
-  readonly slots: Array<Slot>
-  reserved: number
+  readonly slots: SlotStock
+  /** Since when nobody waits. */
+  idleAt: number | undefined
   asking: Fiber.Fiber<void> | undefined
   /** Not worth asking before. */
   retryAt: number
@@ -108,6 +110,8 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   private readonly clock: Clock.Clock
   private readonly epoch: bigint
   private readonly entries = new Map<string | undefined, Entry>()
+  /** What an answer takes: follows at once when it falls and step by step when it rises, so that a stall is not one. */
+  private answerMillis = 0
   private closed = false
   rates: ReadonlyArray<Rate>
   store: GcraStore
@@ -171,15 +175,11 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     const node: Node = { waiter, entry, before: undefined, after: undefined }
     waiter.link = node
     if (place !== undefined) {
-      this.replace(place, node)
-    } else if (entry.first === undefined || entry.last === undefined) {
-      entry.first = entry.last = node
+      WaiterList.replace(entry, place, node)
     } else {
-      node.before = entry.last
-      entry.last.after = node
-      entry.last = node
+      WaiterList.append(entry, node)
       // Those in front are being asked for; whoever is behind them is next in turn.
-      if (entry.asking !== undefined) return
+      if (entry.asking !== undefined && entry.first !== node) return
     }
     this.settle(entry)
   }
@@ -191,7 +191,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     const link = node as Node | StandIn
     waiter.link = undefined
     if (link instanceof StandIn) return this.local.cancelUnsafe(link)
-    this.unlink(link)
+    WaiterList.unlink(link.entry, link)
     this.settle(link.entry)
   }
 
@@ -203,9 +203,10 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     const tooLarge: Array<Waiter<StoreFailure>> = []
     for (const entry of this.entries.values()) {
       entry.retryAt = 0
+      entry.slots.keep()
       for (let node = entry.first; node !== undefined; node = node.after) {
         if (node.waiter.tokens > this.burst) {
-          this.unlink(node)
+          WaiterList.unlink(entry, node)
           tooLarge.push(node.waiter)
         }
       }
@@ -226,19 +227,20 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   forfeit(key: string | undefined): void {
     const entry = this.entries.get(key)
     if (entry === undefined) return
-    entry.slots.length = 0
-    entry.reserved = 0
+    entry.slots.clear()
     entry.retryAt = 0
     this.settle(entry)
   }
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
+    const left: Array<Effect.Effect<void>> = []
     for (const entry of this.entries.values()) {
       entry.timer?.interruptUnsafe()
       entry.asking?.interruptUnsafe()
+      left.push(this.giveBack(entry))
     }
-    return this.local.close
+    return Effect.andThen(Effect.all(left, { concurrency: "unbounded", discard: true }), this.local.close)
   })
 
   private enter(key: string | undefined): Entry {
@@ -246,8 +248,8 @@ export class LimiterRedis implements Limiter<StoreFailure> {
       key,
       first: undefined,
       last: undefined,
-      slots: [],
-      reserved: 0,
+      slots: new SlotStock(),
+      idleAt: undefined,
       asking: undefined,
       retryAt: 0,
       timer: undefined,
@@ -258,35 +260,9 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     return entry
   }
 
-  private replace(node: Node, by: Node): void {
-    const { after, before, entry } = node
-    by.before = before
-    by.after = after
-    if (before === undefined) entry.first = by
-    else before.after = by
-    if (after === undefined) entry.last = by
-    else after.before = by
-  }
-
-  private unlink(node: Node): void {
-    const { after, before, entry } = node
-    if (before === undefined) entry.first = after
-    else before.after = after
-    if (after === undefined) entry.last = before
-    else after.before = before
-  }
-
-  /** Takes tokens out of slots that are due, if there are as many. */
   private spend(entry: Entry, tokens: number, now: number): boolean {
-    const { slots } = entry
-    let due = 0
-    let used = 0
-    while (due < tokens && used < slots.length && slots[used]!.due <= now) due += slots[used++]!.tokens
-    if (due < tokens) return false
-    const last = slots[used - 1]!
-    slots.splice(0, used)
-    if (due > tokens) slots.unshift({ due: last.due, tokens: due - tokens })
-    entry.reserved -= tokens
+    if (!entry.slots.spend(tokens, now)) return false
+    entry.idleAt = undefined
     return true
   }
 
@@ -294,25 +270,46 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   private settle(entry: Entry): void {
     if (this.closed) return
     const now = this.now()
-    while (entry.slots.length > 0 && entry.slots[0]!.due < now - maxCatchUp) {
-      entry.reserved -= entry.slots.shift()!.tokens
+    entry.slots.expire(now - maxCatchUp)
+    // What runs in a caller is not ours: if it throws, such as an observer of its fiber, the others still have their turn.
+    try {
+      while (entry.first !== undefined && this.spend(entry, entry.first.waiter.tokens, now)) {
+        const { waiter } = entry.first
+        WaiterList.unlink(entry, entry.first)
+        waiter.link = undefined
+        waiter.onDue()
+      }
+    } finally {
+      if (entry.first === undefined) this.rest(entry, now)
+      else this.proceed(entry, now)
     }
-    while (entry.first !== undefined && this.spend(entry, entry.first.waiter.tokens, now)) {
-      const { waiter } = entry.first
-      this.unlink(entry.first)
-      waiter.link = undefined
-      waiter.onDue()
-    }
-    if (entry.first !== undefined && entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
-    const next = entry.slots.length > 0 ? entry.slots[0]!.due : Infinity
-    const at = entry.first === undefined || entry.asking !== undefined ? Infinity : entry.retryAt
-    if (entry.first === undefined) {
-      // What is left over goes to who comes while it is fresh.
-      if (entry.slots.length === 0 && entry.asking === undefined) this.drop(entry)
-      else this.arm(entry, (entry.slots.at(-1)?.due ?? now) + maxCatchUp + nanosPerMilli, now)
-    } else {
-      this.arm(entry, Math.min(next > now ? next : Infinity, at > now ? at : Infinity), now)
-    }
+  }
+
+  private proceed(entry: Entry, now: number): void {
+    entry.idleAt = undefined
+    if (entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
+    const next = entry.slots.firstDue
+    const at = entry.asking === undefined ? entry.retryAt : Infinity
+    this.arm(entry, Math.min(next > now ? next : Infinity, at > now ? at : Infinity), now)
+  }
+
+  /** Nobody waits: what is left goes to who comes in a moment, or back. */
+  private rest(entry: Entry, now: number): void {
+    if (entry.asking !== undefined) return
+    if (entry.slots.empty) return this.drop(entry)
+    entry.idleAt ??= now
+    const until = entry.idleAt + keepNanos
+    if (now < until) return this.arm(entry, until, now)
+    Effect.runForkWith(this.context)(this.giveBack(entry))
+    // What others came after stays for who comes while it is fresh.
+    if (entry.slots.empty) this.drop(entry)
+    else this.arm(entry, entry.slots.lastDue + maxCatchUp + nanosPerMilli, now)
+  }
+
+  private giveBack(entry: Entry): Effect.Effect<void> {
+    const { state, tokens } = entry.slots.giveBack()
+    if (tokens === 0) return Effect.void
+    return Effect.ignore(this.guard.once("giveBack", this.store.giveBack(nameOf(entry.key), tokens, state)))
   }
 
   private drop(entry: Entry): void {
@@ -322,7 +319,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
 
   /** Asks for those in front, and those behind them, whom no slot serves yet. */
   private ask(entry: Entry): void {
-    let covered = entry.reserved
+    let covered = entry.slots.tokens
     const tokens: Array<number> = []
     for (let node = entry.first; node !== undefined && tokens.length < mostPerCommand; node = node.after) {
       const { waiter } = node
@@ -332,8 +329,10 @@ export class LimiterRedis implements Limiter<StoreFailure> {
       }
     }
     if (tokens.length === 0) return
+    const ahead = lookaheadMillis + this.answerMillis
+    const askedAt = this.now()
     const command = Effect.matchEager(
-      this.guard.run("take", Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, lookaheadMillis))),
+      this.guard.run("take", Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, ahead))),
       {
         onFailure: (failure) => {
           entry.asking = undefined
@@ -341,7 +340,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
         },
         onSuccess: (taken) => {
           entry.asking = undefined
-          this.onTaken(entry, tokens, taken)
+          this.onTaken(entry, tokens, taken, askedAt)
         }
       }
     )
@@ -349,16 +348,14 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     if (fiber.pollUnsafe() === undefined) entry.asking = fiber
   }
 
-  private onTaken(entry: Entry, tokens: ReadonlyArray<number>, taken: Taken): void {
+  private onTaken(entry: Entry, tokens: ReadonlyArray<number>, taken: Taken, askedAt: number): void {
     // The store decided before its answer arrived, so from here a slot may be late, and never early.
     const now = this.now()
+    this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
     entry.last_ = taken
-    taken.waits.forEach((wait, i) => {
-      entry.slots.push({ due: now + Math.ceil(wait * nanosPerMilli), tokens: tokens[i]! })
-      entry.reserved += tokens[i]!
-    })
+    entry.slots.add(tokens, taken, now)
     const retry = Math.ceil(taken.retryMillis * nanosPerMilli)
-    entry.retryAt = retry > 0 ? now + (entry.reserved > 0 ? Math.max(retry, refillNanos) : retry) : 0
+    entry.retryAt = retry > 0 ? now + (entry.slots.tokens > 0 ? Math.max(retry, refillNanos) : retry) : 0
     this.settle(entry)
   }
 
@@ -367,11 +364,11 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     const waiters: Array<Waiter<StoreFailure>> = []
     while (entry.first !== undefined) {
       const { waiter } = entry.first
-      this.unlink(entry.first)
+      WaiterList.unlink(entry, entry.first)
       waiter.link = undefined
       waiters.push(waiter)
     }
-    if (entry.slots.length === 0) this.drop(entry)
+    this.rest(entry, this.now())
     if (this.onStoreError !== "fail") Effect.runForkWith(this.context)(this.guard.applied(this.onStoreError, failure))
     for (const waiter of waiters) {
       switch (this.onStoreError) {

@@ -30,10 +30,22 @@ local function write()
     words[q + 1] = num(debt[q])
     longest = math.max(longest, debt[q])
   end
+  local state = table.concat(words, ' ')
   -- Redis expires by whole milliseconds: without slack a key dies early and forgives what is left of its debt.
-  redis.call('SET', KEYS[1], table.concat(words, ' '), 'PX', num(math.ceil(longest / 1000) + 1000))
+  redis.call('SET', KEYS[1], state, 'PX', num(math.ceil(longest / 1000) + 1000))
+  return state
 end
 `
+
+/** Equal numbers in a row as their count and the number: those who wait mostly ask for the same. */
+const runs = (tokens: ReadonlyArray<number>): Array<number> => {
+  const all: Array<number> = []
+  for (const n of tokens) {
+    if (all.at(-1) === n) all[all.length - 2]!++
+    else all.push(1, n)
+  }
+  return all
+}
 
 const takeScript = /*#__PURE__*/ Redis.script(
   (key: string, cells: ReadonlyArray<number>, maxWaitMicros: number, tokens: ReadonlyArray<number>) => [
@@ -41,7 +53,7 @@ const takeScript = /*#__PURE__*/ Redis.script(
     cells.length / 2,
     ...cells,
     maxWaitMicros,
-    ...tokens
+    ...runs(tokens)
   ],
   {
     numberOfKeys: 1,
@@ -50,20 +62,24 @@ local first = 2 * cells + 2
 local most = tonumber(ARGV[first])
 local reply = {}
 local granted, retry = 0, 0
-for i = first + 1, #ARGV do
-  local n = tonumber(ARGV[i])
-  local wait = 0
-  for q = 1, cells do wait = math.max(wait, debt[q] + (n - burst[q]) * interval[q]) end
-  if wait > most then
-    retry = wait - most
-    break
+for i = first + 1, #ARGV, 2 do
+  local n = tonumber(ARGV[i + 1])
+  for _ = 1, tonumber(ARGV[i]) do
+    local wait = 0
+    for q = 1, cells do wait = math.max(wait, debt[q] + (n - burst[q]) * interval[q]) end
+    if wait > most then
+      retry = wait - most
+      break
+    end
+    -- The cell counts from when it starts: a quota that had drained by then has drained no further.
+    for q = 1, cells do debt[q] = math.max(debt[q], wait) + n * interval[q] end
+    granted = granted + 1
+    reply[granted + 6] = num(wait)
   end
-  -- The cell counts from when it starts: a quota that had drained by then has drained no further.
-  for q = 1, cells do debt[q] = math.max(debt[q], wait) + n * interval[q] end
-  granted = granted + 1
-  reply[granted + 4] = num(wait)
+  if retry > 0 then break end
 end
-if granted > 0 or stepped then write() end
+local after = stored or ''
+if granted > 0 or stepped then after = write() end
 local remaining, tightest, reset = math.huge, 0, 0
 for q = 1, cells do
   local left = math.max(0, math.floor(burst[q] - debt[q] / interval[q] + 1e-9))
@@ -71,10 +87,32 @@ for q = 1, cells do
   reset = math.max(reset, debt[q])
 end
 reply[1], reply[2], reply[3], reply[4] = num(retry), num(remaining), num(reset), num(tightest)
+reply[5], reply[6] = stored or '', after
 return reply
 `
   }
 ).withReturnType<ReadonlyArray<string>>()
+
+const giveBackScript = /*#__PURE__*/ Redis.script(
+  (key: string, cells: ReadonlyArray<number>, tokens: number, after: string) => [
+    key,
+    cells.length / 2,
+    ...cells,
+    tokens,
+    after
+  ],
+  {
+    numberOfKeys: 1,
+    lua: `${prelude}
+-- What came last may be taken away as if it had never come; what others have been granted behind it may not move.
+if stored ~= ARGV[2 * cells + 3] then return 0 end
+local n = tonumber(ARGV[2 * cells + 2])
+for q = 1, cells do debt[q] = math.max(0, debt[q] - n * interval[q]) end
+write()
+return 1
+`
+  }
+).withReturnType<number>()
 
 const penalizeScript = /*#__PURE__*/ Redis.script(
   (key: string, cells: ReadonlyArray<number>, micros: number) => [key, cells.length / 2, ...cells, micros],
@@ -97,6 +135,7 @@ export const make = (redis: Redis.Redis["Service"], options: {
 }): GcraStore => {
   const cells = options.cells.flatMap((cell) => [cell.intervalMicros, cell.burst])
   const take = redis.eval(takeScript)
+  const giveBack = redis.eval(giveBackScript)
   const penalize = redis.eval(penalizeScript)
   const at = (key: string) => `{${options.prefix}${key}}:r`
   const named = (operation: string) => (error: Redis.RedisError) => new StoreFailure({ operation, cause: error.cause })
@@ -110,8 +149,15 @@ export const make = (redis: Redis.Redis["Service"], options: {
           remaining: Number(reply[1]),
           resetMillis: Number(reply[2]) / 1000,
           tightest: Number(reply[3]),
-          waits: reply.slice(4).map((wait) => Number(wait) / 1000)
+          before: reply[4]!,
+          after: reply[5]!,
+          waits: reply.slice(6).map((wait) => Number(wait) / 1000)
         })
+      }),
+    giveBack: (key, tokens, after) =>
+      Effect.mapBoth(giveBack(at(key), cells, tokens, after), {
+        onFailure: named("giveBack"),
+        onSuccess: () => undefined
       }),
     penalize: (key, millis) =>
       Effect.mapBoth(penalize(at(key), cells, Math.ceil(millis * 1000)), {

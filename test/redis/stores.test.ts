@@ -300,6 +300,45 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
     }).pipe(Effect.scoped))
 
+  it.live("requests of many sizes are granted in order, each whole, up to the first that would wait too long", () =>
+    Effect.gen(function*() {
+      const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
+      const { retryMillis, waits } = yield* store.take("k", [1, 1, 3, 3, 1, 1, 2], 9000)
+      expect(waits).toEqual([0, 0, 2000, 5000, 6000, 7000, 9000])
+      expect(retryMillis).toBe(0)
+      const { store: other } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
+      const some = yield* other.take("k", [1, 1, 3, 3, 1], 4000)
+      expect(some.waits).toEqual([0, 0, 2000])
+      expect(some.retryMillis).toBe(1000)
+    }).pipe(Effect.scoped))
+
+  it.live("what was taken last is given back once, and nothing when others have taken since", () =>
+    Effect.gen(function*() {
+      const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 3 }, {
+        intervalMicros: 500_000,
+        burst: 8
+      })
+      const first = yield* store.take("k", [1, 1, 1, 1, 1], 10_000)
+      expect([first.before, first.waits]).toEqual(["", [0, 0, 0, 1000, 2000]])
+      const second = yield* store.take("k", [1, 1], 10_000)
+      expect(second.before).toBe(first.after)
+      // What is not the last anybody took stays where it is.
+      yield* store.giveBack("k", 5, first.after)
+      expect((yield* store.take("k", [1], 0)).before).toBe(second.after)
+      yield* store.giveBack("k", 3, second.after)
+      yield* store.giveBack("k", 3, second.after)
+      const { waits } = yield* store.take("k", [1, 1, 1], 10_000)
+      expect(Math.round(waits[0]! / 1000)).toBe(2)
+      expect(Math.round(waits[2]! / 1000)).toBe(4)
+      const refused = yield* store.take("k", [1], 0)
+      expect(refused.after).toBe(refused.before)
+      const ttl = yield* Effect.promise(() => server.command("PTTL", "{t:k}:r"))
+      expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
+      // More than there is debt leaves none, and never a credit.
+      yield* store.giveBack("k", 100, refused.after)
+      expect((yield* store.take("k", [1, 1, 1, 1], 10_000)).waits.map(Math.round)).toEqual([0, 0, 0, 1000])
+    }).pipe(Effect.scoped))
+
   it.live("penalize holds everybody back for that long, reset forgives", () =>
     Effect.gen(function*() {
       const { store } = yield* one({ intervalMicros: 1000, burst: 10 })

@@ -1,0 +1,286 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as Gcra from "../../src/internal/gcra.js"
+import type { StoreFailure, Waiter } from "../../src/internal/limiter.js"
+import * as LimiterRedis from "../../src/internal/limiterRedis.js"
+import * as Guard from "../../src/internal/storeGuard.js"
+import { GcraStoreModel } from "../support/gcraStoreModel.js"
+import { ManualClock } from "../support/manualClock.js"
+
+const second = 1_000_000_000
+const perSecond = (limit: number, burst = 1) => Gcra.rate(limit, second, burst, false)
+
+const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail") => {
+  const clock = new ManualClock()
+  const store = new GcraStoreModel(clock)
+  const context = Effect.runSync(
+    Effect.provideContext(Effect.provide(Effect.context<never>(), Logger.layer([])), clock.context)
+  )
+  const process = () =>
+    new LimiterRedis.LimiterRedis(
+      [rate],
+      {
+        store: store.of,
+        guard: Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+        onStoreError,
+        expectedProcesses: 1
+      },
+      context,
+      clock
+    )
+  const limiter = process()
+  /** When each started, in milliseconds, with its name. */
+  const starts: Array<readonly [number, string | number]> = []
+  const refused: Array<string | number> = []
+  const failed: Array<string | number> = []
+  const waiter = (
+    name: string | number,
+    options: { key?: string; tokens?: number; andThen?: () => void } = {}
+  ): Waiter<StoreFailure> => ({
+    key: options.key,
+    tokens: options.tokens ?? 1,
+    since: limiter.now(),
+    link: undefined,
+    onDue() {
+      starts.push([clock.now / 1e6, name])
+      options.andThen?.()
+    },
+    onTooLarge: () => refused.push(name),
+    onFailure: () => failed.push(name)
+  })
+  const enter = (name: string | number, options: Parameters<typeof waiter>[1] = {}, at = limiter) => {
+    const self = waiter(name, options)
+    at.waitUnsafe(self)
+    return self
+  }
+  const names = () => starts.map(([, name]) => name)
+  const times = () => starts.map(([at]) => at)
+  return { clock, store, limiter, process, starts, refused, failed, waiter, enter, names, times }
+}
+
+/** The queue of the limiter itself, and the local one that stands in while the store is away. */
+const queues = [["shared", false], ["local", true]] as const
+
+const queued = (rate: Gcra.Rate, away: boolean) => {
+  const all = setup(rate, away ? "local" : "fail")
+  all.store.away = away
+  return all
+}
+
+describe("places in the queue of a shared rate", () => {
+  for (const [name, away] of queues) {
+    it(`L3 one that comes in the place of another passes nobody, wherever that place is (${name})`, () => {
+      for (const at of [0, 1, 2]) {
+        const { clock, enter, limiter, names, times, waiter } = queued(perSecond(10, 2), away)
+        enter("rest", { tokens: 2 })
+        const waiting = ["a", "b", "c"].map((name) => enter(name))
+        limiter.waitUnsafe(waiter("new", { tokens: 2 }), { insteadOf: waiting[at] })
+        limiter.cancelUnsafe(waiting[at]!)
+        enter("d")
+        clock.advance(1000)
+        const order = ["a", "b", "c", "d"]
+        order[at] = "new"
+        expect(names()).toEqual(["rest", ...order])
+        expect(times().at(-1)).toBe(500)
+        expect(limiter.size).toBe(0)
+      }
+    })
+
+    it(`L3 one in the place of another that has started or left goes to the end (${name})`, () => {
+      const { clock, enter, limiter, names, waiter } = queued(perSecond(10), away)
+      enter("a")
+      const started = enter("b")
+      const left = enter("c")
+      limiter.cancelUnsafe(left)
+      clock.advance(100)
+      for (const name of ["d", "e"]) enter(name)
+      limiter.waitUnsafe(waiter("f"), { insteadOf: started })
+      limiter.waitUnsafe(waiter("g"), { insteadOf: left })
+      clock.advance(1000)
+      expect(names()).toEqual(["a", "b", "d", "e", "f", "g"])
+    })
+
+    it(`L6 one in the place of another that can never pass is told, and the place is free (${name})`, () => {
+      const { clock, enter, limiter, names, refused, waiter } = queued(perSecond(10, 2), away)
+      enter("a", { tokens: 2 })
+      const b = enter("b", { tokens: 2 })
+      enter("c")
+      limiter.waitUnsafe(waiter("never", { tokens: 3 }), { insteadOf: b })
+      clock.advance(1000)
+      expect(refused).toEqual(["never"])
+      expect(names()).toEqual(["a", "c"])
+    })
+  }
+
+  it("a caller that throws as it starts does not hold up the others", () => {
+    const { clock, enter, names } = setup(perSecond(10))
+    enter("a")
+    enter("b", {
+      andThen: () => {
+        throw new Error("not ours")
+      }
+    })
+    enter("c")
+    clock.advance(1000)
+    enter("d")
+    expect(names()).toEqual(["a", "b", "c", "d"])
+  })
+})
+
+describe("pace of a shared rate", () => {
+  it("L4 a process that stalls for up to 50 ms loses no pace", () => {
+    const { clock, enter, times } = setup(perSecond(1000))
+    for (let i = 0; i < 400; i++) enter(i)
+    for (let i = 0; i < 4; i++) {
+      clock.advance(30)
+      clock.block(49)
+      clock.fire()
+    }
+    clock.advance(84)
+    expect(times().length).toBe(400)
+    expect(times().at(-1)).toBeLessThanOrEqual(400)
+  })
+
+  it("L4 no more than 50 milliseconds are made up after a block", () => {
+    const { clock, enter, times } = setup(perSecond(1000))
+    for (let i = 0; i < 400; i++) enter(i)
+    clock.advance(30)
+    const before = times().length
+    clock.block(2000)
+    clock.fire()
+    expect(times().length - before).toBeLessThanOrEqual(51)
+  })
+
+  it("answers that take long cost no pace", () => {
+    for (const answerMillis of [40, 200]) {
+      const { clock, enter, store, times } = setup(perSecond(1000))
+      store.answerMillis = answerMillis
+      for (let i = 0; i < 3000; i++) enter(i)
+      clock.advance(2000)
+      const at = times().length
+      clock.advance(1000)
+      expect(times().length - at).toBeGreaterThanOrEqual(990)
+      // Nothing is early: the first can have been due when the store was first asked.
+      times().forEach((time, i) => expect(i + 1).toBeLessThanOrEqual(1 + time))
+    }
+  })
+
+  it("one late answer is a stall, and takes no slots far ahead from the other processes", () => {
+    const { clock, enter, limiter, process, starts, store } = setup(perSecond(1000))
+    const other = process()
+    for (let i = 0; i < 500; i++) enter("here")
+    clock.advance(20)
+    store.answerMillis = 400
+    clock.advance(30)
+    store.answerMillis = 0
+    clock.advance(401)
+    for (let i = 0; i < 100; i++) enter("there", {}, other)
+    const at = clock.now / 1e6
+    clock.advance(70)
+    expect(starts.find(([time, name]) => name === "there" && time > at)![0] - at).toBeLessThanOrEqual(60)
+    expect(limiter.size).toBe(1)
+  })
+})
+
+describe("slots that nobody waits for any more", () => {
+  it("L3 the last to leave gives back what was taken ahead for it", () => {
+    const { clock, enter, limiter, process, store, times } = setup(perSecond(1000))
+    const other = process()
+    const waiting = Array.from({ length: 30 }, (_, i) => enter(i))
+    expect(times()).toEqual([0])
+    clock.advance(4)
+    expect(times()).toEqual([0, 1, 2, 3, 4])
+    for (const one of waiting) limiter.cancelUnsafe(one)
+    clock.advance(2)
+    expect(store.commands.filter((_) => _ !== "take")).toEqual(["giveBack"])
+    expect(limiter.size).toBe(0)
+    expect(clock.pending).toBe(0)
+    // Those at 5 and 6 had come to nothing; the next is due at once and not at 30.
+    enter("next", {}, other)
+    enter("after", {}, other)
+    clock.advance(1)
+    expect(times().slice(5)).toEqual([6, 7])
+  })
+
+  it("L3 what was taken in several commands is given back, if nobody else took in between", () => {
+    const { clock, enter, limiter, store, times } = setup(perSecond(1000))
+    const waiting = Array.from({ length: 100 }, (_, i) => enter(i))
+    clock.advance(25)
+    expect(store.commands.filter((_) => _ === "take").length).toBeGreaterThan(2)
+    for (const one of waiting) limiter.cancelUnsafe(one)
+    clock.advance(2)
+    enter("next")
+    enter("after")
+    clock.advance(1)
+    expect(times().slice(26)).toEqual([27, 28])
+  })
+
+  it("what others were granted behind it is theirs: nothing is given back before them", () => {
+    const { clock, enter, limiter, process, starts } = setup(perSecond(1000))
+    const other = process()
+    const third = process()
+    const here = Array.from({ length: 10 }, () => enter("here"))
+    for (let i = 0; i < 10; i++) enter("there", {}, other)
+    for (let i = 0; i < 10; i++) here.push(enter("here"))
+    clock.advance(1)
+    for (const one of here) limiter.cancelUnsafe(one)
+    clock.advance(2)
+    for (let i = 0; i < 40; i++) enter("next", {}, third)
+    clock.advance(200)
+    expect(starts.length).toBe(52)
+    const there = starts.filter(([, name]) => name === "there").map(([at]) => at)
+    expect(there).toEqual(Array.from({ length: 10 }, (_, i) => 10 + i))
+    starts.forEach(([at], i) => expect(i === 0 || at - starts[i - 1]![0] >= 1).toBe(true))
+  })
+
+  it("one who comes in the same breath takes what is left, and nothing goes back and forth", () => {
+    const { clock, enter, limiter, store, times } = setup(perSecond(1000))
+    const waiting = Array.from({ length: 20 }, (_, i) => enter(i))
+    clock.advance(3)
+    for (const one of waiting) limiter.cancelUnsafe(one)
+    clock.advance(1)
+    store.commands.length = 0
+    for (let i = 0; i < 5; i++) enter(i)
+    clock.advance(4)
+    expect(times()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8])
+    // As long as somebody comes they stay.
+    for (let i = 0; i < 4; i++) {
+      clock.advance(1)
+      enter(i)
+    }
+    expect(times().length).toBe(13)
+    expect(store.commands).toEqual([])
+  })
+
+  it("what was taken under another quota is not given back at the price of the new one", () => {
+    const { clock, enter, limiter, store } = setup(perSecond(1000))
+    const waiting = Array.from({ length: 10 }, (_, i) => enter(i))
+    limiter.setQuotas([perSecond(10)])
+    for (const one of waiting) limiter.cancelUnsafe(one)
+    clock.advance(100)
+    expect(store.commands).not.toContain("giveBack")
+    expect([limiter.size, clock.pending]).toEqual([0, 0])
+  })
+
+  it("a limiter that closes gives back what it holds", () => {
+    const { clock, enter, limiter, process, store, times } = setup(perSecond(1000))
+    for (let i = 0; i < 30; i++) enter(i)
+    Effect.runSync(limiter.close)
+    expect(store.commands.filter((_) => _ !== "take")).toEqual(["giveBack"])
+    expect(clock.pending).toBe(0)
+    enter("next", {}, process())
+    clock.advance(2)
+    expect(times()).toEqual([0, 1])
+  })
+
+  it("a store that goes away while slots are at hand leaves neither entry nor timer", () => {
+    const { clock, enter, failed, limiter, store } = setup(perSecond(1000))
+    for (let i = 0; i < 100; i++) enter(i)
+    clock.advance(5)
+    store.away = true
+    clock.advance(200)
+    expect(failed.length).toBeGreaterThan(0)
+    expect([limiter.size, clock.pending]).toEqual([0, 0])
+  })
+})
