@@ -388,6 +388,44 @@ describe("Scheduler: rate", () => {
       expect(starts).toBe(2)
     }))
 
+  it.effect("S1 strict: a window counts from when a job begins, whatever its fiber did since the grant", () =>
+    Effect.gen(function*() {
+      for (const way of ["schedule", "forEach"] as const) {
+        const clock = new ManualClock()
+        const scheduler = yield* Effect.provideService(
+          Scheduler.make({ concurrency: "unbounded", rate: { limit: 3, window: "1 second", burst: 3, strict: true } }),
+          Clock.Clock,
+          clock
+        )
+        const starts: Array<number> = []
+        const job = Effect.sync(() => {
+          starts.push(clock.now / 1e6)
+        })
+        // Every step of a fiber takes a while until it is warm, up to the job itself.
+        const slow = Tracer.make({
+          span: (options) => new Tracer.NativeSpan(options),
+          context: (primitive, fiber) => {
+            if (Object.is(primitive, job) === false && starts.length === 0) clock.block(1)
+            return primitive["~effect/Effect/evaluate"](fiber)
+          }
+        })
+        const six = [0, 1, 2, 3, 4, 5]
+        yield* (way === "schedule"
+          ? Effect.forEach(six, () => scheduler.schedule(job), { concurrency: "unbounded" })
+          : scheduler.forEach(six, () => {
+            if (starts.length === 0) clock.block(20)
+            return job
+          })).pipe(
+            Effect.withTracer(slow),
+            fork
+          )
+        clock.advance(5_000)
+        expect(starts.length).toBe(6)
+        expect(starts[0]).toBeGreaterThan(0)
+        for (let i = 0; i < 3; i++) expect(starts[i + 3]! - starts[i]!).toBeGreaterThanOrEqual(1_000)
+      }
+    }))
+
   it.effect("S2 a head of another price keeps its scheduler's place before the others that share the limiter", () =>
     Effect.gen(function*() {
       class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 10, window: "1 second", burst: 2 }) {}

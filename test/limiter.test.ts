@@ -203,6 +203,38 @@ describe("late timers", () => {
     expect(times()).toEqual([0, 0, 100, 115, 116, 125])
   })
 
+  it("L1 strict: a window counts from when what was taken begins, not from when it was taken", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(100, 1, true))
+    const cold = { andThen: () => limiter.startedUnsafe() }
+    expect(limiter.takeUnsafe(undefined, 1, 0)).toBe(true)
+    clock.block(7)
+    limiter.startedUnsafe()
+    // With nothing taken that has not begun, there is nothing to count from.
+    clock.block(1)
+    limiter.startedUnsafe()
+    enter(0, cold)
+    enter(1, {
+      andThen: () => {
+        clock.block(4)
+        limiter.startedUnsafe()
+      }
+    })
+    enter(2, cold)
+    clock.advance(100)
+    expect(times()).toEqual([17, 27, 41])
+  })
+
+  it("L1 strict: what begins after the rate was changed, or after another took, changes nothing", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(100, 1, true))
+    expect(limiter.takeUnsafe(undefined, 1, 0)).toBe(true)
+    limiter.setQuotas([perSecond(100, 1, true)])
+    clock.block(7)
+    limiter.startedUnsafe()
+    enter(0)
+    clock.advance(100)
+    expect(times()).toEqual([10])
+  })
+
   it("what becomes due while others start in the same step waits for the next one", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     enter(0)

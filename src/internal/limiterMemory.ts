@@ -44,6 +44,14 @@ export interface Standing {
   readonly resetAfter: number
 }
 
+/** What was taken last, and the times from before: what is strict counts from when it begins. */
+interface Granted {
+  readonly entry: Entry
+  readonly version: number
+  readonly tokens: number
+  readonly tats: ReadonlyArray<number>
+}
+
 /**
  * Makes a limiter on the clock of the running fiber.
  */
@@ -69,7 +77,9 @@ export class LimiterMemory implements Limiter {
   private readonly clock: Clock.Clock
   private readonly epoch: bigint
   private rates: ReadonlyArray<Gcra.Rate>
-  private strict: boolean
+  strict: boolean
+  /** Where strict: what has not begun yet. */
+  private granted: Granted | undefined
   burst: number
 
   constructor(rates: ReadonlyArray<Gcra.Rate>, context: Context.Context<never>, clock: Clock.Clock) {
@@ -326,6 +336,7 @@ export class LimiterMemory implements Limiter {
 
   private take(entry: Entry, tokens: number, since: number, now: number): void {
     const { tats } = entry
+    if (this.strict) this.granted = { entry, version: entry.version + 1, tokens, tats: tats.slice() }
     for (let i = 0; i < tats.length; i++) {
       const rate = this.rates[i]!
       const tat = Gcra.take(rate, tats[i]!, Gcra.arrival(rate, since, now), tokens)
@@ -334,6 +345,20 @@ export class LimiterMemory implements Limiter {
     }
     entry.version++
     if (entry.level === -1) this.rests.file(entry, forgottenAt(entry), now)
+  }
+
+  startedUnsafe(): void {
+    const granted = this.granted
+    this.granted = undefined
+    if (granted === undefined || granted.version !== granted.entry.version) return
+    const { entry, tats, tokens } = granted
+    const now = this.now()
+    for (let i = 0; i < tats.length; i++) {
+      const rate = this.rates[i]!
+      if (rate.strict) entry.tats[i] = Gcra.take(rate, tats[i]!, now, tokens)
+    }
+    this.noteTats(entry)
+    if (entry.first !== undefined) this.reconsider(entry)
   }
 
   private dueAt(entry: Entry, tokens: number): number {

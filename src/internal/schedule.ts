@@ -78,7 +78,13 @@ class EffectJob<A, E, R> extends Job {
   private body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber.setContext(Context.add(this.context, CurrentJob, this))
     const permits = this.engine_.permits
-    return permits === undefined ? this.self : permits.guard(this, this.self)
+    const self = permits === undefined ? this.self : permits.guard(this, this.self)
+    const limiter = this.engine_.limiter
+    if (limiter?.strict !== true || this.tokens === 0) return self
+    return Effect.suspend(() => {
+      limiter.startedUnsafe?.()
+      return self
+    })
   }
 
   onStart(): void {
