@@ -1,18 +1,18 @@
 /** What the figures have to reach, each judged from the same run. */
 import type { Figure } from "./harness.ts"
-import type { Bar, Report } from "./report.ts"
+import type { Bar, Parts } from "./report.ts"
 
-const figureOf = (report: Report, table: string, contender: string, n: number): number => {
+const figureOf = (report: Parts, table: string, contender: string, n: number): number => {
   const found = report.tables
     .find((candidate) => candidate.id === table)?.figures
     .find((figure: Figure) => figure.contender === contender && figure.n === n)
   return found === undefined ? Number.NaN : found.median
 }
 
-const heapOf = (report: Report, table: string, contender: string): number =>
+const heapOf = (report: Parts, table: string, contender: string): number =>
   report.heap.find((row) => row.table === table && row.contender === contender)?.bytes ?? Number.NaN
 
-export const judge = (report: Report): ReadonlyArray<Bar> => {
+export const judge = (report: Parts): ReadonlyArray<Bar> => {
   const ratio = (table: string, n: number, ours: string, theirs: string) =>
     figureOf(report, table, ours, n) / figureOf(report, table, theirs, n)
   const reduce = "Funnel Reducer.reduce"
@@ -73,6 +73,13 @@ export const judge = (report: Report): ReadonlyArray<Bar> => {
       what: "interrupting 100,000 callers of one key against 10,000",
       value: growth(reduce),
       bar: 15,
+      beyond: undefined,
+      unit: times
+    },
+    {
+      what: "the same for fibers that wait for nothing, which is the least it can be",
+      value: growth("a bare callback, the fibers alone"),
+      bar: Number.NaN,
       beyond: undefined,
       unit: times
     },
@@ -142,7 +149,7 @@ export const judge = (report: Report): ReadonlyArray<Bar> => {
     },
     {
       what: "10 permits, 50,000 waiting jobs: Semaphore against schedule (at least)",
-      value: report.crowd === undefined ? Number.NaN : -report.crowd.semaphore / report.crowd.schedule,
+      value: report.crowd?.jobs !== 50_000 ? Number.NaN : -report.crowd.semaphore / report.crowd.schedule,
       bar: -300,
       beyond: undefined,
       unit: times
@@ -193,7 +200,7 @@ export const judge = (report: Report): ReadonlyArray<Bar> => {
       const table = report.pace.find((candidate) => candidate.id === `pace-${limit}`)
       return {
         what: `the pace at ${limit}/s: off the ideal span`,
-        value: table?.ideal === undefined ? Number.NaN : off(table.id, `Funnel Scheduler at ${limit}/s`, table.ideal),
+        value: table?.ideal === undefined ? Number.NaN : off(table.id, "Funnel Scheduler.forEach", table.ideal),
         bar: 1,
         beyond: undefined,
         unit: "%"

@@ -29,17 +29,35 @@ const pivot = (figures: ReadonlyArray<{ readonly contender: string; readonly n: 
 
 const opening = `# Benchmarks
 
-\`npm run bench -- --docs\` measures every table below in one run and writes this page; \`npm run bench\` only prints. The
-contenders of a table take turns in one process, after a warm-up, and each has to prove that it did the same work. What
-is quoted is the median of the rounds. Absolute times differ by machine and by the hour; compare the ratios.
-
-Where others are ahead: plain promises are cheaper a call than any fiber, so p-memoize, p-limit (where every job is a fiber of
-its own here) and DataLoader (a promise each against a fiber each) win on time alone; they know neither interruption nor typed
-errors. \`Effect.forEach\` with a limit of its own is cheaper than \`Scheduler.forEach\`, which shares its limit with every other
-caller. \`Cache\` is about as fast for a shared call until the callers are many, and quadratic once they leave. In the tables of
-10,000 and 50,000 jobs a second every job is a fiber, and all are forked at once: where that, or the collector, keeps the event
-loop for longer than the 50 ms that a limiter makes up, pace is lost, on purpose.
+\`npm run bench -- --docs\` measures every table below and writes this page; \`npm run bench\` only prints. Every run of every
+table has a process of its own, in which the contenders take turns after a warm-up, and each has to prove that it did the
+same work. What is quoted is the median over the runs. Absolute times differ by machine and by the hour; compare the ratios.
 `
+
+/** What the figures of a table mean, and where others are ahead. */
+const notes: Readonly<Record<string, string>> = {
+  "single-flight-one-key":
+    "Promises are ahead of every fiber: a caller that joins gets the promise that is there already, and cannot leave. Beside " +
+    "other Effect code a joined call costs little more than a call that shares nothing.",
+  "single-flight-many-keys":
+    "Promises are ahead. Nobody shares here, so this is what the protection costs when it does nothing: a second fiber a call, " +
+    "which is there so that a caller can leave without ending the run.",
+  "single-flight-synchronous": "What ends at once never suspends its caller.",
+  "limit-100":
+    "`Effect.forEach` with a limit of its own is ahead of `Scheduler.forEach`, whose limit is shared by all who call it. " +
+    "`p-limit` is ahead of `schedule` where every job is a fiber of its own that waits; asked for the same jobs through " +
+    "`forEach`, it is behind.",
+  "free-permit": "`Semaphore.withPermit` is ahead: it counts, and knows neither a rate nor a queue to look at.",
+  decision: "A limiter that is called as a plain function is ahead of one that is an Effect by what an Effect costs.",
+  "look-ups":
+    "DataLoader is ahead: a promise a look-up against a fiber a look-up. `load-many` is the same work asked for by one fiber.",
+  "pace-10000":
+    "Where every job is a fiber and all of them are forked at once, forking keeps the event loop for longer than the 50 ms of " +
+    "stall that a limiter makes up; the rest is lost on purpose, or a stall would end in a burst. `forEach` takes the jobs as " +
+    "there is room for them.",
+  "pace-50000": "As above.",
+  growth: "The fibers alone are what nobody can be faster than."
+}
 
 export const write = async (report: Report, folder: URL): Promise<void> => {
   const plots = new URL("benchmarks/", folder)
@@ -47,13 +65,17 @@ export const write = async (report: Report, folder: URL): Promise<void> => {
   const at = (id: string) => fileURLToPath(new URL(`${id}.svg`, plots))
   const parts: Array<string> = [
     opening,
-    `Measured on ${report.when}: ${report.cpu}; Node ${report.node}; ` +
+    `Measured on ${report.when}, ${report.runs} runs: ${report.cpu}; Node ${report.node}; ` +
     Object.entries(report.versions).map(([name, version]) => `${name} ${version}`).join(", ") + ".\n",
     "## What was to be reached\n",
     table(report.bars.map((bar) => ({ ...barRow(bar) }))) + "\n"
   ]
-  const section = (id: string, title: string, body: string) =>
-    parts.push(`## ${title}\n\n![${title}](./benchmarks/${id}.svg)\n\n${body}\n`)
+  const section = (id: string, title: string, body: string) => {
+    const note = notes[id]
+    parts.push(
+      `## ${title}\n\n![${title}](./benchmarks/${id}.svg)\n\n${note === undefined ? "" : `${note}\n\n`}${body}\n`
+    )
+  }
 
   for (const { figures, id, title } of report.tables) {
     const values = figures.map((figure) => ({ contender: figure.contender, n: figure.n, value: figure.median }))
@@ -117,8 +139,7 @@ export const write = async (report: Report, folder: URL): Promise<void> => {
   if (report.memory.length > 0) {
     parts.push(
       "## Items through the scheduler\n",
-      "Megabytes between the least and the most resident memory after the first tenth, in a process whose heap the tables " +
-        "before have grown already.\n",
+      "Megabytes between the least and the most resident memory after the first tenth, in a process that does nothing else.\n",
       table(report.memory.map((row) => ({
         contender: row.contender,
         items: number(row.items),

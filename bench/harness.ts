@@ -34,10 +34,12 @@ export interface Figure {
 export interface Settings {
   readonly rounds: number
   readonly sampleMillis: number
+  /** The most operations at once. */
+  readonly largest: number
 }
 
-export const full: Settings = { rounds: 5, sampleMillis: 100 }
-export const quick: Settings = { rounds: 3, sampleMillis: 30 }
+export const full: Settings = { rounds: 3, sampleMillis: 100, largest: 1_000_000 }
+export const quick: Settings = { rounds: 2, sampleMillis: 30, largest: 100_000 }
 
 export const median = (values: ReadonlyArray<number>): number => {
   const sorted = [...values].sort((a, b) => a - b)
@@ -62,15 +64,15 @@ const sample = async (contender: Contender, n: number, expected: number, millis:
 
 export const measure = async (table: Table, settings: Settings): Promise<ReadonlyArray<Figure>> => {
   const figures: Array<Figure> = []
-  for (const n of table.sizes) {
+  for (const [index, n] of table.sizes.entries()) {
     const present = table.contenders.filter((contender) => n <= (contender.most ?? Number.POSITIVE_INFINITY))
     const samples = new Map<string, Array<number>>(present.map((contender) => [contender.name, []]))
+    // The first size has to be compiled as well.
+    const warmUp = settings.sampleMillis * (index === 0 ? 5 : 1)
     for (const contender of present) {
-      await sample(contender, n, table.expected(n, contender.name), settings.sampleMillis)
+      await sample(contender, n, table.expected(n, contender.name), warmUp)
     }
-    // A sample of a million operations is long enough to need fewer of them.
-    const rounds = n >= 1_000_000 ? Math.min(3, settings.rounds) : settings.rounds
-    for (let round = 0; round < rounds; round++) {
+    for (let round = 0; round < settings.rounds; round++) {
       for (let turn = 0; turn < present.length; turn++) {
         const contender = present[(turn + round) % present.length]!
         samples.get(contender.name)!.push(

@@ -14,11 +14,8 @@ export interface Bar {
   readonly unit: string
 }
 
-export interface Report {
-  readonly when: string
-  readonly node: string
-  readonly cpu: string
-  readonly versions: Readonly<Record<string, string>>
+/** What was measured. */
+export interface Parts {
   readonly tables: ReadonlyArray<
     { readonly id: string; readonly title: string; readonly figures: ReadonlyArray<Figure> }
   >
@@ -28,6 +25,14 @@ export interface Report {
   readonly memory: ReadonlyArray<Memory.Memory>
   readonly sizes: ReadonlyArray<Size.Size>
   readonly crowd: Crowd.Crowd | undefined
+}
+
+export interface Report extends Parts {
+  readonly when: string
+  readonly runs: number
+  readonly node: string
+  readonly cpu: string
+  readonly versions: Readonly<Record<string, string>>
   readonly bars: ReadonlyArray<Bar>
 }
 
@@ -45,6 +50,12 @@ export const barRow = (bar: Bar) => {
     measured: `${number(Math.abs(bar.value))}${bar.unit}`,
     bar: bound(bar.bar),
     beyond: bound(bar.beyond),
-    met: beyond ? "beyond" : !judged ? "not yet beyond" : bar.value <= bar.bar ? "met" : "MISSED"
+    met: beyond
+      ? "beyond"
+      : !judged
+      ? (bar.beyond === undefined ? "" : "not yet beyond")
+      : bar.value <= bar.bar
+      ? "met"
+      : "MISSED"
   }
 }

@@ -1,32 +1,24 @@
 /**
  * Measures the services beside their peers and prints a table for each question. `--json` writes the figures,
- * `--docs` writes docs/benchmarks.md with a plot for each table, `--quick` takes fewer and shorter samples.
+ * `--docs` writes docs/benchmarks.md with a plot for each table, `--quick` takes one run of short samples.
+ *
+ * Every run of every table has a process of its own, in which its contenders take turns; the runs go through all tables
+ * one after the other, and the figures are medians over them.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Console, Effect } from "effect"
+import { Console, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
-import { execFileSync } from "node:child_process"
+import { fork } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { writeFile } from "node:fs/promises"
 import { cpus } from "node:os"
 import { judge } from "./bars.ts"
 import { write } from "./docs.ts"
-import { full, heapEach, measure, quick, type Settings } from "./harness.ts"
-import { barRow, number, type Report } from "./report.ts"
-import * as Crowd from "./tables/crowd.ts"
-import * as Decision from "./tables/decision.ts"
-import * as Growth from "./tables/growth.ts"
-import * as Limit from "./tables/limit.ts"
-import * as LookUps from "./tables/lookups.ts"
-import * as Memory from "./tables/memory.ts"
-import * as Pace from "./tables/pace.ts"
-import * as SingleFlight from "./tables/singleFlight.ts"
-import * as Size from "./tables/size.ts"
+import { merge } from "./merge.ts"
+import { barRow, number, type Parts, type Report } from "./report.ts"
+import { takes } from "./tables/all.ts"
 
-const timed = [...SingleFlight.tables, ...Limit.tables, ...Decision.tables, ...LookUps.tables]
-const heaps = [["single-flight", SingleFlight.heap], ["limit-100", Limit.heap]] as const
-const others = ["heap", "pace", "growth", "memory", "size", "crowd"]
-export const names = [...timed.map((table) => table.id), ...others]
+const names = [...takes.keys()]
 
 const versions = (): Readonly<Record<string, string>> => {
   const read = (url: URL): { readonly version: string; readonly devDependencies?: Readonly<Record<string, string>> } =>
@@ -53,28 +45,24 @@ const print = (title: string, rows: ReadonlyArray<Readonly<Record<string, string
     for (const row of rows) console.log(line(columns.map((column) => String(row[column]))))
   })
 
-const program = (options: {
-  readonly quick: boolean
-  readonly only: ReadonlyArray<string>
-  readonly json: boolean
-  readonly docs: boolean
-}) =>
+/** One run of a table, in a process of its own; heap figures need the collector at hand. */
+const take = (name: string, quick: boolean): Effect.Effect<Parts, Error> =>
+  Effect.callback((resume) => {
+    const child = fork(new URL("./take.ts", import.meta.url), [name, quick ? "quick" : "full"], {
+      execArgv: ["--expose-gc"]
+    })
+    // What the child sends is what `take.ts` has typed as parts; the process boundary loses nothing but the type.
+    child.once("message", (parts) => resume(Effect.succeed(parts as Parts)))
+    child.once("error", (error) => resume(Effect.fail(error)))
+    child.once("exit", (code, signal) => resume(Effect.fail(new Error(`${name} ended by ${signal ?? `code ${code}`}`))))
+    return Effect.sync(() => void child.kill())
+  })
+
+const printAll = (parts: Parts) =>
   Effect.gen(function*() {
-    const wrong = options.only.filter((name) => !names.some((known) => known.startsWith(name)))
-    if (wrong.length > 0) {
-      return yield* Effect.fail(new Error(`no table is called ${wrong.join(", ")}; there are ${names.join(", ")}`))
-    }
-    const wanted = (name: string) => options.only.length === 0 || options.only.some((only) => name.startsWith(only))
-    const settings: Settings = options.quick ? quick : full
-    const limit = options.quick ? 100_000 : 1_000_000
-    const tables: Array<Report["tables"][number]> = []
-    for (const table of timed) {
-      if (!wanted(table.id)) continue
-      const sizes = table.sizes.filter((n) => n <= limit)
-      const figures = yield* Effect.promise(() => measure({ ...table, sizes }, settings))
-      tables.push({ id: table.id, title: table.title, figures })
+    for (const { figures, title } of parts.tables) {
       yield* print(
-        `${table.title} (ns an operation)`,
+        `${title} (ns an operation)`,
         figures.map((figure) => ({
           contender: figure.contender,
           n: number(figure.n),
@@ -84,25 +72,11 @@ const program = (options: {
         }))
       )
     }
-    const heap: Array<Report["heap"][number]> = []
-    if (wanted("heap")) {
-      for (const [table, contenders] of heaps) {
-        for (const contender of contenders) {
-          heap.push({
-            table,
-            contender: contender.name,
-            bytes: yield* Effect.promise(() => heapEach(contender, 20_000))
-          })
-        }
-      }
-      yield* print(
-        "Heap a waiting operation (bytes, its own fiber or promise included)",
-        heap.map((row) => ({ table: row.table, contender: row.contender, bytes: number(row.bytes) }))
-      )
-    }
-    const rounds = options.quick ? 1 : 3
-    const pace = wanted("pace") ? yield* Effect.promise(() => Pace.run(options.quick ? 1 : 2)) : []
-    for (const table of pace) {
+    yield* print(
+      "Heap a waiting operation (bytes, its own fiber or promise included)",
+      parts.heap.map((row) => ({ table: row.table, contender: row.contender, bytes: number(row.bytes) }))
+    )
+    for (const table of parts.pace) {
       yield* print(
         table.ideal === undefined ? table.title : `${table.title} (ideal span ${number(table.ideal)} ms)`,
         table.rows.map((row) => ({
@@ -113,49 +87,62 @@ const program = (options: {
         }))
       )
     }
-    const growth = wanted("growth")
-      ? yield* Effect.promise(() => Growth.run(rounds, Growth.sizes.filter((n) => n <= limit)))
-      : []
     yield* print(
       "n wait and all leave in random order (µs each)",
-      growth.map((row) => ({ contender: row.contender, n: number(row.n), "µs": number(row.micros) }))
+      parts.growth.map((row) => ({ contender: row.contender, n: number(row.n), "µs": number(row.micros) }))
     )
-    const memory = wanted("memory")
-      ? yield* Effect.promise(() => Memory.run(options.quick ? 1_000_000 : 10_000_000))
-      : []
     yield* print(
       "Items through the scheduler (spread of resident memory)",
-      memory.map((row) => ({ contender: row.contender, items: number(row.items), MB: number(row.spread) }))
+      parts.memory.map((row) => ({ contender: row.contender, items: number(row.items), MB: number(row.spread) }))
     )
-    const sizes = wanted("size") ? yield* Effect.promise(() => Size.run()) : []
     yield* print(
       "Import of one service, minified + gzip, Effect's part included",
-      sizes.map((row) => ({ contender: row.contender, kB: number(row.kilobytes) }))
+      parts.sizes.map((row) => ({ contender: row.contender, kB: number(row.kilobytes) }))
     )
-    const crowd = wanted("crowd")
-      ? yield* Effect.promise(() => Crowd.run(options.quick ? 10_000 : 50_000))
-      : undefined
-    if (crowd !== undefined) {
-      yield* print(`${number(crowd.jobs)} jobs waiting on ten permits`, [
-        { contender: "Semaphore.withPermit", seconds: number(crowd.semaphore) },
-        { contender: "Funnel Scheduler.schedule", seconds: number(crowd.schedule) }
+    if (parts.crowd !== undefined) {
+      yield* print(`${number(parts.crowd.jobs)} jobs waiting on ten permits`, [
+        { contender: "Semaphore.withPermit", seconds: number(parts.crowd.semaphore) },
+        { contender: "Funnel Scheduler.schedule", seconds: number(parts.crowd.schedule) }
       ])
     }
-    const measured = {
+  })
+
+const program = (options: {
+  readonly quick: boolean
+  readonly runs: Option.Option<number>
+  readonly only: ReadonlyArray<string>
+  readonly json: boolean
+  readonly docs: boolean
+}) =>
+  Effect.gen(function*() {
+    const wrong = options.only.filter((name) => !names.some((known) => known.startsWith(name)))
+    if (wrong.length > 0) {
+      return yield* Effect.fail(new Error(`no table is called ${wrong.join(", ")}; there are ${names.join(", ")}`))
+    }
+    const runs = Option.getOrElse(options.runs, () => options.quick ? 1 : 3)
+    if (runs < 1) return yield* Effect.fail(new Error(`--runs must be at least 1, got ${runs}`))
+    const wanted = names.filter((name) =>
+      options.only.length === 0 || options.only.some((only) => name.startsWith(only))
+    )
+    const taken: Array<Parts> = []
+    for (let run = 1; run <= runs; run++) {
+      for (const name of wanted) {
+        const start = performance.now()
+        taken.push(yield* take(name, options.quick))
+        yield* Console.error(`run ${run} of ${runs}: ${name}, ${number((performance.now() - start) / 1_000)} s`)
+      }
+    }
+    const parts = merge(taken)
+    yield* printAll(parts)
+    const report: Report = {
+      ...parts,
       when: new Date().toISOString().slice(0, 10),
+      runs,
       node: process.version,
       cpu: `${cpus()[0]?.model ?? "unknown"}, ${cpus().length} cores`,
       versions: versions(),
-      tables,
-      heap,
-      pace,
-      growth,
-      memory,
-      sizes,
-      crowd,
-      bars: []
+      bars: judge(parts)
     }
-    const report: Report = { ...measured, bars: judge(measured) }
     yield* print("To reach", report.bars.map(barRow))
     if (options.json) {
       const file = new URL("./results.json", import.meta.url)
@@ -173,7 +160,11 @@ const command = Command.make(
   {
     quick: Flag.Boolean("quick").pipe(
       Flag.withDefault(false),
-      Flag.withDescription("fewer, shorter samples: under two minutes")
+      Flag.withDescription("one run of short samples: under two minutes")
+    ),
+    runs: Flag.Int("runs").pipe(
+      Flag.optional,
+      Flag.withDescription("how many runs the figures are medians of: 3, with --quick 1")
     ),
     only: Flag.String("only").pipe(
       Flag.withDescription(`a table by the beginning of its name: ${names.join(", ")}`),
@@ -191,13 +182,4 @@ const command = Command.make(
   program
 )
 
-// Heap figures need the collector at hand: the process starts itself again with it.
-if (globalThis.gc === undefined) {
-  try {
-    execFileSync(process.execPath, ["--expose-gc", ...process.argv.slice(1)], { stdio: "inherit" })
-  } catch {
-    process.exitCode = 1
-  }
-} else {
-  NodeRuntime.runMain(Command.run(command, { version: "1" }).pipe(Effect.provide(NodeServices.layer)))
-}
+NodeRuntime.runMain(Command.run(command, { version: "1" }).pipe(Effect.provide(NodeServices.layer)))

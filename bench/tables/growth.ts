@@ -1,7 +1,6 @@
 /** What one more waiter costs as they grow in number: microseconds each when `n` wait and all leave in random order. */
 import { Cache, Deferred, Effect, Fiber, Semaphore } from "effect"
 import { build, RateLimiter, Reducer, Scheduler } from "../funnel.ts"
-import { median } from "../harness.ts"
 
 export interface Growth {
   readonly contender: string
@@ -11,7 +10,8 @@ export interface Growth {
 
 interface Contender {
   readonly name: string
-  readonly most: number
+  readonly linear: boolean
+  readonly most?: number
   readonly make: () => Effect.Effect<unknown, unknown>
 }
 
@@ -43,19 +43,21 @@ const leaving = async (waiting: Effect.Effect<unknown, unknown>, n: number): Pro
 }
 
 const leavers: ReadonlyArray<Contender> = [
+  { name: "a bare callback, the fibers alone", linear: true, make: () => Effect.callback<never>(() => Effect.void) },
   {
     name: "Deferred.await",
-    most: 100_000,
+    linear: false,
     make: () => Deferred.await(Deferred.makeUnsafe<number>())
   },
   {
     name: "Effect Cache, timeToLive 0",
-    most: 100_000,
+    linear: false,
     make: () =>
       Cache.get(Effect.runSync(Cache.make({ capacity: 10, timeToLive: 0, lookup: (_: number) => Effect.never })), 0)
   },
   {
     name: "Semaphore, queued",
+    linear: false,
     most: 10_000,
     make: () => {
       const semaphore = Effect.runSync(Semaphore.make(1))
@@ -63,10 +65,10 @@ const leavers: ReadonlyArray<Contender> = [
       return semaphore.withPermit(Effect.void)
     }
   },
-  { name: "Funnel Reducer.reduce", most: 1_000_000, make: () => reducer.reduce("key", Effect.never) },
+  { name: "Funnel Reducer.reduce", linear: true, make: () => reducer.reduce("key", Effect.never) },
   {
     name: "Funnel Scheduler.schedule, queued",
-    most: 1_000_000,
+    linear: true,
     make: () => {
       const scheduler = build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 1 }))
       Effect.runFork(scheduler.schedule(Effect.never))
@@ -75,7 +77,7 @@ const leavers: ReadonlyArray<Contender> = [
   },
   {
     name: "Funnel RateLimiter.consume, waiting",
-    most: 1_000_000,
+    linear: true,
     make: () => {
       const limiter = build(RateLimiter.RateLimiter, RateLimiter.layer({ limit: 1, window: "1 hour" }))
       Effect.runSync(limiter.consume())
@@ -84,22 +86,24 @@ const leavers: ReadonlyArray<Contender> = [
   }
 ]
 
-export const sizes = [1_000, 10_000, 100_000, 1_000_000]
+const sizes = [1_000, 10_000, 100_000, 1_000_000]
 
-export const run = async (
-  rounds: number,
-  sizes: ReadonlyArray<number>
-): Promise<ReadonlyArray<Growth>> => {
+// Smaller crowds take more turns, until they have made as much garbage as the larger ones, and are averages of them all.
+const turns = (n: number) => Math.max(1, Math.min(30, Math.round(300_000 / n)))
+
+export const run = async (largest: number): Promise<ReadonlyArray<Growth>> => {
   const figures: Array<Growth> = []
-  for (const n of sizes) {
-    for (const contender of leavers) {
-      if (n > contender.most) continue
-      const samples: Array<number> = []
-      // A crowd of a hundred thousand is an average by itself.
-      for (let round = 0; round < (n < 100_000 ? rounds : 1); round++) {
-        samples.push(await leaving(contender.make(), n))
+  for (const contender of leavers) {
+    await leaving(contender.make(), 1_000)
+    // What is quadratic takes minutes for the larger crowds, and shows in the smaller ones.
+    const most = Math.min(largest, contender.linear ? 1_000_000 : largest / 10, contender.most ?? largest)
+    for (const n of sizes.filter((n) => n <= most)) {
+      let millis = 0
+      const times = contender.linear ? turns(n) : 1
+      for (let turn = 0; turn < times; turn++) {
+        millis += await leaving(contender.make(), n)
       }
-      figures.push({ contender: contender.name, n, micros: (median(samples) * 1_000) / n })
+      figures.push({ contender: contender.name, n, micros: (millis * 1_000) / (n * times) })
     }
   }
   return figures

@@ -7,7 +7,7 @@ import PQueue from "p-queue"
 import pThrottle from "p-throttle"
 import { RateLimiterMemory, RateLimiterQueue } from "rate-limiter-flexible"
 import { build, RateLimiter, Scheduler } from "../funnel.ts"
-import { median } from "../harness.ts"
+import { full, type Settings } from "../harness.ts"
 
 export interface Pace {
   readonly contender: string
@@ -75,11 +75,20 @@ const core =
       )
   }
 
-const scheduler = (options: { readonly burst?: number; readonly strict?: boolean; readonly limit?: number }) => () => {
-  const service = build(
+interface Rate {
+  readonly burst?: number
+  readonly strict?: boolean
+  readonly limit?: number
+}
+
+const paced = (rate: Rate) =>
+  build(
     Scheduler.Scheduler,
-    Scheduler.layer({ concurrency: "unbounded", rate: { limit: 100, window: "1 second", ...options } })
+    Scheduler.layer({ concurrency: "unbounded", rate: { limit: 100, window: "1 second", ...rate } })
   )
+
+const scheduler = (rate: Rate) => () => {
+  const service = paced(rate)
   return (job: Effect.Effect<void>): Effect.Effect<void, unknown> => service.schedule(job)
 }
 
@@ -121,19 +130,10 @@ const once = async (contender: Contender, delays: ReadonlyArray<number>): Promis
   return summary(contender.name, starts)
 }
 
-/** The run whose span is the median one. */
-const middle = (paces: ReadonlyArray<Pace>): Pace => {
-  const span = median(paces.map((pace) => pace.span))
-  return [...paces].sort((a, b) => Math.abs(a.span - span) - Math.abs(b.span - span))[0]!
-}
-
-const each = async (list: ReadonlyArray<Contender>, delays: ReadonlyArray<number>, rounds: number) => {
+const each = async (list: ReadonlyArray<Contender>, delays: ReadonlyArray<number>, together: boolean) => {
+  if (together) return Promise.all(list.map((contender) => once(contender, delays)))
   const results: Array<Pace> = []
-  for (const contender of list) {
-    const paces: Array<Pace> = []
-    for (let round = 0; round < rounds; round++) paces.push(await once(contender, delays))
-    results.push(middle(paces))
-  }
+  for (const contender of list) results.push(await once(contender, delays))
   return results
 }
 
@@ -145,47 +145,55 @@ export interface PaceTable {
   readonly rows: ReadonlyArray<Pace>
 }
 
-const hundredASecond = Array.from({ length: 200 }, () => 0)
-const lateCrowd = [0, ...Array.from({ length: 199 }, () => 900)]
+const atOnce = (count: number) => Array.from({ length: count }, () => 0)
 
-const fast = (limit: number): Contender => effects(`Funnel Scheduler at ${limit}/s`, scheduler({ limit }))
-
-/** The same pace asked of the limiter alone. */
-const consume = (limit: number): Contender => ({
-  name: `Funnel RateLimiter at ${limit}/s`,
-  run: (delays, start) => {
+/** The same pace with a fiber a job, all forked at once, and with jobs that are taken as there is room for them. */
+const fast = (limit: number): ReadonlyArray<Contender> => [
+  {
+    name: "Funnel Scheduler.forEach",
+    run: (delays, start) =>
+      Effect.runPromise(paced({ limit }).forEach(delays, () => Effect.sync(start), { discard: true }))
+  },
+  effects("fibers + Funnel Scheduler.schedule", scheduler({ limit })),
+  effects("fibers + Funnel RateLimiter.consume", () => {
     const limiter = build(RateLimiter.RateLimiter, RateLimiter.layer({ limit, window: "1 second" }))
-    return Effect.runPromise(
-      Effect.forEach(delays, () => Effect.andThen(limiter.consume(), Effect.sync(start)), {
-        concurrency: "unbounded",
-        discard: true
-      })
-    )
-  }
+    return (job) => Effect.andThen(limiter.consume(), job)
+  })
+]
+
+interface Plan {
+  readonly id: string
+  readonly take: (settings: Settings) => Promise<PaceTable>
+}
+
+const plan = (
+  table: Omit<PaceTable, "rows">,
+  list: ReadonlyArray<Contender>,
+  delays: ReadonlyArray<number>
+): Plan => ({
+  id: table.id,
+  take: async ({ largest }) => ({
+    ...table,
+    // Those with few jobs hardly disturb each other.
+    rows: await each(list, delays, largest < full.largest && delays.length <= 200)
+  })
 })
 
-export const run = async (rounds: number): Promise<ReadonlyArray<PaceTable>> => {
-  const pace = async (limit: number, count: number): Promise<PaceTable> => ({
-    id: `pace-${limit}`,
-    title: `${count} jobs at ${limit}/s`,
-    ideal: ((count - 1) * 1_000) / limit,
-    rows: await each([fast(limit), consume(limit)], Array.from({ length: count }, () => 0), rounds)
-  })
-  return [
-    {
-      id: "pace-100",
-      title: "200 jobs at 100/s",
-      ideal: 1_990,
-      rows: await each(contenders, hundredASecond, rounds)
-    },
-    {
-      id: "pace-late-crowd",
-      title: "1 job at 0 s and 199 at 0.9 s, 100/s",
-      ideal: undefined,
-      rows: await each(contenders, lateCrowd, rounds)
-    },
-    await pace(3, 7),
-    await pace(10_000, 20_000),
-    await pace(50_000, 100_000)
-  ]
-}
+const pace = (limit: number, count: number): Plan =>
+  plan(
+    { id: `pace-${limit}`, title: `${count} jobs at ${limit}/s`, ideal: ((count - 1) * 1_000) / limit },
+    fast(limit),
+    atOnce(count)
+  )
+
+export const tables: ReadonlyArray<Plan> = [
+  plan({ id: "pace-100", title: "200 jobs at 100/s", ideal: 1_990 }, contenders, atOnce(200)),
+  plan(
+    { id: "pace-late-crowd", title: "1 job at 0 s and 199 at 0.9 s, 100/s", ideal: undefined },
+    contenders,
+    [0, ...Array.from({ length: 199 }, () => 900)]
+  ),
+  pace(3, 7),
+  pace(10_000, 20_000),
+  pace(50_000, 100_000)
+]
