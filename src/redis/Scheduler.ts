@@ -19,13 +19,17 @@
  *
  * - Never more than `concurrency` runs while leases hold and Redis keeps its state. A frozen process overshoots by what it
  *   runs, between the end of its lease and its waking.
- * - With a rate, the job in front holds its permit while it waits for its slot.
+ * - With a rate, the job in front holds its permit while it waits for its slot. Since every start of any process takes a
+ *   slot, this delays no other start, except that of a job with `tokens: 0` in another process.
+ * - `resize` and `setRate` change what this process asks for: all processes have to be told the same. Where there was no
+ *   rate, `setRate` begins one that is shared by those who set it.
  * - Priorities order the jobs of a process; between processes nobody overtakes.
  * - A job inside a job runs within the weight of the outer one and takes no permit.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -111,24 +115,31 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>, name: string) {
   const { concurrency, expectedProcesses, leaseMillis, onStoreError, plan, prefix, ratePrefix } = checked
   const guard = Guard.make({ service: "Scheduler", ...checked })
 
+  const context = yield* Effect.context<never>()
+  const clock = yield* Clock.Clock
+
   // Registered first, so that it is closed last: the engine's jobs end before their permits go.
-  const made: { pool?: PermitPool.PermitPool } = {}
+  const made: { pool?: PermitPool.PermitPool; limiter?: LimiterRedis.LimiterRedis } = {}
   yield* Effect.addFinalizer(() => made.pool === undefined ? Effect.void : made.pool.close)
   const engine = yield* Handle.build<never>({ ...plan, rate: undefined })
-  if (plan.rate !== undefined) {
-    engine.adoptLimiterUnsafe(
-      !isRates(plan.rate)
-        ? yield* sharedLimiter(plan.rate)
-        : yield* Effect.acquireRelease(
-          LimiterRedis.make(plan.rate, {
-            store: (cells) => RedisGcraStore.make(redis, { prefix: `${ratePrefix}${name}:`, cells }),
-            guard,
-            onStoreError,
-            expectedProcesses
-          }),
-          (limiter) => limiter.close
-        )
+  yield* Effect.addFinalizer(() => made.limiter === undefined ? Effect.void : made.limiter.close)
+  const shareRate = (rates: ReadonlyArray<Rate>) => {
+    made.limiter = new LimiterRedis.LimiterRedis(
+      rates,
+      {
+        store: (cells) => RedisGcraStore.make(redis, { prefix: `${ratePrefix}${name}:`, cells }),
+        guard,
+        onStoreError,
+        expectedProcesses
+      },
+      context,
+      clock
     )
+    engine.adoptLimiterUnsafe(made.limiter)
+  }
+  if (plan.rate !== undefined) {
+    if (isRates(plan.rate)) shareRate(plan.rate)
+    else engine.adoptLimiterUnsafe(yield* sharedLimiter(plan.rate))
   }
   const store = RedisPermitStore.make(redis, inbox, {
     prefix,
@@ -137,7 +148,19 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>, name: string) {
     onWake: () => made.pool?.wake()
   })
   made.pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
-  return Scheduler.fromEngine(engine)
+  const scheduler = Scheduler.fromEngine(engine)
+  const handle: Scheduler.Scheduler = {
+    ...scheduler,
+    // One that had no rate gets one in Redis, and not of this process alone.
+    setRate: (quotas) => {
+      const rates = Handle.checkRate("Scheduler.setRate", quotas)
+      return Effect.suspend(() => {
+        if (engine.limiter !== undefined) return scheduler.setRate(quotas)
+        return Effect.sync(() => shareRate(rates))
+      })
+    }
+  }
+  return Handle.register(handle, engine)
 })
 
 const isRates = <I>(rate: ReadonlyArray<Rate> | Context.Key<I, object>): rate is ReadonlyArray<Rate> =>

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { engineOf } from "../../src/internal/schedulerHandle.js"
 import * as RateLimiter from "../../src/RateLimiter.js"
 import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
@@ -176,6 +177,49 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       expect(seen.most).toBeLessThanOrEqual(5)
       expect(performance.now() - began).toBeGreaterThanOrEqual(119 * 5)
       expect(performance.now() - began).toBeLessThan(119 * 5 * 1.5 + 300)
+    }).pipe(Effect.scoped))
+
+  it.live("a rate that is set where there was none is shared, also by a tag of one's own", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      class Jobs extends Scheduler.Service<Jobs>()("s", { concurrency: 1 }) {}
+      const a = yield* processOn(server.url, { concurrency: 10 })
+      const began = performance.now()
+      yield* Effect.gen(function*() {
+        const quota = { limit: 50, window: "1 second" } as const
+        yield* a.setRate(quota)
+        yield* Jobs.setRate(quota)
+        yield* Effect.all([
+          Effect.forEach(Array.from({ length: 10 }), () => a.schedule(Effect.void), { concurrency: "unbounded" }),
+          Jobs.forEach(Array.from({ length: 10 }), () => Effect.void)
+        ], { concurrency: "unbounded" })
+        expect(performance.now() - began).toBeGreaterThanOrEqual(19 * 20)
+        expect(() => Jobs.setRate({ limit: 0, window: "1 second" })).toThrow(
+          new RangeError("Scheduler.setRate: limit must be an integer >= 1, got 0")
+        )
+      }).pipe(
+        Effect.provide(
+          RedisScheduler.layerService(Jobs, { concurrency: 10 }).pipe(
+            Layer.provide(Layer.fresh(layerClient(server.url)))
+          )
+        )
+      )
+    }).pipe(Effect.scoped))
+
+  it.live("a rate that is set again applies to what waits, and others still find the scheduler behind the handle", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      const a = yield* processOn(server.url, { concurrency: 10 })
+      expect(engineOf(a)).toBeDefined()
+      yield* a.setRate({ limit: 4, window: "1 second" })
+      const began = performance.now()
+      const all = yield* Effect.forkChild(a.forEach([1, 2, 3, 4], () => Effect.void))
+      yield* Effect.sleep(50)
+      yield* a.setRate({ limit: 100, window: "1 second" })
+      yield* Fiber.join(all)
+      const took = performance.now() - began
+      expect(took).toBeGreaterThanOrEqual(249)
+      expect(took).toBeLessThan(700)
     }).pipe(Effect.scoped))
 
   it.live("resize and a limiter of another tag apply to what waits", () =>

@@ -340,13 +340,21 @@ export const cases: ReadonlyArray<Case> = [
     run: async (stage) => {
       const stepped = stage.clock()
       const server = await stage.redis(stepped.environment)
-      const { first, second } = await pair(stage, server.url, { lease: "2 seconds" }, 1500)
+      const { first, second } = await pair(stage, server.url, { lease: "3 seconds" }, 1500)
+      const late = await stage.worker({ url: server.url, reducer: { lease: "3 seconds" } })
       stepped.step(30)
-      const shared = await Promise.all([first, second])
-      served(shared, 2)
+      // The shim looks at what it is told every few milliseconds.
+      await pause(20)
+      // The leader has not renewed yet: whoever comes now finds its lease ended.
+      const third = late.share({ key: "k", millis: 700 })
+      await stage.observer.began(2)
+      const shared = await Promise.all([first, second, third])
+      served(shared, 3)
       oneResult(shared)
-      atMost("runs", stage.observer.runs.length, 3)
-      return facts(stage, shared)
+      assert.equal(stage.observer.runs.length, 2)
+      assert.equal(stage.observer.most, 2, "the runs overlap")
+      assert.ok(shared[0].values[0]!.startsWith(stage.observer.runs[1]!.id), "the result is the successor's")
+      return facts(stage, shared, { note: "the runs overlap until the first leader renews" })
     }
   },
   {
@@ -402,7 +410,7 @@ export const cases: ReadonlyArray<Case> = [
       served(shared, 2)
       oneResult(shared)
       assert.equal(stage.observer.runs.length, 1)
-      const excess = await rate([a, b], 500, 1000, 1, 150)
+      const { excess } = await rate([a, b], 500, 1000, 1, 150)
       atMost("excess", excess, 0)
       return facts(stage, shared, { note: `excess of the rate ${excess.toFixed(1)}` })
     }
@@ -550,17 +558,22 @@ export const cases: ReadonlyArray<Case> = [
         url,
         limiter: { quota: { limit, window: `${window} millis`, burst } }
       })
-      const began = clock()
-      const excess = await rate(workers, limit, window, burst, count, i === 0 ? 3000 : 30_000)
-      const delay = clock() - began
+      // A process that has just started compiles what it runs: that is not the rate's.
+      if (i > 1) {
+        await rate(workers, limit, window, burst, count / 2)
+        await pause(300)
+      }
+      const { excess, took } = await rate(workers, limit, window, burst, count, i === 0 ? 3000 : 30_000)
       atMost("excess", excess, 0)
-      const ideal = i === 0 ? 0 : ((4 * count - burst) * window) / limit
-      // The last is as fast as two cores can count.
-      if (i > 0) atMost("duration", delay, ideal * (i === 3 ? 3 : 1.15) + noise)
+      if (i === 0) return { failures: 0, note: `excess ${excess.toFixed(2)}` }
+      const ideal = ((4 * count - burst) * window) / limit
+      // What is kept when nothing else runs is printed by pace.ts.
+      atMost("duration", took, ideal * 1.1 + 100)
+      const deviation = (took / ideal - 1) * 100
       return {
         failures: 0,
-        delay,
-        note: `excess ${excess.toFixed(2)}${i === 0 ? "" : `; ideally ${ideal.toFixed(0)} ms`}`
+        delay: took,
+        note: `excess ${excess.toFixed(2)}; ideally ${ideal.toFixed(0)} ms, ${deviation.toFixed(1)} % off`
       }
     }
   })),
@@ -647,7 +660,10 @@ export const cases: ReadonlyArray<Case> = [
   }
 ]
 
-/** Tokens beyond burst + T / interval at any time since all began; at most 0 when the rate holds. */
+/**
+ * Tokens beyond burst + T / interval at any time since all began, at most 0 when the rate holds; and milliseconds from the
+ * first start to the last.
+ */
 const rate = async (
   workers: ReadonlyArray<Worker>,
   limit: number,
@@ -655,15 +671,16 @@ const rate = async (
   burst: number,
   count: number,
   millis = 30_000
-): Promise<number> => {
+): Promise<{ readonly excess: number; readonly took: number }> => {
   const began = clock()
   const all = await Promise.all(
     workers.map((_) => _.call<{ times: Array<number>; errors: Array<string> }>("consume", { count, millis }))
   )
   assert.deepEqual(all.flatMap((_) => _.errors), [])
   const times = all.flatMap((_) => _.times).toSorted((a, b) => a - b)
-  return times.reduce(
+  const excess = times.reduce(
     (excess, at, i) => Math.max(excess, i + 1 - burst - ((at - began) * limit) / window),
     -Infinity
   )
+  return { excess, took: times.at(-1)! - times[0]! }
 }
