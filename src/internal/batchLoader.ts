@@ -27,8 +27,8 @@ import { hashOf, RequestKeys } from "./batchKey.js"
 import { Memory } from "./batchMemory.js"
 import type { MemoryOptions } from "./batchMemory.js"
 import { admit, delist, enlist, release } from "./batchQueue.js"
-import { Bulk, Caller, CurrentBatch, Group, Run } from "./batchState.js"
-import type { Batch, Item, Part, Result } from "./batchState.js"
+import { Bulk, Caller, CurrentBatch, Group, Item, Run } from "./batchState.js"
+import type { Batch, Part, Result } from "./batchState.js"
 import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
 import type { Turns } from "./batchWindow.js"
@@ -98,8 +98,11 @@ export class Loader<Req extends Request.Any, R> {
 
   // ------------------------------------------------------------------------------------------------------- core's hooks
 
-  /** Answers at once, or joins what is in flight; true hands the look-up on to core, to be collected. */
-  preCheck(entry: Entry<Req>): boolean {
+  /**
+   * Answers at once, or joins what is in flight; true hands the look-up on to core, to be collected. Core calls it on
+   * `resolver`, and so does whoever wraps that.
+   */
+  preCheck(entry: Entry<Req>, resolver: unknown): boolean {
     if (this.closed) {
       entry.completeUnsafe(Exit.interrupt())
       return false
@@ -108,38 +111,52 @@ export class Loader<Req extends Request.Any, R> {
     const group = this.seenGroup!
     const origin = this.seenBatch
     const bulk = this.carrying
-    this.carrying = undefined
+    if (bulk !== undefined) {
+      this.carrying = undefined
+      this.collect(new Caller(entry, origin, bulk))
+      return true
+    }
     const key = this.keys.of(entry.request)
     const hash = hashOf(key)
-    if (this.memory !== undefined && bulk === undefined) {
+    if (this.memory !== undefined) {
       const exit = this.memory.get(group, key, hash, this.memory.now)
       if (exit !== undefined) {
         entry.completeUnsafe(exit)
         return false
       }
     }
-    const caller = new Caller(entry, group, key, hash, origin)
-    const item = bulk === undefined ? group.inFlight.get(key, hash) : undefined
-    if (item === undefined) {
-      entry[callerOf] = caller
-      caller.bulk = bulk
-      group.joins++
-      this.current = caller
+    const item = group.inFlight.get(key, hash)
+    const caller = new Caller(entry, origin, undefined)
+    // What a wrapper collects has a way of its own to go.
+    if (item === undefined || (item.batch === undefined && resolver !== this.resolver)) {
+      new Item(group, key, hash, entry.request).add(caller)
+      this.collect(caller)
       return true
     }
-    if (!caller.independent) {
-      if (item.batch.waitsFor(origin!)) {
+    const batch = item.batch
+    if (batch === undefined) {
+      group.joins++
+    } else if (!caller.independent) {
+      if (batch.waitsFor(origin!)) {
         entry.completeUnsafe(Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) })))
         return false
       }
       // It collects no more: what came to travel in it might wait for the batch that now waits for it.
-      if (this.waiting.get(group) === item.batch) this.waiting.delete(group)
+      if (this.waiting.get(group) === batch) this.waiting.delete(group)
     }
     entry[callerOf] = caller
     caller.asked = true
     item.add(caller)
-    if (!item.batch.started) enlist(item.batch, this.options.engine, [caller])
+    if (batch?.started === false) enlist(batch, this.options.engine, [caller])
     return false
+  }
+
+  private collect(caller: Caller<Req>): void {
+    // Sound: core's entry, which goes on to the other hooks.
+    const entry = caller.entry as Entry<Req>
+    entry[callerOf] = caller
+    caller.group.joins++
+    this.current = caller
   }
 
   /** Says who may share. Asked a second time about an entry, its caller is leaving. Core asks `resolver`. */
@@ -150,10 +167,19 @@ export class Loader<Req extends Request.Any, R> {
       this.look(entry.context)
       return this.seenGroup
     }
-    if (caller.asked) this.leave(caller)
+    const { bulk, group, item } = caller
+    if (caller.asked) {
+      this.leave(caller)
+      // No batch of core's has this key: those who joined what core collects still need the entry there.
+      if (item?.collected === true && item.callers > 0) return caller
+    } else if (resolver === this.resolver) {
+      if (bulk !== undefined) bulk.direct = true
+      else if (this.options.turns !== undefined && group.inFlight.get(item!.key, item!.hash) === undefined) {
+        item!.collect()
+      }
+    }
     caller.asked = true
-    caller.direct = resolver === this.resolver
-    return caller.group
+    return group
   }
 
   /** Counts distinct requests, core's set holds all of them. */
@@ -161,12 +187,12 @@ export class Loader<Req extends Request.Any, R> {
     const max = this.options.maxBatchSize
     const caller = this.current
     if (max === Infinity) return true
-    if (caller === undefined || !entries.has(caller.entry)) return entries.size < max
+    if (caller?.item === undefined || !entries.has(caller.entry)) return entries.size < max
     // Core uses its sets again: one that holds a single entry belongs to a new batch.
     let tally = entries.size === 1 ? undefined : this.tallies.get(entries)
     if (tally === undefined) this.tallies.set(entries, tally = new Tally())
-    tally.add(caller.key, caller.hash)
-    caller.tally = tally
+    tally.add(caller.item.key, caller.item.hash)
+    caller.item.tally = tally
     return tally.size < max
   }
 
@@ -212,32 +238,43 @@ export class Loader<Req extends Request.Any, R> {
   /** Those that core has collected go with the batch that still waits, as far as there is room, and make one of the rest. */
   private travel(entries: NonEmptyArray<Entry<Req>>): Effect.Effect<void, Request.Error<Req>> {
     return Effect.withFiber((fiber) => {
-      if (this.closed) return Effect.interrupt
       const group = this.groups.registered(this.groupOf(entries[0]))
       const open = this.waiting.get(group)
       const callers: Array<Caller<Req>> = []
       for (const entry of entries) {
         const caller = this.callerOf(entry, group)
+        if (!caller.left || caller.item?.collected === true) callers.push(caller)
         // It left between two steps of core, which no longer finds the batch to take it out of.
-        if (caller.left) caller.end(Exit.interrupt())
-        else callers.push(caller)
+        else caller.end(Exit.interrupt())
       }
-      if (callers.length === 0) return Effect.interrupt
-      if (open === undefined || !callers.every(mayJoin)) return this.run(callers, group)
-      const part: Part = { pending: callers.length, ended: Deferred.makeUnsafe() }
-      const joined: Array<Caller<Req>> = []
-      const over: Array<Caller<Req>> = []
-      for (const caller of callers) {
-        caller.part = part
-        ;(open.take(caller, this.options.maxBatchSize) ? joined : over).push(caller)
+      if (callers.length === 0) {
+        group.checkRest()
+        return Effect.interrupt
       }
-      enlist(open, this.options.engine, joined)
-      // In a fiber of its own, for it may be interrupted when those in `open` still wait.
-      if (over.length > 0) {
-        Effect.runForkWith(fiber.context)(this.run(over, group), { scheduler: fiber.cache.scheduler })
-      }
-      return Deferred.await(part.ended)
+      if (this.closed || open === undefined || !callers.every(mayJoin)) return this.run(callers, group)
+      return this.join(open, callers, fiber)
     })
+  }
+
+  private join(open: Run<Req>, callers: ReadonlyArray<Caller<Req>>, fiber: Fiber.Fiber<unknown, unknown>) {
+    const joined: Array<Caller<Req>> = []
+    const over: Array<Caller<Req>> = []
+    const present = callers.filter((caller) => !caller.left)
+    const part: Part = { pending: present.length, ended: Deferred.makeUnsafe() }
+    for (const caller of present) caller.part = part
+    for (const caller of callers) {
+      const all: Array<Caller<Req>> = []
+      if (caller.bulk === undefined) caller.item!.forEach((_) => all.push(_))
+      else all.push(caller)
+      if (!open.take(caller, this.options.maxBatchSize)) over.push(caller)
+      else for (const _ of all) joined.push(_)
+    }
+    enlist(open, this.options.engine, joined)
+    // In a fiber of its own, for it may be interrupted when those in `open` still wait.
+    if (over.length > 0) {
+      Effect.runForkWith(fiber.context)(this.run(over, open.group), { scheduler: fiber.cache.scheduler })
+    }
+    return part.pending === 0 ? Effect.void : Deferred.await(part.ended)
   }
 
   private run(callers: ReadonlyArray<Caller<Req>>, group: Group<Req>): Effect.Effect<void, Request.Error<Req>> {
@@ -249,14 +286,19 @@ export class Loader<Req extends Request.Any, R> {
           const started = run = new Run<Req>(fiber, group, this.options.turns !== undefined)
           this.begin(started, callers)
           return Effect.flatMap(
-            admit(started, this.options.engine, callers),
+            admit(started, this.options.engine, started),
             (refused) => refused === undefined ? this.execute(started) : this.reject(started, refused)
           )
         }),
         (exit) => {
           if (run !== undefined) this.settle(run, exit)
           if (exit._tag === "Failure") {
-            for (const caller of callers) if (caller.item === undefined) caller.end(Exit.failCause(exit.cause))
+            // What it did not come to ask for.
+            for (const { entry, item } of callers) {
+              if (item === undefined) entry.completeUnsafe(Exit.failCause(exit.cause))
+              else if (!item.placed) item.abandon(Exit.failCause(exit.cause))
+            }
+            group.checkRest()
           }
           return Effect.void
         }
@@ -268,8 +310,9 @@ export class Loader<Req extends Request.Any, R> {
   private begin(run: Run<Req>, callers: ReadonlyArray<Caller<Req>>): void {
     run.group.running++
     this.running.add(run)
-    for (const caller of callers) run.take(caller, Infinity)
-    if (this.options.engine !== undefined && callers.every(mayJoin)) this.waiting.set(run.group, run)
+    const open = callers.every(mayJoin)
+    run.takeAll(callers)
+    if (open && this.options.engine !== undefined) this.waiting.set(run.group, run)
   }
 
   /** What the batch asks for is settled: others can join its requests, and add none. */
@@ -315,7 +358,7 @@ export class Loader<Req extends Request.Any, R> {
     this.seal(run)
     run.open = false
     // Of the only batch that runs, all goes at once.
-    if (--group.running === 0 && items.length > 16) group.inFlight = new KeyMap()
+    if (--group.running === 0 && group.collected === 0 && items.length > 16) group.inFlight = new KeyMap()
     else run.unlist()
     this.running.delete(run)
     this.seen =
@@ -334,14 +377,15 @@ export class Loader<Req extends Request.Any, R> {
   private leave(caller: Caller<Req>): void {
     if (caller.left) return
     caller.left = true
-    const item = caller.item
-    if (item === undefined) {
-      // It was still collected: core takes it out and ends it.
-      caller.tally?.remove(caller.key, caller.hash)
-      if (caller.group.open === 0) caller.group.checkRest()
+    const { group, item } = caller
+    const run = item?.batch
+    if (item === undefined || run === undefined) {
+      // It was still collected: core takes it out, if nobody else needs it there.
+      caller.end(Exit.interrupt())
+      item?.remove(caller)
+      if (group.open === 0) group.checkRest()
       return
     }
-    const run = item.batch
     if (!run.open) return
     // Before anything else, so that a cache around this resolver lets go of it.
     caller.end(Exit.interrupt())
@@ -406,12 +450,12 @@ export class Loader<Req extends Request.Any, R> {
    * where batches are bounded, all.
    */
   gather(requests: ReadonlyArray<Req>, context: Context.Context<never>): [bulk: Bulk<Req>, others: Array<number>] {
-    const bulk = new Bulk<Req>()
     const others: Array<number> = []
     const collects = !this.closed && this.options.turns !== undefined && this.options.maxBatchSize === Infinity
     this.look(context)
     const group = this.seenGroup!
-    const alone = group.running === 0 && group.kept === 0
+    const bulk = new Bulk<Req>(group)
+    const alone = group.running === 0 && group.collected === 0 && group.kept === 0
     for (let i = 0; i < requests.length; i++) {
       const request = requests[i]!
       const key = this.keys.of(request)
@@ -446,9 +490,11 @@ export class Loader<Req extends Request.Any, R> {
 
   private callerOf(entry: Entry<Req>, group: Group<Req>): Caller<Req> {
     const caller = entry[callerOf]
-    if (caller !== undefined && caller.group.owner === this && caller.item === undefined) return caller
+    if (caller !== undefined && caller.group.owner === this && caller.item?.batch === undefined) return caller
     const key = this.keys.of(entry.request)
-    return new Caller(entry, group, key, hashOf(key), Context.get(entry.context, CurrentBatch))
+    const fresh = new Caller(entry, Context.get(entry.context, CurrentBatch), undefined)
+    new Item(group, key, hashOf(key), entry.request).add(fresh)
+    return fresh
   }
 
   private groupOf(entry: Entry<Req>): Group<Req> {
@@ -483,5 +529,9 @@ export const loaderOf = <Req extends Request.Any>(resolver: RequestResolver<Req>
   // Sound: `register` puts there what belongs to the resolver's requests.
   loaders.get(resolver) as Loader<Req, never> | undefined
 
-/** Whether a look-up may travel with others than those that core collected with it. */
-const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => caller.direct && caller.independent
+/** Whether what core has collected may travel with others than those that it collected with it. */
+const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => {
+  const { bulk, item } = caller
+  if (bulk !== undefined) return bulk.direct && caller.independent
+  return item!.collected && item!.independent
+}

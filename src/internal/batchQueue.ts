@@ -8,7 +8,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Request from "effect/Request"
-import type { Batch, Caller } from "./batchState.js"
+import type { Batch, Caller, Callers } from "./batchState.js"
 import { CurrentJob, Job } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
@@ -42,7 +42,7 @@ const liveJob = (context: Context.Context<never>, engine?: Engine): Job | undefi
 export const admit = <Req extends Request.Any>(
   batch: Batch,
   engine: Engine | undefined,
-  callers: ReadonlyArray<Caller<Req>>
+  callers: Callers<Req>
 ): Effect.Effect<SchedulerError | undefined> => {
   if (engine === undefined) {
     batch.started = true
@@ -69,15 +69,14 @@ export const admit = <Req extends Request.Any>(
 export const enlist = <Req extends Request.Any>(
   batch: Batch,
   engine: Engine | undefined,
-  callers: ReadonlyArray<Caller<Req>>
+  callers: Callers<Req>
 ): void => {
   if (engine === undefined) return
   let context: Context.Context<never> | undefined
   let lender: Job | undefined
   let others = 0
-  for (const caller of callers) {
-    if (batch.started) return
-    if (caller.left) continue
+  callers.forEach((caller) => {
+    if (batch.started || caller.left) return
     if (caller.entry.context !== context) {
       context = caller.entry.context
       lender = liveJob(context, engine)
@@ -86,7 +85,7 @@ export const enlist = <Req extends Request.Any>(
     caller.lender = lender
     if (lender === undefined) others++
     else queue(batch, engine, lender, 1)
-  }
+  })
   // In a job it counts as a part of it, so the place of its own comes last.
   if (others > 0 && !batch.started) queue(batch, engine, undefined, others)
 }

@@ -189,7 +189,9 @@ export const makeResolver = <Req extends Request.Any, R>(
       batchKey(this: unknown, entry) {
         return loader.batchKey(entry, this)
       },
-      preCheck: (entry) => loader.preCheck(entry),
+      preCheck(this: unknown, entry) {
+        return loader.preCheck(entry, this)
+      },
       delay: loader.delay,
       collectWhile: (entries) => loader.collectWhile(entries),
       runAll: (entries, key) => loader.runAll(entries, key)

@@ -33,8 +33,9 @@ export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req
   /** A context with the isolating services. */
   readonly context: Context.Context<never>
   joins = 0
-  /** Windows that are open, batches that run. */
+  /** Windows that are open, requests that core collects and that others may join, batches that run. */
   open = 0
+  collected = 0
   running = 0
   inFlight = new KeyMap<Item<Req>>()
   readonly cached = new KeyMap<Cached<Request.Success<Req>, Request.Error<Req>>>()
@@ -60,28 +61,22 @@ export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req
   }
 
   checkRest(): void {
-    if (this.open === 0 && this.running === 0 && this.kept === 0) this.onRest(this)
+    if (this.open === 0 && this.collected === 0 && this.running === 0 && this.kept === 0) this.onRest(this)
   }
 }
 
-/** One look-up. */
+/** One look-up. There are many: each field counts. */
 export class Caller<Req extends Request.Any> {
   readonly entry: Request.Entry<Req>
-  readonly group: Group<Req>
-  readonly key: unknown
-  readonly hash: number
   /** The batch that this look-up is made for, if it is made inside one. */
   readonly origin: Batch | undefined
-  /** What it waits for; `undefined` while its batch collects. */
+  /** What it waits for; `undefined` while core collects the bulk that it brought. */
   item: Item<Req> | undefined = undefined
+  /** The look-ups that travel with it. */
+  readonly bulk: Bulk<Req> | undefined
   /** Whether its batch key was asked: core asks again when the caller leaves. */
   asked = false
   left = false
-  /** The look-ups that travel with it. */
-  bulk: Bulk<Req> | undefined = undefined
-  tally: Tally | undefined = undefined
-  /** Whether core collects it for our resolver as it was made, not for one that wraps it. */
-  direct = false
   /** Those who came in one batch of core's, where they travel in another. */
   part: Part | undefined = undefined
   /** Inside which job its batch has a place because of it. */
@@ -89,18 +84,15 @@ export class Caller<Req extends Request.Any> {
   prev: Caller<Req> | undefined = undefined
   next: Caller<Req> | undefined = undefined
 
-  constructor(
-    entry: Request.Entry<Req>,
-    group: Group<Req>,
-    key: unknown,
-    hash: number,
-    origin: Batch | undefined
-  ) {
+  constructor(entry: Request.Entry<Req>, origin: Batch | undefined, bulk: Bulk<Req> | undefined) {
     this.entry = entry
-    this.group = group
-    this.key = key
-    this.hash = hash
     this.origin = origin
+    this.bulk = bulk
+  }
+
+  get group(): Group<Req> {
+    // Sound: what brings no bulk waits for an item from the beginning.
+    return this.bulk === undefined ? this.item!.group : this.bulk.group
   }
 
   /** Whether no batch waits for it: one that does would wait for all that comes to travel with it. */
@@ -116,19 +108,31 @@ export class Caller<Req extends Request.Any> {
   }
 }
 
+/** Look-ups, by whatever means they are held. */
+export interface Callers<Req extends Request.Any> {
+  forEach(f: (caller: Caller<Req>) => void): void
+}
+
 /** A batch of core's whose look-ups travel in others: it lasts until the last of them has ended. */
 export interface Part {
   pending: number
   readonly ended: Deferred.Deferred<void>
 }
 
-/** A distinct request of a batch, with all who wait for it in order of arrival. */
-export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
+/**
+ * A distinct request, with all who wait for it in order of arrival. Core collects the first of them; of those who come
+ * meanwhile it hears nothing, and so the first stays with core when it leaves before the others.
+ */
+export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<Req> {
   readonly key: unknown
   readonly hash: number
   chain: Item<Req> | undefined = undefined
+  readonly group: Group<Req>
   readonly request: Req
-  readonly batch: Run<Req>
+  /** `undefined` while core collects. */
+  batch: Run<Req> | undefined = undefined
+  /** Where core's batch counts its distinct requests. */
+  tally: Tally | undefined = undefined
   exit: Result<Req> | undefined = undefined
   /** Until when its exit is kept, in milliseconds; 0 is not at all. */
   expires = 0
@@ -137,14 +141,75 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
   callers = 0
   first: Caller<Req> | undefined = undefined
   private last: Caller<Req> | undefined = undefined
+  /** Whether its batch has its place among what it asks for. */
+  placed = false
   /** Where others find and join it. */
-  private listed: KeyMap<Item<Req>> | undefined = undefined
+  listed: KeyMap<Item<Req>> | undefined = undefined
 
-  constructor(key: unknown, hash: number, request: Req, batch: Run<Req>) {
+  constructor(group: Group<Req>, key: unknown, hash: number, request: Req) {
+    this.group = group
     this.key = key
     this.hash = hash
     this.request = request
+  }
+
+  /** Lets its equals join it while core collects. */
+  collect(): void {
+    this.group.collected++
+    this.list(this.group.inFlight)
+  }
+
+  /** Whether core collects it, and its equals may join. */
+  get collected(): boolean {
+    return this.batch === undefined && this.listed !== undefined
+  }
+
+  /** Whether no batch waits for it. */
+  get independent(): boolean {
+    for (let caller = this.first; caller !== undefined; caller = caller.next) if (!caller.independent) return false
+    return true
+  }
+
+  /** From now on it travels in a batch. */
+  board(batch: Run<Req>): void {
+    if (this.collected) this.group.collected--
     this.batch = batch
+    batch.callers += this.callers
+    if (this.callers > 0) batch.size++
+  }
+
+  /** Takes over those who wait for an equal one that has no batch yet. */
+  absorb(that: Item<Req>): void {
+    that.unlist()
+    that.forEach((caller) => {
+      caller.next = undefined
+      this.add(caller)
+    })
+    that.first = that.last = undefined
+  }
+
+  /** Whoever is told of may leave, or go elsewhere. */
+  forEach(f: (caller: Caller<Req>) => void): void {
+    let caller = this.first
+    while (caller !== undefined) {
+      const next: Caller<Req> | undefined = caller.next
+      f(caller)
+      caller = next
+    }
+  }
+
+  end(exit: Result<Req>): void {
+    this.forEach((caller) => caller.end(exit))
+  }
+
+  /** Ends those who wait for it where no batch will ask for it. */
+  abandon(exit: Result<Req>): void {
+    this.unlist()
+    for (let caller = this.first; caller !== undefined; caller = this.first) {
+      this.remove(caller)
+      caller.left = true
+      caller.end(exit)
+    }
   }
 
   add(caller: Caller<Req>): void {
@@ -167,22 +232,31 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
   }
 
   retain(): void {
-    this.batch.callers++
-    if (this.callers++ === 0) this.batch.size++
+    const first = this.callers++ === 0
+    const batch = this.batch
+    if (batch === undefined) return
+    batch.callers++
+    if (first) batch.size++
   }
 
   /** One caller less. Before the batch is sent, what nobody waits for goes out of others' sight: it will not be asked for. */
   release(): void {
-    this.batch.callers--
-    if (--this.callers > 0) return
-    this.batch.size--
-    if (!this.batch.sent) this.unlist()
+    const last = --this.callers === 0
+    const batch = this.batch
+    if (batch !== undefined) {
+      batch.callers--
+      if (last) batch.size--
+    } else if (last) {
+      this.tally?.remove(this.key, this.hash)
+    }
+    if (last && batch?.sent !== true) this.unlist()
   }
 
   /** What is known of its request is newer than what was asked for before; what is yet to be asked for will be newer still. */
   outdate(primed: boolean): void {
-    if (this.batch.sent) this.unlist()
-    this.stale = this.batch.sent || primed
+    const sent = this.batch?.sent === true
+    if (sent) this.unlist()
+    this.stale = sent || primed
   }
 
   list(map: KeyMap<Item<Req>>): void {
@@ -192,6 +266,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
 
   unlist(): void {
     if (this.listed === undefined) return
+    if (this.collected) this.group.collected--
     this.listed.remove(this)
     this.listed = undefined
   }
@@ -199,12 +274,19 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
 
 /** Look-ups of one fiber that come, travel and leave together: core is shown the first of them only. */
 export class Bulk<Req extends Request.Any> {
+  readonly group: Group<Req>
   readonly indices: Array<number> = []
   readonly requests: Array<Req> = []
   readonly keys: Array<unknown> = []
   readonly hashes: Array<number> = []
   /** What each of them waits for, once their batch runs. */
   readonly items: Array<Item<Req>> = []
+  /** Whether core collects it for our resolver as it was made, not for one that wraps it. */
+  direct = false
+
+  constructor(group: Group<Req>) {
+    this.group = group
+  }
 
   add(index: number, request: Req, key: unknown, hash: number): void {
     this.indices.push(index)
@@ -232,7 +314,7 @@ export class Batch {
   /** How many distinct requests somebody waits for. */
   size = 0
   /** Look-ups made by the batch itself: what it waits for. */
-  readonly waits = new Set<{ readonly item: { readonly batch: Batch } | undefined }>()
+  readonly waits = new Set<{ readonly item: { readonly batch: Batch | undefined } | undefined }>()
   /**
    * Its places in the queue of its scheduler until it starts: one inside each running job that waits for it, and one of
    * its own if anybody else does. The first to come through takes the others out.
@@ -253,7 +335,7 @@ export class Batch {
     const seen = new Set<Batch>([this])
     for (const batch of seen) {
       for (const { item } of batch.waits) {
-        if (item === undefined) continue
+        if (item?.batch === undefined) continue
         if (item.batch === that) return true
         seen.add(item.batch)
       }
@@ -269,7 +351,7 @@ interface Ticket {
 }
 
 /** A batch from the moment core has collected it: which requests it asks for, and for whom. */
-export class Run<Req extends Request.Any> extends Batch {
+export class Run<Req extends Request.Any> extends Batch implements Callers<Req> {
   readonly group: Group<Req>
   /** In order of arrival. */
   items: Array<Item<Req>> = []
@@ -286,42 +368,56 @@ export class Run<Req extends Request.Any> extends Batch {
     this.merges = merges
   }
 
-  /** Takes a look-up in, unless that makes more than `most` distinct requests. Its equals join it from here on. */
+  /** Takes in what core has collected. Its equals join it from here on. */
+  takeAll(callers: ReadonlyArray<Caller<Req>>): void {
+    // First of all, so that a bulk finds what came after it.
+    for (const { item } of callers) if (item?.collected === true) item.board(this)
+    for (const caller of callers) this.take(caller, Infinity)
+  }
+
+  /** Takes in what core has collected, unless that makes more than `most` distinct requests. */
   take(caller: Caller<Req>, most: number): boolean {
-    const bulk = caller.bulk
-    if (bulk === undefined) {
-      const item = this.find(caller.key, caller.hash)
-      if (item === undefined && this.size >= most) return false
-      ;(item ?? this.make(caller.key, caller.hash, caller.entry.request)).add(caller)
-      return true
+    const { bulk, item } = caller
+    if (bulk !== undefined) {
+      this.takeBulk(caller, bulk)
+    } else if (item !== undefined) {
+      const equal = item.batch === this ? item : this.find(item.key, item.hash)
+      if (equal === undefined && this.size >= most) return false
+      if (equal === undefined || equal === item) this.place(item)
+      else equal.absorb(item)
     }
+    return true
+  }
+
+  private takeBulk(caller: Caller<Req>, bulk: Bulk<Req>): void {
     for (let i = 0; i < bulk.requests.length; i++) {
       const key = bulk.keys[i]
       const hash = bulk.hashes[i]!
-      const item = this.find(key, hash) ?? this.make(key, hash, bulk.requests[i]!)
+      const item = this.find(key, hash) ?? new Item(this.group, key, hash, bulk.requests[i]!)
+      this.place(item)
       item.retain()
       bulk.items.push(item)
     }
     this.carriers.add(caller)
     caller.item = bulk.items[0]
     caller.origin?.waits.add(caller)
-    return true
   }
 
   private find(key: unknown, hash: number): Item<Req> | undefined {
     if (!this.merges) return undefined
     const item = this.group.inFlight.get(key, hash)
-    return item === undefined || item.batch === this ? item : this.apart?.get(key, hash)
+    return item?.batch === this ? item : this.apart?.get(key, hash)
   }
 
-  private make(key: unknown, hash: number, request: Req): Item<Req> {
-    const item = new Item(key, hash, request, this)
+  /** Asks for it, after what is asked for already. */
+  private place(item: Item<Req>): void {
+    if (item.placed) return
+    item.placed = true
     this.items.push(item)
-    if (this.merges) {
-      const { inFlight } = this.group
-      item.list(inFlight.get(key, hash) === undefined ? inFlight : this.apart ??= new KeyMap())
-    }
-    return item
+    if (item.batch !== this) item.board(this)
+    if (!this.merges || item.listed !== undefined) return
+    const { inFlight } = this.group
+    item.list(inFlight.get(item.key, item.hash) === undefined ? inFlight : this.apart ??= new KeyMap())
   }
 
   /** Lets one of its callers go. */
@@ -341,17 +437,18 @@ export class Run<Req extends Request.Any> extends Batch {
     return this.items.filter((item) => item.callers > 0)
   }
 
+  forEach(f: (caller: Caller<Req>) => void): void {
+    for (const item of this.items) item.forEach(f)
+    this.carriers.forEach(f)
+  }
+
   /** Those who asked, as a span knows them. */
   get links(): ReadonlyArray<Tracer.SpanLink> {
     const spans = new Set<Tracer.AnySpan>()
-    const add = ({ entry }: Caller<Req>) => {
+    this.forEach(({ entry }) => {
       const span = Context.getOrUndefined(entry.context, Tracer.ParentSpan)
       if (span !== undefined) spans.add(span)
-    }
-    for (const item of this.items) {
-      for (let caller = item.first; caller !== undefined; caller = caller.next) add(caller)
-    }
-    this.carriers.forEach(add)
+    })
     return Array.from(spans, (span) => ({ span, attributes: {} }))
   }
 
@@ -364,12 +461,7 @@ export class Run<Req extends Request.Any> extends Batch {
   tell(exit: Exit.Exit<void, Request.Error<Req>>): void {
     for (const item of this.items) {
       const result = item.exit = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
-      let caller = item.first
-      while (caller !== undefined) {
-        const next: Caller<Req> | undefined = caller.next
-        caller.end(result)
-        caller = next
-      }
+      item.end(result)
     }
     // What they are told is what all of their look-ups are told that have no item; these have one.
     for (const caller of this.carriers) caller.end(Exit.interrupt())
