@@ -2,6 +2,7 @@
 import { writeFile } from "node:fs/promises"
 import * as vega from "vega"
 import * as vegaLite from "vega-lite"
+import { number } from "./report.ts"
 
 export interface Bar {
   readonly contender: string
@@ -17,41 +18,63 @@ const config: vegaLite.Config = {
   font: "system-ui, sans-serif",
   axis: { labelColor: ink, titleColor: ink, gridColor: "#80808040", domainColor: ink, tickColor: ink, labelLimit: 280 },
   title: { color: ink, anchor: "start" },
-  legend: { labelColor: ink, titleColor: ink, labelLimit: 280 },
+  legend: { labelColor: ink, titleColor: ink, labelLimit: 0 },
   header: { labelColor: ink, titleColor: ink },
   view: { stroke: null }
 }
 
 const write = async (spec: vegaLite.TopLevelSpec, file: string): Promise<void> => {
-  const view = new vega.View(vega.parse(vegaLite.compile(spec).spec), { renderer: "none" })
+  // It warns of panels with different contenders, which is what they are there for.
+  const { spec: compiled } = vegaLite.compile(spec, { logger: vega.logger(vega.Error) })
+  const view = new vega.View(vega.parse(compiled), { renderer: "none" })
   await writeFile(file, await view.toSVG())
   view.finalize()
 }
 
-const ours = { condition: { test: "indexof(datum.contender, 'Funnel') >= 0", value: "#e8590c" }, value: "#5c7cfa" }
+const color = { condition: { test: "indexof(datum.contender, 'Funnel') >= 0", value: "#e8590c" }, value: "#5c7cfa" }
 
 /** One bar a contender, a panel a group, on a logarithmic scale. */
-export const bars = (title: string, unit: string, values: ReadonlyArray<Bar>, file: string): Promise<void> =>
-  write({
+export const bars = (title: string, unit: string, values: ReadonlyArray<Bar>, file: string): Promise<void> => {
+  // There is no zero on a logarithmic scale for a bar to begin at.
+  const least = 10 ** Math.floor(Math.log10(Math.min(...values.map((bar) => bar.value)) * 0.999))
+  const most = Math.max(...values.map((bar) => bar.value))
+  return write({
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     title,
     config,
-    data: { values: [...values] },
+    data: { values: values.map((bar) => ({ ...bar, label: number(bar.value), least })) },
     facet: {
-      row: { field: "group", type: "nominal", title: null, sort: null, header: { labelAngle: 0, labelAlign: "left" } }
+      row: {
+        field: "group",
+        type: "nominal",
+        title: null,
+        sort: [...new Set(values.map((bar) => bar.group))],
+        header: { labelAngle: 0, labelAlign: "left" }
+      }
     },
     spec: {
       width: 460,
       height: { step: 18 },
-      mark: { type: "bar", cornerRadiusEnd: 2 },
       encoding: {
         y: { field: "contender", type: "nominal", title: null, sort: null },
-        x: { field: "value", type: "quantitative", title: unit, scale: { type: "log", nice: true } },
-        color: ours
-      }
+        x: {
+          field: "value",
+          type: "quantitative",
+          title: unit,
+          scale: { type: "log", domain: [least, most * 2], nice: false }
+        }
+      },
+      layer: [
+        { mark: { type: "bar", cornerRadiusEnd: 2 }, encoding: { x2: { field: "least" }, color } },
+        {
+          mark: { type: "text", align: "left", dx: 4, color: ink },
+          encoding: { text: { field: "label", type: "nominal" } }
+        }
+      ]
     },
     resolve: { scale: { y: "independent" } }
   }, file)
+}
 
 /** One line a contender over a growing number, both axes logarithmic. */
 export const lines = (
