@@ -251,6 +251,7 @@ export type RowOf<List> = List extends ReadonlyArray<infer A> ? Array<A> extends
  * @since 0.1.0
  */
 export interface Operations<Self> {
+  /** Makes a resolver of requests that have an id each, from a backend that finds rows by a list of ids. */
   readonly findById: <
     Req extends Request.Any,
     Id,
@@ -262,6 +263,7 @@ export interface Operations<Self> {
     request: Constructor<Req>,
     options: FindByIdOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate, Capacity>
   ) => Make<Self, Req, R, Isolate, Capacity>
+  /** Makes a resolver from a backend that answers a list of requests with a list of results in the same order. */
   readonly ordered: <
     Req extends Request.Any,
     R = never,
@@ -271,6 +273,7 @@ export interface Operations<Self> {
     request: Constructor<Req>,
     options: OrderedOptions<Req, R> & ResolverOptions<Req, Isolate, Capacity>
   ) => Make<Self, Req, R, Isolate, Capacity>
+  /** Makes a resolver of requests that each ask for all rows of an id. */
   readonly grouped: <
     Req extends Request.Any,
     Id,
@@ -381,13 +384,16 @@ const fromSettings = (settings: Settings): Batcher => {
  * @category constructors
  * @since 0.1.0
  */
-export const make = <I = Scheduler.Scheduler>(options: Options<I> = {}): Effect.Effect<Batcher, never, I> => {
-  const { maxBatchSize = Infinity, window = "idle" } = checkOptions("Batcher.make", options)
+export const make = <I = Scheduler.Scheduler>(options: Options<I> = {}): Effect.Effect<Batcher, never, I> =>
+  fromOptions("Batcher.make", options)
+
+const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batcher, never, I> => {
+  const { maxBatchSize = Infinity, window = "idle" } = checkOptions(name, options)
   // Sound: without the option, I is what it defaults to.
   const tag = (options.scheduler ?? Scheduler.Scheduler) as Context.Key<I, Scheduler.Scheduler>
   return Effect.flatMap(tag, (scheduler) => {
     const engine = engineOf(scheduler)
-    if (engine === undefined) return Effect.die(new TypeError("Batcher.make: scheduler must be one of Scheduler.make"))
+    if (engine === undefined) return Effect.die(new TypeError(`${name}: scheduler must be one of Scheduler.make`))
     return Effect.withFiber((fiber) =>
       Effect.succeed(
         fromSettings({ maxBatchSize, window, engine, turns: new Turns(fiber.cache.scheduler.makeDispatcher()) })
@@ -441,8 +447,8 @@ export const make = <I = Scheduler.Scheduler>(options: Options<I> = {}): Effect.
  * @category layers
  * @since 0.1.0
  */
-export const layer = <I = Scheduler.Scheduler>(options?: Options<I>): Layer.Layer<Batcher, never, I> =>
-  Layer.effect(Batcher, make(options))
+export const layer = <I = Scheduler.Scheduler>(options: Options<I> = {}): Layer.Layer<Batcher, never, I> =>
+  Layer.effect(Batcher, fromOptions("Batcher.layer", options))
 
 /**
  * Provides a Batcher that batches nothing: each look-up is its own call, made at once and outside any scheduler.
@@ -679,7 +685,9 @@ export const grouped: Operations<Batcher>["grouped"] = /*#__PURE__*/ through(Bat
  * @since 0.1.0
  */
 export interface ServiceClass<Self, Id extends string, Shape, R> extends Context.ServiceClass<Self, Id, Shape> {
+  /** Provides the resolver under this tag. */
   readonly layer: Layer.Layer<Self, never, Exclude<R, Scope.Scope>>
+  /** Provides one that batches nothing, for tests: each look-up is a call of its own. */
   readonly layerNoop: Layer.Layer<Self, never, Exclude<Exclude<R, Scope.Scope>, Batcher>>
 }
 

@@ -1268,7 +1268,8 @@ describe("misuse", () => {
   for (const value of [0, -1, 1.5, NaN, Infinity]) {
     it(`a maxBatchSize of ${value} is a RangeError at construction`, () => {
       const rule = `maxBatchSize must be an integer >= 1, got ${value}`
-      assert.throws(() => Batcher.layer({ maxBatchSize: value }), RangeError, `Batcher.make: ${rule}`)
+      assert.throws(() => Batcher.layer({ maxBatchSize: value }), RangeError, `Batcher.layer: ${rule}`)
+      assert.throws(() => Batcher.make({ maxBatchSize: value }), RangeError, `Batcher.make: ${rule}`)
       for (const name of ["findById", "ordered", "grouped"] as const) {
         const make: (request: typeof GetUser, options: any) => unknown = Batcher[name] as any
         assert.throws(() => make(GetUser, { ...options, maxBatchSize: value }), RangeError, `Batcher.${name}: ${rule}`)
@@ -1282,10 +1283,12 @@ describe("misuse", () => {
       )
     })
   }
-  for (const value of [-1, NaN, Infinity, "soon" as "1 second"]) {
+  for (const value of [-1, -0.5, NaN, Infinity, -Infinity, "soon" as "1 second"]) {
     it(`a window of ${value} is a RangeError at construction`, () => {
-      const rule = `window must be "idle" or a finite duration >= 0, got ${value}`
+      const got = typeof value === "string" ? JSON.stringify(value) : value
+      const rule = `window must be "idle" or a finite duration >= 0, got ${got}`
       assert.throws(() => Batcher.make({ window: value }), RangeError, `Batcher.make: ${rule}`)
+      assert.throws(() => Batcher.layer({ window: value }), RangeError, `Batcher.layer: ${rule}`)
       assert.throws(
         () => Batcher.findById(GetUser, { ...options, window: value }),
         RangeError,
@@ -1293,6 +1296,32 @@ describe("misuse", () => {
       )
     })
   }
+
+  it.effect("a scheduler that is not one of this library is a defect that names the function", () =>
+    Effect.gen(function*() {
+      const own = Layer.effect(Scheduler.Scheduler, Effect.map(Scheduler.Scheduler, (_) => ({ ..._ }))).pipe(
+        Layer.provide(Scheduler.layer({ concurrency: 1 }))
+      )
+      const said = (program: Effect.Effect<unknown, never, Scheduler.Scheduler>) =>
+        Effect.map(Effect.exit(Effect.provide(program, own)), (exit) => Exit.isFailure(exit) ? String(exit.cause) : "")
+      assert.include(yield* said(Batcher.make()), "Batcher.make: scheduler must be one of Scheduler.make")
+      assert.include(
+        yield* said(Effect.scoped(Layer.build(Batcher.layer()))),
+        "Batcher.layer: scheduler must be one of Scheduler.make"
+      )
+    }))
+
+  it("what a Service is made of names the accessor, for its layer has no options", () => {
+    assert.throws(
+      () =>
+        class extends Batcher.Service<any>()(
+          "test/Users",
+          Batcher.findById(GetUser, { ...options, window: NaN })
+        ) {},
+      RangeError,
+      `Batcher.findById: window must be "idle" or a finite duration >= 0, got NaN`
+    )
+  })
 
   it("a window in whatever form is refused by an accessor exactly when it is refused by make", () => {
     const forms: ReadonlyArray<Duration.Input> = [

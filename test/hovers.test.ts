@@ -7,8 +7,8 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 
 const uses = `
 import * as Funnel from "effect-funnel/http"
-import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
-import { Effect, Stream } from "effect"
+import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import { Context, Effect, Exit, Request, Stream } from "effect"
 import { HttpClient } from "effect/http"
 
 class Users extends Reducer.Service<Users>()("Users") {}
@@ -18,6 +18,15 @@ class Hosts extends Scheduler.Keyed<Hosts>()("Hosts", { lookup: (_: string) => (
 const client = HttpClient.make(() => Effect.never)
 const effect = Effect.succeed(1)
 const f = (n: number) => Effect.succeed(n)
+class Get extends Request.Class<{ readonly id: number }, number> {}
+class GetAll extends Request.Class<{ readonly id: number }, ReadonlyArray<number>> {}
+const answer = { execute: (all: ReadonlyArray<Get>) => Effect.succeed(all.map((_) => _.id)) }
+const one = { id: (_: Get) => _.id, execute: (ids: ReadonlyArray<number>) => Effect.succeed(ids), resultId: (_: number) => _ }
+const every = { ...one, id: (_: GetAll) => _.id }
+class Numbers extends Batcher.Service<Numbers>()("Numbers", Batcher.ordered(Get, answer)) {}
+class Own extends Context.Service<Own, Batcher.Batcher>()("Own") {}
+const own = Batcher.operations(Own)
+declare const handle: Batcher.Batcher
 
 Reducer./**/reduce("key", effect)
 effect.pipe(Reducer./**/reduce("key"))
@@ -55,6 +64,21 @@ Rate./**/layer
 Funnel./**/schedule(client, Api)
 client.pipe(Funnel./**/schedule(Api))
 client.pipe(Funnel./**/penalize(Rate))
+Batcher./**/findById(Get, { ...one, missing: () => Exit.succeed(0) })
+Batcher./**/ordered(Get, answer)
+Batcher./**/grouped(GetAll, every)
+Batcher./**/loadMany([new Get({ id: 1 })], Numbers)
+Batcher./**/loadManyExit([new Get({ id: 1 })], Numbers)
+Batcher./**/layer()
+Batcher./**/layerNoop
+handle./**/findById(Get, { ...one, missing: () => Exit.succeed(0) })
+handle./**/ordered(Get, answer)
+handle./**/grouped(GetAll, every)
+own./**/findById(Get, { ...one, missing: () => Exit.succeed(0) })
+own./**/ordered(Get, answer)
+own./**/grouped(GetAll, every)
+Numbers./**/layer
+Numbers./**/layerNoop
 `
 
 describe("An editor", () => {
@@ -85,7 +109,7 @@ describe("An editor", () => {
       const info = service.getQuickInfoAtPosition(file, use.index + use[0].length - 1)
       return [`${use[1]}${use[2]}`, ts.displayPartsToString(info?.documentation).split("\n")[0]]
     })
-    expect(hovers).toHaveLength(36)
+    expect(hovers).toHaveLength(51)
     expect(hovers.filter(([, docs]) => docs === "")).toEqual([])
   })
 })

@@ -13,6 +13,7 @@ import { toResult } from "./batchPlan.js"
 import type { Plan } from "./batchPlan.js"
 import type { Turns } from "./batchWindow.js"
 import type { Engine } from "./scheduler.js"
+import { refuse } from "./refuse.js"
 import type { SchedulerError } from "./schedulerError.js"
 
 /**
@@ -115,12 +116,8 @@ export interface Settings {
   readonly engine: Engine | undefined
 }
 
-const checkSize = (name: string, field: string, value: number): number => {
-  if (!Number.isSafeInteger(value) || value < 1) {
-    throw new RangeError(`${name}: ${field} must be an integer >= 1, got ${value}`)
-  }
-  return value
-}
+const checkSize = (name: string, field: string, value: number): number =>
+  Number.isSafeInteger(value) && value >= 1 ? value : refuse(name, field, "an integer >= 1", value)
 
 const checkWindow = (name: string, window: "idle" | Duration.Input): "idle" | Duration.Duration => {
   if (window === "idle") return window
@@ -128,9 +125,8 @@ const checkWindow = (name: string, window: "idle" | Duration.Input): "idle" | Du
   return duration === undefined || Duration.isNegative(duration) ? refuseWindow(name, window) : duration
 }
 
-const refuseWindow = (name: string, window: unknown): never => {
-  throw new RangeError(`${name}: window must be "idle" or a finite duration >= 0, got ${String(window)}`)
-}
+const refuseWindow = (name: string, window: unknown): never =>
+  refuse(name, "window", `"idle" or a finite duration >= 0`, window)
 
 /** As a duration writes itself, and is written. */
 const written = /^\d+(?:\.\d+)?\s+(nanos?|micros?|millis?|seconds?|minutes?|hours?|days?|weeks?)$/
