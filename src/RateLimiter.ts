@@ -677,7 +677,7 @@ export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<{
   override get message(): string {
     const whose = this.key === undefined ? "" : ` for ${JSON.stringify(this.key)}`
     const wait = Duration.format(Duration.millis(Math.ceil(Duration.toMillis(this.retryAfter))))
-    return `Rate limit exceeded${whose}: ${this.remaining} of ${this.limit} left, retry after ${wait}`
+    return `rate limit exceeded${whose}: ${this.remaining} of ${this.limit} left, retry after ${wait}`
   }
 }
 
@@ -717,7 +717,7 @@ export class StoreError extends Data.TaggedError("StoreError")<{
    * @since 0.1.0
    */
   override get message(): string {
-    return `The store of the rate limiter failed to ${this.operation}`
+    return `the store of the rate limiter failed to ${this.operation}`
   }
 }
 

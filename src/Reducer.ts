@@ -77,7 +77,7 @@ export type { Lease } from "./internal/reduceShared.js"
 /**
  * Identifies values of this module at run time.
  *
- * @category type ids
+ * @category type IDs
  * @since 0.1.0
  */
 export const TypeId: TypeId = "~effect-funnel/Reducer"
@@ -85,7 +85,7 @@ export const TypeId: TypeId = "~effect-funnel/Reducer"
 /**
  * The type of `TypeId`.
  *
- * @category type ids
+ * @category type IDs
  * @since 0.1.0
  */
 export type TypeId = "~effect-funnel/Reducer"

@@ -27,7 +27,7 @@ describe("pace", () => {
   it("the message of a refusal rounds the wait up to a millisecond, which the wait itself is not", () => {
     const retryAfter = Duration.nanos(5_999_500_557n)
     const error = new RateLimiter.RateLimitExceeded({ key: undefined, limit: 10, remaining: 0, retryAfter })
-    expect(error.message).toBe("Rate limit exceeded: 0 of 10 left, retry after 6s")
+    expect(error.message).toBe("rate limit exceeded: 0 of 10 left, retry after 6s")
     expect(error.retryAfter).toBe(retryAfter)
   })
 
@@ -141,7 +141,7 @@ describe("what is told", () => {
       for (let i = 0; i < 3; i++) {
         const reason = yield* exceeded(limiter.consume({ key: "k", tokens: 3, onExceeded: "fail" }))
         expect(reason).toMatchObject({ key: "k", limit: 10, remaining: 1, retryAfter: Duration.millis(200) })
-        expect(reason.message).toBe("Rate limit exceeded for \"k\": 1 of 10 left, retry after 200ms")
+        expect(reason.message).toBe("rate limit exceeded for \"k\": 1 of 10 left, retry after 200ms")
       }
     }))
 
@@ -406,7 +406,7 @@ describe("capacity", () => {
       const lost = new RateLimiter.RateLimiterError({
         reason: new RateLimiter.StoreError({ operation: "take", cause: "gone" })
       })
-      expect(lost.message).toBe("The store of the rate limiter failed to take")
+      expect(lost.message).toBe("the store of the rate limiter failed to take")
     }))
 })
 

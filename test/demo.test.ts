@@ -205,14 +205,16 @@ describe("the verdict", () => {
     expect(judge(without, aRun("with", 10, ["a", "b"], 500))).toMatchObject({ passed: false, errors: 2 })
   })
 
-  it("says what it found", () => {
+  it("says what it found, and what the times are made of", () => {
+    const window = "With Funnel a look-up waits up to 20 ms for others to travel with, which p50 shows; "
+      + "p99 shows what queues without it."
     expect(renderVerdict(judge(without, aRun("with", 10, ["a", "b"])))).toBe(
-      "Every request got the same answer in both runs.\n10 queries instead of 100: 10.0 times fewer."
+      "Every request got the same answer in both runs.\n10 queries instead of 100: 10.0 times fewer.\n" + window
     )
     expect(renderVerdict(judge(without, aRun("with", 20, ["a", "c"], 500)))).toBe(
       "Only 1 of 2 requests got the same answer in both runs.\nFailed requests: 2.\n"
         + "20 queries instead of 100: 5.0 times fewer.\n"
-        + "The demo asks for 10 times fewer. The more requests are under way at once, the more they share."
+        + "The demo asks for 10 times fewer. The more requests are under way at once, the more they share.\n" + window
     )
   })
 

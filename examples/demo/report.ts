@@ -3,6 +3,7 @@
  */
 import Table from "cli-table3"
 import type { Run, Verdict } from "./demo.ts"
+import { windowMillis } from "./funnel.ts"
 import type { judge, SharedRun } from "./processes.ts"
 
 export const renderTable = (runs: ReadonlyArray<Run>): string => {
@@ -34,7 +35,8 @@ export const renderVerdict = (verdict: Verdict): string => {
     `${count(queriesWith)} queries instead of ${count(queriesWithout)}: ${times} times fewer.`,
     ...(queriesWith * 10 <= queriesWithout
       ? []
-      : ["The demo asks for 10 times fewer. The more requests are under way at once, the more they share."])
+      : ["The demo asks for 10 times fewer. The more requests are under way at once, the more they share."]),
+    `With Funnel a look-up waits up to ${windowMillis} ms for others to travel with, which p50 shows; p99 shows what queues without it.`
   ].join("\n")
 }
 
