@@ -26,39 +26,52 @@ const table = new Table({
   style: { head: [], border: [], compact: true }
 })
 
-const show = (value: number | undefined) => value === undefined ? "" : String(Math.round(value))
+/** What a fact was in all repetitions: one number, or from which to which. */
+const show = (all: ReadonlyArray<number | undefined>): string => {
+  const seen = all.filter((value) => value !== undefined).map(Math.round)
+  if (seen.length === 0) return ""
+  const [least, most] = [Math.min(...seen), Math.max(...seen)]
+  return least === most ? String(least) : `${least} to ${most}`
+}
+
 let failed = 0
 let passed = 0
 if (hasRedis) {
   for (const { id, name, run } of chosen) {
+    const seen: Array<Facts> = []
+    let broken = 0
     for (let i = 1; i <= repeat; i++) {
       const stage = new Stage()
-      let seen: Facts = {}
-      let verdict = "holds"
       try {
-        seen = await run(stage)
-        passed++
+        seen.push(await run(stage))
       } catch (error) {
-        failed++
-        verdict = "BROKEN"
-        seen = { runs: stage.observer.runs.length, most: stage.observer.most, note: String(error).split("\n")[0]! }
-        console.error(`${id} ${name}\n`, error)
+        broken++
+        const note = String(error).split("\n")[0]!
+        seen.push({ runs: stage.observer.runs.length, most: stage.observer.most, note })
+        console.error(`${id} ${name}, ${i} of ${repeat}\n`, error)
       } finally {
         await stage.end()
       }
-      if (process.stderr.isTTY) console.error(`${id} ${name}: ${verdict}`)
-      table.push([
-        repeat === 1 ? id : `${id} #${i}`,
-        name,
-        show(seen.runs),
-        show(seen.most),
-        show(seen.results),
-        show(seen.failures),
-        show(seen.delay),
-        seen.note ?? "",
-        verdict
-      ])
     }
+    failed += broken
+    passed += repeat - broken
+    const verdict = broken > 0
+      ? `BROKEN ${broken} of ${repeat}`
+      : repeat === 1
+      ? "holds"
+      : `holds ${repeat} of ${repeat}`
+    if (process.stderr.isTTY) console.error(`${id} ${name}: ${verdict}`)
+    table.push([
+      id,
+      name,
+      show(seen.map((facts) => facts.runs)),
+      show(seen.map((facts) => facts.most)),
+      show(seen.map((facts) => facts.results)),
+      show(seen.map((facts) => facts.failures)),
+      show(seen.map((facts) => facts.delay)),
+      seen.findLast((facts) => facts.note !== undefined)?.note ?? "",
+      verdict
+    ])
   }
   console.log(table.toString())
 }
