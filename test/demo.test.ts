@@ -206,8 +206,8 @@ describe("the verdict", () => {
   })
 
   it("says what it found, and what the times are made of", () => {
-    const window = "With Funnel a look-up waits up to 20 ms for others to travel with, which p50 shows; "
-      + "p99 shows what queues without it."
+    const window = "What this saves is paid for in latency: a look-up waits up to 20 ms for others to travel with, "
+      + "and for a place."
     expect(renderVerdict(judge(without, aRun("with", 10, ["a", "b"])))).toBe(
       "Every request got the same answer in both runs.\n10 queries instead of 100: 10.0 times fewer.\n" + window
     )

@@ -36,7 +36,7 @@ export const renderVerdict = (verdict: Verdict): string => {
     ...(queriesWith * 10 <= queriesWithout
       ? []
       : ["The demo asks for 10 times fewer. The more requests are under way at once, the more they share."]),
-    `With Funnel a look-up waits up to ${windowMillis} ms for others to travel with, which p50 shows; p99 shows what queues without it.`
+    `What this saves is paid for in latency: a look-up waits up to ${windowMillis} ms for others to travel with, and for a place.`
   ].join("\n")
 }
 
