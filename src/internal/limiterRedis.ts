@@ -11,7 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Cell, GcraStore, Taken } from "./gcraStore.js"
-import type { Rate } from "./gcra.js"
+import { maxCatchUp, type Rate } from "./gcra.js"
 import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
 import * as LimiterMemory from "./limiterMemory.js"
 import type * as Failure from "./storeFailure.js"
@@ -20,7 +20,7 @@ import type { Guard } from "./storeGuard.js"
 import * as WaiterList from "./waiterList.js"
 
 /** A slot that nobody took is void after this, in nanoseconds: the past is not saved up. */
-const maxCatchUp = 50_000_000
+const catchUpOf = (rates: ReadonlyArray<Rate>): number => rates.some((rate) => rate.strict) ? 10_000_000 : maxCatchUp
 
 /**
  * How far ahead slots are asked for, in milliseconds, beside the time that an answer takes. As far as lateness is made up:
@@ -116,6 +116,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   rates: ReadonlyArray<Rate>
   store: GcraStore
   burst: number
+  private catchUp: number
   /** This process' share, for when the store is away. */
   readonly local: LimiterMemory.LimiterMemory
 
@@ -129,6 +130,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     this.rates = rates
     this.store = options.store(cells(rates))
     this.burst = Math.min(...rates.map((rate) => rate.burst))
+    this.catchUp = catchUpOf(rates)
     this.local = new LimiterMemory.LimiterMemory(this.share(rates), context, clock)
   }
 
@@ -199,6 +201,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     this.rates = rates
     this.store = this.options.store(cells(rates))
     this.burst = Math.min(...rates.map((rate) => rate.burst))
+    this.catchUp = catchUpOf(rates)
     this.local.setQuotas(this.share(rates))
     const tooLarge: Array<Waiter<StoreFailure>> = []
     for (const entry of this.entries.values()) {
@@ -270,7 +273,8 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   private settle(entry: Entry): void {
     if (this.closed) return
     const now = this.now()
-    entry.slots.expire(now - maxCatchUp)
+    // Those who wait have the last one, however late: a process whose timers are all too late goes on.
+    entry.slots.expire(now - this.catchUp, now, entry.first !== undefined)
     // What runs in a caller is not ours: if it throws, such as an observer of its fiber, the others still have their turn.
     try {
       while (entry.first !== undefined && this.spend(entry, entry.first.waiter.tokens, now)) {
@@ -303,7 +307,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     Effect.runForkWith(this.context)(this.giveBack(entry))
     // What others came after stays for who comes while it is fresh.
     if (entry.slots.empty) this.drop(entry)
-    else this.arm(entry, entry.slots.lastDue + maxCatchUp + nanosPerMilli, now)
+    else this.arm(entry, entry.slots.lastDue + this.catchUp + nanosPerMilli, now)
   }
 
   private giveBack(entry: Entry): Effect.Effect<void> {

@@ -63,9 +63,13 @@ export class SlotStock {
     return true
   }
 
-  /** Drops what was due before `time`. */
-  expire(time: number): void {
-    while (this.firstDue < time) this.tokens -= this.slots.shift()!.tokens
+  /** Drops what was due before `time`; `sparing` the last that is due `now`. */
+  expire(time: number, now: number, sparing: boolean): void {
+    const { slots } = this
+    while (this.firstDue < time) {
+      if (sparing && (slots.length === 1 || slots[1]!.due > now)) return
+      this.tokens -= slots.shift()!.tokens
+    }
   }
 
   /**

@@ -10,15 +10,18 @@
  *
  * The state of a key is a debt, counted by the clock of the Redis server; clocks of the processes play no part. In any
  * interval of length Δ all processes together take at most `burst + Δ · limit / window` tokens, by the times at which
- * they are due. Who waits, waits in its process: one command at a time asks for those in front, up to 20 milliseconds
- * ahead. Within a process they go in order of arrival; between processes the first to ask is the first served.
+ * they are due. Who waits, waits in its process: one command at a time asks for those in front, up to 50 milliseconds
+ * ahead, so that neither the network nor a stall of that length costs pace. Within a process they go in order of arrival;
+ * between processes the first to ask is the first served.
  *
  * **Gotchas**
  *
- * - An interrupted waiter costs nothing while others wait behind it. With nobody behind, what was taken for it in those 20
- *   milliseconds is lost, as across processes nothing is given back: it would bunch those who come later.
+ * - An interrupted waiter costs nothing while others wait behind it. With nobody behind, what was taken ahead for it is given
+ *   back, unless other processes have been granted tokens since: then it is lost.
  * - `strict` spaces what is due, by the clock of the server. A start that is late, by a timer or the network, is not made
- *   good by the other processes.
+ *   good by the other processes: a window of actual starts can hold as many more as are due in 10 milliseconds, and in what
+ *   an answer of Redis was late. Where the other side counts to the last call, ask for a little less.
+ * - After `penalize`, tokens that other processes hold already are used, up to 50 milliseconds' worth.
  * - When the clock of the server steps back, a key is denied for as long as its debt, not for the step.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
  *

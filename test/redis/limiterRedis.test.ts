@@ -9,7 +9,7 @@ import { GcraStoreModel } from "../support/gcraStoreModel.js"
 import { ManualClock } from "../support/manualClock.js"
 
 const second = 1_000_000_000
-const perSecond = (limit: number, burst = 1) => Gcra.rate(limit, second, burst, false)
+const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
 
 const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail") => {
   const clock = new ManualClock()
@@ -150,6 +150,34 @@ describe("pace of a shared rate", () => {
     clock.block(2000)
     clock.fire()
     expect(times().length - before).toBeLessThanOrEqual(51)
+  })
+
+  it("L4 timers that are always later than what is made up hold nobody back for good", () => {
+    for (const strict of [false, true]) {
+      const { clock, enter, times } = setup(perSecond(5, 1, strict))
+      for (let i = 0; i < 20; i++) enter(i)
+      clock.advance(8000, () => strict ? 30 : 70)
+      expect(times().length).toBe(20)
+      expect(times().at(-1)).toBeLessThanOrEqual(19 * (200 + 70))
+    }
+  })
+
+  it("a strict rate makes up 10 milliseconds, and no window by starts holds more than the limit and what these let in", () => {
+    const { clock, enter, times } = setup(perSecond(100, 1, true))
+    for (let i = 0; i < 600; i++) enter(i)
+    for (let i = 0; i < 40; i++) {
+      clock.advance(40 + (i * 37) % 150)
+      clock.block(45)
+      clock.fire()
+    }
+    const starts = times()
+    expect(starts.length).toBeGreaterThan(300)
+    const most = Math.max(...starts.map((from) => starts.filter((at) => at >= from && at < from + 1000).length))
+    expect(most).toBeGreaterThan(75)
+    // One that was late before the window, and two by one late timer: now, and 10 milliseconds ago.
+    expect(most).toBeLessThanOrEqual(102)
+    const atOnce = Math.max(...starts.map((from) => starts.filter((at) => at === from).length))
+    expect(atOnce).toBeLessThanOrEqual(2)
   })
 
   it("answers that take long cost no pace", () => {

@@ -578,6 +578,30 @@ export const cases: ReadonlyArray<Case> = [
     }
   })),
   {
+    id: "17e",
+    name: "a strict rate of 1,000/s over 4 processes, by starts",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const limit = 1000
+      const workers = await stage.workersOf(4, {
+        url,
+        limiter: { quota: { limit, window: "1 second", strict: true } }
+      })
+      await rate(workers, limit, 1000, 1, 250)
+      await pause(300)
+      const { excess, took, times } = await rate(workers, limit, 1000, 1, 750)
+      atMost("excess", excess, 0)
+      let most = 0
+      for (let from = 0, to = 0; to < times.length; to++) {
+        while (times[to]! - times[from]! >= 1000) from++
+        most = Math.max(most, to - from + 1)
+      }
+      // What 10 ms let in, as much for answers that were late themselves, and one of each process that stalled for longer.
+      atMost("starts in a second", most, limit + 10 + 10 + 4)
+      return { failures: 0, delay: took, note: `at most ${most} starts in any second; ideally ${4 * 750} ms` }
+    }
+  },
+  {
     id: "18a",
     name: "kill -9 of a process that holds permits",
     quick: true,
@@ -662,7 +686,7 @@ export const cases: ReadonlyArray<Case> = [
 
 /**
  * Tokens beyond burst + T / interval at any time since all began, at most 0 when the rate holds; and milliseconds from the
- * first start to the last.
+ * first start to the last, and when each was.
  */
 const rate = async (
   workers: ReadonlyArray<Worker>,
@@ -671,7 +695,7 @@ const rate = async (
   burst: number,
   count: number,
   millis = 30_000
-): Promise<{ readonly excess: number; readonly took: number }> => {
+): Promise<{ readonly excess: number; readonly took: number; readonly times: ReadonlyArray<number> }> => {
   const began = clock()
   const all = await Promise.all(
     workers.map((_) => _.call<{ times: Array<number>; errors: Array<string> }>("consume", { count, millis }))
@@ -682,5 +706,5 @@ const rate = async (
     (excess, at, i) => Math.max(excess, i + 1 - burst - ((at - began) * limit) / window),
     -Infinity
   )
-  return { excess, took: times.at(-1)! - times[0]! }
+  return { excess, took: times.at(-1)! - times[0]!, times }
 }
