@@ -153,7 +153,9 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   takeUnsafe(key: string | undefined, tokens: number): boolean {
     const entry = this.entries.get(key)
     if (entry === undefined || entry.first !== undefined) return false
-    return this.spend(entry, tokens, this.now())
+    const now = this.now()
+    entry.slots.expire(now - this.catchUp, now, false)
+    return this.spend(entry, tokens, now)
   }
 
   waitUnsafe(

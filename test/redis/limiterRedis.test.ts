@@ -281,6 +281,17 @@ describe("slots that nobody waits for any more", () => {
     expect(store.commands).toEqual([])
   })
 
+  it("L4 what is left of long ago is not saved up for who comes after a block", () => {
+    const { clock, enter, limiter } = setup(perSecond(1000))
+    const waiting = Array.from({ length: 40 }, (_, i) => enter(i))
+    clock.advance(1)
+    for (const one of waiting) limiter.cancelUnsafe(one)
+    clock.block(30)
+    expect(limiter.takeUnsafe(undefined, 1)).toBe(true)
+    clock.block(1000)
+    expect(limiter.takeUnsafe(undefined, 1)).toBe(false)
+  })
+
   it("what was taken under another quota is not given back at the price of the new one", () => {
     const { clock, enter, limiter, store } = setup(perSecond(1000))
     const waiting = Array.from({ length: 10 }, (_, i) => enter(i))
