@@ -93,6 +93,13 @@ export const tables: ReadonlyArray<Table> = [
           return work(total(await Promise.all(Array.from({ length: n }, (_, i) => users.load(i % keys)))))
         }
       },
+      {
+        name: "DataLoader, an async function each",
+        run: async (n) => {
+          const users = loader()
+          return work(total(await Promise.all(Array.from({ length: n }, async (_, i) => await users.load(i % keys)))))
+        }
+      },
       fibers(
         "Effect.request, merged in the resolver",
         () => Effect.succeed((request) => Effect.request(request, merged))

@@ -84,6 +84,7 @@ export class Loader<Req extends Request.Any, R> {
   private seen: Context.Context<never> | undefined = undefined
   private seenGroup: Group<Req> | undefined = undefined
   private seenBatch: Batch | undefined = undefined
+  private seenTie = false
 
   constructor(options: LoaderOptions<Req, R>) {
     this.options = options
@@ -129,10 +130,13 @@ export class Loader<Req extends Request.Any, R> {
     const caller = new Caller(entry, origin, undefined)
     // What a wrapper collects has a way of its own to go.
     if (item === undefined || (item.batch === undefined && resolver !== this.resolver)) {
-      new Item(group, key, hash, entry.request).add(caller)
+      const own = new Item(group, key, hash, entry.request)
+      own.tied = this.seenTie
+      own.add(caller)
       this.collect(caller)
       return true
     }
+    if (this.seenTie) item.tied = true
     const batch = item.batch
     if (batch === undefined) {
       group.joins++
@@ -286,7 +290,7 @@ export class Loader<Req extends Request.Any, R> {
           const started = run = new Run<Req>(fiber, group, this.options.turns !== undefined)
           this.begin(started, callers)
           return Effect.flatMap(
-            admit(started, this.options.engine, started),
+            admit(started, this.options.engine, ...started.ties),
             (refused) => refused === undefined ? this.execute(started) : this.reject(started, refused)
           )
         }),
@@ -485,6 +489,7 @@ export class Loader<Req extends Request.Any, R> {
     if (context === this.seen) return
     this.seen = context
     this.seenBatch = Context.get(context, CurrentBatch)
+    this.seenTie = this.seenBatch !== undefined || Context.get(context, CurrentJob) !== undefined
     this.seenGroup = this.groups.find(context)
   }
 
@@ -493,7 +498,9 @@ export class Loader<Req extends Request.Any, R> {
     if (caller !== undefined && caller.group.owner === this && caller.item?.batch === undefined) return caller
     const key = this.keys.of(entry.request)
     const fresh = new Caller(entry, Context.get(entry.context, CurrentBatch), undefined)
-    new Item(group, key, hashOf(key), entry.request).add(fresh)
+    const item = new Item(group, key, hashOf(key), entry.request)
+    item.tied = true
+    item.add(fresh)
     return fresh
   }
 

@@ -42,7 +42,8 @@ const liveJob = (context: Context.Context<never>, engine?: Engine): Job | undefi
 export const admit = <Req extends Request.Any>(
   batch: Batch,
   engine: Engine | undefined,
-  callers: Callers<Req>
+  callers: Callers<Req>,
+  free: number
 ): Effect.Effect<SchedulerError | undefined> => {
   if (engine === undefined) {
     batch.started = true
@@ -61,20 +62,21 @@ export const admit = <Req extends Request.Any>(
       batch.tickets.clear()
       resume(Effect.succeed(answer === "start" ? undefined : answer))
     }
-    enlist(batch, engine, callers)
+    enlist(batch, engine, callers, free)
   })
 }
 
-/** Sees to it that a batch has a place for each of these callers, who wait for it from now on. */
+/** Sees to it that a batch has a place for each of these callers, who wait for it from now on, and so many who are in no job. */
 export const enlist = <Req extends Request.Any>(
   batch: Batch,
   engine: Engine | undefined,
-  callers: Callers<Req>
+  callers: Callers<Req>,
+  free = 0
 ): void => {
   if (engine === undefined) return
   let context: Context.Context<never> | undefined
   let lender: Job | undefined
-  let others = 0
+  let others = free
   callers.forEach((caller) => {
     if (batch.started || caller.left) return
     if (caller.entry.context !== context) {

@@ -141,6 +141,8 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   callers = 0
   first: Caller<Req> | undefined = undefined
   private last: Caller<Req> | undefined = undefined
+  /** Whether one who waits for it may be inside a batch or a job. Nearly always nobody is, and nobody needs to be asked. */
+  tied = false
   /** Whether its batch has its place among what it asks for. */
   placed = false
   /** Where others find and join it. */
@@ -166,6 +168,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
 
   /** Whether no batch waits for it. */
   get independent(): boolean {
+    if (!this.tied) return true
     for (let caller = this.first; caller !== undefined; caller = caller.next) if (!caller.independent) return false
     return true
   }
@@ -180,6 +183,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
 
   /** Takes over those who wait for an equal one that has no batch yet. */
   absorb(that: Item<Req>): void {
+    if (that.tied) this.tied = true
     that.unlist()
     that.forEach((caller) => {
       caller.next = undefined
@@ -199,7 +203,12 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   }
 
   end(exit: Result<Req>): void {
-    this.forEach((caller) => caller.end(exit))
+    let caller = this.first
+    while (caller !== undefined) {
+      const next: Caller<Req> | undefined = caller.next
+      caller.end(exit)
+      caller = next
+    }
   }
 
   /** Ends those who wait for it where no batch will ask for it. */
@@ -440,6 +449,14 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req> 
   forEach(f: (caller: Caller<Req>) => void): void {
     for (const item of this.items) item.forEach(f)
     this.carriers.forEach(f)
+  }
+
+  /** Who has to be asked what they are inside of, before it goes into the queue, and how many need not be. */
+  get ties(): readonly [tied: Callers<Req>, free: number] {
+    if (this.carriers.size > 0 || this.items.every((item) => item.tied)) return [this, 0]
+    const tied = this.items.filter((item) => item.tied)
+    const free = this.items.reduce((free, item) => item.tied ? free : free + item.callers, 0)
+    return [{ forEach: (f) => tied.forEach((item) => item.forEach(f)) }, free]
   }
 
   /** Those who asked, as a span knows them. */
