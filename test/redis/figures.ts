@@ -1,5 +1,5 @@
 /**
- * What coordination through Redis costs, on a server of its own on the loopback: `node test/redis/figures.ts`.
+ * What coordination through Redis costs, on a server of its own on the loopback: `npm run redis:figures`.
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import Table from "cli-table3"

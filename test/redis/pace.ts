@@ -1,5 +1,5 @@
 /**
- * What four saturated processes make of one rate, on a server of its own on the loopback: `node test/redis/pace.ts`.
+ * What four saturated processes make of one rate, on a server of its own on the loopback: `npm run redis:pace`.
  *
  * The witness is Redis itself: its monitor tells each state of the key, and from these follows when each token was due by
  * the clock of the server. Neither may tokens be due faster than the quota says, nor a start come before it is due.

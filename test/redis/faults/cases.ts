@@ -543,6 +543,36 @@ export const cases: ReadonlyArray<Case> = [
       return facts(stage, shared)
     }
   },
+  ...(["SIGKILL", "SIGSTOP"] as const).map((signal, i): Case => ({
+    id: `16${"bc"[i]}`,
+    name: signal === "SIGKILL" ? "kill -9 of the leader among them" : "SIGSTOP of the leader among them past its lease",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      const workers = await stage.workersOf(8, { url, reducer: { lease: "2 seconds" } })
+      const calls = workers.map((_) => _.share({ key: "k", millis: 1000, callers: 1000 }))
+      for (const call of calls) call.catch(() => {})
+      const { pid } = await stage.observer.began(1)
+      await pause(500)
+      const leader = workers.findIndex((_) => _.child.pid === pid)
+      workers[leader]!.kill(signal)
+      const at = clock()
+      const { at: began } = await stage.observer.began(2)
+      if (signal === "SIGSTOP") {
+        // It wakes after its successor has begun and before that has ended.
+        await pause(300)
+        workers[leader]!.kill("SIGCONT")
+      }
+      const shared = await Promise.all(calls.filter((_, i) => signal === "SIGSTOP" || i !== leader))
+      served(shared, shared.length * 1000)
+      oneResult(shared)
+      const [value] = shared[0]!.values
+      assert.equal(value, stage.observer.runs[1]!.id, "the result is the successor's")
+      assert.equal(stage.observer.runs.length, 2)
+      assert.equal(stage.observer.most, signal === "SIGKILL" ? 1 : 2)
+      atMost("take-over", began - at, 2000 + 1000)
+      return facts(stage, shared, { delay: began - at, note: "until the follower leads; lease 2000" })
+    }
+  })),
   ...([["1/min", 1, 60_000, 1, 4], ["3/s", 3, 1000, 4, 3], ["1,000/s", 1000, 1000, 1, 500], [
     "30,000/s",
     30_000,
