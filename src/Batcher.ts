@@ -42,8 +42,8 @@
  * - Where there is no `setImmediate`, as in browsers, a turn is a timer's, and browsers make nested timers wait about
  *   4 ms: a lone look-up then takes 8 ms or so.
  * - `RequestResolver.grouped` takes the place of what tells these resolvers that a caller left: a batch then runs to its
- *   end. Use `isolate` to keep callers apart. `RequestResolver.withCache` knows nothing of `isolate`; the option `cache`
- *   does.
+ *   end. Use `isolate` to keep callers apart. `RequestResolver.withCache` knows nothing of `isolate`, and does not keep
+ *   what joins an equal look-up that was made without it; the option `cache` does.
  * - Two layers of one tag merge to the last one, and `layer(…)` written twice is two Batchers. That costs nothing but a
  *   watcher: batches belong to resolvers.
  *
@@ -121,7 +121,7 @@ export type { CachedResolver, CacheOptions, Isolating, ResolverOptions, Result }
 /**
  * Identifies values of this module at run time.
  *
- * @category type ids
+ * @category type IDs
  * @since 0.1.0
  */
 export const TypeId: TypeId = "~effect-funnel/Batcher"
@@ -129,7 +129,7 @@ export const TypeId: TypeId = "~effect-funnel/Batcher"
 /**
  * The type of `TypeId`.
  *
- * @category type ids
+ * @category type IDs
  * @since 0.1.0
  */
 export type TypeId = "~effect-funnel/Batcher"
