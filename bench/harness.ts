@@ -36,15 +36,33 @@ export interface Settings {
   readonly sampleMillis: number
   /** The most operations at once. */
   readonly largest: number
+  /** Which run it is: the contenders take turns in another order in each. */
+  readonly run: number
 }
 
-export const full: Settings = { rounds: 3, sampleMillis: 100, largest: 1_000_000 }
-export const quick: Settings = { rounds: 2, sampleMillis: 30, largest: 100_000 }
+export const full: Settings = { rounds: 3, sampleMillis: 100, largest: 1_000_000, run: 1 }
+export const quick: Settings = { rounds: 2, sampleMillis: 30, largest: 100_000, run: 1 }
 
 export const median = (values: ReadonlyArray<number>): number => {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length >> 1
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+
+/** A seeded shuffle: nobody always comes after the same one, whose garbage it would pay for. */
+export const shuffled = <A>(values: ReadonlyArray<A>, seed: number): ReadonlyArray<A> => {
+  const out = [...values]
+  let state = Math.imul(seed, 0x2545f491) | 1
+  for (let i = out.length - 1; i > 0; i--) {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    const j = (state >>> 0) % (i + 1)
+    const value = out[i]!
+    out[i] = out[j]!
+    out[j] = value
+  }
+  return out
 }
 
 const sample = async (contender: Contender, n: number, expected: number, millis: number): Promise<number> => {
@@ -73,8 +91,7 @@ export const measure = async (table: Table, settings: Settings): Promise<Readonl
       await sample(contender, n, table.expected(n, contender.name), warmUp)
     }
     for (let round = 0; round < settings.rounds; round++) {
-      for (let turn = 0; turn < present.length; turn++) {
-        const contender = present[(turn + round) % present.length]!
+      for (const contender of shuffled(present, settings.run * 100 + round)) {
         samples.get(contender.name)!.push(
           await sample(contender, n, table.expected(n, contender.name), settings.sampleMillis)
         )

@@ -46,9 +46,9 @@ const print = (title: string, rows: ReadonlyArray<Readonly<Record<string, string
   })
 
 /** One run of a table, in a process of its own; heap figures need the collector at hand. */
-const take = (name: string, quick: boolean): Effect.Effect<Parts, Error> =>
+const take = (name: string, quick: boolean, run: number): Effect.Effect<Parts, Error> =>
   Effect.callback((resume) => {
-    const child = fork(new URL("./take.ts", import.meta.url), [name, quick ? "quick" : "full"], {
+    const child = fork(new URL("./take.ts", import.meta.url), [name, quick ? "quick" : "full", String(run)], {
       execArgv: ["--expose-gc"]
     })
     // What the child sends is what `take.ts` has typed as parts; the process boundary loses nothing but the type.
@@ -128,7 +128,7 @@ const program = (options: {
     for (let run = 1; run <= runs; run++) {
       for (const name of wanted) {
         const start = performance.now()
-        taken.push(yield* take(name, options.quick))
+        taken.push(yield* take(name, options.quick, run))
         yield* Console.error(`run ${run} of ${runs}: ${name}, ${number((performance.now() - start) / 1_000)} s`)
       }
     }

@@ -2,11 +2,11 @@
 import { full, quick } from "./harness.ts"
 import { takes } from "./tables/all.ts"
 
-const [name = "", speed] = process.argv.slice(2)
+const [name = "", speed, run] = process.argv.slice(2)
 const take = takes.get(name)
 if (take === undefined || process.send === undefined) {
   throw new Error(`bench/take.ts is started by bench/run.ts with the name of a table, not with ${JSON.stringify(name)}`)
 }
-const parts = await take(speed === "quick" ? quick : full)
+const parts = await take({ ...(speed === "quick" ? quick : full), run: Number(run) })
 // A contender may have left a timer behind, and is not waited for.
 process.send(parts, () => process.exit(0))

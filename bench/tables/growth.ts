@@ -1,6 +1,7 @@
 /** What one more waiter costs as they grow in number: microseconds each when `n` wait and all leave in random order. */
 import { Cache, Deferred, Effect, Fiber, Semaphore } from "effect"
 import { build, RateLimiter, Reducer, Scheduler } from "../funnel.ts"
+import { shuffled } from "../harness.ts"
 
 export interface Growth {
   readonly contender: string
@@ -17,27 +18,11 @@ interface Contender {
 
 const reducer = build(Reducer.Reducer, Reducer.layer())
 
-/** A seeded shuffle, so that every contender's callers leave in the same order. */
-const shuffled = <A>(values: ReadonlyArray<A>): ReadonlyArray<A> => {
-  const out = [...values]
-  let state = 0x2545f491
-  for (let i = out.length - 1; i > 0; i--) {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    const j = (state >>> 0) % (i + 1)
-    const value = out[i]!
-    out[i] = out[j]!
-    out[j] = value
-  }
-  return out
-}
-
-/** Brings `n` callers to where they wait, then interrupts each, in random order. */
+/** Brings `n` callers to where they wait, then interrupts each, in a random order that is the same for all contenders. */
 const leaving = async (waiting: Effect.Effect<unknown, unknown>, n: number): Promise<number> => {
   const start = performance.now()
   const fibers = Array.from({ length: n }, () => Effect.runFork(waiting))
-  for (const fiber of shuffled(fibers)) fiber.interruptUnsafe()
+  for (const fiber of shuffled(fibers, 1)) fiber.interruptUnsafe()
   await Effect.runPromise(Fiber.awaitAll(fibers))
   return performance.now() - start
 }

@@ -105,7 +105,6 @@ export const tables: ReadonlyArray<Table> = [
         () => Effect.succeed((request) => Effect.request(request, merged))
       ),
       fibers("Funnel Batcher.ordered", () => Effect.succeed((request) => Effect.request(request, funnel))),
-      // Behind the others: who comes next in turn clears away what it leaves, twice as much as any other.
       fibers(
         "Effect.request, withCache",
         () => Effect.map(cached(10_000), (resolver) => (request) => Effect.request(request, resolver))
