@@ -182,6 +182,31 @@ describe("sharedDeferred", () => {
       expect(fibers.every((fiber) => fiber.pollUnsafe() !== undefined)).toBe(true)
     }))
 
+  it.effect("callers whose resumption throws do not keep back what was put off, for it was too deep", () =>
+    Effect.gen(function*() {
+      const chain = Array.from({ length: 100 }, () => new Shared())
+      const sides = chain.map(() => new Shared())
+      const throwing = (shared: Shared) =>
+        Effect.map(fork(shared.join), (fiber) =>
+          fiber.addObserver(() => {
+            throw new Error("observer")
+          }))
+      for (let i = 0; i + 1 < chain.length; i++) {
+        const pass = (exit: Exit.Exit<number, string>) => {
+          chain[i + 1]!.complete(exit)
+          // The ones that are put off are resumed last come, first served: this before that.
+          sides[i]!.complete(exit)
+        }
+        yield* fork(Effect.onExit(chain[i]!.join, (exit) => Effect.exit(Effect.sync(() => pass(exit)))))
+        yield* throwing(sides[i]!)
+      }
+      const last = yield* fork(chain[99]!.join)
+      yield* throwing(chain[0]!)
+      expect(() => chain[0]!.complete(Exit.succeed(1))).toThrow("observer")
+      expect(last.pollUnsafe()).toEqual(Exit.succeed(1))
+      expect(sides.every((side, i) => side.callers === 0 || i === 99)).toBe(true)
+    }))
+
   it.effect("the last caller goes on when what it abandoned has ended", () =>
     Effect.gen(function*() {
       const shared = new Shared()

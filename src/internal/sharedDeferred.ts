@@ -83,10 +83,10 @@ export abstract class SharedDeferred<A, E> {
       postponed.push(this)
       return
     }
-    this.deliver(exit)
-    if (depth > 0) return
-    for (let next = postponed.pop(); next !== undefined; next = postponed.pop()) {
-      next.resumeAll()
+    try {
+      this.deliver(exit)
+    } finally {
+      if (depth === 0) resumePostponed()
     }
   }
 
@@ -126,3 +126,16 @@ export abstract class SharedDeferred<A, E> {
 const maxDepth = 64
 let depth = 0
 const postponed: Array<{ resumeAll(): void }> = []
+
+// Whoever throws, all of them get theirs: a loop, because they may be as many as there are links in a chain.
+const resumePostponed = (): void => {
+  let thrown: { readonly error: unknown } | undefined
+  for (let next = postponed.pop(); next !== undefined; next = postponed.pop()) {
+    try {
+      next.resumeAll()
+    } catch (error) {
+      thrown ??= { error }
+    }
+  }
+  if (thrown !== undefined) throw thrown.error
+}
