@@ -8,11 +8,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { MaxOpsBeforeYield } from "effect/Scheduler"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { interruptionSweep } from "./support/interruptionSweep.ts"
+import { leftIn } from "./support/leftInResolver.ts"
 
 class Broken extends Data.TaggedError("Broken")<{}> {}
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
@@ -31,7 +33,7 @@ const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { disca
 
 const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
-type Options = Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Tenant]>>[1]> & {
+type Options = Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Tenant], number>>[1]> & {
   readonly gate?: Effect.Effect<void, Broken> | undefined
 }
 
@@ -174,6 +176,56 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(calls, [1])
     }).pipe(Effect.provide(live())))
 
+  it.effect("B6 what is primed while core collects it for loadMany stays", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const resolver = yield* Batcher.ordered(Get, {
+        execute: (requests) => Effect.sync(() => requests.map(() => `asked ${++asked}`)),
+        cache: { capacity: 10, timeToLive: () => "1 hour" }
+      })
+      const many = yield* start(Batcher.loadMany([1, 2].map(get), resolver))
+      yield* resolver.prime(get(1), "primed")
+      assert.deepStrictEqual(yield* Fiber.join(many), ["asked 1", "asked 2"])
+      assert.deepStrictEqual(yield* Batcher.loadMany([1, 2].map(get), resolver), ["primed", "asked 2"])
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B6 B7 what has expired is asked for again, once for all of a tenant, when nothing else is kept for it", () =>
+    Effect.gen(function*() {
+      const { calls, load, resolver } = yield* store({
+        isolate: [Tenant],
+        cache: { capacity: 10, timeToLive: () => "1 minute" }
+      })
+      yield* load(1)
+      yield* TestClock.adjust("1 hour")
+      const fibers = yield* Effect.forEach([1, 1, 2], (id) => start(load(id)))
+      yield* settle
+      assert.deepStrictEqual(calls, [[1], [1, 2]])
+      yield* Fiber.joinAll(fibers)
+      yield* TestClock.adjust("1 hour")
+      yield* Batcher.loadMany([1, 2].map(get), resolver)
+      assert.deepStrictEqual(calls, [[1], [1, 2], [1, 2]])
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B2 what loadMany and others bring to a batch that waits is one request, which is joined while it runs", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, load, resolver } = yield* store({ gate: Deferred.await(gate) })
+      yield* Scheduler.pause
+      const waiting = yield* start(load(1))
+      yield* settle
+      const many = yield* start(Batcher.loadMany([2, 3].map(get), resolver))
+      const single = yield* start(load(2))
+      yield* settle
+      yield* Scheduler.resume
+      yield* settle
+      const late = yield* start(load(2))
+      yield* settle
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.joinAll([waiting, single, late])
+      assert.deepStrictEqual(yield* Fiber.join(many), ["value of 2", "value of 3"])
+      assert.deepStrictEqual(calls, [[1, 2, 3]])
+    }).pipe(Effect.provide(live())))
+
   it.effect("what a combinator of core collects does not wait for the window of the resolver itself", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store()
@@ -226,6 +278,106 @@ describe("B3 leaving what is collected", () => {
         assert.strictEqual(yield* load(1), "value of 1")
         assert.deepStrictEqual(calls, [[1]])
       }
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B3 who comes after all have left, the first before the others, has a window of its own", () =>
+    Effect.gen(function*() {
+      for (const order of [[0, 1, 2], [1, 0, 2], [2, 1, 0]]) {
+        const { calls, load, resolver, startAll } = yield* store({ isolate: [Tenant] })
+        const fibers = yield* startAll(1, 1, 1)
+        yield* TestClock.adjust("30 minutes")
+        for (const i of order) yield* Fiber.interrupt(fibers[i]!)
+        assert.strictEqual(leftIn(resolver), "")
+        const late = yield* start(load(1))
+        yield* TestClock.adjust("59 minutes")
+        assert.deepStrictEqual(calls, [])
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* Fiber.join(late), "value of 1")
+      }
+    }).pipe(Effect.provide(live({ window: "1 hour" }))))
+
+  it.effect("B3 one that sends the batch while it leaves is not asked for in it", () =>
+    Effect.gen(function*() {
+      const { calls, resolver, startAll } = yield* store({ maxBatchSize: 3 })
+      const context = yield* Effect.context<Tenant>()
+      const ask = (id: number, onExit: () => void) => Effect.requestUnsafe(get(id), { resolver, context, onExit })
+      const leave = ask(1, () => [3, 4].forEach((id) => ask(id, () => {})))
+      const [two] = yield* startAll(2)
+      leave()
+      assert.strictEqual(yield* Fiber.join(two!), "value of 2")
+      assert.deepStrictEqual(calls, [[2, 3, 4]])
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live({ window: "1 hour" }))))
+
+  for (const stays of [[], [4]]) {
+    it.effect(`B3 what found no room in a batch, and is left when that one starts, ${stays.length === 0 ? "is nothing to run for" : "is not asked for, and who comes back asks anew"}`, () =>
+      Effect.gen(function*() {
+        const gate = yield* Deferred.make<void>()
+        const calls: Array<ReadonlyArray<number>> = []
+        const { load, resolver, startAll } = yield* store({
+          maxBatchSize: 3,
+          execute: (requests) =>
+            Effect.suspend(() => {
+              const ids = requests.map((_) => _.id)
+              calls.push(ids)
+              return Effect.as(ids.includes(4) ? Deferred.await(gate) : Effect.void, ids.map((id) => `value of ${id}`))
+            })
+        })
+        const go = yield* Deferred.make<void>()
+        const over: Array<Fiber.Fiber<string, Broken>> = []
+        // The job lends the batch its own width: it runs, and ends, in the step in which the job's look-up joins it.
+        const asks = Effect.andThen(load(2), Effect.sync(() => over[0]!.interruptUnsafe()))
+        const job = yield* start(Scheduler.schedule(Effect.andThen(Deferred.await(go), asks)))
+        const busy = yield* start(Scheduler.schedule(Effect.never))
+        const waiting = yield* startAll(1, 5)
+        yield* settle
+        assert.deepStrictEqual(calls, [])
+        yield* Deferred.succeed(go, undefined)
+        for (const id of [3, ...stays]) over.push(yield* start(load(id)))
+        yield* settle
+        yield* Fiber.joinAll([...waiting, job])
+        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(over[0]!)))
+        yield* Fiber.interrupt(busy)
+        yield* settle
+        assert.deepStrictEqual(calls, stays.length === 0 ? [[1, 5, 2]] : [[1, 5, 2], [4]])
+        const back = yield* start(load(3))
+        yield* settle
+        yield* Deferred.succeed(gate, undefined)
+        assert.strictEqual(yield* Fiber.join(back), "value of 3")
+        yield* settle
+        assert.strictEqual(leftIn(resolver), "")
+      }).pipe(Effect.provide(live({}, 2))))
+  }
+
+  for (const ops of [3, 4, 5, 6, 7]) {
+    it.effect(`B3 callers in fibers that yield after ${ops - 2} operations come and leave in any step of a batch, and nobody is lost`, () =>
+      Effect.gen(function*() {
+        yield* Scheduler.resume
+        const { load, resolver } = yield* store({ isolate: [Tenant] })
+        const one = (tenant: string) => Effect.provideService(load(1), Tenant, tenant)
+        for (let after = 0; after < 40; after++) {
+          const stay = yield* Effect.forEach(["a", "b"], (_) => start(one(_)))
+          const goes = yield* start(one("a"))
+          const many = yield* start(Batcher.loadMany([1, 2].map(get), resolver))
+          for (let i = 0; i < after; i++) yield* Effect.yieldNow
+          goes.interruptUnsafe()
+          many.interruptUnsafe()
+          const late = yield* start(one("a"))
+          for (const fiber of [...stay, late]) assert.strictEqual(yield* Fiber.join(fiber), "value of 1")
+          for (let i = 0; i < 40; i++) yield* Effect.yieldNow
+          assert.strictEqual(leftIn(resolver), "")
+        }
+        assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
+      }).pipe(Effect.provideService(MaxOpsBeforeYield, ops), Effect.provide(live({}, 1))))
+  }
+
+  it.effect("B3 loadMany and a resolver that is closed leave nothing behind", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { resolver } = yield* Scope.provide(store({ isolate: [Tenant] }), scope)
+      yield* Scope.close(scope, Exit.void)
+      assert.isTrue(Exit.hasInterrupts(yield* Effect.exit(Batcher.loadMany([1, 2].map(get), resolver))))
+      assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(live())))
 
   it.effect("B3 one that leaves twice does not take the others with it", () =>

@@ -104,12 +104,9 @@ export class Loader<Req extends Request.Any, R> {
    * `resolver`, and so does whoever wraps that.
    */
   preCheck(entry: Entry<Req>, resolver: unknown): boolean {
-    if (this.closed) {
-      entry.completeUnsafe(Exit.interrupt())
-      return false
-    }
+    if (this.closed) return answer(entry, Exit.interrupt())
     this.look(entry.context)
-    const group = this.seenGroup!
+    let group = this.seenGroup!
     const origin = this.seenBatch
     const bulk = this.carrying
     if (bulk !== undefined) {
@@ -121,9 +118,11 @@ export class Loader<Req extends Request.Any, R> {
     const hash = hashOf(key)
     if (this.memory !== undefined) {
       const exit = this.memory.get(group, key, hash, this.memory.now)
-      if (exit !== undefined) {
-        entry.completeUnsafe(exit)
-        return false
+      if (exit !== undefined) return answer(entry, exit)
+      if (this.seen === undefined) {
+        // What it kept has expired, and it was at rest.
+        this.look(entry.context)
+        group = this.seenGroup!
       }
     }
     const item = group.inFlight.get(key, hash)
@@ -142,8 +141,7 @@ export class Loader<Req extends Request.Any, R> {
       group.joins++
     } else if (!caller.independent) {
       if (batch.waitsFor(origin!)) {
-        entry.completeUnsafe(Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) })))
-        return false
+        return answer(entry, Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) })))
       }
       // It collects no more: what came to travel in it might wait for the batch that now waits for it.
       if (this.waiting.get(group) === batch) this.waiting.delete(group)
@@ -175,7 +173,8 @@ export class Loader<Req extends Request.Any, R> {
     if (caller.asked) {
       this.leave(caller)
       // No batch of core's has this key: those who joined what core collects still need the entry there.
-      if (item?.collected === true && item.callers > 0) return caller
+      if (item?.collected === true) return caller
+      if (item?.batch === undefined) item?.withdraw(entry)
     } else if (resolver === this.resolver) {
       if (bulk !== undefined) bulk.direct = true
       else if (this.options.turns !== undefined && group.inFlight.get(item!.key, item!.hash) === undefined) {
@@ -190,6 +189,8 @@ export class Loader<Req extends Request.Any, R> {
   collectWhile(entries: ReadonlySet<Request.Entry<Req>>): boolean {
     const max = this.options.maxBatchSize
     const caller = this.current
+    // Sound: it is core's own, which core fills and empties.
+    if (caller?.item?.collected === true) caller.item.pending ??= entries as Set<Request.Entry<Req>>
     if (max === Infinity) return true
     if (caller?.item === undefined || !entries.has(caller.entry)) return entries.size < max
     // Core uses its sets again: one that holds a single entry belongs to a new batch.
@@ -203,20 +204,25 @@ export class Loader<Req extends Request.Any, R> {
   get delay(): Effect.Effect<void> {
     const { turns, window } = this.options
     if (turns === undefined) return Effect.void
-    return Effect.suspend(() => {
-      const group = this.seenGroup!
-      const onEnd = (interrupted: boolean): void => {
-        group.open--
-        if (interrupted) group.checkRest()
-      }
-      const collect = (window: "idle" | Duration.Duration): Effect.Effect<void> => {
+    const wait = (group: Group<Req>, window: "idle" | Duration.Duration): Effect.Effect<void> =>
+      window === "idle" ? turns.idle(group) : pause(window, this.closing)
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.withFiber((fiber) => {
+        // Core forks it with the context of the look-up that opens the batch.
+        this.look(fiber.context)
+        const group = this.seenGroup!
         group.open++
-        return window === "idle" ? turns.idle(group, onEnd) : pause(window, this.closing, onEnd)
-      }
-      if (window === "idle" || !this.waiting.has(group)) return collect(window)
-      // There is one to go with: what is left to wait for is that it starts meanwhile.
-      return Effect.flatMap(collect("idle"), () => this.waiting.has(group) ? Effect.void : collect(window))
-    })
+        // If there is one to go with, what is left to wait for is that it starts meanwhile.
+        const collect = window === "idle" || !this.waiting.has(group)
+          ? wait(group, window)
+          : Effect.flatMap(wait(group, "idle"), () => this.waiting.has(group) ? Effect.void : wait(group, window))
+        return Effect.onExit(restore(collect), (exit) => {
+          group.open--
+          if (exit._tag === "Failure") group.checkRest()
+          return Effect.void
+        })
+      })
+    )
   }
 
   runAll(entries: NonEmptyArray<Entry<Req>>, key: unknown): Effect.Effect<void, Request.Error<Req>> {
@@ -266,6 +272,7 @@ export class Loader<Req extends Request.Any, R> {
     const present = callers.filter((caller) => !caller.left)
     const part: Part = { pending: present.length, ended: Deferred.makeUnsafe() }
     for (const caller of present) caller.part = part
+    if (this.options.maxBatchSize === Infinity) open.board(callers)
     for (const caller of callers) {
       const all: Array<Caller<Req>> = []
       if (caller.bulk === undefined) caller.item!.forEach((_) => all.push(_))
@@ -289,8 +296,10 @@ export class Loader<Req extends Request.Any, R> {
           if (this.closed) return Effect.interrupt
           const started = run = new Run<Req>(fiber, group, this.options.turns !== undefined)
           this.begin(started, callers)
+          // They left between two steps.
+          if (started.callers === 0) return Effect.interrupt
           return Effect.flatMap(
-            admit(started, this.options.engine, ...started.ties),
+            admit(started, this.options.engine),
             (refused) => refused === undefined ? this.execute(started) : this.reject(started, refused)
           )
         }),
@@ -385,8 +394,8 @@ export class Loader<Req extends Request.Any, R> {
     const run = item?.batch
     if (item === undefined || run === undefined) {
       // It was still collected: core takes it out, if nobody else needs it there.
-      caller.end(Exit.interrupt())
       item?.remove(caller)
+      caller.end(Exit.interrupt())
       if (group.open === 0) group.checkRest()
       return
     }
@@ -458,6 +467,7 @@ export class Loader<Req extends Request.Any, R> {
     const collects = !this.closed && this.options.turns !== undefined && this.options.maxBatchSize === Infinity
     this.look(context)
     const group = this.seenGroup!
+    if (this.closed) group.checkRest()
     const bulk = new Bulk<Req>(group)
     const alone = group.running === 0 && group.collected === 0 && group.kept === 0
     for (let i = 0; i < requests.length; i++) {
@@ -535,6 +545,13 @@ const loaders = /*#__PURE__*/ new WeakMap<object, unknown>()
 export const loaderOf = <Req extends Request.Any>(resolver: RequestResolver<Req>): Loader<Req, never> | undefined =>
   // Sound: `register` puts there what belongs to the resolver's requests.
   loaders.get(resolver) as Loader<Req, never> | undefined
+
+/** Ends a look-up before anybody collects it. It does not leave: core need not ask. */
+const answer = <Req extends Request.Any>(entry: Request.Entry<Req>, exit: Result<Req>): false => {
+  entry.uninterruptible = true
+  entry.completeUnsafe(exit)
+  return false
+}
 
 /** Whether what core has collected may travel with others than those that it collected with it. */
 const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => {

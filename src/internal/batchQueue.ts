@@ -8,7 +8,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Request from "effect/Request"
-import type { Batch, Caller, Callers } from "./batchState.js"
+import type { Batch, Caller, Callers, Run } from "./batchState.js"
 import { CurrentJob, Job } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
@@ -21,13 +21,13 @@ class BatchJob extends Job {
     this.batch = batch
   }
   onStart(): void {
-    this.batch.answer("start", this)
+    this.batch.answer!("start", this)
   }
   onFailure(error: SchedulerError): void {
-    this.batch.answer(error, this)
+    this.batch.answer!(error, this)
   }
   onClose(): void {
-    this.batch.answer("close", this)
+    this.batch.answer!("close", this)
   }
 }
 
@@ -38,12 +38,10 @@ const liveJob = (context: Context.Context<never>, engine?: Engine): Job | undefi
   return job
 }
 
-/** Waits until the batch may run, or is refused. */
+/** Waits until the batch may run, or is refused. Who is in it counts in the step in which it comes into the queue. */
 export const admit = <Req extends Request.Any>(
-  batch: Batch,
-  engine: Engine | undefined,
-  callers: Callers<Req>,
-  free: number
+  batch: Run<Req>,
+  engine: Engine | undefined
 ): Effect.Effect<SchedulerError | undefined> => {
   if (engine === undefined) {
     batch.started = true
@@ -62,7 +60,7 @@ export const admit = <Req extends Request.Any>(
       batch.tickets.clear()
       resume(Effect.succeed(answer === "start" ? undefined : answer))
     }
-    enlist(batch, engine, callers, free)
+    enlist(batch, engine, ...batch.ties)
   })
 }
 
@@ -73,7 +71,7 @@ export const enlist = <Req extends Request.Any>(
   callers: Callers<Req>,
   free = 0
 ): void => {
-  if (engine === undefined) return
+  if (engine === undefined || batch.answer === undefined) return
   let context: Context.Context<never> | undefined
   let lender: Job | undefined
   let others = free

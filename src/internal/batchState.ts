@@ -5,7 +5,6 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
 import type { Cached, Shelf } from "./batchCache.js"
@@ -133,6 +132,9 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   batch: Run<Req> | undefined = undefined
   /** Where core's batch counts its distinct requests. */
   tally: Tally | undefined = undefined
+  /** What core holds of it, and where: the entry of the first, whoever of them is still there. */
+  held: Request.Entry<Req> | undefined = undefined
+  pending: Set<Request.Entry<Req>> | undefined = undefined
   exit: Result<Req> | undefined = undefined
   /** Until when its exit is kept, in milliseconds; 0 is not at all. */
   expires = 0
@@ -157,8 +159,15 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
 
   /** Lets its equals join it while core collects. */
   collect(): void {
+    this.held = this.first?.entry
     this.group.collected++
     this.list(this.group.inFlight)
+  }
+
+  /** All have left: core, which is about to take out the entry of the last, is to find it where it holds that of the first. */
+  withdraw(last: Request.Entry<Req>): void {
+    const { held, pending } = this
+    if (held !== undefined && held !== last && pending?.delete(held) === true) pending.add(last)
   }
 
   /** Whether core collects it, and its equals may join. */
@@ -331,8 +340,8 @@ export class Batch {
   readonly tickets = new Map<Job | undefined, Ticket>()
   /** The one that came through. */
   job: Job | undefined = undefined
-  /** What the scheduler says to it. */
-  answer: (answer: Answer, job: Job) => void = constVoid
+  /** What the scheduler says to it, from when it comes into the queue. */
+  answer: ((answer: Answer, job: Job) => void) | undefined = undefined
 
   constructor(fiber: Fiber.Fiber<unknown, unknown>) {
     this.fiber = fiber
@@ -379,17 +388,23 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req> 
 
   /** Takes in what core has collected. Its equals join it from here on. */
   takeAll(callers: ReadonlyArray<Caller<Req>>): void {
-    // First of all, so that a bulk finds what came after it.
-    for (const { item } of callers) if (item?.collected === true) item.board(this)
+    this.board(callers)
     for (const caller of callers) this.take(caller, Infinity)
+  }
+
+  /** So that a bulk finds what came after it. */
+  board(callers: ReadonlyArray<Caller<Req>>): void {
+    for (const { item } of callers) {
+      if (item?.collected === true && this.apart?.get(item.key, item.hash) === undefined) item.board(this)
+    }
   }
 
   /** Takes in what core has collected, unless that makes more than `most` distinct requests. */
   take(caller: Caller<Req>, most: number): boolean {
     const { bulk, item } = caller
     if (bulk !== undefined) {
-      this.takeBulk(caller, bulk)
-    } else if (item !== undefined) {
+      if (!caller.left) this.takeBulk(caller, bulk)
+    } else if (item !== undefined && item.callers > 0) {
       const equal = item.batch === this ? item : this.find(item.key, item.hash)
       if (equal === undefined && this.size >= most) return false
       if (equal === undefined || equal === item) this.place(item)
@@ -402,7 +417,12 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req> 
     for (let i = 0; i < bulk.requests.length; i++) {
       const key = bulk.keys[i]
       const hash = bulk.hashes[i]!
-      const item = this.find(key, hash) ?? new Item(this.group, key, hash, bulk.requests[i]!)
+      let item = this.find(key, hash)
+      if (item === undefined) {
+        item = new Item(this.group, key, hash, bulk.requests[i]!)
+        // Told while core collected it.
+        item.stale = this.group.cached.get(key, hash) !== undefined
+      }
       this.place(item)
       item.retain()
       bulk.items.push(item)

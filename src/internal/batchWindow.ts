@@ -7,7 +7,6 @@
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 
 /** What is watched: `joins` grows by one with each look-up. */
@@ -39,15 +38,12 @@ export class Turns {
     this.dispatcher = dispatcher
   }
 
-  /** Waits until `activity` has been quiet; `onEnd` is called once, also when the wait is interrupted. */
-  idle(activity: Activity, onEnd: (interrupted: boolean) => void): Effect.Effect<void> {
+  /** Waits until `activity` has been quiet. */
+  idle(activity: Activity): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
       const window: Window = {
         activity,
-        resume: (effect) => {
-          onEnd(false)
-          resume(effect)
-        },
+        resume,
         joins: activity.joins,
         quiet: 0,
         turns: 0,
@@ -57,7 +53,6 @@ export class Turns {
       this.arm()
       return Effect.sync(() => {
         window.closed = true
-        onEnd(true)
       })
     })
   }
@@ -91,12 +86,5 @@ export class Turns {
 }
 
 /** Waits for a time by the clock, or until the resolver closes. */
-export const pause = (
-  duration: Duration.Duration,
-  closing: Deferred.Deferred<void>,
-  onEnd: (interrupted: boolean) => void
-): Effect.Effect<void> =>
-  Effect.onExit(
-    Effect.raceFirst(Effect.sleep(duration), Deferred.await(closing)),
-    (exit) => Effect.sync(() => onEnd(Exit.isFailure(exit)))
-  )
+export const pause = (duration: Duration.Duration, closing: Deferred.Deferred<void>): Effect.Effect<void> =>
+  Effect.raceFirst(Effect.sleep(duration), Deferred.await(closing))
