@@ -141,6 +141,50 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.isTrue(dead.every(Exit.hasDies))
     }).pipe(Effect.provide(live())))
 
+  it.effect("B4 a batch that joined what is collected waits for it: what would wait for that batch in turn dies", () =>
+    Effect.gen(function*() {
+      const inside: Array<Exit.Exit<string, Broken>> = []
+      const go = yield* Deferred.make<void>()
+      const ask = (id: number): Effect.Effect<string, Broken, Tenant> => load(id)
+      const { calls, load } = yield* store({
+        execute: (requests) =>
+          Effect.gen(function*() {
+            const ids = requests.map((_) => _.id)
+            calls.push(ids)
+            if (ids.includes(1)) {
+              yield* Deferred.await(go)
+              inside.push(yield* Effect.exit(Effect.provideService(ask(2), Tenant, "a")))
+            }
+            if (ids.includes(2)) inside.push(yield* Effect.exit(Effect.provideService(ask(1), Tenant, "a")))
+            return ids.map((id) => `value of ${id}`)
+          })
+      })
+      const one = yield* start(load(1))
+      yield* settle
+      const two = yield* start(load(2))
+      yield* Deferred.succeed(go, undefined)
+      assert.strictEqual(yield* Fiber.join(one), "value of 1")
+      assert.strictEqual(yield* Fiber.join(two), "value of 2")
+      assert.deepStrictEqual(calls, [[1], [2]])
+      assert.deepStrictEqual(inside.map(Exit.hasDies), [true, false])
+    }).pipe(Effect.provide(live({}, 2))))
+
+  it.effect("B5 jobs inside jobs that join what is collected for others do not wait for their own permits", () =>
+    Effect.gen(function*() {
+      const { calls, load, resolver } = yield* store({ isolate: [Tenant] })
+      const nested = Scheduler.schedule(Effect.andThen(Scheduler.schedule(load(1)), Scheduler.schedule(load(2))))
+      for (let turns = 0; turns < 6; turns++) {
+        const first = yield* start(load(1))
+        const jobs = yield* Effect.forEach(Array.range(1, 3), () => start(nested))
+        for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(first)
+        for (const values of yield* Fiber.joinAll(jobs)) assert.strictEqual(values, "value of 2")
+        assert.strictEqual(leftIn(resolver), "")
+      }
+      assert.isAbove(calls.length, 0)
+      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
+    }).pipe(Effect.provide(live({}, 1))))
+
   it.effect("B5 a job that asks for what is collected for another has a place in the queue, and does not wait for itself", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
