@@ -8,94 +8,29 @@
  * A batch collects twice: in core, for its window, and then here, for as long as it is in the queue of its scheduler. What
  * core hands on meanwhile travels in it.
  */
-import { isReadonlyArrayNonEmpty } from "effect/Array"
-import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
-import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
+import type { NonEmptyArray } from "effect/Array"
+import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
-import type * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import { BatcherError, LookupCycle } from "./batchError.js"
-import { Groups } from "./batchGroups.js"
-import { hashOf, RequestKeys } from "./batchKey.js"
-import { Memory } from "./batchMemory.js"
-import type { MemoryOptions } from "./batchMemory.js"
-import { admit, delist, enlist, release } from "./batchQueue.js"
-import { Bulk, Caller, CurrentBatch, Group, Item, Run } from "./batchState.js"
-import type { Batch, Part, Result } from "./batchState.js"
+import { hashOf } from "./batchKey.js"
+import { enlist } from "./batchQueue.js"
+import { callerOf, Runner } from "./batchRunner.js"
+import type { Entry } from "./batchRunner.js"
+import { Bulk, Caller, Group, Item } from "./batchState.js"
+import type { Result } from "./batchState.js"
 import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
-import type { Turns } from "./batchWindow.js"
-import { KeyMap } from "./keyMap.js"
-import { CurrentJob } from "./scheduler.js"
-import type { Engine } from "./scheduler.js"
-import type { SchedulerError } from "./schedulerError.js"
 
-export interface LoaderOptions<Req extends Request.Any, R> {
-  /** Sets the exit of every item, or fails. */
-  readonly resolve: (items: NonEmptyReadonlyArray<Item<Req>>) => Effect.Effect<void, Request.Error<Req>, R>
-  readonly onRejected: ((error: SchedulerError, request: Req) => Result<Req>) | undefined
-  readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
-  readonly maxBatchSize: number
-  /** `undefined`: no batches, each look-up is a call of its own. */
-  readonly turns: Turns | undefined
-  readonly window: "idle" | Duration.Duration
-  readonly engine: Engine | undefined
-  /** Of the span that each batch is run in. */
-  readonly name: string | undefined
-  readonly cache: MemoryOptions<Req> | undefined
-  /** Of the place where the resolver is made. */
-  readonly context: Context.Context<never>
-}
-
-/** Where we keep what we know of an entry: core hands the same object to every hook. */
-const callerOf = Symbol("effect-funnel/Batcher/caller")
-
-interface Entry<Req extends Request.Any> extends Request.Entry<Req> {
-  [callerOf]?: Caller<Req>
-}
-
-export class Loader<Req extends Request.Any, R> {
-  private readonly options: LoaderOptions<Req, R>
-  private readonly keys = new RequestKeys()
-  private readonly groups: Groups<Req>
-  private readonly memory: Memory<Req> | undefined
-  /** What every batch is run with. */
-  private readonly base: Context.Context<never>
-  private readonly running = new Set<Run<Req>>()
-  /** Of each group the batch that goes on collecting while it is in the queue. */
-  private readonly waiting = new Map<Group<Req>, Run<Req>>()
-  private readonly closing = Deferred.makeUnsafe<void>()
-  private closed = false
-  /** The look-up that core is asking about. */
-  private current: Caller<Req> | undefined = undefined
+export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   /** What travels with the look-up that is handed to core next. */
   private carrying: Bulk<Req> | undefined = undefined
   private readonly tallies = new WeakMap<object, Tally>()
   /** Ours, as it was made: not wrapped in what has its own idea of a batch. */
   private resolver: RequestResolver<Req> | undefined = undefined
-  /** The context seen last and what was found in it: those who look up together mostly share one. */
-  private seen: Context.Context<never> | undefined = undefined
-  private seenGroup: Group<Req> | undefined = undefined
-  private seenBatch: Batch | undefined = undefined
-  private seenTie = false
-
-  constructor(options: LoaderOptions<Req, R>) {
-    this.options = options
-    this.base = Context.omit(Tracer.ParentSpan, ...options.isolate)(options.context)
-    this.memory = options.cache === undefined
-      ? undefined
-      : new Memory(options.cache, Context.get(options.context, Clock.Clock))
-    this.groups = new Groups(this, options.isolate, (group) => {
-      if (this.seenGroup === group) this.seen = this.seenGroup = undefined
-    })
-  }
 
   // ------------------------------------------------------------------------------------------------------- core's hooks
 
@@ -243,189 +178,6 @@ export class Loader<Req extends Request.Any, R> {
     })
   }
 
-  // ----------------------------------------------------------------------------------------------------- a batch's way
-
-  /** Those that core has collected go with the batch that still waits, as far as there is room, and make one of the rest. */
-  private travel(entries: NonEmptyArray<Entry<Req>>): Effect.Effect<void, Request.Error<Req>> {
-    return Effect.withFiber((fiber) => {
-      const group = this.groups.registered(this.groupOf(entries[0]))
-      const open = this.waiting.get(group)
-      const callers: Array<Caller<Req>> = []
-      for (const entry of entries) {
-        const caller = this.callerOf(entry, group)
-        if (!caller.left || caller.item?.collected === true) callers.push(caller)
-        // It left between two steps of core, which no longer finds the batch to take it out of.
-        else caller.end(Exit.interrupt())
-      }
-      if (callers.length === 0) {
-        group.checkRest()
-        return Effect.interrupt
-      }
-      if (this.closed || open === undefined || !callers.every(mayJoin)) return this.run(callers, group)
-      return this.join(open, callers, fiber)
-    })
-  }
-
-  private join(open: Run<Req>, callers: ReadonlyArray<Caller<Req>>, fiber: Fiber.Fiber<unknown, unknown>) {
-    const joined: Array<Caller<Req>> = []
-    const over: Array<Caller<Req>> = []
-    const present = callers.filter((caller) => !caller.left)
-    const part: Part = { pending: present.length, ended: Deferred.makeUnsafe() }
-    for (const caller of present) caller.part = part
-    if (this.options.maxBatchSize === Infinity) open.board(callers)
-    for (const caller of callers) {
-      const all: Array<Caller<Req>> = []
-      if (caller.bulk === undefined) caller.item!.forEach((_) => all.push(_))
-      else all.push(caller)
-      if (!open.take(caller, this.options.maxBatchSize)) over.push(caller)
-      else for (const _ of all) joined.push(_)
-    }
-    enlist(open, this.options.engine, joined)
-    // In a fiber of its own, for it may be interrupted when those in `open` still wait.
-    if (over.length > 0) {
-      Effect.runForkWith(fiber.context)(this.run(over, open.group), { scheduler: fiber.cache.scheduler })
-    }
-    return part.pending === 0 ? Effect.void : Deferred.await(part.ended)
-  }
-
-  private run(callers: ReadonlyArray<Caller<Req>>, group: Group<Req>): Effect.Effect<void, Request.Error<Req>> {
-    return Effect.withFiber((fiber) => {
-      let run: Run<Req> | undefined
-      return Effect.onExit(
-        Effect.suspend(() => {
-          if (this.closed) return Effect.interrupt
-          const started = run = new Run<Req>(fiber, group, this.options.turns !== undefined)
-          this.begin(started, callers)
-          // They left between two steps.
-          if (started.callers === 0) return Effect.interrupt
-          return Effect.flatMap(
-            admit(started, this.options.engine),
-            (refused) => refused === undefined ? this.execute(started) : this.reject(started, refused)
-          )
-        }),
-        (exit) => {
-          if (run !== undefined) this.settle(run, exit)
-          if (exit._tag === "Failure") {
-            // What it did not come to ask for.
-            for (const { entry, item } of callers) {
-              if (item === undefined) entry.completeUnsafe(Exit.failCause(exit.cause))
-              else if (!item.placed) item.abandon(Exit.failCause(exit.cause))
-            }
-            group.checkRest()
-          }
-          return Effect.void
-        }
-      )
-    })
-  }
-
-  /** Merges equal look-ups, and lets others join from here on. */
-  private begin(run: Run<Req>, callers: ReadonlyArray<Caller<Req>>): void {
-    run.group.running++
-    this.running.add(run)
-    const open = callers.every(mayJoin)
-    run.takeAll(callers)
-    if (open && this.options.engine !== undefined) this.waiting.set(run.group, run)
-  }
-
-  /** What the batch asks for is settled: others can join its requests, and add none. */
-  private seal(run: Run<Req>): void {
-    run.sent = true
-    if (this.waiting.get(run.group) === run) this.waiting.delete(run.group)
-  }
-
-  private reject(run: Run<Req>, error: SchedulerError): Effect.Effect<void> {
-    const onRejected = this.options.onRejected
-    return Effect.sync(() => {
-      this.seal(run)
-      for (const item of run.items) {
-        item.exit = onRejected === undefined ? Exit.die(error) : onRejected(error, item.request)
-      }
-    })
-  }
-
-  private execute(run: Run<Req>): Effect.Effect<void, Request.Error<Req>> {
-    return Effect.suspend(() => {
-      this.seal(run)
-      // Those whose callers left while the batch was in the queue are not asked for.
-      const wanted = run.wanted
-      if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
-      const { memory } = this
-      const execute = Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
-        Effect.onExit(
-          Effect.scoped(Effect.suspend(() => this.options.resolve(wanted))),
-          (exit) => memory === undefined ? Effect.void : Effect.sync(() => memory.date(wanted, exit))
-        ),
-        (caller: Context.Context<never>) => this.contextOf(run, caller)
-      )
-      const { name } = this.options
-      return name === undefined
-        ? execute
-        : Effect.withSpan(execute, name, { links: run.links, attributes: { batchSize: run.callers } })
-    })
-  }
-
-  /** Ends a batch: nobody can join it any more, then its callers are told. */
-  private settle(run: Run<Req>, exit: Exit.Exit<void, Request.Error<Req>>): void {
-    const { group, items } = run
-    this.seal(run)
-    run.open = false
-    // Of the only batch that runs, all goes at once.
-    if (--group.running === 0 && group.collected === 0 && items.length > 16) group.inFlight = new KeyMap()
-    else run.unlist()
-    this.running.delete(run)
-    this.seen =
-      this.seenGroup =
-      this.seenBatch =
-      this.current =
-        undefined
-    release(run, this.options.engine)
-    this.memory?.keep(group, items, exit)
-    group.checkRest()
-    run.tell(exit)
-  }
-
-  // ------------------------------------------------------------------------------------------------------ who may leave
-
-  private leave(caller: Caller<Req>): void {
-    if (caller.left) return
-    caller.left = true
-    const { group, item } = caller
-    const run = item?.batch
-    if (item === undefined || run === undefined) {
-      // It was still collected: core takes it out, if nobody else needs it there.
-      item?.remove(caller)
-      caller.end(Exit.interrupt())
-      if (group.open === 0) group.checkRest()
-      return
-    }
-    if (!run.open) return
-    // Before anything else, so that a cache around this resolver lets go of it.
-    caller.end(Exit.interrupt())
-    run.drop(caller)
-    if (run.callers === 0) {
-      run.open = false
-      this.seal(run)
-      run.unlist()
-      run.fiber.interruptUnsafe()
-    } else if (!run.started) {
-      delist(run, this.options.engine, caller)
-    }
-  }
-
-  readonly close: Effect.Effect<void> = Effect.withFiber((fiber) => {
-    this.closed = true
-    Deferred.doneUnsafe(this.closing, Exit.void)
-    // A batch that closes its own resolver does not wait for itself.
-    const around = Context.get(fiber.context, CurrentBatch)
-    const others: Array<Fiber.Fiber<unknown, unknown>> = []
-    for (const batch of this.running) {
-      if (batch !== around) others.push(batch.fiber)
-      batch.fiber.interruptUnsafe(fiber.id)
-    }
-    return Effect.asVoid(Fiber.awaitAll(others))
-  })
-
   // -------------------------------------------------------------------------------------------------------------- cache
 
   /** Tells what a request's exit is: to the cache, and to those who look it up from here on. */
@@ -493,44 +245,6 @@ export class Loader<Req extends Request.Any, R> {
     return result
   }
 
-  // ------------------------------------------------------------------------------------------------------------- places
-
-  private look(context: Context.Context<never>): void {
-    if (context === this.seen) return
-    this.seen = context
-    this.seenBatch = Context.get(context, CurrentBatch)
-    this.seenTie = this.seenBatch !== undefined || Context.get(context, CurrentJob) !== undefined
-    this.seenGroup = this.groups.find(context)
-  }
-
-  private callerOf(entry: Entry<Req>, group: Group<Req>): Caller<Req> {
-    const caller = entry[callerOf]
-    if (caller !== undefined && caller.group.owner === this && caller.item?.batch === undefined) return caller
-    const key = this.keys.of(entry.request)
-    const fresh = new Caller(entry, Context.get(entry.context, CurrentBatch), undefined)
-    const item = new Item(group, key, hashOf(key), entry.request)
-    item.tied = true
-    item.add(fresh)
-    return fresh
-  }
-
-  private groupOf(entry: Entry<Req>): Group<Req> {
-    const caller = entry[callerOf]
-    return caller !== undefined && caller.group.owner === this ? caller.group : this.groups.find(entry.context)
-  }
-
-  /** The services of the place where the resolver was made, those that isolate, and the span that core runs the batch in. */
-  private contextOf(run: Run<Req>, caller: Context.Context<never>): Context.Context<R> {
-    const { group, job, outer } = run
-    let context = group === this.groups.all ? this.base : Context.merge(this.base, group.context)
-    context = Context.add(context, CurrentBatch, run)
-    context = Context.add(context, CurrentJob, job ?? outer)
-    const span = Context.getOrUndefined(caller, Tracer.ParentSpan)
-    if (span !== undefined) context = Context.add(context, Tracer.ParentSpan, span)
-    // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.
-    return context as Context.Context<R>
-  }
-
   /** Says which resolver this is the loader of, and makes that known to {@link loaderOf}. */
   register(resolver: RequestResolver<Req>): RequestResolver<Req> {
     this.resolver = resolver
@@ -551,11 +265,4 @@ const answer = <Req extends Request.Any>(entry: Request.Entry<Req>, exit: Result
   entry.uninterruptible = true
   entry.completeUnsafe(exit)
   return false
-}
-
-/** Whether what core has collected may travel with others than those that it collected with it. */
-const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => {
-  const { bulk, item } = caller
-  if (bulk !== undefined) return bulk.direct && caller.independent
-  return item!.collected && item!.independent
 }

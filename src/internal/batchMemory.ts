@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import { ExitCache } from "./batchCache.js"
-import { resultOf } from "./batchState.js"
+import { resultOf } from "./batchRun.js"
 import type { Group, Item, Result } from "./batchState.js"
 
 export interface MemoryOptions<Req extends Request.Any> {

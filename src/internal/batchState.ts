@@ -1,27 +1,18 @@
 /**
- * Who waits for what: callers of look-ups, the distinct requests they ask for, and the batches these travel in.
+ * Who waits for what: callers of look-ups, and the distinct requests they ask for.
  */
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import type * as Request from "effect/Request"
-import * as Tracer from "effect/Tracer"
+import type { Batch } from "./batch.js"
 import type { Cached, Shelf } from "./batchCache.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 import type { Tally } from "./batchTally.js"
 import type { Job } from "./scheduler.js"
-import type { SchedulerError } from "./schedulerError.js"
 
 export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
-
-/** The batch that the current fiber, or the fiber it was forked from, runs for. It may have ended. */
-export const CurrentBatch: Context.Reference<Batch | undefined> = /*#__PURE__*/ Context.Reference<Batch | undefined>(
-  "effect-funnel/Batcher/CurrentBatch",
-  { defaultValue: () => undefined }
-)
-
 /** Callers that may share: all of a resolver, or those whose isolating services are equal. */
 export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req>, Request.Error<Req>> {
   /** Whose it is: a resolver made of two may hand the entries of one to the other. */
@@ -62,6 +53,15 @@ export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req
   checkRest(): void {
     if (this.open === 0 && this.collected === 0 && this.running === 0 && this.kept === 0) this.onRest(this)
   }
+}
+
+/** The batch that an item travels in, to those who wait for the item. */
+export interface Ride<Req extends Request.Any> extends Batch {
+  readonly group: Group<Req>
+  /** Lets one of its callers go. */
+  drop(caller: Caller<Req>): void
+  /** Nobody can join any more. */
+  unlist(): void
 }
 
 /** One look-up. There are many: each field counts. */
@@ -129,7 +129,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   readonly group: Group<Req>
   readonly request: Req
   /** `undefined` while core collects. */
-  batch: Run<Req> | undefined = undefined
+  batch: Ride<Req> | undefined = undefined
   /** Where core's batch counts its distinct requests. */
   tally: Tally | undefined = undefined
   /** What core holds of it, and where: the entry of the first, whoever of them is still there. */
@@ -183,7 +183,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   }
 
   /** From now on it travels in a batch. */
-  board(batch: Run<Req>): void {
+  board(batch: Ride<Req>): void {
     if (this.collected) this.group.collected--
     this.batch = batch
     batch.callers += this.callers
@@ -313,200 +313,3 @@ export class Bulk<Req extends Request.Any> {
     this.hashes.push(hash)
   }
 }
-
-/** A scheduler lets a batch start, or closes, or refuses it. */
-export type Answer = "start" | "close" | SchedulerError
-
-/** What a batch is to others: those it waits for, those who wait for it. */
-export class Batch {
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-  /** What its own place in the queue is made in: a job of another scheduler, if a caller runs in one. */
-  outer: Job | undefined = undefined
-  /** Requests may be joined; false from the moment it ends or everybody left. */
-  open = true
-  /** It is out of the queue. */
-  started = false
-  /** What it asks for is settled. */
-  sent = false
-  callers = 0
-  /** How many distinct requests somebody waits for. */
-  size = 0
-  /** Look-ups made by the batch itself: what it waits for. */
-  readonly waits = new Set<{ readonly item: { readonly batch: Batch | undefined } | undefined }>()
-  /**
-   * Its places in the queue of its scheduler until it starts: one inside each running job that waits for it, and one of
-   * its own if anybody else does. The first to come through takes the others out.
-   */
-  readonly tickets = new Map<Job | undefined, Ticket>()
-  /** The one that came through. */
-  job: Job | undefined = undefined
-  /** What the scheduler says to it, from when it comes into the queue. */
-  answer: ((answer: Answer, job: Job) => void) | undefined = undefined
-
-  constructor(fiber: Fiber.Fiber<unknown, unknown>) {
-    this.fiber = fiber
-  }
-
-  /** Whether this batch cannot end before that one. */
-  waitsFor(that: Batch): boolean {
-    if (this === that) return true
-    const seen = new Set<Batch>([this])
-    for (const batch of seen) {
-      for (const { item } of batch.waits) {
-        if (item?.batch === undefined) continue
-        if (item.batch === that) return true
-        seen.add(item.batch)
-      }
-    }
-    return false
-  }
-}
-
-interface Ticket {
-  /** How many look-ups wait for the batch there. */
-  count: number
-  readonly job: Job
-}
-
-/** A batch from the moment core has collected it: which requests it asks for, and for whom. */
-export class Run<Req extends Request.Any> extends Batch implements Callers<Req> {
-  readonly group: Group<Req>
-  /** In order of arrival. */
-  items: Array<Item<Req>> = []
-  /** Those who brought many look-ups. */
-  readonly carriers = new Set<Caller<Req>>()
-  /** `false`: equal look-ups are not merged. */
-  private readonly merges: boolean
-  /** What is in flight in another batch nevertheless: it came in flight there while it was collected here. */
-  private apart: KeyMap<Item<Req>> | undefined = undefined
-
-  constructor(fiber: Fiber.Fiber<unknown, unknown>, group: Group<Req>, merges: boolean) {
-    super(fiber)
-    this.group = group
-    this.merges = merges
-  }
-
-  /** Takes in what core has collected. Its equals join it from here on. */
-  takeAll(callers: ReadonlyArray<Caller<Req>>): void {
-    this.board(callers)
-    for (const caller of callers) this.take(caller, Infinity)
-  }
-
-  /** So that a bulk finds what came after it. */
-  board(callers: ReadonlyArray<Caller<Req>>): void {
-    for (const { item } of callers) {
-      if (item?.collected === true && this.apart?.get(item.key, item.hash) === undefined) item.board(this)
-    }
-  }
-
-  /** Takes in what core has collected, unless that makes more than `most` distinct requests. */
-  take(caller: Caller<Req>, most: number): boolean {
-    const { bulk, item } = caller
-    if (bulk !== undefined) {
-      if (!caller.left) this.takeBulk(caller, bulk)
-    } else if (item !== undefined && item.callers > 0) {
-      const equal = item.batch === this ? item : this.find(item.key, item.hash)
-      if (equal === undefined && this.size >= most) return false
-      if (equal === undefined || equal === item) this.place(item)
-      else equal.absorb(item)
-    }
-    return true
-  }
-
-  private takeBulk(caller: Caller<Req>, bulk: Bulk<Req>): void {
-    for (let i = 0; i < bulk.requests.length; i++) {
-      const key = bulk.keys[i]
-      const hash = bulk.hashes[i]!
-      let item = this.find(key, hash)
-      if (item === undefined) {
-        item = new Item(this.group, key, hash, bulk.requests[i]!)
-        // Told while core collected it.
-        item.stale = this.group.cached.get(key, hash) !== undefined
-      }
-      this.place(item)
-      item.retain()
-      bulk.items.push(item)
-    }
-    this.carriers.add(caller)
-    caller.item = bulk.items[0]
-    caller.origin?.waits.add(caller)
-  }
-
-  private find(key: unknown, hash: number): Item<Req> | undefined {
-    if (!this.merges) return undefined
-    const item = this.group.inFlight.get(key, hash)
-    return item?.batch === this ? item : this.apart?.get(key, hash)
-  }
-
-  /** Asks for it, after what is asked for already. */
-  private place(item: Item<Req>): void {
-    if (item.placed) return
-    item.placed = true
-    this.items.push(item)
-    if (item.batch !== this) item.board(this)
-    if (!this.merges || item.listed !== undefined) return
-    const { inFlight } = this.group
-    item.list(inFlight.get(item.key, item.hash) === undefined ? inFlight : this.apart ??= new KeyMap())
-  }
-
-  /** Lets one of its callers go. */
-  drop(caller: Caller<Req>): void {
-    if (caller.bulk === undefined) {
-      caller.item!.remove(caller)
-    } else {
-      this.carriers.delete(caller)
-      for (const item of caller.bulk.items) item.release()
-    }
-    // While it waits many may come and go.
-    if (!this.sent && this.items.length > 2 * this.size + 16) this.items = this.wanted
-  }
-
-  /** What somebody waits for. */
-  get wanted(): Array<Item<Req>> {
-    return this.items.filter((item) => item.callers > 0)
-  }
-
-  forEach(f: (caller: Caller<Req>) => void): void {
-    for (const item of this.items) item.forEach(f)
-    this.carriers.forEach(f)
-  }
-
-  /** Who has to be asked what they are inside of, before it goes into the queue, and how many need not be. */
-  get ties(): readonly [tied: Callers<Req>, free: number] {
-    if (this.carriers.size > 0 || this.items.every((item) => item.tied)) return [this, 0]
-    const tied = this.items.filter((item) => item.tied)
-    const free = this.items.reduce((free, item) => item.tied ? free : free + item.callers, 0)
-    return [{ forEach: (f) => tied.forEach((item) => item.forEach(f)) }, free]
-  }
-
-  /** Those who asked, as a span knows them. */
-  get links(): ReadonlyArray<Tracer.SpanLink> {
-    const spans = new Set<Tracer.AnySpan>()
-    this.forEach(({ entry }) => {
-      const span = Context.getOrUndefined(entry.context, Tracer.ParentSpan)
-      if (span !== undefined) spans.add(span)
-    })
-    return Array.from(spans, (span) => ({ span, attributes: {} }))
-  }
-
-  /** Nobody can join any more. */
-  unlist(): void {
-    for (const item of this.items) item.unlist()
-  }
-
-  /** Tells all callers what they wait for, in order of arrival of what they asked for. */
-  tell(exit: Exit.Exit<void, Request.Error<Req>>): void {
-    for (const item of this.items) {
-      const result = item.exit = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
-      item.end(result)
-    }
-    // What they are told is what all of their look-ups are told that have no item; these have one.
-    for (const caller of this.carriers) caller.end(Exit.interrupt())
-  }
-}
-
-/** What a request ends with whose batch ended so. */
-export const resultOf = <Req extends Request.Any>(
-  item: Item<Req>,
-  exit: Exit.Exit<void, Request.Error<Req>>
-): Result<Req> | undefined => Exit.isFailure(exit) ? Exit.failCause(exit.cause) : item.exit

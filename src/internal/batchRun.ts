@@ -1,0 +1,155 @@
+/**
+ * A batch that core has collected: which requests it asks for, and for whom.
+ */
+import * as Context from "effect/Context"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Request from "effect/Request"
+import * as Tracer from "effect/Tracer"
+import { Batch } from "./batch.js"
+import { Item } from "./batchState.js"
+import type { Bulk, Caller, Callers, Group, Result, Ride } from "./batchState.js"
+import { KeyMap } from "./keyMap.js"
+
+/** A batch from the moment core has collected it: which requests it asks for, and for whom. */
+export class Run<Req extends Request.Any> extends Batch implements Callers<Req>, Ride<Req> {
+  readonly group: Group<Req>
+  /** In order of arrival. */
+  items: Array<Item<Req>> = []
+  /** Those who brought many look-ups. */
+  readonly carriers = new Set<Caller<Req>>()
+  /** `false`: equal look-ups are not merged. */
+  private readonly merges: boolean
+  /** What is in flight in another batch nevertheless: it came in flight there while it was collected here. */
+  private apart: KeyMap<Item<Req>> | undefined = undefined
+
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, group: Group<Req>, merges: boolean) {
+    super(fiber)
+    this.group = group
+    this.merges = merges
+  }
+
+  /** Takes in what core has collected. Its equals join it from here on. */
+  takeAll(callers: ReadonlyArray<Caller<Req>>): void {
+    this.board(callers)
+    for (const caller of callers) this.take(caller, Infinity)
+  }
+
+  /** So that a bulk finds what came after it. */
+  board(callers: ReadonlyArray<Caller<Req>>): void {
+    for (const { item } of callers) {
+      if (item?.collected === true && this.apart?.get(item.key, item.hash) === undefined) item.board(this)
+    }
+  }
+
+  /** Takes in what core has collected, unless that makes more than `most` distinct requests. */
+  take(caller: Caller<Req>, most: number): boolean {
+    const { bulk, item } = caller
+    if (bulk !== undefined) {
+      if (!caller.left) this.takeBulk(caller, bulk)
+    } else if (item !== undefined && item.callers > 0) {
+      const equal = item.batch === this ? item : this.find(item.key, item.hash)
+      if (equal === undefined && this.size >= most) return false
+      if (equal === undefined || equal === item) this.place(item)
+      else equal.absorb(item)
+    }
+    return true
+  }
+
+  private takeBulk(caller: Caller<Req>, bulk: Bulk<Req>): void {
+    for (let i = 0; i < bulk.requests.length; i++) {
+      const key = bulk.keys[i]
+      const hash = bulk.hashes[i]!
+      let item = this.find(key, hash)
+      if (item === undefined) {
+        item = new Item(this.group, key, hash, bulk.requests[i]!)
+        // Told while core collected it.
+        item.stale = this.group.cached.get(key, hash) !== undefined
+      }
+      this.place(item)
+      item.retain()
+      bulk.items.push(item)
+    }
+    this.carriers.add(caller)
+    caller.item = bulk.items[0]
+    caller.origin?.waits.add(caller)
+  }
+
+  private find(key: unknown, hash: number): Item<Req> | undefined {
+    if (!this.merges) return undefined
+    const item = this.group.inFlight.get(key, hash)
+    return item?.batch === this ? item : this.apart?.get(key, hash)
+  }
+
+  /** Asks for it, after what is asked for already. */
+  private place(item: Item<Req>): void {
+    if (item.placed) return
+    item.placed = true
+    this.items.push(item)
+    if (item.batch !== this) item.board(this)
+    if (!this.merges || item.listed !== undefined) return
+    const { inFlight } = this.group
+    item.list(inFlight.get(item.key, item.hash) === undefined ? inFlight : this.apart ??= new KeyMap())
+  }
+
+  /** Lets one of its callers go. */
+  drop(caller: Caller<Req>): void {
+    if (caller.bulk === undefined) {
+      caller.item!.remove(caller)
+    } else {
+      this.carriers.delete(caller)
+      for (const item of caller.bulk.items) item.release()
+    }
+    // While it waits many may come and go.
+    if (!this.sent && this.items.length > 2 * this.size + 16) this.items = this.wanted
+  }
+
+  /** What somebody waits for. */
+  get wanted(): Array<Item<Req>> {
+    return this.items.filter((item) => item.callers > 0)
+  }
+
+  forEach(f: (caller: Caller<Req>) => void): void {
+    for (const item of this.items) item.forEach(f)
+    this.carriers.forEach(f)
+  }
+
+  /** Who has to be asked what they are inside of, before it goes into the queue, and how many need not be. */
+  get ties(): readonly [tied: Callers<Req>, free: number] {
+    if (this.carriers.size > 0 || this.items.every((item) => item.tied)) return [this, 0]
+    const tied = this.items.filter((item) => item.tied)
+    const free = this.items.reduce((free, item) => item.tied ? free : free + item.callers, 0)
+    return [{ forEach: (f) => tied.forEach((item) => item.forEach(f)) }, free]
+  }
+
+  /** Those who asked, as a span knows them. */
+  get links(): ReadonlyArray<Tracer.SpanLink> {
+    const spans = new Set<Tracer.AnySpan>()
+    this.forEach(({ entry }) => {
+      const span = Context.getOrUndefined(entry.context, Tracer.ParentSpan)
+      if (span !== undefined) spans.add(span)
+    })
+    return Array.from(spans, (span) => ({ span, attributes: {} }))
+  }
+
+  /** Nobody can join any more. */
+  unlist(): void {
+    for (const item of this.items) item.unlist()
+  }
+
+  /** Tells all callers what they wait for, in order of arrival of what they asked for. */
+  tell(exit: Exit.Exit<void, Request.Error<Req>>): void {
+    for (const item of this.items) {
+      const result = item.exit = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
+      item.end(result)
+    }
+    // What they are told is what all of their look-ups are told that have no item; these have one.
+    for (const caller of this.carriers) caller.end(Exit.interrupt())
+  }
+}
+
+/** What a request ends with whose batch ended so. */
+export const resultOf = <Req extends Request.Any>(
+  item: Item<Req>,
+  exit: Exit.Exit<void, Request.Error<Req>>
+): Result<Req> | undefined => Exit.isFailure(exit) ? Exit.failCause(exit.cause) : item.exit
