@@ -111,33 +111,56 @@ const simulate = (seed: number) =>
       check(fine, `B4 ${tenant}${id} ends with ${String(Cause.squash(exit.cause))}`)
     }
 
+    const fibers: Array<Fiber.Fiber<unknown>> = []
+    const interruptOne = () => {
+      fibers[Math.max(0, fibers.length - 1 - next(8))]?.interruptUnsafe()
+    }
+
     /** One look-up or several, in one of the ways in which they are made. */
     const look = (tenant: string, id: number, inside = false): Effect.Effect<void, never, Scheduler.Scheduler> => {
       const one = (id: number, through: RequestResolver.RequestResolver<Get>) =>
-        Effect.suspend(() => {
-          wait(tenant, id, 1)
-          return Effect.onExit(
-            Effect.request(new Get({ id }), through),
-            (exit) =>
-              Effect.sync(() => {
-                wait(tenant, id, -1)
-                judge(tenant, id, exit, inside)
-              })
-          )
-        })
+        Effect.acquireUseRelease(
+          Effect.sync(() => wait(tenant, id, 1)),
+          () => Effect.request(new Get({ id }), through),
+          (_, exit) =>
+            Effect.sync(() => {
+              wait(tenant, id, -1)
+              judge(tenant, id, exit, inside)
+              // In the step in which others are told.
+              if (next(8) === 0) interruptOne()
+            })
+        )
       const many = (all: ReadonlyArray<number>) =>
-        Effect.suspend(() => {
-          for (const id of all) wait(tenant, id, 1)
-          return Effect.onExit(
-            Batcher.loadManyExit(all.map((id) => new Get({ id })), resolver),
-            (exit) =>
-              Effect.sync(() => {
-                for (const id of all) wait(tenant, id, -1)
-                if (Exit.isSuccess(exit)) all.forEach((id, i) => judge(tenant, id, exit.value[i]!, inside))
-                else judge(tenant, id, Exit.failCause(exit.cause), inside)
+        Effect.acquireUseRelease(
+          Effect.sync(() => all.forEach((id) => wait(tenant, id, 1))),
+          () => Batcher.loadManyExit(all.map((id) => new Get({ id })), resolver),
+          (_, exit) =>
+            Effect.sync(() => {
+              for (const id of all) wait(tenant, id, -1)
+              if (Exit.isSuccess(exit)) all.forEach((id, i) => judge(tenant, id, exit.value[i]!, inside))
+              else judge(tenant, id, Exit.failCause(exit.cause), inside)
+            })
+        )
+      /** The second is asked for in the step in which the first is told, or leaves. */
+      const chained = (second: number) =>
+        Effect.contextWith((context: Context.Context<Tenant>) =>
+          Effect.callback<void>((resume) => {
+            const ask = (id: number, then: () => void) => {
+              wait(tenant, id, 1)
+              return Effect.requestUnsafe(new Get({ id }), {
+                resolver,
+                context,
+                onExit: (exit) => {
+                  wait(tenant, id, -1)
+                  judge(tenant, id, exit, inside)
+                  then()
+                }
               })
-          )
-        })
+            }
+            const leave = ask(id, () => ask(second, () => resume(Effect.void)))
+            return Effect.sync(leave)
+          })
+        )
       const way = (): Effect.Effect<unknown, unknown, Tenant | Scheduler.Scheduler> => {
         switch (next(10)) {
           case 0:
@@ -155,6 +178,8 @@ const simulate = (seed: number) =>
               concurrency: "unbounded",
               mode: "result"
             })
+          case 6:
+            return chained(next(ids))
           default:
             return one(id, resolver)
         }
@@ -166,7 +191,6 @@ const simulate = (seed: number) =>
       return Effect.provideService(Effect.asVoid(Effect.exit(placed(inside ? 1 : 2))), Tenant, tenant)
     }
 
-    const fibers: Array<Fiber.Fiber<unknown>> = []
     const tenantOf = () => next(3) === 0 ? "b" : "a"
     const step = Effect.suspend((): Effect.Effect<unknown> => {
       const what = next(16)
@@ -179,8 +203,8 @@ const simulate = (seed: number) =>
           (fiber) => void fibers.push(fiber)
         )
       }
-      if (what < 10 && fibers.length > 0) {
-        fibers[Math.max(0, fibers.length - 1 - next(8))]!.interruptUnsafe()
+      if (what < 10) {
+        interruptOne()
       } else if (what < 12 && gates.length > 0) {
         Deferred.doneUnsafe(gates.splice(next(gates.length), 1)[0]!, Exit.void)
       } else if (what === 12) {
@@ -205,13 +229,15 @@ const simulate = (seed: number) =>
     if (next(3) === 0) yield* Effect.forkDetach(Scope.close(scope, Exit.void), { startImmediately: true })
     else yield* Effect.provideContext(Scheduler.resume, services)
     const stats = Effect.provideContext(Scheduler.stats, services)
-    const busy = Effect.map(stats, (_) => _.running > 0 || fibers.some((_) => _.pollUnsafe() === undefined))
+    const busy = Effect.map(stats, (_) =>
+      _.running > 0 || Array.from(waiting.values()).some((_) => _ > 0) ||
+      fibers.some((_) => _.pollUnsafe() === undefined))
     for (let round = 0; round < 400 && (yield* busy); round++) {
       while (gates.length > 0) Deferred.doneUnsafe(gates.shift()!, Exit.void)
       for (let turns = 0; turns < 8; turns++) yield* Effect.yieldNow
       yield* TestClock.adjust(1)
     }
-    check(fibers.every((_) => _.pollUnsafe() !== undefined), "every call ends")
+    check(!(yield* busy), "every call ends")
     for (let turns = 0; turns < 30; turns++) yield* Effect.yieldNow
     yield* TestClock.adjust(5)
     const { queued, running } = yield* stats
