@@ -20,7 +20,8 @@ const job = Effect.callback<void>((resume) => void setImmediate(() => resume(Eff
 
 export const run = async (jobs: number): Promise<Crowd> => {
   const scheduler = build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 10 }))
-  await seconds(scheduler.schedule(job), 1_000)
+  // What takes minutes is warm soon; what takes a moment has to be warm before.
+  await seconds(scheduler.schedule(job), jobs)
   const schedule = await seconds(scheduler.schedule(job), jobs)
   const semaphore = await seconds(Effect.runSync(Semaphore.make(10)).withPermit(job), jobs)
   return { jobs, semaphore, schedule }
