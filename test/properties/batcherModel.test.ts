@@ -19,17 +19,8 @@ import {
 import { Batcher, Scheduler } from "effect-funnel"
 import { MaxOpsBeforeYield } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
-import { leftIn } from "../support/leftInResolver.ts"
-
-const random = (seed: number) => {
-  let state = Math.imul(seed, 0x9e3779b1) | 1
-  return (below: number): number => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return (state >>> 0) % below
-  }
-}
+import { leftIn } from "../support/leftInResolver.js"
+import { random } from "../support/random.js"
 
 class Broken extends Data.TaggedError("Broken")<{}> {}
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}

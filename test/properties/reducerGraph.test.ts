@@ -9,16 +9,7 @@ import { describe, expect, it } from "@effect/vitest"
 import type { Fiber } from "effect"
 import { Cause, Deferred, Effect, Exit, Scope } from "effect"
 import { Reducer } from "effect-funnel"
-
-const random = (seed: number) => {
-  let state = Math.imul(seed, 0x9e3779b1) | 1
-  return (below: number): number => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return (state >>> 0) % below
-  }
-}
+import { random } from "../support/random.js"
 
 interface ModelRun {
   readonly key: number

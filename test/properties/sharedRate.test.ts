@@ -8,16 +8,7 @@ import { LimiterMemory } from "../../src/internal/limiterMemory.js"
 import { Engine, Job } from "../../src/internal/scheduler.js"
 import type { SchedulerError } from "../../src/internal/schedulerError.js"
 import { ManualClock } from "../support/manualClock.js"
-
-const random = (seed: number) => {
-  let state = Math.imul(seed, 0x9e3779b1) | 1
-  return (below: number): number => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return (state >>> 0) % below
-  }
-}
+import { random } from "../support/random.js"
 
 const ms = 1_000_000
 

@@ -6,16 +6,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, type Fiber, Layer, Scope, Stream } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
-
-const random = (seed: number) => {
-  let state = Math.imul(seed, 0x9e3779b1) | 1
-  return (below: number): number => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return (state >>> 0) % below
-  }
-}
+import { random } from "../support/random.js"
 
 const quota = { limit: 100, window: "1 second", burst: 3 } as const
 class Shared extends RateLimiter.Service<Shared>()("test/Shared", quota) {}

@@ -1,0 +1,10 @@
+/** A seeded source of integers from 0 to below `below`: a failing seed fails again. */
+export const random = (seed: number) => {
+  let state = Math.imul(seed, 0x9e3779b1) | 1
+  return (below: number): number => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return (state >>> 0) % below
+  }
+}
