@@ -14,7 +14,7 @@ import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { interruptionSweep } from "./support/interruptionSweep.ts"
-import { leftIn } from "./support/leftInResolver.ts"
+import { leftIn } from "./support/leftInResolver.js"
 
 class Broken extends Data.TaggedError("Broken")<{}> {}
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
