@@ -39,7 +39,8 @@ const misses =
   `What is missed, and why. \`Cache\` shares a call at a little more than what a call costs that shares nothing: six tenths of
 that would be less than a fiber that waits. A hundred thousand fibers that wait for nothing at all are as far from ten times ten
 thousand as those that wait here: what grows is the memory that a random order walks through. A look-up in DataLoader is a
-promise, here it is a fiber, which can be interrupted by itself. And effect alone, a program that does nothing, is 9 kB of an
+promise, here it is a fiber, which can be interrupted by itself: fibers that do nothing but yield miss that bar as well. And
+effect alone, a program that does nothing, is 9 kB of an
 import; \`npm run check:size\` holds what code costs that calls a service which another part of the program provides.
 `
 

@@ -16,7 +16,7 @@ const ink = "#808a94"
 const config: vegaLite.Config = {
   background: "transparent",
   font: "system-ui, sans-serif",
-  axis: { labelColor: ink, titleColor: ink, gridColor: "#80808040", domainColor: ink, tickColor: ink, labelLimit: 280 },
+  axis: { labelColor: ink, titleColor: ink, gridColor: "#80808040", domainColor: ink, tickColor: ink, labelLimit: 0 },
   title: { color: ink, anchor: "start" },
   legend: { labelColor: ink, titleColor: ink, labelLimit: 0 },
   header: { labelColor: ink, titleColor: ink },
