@@ -56,6 +56,34 @@ const store = ({ gate, ...options }: Options = {}) =>
     return { calls, load, resolver, round }
   })
 
+/** Two resolvers: the outer one asks the inner one for 3 once it may go, and the inner one asks the outer for 1 to answer 2. */
+const nested = Effect.gen(function*() {
+  const go = yield* Deferred.make<void>()
+  const context = yield* Effect.context<Tenant>()
+  const resolvers: Array<RequestResolver.RequestResolver<Get>> = []
+  const inner = yield* store({
+    // The answer to 2 needs what the outer batch is about to answer.
+    execute: (requests) =>
+      Effect.provideContext(
+        Effect.forEach(
+          requests,
+          (_) => _.id === 2 ? Effect.request(get(1), resolvers[0]!) : Effect.succeed(_.id * 10),
+          unbounded
+        ),
+        context
+      )
+  })
+  const outer = yield* store({
+    execute: () =>
+      Effect.provideContext(
+        Effect.andThen(Deferred.await(go), Effect.map(inner.load(3), (_) => [_])),
+        context
+      )
+  })
+  resolvers.push(outer.resolver)
+  return { go, inner, outer }
+})
+
 const queued = Effect.map(Scheduler.stats, (_) => _.queued)
 
 describe("B5 collecting until admitted", () => {
@@ -367,29 +395,7 @@ describe("B4 failing with a batch that others joined", () => {
 
   it.effect("B4 a look-up made inside a batch joins no batch that waits, so what it waits for does not grow", () =>
     Effect.gen(function*() {
-      const go = yield* Deferred.make<void>()
-      const context = yield* Effect.context<Tenant>()
-      const resolvers: Array<RequestResolver.RequestResolver<Get>> = []
-      const inner = yield* store({
-        // The answer to 2 needs what the outer batch is about to answer.
-        execute: (requests) =>
-          Effect.provideContext(
-            Effect.forEach(
-              requests,
-              (_) => _.id === 2 ? Effect.request(get(1), resolvers[0]!) : Effect.succeed(_.id * 10),
-              unbounded
-            ),
-            context
-          )
-      })
-      const outer = yield* store({
-        execute: () =>
-          Effect.provideContext(
-            Effect.andThen(Deferred.await(go), Effect.map(inner.load(3), (_) => [_])),
-            context
-          )
-      })
-      resolvers.push(outer.resolver)
+      const { go, inner, outer } = yield* nested
       const first = yield* outer.round(1)
       yield* Scheduler.pause
       const second = yield* inner.round(2)
@@ -404,29 +410,7 @@ describe("B4 failing with a batch that others joined", () => {
 
   it.effect("B4 what a look-up made inside a batch waits for collects no more, so it comes to wait for nothing else", () =>
     Effect.gen(function*() {
-      const go = yield* Deferred.make<void>()
-      const context = yield* Effect.context<Tenant>()
-      const resolvers: Array<RequestResolver.RequestResolver<Get>> = []
-      const inner = yield* store({
-        // The answer to 2 needs what the outer batch is about to answer.
-        execute: (requests) =>
-          Effect.provideContext(
-            Effect.forEach(
-              requests,
-              (_) => _.id === 2 ? Effect.request(get(1), resolvers[0]!) : Effect.succeed(_.id * 10),
-              unbounded
-            ),
-            context
-          )
-      })
-      const outer = yield* store({
-        execute: () =>
-          Effect.provideContext(
-            Effect.andThen(Deferred.await(go), Effect.map(inner.load(3), (_) => [_])),
-            context
-          )
-      })
-      resolvers.push(outer.resolver)
+      const { go, inner, outer } = yield* nested
       const first = yield* outer.round(1)
       yield* Scheduler.pause
       const equal = yield* inner.round(3)

@@ -11,10 +11,11 @@ import {
   Latch,
   Layer,
   References,
+  Request,
   Scope,
   Tracer
 } from "effect"
-import { RateLimiter, Scheduler } from "effect-funnel"
+import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { engineOf } from "../src/internal/schedulerHandle.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
@@ -424,6 +425,45 @@ describe("Scheduler: rate", () => {
         expect(starts[0]).toBeGreaterThan(0)
         for (let i = 0; i < 3; i++) expect(starts[i + 3]! - starts[i]!).toBeGreaterThanOrEqual(1_000)
       }
+    }))
+
+  it.effect("S1 strict: a batch counts from when it is asked, whatever its fiber did since it was admitted", () =>
+    Effect.gen(function*() {
+      class Get extends Request.Class<{ readonly id: number }, number> {}
+      const clock = new ManualClock()
+      const starts: Array<number> = []
+      const slow = Tracer.make({
+        span: (options) => new Tracer.NativeSpan(options),
+        context: (primitive, fiber) => {
+          if (starts.length === 0) clock.block(1)
+          return primitive["~effect/Effect/evaluate"](fiber)
+        }
+      })
+      const rate = { limit: 1, window: "1 second", strict: true } as const
+      // `settle` asks the clock.
+      const turns = Effect.forEach(Array.from({ length: 40 }), () => Effect.yieldNow, { discard: true })
+      yield* Effect.gen(function*() {
+        const resolver = yield* Batcher.ordered(Get, {
+          maxBatchSize: 1,
+          execute: (requests) => {
+            starts.push(clock.now / 1e6)
+            return Effect.succeed(requests.map((_) => _.id))
+          }
+        })
+        yield* fork(Effect.forEach([1, 2, 3], (id) => Effect.request(new Get({ id }), resolver), {
+          concurrency: "unbounded"
+        }))
+        yield* turns
+        clock.advance(5_000)
+        yield* turns
+      }).pipe(
+        Effect.withTracer(slow),
+        Effect.provide(Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 10, rate })))),
+        Effect.provideService(Clock.Clock, clock)
+      )
+      expect(starts.length).toBe(3)
+      expect(starts[1]! - starts[0]!).toBeGreaterThanOrEqual(1_000)
+      expect(starts[2]! - starts[1]!).toBeGreaterThanOrEqual(1_000)
     }))
 
   it.effect("S2 a head of another price keeps its scheduler's place before the others that share the limiter", () =>

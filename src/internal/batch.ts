@@ -15,7 +15,7 @@ export const CurrentBatch: Context.Reference<Batch | undefined> = /*#__PURE__*/ 
 /** A scheduler lets a batch start, or closes, or refuses it. */
 export type Answer = "start" | "close" | SchedulerError
 
-/** What a batch is to others: those it waits for, those who wait for it. */
+/** See the module. */
 export class Batch {
   readonly fiber: Fiber.Fiber<unknown, unknown>
   /** What its own place in the queue is made in: a job of another scheduler, if a caller runs in one. */

@@ -194,7 +194,10 @@ export class Runner<Req extends Request.Any, R> {
       const { memory } = this
       const execute = Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
         Effect.onExit(
-          Effect.scoped(Effect.suspend(() => this.options.resolve(wanted))),
+          Effect.scoped(Effect.suspend(() => {
+            if (run.job !== undefined) this.options.engine?.startedUnsafe(run.job)
+            return this.options.resolve(wanted)
+          })),
           (exit) => memory === undefined ? Effect.void : Effect.sync(() => memory.date(wanted, exit))
         ),
         (caller: Context.Context<never>) => this.contextOf(run, caller)

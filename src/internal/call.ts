@@ -201,8 +201,9 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     } catch (defect) {
       effect = Effect.die(defect)
     }
-    const { limiter, permits } = this.options.engine
-    if (limiter?.strict === true && job.tokens > 0) limiter.startedUnsafe?.()
+    const { engine } = this.options
+    engine.startedUnsafe(job)
+    const permits = engine.permits
     // The errors of a call include those of its scheduler.
     if (permits !== undefined) effect = permits.guard(job, effect) as typeof effect
     // The call has R: the context is the one of the fiber that made it.

@@ -25,7 +25,7 @@ import { IterableSource, StreamSource } from "./source.js"
  * @category models
  * @since 0.1.0
  */
-export type Items = Iterable<any> | Stream.Stream<any, any, any>
+export type Items = Iterable<unknown> | Stream.Stream<unknown, unknown, unknown>
 
 /**
  * Types of the items of an iterable or a stream.
@@ -44,7 +44,7 @@ export declare namespace Items {
   /** What pulling the items needs. */
   export type Services<S> = S extends Stream.Stream<any, any, infer R> ? R : never
   /** The array of a result an item: not empty if the items are not. */
-  export type Results<S, B> = S extends Arr.NonEmptyReadonlyArray<any> ? Arr.NonEmptyArray<B> : Array<B>
+  export type Results<S, B> = S extends Arr.NonEmptyReadonlyArray<unknown> ? Arr.NonEmptyArray<B> : Array<B>
 }
 
 /**

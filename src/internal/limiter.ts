@@ -38,13 +38,13 @@ export interface Limiter<E = never> {
   now(): number
   /** Takes in this very step if nobody waits ahead and the tokens conform; otherwise takes nothing and is false. */
   takeUnsafe(key: string | undefined, tokens: number, since: number): boolean
-  /** Whether some quota is strict: judged by actual starts. Where this is missing, none is. */
-  readonly strict?: boolean
+  /** Whether some quota is judged by actual starts. */
+  readonly strict: boolean
   /**
    * Called, where strict, when what was taken last begins. Between grant and begin lies what its fiber does first, and on a
    * cold start the compilation of that: a window counts from after it.
    */
-  startedUnsafe?(): void
+  startedUnsafe(): void
   /** Queues behind those who wait for the same key, or in the place of one of them, which is withdrawn. */
   waitUnsafe(waiter: Waiter<E>, options?: { readonly insteadOf?: Waiter<E> | undefined }): void
   /** Withdraws a waiter in O(1): nothing is spent and those behind it move up. Does nothing when it no longer waits. */
@@ -79,6 +79,8 @@ export const unlimited: Limiter = {
   burst: Infinity,
   now: () => 0,
   takeUnsafe: () => true,
+  strict: false,
+  startedUnsafe() {},
   waitUnsafe: (waiter) => waiter.onDue(),
   cancelUnsafe() {},
   setQuotas() {},

@@ -150,6 +150,11 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     return 0
   }
 
+  /** No process knows of the starts of another: what is strict is so by due times. */
+  readonly strict = false
+
+  startedUnsafe(): void {}
+
   takeUnsafe(key: string | undefined, tokens: number): boolean {
     const entry = this.entries.get(key)
     if (entry === undefined || entry.first !== undefined) return false

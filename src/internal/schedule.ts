@@ -77,13 +77,15 @@ class EffectJob<A, E, R> extends Job {
 
   private body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber.setContext(Context.add(this.context, CurrentJob, this))
+    const self = this.engine_.strictFor(this) ? this.begun : this.self
     const permits = this.engine_.permits
-    const self = permits === undefined ? this.self : permits.guard(this, this.self)
-    const limiter = this.engine_.limiter
-    if (limiter?.strict !== true || this.tokens === 0) return self
+    return permits === undefined ? self : permits.guard(this, self)
+  }
+
+  private get begun(): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
-      limiter.startedUnsafe?.()
-      return self
+      this.engine_.startedUnsafe(this)
+      return this.self
     })
   }
 

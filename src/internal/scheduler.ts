@@ -6,6 +6,7 @@
  *     engine.submitUnsafe(job)       `onStart` is called, in this step or in a later one, in the very step in which permit
  *                                    and rate were taken; or `onFailure` (refused, nothing taken); or `onClose`
  *     engine.startUnsafe(job)        true: it runs (`onStart` is not called); false: nothing happened, submit it
+ *     engine.startedUnsafe(job)      as late as can be before its effect begins: a strict rate counts from here
  *     engine.releaseUnsafe(job)      whatever its state: a job that runs ends and its permit goes to the next, one that
  *                                    waits leaves the queue at no cost, one not yet submitted never starts. Idempotent
  *
@@ -133,6 +134,15 @@ export class Engine extends Lanes {
     }
     this.refresh(lane)
     this.pump()
+  }
+
+  /** Whether a job's start is judged by when its effect begins, which is then told with `startedUnsafe`. */
+  strictFor(job: Job): boolean {
+    return job.tokens > 0 && this.limiter?.strict === true
+  }
+
+  startedUnsafe(job: Job): void {
+    if (this.strictFor(job)) this.limiter!.startedUnsafe()
   }
 
   releaseUnsafe(job: Job): void {
