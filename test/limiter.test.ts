@@ -4,6 +4,7 @@ import * as Gcra from "../src/internal/gcra.js"
 import { limiterOf, type Waiter } from "../src/internal/limiter.js"
 import { LimiterMemory } from "../src/internal/limiterMemory.js"
 import { ManualClock } from "./support/manualClock.js"
+import { placeLaws } from "./support/placeLaws.js"
 
 const second = 1_000_000_000
 const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
@@ -308,37 +309,17 @@ describe("order", () => {
     }
   })
 
+  placeLaws("in memory", (rate) => {
+    const all = setup(rate)
+    return { ...all, names: () => all.starts.map(([, name]) => name) }
+  })
+
   it("L3 one in the place of another that conforms starts at once", () => {
     const { enter, limiter, starts, waiter } = setup(perSecond(10, 4))
     enter("a", { tokens: 2 })
     const heavy = enter("heavy", { tokens: 4 })
     limiter.waitUnsafe(waiter("light"), { insteadOf: heavy })
     expect(starts).toEqual([[0, "a"], [0, "light"]])
-  })
-
-  it("L3 one in the place of another that has started or left goes to the end", () => {
-    const { clock, enter, limiter, starts, waiter } = setup(perSecond(10))
-    enter("a")
-    const started = enter("b")
-    const left = enter("c")
-    limiter.cancelUnsafe(left)
-    clock.advance(100)
-    for (const name of ["d", "e"]) enter(name)
-    limiter.waitUnsafe(waiter("f"), { insteadOf: started })
-    limiter.waitUnsafe(waiter("g"), { insteadOf: left })
-    clock.advance(1000)
-    expect(starts.map(([, name]) => name)).toEqual(["a", "b", "d", "e", "f", "g"])
-  })
-
-  it("L6 one in the place of another that can never pass is told, and the place is free", () => {
-    const { clock, enter, limiter, refused, starts, waiter } = setup(perSecond(10, 2))
-    enter("a", { tokens: 2 })
-    const b = enter("b", { tokens: 2 })
-    enter("c")
-    limiter.waitUnsafe(waiter("never", { tokens: 3 }), { insteadOf: b })
-    clock.advance(1000)
-    expect(refused).toEqual(["never"])
-    expect(starts).toEqual([[0, "a"], [100, "c"]])
   })
 
   it("a caller that throws as it starts does not hold up the others", () => {

@@ -53,8 +53,9 @@ interface Entry extends WaiterList.List<Node> {
   /** Since when nobody waits. */
   idleAt: number | undefined
   asking: Fiber.Fiber<void> | undefined
-  /** Not worth asking before. */
+  /** Not worth asking before, for as many tokens as were refused. */
   retryAt: number
+  refused: number
   timer: Fiber.Fiber<void> | undefined
   timerAt: number
   last_: Taken | undefined
@@ -262,6 +263,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
       idleAt: undefined,
       asking: undefined,
       retryAt: 0,
+      refused: 0,
       timer: undefined,
       timerAt: Infinity,
       last_: undefined
@@ -292,12 +294,14 @@ export class LimiterRedis implements Limiter<StoreFailure> {
       }
     } finally {
       if (entry.first === undefined) this.rest(entry, now)
-      else this.proceed(entry, now)
+      else this.proceed(entry, entry.first.waiter, now)
     }
   }
 
-  private proceed(entry: Entry, now: number): void {
+  private proceed(entry: Entry, first: Waiter<StoreFailure>, now: number): void {
     entry.idleAt = undefined
+    // Who was refused has left, and whoever moved up asks for less.
+    if (entry.slots.empty && first.tokens < entry.refused) entry.retryAt = 0
     if (entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
     const next = entry.slots.firstDue
     const at = entry.asking === undefined ? entry.retryAt : Infinity
@@ -366,6 +370,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     entry.last_ = taken
     entry.slots.add(tokens, taken, now)
     const retry = Math.ceil(taken.retryMillis * nanosPerMilli)
+    entry.refused = tokens[taken.waits.length] ?? 0
     entry.retryAt = retry > 0 ? now + (entry.slots.tokens > 0 ? Math.max(retry, refillNanos) : retry) : 0
     this.settle(entry)
   }

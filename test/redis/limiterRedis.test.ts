@@ -7,6 +7,7 @@ import * as LimiterRedis from "../../src/internal/limiterRedis.js"
 import * as Guard from "../../src/internal/storeGuard.js"
 import { GcraStoreModel } from "../support/gcraStoreModel.js"
 import { ManualClock } from "../support/manualClock.js"
+import { placeLaws } from "../support/placeLaws.js"
 
 const second = 1_000_000_000
 const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
@@ -70,6 +71,8 @@ const queued = (rate: Gcra.Rate, away: boolean) => {
 
 describe("places in the queue of a shared rate", () => {
   for (const [name, away] of queues) {
+    placeLaws(name, (rate) => queued(rate, away))
+
     it(`L3 one that comes in the place of another passes nobody, wherever that place is (${name})`, () => {
       for (const at of [0, 1, 2]) {
         const { clock, enter, limiter, names, times, waiter } = queued(perSecond(10, 2), away)
@@ -85,31 +88,6 @@ describe("places in the queue of a shared rate", () => {
         expect(times().at(-1)).toBe(500)
         expect(limiter.size).toBe(0)
       }
-    })
-
-    it(`L3 one in the place of another that has started or left goes to the end (${name})`, () => {
-      const { clock, enter, limiter, names, waiter } = queued(perSecond(10), away)
-      enter("a")
-      const started = enter("b")
-      const left = enter("c")
-      limiter.cancelUnsafe(left)
-      clock.advance(100)
-      for (const name of ["d", "e"]) enter(name)
-      limiter.waitUnsafe(waiter("f"), { insteadOf: started })
-      limiter.waitUnsafe(waiter("g"), { insteadOf: left })
-      clock.advance(1000)
-      expect(names()).toEqual(["a", "b", "d", "e", "f", "g"])
-    })
-
-    it(`L6 one in the place of another that can never pass is told, and the place is free (${name})`, () => {
-      const { clock, enter, limiter, names, refused, waiter } = queued(perSecond(10, 2), away)
-      enter("a", { tokens: 2 })
-      const b = enter("b", { tokens: 2 })
-      enter("c")
-      limiter.waitUnsafe(waiter("never", { tokens: 3 }), { insteadOf: b })
-      clock.advance(1000)
-      expect(refused).toEqual(["never"])
-      expect(names()).toEqual(["a", "c"])
     })
   }
 
