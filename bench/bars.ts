@@ -26,9 +26,10 @@ export const judge = (report: Parts): ReadonlyArray<Bar> => {
     const pace = paceOf(table, contender)
     return pace === undefined ? Number.NaN : (Math.abs(pace.span - ideal) / ideal) * 100
   }
-  const growth = (contender: string) => {
+  const growth = (contender: string, roomy: boolean) => {
     const at = (n: number) =>
-      report.growth.find((row) => row.contender === contender && row.n === n)?.micros ?? Number.NaN
+      report.growth.find((row) => row.contender === contender && row.n === n && row.roomy === roomy)?.micros ??
+        Number.NaN
     return (at(100_000) * 100_000) / (at(10_000) * 10_000)
   }
   const spread = (contender: string) => report.memory.find((row) => row.contender === contender)?.spread ?? Number.NaN
@@ -69,27 +70,32 @@ export const judge = (report: Parts): ReadonlyArray<Bar> => {
       beyond: 800,
       unit: "B"
     },
-    {
-      what: "interrupting 100,000 callers of one key against 10,000",
-      value: growth(reduce),
-      bar: 15,
-      beyond: undefined,
-      unit: times
-    },
-    {
-      what: "the same for fibers that wait for nothing, which is the least it can be",
-      value: growth("a bare callback, the fibers alone"),
-      bar: Number.NaN,
-      beyond: undefined,
-      unit: times
-    },
-    {
-      what: "interrupting 100,000 queued jobs against 10,000",
-      value: growth("Funnel Scheduler.schedule, queued"),
-      bar: 15,
-      beyond: undefined,
-      unit: times
-    },
+    ...[false, true].flatMap((roomy) => {
+      const where = roomy ? ", in a young generation that holds them" : ""
+      return [
+        {
+          what: `interrupting 100,000 callers of one key against 10,000${where}`,
+          value: growth(reduce, roomy),
+          bar: 15,
+          beyond: undefined,
+          unit: times
+        },
+        {
+          what: `interrupting 100,000 queued jobs against 10,000${where}`,
+          value: growth("Funnel Scheduler.schedule, queued", roomy),
+          bar: 15,
+          beyond: undefined,
+          unit: times
+        },
+        {
+          what: `the same for fibers that wait for nothing${where}`,
+          value: growth("a bare callback, the fibers alone", roomy),
+          bar: Number.NaN,
+          beyond: undefined,
+          unit: times
+        }
+      ]
+    }),
     {
       what: "Scheduler.forEach, 100,000 jobs, against p-limit",
       value: ratio("limit-100", 100_000, forEach, "p-limit"),

@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { bars, lines } from "./plot.ts"
-import { barRow, number, type Report } from "./report.ts"
+import { barRow, growthTitle, number, type Report } from "./report.ts"
 
 const table = (rows: ReadonlyArray<Readonly<Record<string, string | number>>>): string => {
   const columns = Object.keys(rows[0] ?? {})
@@ -128,12 +128,16 @@ export const write = async (report: Report, folder: URL): Promise<void> => {
         })))
     )
   }
-  if (report.growth.length > 0) {
-    const values = report.growth.map((row) => ({ contender: row.contender, n: row.n, value: row.micros }))
-    await lines("n wait and all leave in random order", "µs each", values, at("growth"))
+  for (const roomy of [false, true]) {
+    const rows = report.growth.filter((row) => row.roomy === roomy)
+    if (rows.length === 0) continue
+    const id = roomy ? "growth-roomy" : "growth"
+    const title = growthTitle(roomy)
+    const values = rows.map((row) => ({ contender: row.contender, n: row.n, value: row.micros }))
+    await lines(title, "µs each", values, at(id))
     section(
-      "growth",
-      "n wait and all leave in random order",
+      id,
+      title,
       `Microseconds a caller: waiting, leaving and its fiber. A line that rises is not linear.\n\n${pivot(values)}`
     )
   }

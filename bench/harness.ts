@@ -40,7 +40,9 @@ export interface Settings {
   readonly run: number
 }
 
-export const full: Settings = { rounds: 3, sampleMillis: 100, largest: 1_000_000, run: 1 }
+// A sample sees several collections, or it leaves its garbage to whoever comes next. What the compiler and the collector
+// have settled for differs more from process to process than from round to round: rather one more run than one more round.
+export const full: Settings = { rounds: 2, sampleMillis: 400, largest: 1_000_000, run: 1 }
 export const quick: Settings = { rounds: 2, sampleMillis: 30, largest: 100_000, run: 1 }
 
 export const median = (values: ReadonlyArray<number>): number => {
@@ -86,7 +88,7 @@ export const measure = async (table: Table, settings: Settings): Promise<Readonl
     const present = table.contenders.filter((contender) => n <= (contender.most ?? Number.POSITIVE_INFINITY))
     const samples = new Map<string, Array<number>>(present.map((contender) => [contender.name, []]))
     // The first size has to be compiled as well.
-    const warmUp = settings.sampleMillis * (index === 0 ? 5 : 1)
+    const warmUp = settings.sampleMillis * (index === 0 ? 3 : 1)
     for (const contender of present) {
       await sample(contender, n, table.expected(n, contender.name), warmUp)
     }

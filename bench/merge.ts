@@ -51,7 +51,7 @@ export const merge = (runs: ReadonlyArray<Parts>): Parts => ({
       gap: least(rows, (_) => _.gap)
     }))
   })),
-  growth: merged(runs.map((run) => run.growth), (row) => `${row.contender} ${row.n}`, (row, rows) => ({
+  growth: merged(runs.map((run) => run.growth), (row) => `${row.contender} ${row.n} ${row.roomy}`, (row, rows) => ({
     ...row,
     micros: middle(rows, (_) => _.micros)
   })),

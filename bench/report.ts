@@ -36,6 +36,9 @@ export interface Report extends Parts {
   readonly bars: ReadonlyArray<Bar>
 }
 
+export const growthTitle = (roomy: boolean) =>
+  "n wait and all leave in random order" + (roomy ? ", in a young generation that holds them all" : "")
+
 export const number = (value: number) =>
   value.toLocaleString("en-US", { maximumFractionDigits: value < 10 ? 2 : value < 100 ? 1 : 0 })
 

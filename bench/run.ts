@@ -15,8 +15,8 @@ import { cpus } from "node:os"
 import { judge } from "./bars.ts"
 import { write } from "./docs.ts"
 import { merge } from "./merge.ts"
-import { barRow, number, type Parts, type Report } from "./report.ts"
-import { takes } from "./tables/all.ts"
+import { barRow, growthTitle, number, type Parts, type Report } from "./report.ts"
+import { execArgv, takes } from "./tables/all.ts"
 
 const names = [...takes.keys()]
 
@@ -45,11 +45,11 @@ const print = (title: string, rows: ReadonlyArray<Readonly<Record<string, string
     for (const row of rows) console.log(line(columns.map((column) => String(row[column]))))
   })
 
-/** One run of a table, in a process of its own; heap figures need the collector at hand. */
+/** One run of a table, in a process of its own. */
 const take = (name: string, quick: boolean, run: number): Effect.Effect<Parts, Error> =>
   Effect.callback((resume) => {
     const child = fork(new URL("./take.ts", import.meta.url), [name, quick ? "quick" : "full", String(run)], {
-      execArgv: ["--expose-gc"]
+      execArgv: execArgv(name)
     })
     // What the child sends is what `take.ts` has typed as parts; the process boundary loses nothing but the type.
     child.once("message", (parts) => resume(Effect.succeed(parts as Parts)))
@@ -87,10 +87,13 @@ const printAll = (parts: Parts) =>
         }))
       )
     }
-    yield* print(
-      "n wait and all leave in random order (µs each)",
-      parts.growth.map((row) => ({ contender: row.contender, n: number(row.n), "µs": number(row.micros) }))
-    )
+    for (const roomy of [false, true]) {
+      yield* print(
+        `${growthTitle(roomy)} (µs each)`,
+        parts.growth.filter((row) => row.roomy === roomy)
+          .map((row) => ({ contender: row.contender, n: number(row.n), "µs": number(row.micros) }))
+      )
+    }
     yield* print(
       "Items through the scheduler (spread of resident memory)",
       parts.memory.map((row) => ({ contender: row.contender, items: number(row.items), MB: number(row.spread) }))

@@ -45,14 +45,15 @@ export const takes: ReadonlyMap<string, Take> = new Map<string, Take>([
   ...Pace.tables.map((
     { id, take }
   ): [string, Take] => [id, async (settings) => ({ ...none, pace: [await take(settings)] })]),
-  [
-    "growth",
-    async (settings) => ({
-      ...none,
-      growth: await Growth.run(settings.largest)
-    })
-  ],
+  ["growth", async (settings) => ({ ...none, growth: await Growth.run(settings.largest, false) })],
+  ["growth-roomy", async (settings) => ({ ...none, growth: await Growth.run(settings.largest, true) })],
   ["memory", async (settings) => ({ ...none, memory: await Memory.run(settings.largest * 10) })],
   ["size", async () => ({ ...none, sizes: await Size.run() })],
   ["crowd", async (settings) => ({ ...none, crowd: await Crowd.run(settings.largest > 100_000 ? 50_000 : 10_000) })]
 ])
+
+/** How the process is started that takes the table; heap figures need the collector at hand. */
+export const execArgv = (name: string): Array<string> => [
+  "--expose-gc",
+  ...(name === "growth-roomy" ? Growth.roomyHeap : [])
+]
