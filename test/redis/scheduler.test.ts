@@ -212,10 +212,14 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       const a = yield* processOn(server.url, { concurrency: 10 })
       expect(engineOf(a)).toBeDefined()
       yield* a.setRate({ limit: 4, window: "1 second" })
+      const limiter = engineOf(a)?.limiter
+      expect(limiter).toBeDefined()
       const began = performance.now()
       const all = yield* Effect.forkChild(a.forEach([1, 2, 3, 4], () => Effect.void))
       yield* Effect.sleep(50)
       yield* a.setRate({ limit: 100, window: "1 second" })
+      // Another one would leave the first open for good.
+      expect(engineOf(a)?.limiter).toBe(limiter)
       yield* Fiber.join(all)
       const took = performance.now() - began
       expect(took).toBeGreaterThanOrEqual(249)
