@@ -72,7 +72,7 @@ const notes: Readonly<Record<string, string>> = {
   growth: "The fibers alone are what nobody can be faster than.",
   "growth-roomy":
     "With a young generation of a gigabyte the collector has nothing to move, and what is left is what the queues themselves " +
-    "cost: the same for each, however many wait."
+    "cost: the same for each, however many wait. A thousand are over before all of it is compiled."
 }
 
 export const write = async (report: Report, folder: URL): Promise<void> => {

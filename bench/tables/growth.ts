@@ -79,7 +79,7 @@ const sizes = [1_000, 10_000, 100_000, 1_000_000]
 const turns = (n: number, roomy: boolean) =>
   Math.max(1, Math.min(roomy ? 15 : 30, Math.round((roomy ? 150_000 : 300_000) / n)))
 
-/** What makes the young generation hold all turns of any contender that is linear. */
+/** What makes the young generation hold all turns of any contender that is linear. The process takes up to 3 GB. */
 export const roomyHeap = ["--min-semi-space-size=1024", "--max-semi-space-size=1024"]
 
 export const run = async (largest: number, roomy: boolean): Promise<ReadonlyArray<Growth>> => {
