@@ -68,7 +68,8 @@ import type { Hooks } from "./Hooks.js"
 import type { Lease } from "./internal/reduceShared.js"
 import { ReducerFlights } from "./internal/reducerFlights.js"
 import type { ReducerError } from "./internal/reducerError.js"
-import { CurrentRun, currentRun, type Run, type Space } from "./internal/reducerRun.js"
+import { Run, type Space } from "./internal/reducerRun.js"
+import { CurrentNode, type Node, nodeOf } from "./internal/waits/waits.js"
 import * as Shared from "./internal/sharedCalls.js"
 
 export { CodecError, ReducerError, StoreError } from "./internal/reducerError.js"
@@ -335,12 +336,16 @@ export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Sco
   )
 
 // A pending run is told together with the run of the same key that it waits behind.
-const cycleOf = (path: ReadonlyArray<Run>): ReducerCycle =>
-  new ReducerCycle({
-    path: path
-      .filter((run, i) => run.predecessor === undefined || run.predecessor !== path[i + 1])
-      .map((run) => ({ name: run.space.name, key: run.key }))
+const cycleOf = (path: ReadonlyArray<Node>): ReducerCycle => {
+  const named = path
+    .filter((node, i) => !(node instanceof Run) || node.predecessor === undefined || node.predecessor !== path[i + 1])
+    .filter((node) => node.kind !== "job")
+  // It began in a job or ended in one.
+  if (named[0] !== named[named.length - 1] || named.length === 1) named.push(named[0]!)
+  return new ReducerCycle({
+    path: named.map((node) => node instanceof Run ? { name: node.space.name, key: node.key } : { name: "a", key: node.kind })
   })
+}
 
 const fromFlights = (flights: ReducerFlights): Reducer => {
   const plain = flights.space()
@@ -440,8 +445,8 @@ const withRunSpan = <A, E, R>(name: string, evaluate: () => Effect.Effect<A, E, 
   Effect.suspend(() =>
     Effect.useSpan(name, (span) =>
       Effect.withFiber((fiber) => {
-        const run = currentRun(fiber)
-        if (run !== undefined) run.span = span
+        const run = nodeOf(fiber.context)
+        if (run instanceof Run) run.span = span
         return Effect.withParentSpan(evaluate(), span)
       }))
   )
@@ -917,7 +922,7 @@ const shared = <Req extends Persistable.Any, R>(
  * @since 0.1.0
  */
 export const detached = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.provideService(effect, CurrentRun, undefined)
+  Effect.provideService(effect, CurrentNode, undefined)
 
 /**
  * A reducer's tag class with its layers and every operation attached.

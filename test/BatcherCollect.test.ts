@@ -417,7 +417,7 @@ describe("B4 failing with a batch that others joined", () => {
       yield* Deferred.succeed(go, undefined)
       yield* settle
       const second = yield* inner.round(2)
-      assert.strictEqual(yield* queued, 3)
+      assert.strictEqual(yield* queued, 2)
       yield* Scheduler.resume
       const exits = yield* Fiber.awaitAll([...first, ...equal, ...second])
       for (const exit of exits) if (Exit.isFailure(exit)) assert.fail(Cause.pretty(exit.cause))

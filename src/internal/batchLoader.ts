@@ -13,17 +13,18 @@ import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
 import { BatcherError, LookupCycle } from "./batchError.js"
 import { hashOf } from "./batchKey.js"
-import { enlist } from "./batchQueue.js"
 import { callerOf, Runner } from "./batchRunner.js"
 import type { Entry } from "./batchRunner.js"
 import { Bulk, Caller, Group, Item } from "./batchState.js"
 import type { Result } from "./batchState.js"
 import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
+import { closes, isAwaited, liveNode, reviewBelow } from "./waits/waits.js"
 
 export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   /** What travels with the look-up that is handed to core next. */
@@ -42,11 +43,11 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     if (this.closed) return answer(entry, Exit.interrupt())
     this.look(entry.context)
     let group = this.seenGroup!
-    const origin = this.seenBatch
+    const node = liveNode(this.seenNode)
     const bulk = this.carrying
     if (bulk !== undefined) {
       this.carrying = undefined
-      this.collect(new Caller(entry, origin, bulk))
+      this.collect(new Caller(entry, node, bulk))
       return true
     }
     const key = this.keys.of(entry.request)
@@ -61,30 +62,48 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
       }
     }
     const item = group.inFlight.get(key, hash)
-    const caller = new Caller(entry, origin, undefined)
+    const caller = new Caller(entry, node, undefined)
     // What a wrapper collects has a way of its own to go.
     if (item === undefined || (item.batch === undefined && resolver !== this.resolver)) {
       const own = new Item(group, key, hash, entry.request)
-      own.tied = this.seenTie
+      own.tied = node !== undefined
       own.add(caller)
       this.collect(caller)
       return true
     }
-    if (this.seenTie) item.tied = true
+    if (node !== undefined) item.tied = true
     const batch = item.batch
     if (batch === undefined) {
       group.joins++
-    } else if (!caller.independent) {
-      if (batch.waitsFor(origin!)) {
-        return answer(entry, Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) })))
+    } else if (node !== undefined) {
+      if (closes(node, batch)) {
+        const cycle = Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) }))
+        const fiber = Fiber.getCurrent()
+        // Looked up from a callback, the fiber may be anybody's.
+        const own = (node === batch || node === batch.job) && fiber?.context === entry.context
+        if (!own || fiber === undefined || fiber === batch.fiber) return answer(entry, cycle)
+        return this.doubt(entry, item, fiber, cycle)
       }
       // It collects no more: what came to travel in it might wait for the batch that now waits for it.
-      if (this.waiting.get(group) === batch) this.waiting.delete(group)
+      if (!caller.independent && this.waiting.get(group) === batch) this.waiting.delete(group)
     }
     entry[callerOf] = caller
     caller.asked = true
     item.add(caller)
-    if (batch?.started === false) enlist(batch, this.options.engine, [caller])
+    if (batch !== undefined && node !== undefined) reviewBelow(batch)
+    return false
+  }
+
+  /** The batch itself looks this up, in another fiber than its own: one that it waits for, or one that was let loose. */
+  private doubt(entry: Entry<Req>, item: Item<Req>, fiber: Fiber.Fiber<unknown, unknown>, cycle: Result<Req>): false {
+    const loose = entry[callerOf] = new Caller(entry, undefined, undefined)
+    loose.asked = true
+    item.add(loose)
+    fiber.currentDispatcher.scheduleTask(() => {
+      if (loose.left || item.batch?.open !== true || !isAwaited(fiber)) return
+      entry.completeUnsafe(cycle)
+      this.leave(loose)
+    }, 0)
     return false
   }
 

@@ -72,7 +72,7 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     }
     this.carriers.add(caller)
     caller.item = bulk.items[0]
-    caller.origin?.waits.add(caller)
+    caller.waitFor(this)
   }
 
   private find(key: unknown, hash: number): Item<Req> | undefined {
@@ -112,14 +112,6 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
   forEach(f: (caller: Caller<Req>) => void): void {
     for (const item of this.items) item.forEach(f)
     this.carriers.forEach(f)
-  }
-
-  /** Who has to be asked what they are inside of, before it goes into the queue, and how many need not be. */
-  get ties(): readonly [tied: Callers<Req>, free: number] {
-    if (this.carriers.size > 0 || this.items.every((item) => item.tied)) return [this, 0]
-    const tied = this.items.filter((item) => item.tied)
-    const free = this.items.reduce((free, item) => item.tied ? free : free + item.callers, 0)
-    return [{ forEach: (f) => tied.forEach((item) => item.forEach(f)) }, free]
   }
 
   /** Those who asked, as a span knows them. */

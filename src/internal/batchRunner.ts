@@ -13,21 +13,20 @@ import * as Fiber from "effect/Fiber"
 import type * as Request from "effect/Request"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import { CurrentBatch } from "./batch.js"
-import type { Batch } from "./batch.js"
 import { Groups } from "./batchGroups.js"
 import { hashOf, RequestKeys } from "./batchKey.js"
 import { Memory } from "./batchMemory.js"
 import type { MemoryOptions } from "./batchMemory.js"
-import { admit, delist, enlist, release } from "./batchQueue.js"
+import { admit, release } from "./batchQueue.js"
 import { Run } from "./batchRun.js"
 import { Caller, Item } from "./batchState.js"
 import type { Group, Part, Result, Ride } from "./batchState.js"
 import type { Turns } from "./batchWindow.js"
 import { KeyMap } from "./keyMap.js"
-import { CurrentJob } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
+import { above, CurrentNode, endUnsafe, nodeOf, reviewBelow } from "./waits/waits.js"
+import type { Node } from "./waits/waits.js"
 
 export interface RunnerOptions<Req extends Request.Any, R> {
   /** Sets the exit of every item, or fails. */
@@ -70,8 +69,7 @@ export class Runner<Req extends Request.Any, R> {
   /** The context seen last and what was found in it: those who look up together mostly share one. */
   protected seen: Context.Context<never> | undefined = undefined
   protected seenGroup: Group<Req> | undefined = undefined
-  protected seenBatch: Batch | undefined = undefined
-  protected seenTie = false
+  protected seenNode: Node | undefined = undefined
 
   constructor(options: RunnerOptions<Req, R>) {
     this.options = options
@@ -108,20 +106,17 @@ export class Runner<Req extends Request.Any, R> {
   }
 
   private join(open: Run<Req>, callers: ReadonlyArray<Caller<Req>>, fiber: Fiber.Fiber<unknown, unknown>) {
-    const joined: Array<Caller<Req>> = []
+    let tied = false
     const over: Array<Caller<Req>> = []
     const present = callers.filter((caller) => !caller.left)
     const part: Part = { pending: present.length, ended: Deferred.makeUnsafe() }
     for (const caller of present) caller.part = part
     if (this.options.maxBatchSize === Infinity) open.board(callers)
     for (const caller of callers) {
-      const all: Array<Caller<Req>> = []
-      if (caller.bulk === undefined) caller.item!.forEach((_) => all.push(_))
-      else all.push(caller)
       if (!open.take(caller, this.options.maxBatchSize)) over.push(caller)
-      else for (const _ of all) joined.push(_)
+      else if (caller.bulk !== undefined || caller.item!.tied) tied = true
     }
-    enlist(open, this.options.engine, joined)
+    if (tied) reviewBelow(open)
     // In a fiber of its own, for it may be interrupted when those in `open` still wait.
     if (over.length > 0) {
       Effect.runForkWith(fiber.context)(this.run(over, open.group), { scheduler: fiber.cache.scheduler })
@@ -220,10 +215,12 @@ export class Runner<Req extends Request.Any, R> {
     this.running.delete(run)
     this.seen =
       this.seenGroup =
-      this.seenBatch =
+      this.seenNode =
       this.current =
         undefined
+    run.ended = true
     release(run, this.options.engine)
+    endUnsafe(run)
     this.memory?.keep(group, items, exit)
     group.checkRest()
     run.tell(exit)
@@ -252,8 +249,8 @@ export class Runner<Req extends Request.Any, R> {
       this.seal(run)
       run.unlist()
       run.fiber.interruptUnsafe()
-    } else if (!run.started) {
-      delist(run, this.options.engine, caller)
+    } else if (caller.node !== undefined) {
+      reviewBelow(run)
     }
   }
 
@@ -261,10 +258,12 @@ export class Runner<Req extends Request.Any, R> {
     this.closed = true
     Deferred.doneUnsafe(this.closing, Exit.void)
     // A batch that closes its own resolver does not wait for itself.
-    const around = Context.get(fiber.context, CurrentBatch)
+    const around = new Set<Node>()
+    const node = nodeOf(fiber.context)
+    if (node !== undefined) above(node, (node) => (around.add(node), true))
     const others: Array<Fiber.Fiber<unknown, unknown>> = []
     for (const batch of this.running) {
-      if (batch !== around) others.push(batch.fiber)
+      if (!around.has(batch)) others.push(batch.fiber)
       batch.fiber.interruptUnsafe(fiber.id)
     }
     return Effect.asVoid(Fiber.awaitAll(others))
@@ -275,8 +274,7 @@ export class Runner<Req extends Request.Any, R> {
   protected look(context: Context.Context<never>): void {
     if (context === this.seen) return
     this.seen = context
-    this.seenBatch = Context.get(context, CurrentBatch)
-    this.seenTie = this.seenBatch !== undefined || Context.get(context, CurrentJob) !== undefined
+    this.seenNode = Context.getOrUndefined(context, CurrentNode)
     this.seenGroup = this.groups.find(context)
   }
 
@@ -284,7 +282,7 @@ export class Runner<Req extends Request.Any, R> {
     const caller = entry[callerOf]
     if (caller !== undefined && caller.group.owner === this && caller.item?.batch === undefined) return caller
     const key = this.keys.of(entry.request)
-    const fresh = new Caller(entry, Context.get(entry.context, CurrentBatch), undefined)
+    const fresh = new Caller(entry, nodeOf(entry.context), undefined)
     const item = new Item(group, key, hashOf(key), entry.request)
     item.tied = true
     item.add(fresh)
@@ -298,10 +296,9 @@ export class Runner<Req extends Request.Any, R> {
 
   /** The services of the place where the resolver was made, those that isolate, and the span that core runs the batch in. */
   private contextOf(run: Run<Req>, caller: Context.Context<never>): Context.Context<R> {
-    const { group, job, outer } = run
+    const { group, job } = run
     let context = group === this.groups.all ? this.base : Context.merge(this.base, group.context)
-    context = Context.add(context, CurrentBatch, run)
-    context = Context.add(context, CurrentJob, job ?? outer)
+    context = Context.add(context, CurrentNode, job ?? run)
     const span = Context.getOrUndefined(caller, Tracer.ParentSpan)
     if (span !== undefined) context = Context.add(context, Tracer.ParentSpan, span)
     // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.

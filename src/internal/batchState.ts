@@ -10,7 +10,8 @@ import type { Cached, Shelf } from "./batchCache.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 import type { Tally } from "./batchTally.js"
-import type { Job } from "./scheduler.js"
+import { Edge, isAbove, liveNode } from "./waits/waits.js"
+import type { Node } from "./waits/waits.js"
 
 export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
 /** Callers that may share: all of a resolver, or those whose isolating services are equal. */
@@ -67,8 +68,9 @@ export interface Ride<Req extends Request.Any> extends Batch {
 /** One look-up. There are many: each field counts. */
 export class Caller<Req extends Request.Any> {
   readonly entry: Request.Entry<Req>
-  /** The batch that this look-up is made for, if it is made inside one. */
-  readonly origin: Batch | undefined
+  /** What the look-up is made inside of, and that it waits for the batch. */
+  readonly node: Node | undefined
+  edge: Edge | undefined = undefined
   /** What it waits for; `undefined` while core collects the bulk that it brought. */
   item: Item<Req> | undefined = undefined
   /** The look-ups that travel with it. */
@@ -78,14 +80,12 @@ export class Caller<Req extends Request.Any> {
   left = false
   /** Those who came in one batch of core's, where they travel in another. */
   part: Part | undefined = undefined
-  /** Inside which job its batch has a place because of it. */
-  lender: Job | undefined = undefined
   prev: Caller<Req> | undefined = undefined
   next: Caller<Req> | undefined = undefined
 
-  constructor(entry: Request.Entry<Req>, origin: Batch | undefined, bulk: Bulk<Req> | undefined) {
+  constructor(entry: Request.Entry<Req>, node: Node | undefined, bulk: Bulk<Req> | undefined) {
     this.entry = entry
-    this.origin = origin
+    this.node = node
     this.bulk = bulk
   }
 
@@ -96,16 +96,29 @@ export class Caller<Req extends Request.Any> {
 
   /** Whether no batch waits for it: one that does would wait for all that comes to travel with it. */
   get independent(): boolean {
-    return this.origin === undefined || !this.origin.open
+    const node = liveNode(this.node)
+    return node === undefined || !isAbove(node, isBatch)
+  }
+
+  waitFor(batch: Batch): void {
+    const node = liveNode(this.node)
+    if (node !== undefined && this.edge === undefined) this.edge = new Edge(node, batch)
+  }
+
+  waitNoMore(): void {
+    this.edge?.remove()
+    this.edge = undefined
   }
 
   end(exit: Result<Req>): void {
-    this.origin?.waits.delete(this)
+    this.waitNoMore()
     this.entry.completeUnsafe(exit)
     const part = this.part
     if (part !== undefined && --part.pending === 0) Deferred.doneUnsafe(part.ended, Exit.void)
   }
 }
+
+const isBatch = (node: Node): boolean => node.kind === "batch"
 
 /** Look-ups, by whatever means they are held. */
 export interface Callers<Req extends Request.Any> {
@@ -143,7 +156,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   callers = 0
   first: Caller<Req> | undefined = undefined
   private last: Caller<Req> | undefined = undefined
-  /** Whether one who waits for it may be inside a batch or a job. Nearly always nobody is, and nobody needs to be asked. */
+  /** Whether one who waits for it may be inside a run, a job or a batch. Nearly always nobody is, and nobody needs to be asked. */
   tied = false
   /** Whether its batch has its place among what it asks for. */
   placed = false
@@ -188,6 +201,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
     this.batch = batch
     batch.callers += this.callers
     if (this.callers > 0) batch.size++
+    if (this.tied) this.forEach((caller) => caller.waitFor(batch))
   }
 
   /** Takes over those who wait for an equal one that has no batch yet. */
@@ -237,7 +251,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
     else this.last.next = caller
     this.last = caller
     this.retain()
-    caller.origin?.waits.add(caller)
+    if (this.batch !== undefined) caller.waitFor(this.batch)
   }
 
   remove(caller: Caller<Req>): void {
@@ -246,6 +260,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
     if (caller.next === undefined) this.last = caller.prev
     else caller.next.prev = caller.prev
     caller.prev = caller.next = undefined
+    caller.waitNoMore()
     this.release()
   }
 

@@ -11,11 +11,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
-import { CurrentJob, Job } from "./scheduler.js"
+import { Job } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
 import { ended, pending } from "./source.js"
 import type { Listener, Source } from "./source.js"
+import { CurrentNode, type Node, nodeOf } from "./waits/waits.js"
 
 /** How many items of a call may wait, or be results that nobody has taken, where the width has no bound. */
 const lookahead = 1024
@@ -94,7 +95,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   failed = 0
   /** Results that nobody has taken yet. */
   held = 0
-  readonly outer: Job | undefined
+  readonly outer: Node | undefined
   settled = false
 
   private readonly options: CallOptions<A, B, E, R, X, XE>
@@ -113,7 +114,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.options = options
     const parent = options.parent
     this.context = parent.context
-    this.outer = parent.getRef(CurrentJob)
+    this.outer = nodeOf(parent.context)
     this.run = { uninterruptible: hasProperty(parent, "interruptible") && parent.interruptible === false }
   }
 
@@ -207,7 +208,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     // The errors of a call include those of its scheduler.
     if (permits !== undefined) effect = permits.guard(job, effect) as typeof effect
     // The call has R: the context is the one of the fiber that made it.
-    const context = Context.add(this.context, CurrentJob, job) as Context.Context<R>
+    const context = Context.add(this.context, CurrentNode, job) as Context.Context<R>
     const fiber = Effect.runForkWith(context)(effect, this.run)
     job.fiber = fiber
     fiber.addObserver((exit) => this.onExit(job, exit))

@@ -158,7 +158,7 @@ export class PermitPool implements Permits {
     const groups: Array<ReadonlyArray<string>> = []
     let weight = 0
     if (!engine.paused) {
-      engine.main.queue.forEach((job) => {
+      engine.main.queue.forEach(({ job }) => {
         weight += job.weight
         if (groups.length < mostPerCommand && (weight <= this.limit_ || groups.length === 0)) {
           groups.push(Array.from({ length: job.weight }, () => `${store.node}.${++this.ids}`))

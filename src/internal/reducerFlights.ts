@@ -9,8 +9,9 @@ import * as Fiber from "effect/Fiber"
 import type { Hooks } from "../Hooks.js"
 import { callHook } from "./hookCall.js"
 import { hashKey, KeyMap } from "./keyMap.js"
-import { Caller, currentRun, type Flights, type Origin, Run, type Space } from "./reducerRun.js"
+import { Caller, type Flights, type Origin, Run, type Space } from "./reducerRun.js"
 import type { Resume } from "./sharedDeferred.js"
+import { above, closes, cycleOf, Edge, type Node, nodeOf, reviewBelow } from "./waits/waits.js"
 
 /** A run as a snapshot shows it. */
 export interface Snapshot {
@@ -28,11 +29,11 @@ export class ReducerFlights implements Flights {
   live: Run | undefined = undefined
   closed = false
   /** The defect of a call that would wait for itself, given the runs from the one that makes it back to itself. */
-  private readonly cycle: (path: ReadonlyArray<Run>) => unknown
+  private readonly cycle: (path: ReadonlyArray<Node>) => unknown
 
   constructor(
     options: { readonly name?: string | undefined; readonly hooks?: Hooks | undefined } | undefined,
-    cycle: (path: ReadonlyArray<Run>) => unknown
+    cycle: (path: ReadonlyArray<Node>) => unknown
   ) {
     this.name = options?.name
     this.hooks = options?.hooks
@@ -75,47 +76,44 @@ export class ReducerFlights implements Flights {
       resume(Exit.interrupt())
       return undefined
     }
-    const owner = currentRun(fiber)
+    const owner = nodeOf(fiber.context)
     const hash = hashKey(key)
     let run = space.map.get(key, hash)
     if (run === undefined) {
       run = new Run(space, key, hash, undefined)
       run.callers = 1
-      owner?.waitsFor(run)
+      const edge = owner === undefined ? undefined : new Edge(owner, run)
       run.start(fiber, effect)
       if (run.exit !== undefined) {
-        owner?.waitsNoMore(run)
         resume(run.exit)
         return undefined
       }
-      return run.append(new Caller(run, resume, owner, undefined))
+      return run.append(new Caller(run, resume, edge, undefined))
     }
     let origin: Origin | undefined = undefined
     if (run.phase === "ending") {
       run = run.successor ?? new Run(space, key, hash, run)
       run.since ??= fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
     }
-    if (owner !== undefined) {
-      const path = owner.cycleBy(run)
-      if (path !== undefined) {
-        resume(Exit.die(this.cycle([owner, ...path])))
-        if (run.callers === 0) run.interrupt(undefined)
-        return undefined
-      }
+    if (owner !== undefined && closes(owner, run)) {
+      resume(Exit.die(this.cycle(cycleOf(owner, run))))
+      if (run.callers === 0) run.interrupt(undefined)
+      return undefined
     }
     if (run.phase === "pending") {
       origin = { fiber, effect }
     } else if (fiber.cache.span !== undefined) {
       run.link(fiber)
     }
-    owner?.waitsFor(run)
     run.callers++
-    const caller = new Caller(run, resume, owner, origin)
+    const caller = new Caller(run, resume, owner === undefined ? undefined : new Edge(owner, run), origin)
     run.append(caller)
     // The hook comes last, since it may do anything, such as ending the run.
     if (hooks !== undefined && (run.phase !== "pending" || run.callers > 1)) {
       callHook("onJoin", hooks.onJoin, run.event(fiber.context))
     }
+    // What the run waits for in a queue may run in the width of a job that waits for the run.
+    if (owner !== undefined) reviewBelow(run)
     return caller
   }
 
@@ -155,17 +153,18 @@ export class ReducerFlights implements Flights {
     for (const run of runs) {
       if (run.exit === undefined) run.interrupt(fiber.id)
     }
-    const own = currentRun(fiber)
-    const open = runs.filter((run) => run.exit === undefined && (own === undefined || run.pathTo(own) === undefined))
+    const own = nodeOf(fiber.context)
+    const around = new Set<Node>()
+    if (own !== undefined) above(own, (node) => (around.add(node), true))
+    const open = runs.filter((run) => run.exit === undefined && !around.has(run))
     if (open.length === 0) return Effect.void
     for (const run of open) {
-      own?.waitsFor(run)
+      if (own !== undefined) new Edge(own, run)
     }
     return Effect.callback((resume) => {
       let left = open.length
       for (const run of open) {
         run.onEnd(() => {
-          own?.waitsNoMore(run)
           if (--left === 0) resume(Effect.void)
         })
       }

@@ -15,6 +15,7 @@ import type { Event, Hooks } from "../Hooks.js"
 import { callHook } from "./hookCall.js"
 import type { Keyed, KeyMap } from "./keyMap.js"
 import { type Resume, SharedDeferred, Waiter } from "./sharedDeferred.js"
+import { CurrentNode, Edge, endUnsafe, type Node, reviewBelow } from "./waits/waits.js"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
@@ -40,32 +41,21 @@ export interface Origin {
   readonly effect: Effect.Effect<unknown, unknown, never>
 }
 
-/** The run that a fiber belongs to. It is void once that run has ended. */
-export const CurrentRun: Context.Reference<Run | undefined> = /*#__PURE__*/ Context.Reference<Run | undefined>(
-  "effect-funnel/Reducer/CurrentRun",
-  { defaultValue: () => undefined }
-)
-
-export const currentRun = (fiber: AnyFiber): Run | undefined => {
-  const run = Context.getOrUndefined(fiber.context, CurrentRun)
-  return run === undefined || run.exit !== undefined ? undefined : run
-}
-
 /** A suspended caller of a run. */
 export class Caller extends Waiter<unknown, unknown> {
-  /** The run that the caller belongs to, if it is inside of one. */
-  readonly owner: Run | undefined
+  /** That the node it belongs to waits for the run, if it is inside of one. */
+  readonly edge: Edge | undefined
   /** Only for a pending run: what it becomes if this caller is the first one left. */
   readonly origin: Origin | undefined
 
   constructor(
     run: Run,
     resume: Resume<unknown, unknown>,
-    owner: Run | undefined,
+    edge: Edge | undefined,
     origin: Origin | undefined
   ) {
     super(run, resume)
-    this.owner = owner
+    this.edge = edge
     this.origin = origin
   }
 }
@@ -75,7 +65,12 @@ const maxDepth = 64
 let depth = 0
 
 /** See the module. */
-export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> {
+export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>, Node {
+  readonly kind = "run"
+  readonly outer = undefined
+  waits: Edge | undefined = undefined
+  waiters: Edge | undefined = undefined
+  mark = 0
   readonly space: Space
   readonly key: unknown
   readonly hash: number
@@ -96,10 +91,6 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> 
   span: Tracer.AnySpan | undefined = undefined
   private fiber: AnyFiber | undefined = undefined
   private interrupted = false
-  /** The runs that fibers of this one wait for, and how many of them do. */
-  private waits: Map<Run, number> | undefined = undefined
-  /** The run whose fiber was the last to leave: it goes on waiting, for the finalizers. */
-  private leftFrom: Run | undefined = undefined
   private observers: Array<() => void> | undefined = undefined
 
   constructor(space: Space, key: unknown, hash: number, predecessor: Run | undefined) {
@@ -121,7 +112,12 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> 
       this.mapped = false
       this.predecessor = predecessor
       predecessor.successor = this
+      new Edge(this, predecessor)
     }
+  }
+
+  get ended(): boolean {
+    return this.exit !== undefined
   }
 
   /**
@@ -135,7 +131,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> 
     if (hooks !== undefined) {
       callHook("onStart", hooks.onStart, this.event(fiber.context))
     }
-    const context = Context.add(fiber.context, CurrentRun, this)
+    const context = Context.add(fiber.context, CurrentNode, this)
     let started: AnyFiber
     depth++
     // Whatever the runtime throws, such as a stack overflow: the key must not stay taken.
@@ -211,9 +207,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> 
     try {
       this.complete(exit)
     } finally {
-      this.leftFrom?.waitsNoMore(this)
-      this.leftFrom = undefined
-      this.waits = undefined
+      endUnsafe(this)
       try {
         successor?.begin()
       } finally {
@@ -266,13 +260,10 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> 
   }
 
   protected override released(caller: Waiter<unknown, unknown>): void {
-    const owner = (caller as Caller).owner
-    if (owner === undefined) return
-    if (this.callers === 0 && this.exit === undefined && this.phase === "running") {
-      this.leftFrom = owner
-    } else {
-      owner.waitsNoMore(this)
-    }
+    const edge = (caller as Caller).edge
+    // The last to leave goes on waiting, for the finalizers.
+    if (edge === undefined || (this.callers === 0 && this.exit === undefined && this.phase === "running")) return
+    if (edge.remove() && this.exit === undefined) reviewBelow(this)
   }
 
   /** A pending run that will not start. */
@@ -283,6 +274,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> 
       this.predecessor = undefined
     }
     this.unlink()
+    endUnsafe(this)
   }
 
   private unlink(): void {
@@ -295,54 +287,6 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run> 
       this.liveAfter.liveBefore = this.liveBefore
     }
     this.liveBefore = this.liveAfter = undefined
-  }
-
-  // ---------------------------------------------------------------------------------------------- who waits for whom
-
-  /** One more fiber of this run waits for the other. */
-  waitsFor(run: Run): void {
-    this.waits ??= new Map()
-    this.waits.set(run, (this.waits.get(run) ?? 0) + 1)
-  }
-
-  waitsNoMore(run: Run): void {
-    const count = this.waits?.get(run)
-    if (count === undefined) return
-    if (count === 1) {
-      this.waits?.delete(run)
-    } else {
-      this.waits?.set(run, count - 1)
-    }
-  }
-
-  /** The runs from this one to the other along who waits for whom, both included; undefined if there is no such path. */
-  pathTo(target: Run): ReadonlyArray<Run> | undefined {
-    const cameFrom = new Map<Run, Run | undefined>([[this, undefined]])
-    const visit = (from: Run, to: Run | undefined): void => {
-      if (to !== undefined && to.exit === undefined && !cameFrom.has(to)) cameFrom.set(to, from)
-    }
-    // A map goes on to what is added to it while it is iterated.
-    for (const run of cameFrom.keys()) {
-      if (run === target) {
-        const path: Array<Run> = []
-        for (let at: Run | undefined = run; at !== undefined; at = cameFrom.get(at)) {
-          path.unshift(at)
-        }
-        return path
-      }
-      visit(run, run.predecessor)
-      if (run.waits !== undefined) {
-        for (const next of run.waits.keys()) {
-          visit(run, next)
-        }
-      }
-    }
-    return undefined
-  }
-
-  /** The path that a call from this run to the other would close. Parallel calls to one run close nothing new. */
-  cycleBy(run: Run): ReadonlyArray<Run> | undefined {
-    return this.waits?.has(run) ? undefined : run.pathTo(this)
   }
 
   // ----------------------------------------------------------------------------------------------------------- hooks

@@ -5,9 +5,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
 import { refuse } from "./refuse.js"
-import { CurrentJob, Job } from "./scheduler.js"
+import { Job } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
+import { CurrentNode, nodeOf } from "./waits/waits.js"
 
 /** What a single job may ask for, checked. */
 export interface JobOptions {
@@ -53,7 +54,7 @@ class EffectJob<A, E, R> extends Job {
   private resume: ((effect: Effect.Effect<A, E | SchedulerError, R>) => void) | undefined = undefined
 
   constructor(engine: Engine, self: Effect.Effect<A, E, R>, options: JobOptions, fiber: Fiber<unknown, unknown>) {
-    super(options.weight, options.tokens, options.priority, fiber.getRef(CurrentJob), false)
+    super(options.weight, options.tokens, options.priority, nodeOf(fiber.context), false)
     this.engine_ = engine
     this.self = self
     this.fiber = fiber
@@ -76,7 +77,7 @@ class EffectJob<A, E, R> extends Job {
   }
 
   private body(): Effect.Effect<A, E | SchedulerError, R> {
-    this.fiber.setContext(Context.add(this.context, CurrentJob, this))
+    this.fiber.setContext(Context.add(this.context, CurrentNode, this))
     const self = this.engine_.strictFor(this) ? this.begun : this.self
     const permits = this.engine_.permits
     return permits === undefined ? self : permits.guard(this, self)
@@ -118,4 +119,4 @@ export const schedule = <A, E, R>(
 
 /** Runs an effect as part of a job: what it schedules on the job's engine, and what its forks schedule, finds the job. */
 export const withJob = <A, E, R>(self: Effect.Effect<A, E, R>, job: Job): Effect.Effect<A, E, R> =>
-  Effect.provideService(self, CurrentJob, job)
+  Effect.provideService(self, CurrentNode, job)

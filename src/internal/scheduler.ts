@@ -10,8 +10,8 @@
  *     engine.releaseUnsafe(job)      whatever its state: a job that runs ends and its permit goes to the next, one that
  *                                    waits leaves the queue at no cost, one not yet submitted never starts. Idempotent
  *
- * A job's effect must run with `CurrentJob` set to the job (`withJob`), and a job must be made with the `CurrentJob` of
- * the place it is submitted from: this is how a nested job finds the weight that is lent to it. A `patient` job waits for room in a
+ * A job's effect must run with `CurrentNode` set to the job (`withJob`), and a job must be made with the node of the place
+ * it is submitted from: this is how a job finds the weight that is lent to it. A `patient` job waits for room in a
  * full queue where another fails with `QueueFull`.
  *
  * `onStart`, `onFailure` and `onClose` are called inside the engine's step: they may submit and release, and must not throw.
@@ -21,8 +21,9 @@ import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
 import { InsufficientCapacity, QueueFull, SchedulerError, StoreError } from "./schedulerError.js"
 import type { Job, Lane } from "./schedulerJob.js"
 import { Lanes } from "./schedulerLanes.js"
+import { endUnsafe } from "./waits/waits.js"
 
-export { CurrentJob, Job } from "./schedulerJob.js"
+export { Job } from "./schedulerJob.js"
 
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
@@ -92,8 +93,9 @@ export class Engine extends Lanes {
 
   startUnsafe(job: Job): boolean {
     if (this.paused || this.closed || job.state !== "Idle") return false
-    const lane = job.outer === undefined ? this.main : this.laneOf(job)
-    if (lane.head !== undefined || !this.fits(lane, job)) return false
+    if (job.weight > this.limit) return false
+    const lane = this.roomFor(job)
+    if (lane === undefined) return false
     const limiter = this.limiter
     if (limiter !== undefined && job.tokens > 0) {
       if (this.claim !== undefined || this.anyLenderReady) return false
@@ -115,24 +117,27 @@ export class Engine extends Lanes {
       job.state = "Done"
       return job.onClose()
     }
-    const lane = this.laneOf(job)
-    const error = this.impossible(job, lane)
+    const error = this.impossible(job)
     if (error !== undefined) return this.refuse(job, error)
     const limiter = this.limiter
     if (limiter !== undefined) job.arrived = limiter.now()
-    if (lane.queue.size < this.maxQueued) {
-      this.enter(job, lane)
-    } else if (this.startUnsafe(job)) {
-      return job.onStart()
-    } else if (job.patient) {
-      this.overflow(job, lane)
-    } else {
+    const queued = job.patient ? undefined : this.full(job)
+    if (queued !== undefined) {
+      if (this.startUnsafe(job)) return job.onStart()
       return this.refuse(
         job,
-        new SchedulerError({ reason: new QueueFull({ queued: lane.queue.size, maxQueued: this.maxQueued }) })
+        new SchedulerError({ reason: new QueueFull({ queued, maxQueued: this.maxQueued }) })
       )
     }
-    this.refresh(lane)
+    this.enter(job)
+    this.refresh(this.main)
+    this.pump()
+  }
+
+  rehouseUnsafe(job: Job): void {
+    const before = job.places
+    this.givePlaces(job)
+    this.inside += Number(job.places !== undefined) - Number(before !== undefined)
     this.pump()
   }
 
@@ -149,12 +154,8 @@ export class Engine extends Lanes {
     switch (job.state) {
       case "Running":
         return this.finish(job)
-      case "Queued":
-      case "Overflow": {
-        const lane = job.lane!
-        this.leave(job, lane)
-        job.state = "Done"
-        this.refresh(lane)
+      case "Queued": {
+        this.withdrawJob(job)
         this.pump()
         return this.notify()
       }
@@ -164,31 +165,22 @@ export class Engine extends Lanes {
     }
   }
 
+  private withdrawJob(job: Job): void {
+    const places = this.leave(job)
+    job.state = "Done"
+    job.edge?.remove()
+    this.refreshAll(places)
+  }
+
   private finish(job: Job): void {
     const lane = this.end(job)
     if (lane === this.main && this.permits !== undefined) this.permits.freed()
-    if (job.own !== undefined) {
-      this.rehouse(job.own, lane)
-    } else if (lane.head !== undefined) {
+    if (job.edge !== undefined || job.waits !== undefined) endUnsafe(job)
+    if (lane.head !== undefined || job.own !== undefined) {
       this.refresh(lane)
       this.pump()
     }
     this.notify()
-  }
-
-  /** The lender has ended: those who waited inside it queue where it counted, like any other. */
-  private rehouse(own: Lane, lane: Lane): void {
-    const refused: Array<[Job, SchedulerError]> = []
-    for (const job of this.waiting(own)) {
-      this.leave(job, own)
-      const error = this.impossible(job, lane)
-      if (error !== undefined) refused.push([job, error])
-      else if (job.patient && lane.queue.size >= this.maxQueued) this.overflow(job, lane)
-      else this.enter(job, lane)
-    }
-    this.refresh(lane)
-    for (const [job, error] of refused) this.refuse(job, error)
-    this.pump()
   }
 
   // ------------------------------------------------------------------------------------------------------------- pump
@@ -307,8 +299,7 @@ export class Engine extends Lanes {
     const lane = this.front
     if (lane === undefined) return
     const job = lane.head!
-    this.leave(job, lane)
-    this.refresh(lane)
+    this.withdrawJob(job)
     this.refuse(job, new SchedulerError({ reason: new StoreError({ operation: error.operation, cause: error.cause }) }))
     this.pump()
     this.notify()
@@ -317,9 +308,9 @@ export class Engine extends Lanes {
   private startHead(lane: Lane): void {
     const job = lane.head!
     this.starts++
-    this.leave(job, lane)
+    const places = this.leave(job)
     this.begin(job, lane)
-    this.refresh(lane)
+    this.refreshAll(places)
     this.yieldTurn(lane)
     this.recheckClaim()
     job.onStart()
@@ -327,8 +318,8 @@ export class Engine extends Lanes {
 
   // ---------------------------------------------------------------------------------------------------------- refusal
 
-  private impossible(job: Job, lane: Lane): SchedulerError | undefined {
-    if (lane === this.main && job.weight > this.limit) {
+  private impossible(job: Job): SchedulerError | undefined {
+    if (job.weight > this.limit) {
       return new SchedulerError({
         reason: new InsufficientCapacity({ what: "weight", asked: job.weight, most: this.limit })
       })
@@ -344,21 +335,20 @@ export class Engine extends Lanes {
 
   private refuse(job: Job, error: SchedulerError): void {
     job.state = "Done"
+    job.edge?.remove()
     job.onFailure(error)
   }
 
   /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
   reviewUnsafe(): void {
     const refused: Array<[Job, SchedulerError]> = []
-    for (const lane of this.lanes()) {
-      for (const job of this.waiting(lane)) {
-        const error = this.impossible(job, lane)
-        if (error === undefined) continue
-        this.leave(job, lane)
-        refused.push([job, error])
-      }
-      this.refresh(lane)
+    for (const job of this.waiting()) {
+      const error = this.impossible(job)
+      if (error === undefined) continue
+      this.withdrawJob(job)
+      refused.push([job, error])
     }
+    for (const lane of this.lanes()) this.refresh(lane)
     for (const [job, error] of refused) this.refuse(job, error)
     this.pump()
     this.notify()
@@ -375,9 +365,9 @@ export class Engine extends Lanes {
 
   /** Refuses those who wait for a permit: there is nobody to ask for one. */
   refuseWaitingUnsafe(error: SchedulerError): void {
-    const waiting = this.waiting(this.main)
-    for (const job of waiting) this.leave(job, this.main)
-    this.refresh(this.main)
+    // What has a place inside a job that runs needs no permit.
+    const waiting = this.waiting().filter((job) => job.places === undefined)
+    for (const job of waiting) this.withdrawJob(job)
     for (const job of waiting) this.refuse(job, error)
     this.pump()
     this.notify()
@@ -386,8 +376,8 @@ export class Engine extends Lanes {
   /** The jobs that hold permits, those first that began last. */
   holders(): Array<Job> {
     const jobs: Array<Job> = []
-    for (let job = this.firstRunning; job !== undefined; job = job.next) {
-      if (job.lane === this.main) jobs.push(job)
+    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) {
+      if (seat.job.lane === this.main) jobs.push(seat.job)
     }
     return jobs
   }
@@ -438,17 +428,10 @@ export class Engine extends Lanes {
     if (this.closed) return
     this.closed = true
     this.withdraw()
-    const waiting: Array<Job> = []
-    for (const lane of this.lanes()) {
-      for (const job of this.waiting(lane)) waiting.push(job)
-    }
+    const waiting = this.waiting()
     const running: Array<Job> = []
-    for (let job = this.firstRunning; job !== undefined; job = job.next) running.push(job)
-    for (const job of waiting) {
-      this.leave(job, job.lane!)
-      job.state = "Done"
-    }
-    for (const lane of this.lanes()) this.refresh(lane)
+    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) running.push(seat.job)
+    for (const job of waiting) this.withdrawJob(job)
     for (const job of waiting) job.onClose()
     for (const job of running) {
       if (job.state === "Running") job.onClose()

@@ -11,7 +11,8 @@ import type { Limiter, StoreFailure } from "./limiter.js"
 import * as LimiterMemory from "./limiterMemory.js"
 import * as Quota from "./quota.js"
 import { checkCount } from "./schedule.js"
-import { CurrentJob, Engine } from "./scheduler.js"
+import { Engine } from "./scheduler.js"
+import { nodeOf } from "./waits/waits.js"
 
 const engines = /*#__PURE__*/ new WeakMap<object, Engine>()
 
@@ -115,14 +116,14 @@ const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>
 /** Waits until nothing waits, and nothing runs but the jobs that this is called from. */
 export const awaitIdle = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
-    const around = fiber.getRef(CurrentJob)
+    const around = nodeOf(fiber.context)
     return waitUntil(engine, () => engine.queued === 0 && !engine.runsOthersThan(around))
   })
 
 /** Interrupts what waits and what runs, and waits for the end of all but the jobs that this is called from. */
 export const close = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
-    const around = fiber.getRef(CurrentJob)
+    const around = nodeOf(fiber.context)
     engine.closeUnsafe()
     return waitUntil(engine, () => !engine.runsOthersThan(around))
   })

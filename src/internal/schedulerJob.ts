@@ -1,36 +1,78 @@
 /**
  * What the engine runs, the widths it runs in, and how what runs inside a job finds it.
  */
-import * as Context from "effect/Context"
 import { JobQueue, QueueNode } from "./jobQueue.js"
 import type { SchedulerError } from "./schedulerError.js"
+import type { Edge, Node } from "./waits/waits.js"
 
-type State = "Idle" | "Queued" | "Overflow" | "Running" | "Done"
+type State = "Idle" | "Queued" | "Running" | "Done"
 
-export abstract class Job extends QueueNode<Job> {
+/** A place in a queue: of the scheduler's own width, where it is the job itself, or of the width that a job lends. */
+export abstract class Seat extends QueueNode<Seat> {
+  abstract readonly job: Job
+}
+
+/** A queued job's place in the width that a job which waits for it lends. */
+export class Place extends Seat {
+  readonly job: Job
+  readonly priority: number
+  readonly lane: Lane
+  /** The next place of the same job. */
+  more: Place | undefined
+
+  constructor(job: Job, lane: Lane) {
+    super()
+    this.job = job
+    this.priority = job.priority
+    this.lane = lane
+    this.more = job.places
+    job.places = this
+  }
+}
+
+export abstract class Job extends Seat implements Node {
+  readonly kind = "job"
   readonly weight: number
   readonly tokens: number
   readonly priority: number
   readonly patient: boolean
-  /** The job in whose context this one was made, of any engine; dead ones are skipped and dropped. */
-  outer: Job | undefined
+  /** The node in whose context this one was made; ended ones are skipped and dropped. */
+  outer: Node | undefined
   state: State = "Idle"
-  /** Compared only: whose job it is. */
-  engine: object | undefined = undefined
-  /** Where it waits, and what its width is charged to. */
+  /** Whose job it is. */
+  engine: { rehouseUnsafe(job: Job): void } | undefined = undefined
+  /** What its width is charged to. */
   lane: Lane | undefined = undefined
-  /** What it lends to the jobs inside it, made when the first of them comes. */
+  /** What it lends to those it waits for, made when the first of them comes. */
   own: Lane | undefined = undefined
+  /** While it is queued: its places besides that in the scheduler's own width. */
+  places: Place | undefined = undefined
   width = 0
   arrived = 0
+  edge: Edge | undefined = undefined
+  waits: Edge | undefined = undefined
+  waiters: Edge | undefined = undefined
+  mark = 0
 
-  constructor(weight: number, tokens: number, priority: number, outer: Job | undefined, patient: boolean) {
+  constructor(weight: number, tokens: number, priority: number, outer: Node | undefined, patient: boolean) {
     super()
     this.weight = weight
     this.tokens = tokens
     this.priority = priority
     this.outer = outer
     this.patient = patient
+  }
+
+  get job(): Job {
+    return this
+  }
+
+  get ended(): boolean {
+    return this.state === "Done"
+  }
+
+  reviewUnsafe(): void {
+    if (this.state === "Queued") this.engine!.rehouseUnsafe(this)
   }
 
   /** Permit and rate were taken in this step. */
@@ -47,31 +89,24 @@ export abstract class Job extends QueueNode<Job> {
 export class Lane {
   capacity: number
   used = 0
-  readonly queue = new JobQueue<Job>()
-  /** Patient jobs that found the queue full. */
-  overflow: JobQueue<Job> | undefined = undefined
+  readonly queue = new JobQueue<Seat>()
+  readonly lender: Job | undefined
   /** Its head does not fit: once it does, the cells that fell meanwhile are not made up. */
   blocked = false
-  freeAt = 0
+  freeAt: number
   /** Set once the lender has ended: whose width its jobs are charged to since. */
   forward: Lane | undefined = undefined
   ready = false
   prevReady: Lane | undefined = undefined
   nextReady: Lane | undefined = undefined
 
-  constructor(capacity: number) {
+  constructor(capacity: number, lender: Job | undefined, now: number) {
     this.capacity = capacity
+    this.lender = lender
+    this.freeAt = now
   }
 
   get head(): Job | undefined {
-    return this.queue.head ?? this.overflow?.head
+    return this.queue.head?.job
   }
 }
-
-/**
- * The innermost job that the current fiber, or the fiber it was forked from, runs in. It may have ended.
- */
-export const CurrentJob: Context.Reference<Job | undefined> = /*#__PURE__*/ Context.Reference<Job | undefined>(
-  "effect-funnel/Scheduler/CurrentJob",
-  { defaultValue: () => undefined }
-)

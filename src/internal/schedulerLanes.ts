@@ -2,10 +2,10 @@
  * Who runs, who waits and who is in front: the widths of a scheduler and of the jobs that lend theirs. Nothing starts here.
  */
 import type * as Effect from "effect/Effect"
-import { JobQueue } from "./jobQueue.js"
 import type { SchedulerError } from "./schedulerError.js"
-import { Lane } from "./schedulerJob.js"
-import type { Job } from "./schedulerJob.js"
+import { Job, Lane, Place, type Seat } from "./schedulerJob.js"
+import { above, Edge, liveNode } from "./waits/waits.js"
+import type { Node } from "./waits/waits.js"
 
 /**
  * Permits that come from elsewhere: the width of the main lane is then what is held of them, and changes all the time.
@@ -29,16 +29,21 @@ export abstract class Lanes {
   readonly main: Lane
   running = 0
   queued = 0
+  /** How many of the queued have a place inside a job. */
+  protected inside = 0
   private mainReady = false
   private firstReady: Lane | undefined = undefined
   private lastReady: Lane | undefined = undefined
-  protected firstRunning: Job | undefined = undefined
+  protected firstRunning: Seat | undefined = undefined
   permits: Permits | undefined = undefined
 
   constructor(concurrency: number, maxQueued: number) {
-    this.main = new Lane(concurrency)
+    this.main = new Lane(concurrency, undefined, 0)
     this.maxQueued = maxQueued
   }
+
+  /** Others wait for a queued job than before. */
+  abstract rehouseUnsafe(job: Job): void
 
   /** The time on the axis of the rate. */
   protected abstract now(): number
@@ -56,11 +61,14 @@ export abstract class Lanes {
     return this.running === 0 && this.queued === 0
   }
 
-  /** Whether a job of this engine runs that is not around `inner`. */
-  runsOthersThan(inner: Job | undefined): boolean {
+  /** Whether a job of this engine runs that does not wait for `inner`. */
+  runsOthersThan(inner: Node | undefined): boolean {
     let around = 0
-    for (let job = inner; job !== undefined; job = job.outer) {
-      if (job.engine === this && job.state === "Running") around++
+    if (inner !== undefined) {
+      above(inner, (node) => {
+        if (node instanceof Job && node.engine === this && node.state === "Running") around++
+        return true
+      })
     }
     return this.running > around
   }
@@ -70,7 +78,7 @@ export abstract class Lanes {
     lane.used += width
     job.width = width
     job.lane = lane
-    job.engine = this
+    this.adopt(job)
     job.state = "Running"
     this.running++
     const first = this.firstRunning
@@ -88,7 +96,7 @@ export abstract class Lanes {
     if (job.next !== undefined) job.next.prev = job.prev
     job.prev = job.next = undefined
     // Contexts may keep the job for long: it must not keep the dead ones before it.
-    while (job.outer !== undefined && job.outer.state === "Done") job.outer = job.outer.outer
+    job.outer = liveNode(job.outer)
     const lane = resolve(job.lane!)
     const own = job.own
     lane.used -= job.width
@@ -97,25 +105,62 @@ export abstract class Lanes {
       lane.used += own.used
       own.forward = lane
       if (own.ready) this.unready(own)
+      // Those who waited for it keep their other places.
+      own.queue.forEach(({ job }) => {
+        this.dropPlace(job, own)
+        if (job.places === undefined) this.inside--
+      })
     }
     return lane
   }
 
-  /** The width that a job made here may use: the one lent by the innermost job of this engine that still runs, or all. */
-  protected laneOf(job: Job): Lane {
-    let link = job
-    let outer = job.outer
-    while (outer !== undefined) {
-      if (outer.state === "Done") {
-        outer = link.outer = outer.outer
-      } else if (outer.engine === this && outer.state === "Running") {
-        return outer.own ??= new Lane(outer.width)
-      } else {
-        link = outer
-        outer = outer.outer
+  private lends(node: Node): node is Job {
+    return node instanceof Job && node.engine === this && node.state === "Running"
+  }
+
+  /** Those of this engine's running jobs that wait for a job, the nearest of them on each path. */
+  private lenders(job: Job): ReadonlyArray<Job> {
+    const outer = job.outer = liveNode(job.outer)
+    if (outer === undefined) return none
+    if (this.lends(outer)) return [outer]
+    if (outer.waiters === undefined) return none
+    const lenders: Array<Job> = []
+    above(outer, (node) => {
+      if (!this.lends(node)) return true
+      lenders.push(node)
+      return false
+    })
+    return lenders
+  }
+
+  private lentBy(job: Job): Lane {
+    return job.own ??= new Lane(job.width, job, this.now())
+  }
+
+  /** Where a job could start now but for the rate: in what is lent to it, so that free width is left to others, or in free width. */
+  protected roomFor(job: Job): Lane | undefined {
+    if (job.outer !== undefined) {
+      for (const lender of this.lenders(job)) {
+        const lane = this.lentBy(lender)
+        if (lane.head === undefined && this.fits(lane, job)) return lane
       }
     }
-    return this.main
+    return this.main.head === undefined && this.fits(this.main, job) ? this.main : undefined
+  }
+
+  /** How many wait where it would have to, if nobody else may. Those inside a job count in that job's width only. */
+  protected full(job: Job): number | undefined {
+    let least = this.queued - this.inside
+    if (least >= this.maxQueued && job.outer !== undefined) {
+      for (const lender of this.lenders(job)) least = Math.min(least, lender.own?.queue.size ?? 0)
+    }
+    return least < this.maxQueued ? undefined : least
+  }
+
+  private adopt(job: Job): void {
+    job.engine = this
+    const outer = job.outer
+    if (outer !== undefined && job.edge === undefined && !outer.ended) job.edge = new Edge(outer, job)
   }
 
   protected widthIn(lane: Lane, job: Job): number {
@@ -127,37 +172,62 @@ export abstract class Lanes {
     return this.unbounded || lane.used + Math.min(job.weight, lane.capacity) <= lane.capacity
   }
 
-  protected enter(job: Job, lane: Lane): void {
-    job.engine = this
-    job.lane = lane
+  protected enter(job: Job): void {
+    this.adopt(job)
+    job.lane = this.main
     job.state = "Queued"
-    lane.queue.enqueue(job)
+    this.main.queue.enqueue(job)
     this.queued++
+    if (job.outer === undefined) return
+    this.givePlaces(job)
+    if (job.places !== undefined) this.inside++
   }
 
-  protected overflow(job: Job, lane: Lane): void {
-    job.engine = this
-    job.lane = lane
-    job.state = "Overflow"
-    ;(lane.overflow ??= new JobQueue()).enqueue(job)
-    this.queued++
-  }
-
-  protected leave(job: Job, lane: Lane): void {
-    this.queued--
-    const overflow = lane.overflow
-    if (job.state === "Overflow") {
-      overflow!.remove(job)
-    } else {
-      lane.queue.remove(job)
-      if (overflow !== undefined && overflow.size > 0 && lane.queue.size < this.maxQueued) {
-        const next = overflow.head!
-        overflow.remove(next)
-        this.queued--
-        this.enter(next, lane)
-      }
+  /** It has a place in the width of each job that waits for it, as of now. */
+  protected givePlaces(job: Job): void {
+    const lenders = this.lenders(job)
+    const known = job.places === undefined ? undefined : new Set<Job>()
+    const wanted = known === undefined ? undefined : new Set(lenders)
+    for (let place = job.places; place !== undefined; place = place.more) {
+      const { lane } = place
+      known!.add(lane.lender!)
+      if (wanted!.has(lane.lender!)) continue
+      this.dropPlace(job, lane)
+      this.refresh(lane)
     }
-    if (overflow !== undefined && overflow.size === 0) lane.overflow = undefined
+    for (const lender of lenders) {
+      if (known?.has(lender)) continue
+      const lane = this.lentBy(lender)
+      lane.queue.enqueue(new Place(job, lane))
+      this.refresh(lane)
+    }
+  }
+
+  private dropPlace(job: Job, lane: Lane): void {
+    let before: Place | undefined = undefined
+    for (let place = job.places; place !== undefined; before = place, place = place.more) {
+      if (place.lane !== lane) continue
+      lane.queue.remove(place)
+      if (before === undefined) job.places = place.more
+      else before.more = place.more
+      return
+    }
+  }
+
+  /** Out of all queues; the lanes it leaves are refreshed afterwards, `refreshAll`, when its width is charged. */
+  protected leave(job: Job): Place | undefined {
+    this.queued--
+    this.main.queue.remove(job)
+    const places = job.places
+    if (places !== undefined) this.inside--
+    job.places = undefined
+    for (let place = places; place !== undefined; place = place.more) place.lane.queue.remove(place)
+    return places
+  }
+
+  protected refreshAll(places: Place | undefined): void {
+    this.refresh(this.main)
+    for (let place = places; place !== undefined; place = place.more) this.refresh(place.lane)
   }
 
   /** Keeps whether the lane's head could start but for the rate. Called after every change of its head or width. */
@@ -215,19 +285,20 @@ export abstract class Lanes {
 
   protected lanes(): Array<Lane> {
     const lanes = [this.main]
-    for (let job = this.firstRunning; job !== undefined; job = job.next) {
-      if (job.own !== undefined) lanes.push(job.own)
+    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) {
+      if (seat.job.own !== undefined) lanes.push(seat.job.own)
     }
     return lanes
   }
 
-  protected waiting(lane: Lane): Array<Job> {
+  protected waiting(): Array<Job> {
     const jobs: Array<Job> = []
-    lane.queue.forEach((job) => jobs.push(job))
-    lane.overflow?.forEach((job) => jobs.push(job))
+    this.main.queue.forEach((seat) => jobs.push(seat.job))
     return jobs
   }
 }
+
+const none: ReadonlyArray<Job> = []
 
 /** Where a width is charged today: lenders that ended hand on what they lent. */
 const resolve = (lane: Lane): Lane => {

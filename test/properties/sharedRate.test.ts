@@ -88,10 +88,10 @@ const simulate = (seed: number) => {
     full = Math.max(full, now) + tokens * interval
     starts.push([now, tokens])
   }
-  const waits = (job: TestJob) => job.state === "Queued" || job.state === "Overflow"
+  const waits = (job: TestJob) => job.state === "Queued" 
   const lenderOf = (job: Job, engine: Engine): Job | undefined => {
     for (let outer = job.outer; outer !== undefined; outer = outer.outer) {
-      if (outer.state === "Running" && outer.engine === engine) return outer
+      if (outer instanceof Job && outer.state === "Running" && outer.engine === engine) return outer
     }
     return undefined
   }
