@@ -149,6 +149,8 @@ class Results<B, E> implements Handlers<B, E, void, E> {
     const waiting = Effect.flatMap(
       Effect.callback<void>((resume) => {
         this.wake = () => resume(Effect.void)
+        // The fiber may have yielded since it looked.
+        this.wakeUp()
         return Effect.sync(() => {
           this.wake = undefined
         })

@@ -100,12 +100,13 @@ export class StreamSource<A, E, R> implements Source<A, E> {
 
   private loop(pull: Pull.Pull<Arr.NonEmptyReadonlyArray<A>, E, void, R>): Effect.Effect<void, E | Cause.Done, R> {
     const waiting = Effect.callback<void>((resume) => {
+      if (this.wanted) return resume(Effect.void)
       this.wake = () => resume(Effect.void)
     })
     const afterWaiting = Effect.flatMap(waiting, () => pull)
     return Effect.whileLoop({
       while: () => true,
-      body: () => this.wanted ? pull : afterWaiting,
+      body: () => afterWaiting,
       step: (chunk) => {
         this.chunk = chunk
         this.at = 0

@@ -88,7 +88,7 @@ const simulate = (seed: number) => {
     full = Math.max(full, now) + tokens * interval
     starts.push([now, tokens])
   }
-  const waits = (job: TestJob) => job.state === "Queued" 
+  const waits = (job: TestJob) => job.state === "Queued"
   const lenderOf = (job: Job, engine: Engine): Job | undefined => {
     for (let outer = job.outer; outer !== undefined; outer = outer.outer) {
       if (outer instanceof Job && outer.state === "Running" && outer.engine === engine) return outer

@@ -80,7 +80,12 @@ export class Edge {
     if (prevIn === undefined) this.to.waiters = nextIn
     else prevIn.nextIn = nextIn
     if (nextIn !== undefined) nextIn.prevIn = prevIn
-    this.from = this.prevOut = this.nextOut = this.prevIn = this.nextIn = undefined
+    this.from =
+      this.prevOut =
+      this.nextOut =
+      this.prevIn =
+      this.nextIn =
+        undefined
     return true
   }
 }
