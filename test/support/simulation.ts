@@ -17,6 +17,9 @@ import { random } from "./random.ts"
 /** How many tasks of one moment a program may take: what takes more turns in a circle. */
 const mostTasks = 1_000_000
 
+/** How many timers may still fire after the end of a program before those that are left count as left for good. */
+const mostTimersAfterwards = 100
+
 export interface SimulationOptions {
   /** Permutes the tasks of each turn, and lets fibers yield at random. */
   readonly seed?: number | undefined
@@ -106,6 +109,7 @@ export class TurnClock implements Clock.Clock {
   readonly monotonicTimeNanos = Effect.sync(this.monotonicTimeNanosUnsafe)
 
   sleep(duration: Duration.Duration): Effect.Effect<void> {
+    if (!Duration.isFinite(duration)) return Effect.never
     return Effect.callback<void>((resume) => {
       const at = this.now + Duration.toNanosUnsafe(duration)
       const timer: Timer = { at, fire: () => resume(Effect.void) }
@@ -133,7 +137,7 @@ export interface Simulated<A, E> {
   /** Undefined if the program hangs: nothing was ready, no timer was set, and it had not ended. */
   readonly exit: Exit.Exit<A, E> | undefined
   readonly scheduler: TurnScheduler
-  /** How many timers are left once it has ended and nothing is ready. */
+  /** How many timers are left after it has ended, once those that end by themselves have. */
   readonly timers: number
 }
 
@@ -151,5 +155,6 @@ export const simulate = <A, E>(
   const fiber = Effect.runForkWith(context)(make(scheduler), { scheduler })
   do scheduler.flush()
   while (fiber.pollUnsafe() === undefined && clock.fireNext())
+  for (let i = 0; i < mostTimersAfterwards && clock.fireNext(); i++) scheduler.flush()
   return { exit: fiber.pollUnsafe(), scheduler, timers: clock.pending }
 }

@@ -8,7 +8,7 @@
 import { expect } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { simulate } from "./simulation.ts"
@@ -59,7 +59,7 @@ const program = <S, A, E>(self: Subject<S, A, E>, scheduler: TurnScheduler, even
     scheduler.watch(undefined)
     const interrupted = event?.reached === true && event.way !== "yields"
     if (!interrupted || exit._tag === "Success" || !Cause.hasInterruptsOnly(exit.cause)) {
-      expect(exit).toEqual(Exit.succeed(self.expected))
+      expect(yield* exit).toEqual(self.expected)
     }
     if (self.check !== undefined) yield* self.check(fixture, exit)
   }))
