@@ -627,11 +627,11 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live(undefined, 1))))
 
-  it.effect("B5 a batch whose job leaves goes on inside another job that waits for it, or queues like any other", () =>
+  it.effect("B5 a batch whose job leaves goes on inside another job that waits for it", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, load } = yield* users()
-      // Each job fills the width that it lends, so that its batch waits; the first to load lends it its own.
+      // Each job fills the width that it lends, and another job is first to get the width that one of them leaves.
       const job = (id: number) =>
         Scheduler.schedule(Effect.gen(function*() {
           yield* start(Scheduler.schedule(Deferred.await(gate)))
@@ -639,18 +639,19 @@ describe("B5 admission", () => {
         }))
       const first = yield* start(job(1))
       const second = yield* start(job(2))
+      const other = yield* start(Scheduler.schedule(Effect.never))
       yield* settle
-      assert.deepStrictEqual(calls, [])
       yield* Fiber.interrupt(first)
-      const third = yield* start(Scheduler.schedule(load(2)))
       yield* settle
-      assert.deepStrictEqual(calls, [[2]])
+      assert.deepStrictEqual([calls, (yield* Scheduler.stats).queued], [[], 1])
       yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.joinAll([second, third]), [user(2), user(2)])
+      assert.deepStrictEqual(yield* Fiber.join(second), user(2))
+      assert.deepStrictEqual(calls, [[2]])
+      yield* Fiber.interrupt(other)
       assert.strictEqual((yield* Scheduler.stats).running, 0)
     }).pipe(Effect.provide(live(undefined, 2))))
 
-  it.effect("B5 a batch that waits within a job's full width has a place of its own as soon as somebody else waits for it", () =>
+  it.effect("B5 a batch that its job's full width has no room for queues like any other", () =>
     Effect.gen(function*() {
       const leave = yield* Deferred.make<void>()
       const { calls, load } = yield* users()
@@ -660,19 +661,17 @@ describe("B5 admission", () => {
         return yield* Effect.never
       }))
       const first = yield* start(job)
+      const filler = yield* start(Scheduler.schedule(Effect.never))
       yield* settle
-      assert.deepStrictEqual(calls, [])
-      assert.deepStrictEqual(yield* load(1), user(1))
-      const second = yield* start(job)
+      assert.deepStrictEqual([calls, (yield* Scheduler.stats).queued], [[], 1])
       const other = yield* start(load(1))
-      yield* settle
-      // It has two places, and there is room in neither.
-      assert.deepStrictEqual([calls.length, (yield* Scheduler.stats).queued], [1, 2])
       yield* Deferred.succeed(leave, undefined)
       yield* settle
-      assert.deepStrictEqual([calls.length, (yield* Scheduler.stats).queued], [1, 1])
-      yield* Fiber.interruptAll([first, second])
+      assert.deepStrictEqual([calls, (yield* Scheduler.stats).queued], [[], 1])
+      yield* Fiber.interrupt(filler)
       assert.deepStrictEqual(yield* Fiber.join(other), user(1))
+      yield* Fiber.interrupt(first)
+      assert.strictEqual((yield* Scheduler.stats).running, 0)
     }).pipe(Effect.provide(live(undefined, 2))))
 
   it.effect("B5 a job inside the job that a batch waits in, and which loads the same, does not wait for itself", () =>

@@ -440,7 +440,7 @@ describe("B5 jobs that join", () => {
       assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B5 a batch that several jobs joined has a place in each, and gives up the place of one that leaves", () =>
+  it.effect("B5 a batch that several jobs joined starts in the width of any that waits for it, and not of one that left", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
       const gates = yield* Effect.forEach([0, 1, 2], () => Deferred.make<void>())
@@ -450,24 +450,31 @@ describe("B5 jobs that join", () => {
           yield* start(Scheduler.schedule(Deferred.await(gates[i]!)))
           return yield* load(i)
         }))
-      const jobs = yield* Effect.forEach([0, 1, 2], (i) => Effect.tap(start(job(i)), () => settle))
-      assert.strictEqual(yield* queued, 3)
-      yield* Fiber.interrupt(jobs[0]!)
+      const jobs = yield* Effect.forEach([0, 1, 2], (i) => start(job(i)))
+      // It is first to get the width that a job leaves.
+      const other = yield* start(Scheduler.schedule(Effect.never))
       yield* settle
       assert.deepStrictEqual([yield* queued, calls], [2, []])
+      yield* Fiber.interrupt(jobs[0]!)
+      yield* settle
+      assert.deepStrictEqual([yield* queued, calls], [1, []])
       yield* Deferred.succeed(gates[2]!, undefined)
       assert.deepStrictEqual(yield* Fiber.joinAll(jobs.slice(1)), [10, 20])
       assert.deepStrictEqual(calls, [[1, 2]])
+      yield* Fiber.interrupt(other)
       assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
     }).pipe(Effect.provide(live(3))))
 
-  it.effect("B5 what joins a batch that waits within a job does not wait for what goes on in that job", () =>
+  it.effect("B5 a batch that waits for a job's full width starts in free width, for those who joined it as for the job", () =>
     Effect.gen(function*() {
       const { calls, load, round } = yield* store()
       const job = yield* start(Scheduler.schedule(Effect.andThen(start(Scheduler.schedule(Effect.never)), load(1))))
+      const other = yield* start(Scheduler.schedule(Effect.never))
       yield* settle
-      assert.deepStrictEqual(calls, [])
+      assert.deepStrictEqual([yield* queued, calls], [1, []])
       const joined = yield* round(2)
+      assert.deepStrictEqual([yield* queued, calls], [1, []])
+      yield* Fiber.interrupt(other)
       assert.deepStrictEqual(yield* Fiber.joinAll(joined), [20])
       assert.strictEqual(yield* Fiber.join(job), 10)
       assert.deepStrictEqual(calls, [[1, 2]])
