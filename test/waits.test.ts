@@ -2,138 +2,279 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Scheduler as FiberScheduler } from "effect"
 import { Engine, Job } from "../src/internal/scheduler.js"
-import { closes, cycleOf, Edge, endUnsafe, type Node, reviewBelow } from "../src/internal/waits/waits.js"
+import { changes, closes, cycleOf, Edge, endUnsafe, type Inside, type Node } from "../src/internal/waits/waits.js"
+import { ownLane } from "./support/ownLane.js"
 import { random } from "./support/random.js"
+
+/** Counts how often somebody looks at one. */
+let visits = 0
 
 class Plain implements Node {
   readonly kind = "run"
   readonly outer = undefined
   ended = false
-  waits: Edge | undefined = undefined
   waiters: Edge | undefined = undefined
+  inside: Inside | undefined = undefined
   mark = 0
+  private edges: Edge | undefined = undefined
+  get waits(): Edge | undefined {
+    visits++
+    return this.edges
+  }
+  set waits(edge: Edge | undefined) {
+    this.edges = edge
+  }
 }
 class TestJob extends Job {
-  onStart() {}
+  readonly begin: (job: TestJob) => void
+  constructor(
+    options: { weight?: number; priority?: number; outer?: Node | undefined; tokens?: number } = {},
+    begin: (job: TestJob) => void = () => {}
+  ) {
+    super(options.weight ?? 1, options.tokens ?? 1, options.priority ?? 0, options.outer, true)
+    this.begin = begin
+  }
+  onStart() {
+    this.begin(this)
+  }
   onFailure() {}
   onClose() {}
 }
 
+const makeEngine = (concurrency: number) => {
+  const tasks: Array<() => void> = []
+  const dispatcher: FiberScheduler.SchedulerDispatcher = {
+    scheduleTask: (task) => void tasks.push(task),
+    flush: () => {
+      for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) task()
+    }
+  }
+  const engine = new Engine({ concurrency, maxQueued: Infinity, limiter: undefined, dispatcher })
+  return { engine, settle: dispatcher.flush }
+}
+
+/** Who waits for a node, by looking at all there is. */
+const aboveOf = (node: Node, edges: ReadonlyArray<Edge>): Set<Node> => {
+  const found = new Set<Node>()
+  if (node.outer !== undefined) found.add(live(node.outer))
+  for (const { from, to } of edges) if (from !== undefined && to === node) found.add(from)
+  found.delete(nobody)
+  return found
+}
+const nobody = new Plain()
+const live = (node: Node): Node => {
+  let at: Node | undefined = node
+  while (at?.ended === true) at = at.outer
+  return at ?? nobody
+}
+
 describe("waits", () => {
-  it("R7 a path is found exactly when there is one", () => {
-    for (let seed = 1; seed <= 300; seed++) {
+  it("R7 a path is found exactly when there is one, also through jobs that run", () => {
+    for (let seed = 1; seed <= 100; seed++) {
       const next = random(seed)
-      const nodes = Array.from({ length: 3 + next(12) }, () => new Plain())
+      const { engine } = makeEngine(Infinity)
+      const nodes: Array<Node> = Array.from({ length: 3 + next(8) }, () => new Plain())
       const edges: Array<Edge> = []
       let found = 0
       for (let step = 0; step < 120; step++) {
-        const from = nodes[next(nodes.length)]!
-        const to = nodes[next(nodes.length)]!
+        const alive = nodes.filter((node) => !node.ended)
+        if (next(10) === 0) {
+          const job = new TestJob({ outer: alive[next(alive.length)]! })
+          engine.submitUnsafe(job)
+          nodes.push(job)
+          continue
+        }
+        const from = alive[next(alive.length)]!
+        const to = alive[next(alive.length)]!
         if (next(4) === 0 && edges.length > 0) edges.splice(next(edges.length), 1)[0]!.remove()
         else {
-          const live = edges.filter((edge) => edge.from !== undefined)
-          const seen = new Set<Node>([to])
-          for (const one of seen) for (const edge of live) if (edge.from === one) seen.add(edge.to)
-          expect(closes(from, to)).toBe(seen.has(from))
-          if (seen.has(from)) {
+          const seen = new Set<Node>([from])
+          for (const one of seen) for (const over of aboveOf(one, edges)) seen.add(over)
+          expect(closes(from, to)).toBe(seen.has(to))
+          if (seen.has(to)) {
             found++
             const path = cycleOf(from, to)
             expect([path[0], path[1], path.at(-1)]).toEqual([from, to, from])
-            for (let i = 1; i + 1 < path.length; i++) {
-              expect(live.some((edge) => edge.from === path[i] && edge.to === path[i + 1])).toBe(true)
-            }
-          } else edges.push(new Edge(from, to))
+            for (let i = 1; i + 1 < path.length; i++) expect(aboveOf(path[i + 1]!, edges)).toContain(path[i])
+          } else if (to.kind === "run") edges.push(new Edge(from, to))
         }
-        if (next(30) === 0) endUnsafe(nodes[next(nodes.length)]!)
+        const job = nodes[next(nodes.length)]!
+        if (next(10) === 0 && job instanceof TestJob) engine.releaseUnsafe(job)
       }
       expect(found).toBeGreaterThan(0)
+      for (const node of nodes) if (node instanceof TestJob) engine.releaseUnsafe(node)
+      for (const node of nodes) if (node instanceof Plain) endUnsafe(node)
     }
   })
 
-  it("S1 S5 H6 a queued job has a place exactly in the nearest running jobs that wait for it, and nobody is left behind", () => {
-    let late = 0
-    for (let seed = 1; seed <= 200; seed++) {
+  it("S1 S2 S5 who starts is the first of all in free width, or the first below the nearest job that waits for it in the width of that one; nobody who could start is left behind", () => {
+    const counts = { late: 0, lent: 0, recharged: 0, blocked: 0 }
+    for (let seed = 1; seed <= 120; seed++) {
       const next = random(seed)
-      const dispatcher = new FiberScheduler.MixedScheduler().makeDispatcher()
-      const engines = [1, 2].map(() =>
-        new Engine({ concurrency: 1 + next(4), maxQueued: Infinity, limiter: undefined, dispatcher })
-      )
+      const made = [1, 2].map(() => makeEngine(1 + next(4)))
+      const engines = made.map(({ engine }) => engine)
       const runs = Array.from({ length: 5 }, () => new Plain())
       const jobs: Array<TestJob> = []
       const edges: Array<Edge> = []
       const engineOf = new Map<Job, Engine>()
-      const live = (): Array<Node> => [...runs, ...jobs.filter((job) => job.state === "Running")]
-      for (let step = 0; step < 120; step++) {
-        const what = next(12)
+      const problems: Array<string> = []
+      const heaviest = 1 + next(3)
+      const alive = (): Array<Node> => [
+        ...runs.filter((run) => !run.ended),
+        ...jobs.filter((job) => job.state === "Running")
+      ]
+      /** The running jobs of an engine that wait for a job, the nearest on each path. */
+      const lendersOf = (job: Job): Set<Node> => {
+        const lenders = new Set<Node>()
+        const seen = new Set<Node>([job])
+        for (const node of seen) {
+          for (const over of aboveOf(node, edges)) {
+            if (over instanceof TestJob && over.state === "Running" && engineOf.get(over) === engineOf.get(job)) {
+              lenders.add(over)
+            } else seen.add(over)
+          }
+        }
+        return lenders
+      }
+      const queuedOf = (engine: Engine) => jobs.filter((job) => job.state === "Queued" && engineOf.get(job) === engine)
+      const firstOf = (queued: ReadonlyArray<TestJob>): TestJob | undefined =>
+        queued.toSorted((x, y) => y.priority - x.priority || x.order - y.order)[0]
+      const belowOf = (lender: Job) => queuedOf(engineOf.get(lender)!).filter((job) => lendersOf(job).has(lender))
+      const onStart = (job: TestJob) => {
+        const engine = engineOf.get(job)!
+        const lane = job.lane!
+        if (lane !== engine.main) {
+          counts.lent++
+          if (!lendersOf(job).has(lane.node!)) problems.push("S5 it runs in the width of one that does not wait for it")
+          if (lane.used > lane.capacity) problems.push("S5 more than is lent")
+        }
+        const rivals = lane === engine.main ? queuedOf(engine) : belowOf(lane.node as Job)
+        const first = firstOf([job, ...rivals])
+        if (job.order > 0 && first !== job) problems.push("S2 it overtook another")
+      }
+      for (let step = 0; step < 100; step++) {
+        const what = next(13)
+        const all = alive()
         if (what < 5) {
-          const all = live()
-          const job = new TestJob(1 + next(2), 1, next(2), next(3) === 0 ? undefined : all[next(all.length)]!, true)
-          const engine = engines[next(2)]!
+          const outer = next(3) === 0 ? undefined : all[next(all.length)]!
+          const job = new TestJob({ weight: 1 + next(heaviest), priority: next(2), outer }, onStart)
           jobs.push(job)
+          const engine = engines[next(2)]!
           engineOf.set(job, engine)
           engine.submitUnsafe(job)
         } else if (what < 8 && jobs.length > 0) {
           const job = jobs[next(jobs.length)]!
           engineOf.get(job)!.releaseUnsafe(job)
         } else if (what < 10) {
-          const all = live()
           const from = all[next(all.length)]!
           const to = runs[next(runs.length)]!
-          if (!closes(from, to)) {
+          if (!to.ended && !closes(from, to)) {
             edges.push(new Edge(from, to))
-            reviewBelow(to)
-            late++
+            counts.late++
           }
         } else if (what === 10 && edges.length > 0) {
-          const edge = edges.splice(next(edges.length), 1)[0]!
-          if (edge.remove()) reviewBelow(edge.to)
-        } else engines[next(2)]!.resizeUnsafe(2 + next(3))
+          edges.splice(next(edges.length), 1)[0]!.remove()
+        } else if (what === 11 && next(4) === 0) {
+          const at = next(runs.length)
+          runs[at]!.ended = true
+          endUnsafe(runs[at]!)
+          runs[at] = new Plain()
+        } else if (what === 12) engines[next(2)]!.resizeUnsafe(2 + next(3))
+        for (const { settle } of made) settle()
+        expect(problems, `seed ${seed} step ${step}`).toEqual([])
+        counts.blocked += changes.blocked
         for (const engine of engines) {
           const own = jobs.filter((job) => engineOf.get(job) === engine)
-          const queued = own.filter((job) => job.state === "Queued")
+          const queued = queuedOf(engine)
           const running = own.filter((job) => job.state === "Running")
           expect([engine.queued, engine.running]).toEqual([queued.length, running.length])
           expect(engine.main.queue.size).toBe(queued.length)
-          const lent = new Map<Job | undefined, number>()
+          const charged = new Map<Node | undefined, number>()
           for (const job of running) {
             let lane = job.lane!
             while (lane.forward !== undefined) lane = lane.forward
-            lent.set(lane.lender, (lent.get(lane.lender) ?? 0) + job.width)
+            charged.set(lane.node, (charged.get(lane.node) ?? 0) + job.width)
           }
-          expect(engine.main.used).toBe(lent.get(undefined) ?? 0)
+          expect(engine.main.used).toBe(charged.get(undefined) ?? 0)
+          const first = firstOf(queued)
+          expect(engine.main.head).toBe(first)
+          if (first !== undefined) {
+            expect(engine.main.used + first.weight, `seed ${seed} step ${step}`).toBeGreaterThan(engine.main.capacity)
+          }
           for (const job of running) {
-            expect(job.own?.used ?? 0).toBe(lent.get(job) ?? 0)
-            expect(job.own?.used ?? 0).toBeLessThanOrEqual(job.width)
-          }
-          for (const job of queued) {
-            const lenders = new Set<Node>()
-            const seen = new Set<Node>([job])
-            for (const node of seen) {
-              for (let edge = node.waiters; edge !== undefined; edge = edge.nextIn) {
-                const from = edge.from!
-                if (from instanceof Job && from.state === "Running" && engineOf.get(from) === engine) lenders.add(from)
-                else seen.add(from)
-              }
+            const lane = ownLane(job)
+            expect(lane?.used ?? 0).toBe(charged.get(job) ?? 0)
+            const room = job.width - (lane?.used ?? 0)
+            expect(room).toBeGreaterThanOrEqual(0)
+            const head = firstOf(belowOf(job))
+            if (head !== undefined) {
+              expect(Math.min(head.weight, job.width), `seed ${seed} step ${step}`).toBeGreaterThan(room)
+            } else if (running.some((inner) => inner.outer === job && inner.lane === engine.main)) {
+              const inner = lane!.first!
+              expect([inner.lane === engine.main, inner.width > room]).toEqual([true, true])
+              counts.recharged++
             }
-            const places = new Set<Node>()
-            for (let place = job.places; place !== undefined; place = place.more) places.add(place.lane.lender!)
-            expect(places).toEqual(lenders)
-          }
-          for (const lane of [engine.main, ...running.flatMap((job) => job.own ?? [])]) {
-            const head = lane.head
-            if (head === undefined) continue
-            const asks = lane === engine.main ? head.weight : Math.min(head.weight, lane.capacity)
-            expect(lane.used + asks).toBeGreaterThan(lane.capacity)
           }
         }
       }
       for (const engine of engines) engine.resizeUnsafe(9)
       for (const job of jobs) engineOf.get(job)!.releaseUnsafe(job)
-      for (const engine of engines) {
-        expect([engine.queued, engine.running, engine.main.used]).toEqual([0, 0, 0])
-        expect(engine["inside"]).toBe(0)
+      for (const { engine, settle } of made) {
+        settle()
+        expect([engine.queued, engine.running, engine.main.used, engine["inside"]]).toEqual([0, 0, 0, 0])
       }
+      for (const run of runs) endUnsafe(run)
+      expect([changes.seats, changes.blocked]).toEqual([0, 0])
     }
-    expect(late).toBeGreaterThan(500)
+    expect(counts.late).toBeGreaterThan(500)
+    expect(counts.lent).toBeGreaterThan(500)
+    expect(counts.recharged).toBeGreaterThan(50)
+    expect(counts.blocked).toBeGreaterThan(50)
+  })
+
+  const crowd = 2_000
+
+  it("R10 S4 jobs that join a run in which as many wait each look at a few nodes only, and all that wait are started", () => {
+    const { engine, settle } = makeEngine(crowd)
+    const lenders = Array.from({ length: crowd }, () => new TestJob())
+    for (const job of lenders) engine.submitUnsafe(job)
+    const run = new Plain()
+    const inner = Array.from({ length: crowd }, () => new TestJob({ outer: run }))
+    for (const job of inner) engine.submitUnsafe(job)
+    expect(engine.queued).toBe(crowd)
+    visits = 0
+    for (const job of lenders) {
+      expect(closes(job, run)).toBe(false)
+      new Edge(job, run)
+      settle()
+    }
+    expect(inner.every((job) => job.state === "Running")).toBe(true)
+    expect(visits).toBeLessThan(20 * crowd)
+    for (const job of [...inner, ...lenders]) engine.releaseUnsafe(job)
+    settle()
+    expect([engine.queued, engine.running, engine.main.used]).toEqual([0, 0, 0])
+    endUnsafe(run)
+  })
+
+  it("R10 S4 what is scheduled in a run for which many jobs wait looks for one with room, not at all of them", () => {
+    const { engine, settle } = makeEngine(crowd)
+    const lenders = Array.from({ length: crowd }, () => new TestJob())
+    const run = new Plain()
+    let looks = 0
+    for (const job of lenders) {
+      engine.submitUnsafe(job)
+      new Edge(job, run)
+      let mark = 0
+      Object.defineProperty(job, "mark", { get: () => (looks++, mark), set: (to: number) => void (mark = to) })
+    }
+    const inner = Array.from({ length: 2 * crowd }, () => new TestJob({ outer: run }))
+    for (const job of inner) engine.submitUnsafe(job)
+    expect([engine.running, engine.queued]).toEqual([2 * crowd, crowd])
+    for (const job of inner) engine.releaseUnsafe(job)
+    settle()
+    expect([engine.running, engine.queued]).toEqual([crowd, 0])
+    expect(looks).toBeLessThan(50 * crowd)
+    for (const job of lenders) engine.releaseUnsafe(job)
+    endUnsafe(run)
   })
 })

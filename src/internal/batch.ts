@@ -3,7 +3,7 @@
  */
 import type * as Fiber from "effect/Fiber"
 import type { Job } from "./scheduler.js"
-import type { Edge, Node } from "./waits/waits.js"
+import type { Edge, Inside, Node } from "./waits/waits.js"
 
 /** See the module. */
 export class Batch implements Node {
@@ -24,6 +24,7 @@ export class Batch implements Node {
   job: Job | undefined = undefined
   waits: Edge | undefined = undefined
   waiters: Edge | undefined = undefined
+  inside: Inside | undefined = undefined
   mark = 0
 
   constructor(fiber: Fiber.Fiber<unknown, unknown>) {

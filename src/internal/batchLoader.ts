@@ -24,7 +24,7 @@ import { Bulk, Caller, Group, Item } from "./batchState.js"
 import type { Result } from "./batchState.js"
 import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
-import { closes, isAwaited, liveNode, reviewBelow } from "./waits/waits.js"
+import { closes, isAwaited, liveNode } from "./waits/waits.js"
 
 export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   /** What travels with the look-up that is handed to core next. */
@@ -90,7 +90,6 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     entry[callerOf] = caller
     caller.asked = true
     item.add(caller)
-    if (batch !== undefined && node !== undefined) reviewBelow(batch)
     return false
   }
 

@@ -25,7 +25,7 @@ import type { Turns } from "./batchWindow.js"
 import { KeyMap } from "./keyMap.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
-import { above, CurrentNode, endUnsafe, nodeOf, reviewBelow } from "./waits/waits.js"
+import { above, CurrentNode, endUnsafe, nodeOf } from "./waits/waits.js"
 import type { Node } from "./waits/waits.js"
 
 export interface RunnerOptions<Req extends Request.Any, R> {
@@ -106,7 +106,6 @@ export class Runner<Req extends Request.Any, R> {
   }
 
   private join(open: Run<Req>, callers: ReadonlyArray<Caller<Req>>, fiber: Fiber.Fiber<unknown, unknown>) {
-    let tied = false
     const over: Array<Caller<Req>> = []
     const present = callers.filter((caller) => !caller.left)
     const part: Part = { pending: present.length, ended: Deferred.makeUnsafe() }
@@ -114,9 +113,7 @@ export class Runner<Req extends Request.Any, R> {
     if (this.options.maxBatchSize === Infinity) open.board(callers)
     for (const caller of callers) {
       if (!open.take(caller, this.options.maxBatchSize)) over.push(caller)
-      else if (caller.bulk !== undefined || caller.item!.tied) tied = true
     }
-    if (tied) reviewBelow(open)
     // In a fiber of its own, for it may be interrupted when those in `open` still wait.
     if (over.length > 0) {
       Effect.runForkWith(fiber.context)(this.run(over, open.group), { scheduler: fiber.cache.scheduler })
@@ -249,8 +246,6 @@ export class Runner<Req extends Request.Any, R> {
       this.seal(run)
       run.unlist()
       run.fiber.interruptUnsafe()
-    } else if (caller.node !== undefined) {
-      reviewBelow(run)
     }
   }
 

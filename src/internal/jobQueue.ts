@@ -12,6 +12,8 @@
  */
 export abstract class QueueNode<T extends QueueNode<T>> {
   abstract readonly priority: number
+  /** When it came, for queues that become one. */
+  order = 0
   level: Level<T> | undefined = undefined
   prev: T | undefined = undefined
   next: T | undefined = undefined
@@ -57,6 +59,29 @@ export class JobQueue<T extends QueueNode<T>> {
     this.size--
     // The last level stays: one that is used again at once would come and go with each job.
     if (level.head === undefined && this.heap.length > 1) this.drop(level)
+  }
+
+  /** Takes over all of another queue, which is given up; what came first stays in front. */
+  absorb(that: JobQueue<T>): void {
+    for (const { tail } of that.heap) {
+      if (tail === undefined) continue
+      const level = this.levelOf(tail.priority)
+      let at = level.tail
+      for (let node: T | undefined = tail; node !== undefined;) {
+        const before: T | undefined = node.prev
+        while (at !== undefined && at.order > node.order) at = at.prev
+        const after: T | undefined = at === undefined ? level.head : at.next
+        node.level = level
+        node.prev = at
+        node.next = after
+        if (at === undefined) level.head = node
+        else at.next = node
+        if (after === undefined) level.tail = node
+        else after.prev = node
+        this.size++
+        node = before
+      }
+    }
   }
 
   /** In the order in which they would leave within each priority; the visitor may remove the node it is given. */

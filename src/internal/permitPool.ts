@@ -270,8 +270,10 @@ export class PermitPool implements Permits {
     let over = engine.main.used - this.permits.length
     for (const job of engine.holders()) {
       if (over <= 0) break
+      const end = this.losers.get(job)
+      if (end === undefined) continue
       over -= job.width
-      this.losers.get(job)?.(storeError(failure))
+      end(storeError(failure))
     }
     this.changed()
   }

@@ -11,7 +11,7 @@ import { callHook } from "./hookCall.js"
 import { hashKey, KeyMap } from "./keyMap.js"
 import { Caller, type Flights, type Origin, Run, type Space } from "./reducerRun.js"
 import type { Resume } from "./sharedDeferred.js"
-import { above, closes, cycleOf, Edge, type Node, nodeOf, reviewBelow } from "./waits/waits.js"
+import { above, closes, cycleOf, Edge, type Node, nodeOf } from "./waits/waits.js"
 
 /** A run as a snapshot shows it. */
 export interface Snapshot {
@@ -112,8 +112,6 @@ export class ReducerFlights implements Flights {
     if (hooks !== undefined && (run.phase !== "pending" || run.callers > 1)) {
       callHook("onJoin", hooks.onJoin, run.event(fiber.context))
     }
-    // What the run waits for in a queue may run in the width of a job that waits for the run.
-    if (owner !== undefined) reviewBelow(run)
     return caller
   }
 

@@ -15,7 +15,7 @@ import type { Event, Hooks } from "../Hooks.js"
 import { callHook } from "./hookCall.js"
 import type { Keyed, KeyMap } from "./keyMap.js"
 import { type Resume, SharedDeferred, Waiter } from "./sharedDeferred.js"
-import { CurrentNode, Edge, endUnsafe, type Node, reviewBelow } from "./waits/waits.js"
+import { CurrentNode, Edge, endUnsafe, type Inside, type Node } from "./waits/waits.js"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
@@ -70,6 +70,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   readonly outer = undefined
   waits: Edge | undefined = undefined
   waiters: Edge | undefined = undefined
+  inside: Inside | undefined = undefined
   mark = 0
   readonly space: Space
   readonly key: unknown
@@ -263,7 +264,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     const edge = (caller as Caller).edge
     // The last to leave goes on waiting, for the finalizers.
     if (edge === undefined || (this.callers === 0 && this.exit === undefined && this.phase === "running")) return
-    if (edge.remove() && this.exit === undefined) reviewBelow(this)
+    edge.remove()
   }
 
   /** A pending run that will not start. */

@@ -75,6 +75,7 @@ export class Engine extends Lanes {
   private pumping = false
   private again = false
   private deferred = false
+  private soon = false
   private claim: Claim | undefined = undefined
   private starts = 0
   readonly watchers = new Set<() => void>()
@@ -130,14 +131,7 @@ export class Engine extends Lanes {
       )
     }
     this.enter(job)
-    this.refresh(this.main)
-    this.pump()
-  }
-
-  rehouseUnsafe(job: Job): void {
-    const before = job.places
-    this.givePlaces(job)
-    this.inside += Number(job.places !== undefined) - Number(before !== undefined)
+    this.refreshMain()
     this.pump()
   }
 
@@ -166,18 +160,18 @@ export class Engine extends Lanes {
   }
 
   private withdrawJob(job: Job): void {
-    const places = this.leave(job)
+    this.leave(job)
     job.state = "Done"
-    job.edge?.remove()
-    this.refreshAll(places)
+    this.refreshMain()
   }
 
   private finish(job: Job): void {
     const lane = this.end(job)
-    if (lane === this.main && this.permits !== undefined) this.permits.freed()
-    if (job.edge !== undefined || job.waits !== undefined) endUnsafe(job)
-    if (lane.head !== undefined || job.own !== undefined) {
-      this.refresh(lane)
+    if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
+    if (lane !== this.main) this.freed(lane)
+    if (this.permits !== undefined) this.permits.freed()
+    if (this.queued > 0) {
+      this.refreshMain()
       this.pump()
     }
     this.notify()
@@ -223,6 +217,16 @@ export class Engine extends Lanes {
     if (this.permits !== undefined) this.permits.changed()
   }
 
+  protected pumpSoon(): void {
+    this.again = true
+    if (this.soon || this.pumping || this.deferred) return
+    this.soon = true
+    this.dispatcher.scheduleTask(() => {
+      this.soon = false
+      this.pump()
+    }, 0)
+  }
+
   private defer(): void {
     this.deferred = true
     this.dispatcher.scheduleTask(() => {
@@ -235,7 +239,7 @@ export class Engine extends Lanes {
   private takeRate(lane: Lane): boolean {
     const limiter = this.limiter
     if (limiter === undefined) return true
-    const job = lane.head!
+    const job = this.headOf(lane)
     if (job.tokens === 0) return true
     const since = Math.max(job.arrived, lane.freeAt, this.resumedAt)
     const claim = this.claim
@@ -257,7 +261,7 @@ export class Engine extends Lanes {
   private recheckClaim(): void {
     if (this.claim === undefined) return
     const lane = this.front
-    if (lane === undefined || lane.head!.tokens !== this.claim.tokens) this.withdraw()
+    if (lane === undefined || this.headOf(lane).tokens !== this.claim.tokens) this.withdraw()
   }
 
   private withdraw(): void {
@@ -298,7 +302,7 @@ export class Engine extends Lanes {
     this.claim = undefined
     const lane = this.front
     if (lane === undefined) return
-    const job = lane.head!
+    const job = this.headOf(lane)
     this.withdrawJob(job)
     this.refuse(job, new SchedulerError({ reason: new StoreError({ operation: error.operation, cause: error.cause }) }))
     this.pump()
@@ -306,11 +310,11 @@ export class Engine extends Lanes {
   }
 
   private startHead(lane: Lane): void {
-    const job = lane.head!
+    const job = this.headOf(lane)
     this.starts++
-    const places = this.leave(job)
+    this.leave(job)
     this.begin(job, lane)
-    this.refreshAll(places)
+    this.refreshMain()
     this.yieldTurn(lane)
     this.recheckClaim()
     job.onStart()
@@ -335,7 +339,6 @@ export class Engine extends Lanes {
 
   private refuse(job: Job, error: SchedulerError): void {
     job.state = "Done"
-    job.edge?.remove()
     job.onFailure(error)
   }
 
@@ -348,7 +351,7 @@ export class Engine extends Lanes {
       this.withdrawJob(job)
       refused.push([job, error])
     }
-    for (const lane of this.lanes()) this.refresh(lane)
+    this.refreshMain()
     for (const [job, error] of refused) this.refuse(job, error)
     this.pump()
     this.notify()
@@ -359,14 +362,14 @@ export class Engine extends Lanes {
   /** So much of the permits is held now. */
   grantUnsafe(width: number): void {
     this.main.capacity = width
-    this.refresh(this.main)
+    this.refreshMain()
     this.pump()
   }
 
   /** Refuses those who wait for a permit: there is nobody to ask for one. */
   refuseWaitingUnsafe(error: SchedulerError): void {
     // What has a place inside a job that runs needs no permit.
-    const waiting = this.waiting().filter((job) => job.places === undefined)
+    const waiting = this.waiting().filter((job) => job.place === undefined)
     for (const job of waiting) this.withdrawJob(job)
     for (const job of waiting) this.refuse(job, error)
     this.pump()

@@ -1,11 +1,22 @@
 /**
  * Who runs, who waits and who is in front: the widths of a scheduler and of the jobs that lend theirs. Nothing starts here.
+ *
+ * A queued job stands in the scheduler's queue. If it was made in a job, it has a place in that one's lane as well, or else
+ * in that of the run or batch that it was made in. A lender, which is a running job with width that nobody uses, pulls
+ * from below: from its own lane, and from those of runs and batches that it waits for, as far as no other lender is
+ * nearer to them. So who joins a run costs the same whatever waits in it.
+ *
+ * Lenders that may find something are candidates, and are looked at only when somebody could start. At any time, of those
+ * that are none, who has width left has nothing below; or has something that does not fit, and is then `blocked`.
  */
 import type * as Effect from "effect/Effect"
 import type { SchedulerError } from "./schedulerError.js"
-import { Job, Lane, Place, type Seat } from "./schedulerJob.js"
-import { above, Edge, liveNode } from "./waits/waits.js"
+import { Job, Lane, type Owner, Place, type Seat } from "./schedulerJob.js"
+import { above, changes, findAbove, liveNode, newMark } from "./waits/waits.js"
 import type { Node } from "./waits/waits.js"
+
+/** How far to look for a lender above the first of all, before its lane is searched for who is the first below. */
+const glance = 8
 
 /**
  * Permits that come from elsewhere: the width of the main lane is then what is held of them, and changes all the time.
@@ -24,29 +35,41 @@ export interface Permits {
 /**
  * The lanes of one engine, with the jobs in them.
  */
-export abstract class Lanes {
+export abstract class Lanes implements Owner {
   readonly maxQueued: number
   readonly main: Lane
   running = 0
   queued = 0
-  /** How many of the queued have a place inside a job. */
+  /** How many of the queued were made inside a job. */
   protected inside = 0
+  private arrivals = 0
   private mainReady = false
-  private firstReady: Lane | undefined = undefined
-  private lastReady: Lane | undefined = undefined
+  private mainBlocked = false
+  private firstCandidate: Lane | undefined = undefined
+  private lastCandidate: Lane | undefined = undefined
+  private readonly blocked = new Map<Lane, Place>()
+  /** With this mark, a node has nothing below that waits. Taken anew when that may have changed. */
+  private dry = 0
+  private dryAt = -1
+  /** Changes whenever somebody else may be in front. */
+  private version = 0
+  private frontVersion = -1
+  private frontChanges = -1
+  private frontLane: Lane | undefined = undefined
+  private frontJob: Job | undefined = undefined
   protected firstRunning: Seat | undefined = undefined
   permits: Permits | undefined = undefined
 
   constructor(concurrency: number, maxQueued: number) {
-    this.main = new Lane(concurrency, undefined, 0)
+    this.main = new Lane(this, undefined, concurrency)
     this.maxQueued = maxQueued
   }
 
-  /** Others wait for a queued job than before. */
-  abstract rehouseUnsafe(job: Job): void
-
   /** The time on the axis of the rate. */
   protected abstract now(): number
+
+  /** Somebody may start, and this step is not ours. */
+  protected abstract pumpSoon(): void
 
   /** The most weight that may ever run at one time. */
   get limit(): number {
@@ -66,7 +89,7 @@ export abstract class Lanes {
     let around = 0
     if (inner !== undefined) {
       above(inner, (node) => {
-        if (node instanceof Job && node.engine === this && node.state === "Running") around++
+        if (this.lends(node)) around++
         return true
       })
     }
@@ -74,17 +97,21 @@ export abstract class Lanes {
   }
 
   protected begin(job: Job, lane: Lane): void {
+    job.engine = this
     const width = lane === this.main ? job.weight : this.widthIn(lane, job)
     lane.used += width
     job.width = width
     job.lane = lane
-    this.adopt(job)
     job.state = "Running"
     this.running++
     const first = this.firstRunning
     job.next = first
     if (first !== undefined) first.prev = job
     this.firstRunning = job
+    if (job.outer !== undefined) {
+      const outer = job.outer = liveNode(job.outer)
+      if (outer !== undefined) this.laneOf(outer).link(job, lane === this.main)
+    }
   }
 
   /** Gives back what the job is charged with, and says to whom. */
@@ -95,72 +122,119 @@ export abstract class Lanes {
     else job.prev.next = job.next
     if (job.next !== undefined) job.next.prev = job.prev
     job.prev = job.next = undefined
+    const { home } = job
+    if (home !== undefined) {
+      home.unlink(job)
+      if (home.first === undefined) this.forget(home)
+    }
     // Contexts may keep the job for long: it must not keep the dead ones before it.
     job.outer = liveNode(job.outer)
     const lane = resolve(job.lane!)
-    const own = job.own
+    job.lane = undefined
     lane.used -= job.width
+    const own = job.inside === undefined ? undefined : this.known(job)
     if (own !== undefined) {
       // What it lent and still runs is no longer lent: it counts where the lender counted.
       lane.used += own.used
       own.forward = lane
-      if (own.ready) this.unready(own)
-      // Those who waited for it keep their other places.
-      own.queue.forEach(({ job }) => {
-        this.dropPlace(job, own)
-        if (job.places === undefined) this.inside--
-      })
+      this.drop(own)
     }
     return lane
   }
+
+  // --------------------------------------------------------------------------------------------------- who is in whom
 
   private lends(node: Node): node is Job {
     return node instanceof Job && node.engine === this && node.state === "Running"
   }
 
-  /** Those of this engine's running jobs that wait for a job, the nearest of them on each path. */
-  private lenders(job: Job): ReadonlyArray<Job> {
-    const outer = job.outer = liveNode(job.outer)
-    if (outer === undefined) return none
-    if (this.lends(outer)) return [outer]
-    if (outer.waiters === undefined) return none
-    const lenders: Array<Job> = []
-    above(outer, (node) => {
-      if (!this.lends(node)) return true
-      lenders.push(node)
-      return false
-    })
-    return lenders
+  /** Of a node and what is around it: the nearest job of this engine, or else the run or batch that is around all. */
+  private rootOf(inner: Node | undefined): Node | undefined {
+    for (let node = inner; node !== undefined;) {
+      if (this.lends(node)) return node
+      const outer = liveNode(node.outer)
+      if (outer === undefined) return node.kind === "job" ? undefined : node
+      node = outer
+    }
+    return undefined
   }
 
-  private lentBy(job: Job): Lane {
-    return job.own ??= new Lane(job.width, job, this.now())
+  private known(node: Node): Lane | undefined {
+    for (let lane = node.inside; lane !== undefined; lane = lane.next) {
+      // Sound: lanes of an engine are made by it.
+      if (lane.engine === this) return lane as Lane
+    }
+    return undefined
   }
 
-  /** Where a job could start now but for the rate: in what is lent to it, so that free width is left to others, or in free width. */
+  private laneOf(node: Node): Lane {
+    const known = this.known(node)
+    if (known !== undefined) return known
+    const lane = new Lane(this, node, this.lends(node) ? node.width : 0)
+    // Sound: what is inside a node are lanes.
+    lane.next = node.inside as Lane | undefined
+    node.inside = lane
+    return lane
+  }
+
+  /** A node that lasts must not keep all the schedulers that were used in it. */
+  private forget(lane: Lane): void {
+    const node = lane.node!
+    if (lane.size > 0 || (node.inside === lane && lane.next === undefined) || this.lends(node)) return
+    if (node.inside === lane) {
+      node.inside = lane.next
+      return
+    }
+    // Sound: what is inside a node are lanes.
+    let before = node.inside as Lane
+    while (before.next !== lane) before = before.next!
+    before.next = lane.next
+  }
+
+  private hasRoom(lane: Lane): boolean {
+    return lane.used < lane.capacity || this.unbounded
+  }
+
+  /** Where a job that is not queued could start now but for the rate: in what is lent to it, so that free width is left to others, or in free width. */
   protected roomFor(job: Job): Lane | undefined {
     if (job.outer !== undefined) {
-      for (const lender of this.lenders(job)) {
-        const lane = this.lentBy(lender)
-        if (lane.head === undefined && this.fits(lane, job)) return lane
+      const root = this.rootOf(job.outer = liveNode(job.outer))
+      if (root !== undefined) {
+        const lane = this.lenderFor(root, job)
+        if (lane !== undefined) return lane
       }
     }
-    return this.main.head === undefined && this.fits(this.main, job) ? this.main : undefined
+    return this.queued === 0 && this.fits(this.main, job) ? this.main : undefined
   }
 
-  /** How many wait where it would have to, if nobody else may. Those inside a job count in that job's width only. */
-  protected full(job: Job): number | undefined {
-    let least = this.queued - this.inside
-    if (least >= this.maxQueued && job.outer !== undefined) {
-      for (const lender of this.lenders(job)) least = Math.min(least, lender.own?.queue.size ?? 0)
+  /** A lender above that has room for the job, and nobody to whom that belongs before. */
+  private lenderFor(root: Node, job: Job): Lane | undefined {
+    if (this.lends(root)) {
+      const lane = this.laneOf(root)
+      if (!this.fits(lane, job)) return undefined
+      return this.isFree(lane) || (lane.state === "candidate" && this.firstBelow(lane) === undefined) ? lane : undefined
     }
-    return least < this.maxQueued ? undefined : least
+    if (root.waiters === undefined || this.known(root)?.fullAt === changes.added) return undefined
+    let found: Lane | undefined = undefined
+    findAbove(root, (node) => {
+      if (!this.lends(node)) return false
+      const lane = this.laneOf(node)
+      if (!this.isFree(lane) || !this.fits(lane, job)) return undefined
+      found = lane
+      return true
+    })
+    return found
   }
 
-  private adopt(job: Job): void {
-    job.engine = this
-    const outer = job.outer
-    if (outer !== undefined && job.edge === undefined && !outer.ended) job.edge = new Edge(outer, job)
+  private isFree(lane: Lane): boolean {
+    return this.queued === 0 || lane.state === "none"
+  }
+
+  /** How many wait where it would have to, if nobody else may. Those inside a job count in that job's queue only. */
+  protected full(job: Job): number | undefined {
+    const root = job.outer === undefined ? undefined : this.rootOf(liveNode(job.outer))
+    const waiting = root?.kind === "job" ? this.laneOf(root).size : this.queued - this.inside
+    return waiting < this.maxQueued ? undefined : waiting
   }
 
   protected widthIn(lane: Lane, job: Job): number {
@@ -172,123 +246,334 @@ export abstract class Lanes {
     return this.unbounded || lane.used + Math.min(job.weight, lane.capacity) <= lane.capacity
   }
 
+  // -------------------------------------------------------------------------------------------------- coming and leaving
+
   protected enter(job: Job): void {
-    this.adopt(job)
+    job.engine = this
     job.lane = this.main
     job.state = "Queued"
+    job.order = ++this.arrivals
     this.main.queue.enqueue(job)
     this.queued++
+    this.version++
     if (job.outer === undefined) return
-    this.givePlaces(job)
-    if (job.places !== undefined) this.inside++
+    const root = this.rootOf(job.outer = liveNode(job.outer))
+    if (root !== undefined) this.seat(new Place(job, this.laneOf(root)))
   }
 
-  /** It has a place in the width of each job that waits for it, as of now. */
-  protected givePlaces(job: Job): void {
-    const lenders = this.lenders(job)
-    const known = job.places === undefined ? undefined : new Set<Job>()
-    const wanted = known === undefined ? undefined : new Set(lenders)
-    for (let place = job.places; place !== undefined; place = place.more) {
-      const { lane } = place
-      known!.add(lane.lender!)
-      if (wanted!.has(lane.lender!)) continue
-      this.dropPlace(job, lane)
-      this.refresh(lane)
-    }
-    for (const lender of lenders) {
-      if (known?.has(lender)) continue
-      const lane = this.lentBy(lender)
-      lane.queue.enqueue(new Place(job, lane))
-      this.refresh(lane)
-    }
+  private seat(place: Place): void {
+    const { job, lane } = place
+    job.place = place
+    lane.queue.enqueue(place)
+    this.count(lane, 1)
+    this.call(place)
+    for (const [other, first] of this.blocked) if (place.priority > first.priority) this.note(other)
   }
 
-  private dropPlace(job: Job, lane: Lane): void {
-    let before: Place | undefined = undefined
-    for (let place = job.places; place !== undefined; before = place, place = place.more) {
-      if (place.lane !== lane) continue
-      lane.queue.remove(place)
-      if (before === undefined) job.places = place.more
-      else before.more = place.more
+  private count(lane: Lane, by: number): void {
+    if (lane.node!.kind === "job") this.inside += by
+    else changes.seats += by
+  }
+
+  /** Out of all queues. */
+  protected leave(job: Job): void {
+    this.queued--
+    this.version++
+    this.main.queue.remove(job)
+    const { place } = job
+    if (place === undefined) return
+    job.place = undefined
+    place.lane.queue.remove(place)
+    this.count(place.lane, -1)
+    if (place.blocks) this.unblock(place)
+  }
+
+  /** What a node left behind when it ended. */
+  inheritUnsafe(lane: Lane, heir: Node | undefined): void {
+    const home = heir === undefined ? undefined : this.laneOf(heir)
+    for (let job = lane.first; job !== undefined; job = lane.first) {
+      lane.unlink(job)
+      job.outer = heir
+      job.lane = resolve(job.lane!)
+      home?.link(job, job.lane === this.main)
+    }
+    if (home?.first !== undefined && home.capacity > 0) this.freed(home)
+    if (lane.size > 0) {
+      const root = this.rootOf(heir)
+      const to = root === undefined ? undefined : this.laneOf(root)
+      lane.queue.forEach(({ job }) => {
+        const place = job.place!
+        this.count(lane, -1)
+        job.outer = liveNode(job.outer)
+        if (place.blocks) this.unblock(place)
+        if (to === undefined) {
+          job.place = undefined
+        } else {
+          place.lane = to
+          this.count(to, 1)
+        }
+      })
+      if (to !== undefined) {
+        to.queue.absorb(lane.queue)
+        this.callAll(to)
+      }
+      this.pumpSoon()
+    }
+    lane.node = undefined
+  }
+
+  // --------------------------------------------------------------------------------------------------------- candidates
+
+  /** One of the lenders above that have room for a place becomes a candidate, unless all that have are. */
+  private call(place: Place): void {
+    this.version++
+    this.dryAt = -1
+    const { job, lane } = place
+    const node = lane.node!
+    if (node.kind === "job") {
+      if (this.lends(node)) this.note(lane)
       return
     }
-  }
-
-  /** Out of all queues; the lanes it leaves are refreshed afterwards, `refreshAll`, when its width is charged. */
-  protected leave(job: Job): Place | undefined {
-    this.queued--
-    this.main.queue.remove(job)
-    const places = job.places
-    if (places !== undefined) this.inside--
-    job.places = undefined
-    for (let place = places; place !== undefined; place = place.more) place.lane.queue.remove(place)
-    return places
-  }
-
-  protected refreshAll(places: Place | undefined): void {
-    this.refresh(this.main)
-    for (let place = places; place !== undefined; place = place.more) this.refresh(place.lane)
-  }
-
-  /** Keeps whether the lane's head could start but for the rate. Called after every change of its head or width. */
-  protected refresh(lane: Lane): void {
-    const head = lane.head
-    const ready = head !== undefined && this.fits(lane, head)
-    if (ready) {
-      if (lane.blocked) {
-        lane.blocked = false
-        lane.freeAt = this.now()
+    if (lane.fullAt === changes.added) return
+    let room = false
+    const found = findAbove(node, (node) => {
+      if (!this.lends(node)) return false
+      const lender = this.laneOf(node)
+      if (lender.state !== "none") return undefined
+      if (!this.fits(lender, job)) {
+        room ||= this.hasRoom(lender)
+        return undefined
       }
+      this.note(lender)
+      lender.notedFor = place
+      return true
+    })
+    if (!found && !room) lane.fullAt = changes.added
+  }
+
+  /** All of the lenders above that have room become candidates. */
+  private callAll(lane: Lane): void {
+    this.version++
+    this.dryAt = -1
+    above(lane.node!, (node) => {
+      if (!this.lends(node)) return true
+      this.note(this.laneOf(node))
+      return false
+    })
+  }
+
+  /** More may wait below the job than before, or something else. */
+  stirUnsafe(job: Job): void {
+    if (this.queued === 0 || job.state !== "Running") return
+    this.note(this.laneOf(job))
+    if (this.firstCandidate !== undefined) this.pumpSoon()
+  }
+
+  protected note(lane: Lane): void {
+    if (lane.state === "candidate") return
+    if (lane.state === "blocked") this.drop(lane)
+    if (!this.hasRoom(lane)) return
+    this.version++
+    lane.state = "candidate"
+    lane.freeAt = this.now()
+    this.append(lane)
+  }
+
+  private append(lane: Lane): void {
+    lane.prev = this.lastCandidate
+    if (this.lastCandidate === undefined) this.firstCandidate = lane
+    else this.lastCandidate.after = lane
+    this.lastCandidate = lane
+  }
+
+  private detach(lane: Lane): void {
+    if (lane.prev === undefined) this.firstCandidate = lane.after
+    else lane.prev.after = lane.after
+    if (lane.after === undefined) this.lastCandidate = lane.prev
+    else lane.after.prev = lane.prev
+    lane.prev = lane.after = undefined
+  }
+
+  /** It is no candidate any more. With a place, that one keeps the others from its width. */
+  private drop(lane: Lane, place?: Place): void {
+    if (lane.state === "none") return
+    this.version++
+    if (lane.state === "blocked") {
+      this.blocked.get(lane)!.blocks = false
+      this.blocked.delete(lane)
+      changes.blocked--
     } else {
-      lane.blocked = head !== undefined
+      this.detach(lane)
     }
-    if (lane === this.main) {
-      this.mainReady = ready
-    } else if (ready !== lane.ready) {
-      if (ready) this.readyLast(lane)
-      else this.unready(lane)
+    if (place === undefined) {
+      lane.state = "none"
+    } else {
+      lane.state = "blocked"
+      place.blocks = true
+      this.blocked.set(lane, place)
+      changes.blocked++
     }
+    // Others that have room were not asked, for it was to serve this one.
+    const { notedFor } = lane
+    if (notedFor === undefined) return
+    lane.notedFor = undefined
+    if (notedFor.job.place === notedFor) this.call(notedFor)
+  }
+
+  private unblock(place: Place): void {
+    for (const [lane, first] of this.blocked) if (first === place) this.note(lane)
   }
 
   /** Of the jobs that lend, each has its turn: one with many inside does not keep the others from the rate. */
   protected yieldTurn(lane: Lane): void {
-    if (!lane.ready || lane === this.lastReady) return
-    this.unready(lane)
-    this.readyLast(lane)
+    if (lane.state !== "candidate") return
+    if (!this.hasRoom(lane)) return this.drop(lane)
+    this.version++
+    this.detach(lane)
+    this.append(lane)
   }
 
-  private readyLast(lane: Lane): void {
-    lane.ready = true
-    lane.prevReady = this.lastReady
-    if (this.lastReady === undefined) this.firstReady = lane
-    else this.lastReady.nextReady = lane
-    this.lastReady = lane
+  /** A lender's width is less used than before: who waits below may have it, or who runs below in free width. */
+  protected freed(lane: Lane): void {
+    const { node } = lane
+    if (
+      this.queued > 0 &&
+      (lane.size > 0 || node!.waits !== undefined || node!.inside !== lane || lane.next !== undefined)
+    ) {
+      this.note(lane)
+    } else {
+      this.recharge(lane)
+    }
   }
 
-  protected unready(lane: Lane): void {
-    lane.ready = false
-    if (lane.prevReady === undefined) this.firstReady = lane.nextReady
-    else lane.prevReady.nextReady = lane.nextReady
-    if (lane.nextReady === undefined) this.lastReady = lane.prevReady
-    else lane.nextReady.prevReady = lane.prevReady
-    lane.prevReady = lane.nextReady = undefined
+  /** What runs in free width, and was made in a lender that nobody needs, is charged to that: free width is for all. */
+  private recharge(lane: Lane): void {
+    if (this.unbounded) return
+    for (let job = lane.first; job !== undefined && job.lane === this.main; job = lane.first) {
+      if (lane.used + job.width > lane.capacity) break
+      this.main.used -= job.width
+      lane.used += job.width
+      job.lane = lane
+      lane.first = job.right
+    }
+    this.refreshMain()
   }
 
-  /** The lane whose head may be the next to start: of a job that lends before the scheduler's own. */
+  /** The first of those that a lender waits for and that no other lender is nearer to. */
+  private firstBelow(lane: Lane): Place | undefined {
+    const head = this.main.head
+    if (head === undefined) return undefined
+    if (head.place !== undefined && this.reaches(lane, head.place.lane)) return head.place
+    if (this.dryAt !== changes.added) {
+      this.dry = newMark()
+      this.dryAt = changes.added
+    }
+    const mark = this.dry
+    // Sound: lanes of nodes hold places.
+    let best = lane.size === 0 ? undefined : lane.queue.head as Place
+    const nodes: Array<Node> = [lane.node!]
+    for (let i = 0; i < nodes.length; i++) {
+      const node = nodes[i]!
+      for (let edge = node.waits; edge !== undefined; edge = edge.nextOut) {
+        if (edge.to.mark === mark) continue
+        edge.to.mark = mark
+        nodes.push(edge.to)
+      }
+      for (let inside = node.inside; inside !== undefined; inside = inside.next) {
+        if (inside.engine === this) {
+          // Sound: see `known`.
+          const found = inside as Lane
+          if (i === 0 || found.size === 0) continue
+          found.fullAt = -1
+          const first = found.queue.head as Place
+          if (best === undefined || isBefore(first, best)) best = first
+          continue
+        }
+        const first = inside.first
+        let job = first
+        while (job !== undefined) {
+          if (job.mark !== mark) {
+            job.mark = mark
+            nodes.push(job)
+          }
+          job = job.right
+          if (job === first) break
+        }
+      }
+    }
+    // What it looked at is not empty.
+    if (best !== undefined) this.dryAt = -1
+    return best
+  }
+
+  /** Whether a lender is seen to be the nearest above a lane at a glance. */
+  private reaches(lender: Lane, lane: Lane): boolean {
+    if (lender === lane) return true
+    if (lane.node!.kind === "job") return false
+    let left = glance
+    let found = false
+    findAbove(lane.node!, (node) => {
+      found = node === lender.node
+      if (found || --left === 0) return true
+      return this.lends(node) ? undefined : false
+    })
+    return found
+  }
+
+  // ----------------------------------------------------------------------------------------------------- who is in front
+
+  /** Keeps whether the first of all could start but for the rate. Called after every change of it or of the width. */
+  protected refreshMain(): void {
+    const { main } = this
+    const { head } = main
+    this.version++
+    this.mainReady = head !== undefined && this.fits(main, head)
+    if (this.mainReady) {
+      if (this.mainBlocked) main.freeAt = this.now()
+      this.mainBlocked = false
+    } else {
+      this.mainBlocked = head !== undefined
+    }
+  }
+
+  /** The lane whose first job may be the next to start: of a job that lends before the scheduler's own. */
   protected get inFront(): Lane | undefined {
-    return this.firstReady ?? (this.mainReady ? this.main : undefined)
+    if (this.firstCandidate === undefined) return this.mainReady ? this.main : undefined
+    const seen = changes.added + changes.removed
+    if (this.frontVersion === this.version && this.frontChanges === seen) return this.frontLane
+    const lender = this.lenderInFront()
+    this.frontLane = lender ?? (this.mainReady ? this.main : undefined)
+    this.frontVersion = this.version
+    this.frontChanges = seen
+    return this.frontLane
+  }
+
+  protected headOf(lane: Lane): Job {
+    return lane === this.main ? lane.head! : this.frontJob!
   }
 
   protected get anyLenderReady(): boolean {
-    return this.firstReady !== undefined
+    const lane = this.inFront
+    return lane !== undefined && lane !== this.main
   }
 
-  protected lanes(): Array<Lane> {
-    const lanes = [this.main]
-    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) {
-      if (seat.job.own !== undefined) lanes.push(seat.job.own)
+  private lenderInFront(): Lane | undefined {
+    for (let lane = this.firstCandidate; lane !== undefined; lane = this.firstCandidate) {
+      const place = this.firstBelow(lane)
+      if (place === undefined) {
+        this.drop(lane)
+        this.recharge(lane)
+      } else if (this.fits(lane, place.job)) {
+        this.frontJob = place.job
+        return lane
+      } else if (this.hasRoom(lane)) {
+        this.drop(lane, place)
+      } else {
+        this.drop(lane)
+      }
     }
-    return lanes
+    this.frontJob = undefined
+    return undefined
   }
 
   protected waiting(): Array<Job> {
@@ -298,7 +583,8 @@ export abstract class Lanes {
   }
 }
 
-const none: ReadonlyArray<Job> = []
+const isBefore = (self: Place, that: Place): boolean =>
+  self.priority > that.priority || (self.priority === that.priority && self.order < that.order)
 
 /** Where a width is charged today: lenders that ended hand on what they lent. */
 const resolve = (lane: Lane): Lane => {

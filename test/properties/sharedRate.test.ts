@@ -8,6 +8,7 @@ import { LimiterMemory } from "../../src/internal/limiterMemory.js"
 import { Engine, Job } from "../../src/internal/scheduler.js"
 import type { SchedulerError } from "../../src/internal/schedulerError.js"
 import { ManualClock } from "../support/manualClock.js"
+import { ownLane } from "../support/ownLane.js"
 import { random } from "../support/random.js"
 
 const ms = 1_000_000
@@ -133,12 +134,7 @@ const simulate = (seed: number) => {
   const release = (job: TestJob | undefined) => {
     if (job === undefined) return
     const engine = engineFor.get(job)!
-    if (job.own !== undefined) {
-      // Those inside queue anew, behind those who wait.
-      const inside = jobs.filter((other) => other.lane === job.own && waits(other))
-      for (const other of inside.toSorted((x, y) => order.get(x)! - order.get(y)!)) order.set(other, arrivals++)
-      shrunk.add(engine)
-    }
+    if (ownLane(job) !== undefined) shrunk.add(engine)
     engine.releaseUnsafe(job)
   }
   const consume = () => {
@@ -183,12 +179,12 @@ const simulate = (seed: number) => {
       expect(each.running).toBe(own.filter((job) => job.state === "Running").length)
       expect(each.queued).toBe(own.filter(waits).length)
       for (const job of own) {
-        if (job.own !== undefined && job.state === "Running") {
-          expect(job.own.used, "S5 what a job lends").toBeLessThanOrEqual(job.width)
+        if (job.state === "Running") {
+          expect(ownLane(job)?.used ?? 0, "S5 what a job lends").toBeLessThanOrEqual(job.width)
         }
       }
       // Whoever could start but for the rate is served by the time at which the whole burst is there.
-      const ready = each.paused ? [] : [each.main, ...own.flatMap((job) => job.own ?? [])].filter((lane) => {
+      const ready = each.paused ? [] : [each.main, ...own.flatMap((job) => ownLane(job) ?? [])].filter((lane) => {
         const head = lane.head
         if (head === undefined) return false
         const width = lane === each.main ? head.weight : Math.min(head.weight, lane.capacity)

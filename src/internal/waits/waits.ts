@@ -2,10 +2,11 @@
  * Who waits for whom: one graph for runs, jobs and batches.
  *
  * A fiber belongs to at most one node, the innermost, which it finds in its context. There is an edge from a node to
- * another while a fiber of the one waits for the end of the other. Being in a queue is no edge: a queued job waits for
- * *any* permit, and what it waits for is not known.
+ * another while a fiber of the one waits for the end of the other. What a job was made in waits for it: that takes no
+ * edge. Being in a queue is no edge: a queued job waits for *any* permit, and what it waits for is not known.
  *
- * Adding and removing an edge costs O(1). What searches does so from nodes only: who is in none pays nothing.
+ * Adding and removing an edge costs O(1), and where jobs wait in runs or batches, a look at who is above it. What searches
+ * does so from nodes only: who is in none pays nothing.
  */
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
@@ -16,14 +17,33 @@ export interface Node {
   readonly kind: "run" | "job" | "batch"
   /** It waits for nothing any more, and nothing waits for it. */
   readonly ended: boolean
-  /** Whom its fibers belong to once it has ended: a job runs in a fiber of another node, runs and batches in their own. */
+  /** Of a job: what it was made in, which waits for it and to which its fibers belong once it has ended. */
   readonly outer: Node | undefined
-  /** What its fibers wait for, and who waits for it. */
+  /** What its fibers wait for: a list. */
   waits: Edge | undefined
+  /** Who waits for it: a ring. */
   waiters: Edge | undefined
+  /** The jobs made in it, one list for each scheduler. */
+  inside: Inside | undefined
   mark: number
-  /** It is in a queue, and those above it are others than before. */
-  reviewUnsafe?(): void
+  /** What it waits for may be more than before, or less. Called within steps of others: it starts nothing in this one. */
+  stirUnsafe?(): void
+}
+
+/** The jobs of one scheduler that were made in a node. One that is queued has no fibers, so no path leads through it. */
+export interface Inside {
+  readonly engine: object
+  /** Of another scheduler, in the same node. */
+  next: Inside | undefined
+  /** Those that run: a ring. */
+  first: Inner | undefined
+  /** The node has ended: what it left behind belongs to the heir, or to nobody. */
+  passUnsafe(heir: Node | undefined): void
+}
+
+/** A job that runs in a node. */
+export interface Inner extends Node {
+  right: Inner | undefined
 }
 
 /** The node that a fiber belongs to. It may have ended. */
@@ -50,68 +70,115 @@ export const isAwaited = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
   return fiber._observers !== undefined && (!Array.isArray(fiber._observers) || fiber._observers.length > 0)
 }
 
+/**
+ * What schedulers have to be told of. Counts only, so that nothing is kept by being counted.
+ */
+class Changes {
+  /** How often a path was added, or taken away. */
+  added = 0
+  removed = 0
+  /** How many queued jobs may run in the width of whoever waits for a run or a batch. */
+  seats = 0
+  /** How many widths have a first job that does not fit. */
+  blocked = 0
+}
+
+export const changes: Changes = /*#__PURE__*/ new Changes()
+
 /** A fiber of `from` waits for the end of `to`. */
 export class Edge {
   from: Node | undefined
   readonly to: Node
   prevOut: Edge | undefined = undefined
-  nextOut: Edge | undefined
+  nextOut: Edge | undefined = undefined
   prevIn: Edge | undefined = undefined
-  nextIn: Edge | undefined
+  nextIn: Edge | undefined = undefined
 
   constructor(from: Node, to: Node) {
     this.from = from
     this.to = to
-    const out = this.nextOut = from.waits
-    if (out !== undefined) out.prevOut = this
-    from.waits = this
-    const into = this.nextIn = to.waiters
-    if (into !== undefined) into.prevIn = this
-    to.waiters = this
+    this.link(from)
   }
 
   /** Whether it was still there. */
   remove(): boolean {
-    const { from, nextIn, nextOut, prevIn, prevOut } = this
+    const { from } = this
     if (from === undefined) return false
+    this.unlink(from)
+    this.from = undefined
+    return true
+  }
+
+  /** What waits is another node from now on. */
+  pass(heir: Node): void {
+    this.unlink(this.from!)
+    this.from = heir
+    this.link(heir)
+  }
+
+  private link(from: Node): void {
+    const { to } = this
+    const out = this.nextOut = from.waits
+    if (out !== undefined) out.prevOut = this
+    from.waits = this
+    const first = to.waiters
+    if (first === undefined) {
+      this.prevIn = this.nextIn = this
+    } else {
+      const last = first.prevIn!
+      this.prevIn = last
+      this.nextIn = first
+      last.nextIn = first.prevIn = this
+    }
+    to.waiters = this
+    changes.added++
+    if (changes.seats > 0 && (to.waits !== undefined || to.inside !== undefined)) stirAbove(from)
+  }
+
+  private unlink(from: Node): void {
+    const { nextIn, nextOut, prevOut, to } = this
     if (prevOut === undefined) from.waits = nextOut
     else prevOut.nextOut = nextOut
     if (nextOut !== undefined) nextOut.prevOut = prevOut
-    if (prevIn === undefined) this.to.waiters = nextIn
-    else prevIn.nextIn = nextIn
-    if (nextIn !== undefined) nextIn.prevIn = prevIn
-    this.from =
-      this.prevOut =
+    if (nextIn === this) {
+      to.waiters = undefined
+    } else {
+      nextIn!.prevIn = this.prevIn
+      this.prevIn!.nextIn = nextIn
+      if (to.waiters === this) to.waiters = nextIn
+    }
+    this.prevOut =
       this.nextOut =
       this.prevIn =
       this.nextIn =
         undefined
-    return true
+    changes.removed++
+    if (changes.blocked > 0) stirAbove(from)
   }
 }
 
-/** The node has ended: nobody waits for it, and its fibers belong to whom it was in. */
+/** The node has ended: nobody waits for it, and what it left behind belongs to whom it was in. */
 export const endUnsafe = (node: Node): void => {
   while (node.waiters !== undefined) node.waiters.remove()
-  if (node.waits === undefined) return
+  if (node.waits === undefined && node.inside === undefined) return
   const heir = liveNode(node.outer)
-  const left: Array<Node> = []
-  for (let edge: Edge | undefined = node.waits; edge !== undefined; edge = node.waits) {
-    edge.remove()
-    left.push(edge.to)
-    if (heir === undefined) continue
-    edge.from = heir
-    edge.nextOut = heir.waits
-    if (heir.waits !== undefined) heir.waits.prevOut = edge
-    heir.waits = edge
-    edge.nextIn = edge.to.waiters
-    if (edge.to.waiters !== undefined) edge.to.waiters.prevIn = edge
-    edge.to.waiters = edge
+  for (let edge = node.waits; edge !== undefined; edge = node.waits) {
+    if (heir === undefined) edge.remove()
+    else edge.pass(heir)
   }
-  for (const to of left) reviewBelow(to)
+  for (let inside = node.inside; inside !== undefined; inside = node.inside) {
+    node.inside = inside.next
+    inside.passUnsafe(heir)
+  }
+  if (heir === undefined) return
+  changes.added++
+  stirAbove(heir)
 }
 
 let epoch = 0
+
+/** A mark that no node has. */
+export const newMark = (): number => ++epoch
 
 /** All that wait for a node, itself included, each once; `visit` says whether to go on to those above it. */
 export const above = (node: Node, visit: (node: Node) => boolean): void => {
@@ -119,39 +186,86 @@ export const above = (node: Node, visit: (node: Node) => boolean): void => {
   const nodes = [node]
   node.mark = mark
   for (let i = 0; i < nodes.length; i++) {
-    if (!visit(nodes[i]!)) continue
-    for (let edge = nodes[i]!.waiters; edge !== undefined; edge = edge.nextIn) {
+    const node = nodes[i]!
+    if (!visit(node)) continue
+    const outer = liveNode(node.outer)
+    if (outer !== undefined && outer.mark !== mark) {
+      outer.mark = mark
+      nodes.push(outer)
+    }
+    const first = node.waiters
+    let edge = first
+    while (edge !== undefined) {
       const from = edge.from!
-      if (from.mark === mark) continue
-      from.mark = mark
-      nodes.push(from)
+      if (from.mark !== mark) {
+        from.mark = mark
+        nodes.push(from)
+      }
+      edge = edge.nextIn
+      if (edge === first) break
     }
   }
 }
 
-export const isAbove = (node: Node, is: (node: Node) => boolean): boolean => {
-  let found = false
+const stirAbove = (node: Node): void =>
   above(node, (node) => {
-    found ||= is(node)
-    return !found
+    node.stirUnsafe?.()
+    return true
   })
-  return found
-}
 
-/** Those in queues that a node waits for are told that it came, or went. */
-export const reviewBelow = (node: Node): void => {
-  if (node.waits === undefined && node.reviewUnsafe === undefined) return
+/**
+ * Whether one that waits for a node is taken: `visit` says so, or to go on to those above it, or, with `undefined`, not to.
+ * Ends with the first, who is the first to be asked the next time: those asked in vain are not asked again and again.
+ */
+export const findAbove = (node: Node, visit: (node: Node) => boolean | undefined): boolean => {
   const mark = ++epoch
   const nodes = [node]
   node.mark = mark
   for (let i = 0; i < nodes.length; i++) {
-    for (let edge = nodes[i]!.waits; edge !== undefined; edge = edge.nextOut) {
-      if (edge.to.mark === mark) continue
-      edge.to.mark = mark
-      nodes.push(edge.to)
+    const node = nodes[i]!
+    const outer = liveNode(node.outer)
+    if (outer !== undefined && outer.mark !== mark) {
+      outer.mark = mark
+      const found = visit(outer)
+      if (found === true) return true
+      if (found === false) nodes.push(outer)
+    }
+    const first = node.waiters
+    let edge = first
+    while (edge !== undefined) {
+      const from = edge.from!
+      if (from.mark !== mark) {
+        from.mark = mark
+        const found = visit(from)
+        if (found === true) {
+          node.waiters = edge
+          return true
+        }
+        if (found === false) nodes.push(from)
+      }
+      edge = edge.nextIn
+      if (edge === first) break
     }
   }
-  for (const node of nodes) node.reviewUnsafe?.()
+  return false
+}
+
+/** Whether a node, or one that waits for it, is so. */
+export const isAbove = (node: Node, is: (node: Node) => boolean): boolean => is(node) || findAbove(node, is)
+
+/** Gives what a node waits for: jobs that run in it, and what its fibers wait for. Ends early when told to. */
+const below = (node: Node, visit: (node: Node) => boolean): boolean => {
+  for (let edge = node.waits; edge !== undefined; edge = edge.nextOut) if (visit(edge.to)) return true
+  for (let inside = node.inside; inside !== undefined; inside = inside.next) {
+    const first = inside.first
+    let job = first
+    while (job !== undefined) {
+      if (visit(job)) return true
+      job = job.right
+      if (job === first) break
+    }
+  }
+  return false
 }
 
 /**
@@ -160,28 +274,42 @@ export const reviewBelow = (node: Node): void => {
  */
 export const closes = (from: Node, to: Node): boolean => {
   if (from === to) return true
-  if (from.waiters === undefined || to.waits === undefined) return false
+  if (from.waiters === undefined && from.outer === undefined) return false
+  if (to.waits === undefined && to.inside === undefined) return false
   const up = ++epoch
   const down = ++epoch
   const over = [from]
   const under = [to]
   from.mark = up
   to.mark = down
-  for (let i = 0; i < over.length && i < under.length; i++) {
-    for (let edge = over[i]!.waiters; edge !== undefined; edge = edge.nextIn) {
-      const node = edge.from!
-      if (node.mark === down) return true
-      if (node.mark === up) continue
+  const rise = (node: Node): boolean => {
+    if (node.mark === down) return true
+    if (node.mark !== up) {
       node.mark = up
       over.push(node)
     }
-    for (let edge = under[i]!.waits; edge !== undefined; edge = edge.nextOut) {
-      const node = edge.to
-      if (node.mark === up) return true
-      if (node.mark === down) continue
+    return false
+  }
+  const sink = (node: Node): boolean => {
+    if (node.mark === up) return true
+    if (node.mark !== down) {
       node.mark = down
       under.push(node)
     }
+    return false
+  }
+  for (let i = 0; i < over.length && i < under.length; i++) {
+    const node = over[i]!
+    const outer = liveNode(node.outer)
+    if (outer !== undefined && rise(outer)) return true
+    const first = node.waiters
+    let edge = first
+    while (edge !== undefined) {
+      if (rise(edge.from!)) return true
+      edge = edge.nextIn
+      if (edge === first) break
+    }
+    if (below(under[i]!, sink)) return true
   }
   return false
 }
@@ -191,9 +319,10 @@ export const cycleOf = (from: Node, to: Node): ReadonlyArray<Node> => {
   const came = new Map<Node, Node>([[to, from]])
   for (const node of came.keys()) {
     if (node === from) break
-    for (let edge = node.waits; edge !== undefined; edge = edge.nextOut) {
-      if (!came.has(edge.to)) came.set(edge.to, node)
-    }
+    below(node, (next) => {
+      if (!came.has(next)) came.set(next, node)
+      return false
+    })
   }
   const path = [from]
   let node = from

@@ -1,0 +1,8 @@
+/** What a job lends to what it waits for on its own scheduler, if anything was scheduled in it. */
+import type { Job, Lane } from "../../src/internal/schedulerJob.js"
+
+export const ownLane = (job: Job): Lane | undefined => {
+  let lane = job.inside
+  while (lane !== undefined && lane.engine !== job.engine) lane = lane.next
+  return lane
+}
