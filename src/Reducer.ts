@@ -343,9 +343,7 @@ const cycleOf = (path: ReadonlyArray<Node>): ReducerCycle => {
   // It began in a job or ended in one.
   if (named[0] !== named[named.length - 1] || named.length === 1) named.push(named[0]!)
   return new ReducerCycle({
-    path: named.map((node) =>
-      node instanceof Run ? { name: node.space.name, key: node.key } : { name: "a", key: node.kind }
-    )
+    path: named.map((node) => node instanceof Run ? { name: node.space.name, key: node.key } : { name: "a", key: node.kind })
   })
 }
 
