@@ -4,6 +4,7 @@
 import * as Equal from "effect/Equal"
 import * as Hash from "effect/Hash"
 import * as Request from "effect/Request"
+import { equals, implementsEqual } from "./keyEqual.js"
 import { hashKey, KeyMap, native } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 
@@ -82,7 +83,7 @@ export class Isolation implements Equal.Equal {
   [Equal.symbol](that: Equal.Equal): boolean {
     return that instanceof Isolation && this.values.every((value, i) => {
       const other = that.values[i]
-      return Object.is(value, other) || (Equal.isEqual(value) && Equal.isEqual(other) && Equal.equals(value, other))
+      return Object.is(value, other) || (implementsEqual(value) && equals(value, other))
     })
   }
   [Hash.symbol](): number {
@@ -92,5 +93,9 @@ export class Isolation implements Equal.Equal {
   }
 }
 
-const hashIdentity = (u: unknown): number =>
-  (typeof u === "object" || typeof u === "function") && u !== null && !Equal.isEqual(u) ? Hash.random(u) : Hash.hash(u)
+const hashIdentity = (value: unknown): number => {
+  if (implementsEqual(value)) return hashKey(value)
+  return (typeof value === "object" || typeof value === "function") && value !== null
+    ? Hash.random(value)
+    : Hash.hash(value)
+}
