@@ -1,4 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
+import * as Equal from "effect/Equal"
+import * as Hash from "effect/Hash"
 import { hashKey, type Keyed, KeyMap } from "../src/internal/keyMap.js"
 
 interface Entry extends Keyed<Entry> {
@@ -51,5 +53,67 @@ describe("KeyMap", () => {
     map.remove(entries[2]!)
     map.add(entry("d"))
     expect(map.values().map((each) => each.key)).toEqual(["c", "a", "d"])
+  })
+
+  /** Equal to all of its kind; tells when it is compared. */
+  class Meddling implements Equal.Equal {
+    readonly onEqual: () => boolean
+    constructor(onEqual: () => boolean = () => true) {
+      this.onEqual = onEqual
+    }
+    [Equal.symbol](): boolean {
+      return this.onEqual()
+    }
+    [Hash.symbol](): number {
+      return 1
+    }
+  }
+
+  for (const others of [0, 1, 2]) {
+    it(`a look-up whose comparison changes the map finds what is in it then, with ${others} newer entries`, () => {
+      const map = new KeyMap<Entry>()
+      const [first, second] = [entry(new Meddling(), 1), entry(new Meddling(), 2)]
+      map.add(first)
+      for (let i = 0; i < others; i++) map.add(entry(new Meddling(), 3))
+      const apart = Array.from({ length: others }, () => false)
+      let meddles = true
+      const key = new Meddling(() => {
+        if (meddles) {
+          meddles = false
+          map.remove(first)
+          return true
+        }
+        return apart.pop() ?? true
+      })
+      expect(find(map, key)).toBe(undefined)
+      map.add(second)
+      expect(find(map, key)).toBe(second)
+    })
+  }
+
+  it("a look-up that adds its own key while it is compared finds it", () => {
+    const map = new KeyMap<Entry>()
+    map.add(entry(new Meddling(), 1))
+    let added: Entry | undefined
+    const key: Meddling = new Meddling(() => {
+      if (added === undefined) map.add(added = entry(key, 2))
+      return false
+    })
+    expect(find(map, key)).toBe(added)
+  })
+
+  it("a key whose comparison changes the map every time fails its own look-up, and no other", () => {
+    const map = new KeyMap<Entry>()
+    const known = entry(new Meddling(), 1)
+    map.add(known)
+    const key = new Meddling(() => {
+      const other = entry("other")
+      map.add(other)
+      map.remove(other)
+      return false
+    })
+    expect(() => find(map, key)).toThrow(RangeError)
+    expect(find(map, new Meddling())).toBe(known)
+    expect(map.values()).toEqual([known])
   })
 })
