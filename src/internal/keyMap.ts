@@ -23,19 +23,20 @@ export class KeyMap<V extends Keyed<V>> {
   /** How often an entry came or went. */
   private changes = 0
 
-  get(key: unknown, hash: number): V | undefined {
+  /** `same` compares keys as `equals` does, and may treat differently what throws there. */
+  get(key: unknown, hash: number, same: (self: unknown, that: unknown) => boolean = equals): V | undefined {
     const newest = this.newest
     if (hash === native) {
       return newest !== undefined && newest.hash === native && isSame(newest.key, key) ? newest : this.natives.get(key)
     }
     const { changes } = this
-    let entry = newest !== undefined && newest.hash === hash && equals(key, newest.key) ? newest : undefined
+    let entry = newest !== undefined && newest.hash === hash && same(key, newest.key) ? newest : undefined
     if (entry === undefined && changes === this.changes) {
       entry = this.buckets.get(hash)
-      while (entry !== undefined && !equals(key, entry.key)) entry = entry.chain
+      while (entry !== undefined && !same(key, entry.key)) entry = entry.chain
     }
     // What the keys implement may have used this map.
-    return changes === this.changes ? entry : this.get(key, hash)
+    return changes === this.changes ? entry : this.get(key, hash, same)
   }
 
   /** Adds an entry whose key is not in the map. */
