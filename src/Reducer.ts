@@ -66,6 +66,7 @@ import type * as Request from "effect/Request"
 import type * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
 import type { Lease } from "./internal/reduceShared.js"
+import { dispatcherOf } from "./internal/dispatcher.js"
 import { ReducerFlights } from "./internal/reducerFlights.js"
 import type { ReducerError } from "./internal/reducerError.js"
 import { Run, type Space } from "./internal/reducerRun.js"
@@ -329,7 +330,7 @@ const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
 export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.sync(() => new ReducerFlights(options, cycleOf)),
+      Effect.withFiber((fiber) => Effect.succeed(new ReducerFlights(options, dispatcherOf(fiber), cycleOf))),
       (flights) => flights.close
     ),
     fromFlights
@@ -343,7 +344,9 @@ const cycleOf = (path: ReadonlyArray<Node>): ReducerCycle => {
   // It began in a job or ended in one.
   if (named[0] !== named[named.length - 1] || named.length === 1) named.push(named[0]!)
   return new ReducerCycle({
-    path: named.map((node) => node instanceof Run ? { name: node.space.name, key: node.key } : { name: "a", key: node.kind })
+    path: named.map((node) =>
+      node instanceof Run ? { name: node.space.name, key: node.key } : { name: "a", key: node.kind }
+    )
   })
 }
 

@@ -2,14 +2,27 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { MixedScheduler } from "effect/Scheduler"
+import { piecesPerTurn, Slices } from "../src/internal/slices.js"
 import { SharedDeferred, Waiter } from "../src/internal/sharedDeferred.js"
+import { makeManualScheduler } from "./support/manualScheduler.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 
 class Shared extends SharedDeferred<number, string> {
+  override readonly slices: Slices
+  doneTimes = 0
   abandonedTimes = 0
   releasedTimes = 0
   onAbandoned: Effect.Effect<void> = Effect.void
 
+  constructor(slices = new Slices(new MixedScheduler().makeDispatcher())) {
+    super()
+    this.slices = slices
+  }
+
+  override done() {
+    this.doneTimes++
+  }
   protected override abandoned() {
     this.abandonedTimes++
     return this.onAbandoned
@@ -179,7 +192,7 @@ describe("sharedDeferred", () => {
       const last = yield* fork(chain[chain.length - 1]!.join)
       chain[0]!.complete(Exit.succeed(1))
       expect(yield* Fiber.join(last)).toBe(10_000)
-      expect(fibers.every((fiber) => fiber.pollUnsafe() !== undefined)).toBe(true)
+      yield* Fiber.awaitAll(fibers)
     }))
 
   it.effect("callers whose resumption throws do not keep back what was put off, for it was too deep", () =>
@@ -205,6 +218,104 @@ describe("sharedDeferred", () => {
       expect(() => chain[0]!.complete(Exit.succeed(1))).toThrow("observer")
       expect(last.pollUnsafe()).toEqual(Exit.succeed(1))
       expect(sides.every((side, i) => side.callers === 0 || i === 99)).toBe(true)
+    }))
+
+  it.effect("any number of callers whose resumption throws keep the exit from nobody", () =>
+    Effect.gen(function*() {
+      const manual = makeManualScheduler()
+      const shared = new Shared(new Slices(manual.dispatcher))
+      const fibers: Array<Fiber.Fiber<number, string>> = []
+      for (let i = 0; i < 20_000; i++) {
+        const fiber = yield* fork(shared.join)
+        fiber.addObserver(() => {
+          throw new Error(`observer ${i}`)
+        })
+        fibers.push(fiber)
+      }
+      expect(() => shared.complete(Exit.succeed(1))).toThrow("observer 0")
+      for (let told = piecesPerTurn; told < 20_000; told += piecesPerTurn) {
+        expect(shared.callers).toBe(20_000 - told)
+        // Each slice throws what was thrown first in it.
+        expect(manual.turn).toThrow(`observer ${told}`)
+      }
+      expect(fibers.every((fiber) => fiber.pollUnsafe() !== undefined)).toBe(true)
+      expect(shared.doneTimes).toBe(1)
+    }))
+
+  it.effect("a crowd gets the exit in slices, one a turn of the event loop, in the order in which it came", () =>
+    Effect.gen(function*() {
+      const manual = makeManualScheduler()
+      const shared = new Shared(new Slices(manual.dispatcher))
+      const order: Array<number> = []
+      const n = 2 * piecesPerTurn + 1
+      for (let i = 0; i < n; i++) {
+        yield* fork(Effect.tap(shared.join, () => Effect.sync(() => order.push(i))))
+      }
+      shared.complete(Exit.succeed(1))
+      expect(order.length).toBe(piecesPerTurn)
+      expect(shared.doneTimes).toBe(0)
+      manual.turn()
+      expect(order.length).toBe(2 * piecesPerTurn)
+      manual.turn()
+      expect(order).toEqual(Array.from({ length: n }, (_, i) => i))
+      expect([shared.doneTimes, shared.callers, manual.waiting]).toEqual([1, 0, 0])
+    }))
+
+  it.effect("a crowd that fits one slice gets the exit in the step in which there is one", () =>
+    Effect.gen(function*() {
+      const manual = makeManualScheduler()
+      const shared = new Shared(new Slices(manual.dispatcher))
+      const fibers = yield* Effect.forEach(Array.from({ length: piecesPerTurn }), () => fork(shared.join))
+      shared.complete(Exit.succeed(1))
+      expect(fibers.every((fiber) => fiber.pollUnsafe() !== undefined)).toBe(true)
+      expect([shared.doneTimes, manual.waiting]).toEqual([1, 0])
+    }))
+
+  for (const who of ["one of them", "all of them"]) {
+    it.effect(`between two slices ${who} may leave, which returns at once and abandons nothing`, () =>
+      Effect.gen(function*() {
+        const manual = makeManualScheduler()
+        const shared = new Shared(new Slices(manual.dispatcher))
+        const fibers = yield* Effect.forEach(
+          Array.from({ length: piecesPerTurn + 3 }),
+          () => fork(shared.join)
+        )
+        shared.complete(Exit.succeed(1))
+        const rest = fibers.slice(piecesPerTurn)
+        const leaving = who === "all of them" ? rest : [rest[1]!]
+        for (const fiber of leaving) {
+          fiber.interruptUnsafe()
+          expect(Exit.hasInterrupts(fiber.pollUnsafe()!)).toBe(true)
+        }
+        expect(shared.callers).toBe(3 - leaving.length)
+        expect(shared.doneTimes).toBe(0)
+        manual.turn()
+        expect(rest.map((fiber) => Exit.isSuccess(fiber.pollUnsafe()!))).toEqual(
+          rest.map((fiber) => !leaving.includes(fiber))
+        )
+        expect([shared.doneTimes, shared.abandonedTimes, manual.waiting]).toEqual([1, 0, 0])
+      }))
+  }
+
+  it.effect("what a resumed caller completes in turn shares its slice", () =>
+    Effect.gen(function*() {
+      const manual = makeManualScheduler()
+      const slices = new Slices(manual.dispatcher)
+      const [first, second] = [new Shared(slices), new Shared(slices)]
+      let told = 0
+      const join = (shared: Shared) => fork(Effect.tap(shared.join, () => Effect.sync(() => told++)))
+      yield* fork(Effect.tap(first.join, () => Effect.sync(() => second.complete(Exit.succeed(2)))))
+      for (let i = 0; i < piecesPerTurn; i++) {
+        yield* join(first)
+        yield* join(second)
+      }
+      first.complete(Exit.succeed(1))
+      expect(told).toBe(piecesPerTurn - 1)
+      manual.turn()
+      expect(told).toBe(2 * piecesPerTurn - 1)
+      manual.turn()
+      expect(told).toBe(2 * piecesPerTurn)
+      expect([first.doneTimes, second.doneTimes, manual.waiting]).toEqual([1, 1, 0])
     }))
 
   it.effect("the last caller goes on when what it abandoned has ended", () =>

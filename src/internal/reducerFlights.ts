@@ -6,11 +6,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import type { SchedulerDispatcher } from "effect/Scheduler"
 import type { Hooks } from "../Hooks.js"
 import { callHook } from "./hookCall.js"
 import { hashKey, KeyMap } from "./keyMap.js"
 import { Caller, type Flights, type Origin, Run, type Space } from "./reducerRun.js"
 import type { Resume } from "./sharedDeferred.js"
+import { begin, Slices, type Work } from "./slices.js"
 import { above, closes, cycleOf, Edge, type Node, nodeOf } from "./waits/waits.js"
 
 /** A run as a snapshot shows it. */
@@ -28,15 +30,19 @@ export class ReducerFlights implements Flights {
   readonly hooks: Hooks | undefined
   live: Run | undefined = undefined
   closed = false
+  readonly slices: Slices
+  private closing: Closing | undefined = undefined
   /** The defect of a call that would wait for itself, given the runs from the one that makes it back to itself. */
   private readonly cycle: (path: ReadonlyArray<Node>) => unknown
 
   constructor(
     options: { readonly name?: string | undefined; readonly hooks?: Hooks | undefined } | undefined,
+    dispatcher: SchedulerDispatcher,
     cycle: (path: ReadonlyArray<Node>) => unknown
   ) {
     this.name = options?.name
     this.hooks = options?.hooks
+    this.slices = new Slices(dispatcher)
     this.cycle = cycle
   }
 
@@ -72,13 +78,15 @@ export class ReducerFlights implements Flights {
         context: fiber.context
       })
     }
+    const hash = hashKey(key)
+    let run = space.map.get(key, hash)
+    // The comparison of keys may be foreign: what it ended is not joined, and what it closed starts nothing.
+    while (run?.ended === true) run = space.map.get(key, hash)
     if (this.closed) {
       resume(Exit.interrupt())
       return undefined
     }
     const owner = nodeOf(fiber.context)
-    const hash = hashKey(key)
-    let run = space.map.get(key, hash)
     if (run === undefined) {
       run = new Run(space, key, hash, undefined)
       run.callers = 1
@@ -100,15 +108,12 @@ export class ReducerFlights implements Flights {
       if (run.callers === 0) run.interrupt(undefined)
       return undefined
     }
-    if (run.phase === "pending") {
-      origin = { fiber, effect }
-    } else if (fiber.cache.span !== undefined) {
-      run.link(fiber)
-    }
+    if (run.phase === "pending") origin = { fiber, effect }
     run.callers++
     const caller = new Caller(run, resume, owner === undefined ? undefined : new Edge(owner, run), origin)
     run.append(caller)
-    // The hook comes last, since it may do anything, such as ending the run.
+    // The tracer and the hook come last, since they may do anything, such as ending the run.
+    if (origin === undefined && fiber.cache.span !== undefined) run.link(fiber)
     if (hooks !== undefined && (run.phase !== "pending" || run.callers > 1)) {
       callHook("onJoin", hooks.onJoin, run.event(fiber.context))
     }
@@ -129,6 +134,8 @@ export class ReducerFlights implements Flights {
     const now = clock.currentTimeMillisUnsafe()
     const out: Array<Snapshot> = []
     for (let run = this.live; run !== undefined; run = run.liveAfter) {
+      // One that has ended is live until all of its callers are told.
+      if (run.exit !== undefined || run.phase === "over") continue
       out.push({
         name: run.space.name,
         key: run.key,
@@ -140,32 +147,86 @@ export class ReducerFlights implements Flights {
     return out.reverse()
   }
 
-  /** Interrupts all runs and waits for them, except for those that would wait for the closing fiber in turn. */
-  readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    const fiber = Fiber.getCurrent()!
+  over(run: Run): void {
+    this.closing?.over(run)
+  }
+
+  /** Interrupts all runs and waits until they are over, except for those that would wait for the closing fiber in turn. */
+  readonly close: Effect.Effect<void> = Effect.callback((resume) => {
     this.closed = true
-    const runs: Array<Run> = []
-    for (let run = this.live; run !== undefined; run = run.liveAfter) {
-      runs.push(run)
-    }
-    for (const run of runs) {
-      if (run.exit === undefined) run.interrupt(fiber.id)
-    }
-    const own = nodeOf(fiber.context)
-    const around = new Set<Node>()
-    if (own !== undefined) above(own, (node) => (around.add(node), true))
-    const open = runs.filter((run) => run.exit === undefined && !around.has(run))
-    if (open.length === 0) return Effect.void
-    for (const run of open) {
-      if (own !== undefined) new Edge(own, run)
-    }
-    return Effect.callback((resume) => {
-      let left = open.length
-      for (const run of open) {
-        run.onEnd(() => {
-          if (--left === 0) resume(Effect.void)
-        })
-      }
+    const fiber = Fiber.getCurrent()!
+    this.closing = new Closing(this, fiber.id, nodeOf(fiber.context), (exit) => {
+      this.closing = undefined
+      resume(exit)
     })
+    return this.closing.start()
   })
+}
+
+/** The end of a reducer: its runs are interrupted in slices, and the fiber that closes it waits until they are over. */
+class Closing implements Work {
+  readonly slices: Slices
+  private readonly fiberId: number
+  private readonly resume: (exit: Exit.Exit<void>) => void
+  /** Those that wait for the closing fiber, which does not wait for them. */
+  private readonly around = new Set<Node>()
+  private readonly runs: Array<Run> = []
+  private readonly edges: Array<Edge> = []
+  private at = 0
+  /** How many runs are not over, and one more until it has begun. */
+  private left = 1
+  private exit: Exit.Exit<void> = Exit.void
+
+  constructor(
+    flights: ReducerFlights,
+    fiberId: number,
+    own: Node | undefined,
+    resume: (exit: Exit.Exit<void>) => void
+  ) {
+    this.slices = flights.slices
+    this.fiberId = fiberId
+    this.resume = resume
+    if (own !== undefined) above(own, (node) => (this.around.add(node), true))
+    for (let run = flights.live; run !== undefined; run = run.liveAfter) {
+      this.runs.push(run)
+      if (this.around.has(run)) continue
+      this.left++
+      if (own !== undefined && run.exit === undefined) this.edges.push(new Edge(own, run))
+    }
+  }
+
+  start(): Effect.Effect<void> {
+    // What a resumed caller throws is the closing fiber's defect, once all of the others are told.
+    try {
+      begin(this)
+    } catch (error) {
+      this.exit = Exit.die(error)
+    }
+    this.release()
+    return Effect.sync(() => {
+      for (const edge of this.edges) edge.remove()
+    })
+  }
+
+  over(run: Run): void {
+    if (!this.around.has(run)) this.release()
+  }
+
+  private release(): void {
+    if (--this.left === 0) this.resume(this.exit)
+  }
+
+  get pending(): boolean {
+    return this.at < this.runs.length
+  }
+
+  step(): void {
+    const run = this.runs[this.at++]!
+    if (run.exit === undefined) run.interrupt(this.fiberId)
+  }
+
+  done(): void {
+    this.runs.length = 0
+    this.at = 0
+  }
 }

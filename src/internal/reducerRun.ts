@@ -2,7 +2,8 @@
  * One run of a reducer: an effect in a fiber of its own, the callers that share it, and the runs that it waits for.
  *
  * A run is `pending` while the run of the same key in front of it ends, `running` while its callers wait for it, and
- * `ending` from the step in which its last caller has left until its finalizers are done.
+ * `ending` from the step in which its last caller has left until its finalizers are done. It is `over` once it has ended
+ * and all who still waited were told.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -15,6 +16,7 @@ import type { Event, Hooks } from "../Hooks.js"
 import { callHook } from "./hookCall.js"
 import type { Keyed, KeyMap } from "./keyMap.js"
 import { type Resume, SharedDeferred, Waiter } from "./sharedDeferred.js"
+import type { Slices } from "./slices.js"
 import { CurrentNode, Edge, endUnsafe, type Inside, type Node } from "./waits/waits.js"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -23,9 +25,12 @@ type AnyFiber = Fiber.Fiber<unknown, unknown>
 export interface Flights {
   readonly name: string | undefined
   readonly hooks: Hooks | undefined
-  /** The first of all runs that have not ended, those behind a forgotten key included. */
+  /** The first of all runs that are not over, those behind a forgotten key included. */
   live: Run | undefined
   closed: boolean
+  readonly slices: Slices
+  /** All callers of a run that has ended were told. */
+  over(run: Run): void
 }
 
 /** Keys of one kind: the plain ones, or the arguments of one function. */
@@ -76,7 +81,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   readonly key: unknown
   readonly hash: number
   chain: Run | undefined = undefined
-  phase: "pending" | "running" | "ending"
+  phase: "pending" | "running" | "ending" | "over"
   /** Whether a call with this key finds the run. */
   mapped = true
   /** The run that is pending until this one has ended. */
@@ -92,7 +97,8 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   span: Tracer.AnySpan | undefined = undefined
   private fiber: AnyFiber | undefined = undefined
   private interrupted = false
-  private observers: Array<() => void> | undefined = undefined
+  /** The last caller to leave, which goes on when the run is over. */
+  private leaver: (() => void) | undefined = undefined
 
   constructor(space: Space, key: unknown, hash: number, predecessor: Run | undefined) {
     super()
@@ -117,8 +123,16 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     }
   }
 
+  get slices(): Slices {
+    return this.space.flights.slices
+  }
+
   get ended(): boolean {
     return this.exit !== undefined
+  }
+
+  get over(): boolean {
+    return this.phase === "over"
   }
 
   /**
@@ -160,8 +174,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   /** Interrupts the run; it ends when its finalizers are done. */
   interrupt(fiberId: number | undefined): void {
     if (this.phase === "pending") {
-      this.discard()
-      this.complete(Exit.interrupt(fiberId))
+      this.discard(fiberId)
     } else if (this.fiber === undefined) {
       this.interrupted = true
     } else {
@@ -177,53 +190,49 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     }
   }
 
-  /** Calls the function in the step in which the run has ended. */
-  onEnd(f: () => void): void {
-    if (this.exit !== undefined) return f()
-    this.observers ??= []
-    this.observers.push(f)
-  }
-
+  // The run has ended for everybody before anything foreign is called: a caller that is not told yet may still leave, and
+  // nobody joins.
   private end(exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): void {
+    this.exit = exit
     const successor = this.successor
-    const mapped = this.mapped
-    this.unmap()
-    this.unlink()
-    if (successor !== undefined) {
-      successor.predecessor = undefined
-      successor.mapped = mapped
-      if (mapped) this.space.map.add(successor)
+    if (successor !== undefined) successor.predecessor = undefined
+    if (this.mapped) {
+      this.unmap()
+      if (successor !== undefined) {
+        successor.mapped = true
+        this.space.map.add(successor)
+      }
     }
     const hooks = this.space.flights.hooks
-    if (hooks !== undefined) {
-      // A hook may reduce in turn, and then is called by the end of what it started: that is nested as well.
-      depth++
-      try {
-        this.report(hooks, exit, context)
-      } finally {
-        depth--
-      }
-    }
-    // What runs in a resumed caller is not ours: if it throws, those behind it and those who wait for the end go on.
+    // A hook may reduce in turn, and then is called by the end of what it started: that is nested as well.
+    depth++
     try {
-      this.complete(exit)
-    } finally {
       endUnsafe(this)
-      try {
-        successor?.begin()
-      } finally {
-        this.tellOfEnd()
-      }
+      if (hooks !== undefined) this.report(hooks, exit, context)
+    } finally {
+      depth--
+      this.deliver()
     }
   }
 
-  private tellOfEnd(): void {
-    const observer = this.observers?.shift()
-    if (observer === undefined) return
+  override done(): void {
+    const { leaver, successor } = this
+    this.phase = "over"
+    this.unlink()
+    // Who was in the run may outlive it, and holds on to nothing through it.
+    this.successor =
+      this.fiber =
+      this.span =
+      this.leaver =
+        undefined
     try {
-      observer()
+      successor?.begin()
     } finally {
-      this.tellOfEnd()
+      try {
+        leaver?.()
+      } finally {
+        this.space.flights.over(this)
+      }
     }
   }
 
@@ -239,43 +248,50 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     }
   }
 
-  /** Has the span of a caller link to the span of the run. */
+  /** Has the span of a caller link to the span of the run. A tracer that throws is ignored, as a hook that throws is. */
   link(fiber: AnyFiber): void {
     const own = fiber.cache.span
     const span = this.span
     if (span === undefined || own === undefined || own === span || own._tag !== "Span") return
-    if (own.links[own.links.length - 1]?.span !== span) {
-      own.addLinks([{ span, attributes: {} }])
-    }
+    callHook("addLinks of the tracer", () => {
+      if (own.links[own.links.length - 1]?.span !== span) own.addLinks([{ span, attributes: {} }])
+    }, fiber)
   }
 
   protected override abandoned(): Effect.Effect<void> {
     if (this.phase === "pending") {
-      this.discard()
+      this.discard(Fiber.getCurrent()?.id)
       return Effect.void
     }
     // From this step on a call with the key does not join the run: it waits behind it.
     this.phase = "ending"
     this.interrupt(Fiber.getCurrent()?.id)
-    return this.exit !== undefined ? Effect.void : Effect.callback((resume) => this.onEnd(() => resume(Effect.void)))
+    return this.over ? Effect.void : Effect.callback((resume) => {
+      if (this.over) return resume(Effect.void)
+      this.leaver = () => resume(Effect.void)
+    })
   }
 
   protected override released(caller: Waiter<unknown, unknown>): void {
     const edge = (caller as Caller).edge
-    // The last to leave goes on waiting, for the finalizers.
-    if (edge === undefined || (this.callers === 0 && this.exit === undefined && this.phase === "running")) return
+    // The last to leave goes on waiting, for the finalizers. Nobody waits for a run that has ended.
+    if (edge === undefined || this.exit !== undefined || (this.callers === 0 && this.phase === "running")) return
     edge.remove()
   }
 
-  /** A pending run that will not start. */
-  private discard(): void {
+  /** Ends a pending run, which will not start. */
+  private discard(fiberId: number | undefined): void {
+    this.exit = Exit.interrupt(fiberId)
     this.unmap()
     if (this.predecessor !== undefined) {
       this.predecessor.successor = undefined
       this.predecessor = undefined
     }
-    this.unlink()
-    endUnsafe(this)
+    try {
+      endUnsafe(this)
+    } finally {
+      this.deliver()
+    }
   }
 
   private unlink(): void {

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import type * as Exit from "effect/Exit"
+import { begin, type Slices, type Work } from "./slices.js"
 
 /** Resumes a suspended caller; what `Effect.callback` hands to its register function. */
 export type Resume<A, E> = (effect: Effect.Effect<A, E>) => void
@@ -32,7 +33,8 @@ export class Waiter<A, E> extends Effectable.Class<void> {
 }
 
 /** See the module. */
-export abstract class SharedDeferred<A, E> {
+export abstract class SharedDeferred<A, E> implements Work {
+  abstract readonly slices: Slices
   exit: Exit.Exit<A, E> | undefined = undefined
   /** How many callers wait, those included that are counted but not suspended yet. */
   callers = 0
@@ -74,68 +76,44 @@ export abstract class SharedDeferred<A, E> {
     return this.callers === 0 && this.exit === undefined ? this.abandoned() : Effect.void
   }
 
-  /** Gives the exit to all who wait, in the order in which they came. The first exit is the one that counts. */
+  /**
+   * Gives the exit to all who wait, in the order in which they came: at once to as many as fit into this turn of the event
+   * loop, to the others in turns to come. The first exit is the one that counts.
+   */
   complete(exit: Exit.Exit<A, E>): void {
     if (this.exit !== undefined) return
     this.exit = exit
-    if (this.head === undefined) return
-    if (depth === maxDepth) {
-      postponed.push(this)
-      return
-    }
-    try {
-      this.deliver(exit)
-    } finally {
-      if (depth === 0) resumePostponed()
+    this.deliver()
+  }
+
+  /** Resumes those who wait; there has to be an exit. */
+  protected deliver(): void {
+    if (this.head === undefined) {
+      this.done()
+    } else {
+      begin(this)
     }
   }
 
-  /** Resumes those who wait, if there is an exit. */
-  resumeAll(): void {
-    if (this.exit !== undefined) this.deliver(this.exit)
+  get pending(): boolean {
+    return this.head !== undefined
   }
 
-  private deliver(exit: Exit.Exit<A, E>): void {
-    depth++
-    // What runs in a resumed caller is not ours: if it throws, such as an observer of its fiber, the others still get theirs.
-    try {
-      // A caller that is resumed may interrupt others, which then leave the list: begin at its head each time.
-      let waiter = this.head
-      while (waiter !== undefined) {
-        this.head = waiter.next
-        if (this.head === undefined) {
-          this.tail = undefined
-        } else {
-          this.head.previous = undefined
-        }
-        waiter.shared = waiter.next = undefined
-        this.callers--
-        this.released(waiter)
-        waiter.resume(exit)
-        waiter = this.head
-      }
-    } finally {
-      depth--
-      if (this.head !== undefined) this.deliver(exit)
+  // A caller that is resumed may interrupt others, which then leave the list: begin at its head each time.
+  step(): void {
+    const waiter = this.head!
+    this.head = waiter.next
+    if (this.head === undefined) {
+      this.tail = undefined
+    } else {
+      this.head.previous = undefined
     }
+    waiter.shared = waiter.next = undefined
+    this.callers--
+    this.released(waiter)
+    waiter.resume(this.exit!)
   }
-}
 
-// A caller that is resumed runs at once, and may complete what others wait for in turn. Beyond this depth they are
-// resumed by the outermost completion, which keeps long chains off the stack.
-const maxDepth = 64
-let depth = 0
-const postponed: Array<{ resumeAll(): void }> = []
-
-// Whoever throws, all of them get theirs: a loop, because they may be as many as there are links in a chain.
-const resumePostponed = (): void => {
-  let thrown: { readonly error: unknown } | undefined
-  for (let next = postponed.pop(); next !== undefined; next = postponed.pop()) {
-    try {
-      next.resumeAll()
-    } catch (error) {
-      thrown ??= { error }
-    }
-  }
-  if (thrown !== undefined) throw thrown.error
+  /** All have their exit, or have left meanwhile. */
+  done(): void {}
 }
