@@ -5,8 +5,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Persistable from "effect/persistence/Persistable"
+import * as PrimaryKey from "effect/PrimaryKey"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
+import { Reducer } from "effect-funnel"
 import { type Coordination, flight, type Lease } from "../src/internal/reduceShared.js"
 import { makeMemory, type Party, type ReducerStore } from "../src/internal/reducerStore.js"
 import { codecOf } from "../src/internal/sharedCodec.js"
@@ -502,4 +504,78 @@ describe("shared flights, over the store in memory", () => {
         expect(steps).toBeGreaterThan(10)
       }))
   })
+})
+
+describe("reduceShared within one process", () => {
+  class Report {
+    readonly month: string
+    constructor(month: string) {
+      this.month = month
+    }
+    [PrimaryKey.symbol]() {
+      return this.month
+    }
+  }
+  class Made extends Report {
+    get [Persistable.symbol]() {
+      return { success: Schema.Number, error: Schema.Never }
+    }
+  }
+  class Text extends Report {
+    readonly [Persistable.symbol] = { success: Schema.String, error: Schema.Never }
+  }
+
+  it.effect("equal requests whose schemas come in an object that is made anew each time share a run", () =>
+    Effect.gen(function*() {
+      let runs = 0
+      const call = Reducer.reduceShared(
+        new Made("2026-01"),
+        () => Effect.andThen(Effect.yieldNow, Effect.sync(() => ++runs))
+      )
+      expect(yield* Effect.all([call, call, call], { concurrency: "unbounded" })).toEqual([1, 1, 1])
+    }).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("requests with other schemas do not share, whatever their keys", () =>
+    Effect.gen(function*() {
+      const numbers = Reducer.reduceShared(new Made("2026-01"), () => Effect.as(Effect.yieldNow, 1))
+      const texts = Reducer.reduceShared(new Text("2026-01"), () => Effect.as(Effect.yieldNow, "one"))
+      expect(yield* Effect.all([numbers, texts], { concurrency: "unbounded" })).toEqual([1, "one"])
+    }).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("a getter of a request that throws is a defect of its caller alone", () =>
+    Effect.gen(function*() {
+      let broken: string | undefined
+      const check = (field: string) => {
+        if (broken === field) throw new Error(field)
+      }
+      class Hostile extends Report {
+        get _tag() {
+          check("_tag")
+          return "Hostile"
+        }
+        override [PrimaryKey.symbol]() {
+          check("primary key")
+          return this.month
+        }
+        get [Persistable.symbol]() {
+          check("schemas")
+          return { success: Schema.Number, error: Schema.Never }
+        }
+      }
+      const gate = Deferred.makeUnsafe<number>()
+      const call = Reducer.reduceShared(new Hostile("2026-01"), () => Deferred.await(gate))
+      const first = yield* Effect.forkChild(call, { startImmediately: true })
+      for (const field of ["_tag", "primary key", "schemas"]) {
+        broken = field
+        const exit = yield* Effect.exit(call)
+        expect(Exit.isFailure(exit) && String(exit.cause)).toContain(field)
+      }
+      broken = undefined
+      const second = yield* Effect.forkChild(call, { startImmediately: true })
+      expect((yield* Reducer.inFlight).map((run) => run.callers)).toEqual([2])
+      yield* Deferred.succeed(gate, 1)
+      expect(yield* Fiber.join(first)).toBe(1)
+      expect(yield* Fiber.join(second)).toBe(1)
+      expect(yield* Reducer.inFlight).toEqual([])
+    }).pipe(Effect.provide(Reducer.layer())))
 })

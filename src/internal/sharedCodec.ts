@@ -1,6 +1,6 @@
 /**
  * Results as text, for other processes. Compiling a codec costs fifty times what using it does, so one is kept for each
- * pair of schemas.
+ * two schemas.
  */
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -16,7 +16,7 @@ export interface Codec<A, E, R> {
   readonly decode: (text: string) => Effect.Effect<Exit.Exit<A, E>, ReducerError, R>
 }
 
-const codecs = /*#__PURE__*/ new WeakMap<object, Codec<unknown, unknown, unknown>>()
+const codecs = /*#__PURE__*/ new WeakMap<object, WeakMap<object, Codec<unknown, unknown, unknown>>>()
 let ids = 0
 
 const failed = (operation: "encode" | "decode") => (cause: Schema.SchemaError | string) =>
@@ -46,13 +46,15 @@ const make = <A extends Schema.Constraint, E extends Schema.Constraint>(schemas:
   }
 }
 
-/** The codec of a request's schemas. */
+/** The codec of a request's two schemas, whatever object they come in: it may be made anew each time it is asked for. */
 export const codecOf = <A extends Schema.Constraint, E extends Schema.Constraint>(
   request: Persistable.Persistable<A, E>
 ) => {
-  const schemas = request[Persistable.symbol]
-  let codec = codecs.get(schemas)
-  if (codec === undefined) codecs.set(schemas, codec = make(schemas) as Codec<unknown, unknown, unknown>)
-  // The map holds under each pair of schemas what was made from this very pair.
+  const { error, success } = request[Persistable.symbol]
+  let bySuccess = codecs.get(success)
+  if (bySuccess === undefined) codecs.set(success, bySuccess = new WeakMap())
+  let codec = bySuccess.get(error)
+  if (codec === undefined) bySuccess.set(error, codec = make({ success, error }) as Codec<unknown, unknown, unknown>)
+  // The maps hold under each two schemas what was made from these two.
   return codec as ReturnType<typeof make<A, E>>
 }
