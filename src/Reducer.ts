@@ -142,6 +142,24 @@ interface Checked<out Reason extends string = never> {
 }
 
 /**
+ * The parameters of a reduced function: those of the function, and a compile error in place of any more.
+ *
+ * **Details**
+ *
+ * All arguments of a call are its key. `Effect.forEach` and `Array.map` hand over an index as well, which would make every
+ * call another one, so they do not take a reduced function: write `(id) => f(id)`.
+ *
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Exactly<Args extends ReadonlyArray<unknown>> = [
+  ...Args,
+  ...ReadonlyArray<
+    Misuse<"An argument that the function does not declare would be part of the key: write (id) => f(id)">
+  >
+]
+
+/**
  * What a call under this key succeeds with: a request's own type, otherwise that of the effect.
  *
  * @category utility types
@@ -206,14 +224,14 @@ export interface Operations<Self> {
     /** Makes a function whose equal calls share one run while it is in flight; its arguments are the key. */
     (name: string): <Args extends ReadonlyArray<unknown>, A, E, R>(
       f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
-    ) => (...args: Args) => Effect.Effect<A, E, R | Self>
+    ) => (...args: Exactly<Args>) => Effect.Effect<A, E, R | Self>
     /** Makes a function whose equal calls share one run while it is in flight; the option says what their key is. */
     <KeyArgs extends ReadonlyArray<unknown>>(
       name: string,
       options: { readonly key: (...args: KeyArgs) => Key }
     ): <Args extends KeyArgs, A, E, R>(
       f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
-    ) => (...args: Args) => Effect.Effect<A, E, R | Self>
+    ) => (...args: Exactly<Args>) => Effect.Effect<A, E, R | Self>
   }
   /** Lets the next call with the key run anew, whatever is in flight. */
   readonly forget: {
@@ -291,6 +309,10 @@ interface Source {
 }
 
 const sources = /*#__PURE__*/ new WeakMap<object, Source>()
+
+// Sound: the compiler refuses a call with more arguments. Where it was not asked, they are handed over as they are.
+const handOver = <Args extends ReadonlyArray<unknown>>(args: Exactly<Args>): Args =>
+  args as ReadonlyArray<unknown> as Args
 
 // A lone primitive needs no array around it. A lone array does: f([1, 2]) is another call than f(1, 2).
 const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
@@ -370,8 +392,8 @@ const fromFlights = (flights: ReducerFlights): Reducer => {
     <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) => {
       const source = sourceOf(f, options)
       const space = spaceOf(source, name)
-      const reduced = (...args: Args): Effect.Effect<A, E, R> =>
-        Effect.suspend(() => flights.call(space, source.keyOf(args), withRunSpan(name, () => f(...args))))
+      const reduced = (...args: Exactly<Args>): Effect.Effect<A, E, R> =>
+        Effect.suspend(() => flights.call(space, source.keyOf(args), withRunSpan(name, () => f(...handOver(args)))))
       sources.set(reduced, source)
       return reduced
     }
@@ -514,7 +536,10 @@ export const layerNoop: Layer.Layer<Reducer> = /*#__PURE__*/ Layer.suspend(() =>
 const makeNoop = (): Reducer => ({
   [TypeId]: TypeId,
   reduce: reduceWith((_, effect) => effect),
-  fn: () => <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) => f,
+  fn:
+    () =>
+    <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) =>
+    (...args: Exactly<Args>) => f(...handOver(args)),
   forget: () => Effect.void,
   inFlight: Effect.succeed([])
 })
@@ -558,17 +583,14 @@ export const operations = <Self>(tag: Context.Service<Self, Reducer>): Operation
   const fn =
     <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
     <Args extends KeyArgs, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>) => {
-      const bind = (reducer: Reducer) => options === undefined ? reducer.fn(name)(f) : reducer.fn(name, options)(f)
+      const bind = (reducer: Reducer): (...args: Exactly<Args>) => Effect.Effect<A, E, R> =>
+        options === undefined ? reducer.fn(name)(f) : reducer.fn(name, options)(f)
       // Nearly every function meets one reducer in its life. Binding it anew is cheap, and finds the same runs.
-      let reducer: Reducer | undefined = undefined
-      let bound = f as (...args: Args) => Effect.Effect<A, E, R>
-      const reduced = (...args: Args): Effect.Effect<A, E, R | Self> =>
-        tag.use((current) => {
-          if (current !== reducer) {
-            reducer = current
-            bound = bind(current)
-          }
-          return bound(...args)
+      let known: { readonly reducer: Reducer; readonly bound: ReturnType<typeof bind> } | undefined
+      const reduced = (...args: Exactly<Args>): Effect.Effect<A, E, R | Self> =>
+        tag.use((reducer) => {
+          if (known?.reducer !== reducer) known = { reducer, bound: bind(reducer) }
+          return known.bound(...args)
         })
       sources.set(reduced, sourceOf(f, options))
       return reduced
@@ -662,8 +684,10 @@ export const reduce: Operations<Reducer>["reduce"] = accessors.reduce
  * **Gotchas**
  *
  * - A function that is written in place is another one each time: make the reduced function once, outside of what calls it.
- * - All arguments count, also those that `f` does not look at. `Effect.forEach(ids, findUser)` hands over an index as well,
- *   which makes every call different: write `(id) => findUser(id)`.
+ * - All arguments of a call are its key, for no rule could tell those that `f` looks at: `(id, page = 1) => …` declares as
+ *   many as `(id) => …` does. `Effect.forEach(ids, findUser)` would hand over an index as well and reduce nothing, so it does
+ *   not compile: write `Effect.forEach(ids, (id) => findUser(id))`. Where the compiler is not asked, the index counts.
+ *   So does the one that it may hand over to an optional number: give such a function a `key`.
  * - What `f` throws is a defect of the run.
  *
  * **Example** (Reducing a function)

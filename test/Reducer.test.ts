@@ -1109,6 +1109,35 @@ describe("Reducer", () => {
         expect((yield* reducer.inFlight).map((run) => [run.key, run.callers])).toEqual([[1, 2], [2, 1]])
       }))
 
+    it.effect("an argument of a parameter with a default, or of a rest parameter, is part of the key", () =>
+      Effect.gen(function*() {
+        const { calls, f, gate, reducer } = yield* setup
+        const page = reducer.fn("page")((id: string, page = 1) => f(id, page))
+        const rest = reducer.fn("rest")((...ids: ReadonlyArray<string>) => f(...ids))
+        const fibers = [
+          yield* fork(page("a")),
+          yield* fork(page("a", 2)),
+          yield* fork(page("a", 2)),
+          yield* fork(rest("a", "b")),
+          yield* fork(rest("a", "c"))
+        ]
+        yield* gate.open
+        yield* Fiber.joinAll(fibers)
+        expect(calls).toEqual([["a", 1], ["a", 2], ["a", "b"], ["a", "c"]])
+      }))
+
+    it.effect("items of forEach that are equal share a run", () =>
+      Effect.gen(function*() {
+        const { calls, f, gate, reducer } = yield* setup
+        const find = reducer.fn("find")((id: string) => f(id))
+        const all = yield* fork(
+          Effect.forEach(["a", "b", "a", "a"], (id) => find(id), { concurrency: "unbounded", discard: true })
+        )
+        yield* gate.open
+        yield* Fiber.join(all)
+        expect(calls).toEqual([["a"], ["b"]])
+      }))
+
     it.effect("what the function or the key option throws is a defect, and nothing stays", () =>
       Effect.gen(function*() {
         const reducer = yield* Reducer.make()

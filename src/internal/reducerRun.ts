@@ -86,8 +86,8 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   mapped = true
   /** The run that is pending until this one has ended. */
   successor: Run | undefined = undefined
-  /** The run in front of this one, while it is pending. */
-  predecessor: Run | undefined = undefined
+  /** That it waits for the run in front of it, while it is pending. */
+  private behind: Edge | undefined = undefined
   /** Neighbours among the live runs. */
   liveBefore: Run | undefined = undefined
   liveAfter: Run | undefined = undefined
@@ -117,14 +117,19 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     } else {
       this.phase = "pending"
       this.mapped = false
-      this.predecessor = predecessor
       predecessor.successor = this
-      new Edge(this, predecessor)
+      this.behind = new Edge(this, predecessor)
     }
   }
 
   get slices(): Slices {
     return this.space.flights.slices
+  }
+
+  /** The run in front of this one, while it is pending. */
+  get predecessor(): Run | undefined {
+    // Sound: a run is behind a run.
+    return this.behind?.to as Run | undefined
   }
 
   get ended(): boolean {
@@ -195,7 +200,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   private end(exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): void {
     this.exit = exit
     const successor = this.successor
-    if (successor !== undefined) successor.predecessor = undefined
+    if (successor !== undefined) successor.behind = undefined
     if (this.mapped) {
       this.unmap()
       if (successor !== undefined) {
@@ -283,10 +288,8 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   private discard(fiberId: number | undefined): void {
     this.exit = Exit.interrupt(fiberId)
     this.unmap()
-    if (this.predecessor !== undefined) {
-      this.predecessor.successor = undefined
-      this.predecessor = undefined
-    }
+    const { predecessor } = this
+    if (predecessor !== undefined) predecessor.successor = this.behind = undefined
     try {
       endUnsafe(this)
     } finally {

@@ -1,4 +1,4 @@
-import { Context, type Duration, Effect, type Layer, Request, type Scope } from "effect"
+import { Context, type Duration, Effect, type Layer, pipe, Request, type Scope } from "effect"
 import { type Hooks, Reducer } from "effect-funnel"
 import { describe, expect, test } from "tstyche"
 
@@ -111,18 +111,38 @@ describe("fn", () => {
   test("keeps the arguments and adds the reducer", () => {
     const f = Reducer.fn("f")((id: string, _options?: { readonly fresh: boolean }) => Effect.as(effect, id))
     expect(f).type.toBe<
+      (
+        ...args: Reducer.Exactly<[id: string, _options?: { readonly fresh: boolean }]>
+      ) => Effect.Effect<string, "E", Db | Reducer.Reducer>
+    >()
+    expect(f).type.toBeAssignableTo<
       (id: string, _options?: { readonly fresh: boolean }) => Effect.Effect<string, "E", Db | Reducer.Reducer>
     >()
-    expect(reducer.fn("f")((id: string) => Effect.as(effect, id))).type.toBe<
+    expect(reducer.fn("f")((id: string) => Effect.as(effect, id))).type.toBeAssignableTo<
       (id: string) => Effect.Effect<string, "E", Db>
     >()
+    expect(reducer.fn("f")((...ids: ReadonlyArray<string>) => Effect.succeed(ids))).type.toBeCallableWith("a", "b", "c")
+  })
+
+  test("takes no argument that the function does not declare, such as the index that forEach hands over", () => {
+    const f = reducer.fn("f")((id: string) => Effect.succeed(id))
+    expect(f).type.toBeCallableWith("a")
+    expect(f).type.not.toBeCallableWith("a", 1)
+    // @ts-expect-error An argument that the function does not declare would be part of the key: write (id) => f(id)
+    Effect.forEach(["a"], f) // @ts-expect-error An argument that the function does not declare would be part of the key: write (id) => f(id)
+    ;["a"].map(f)
+    // @ts-expect-error An argument that the function does not declare would be part of the key: write (id) => f(id)
+    Effect.forEach(["a"], Reducer.fn("f", { key: (id: string) => id })((id: string) => Effect.succeed(id)))
+    expect(Effect.forEach(["a"], (id) => f(id))).type.toBe<Effect.Effect<Array<string>>>()
+    expect(Effect.flatMap(Effect.succeed("a"), f)).type.toBe<Effect.Effect<string>>()
+    expect(pipe("a", f)).type.toBe<Effect.Effect<string>>()
   })
 
   test("the key function sees the arguments", () => {
     const f = Prices.fn("f", { key: (user: { readonly id: string }) => user.id })(
       (user: { readonly id: string; readonly name: string }) => Effect.succeed(user.name)
     )
-    expect(f).type.toBe<
+    expect(f).type.toBeAssignableTo<
       (user: { readonly id: string; readonly name: string }) => Effect.Effect<string, never, Prices>
     >()
     // @ts-expect-error not assignable
