@@ -12,13 +12,13 @@ import { hashKey, KeyMap, native } from "./keyMap.js"
 export class Groups<Req extends Request.Any> {
   /** Everybody, where nothing is isolated. */
   readonly all: Group<Req> | undefined
-  private readonly owner: object
+  private readonly owner: { readonly name: string | undefined }
   private readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
   private readonly onDrop: (group: Group<Req>) => void
   private readonly known = new KeyMap<Group<Req>>()
 
   constructor(
-    owner: object,
+    owner: { readonly name: string | undefined },
     isolate: ReadonlyArray<Context.Key<unknown, unknown>>,
     onDrop: (group: Group<Req>) => void
   ) {

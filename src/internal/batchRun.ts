@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { hasProperty } from "effect/Predicate"
 import type * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
 import { Batch } from "./batch.js"
@@ -27,6 +28,13 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     super(fiber)
     this.group = group
     this.merges = merges
+  }
+
+  /** What messages call it: the resolver's name, or else the tag of what it asks for. */
+  get name(): string | undefined {
+    const { name } = this.group.owner
+    const request = this.items[0]?.request
+    return name ?? (hasProperty(request, "_tag") ? String(request._tag) : undefined)
   }
 
   /** Takes in what core has collected. Its equals join it from here on. */

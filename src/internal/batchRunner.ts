@@ -71,6 +71,11 @@ export class Runner<Req extends Request.Any, R> {
   protected seenGroup: Group<Req> | undefined = undefined
   protected seenNode: Node | undefined = undefined
 
+  /** The resolver's. */
+  get name(): string | undefined {
+    return this.options.name
+  }
+
   constructor(options: RunnerOptions<Req, R>) {
     this.options = options
     this.base = Context.omit(Tracer.ParentSpan, ...options.isolate)(options.context)

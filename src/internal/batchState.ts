@@ -17,7 +17,7 @@ export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Re
 /** Callers that may share: all of a resolver, or those whose isolating services are equal. */
 export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req>, Request.Error<Req>> {
   /** Whose it is: a resolver made of two may hand the entries of one to the other. */
-  readonly owner: object
+  readonly owner: { readonly name: string | undefined }
   readonly key: unknown
   readonly hash: number
   chain: Group<Req> | undefined = undefined
@@ -34,7 +34,7 @@ export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req
   private readonly onRest: (group: Group<Req>) => void
 
   constructor(
-    owner: object,
+    owner: { readonly name: string | undefined },
     key: unknown,
     hash: number,
     context: Context.Context<never>,

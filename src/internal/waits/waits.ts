@@ -15,6 +15,9 @@ import { hasProperty } from "effect/Predicate"
 /** What fibers belong to, and wait for. */
 export interface Node {
   readonly kind: "run" | "job" | "batch"
+  /** What messages call it. */
+  readonly name?: string | undefined
+  readonly key?: unknown
   /** It waits for nothing any more, and nothing waits for it. */
   readonly ended: boolean
   /** Of a job: what it was made in, which waits for it and to which its fibers belong once it has ended. */

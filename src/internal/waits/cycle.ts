@@ -1,0 +1,35 @@
+/**
+ * A way from a node back to itself, as messages tell it.
+ */
+import { format } from "effect/Formatter"
+import type { Node } from "./waits.js"
+
+/** A run, a job or a batch that waits for the next one. */
+export interface Step {
+  readonly kind: "run" | "job" | "batch"
+  /** Of a run the name of the function, of a job that of the scheduler, of a batch that of the resolver. */
+  readonly name: string | undefined
+  /** Of a run. */
+  readonly key: unknown
+}
+
+/**
+ * The steps of a cycle, the first one again at the end. A call that is made in a job begins with the run or batch around
+ * it, where it is that which waits for the job.
+ */
+export const stepsOf = (
+  cycle: ReadonlyArray<Node>,
+  isTold: (node: Node, next: Node) => boolean
+): ReadonlyArray<Step> => {
+  const nodes = cycle.slice(1).filter((node, i, nodes) => isTold(node, nodes[(i + 1) % nodes.length]!))
+  let last = nodes.length - 1
+  while (last > 0 && nodes[last]!.kind === "job") last--
+  const steps = nodes.map(({ key, kind, name }): Step => ({ kind, name, key }))
+  return [...steps.slice(last), ...steps.slice(0, last + 1)]
+}
+
+export const formatSteps = (steps: ReadonlyArray<Step>): string =>
+  steps.map(({ key, kind, name }) => {
+    if (kind !== "run") return name === undefined ? `a ${kind}` : `a ${kind} of ${name}`
+    return name === undefined ? format(key) : `${name} ${format(key)}`
+  }).join(" -> ")
