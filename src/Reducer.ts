@@ -59,17 +59,17 @@ import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { format } from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import type * as Persistable from "effect/persistence/Persistable"
 import type * as Request from "effect/Request"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
 import type { Lease } from "./internal/reduceShared.js"
 import { dispatcherOf } from "./internal/dispatcher.js"
 import { ReducerFlights } from "./internal/reducerFlights.js"
 import type { ReducerError } from "./internal/reducerError.js"
 import { Run, type Space } from "./internal/reducerRun.js"
+import { formatSteps, stepsOf } from "./internal/waits/cycle.js"
 import { CurrentNode, type Node, nodeOf } from "./internal/waits/waits.js"
 import * as Shared from "./internal/sharedCalls.js"
 
@@ -350,27 +350,18 @@ const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
  * @since 0.1.0
  */
 export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.withFiber((fiber) => Effect.succeed(new ReducerFlights(options, dispatcherOf(fiber), cycleOf))),
-      (flights) => flights.close
-    ),
-    fromFlights
-  )
-
-// A pending run is told together with the run of the same key that it waits behind.
-const cycleOf = (path: ReadonlyArray<Node>): ReducerCycle => {
-  const named = path
-    .filter((node, i) => !(node instanceof Run) || node.predecessor === undefined || node.predecessor !== path[i + 1])
-    .filter((node) => node.kind !== "job")
-  // It began in a job or ended in one.
-  if (named[0] !== named[named.length - 1] || named.length === 1) named.push(named[0]!)
-  return new ReducerCycle({
-    path: named.map((node) =>
-      node instanceof Run ? { name: node.space.name, key: node.key } : { name: "a", key: node.kind }
+  Effect.withFiber((fiber) => {
+    const flights = new ReducerFlights(options, dispatcherOf(fiber), cycleOf)
+    // Not `acquireRelease`: it would close from the node in which the reducer is made, whoever closes it.
+    return Effect.as(
+      Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, flights.close)),
+      fromFlights(flights)
     )
   })
-}
+
+// A pending run is told together with the run of the same key that it waits behind.
+const cycleOf = (path: ReadonlyArray<Node>): ReducerCycle =>
+  new ReducerCycle({ path: stepsOf(path, (node, next) => !(node instanceof Run) || node.predecessor !== next) })
 
 const fromFlights = (flights: ReducerFlights): Reducer => {
   const plain = flights.space()
@@ -1000,12 +991,13 @@ export const Service = <Self>() => <const Id extends string>(id: Id, options?: O
 }
 
 /**
- * The defect of a call that would wait for itself: the runs from the one that makes the call back to itself.
+ * The defect of a call that would wait for itself: the way from the run that makes the call back to itself.
  *
  * **Details**
  *
- * `path` begins and ends with the run that made the call. Between them are the runs that it would have waited for, each
- * of which waits for the next.
+ * `path` begins and ends with the run, or the batch, that made the call. Between them is what it would have waited for,
+ * each step for the next one: runs, by their `key` and the `name` of their function; jobs, by the `name` of their
+ * scheduler; batches, by the `name` of their resolver.
  *
  * **Gotchas**
  *
@@ -1031,10 +1023,13 @@ export const Service = <Self>() => <const Id extends string>(id: Id, options?: O
  * @since 0.1.0
  */
 export class ReducerCycle extends Data.TaggedError("ReducerCycle")<{
-  readonly path: ReadonlyArray<{ readonly name: string | undefined; readonly key: unknown }>
+  readonly path: ReadonlyArray<{
+    readonly kind: "run" | "job" | "batch"
+    readonly name: string | undefined
+    readonly key: unknown
+  }>
 }> {
   override get message(): string {
-    const runs = this.path.map(({ key, name }) => name === undefined ? format(key) : `${name} ${format(key)}`)
-    return `the run would wait for itself: ${runs.join(" -> ")}`
+    return `the run would wait for itself: ${formatSteps(this.path)}`
   }
 }

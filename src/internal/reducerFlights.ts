@@ -80,8 +80,7 @@ export class ReducerFlights implements Flights {
     }
     const hash = hashKey(key)
     let run = space.map.get(key, hash)
-    // The comparison of keys may be foreign: what it ended is not joined, and what it closed starts nothing.
-    while (run?.ended === true) run = space.map.get(key, hash)
+    // Keys may implement their comparison, and that may close the reducer.
     if (this.closed) {
       resume(Exit.interrupt())
       return undefined
@@ -159,7 +158,7 @@ export class ReducerFlights implements Flights {
       this.closing = undefined
       resume(exit)
     })
-    return this.closing.start()
+    this.closing.start()
   })
 }
 
@@ -171,7 +170,6 @@ class Closing implements Work {
   /** Those that wait for the closing fiber, which does not wait for them. */
   private readonly around = new Set<Node>()
   private readonly runs: Array<Run> = []
-  private readonly edges: Array<Edge> = []
   private at = 0
   /** How many runs are not over, and one more until it has begun. */
   private left = 1
@@ -189,13 +187,14 @@ class Closing implements Work {
     if (own !== undefined) above(own, (node) => (this.around.add(node), true))
     for (let run = flights.live; run !== undefined; run = run.liveAfter) {
       this.runs.push(run)
-      if (this.around.has(run)) continue
-      this.left++
-      if (own !== undefined && run.exit === undefined) this.edges.push(new Edge(own, run))
+      if (!this.around.has(run)) this.left++
     }
+    if (own === undefined) return
+    // Scopes close uninterruptibly, so the wait ends with the run, and its edge too.
+    for (const run of this.runs) if (!run.ended && !this.around.has(run)) new Edge(own, run)
   }
 
-  start(): Effect.Effect<void> {
+  start(): void {
     // What a resumed caller throws is the closing fiber's defect, once all of the others are told.
     try {
       begin(this)
@@ -203,9 +202,6 @@ class Closing implements Work {
       this.exit = Exit.die(error)
     }
     this.release()
-    return Effect.sync(() => {
-      for (const edge of this.edges) edge.remove()
-    })
   }
 
   over(run: Run): void {

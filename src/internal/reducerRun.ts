@@ -122,6 +122,10 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     }
   }
 
+  get name(): string | undefined {
+    return this.space.name
+  }
+
   get slices(): Slices {
     return this.space.flights.slices
   }
