@@ -9,19 +9,23 @@
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
+import * as Cookies from "effect/http/Cookies"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Headers from "effect/http/Headers"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
-import { BufferedResponse } from "./internal/bufferedResponse.js"
+import { BufferedResponse, errorOf } from "./internal/bufferedResponse.js"
 import { refuse } from "./internal/refuse.js"
 import { jobOptions } from "./internal/schedule.js"
 import type * as RateLimiter from "./RateLimiter.js"
@@ -147,11 +151,14 @@ export const schedule: {
         Effect.flatMap(
           tag,
           (scheduler) =>
-            scheduler.schedule(hold === "body" ? Effect.flatMap(effect, buffered) : effect, {
-              tokens: resolve(tokens, request),
-              weight: resolve(weight, request),
-              priority: resolve(priority, request)
-            })
+            scheduler.schedule(
+              hold === "body" ? Effect.flatMap(effect, (response) => buffered(response, request)) : effect,
+              {
+                tokens: resolve(tokens, request),
+                weight: resolve(weight, request),
+                priority: resolve(priority, request)
+              }
+            )
         )
     )
   }
@@ -161,8 +168,8 @@ export const schedule: {
 const given = (value: PerRequest<number> | undefined): number | undefined =>
   Predicate.isFunction(value) ? undefined : value
 
-const buffered = (response: Response): Effect.Effect<Response, HttpClientError.HttpClientError> =>
-  Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(response.request, response, bytes))
+const buffered = (response: Response, request: Request): Effect.Effect<Response, HttpClientError.HttpClientError> =>
+  Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(request, response, Exit.succeed(bytes)))
 
 /**
  * Says which requests are equal.
@@ -170,7 +177,8 @@ const buffered = (response: Response): Effect.Effect<Response, HttpClientError.H
  * **Details**
  *
  * - `headers`: the headers in which equal requests do not differ, by name and whatever the case. `"all"`, the default, or
- *   those that the answer depends on.
+ *   those that the answer depends on. `Range` and the conditions (`If-None-Match`, `If-Modified-Since` and so on) always
+ *   count.
  *
  * **Gotchas**
  *
@@ -195,17 +203,26 @@ export interface ReduceOptions {
  * **Details**
  *
  * Requests are equal if method, URL with its query, and headers are; they are compared as they would be sent, after every
- * `mapRequest` of the client. Only GET and HEAD without a body are shared: others, requests for an upgrade and those that
- * accept `text/event-stream` are sent each. The body is read into memory once, in the run that the callers share, and
- * every caller gets a response of its own, which can be read more than once and as a stream too. A failure is shared like
- * a response, whatever its status. Two clients made by two calls of `reduce` share nothing.
+ * `mapRequest` of the client. What the clients of core take from the caller's context counts as well:
+ * `FetchHttpClient.RequestInit` by its fields, `FetchHttpClient.Fetch`, `MaxBodySize` and undici's options. Only GET and
+ * HEAD without a body are shared: others, requests for an upgrade and those that accept `text/event-stream` are sent each.
+ *
+ * The body is read into memory once, in the run that the callers share, and every caller gets a response of its own, which
+ * can be read more than once and as a stream too. A failure is shared like a response, whatever its status. Errors and
+ * responses carry the request of the caller that gets them. Two clients made by two calls of `reduce` share nothing.
+ *
+ * Some responses are meant for one caller: those that set cookies, those whose `Cache-Control` is `private` or `no-store`,
+ * and those whose `Vary` is `*` or names a header in which two requests differ. Such a response goes to the caller whose
+ * request was sent. Each of the others sends its own request when the headers have arrived, and shares it with nobody.
  *
  * **Gotchas**
  *
  * An interrupted caller leaves, the first included, and nobody else notices; the request is aborted when the last one has
- * left. It is sent with the services of the caller that came first (a parent span, for example). A response comes when its
- * body is complete: do not use it for downloads that have to be streamed, or for responses without end. A client that
- * requires `Scope` (`HttpClient.withScope`) is a compile error: the scope would close under those who joined.
+ * left. It is sent with the other services of the caller that came first (a parent span, for example, and whatever a
+ * client asks its context for while it sends). A response comes when its body is complete: do not use it for downloads
+ * that have to be streamed, or for responses without end. Where most responses are private, callers wait for the first
+ * one in vain: do not use it there. A client that requires `Scope` (`HttpClient.withScope`) is a compile error: the scope
+ * would close under those who joined.
  *
  * **Example** (Asking once for ten callers)
  *
@@ -261,36 +278,121 @@ export const reduce: {
     if (headers !== "all" && !Array.isArray(headers)) {
       refuse("http.reduce", "headers", `"all" or a list of names`, headers)
     }
-    const names = headers === "all" ? undefined : headers.map((name) => name.toLowerCase())
-    return HttpClient.transform(self, (effect, request) => {
-      const key = keyOf(request, names)
-      if (key === undefined) return effect
-      const run = Effect.flatMap(
-        effect,
-        (response) => Effect.map(response.arrayBuffer, (bytes) => ({ response, bytes }))
-      )
-      // Sound: the client, of which R is, was asked for the same.
-      const scopeless = run as typeof run & Reducer.NoScope<R>
-      return Effect.flatMap(tag, (reducer) =>
-        Effect.map(
-          reducer.reduce([client, key], scopeless),
-          ({ bytes, response }) => new BufferedResponse(request, response, bytes)
-        ))
-    })
+    const names = headers === "all"
+      ? undefined
+      : [...new Set([...headers.map((name) => name.toLowerCase()), ...selecting])].toSorted()
+    return HttpClient.transform(self, (effect, request) =>
+      Effect.withFiber((fiber) => {
+        const asked = textOf(request, names)
+        if (asked === undefined) return effect
+        // A copy: a scope around the request of one caller must not abort the request that all of them share.
+        const { body, hash, headers, method, url, urlParams } = request
+        const sent = HttpClientRequest.makeWith(method, url, urlParams, hash, headers, body)
+        let role: "joined" | "leads" | "left" = "joined"
+        const run = Effect.suspend(() => {
+          role = "leads"
+          return readOnce(self.postprocess(Effect.succeed(sent)), sent, () => role === "left")
+        })
+        // Sound: the client, of which R is, was asked for the same.
+        const scopeless = run as typeof run & Reducer.NoScope<R>
+        const alone = Effect.flatMap(effect, (response) => buffered(response, request))
+        return Effect.flatMap(tag, (reducer) =>
+          reducer.reduce([client, asked, ...transportOf(fiber.context)], scopeless).pipe(
+            Effect.onInterrupt(() =>
+              Effect.sync(() => void (role = "left"))
+            ),
+            Effect.matchEffect({
+              onSuccess: (response): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> => {
+                const own = shareOf(response, request)
+                return own !== undefined ? Effect.succeed(own) : role === "leads" ? buffered(response, request) : alone
+              },
+              onFailure: (error) => {
+                if (!HttpClientError.isHttpClientError(error)) return Effect.fail(error)
+                if (error.response === undefined) return Effect.fail(errorOf(error, request))
+                const own = shareOf(error.response, request)
+                return own !== undefined
+                  ? Effect.fail(errorOf(error, request, own))
+                  : role === "leads"
+                  ? Effect.fail(error)
+                  : alone
+              }
+            })
+          ))
+      }))
   }
 )
 
-/** What makes two requests equal, `undefined` for one that is never equal to another. */
-const keyOf = (request: Request, names: ReadonlyArray<string> | undefined): string | undefined => {
+// Whatever list of headers is given, these select which part of the resource is sent, or whether it is sent at all.
+const selecting = ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"]
+
+/** What a request asks for as text, `undefined` for one that is never equal to another. */
+const textOf = (request: Request, names: ReadonlyArray<string> | undefined): string | undefined => {
   if ((request.method !== "GET" && request.method !== "HEAD") || request.body._tag !== "Empty") return undefined
   const { accept, upgrade } = request.headers
   if (upgrade !== undefined || accept?.includes("text/event-stream") === true) return undefined
   const url = HttpClientRequest.toUrl(request)
   if (Option.isNone(url)) return undefined
   url.value.hash = ""
-  const matter = (names ?? Object.keys(request.headers)).toSorted()
+  const matter = names ?? Object.keys(request.headers).toSorted()
   return JSON.stringify([request.method, url.value.href, matter.map((name) => [name, request.headers[name]])])
 }
+
+/** What the clients of core and of its platforms take from the context of the caller, and the answer depends on. */
+const transport: ReadonlyArray<Context.Key<never, unknown> | Context.Key<FetchHttpClient.RequestInit, unknown>> = [
+  FetchHttpClient.Fetch,
+  FetchHttpClient.RequestInit,
+  HttpIncomingMessage.MaxBodySize,
+  // By its name: only users of this platform have the package.
+  Context.Reference("@effect/platform-node/NodeHttpClient/UndiciOptions", { defaultValue: () => undefined })
+]
+
+const transportOf = (context: Context.Context<never>): ReadonlyArray<unknown> =>
+  transport.map((key) => Context.getOrUndefined(context, key))
+
+/**
+ * Reads the body of a response, or of the response that an error carries. What only the caller may have whose request was
+ * sent is left for it to read, so that the others need not wait for it, and broken off if that caller has left.
+ */
+const readOnce = <E, R>(
+  effect: Effect.Effect<Response, E, R>,
+  sent: Request,
+  left: () => boolean
+): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> => {
+  const unread = (response: Response) =>
+    Effect.suspend(() => left() ? Effect.exit(Effect.raceFirst(response.arrayBuffer, Effect.yieldNow)) : Effect.void)
+  return effect.pipe(
+    Effect.flatMap((response) => isForAll(response) ? buffered(response, sent) : Effect.as(unread(response), response)),
+    Effect.catch((error): Effect.Effect<never, E | HttpClientError.HttpClientError> => {
+      if (!HttpClientError.isHttpClientError(error) || error.response === undefined) return Effect.fail(error)
+      const response = error.response
+      return isForAll(response)
+        ? Effect.flatMap(
+          Effect.exit(response.arrayBuffer),
+          (bytes) => Effect.fail(errorOf(error, sent, new BufferedResponse(sent, response, bytes)))
+        )
+        : Effect.andThen(unread(response), Effect.fail(error))
+    })
+  )
+}
+
+/** Whether a response may be handed to callers whose request was not sent. */
+const isForAll = ({ cookies, headers }: Response): boolean =>
+  Cookies.isEmpty(cookies) && headers["set-cookie"] === undefined &&
+  !namesOf(headers["cache-control"]).some((directive) => directive === "private" || directive === "no-store") &&
+  !namesOf(headers["vary"]).includes("*")
+
+/** The response of a run as this request has it, `undefined` where it has to be sent by itself. */
+const shareOf = (response: Response, request: Request): BufferedResponse | undefined =>
+  response instanceof BufferedResponse && isForAll(response) &&
+    namesOf(response.headers["vary"]).every((name) => response.request.headers[name] === request.headers[name])
+    ? response.of(request)
+    : undefined
+
+/** The names in a list such as `private="set-cookie", max-age=60`. */
+const namesOf = (list: string | undefined): ReadonlyArray<string> =>
+  list === undefined
+    ? []
+    : list.replace(/"(?:[^"\\]|\\.)*"/g, "").split(",").map((item) => item.split("=")[0]!.trim().toLowerCase())
 
 /**
  * Says what a response that asks for patience costs.

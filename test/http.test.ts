@@ -1,10 +1,18 @@
 import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, Ref, Stream } from "effect"
+import { ByteSize, Cause, Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, Ref, Stream } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Funnel from "effect-funnel/http"
-import { HttpClient, HttpClientRequest, HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
-import type { HttpServerRequest } from "effect/http"
+import {
+  FetchHttpClient,
+  HttpClient,
+  HttpClientRequest,
+  HttpIncomingMessage,
+  HttpRouter,
+  HttpServer,
+  HttpServerResponse
+} from "effect/http"
+import type { Cookies, HttpClientError, HttpServerRequest } from "effect/http"
 import { TestClock } from "effect/testing"
 import { createServer } from "node:http"
 
@@ -13,11 +21,12 @@ const withServer = <A, E, R>(
   handler: (
     request: HttpServerRequest.HttpServerRequest
   ) => Effect.Effect<HttpServerResponse.HttpServerResponse>,
-  use: (client: HttpClient.HttpClient) => Effect.Effect<A, E, R>
+  use: (client: HttpClient.HttpClient) => Effect.Effect<A, E, R>,
+  transport: Layer.Layer<HttpClient.HttpClient> = NodeHttpClient.layerUndici
 ) =>
   HttpServer.addressFormattedWith((url) =>
     HttpClient.HttpClient.use((client) => use(HttpClient.mapRequest(client, HttpClientRequest.prependUrl(url)))).pipe(
-      Effect.provide(NodeHttpClient.layerUndici)
+      Effect.provide(transport)
     )
   ).pipe(
     Effect.provide(
@@ -202,7 +211,7 @@ describe("reduce", () => {
           gate.pass,
           HttpServerResponse.uint8Array(bytes, {
             contentType: "application/json",
-            headers: { "x-answer": "42", "set-cookie": "a=b" }
+            headers: { "x-answer": "42" }
           })
         ),
       Effect.fnUntraced(function*(plain) {
@@ -447,6 +456,522 @@ describe("reduce", () => {
         expect(yield* head.text).toBe("")
       })
     ).pipe(Effect.provide(Reducer.layer())))
+})
+
+describe("reduce, where callers must not share", () => {
+  /** Forks so many calls at once, lets the first request be answered when all wait for it, and returns what each got. */
+  const crowd = <A, E, R>(
+    gate: ReturnType<typeof makeGate>,
+    calls: ReadonlyArray<Effect.Effect<A, E, R>>
+  ) =>
+    Effect.gen(function*() {
+      const all = yield* Effect.forkChild(Effect.all(calls, { concurrency: "unbounded" }), { startImmediately: true })
+      yield* gate.arrived(1)
+      yield* gate.open
+      return yield* Fiber.join(all)
+    })
+
+  /** What four callers of one URL get where every answer has a number and these headers. */
+  const numbers = (headers: Record<string, string>) => {
+    const gate = makeGate()
+    let sent = 0
+    return withServer(
+      () => Effect.map(gate.pass, () => HttpServerResponse.text(String(++sent), { headers })),
+      (plain) => {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+        return crowd(gate, Array.from({ length: 4 }, () => textOf(client)))
+      }
+    ).pipe(Effect.provide(Reducer.layer()))
+  }
+
+  it.effect("a response that sets a cookie, or is private, not to be stored or of an unknown choice, goes to one caller", () =>
+    Effect.gen(function*() {
+      for (
+        const headers of [
+          { "set-cookie": "session=1; Path=/" },
+          { "set-cookie": "not a cookie" },
+          { "cache-control": "private" },
+          { "cache-control": "max-age=60, Private" },
+          { "cache-control": "private=\"x-user\"" },
+          { "cache-control": "no-store" },
+          { vary: "accept, *" }
+        ]
+      ) {
+        expect((yield* numbers(headers)).toSorted(), JSON.stringify(headers)).toEqual(["1", "2", "3", "4"])
+      }
+    }))
+
+  it.effect("other responses are shared, whatever else their headers say", () =>
+    Effect.gen(function*() {
+      for (
+        const headers of [
+          { "cache-control": "public, max-age=60" },
+          { "cache-control": "no-cache" },
+          { "cache-control": "max-age=60, extension=\"private, no-store\"" },
+          { vary: "accept-encoding, accept" }
+        ]
+      ) {
+        expect(yield* numbers(headers), JSON.stringify(headers)).toEqual(["1", "1", "1", "1"])
+      }
+    }))
+
+  it.effect("every visitor has the session of its own in its jar", () => {
+    const gate = makeGate()
+    let sent = 0
+    return withServer(
+      () =>
+        Effect.map(
+          gate.pass,
+          () => HttpServerResponse.text("welcome", { headers: { "set-cookie": `session=${++sent}; Path=/` } })
+        ),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+        const jars = yield* Effect.forEach([1, 2, 3], () => Ref.make<ReadonlyArray<Cookies.Cookie>>([]))
+        yield* crowd(gate, jars.map((jar) => textOf(HttpClient.withCookiesRef(client, jar))))
+        const sessions = yield* Effect.forEach(jars, Ref.get)
+        expect(sessions.flat().map((cookie) => cookie.value).toSorted()).toEqual(["1", "2", "3"])
+        expect(sessions.map((jar) => jar.length)).toEqual([1, 1, 1])
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("those who joined a private response send their own when it has begun, and wait for no body but theirs", () => {
+    const bodies = Latch.makeUnsafe(false)
+    const gate = makeGate()
+    return withServer(
+      () =>
+        Effect.as(
+          gate.pass,
+          HttpServerResponse.stream(
+            Stream.concat(
+              Stream.make(new TextEncoder().encode("mi")),
+              Stream.fromEffect(Effect.as(bodies.await, new TextEncoder().encode("ne")))
+            ),
+            { headers: { "cache-control": "private" } }
+          )
+        ),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+        const all = yield* Effect.forkChild(
+          Effect.forEach([1, 2, 3], () => client.get("/"), { concurrency: "unbounded" }),
+          { startImmediately: true }
+        )
+        yield* gate.arrived(1)
+        yield* gate.open
+        yield* gate.arrived(3)
+        expect(yield* Reducer.inFlight).toEqual([])
+        yield* bodies.open
+        for (const response of yield* Fiber.join(all)) {
+          expect([yield* response.text, yield* response.text]).toEqual(["mine", "mine"])
+        }
+        expect(gate.state.arrived).toBe(3)
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("a private response whose caller has left goes to nobody", () => {
+    const gate = makeGate()
+    let sent = 0
+    return withServer(
+      () =>
+        Effect.suspend(() => {
+          const number = ++sent
+          return Effect.as(
+            gate.pass,
+            HttpServerResponse.text(String(number), { headers: { "cache-control": "private" } })
+          )
+        }),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+        const [first, ...others] = yield* Effect.all(
+          [1, 2, 3].map(() => Effect.forkChild(textOf(client), { startImmediately: true }))
+        )
+        yield* gate.arrived(1)
+        yield* Fiber.interrupt(first!)
+        yield* gate.open
+        expect((yield* Effect.forEach(others, Fiber.join)).toSorted()).toEqual(["2", "3"])
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("a private response whose caller has left is broken off unread", () => {
+    const gate = makeGate()
+    const gone = Deferred.makeUnsafe<void>()
+    let sent = 0
+    return withServer(
+      () =>
+        Effect.suspend(() => {
+          const last = ++sent === 1 ? Effect.never : Effect.void
+          return Effect.as(
+            gate.pass,
+            HttpServerResponse.stream(
+              Stream.concat(
+                Stream.make(new TextEncoder().encode("mine")),
+                Stream.fromEffectDrain(last)
+              ).pipe(Stream.onExit((exit) => Exit.isFailure(exit) ? Deferred.done(gone, Exit.void) : Effect.void)),
+              { headers: { "cache-control": "no-store" } }
+            )
+          )
+        }),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+        const first = yield* Effect.forkChild(textOf(client), { startImmediately: true })
+        const second = yield* Effect.forkChild(textOf(client), { startImmediately: true })
+        yield* gate.arrived(1)
+        yield* Fiber.interrupt(first)
+        yield* gate.open
+        yield* Deferred.await(gone)
+        expect(yield* Fiber.join(second)).toBe("mine")
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("an error with a private response goes to one caller as well", () => {
+    const gate = makeGate()
+    let sent = 0
+    return withServer(
+      () =>
+        Effect.map(
+          gate.pass,
+          () => HttpServerResponse.text(String(++sent), { status: 401, headers: { "set-cookie": `visitor=${sent}` } })
+        ),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(HttpClient.filterStatusOk, Funnel.reduce(Reducer.Reducer))
+        const errors = yield* crowd(gate, [1, 2, 3].map(() => Effect.flip(client.get("/"))))
+        const texts = yield* Effect.forEach(errors, (error) => error.response!.text)
+        expect(texts.toSorted()).toEqual(["1", "2", "3"])
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("a response that varies by a header goes to those who sent the same in it", () => {
+    const gate = makeGate()
+    return withServer(
+      (request) =>
+        Effect.as(
+          gate.pass,
+          HttpServerResponse.text(request.headers["accept-language"] ?? "any", {
+            headers: { vary: "Accept-Language, Accept-Encoding" }
+          })
+        ),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer, { headers: ["authorization"] }))
+        const read = (language: string) =>
+          textOf(HttpClient.mapRequest(client, HttpClientRequest.setHeader("accept-language", language)))
+        const texts = yield* crowd(gate, [read("en"), read("de"), read("en"), textOf(client)])
+        expect(texts).toEqual(["en", "de", "en", "any"])
+        expect(gate.state.arrived).toBe(3)
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("parts of a resource and conditional requests are told apart, whatever list of headers is given", () => {
+    const gate = makeGate()
+    return withServer(
+      ({ headers }) =>
+        Effect.as(
+          gate.pass,
+          headers["if-none-match"] === "\"1\""
+            ? HttpServerResponse.empty({ status: 304 })
+            : headers["range"] === undefined
+            ? HttpServerResponse.text("abcdef")
+            : HttpServerResponse.text(headers["range"], { status: 206 })
+        ),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer, { headers: [] }))
+        const get = HttpClientRequest.get("/")
+        const responses = yield* crowd(
+          gate,
+          [
+            get,
+            HttpClientRequest.setHeader(get, "range", "bytes=0-1"),
+            HttpClientRequest.setHeader(get, "range", "bytes=2-3"),
+            HttpClientRequest.setHeader(get, "if-none-match", "\"1\""),
+            get
+          ].map(client.execute)
+        )
+        expect(yield* Effect.forEach(responses, (response) => response.text))
+          .toEqual(["abcdef", "bytes=0-1", "bytes=2-3", "", "abcdef"])
+        expect(responses.map((response) => response.status)).toEqual([200, 206, 206, 304, 200])
+        expect(gate.state.arrived).toBe(4)
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  /** What callers get who send the same request with these services in their context. */
+  const inContexts = (
+    contexts: ReadonlyArray<
+      (effect: Effect.Effect<string, unknown, Reducer.Reducer>) => Effect.Effect<string, unknown, Reducer.Reducer>
+    >,
+    transport: Layer.Layer<HttpClient.HttpClient>
+  ) => {
+    const gate = makeGate()
+    return withServer(
+      ({ headers }) =>
+        Effect.map(gate.pass, () => HttpServerResponse.text(`inbox of ${headers["authorization"] ?? "nobody"}`)),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+        const texts = yield* crowd(gate, contexts.map((provide) => provide(textOf(client))))
+        return { texts, sent: gate.state.arrived }
+      }),
+      transport
+    ).pipe(Effect.provide(Reducer.layer()))
+  }
+
+  it.effect("requests that the context gives another RequestInit, fetch, options or bounds are sent each", () =>
+    Effect.gen(function*() {
+      const init = (init: RequestInit) => Effect.provideService(FetchHttpClient.RequestInit, init)
+      const as = (user: string) => init({ headers: { authorization: user } })
+      expect(yield* inContexts([as("ada"), as("bob"), as("ada"), (_) => _], FetchHttpClient.layer)).toEqual({
+        texts: ["inbox of ada", "inbox of bob", "inbox of ada", "inbox of nobody"],
+        sent: 3
+      })
+      const options: ReadonlyArray<RequestInit> = [
+        {},
+        { credentials: "omit" },
+        { cache: "no-store" },
+        { redirect: "error" },
+        { headers: new Headers({ authorization: "ada" }) },
+        { headers: new Headers({ authorization: "bob" }) }
+      ]
+      const { sent, texts } = yield* inContexts(options.map(init), FetchHttpClient.layer)
+      expect([sent, ...texts.slice(4)]).toEqual([6, "inbox of ada", "inbox of bob"])
+      const fetches: ReadonlyArray<typeof fetch> = ["ada", "bob"].map((user) => (url, init) =>
+        fetch(url, { ...init, headers: { authorization: user } })
+      )
+      expect(
+        yield* inContexts(fetches.map((_) => Effect.provideService(FetchHttpClient.Fetch, _)), FetchHttpClient.layer)
+      ).toEqual({ texts: ["inbox of ada", "inbox of bob"], sent: 2 })
+      const bound = (bytes: number) =>
+        Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.fromInputUnsafe(bytes))
+      expect((yield* inContexts([bound(100), bound(1_000), bound(100)], NodeHttpClient.layerUndici)).sent).toBe(2)
+      const timing = (blocking: boolean) => Effect.provideService(NodeHttpClient.UndiciOptions, { blocking })
+      expect((yield* inContexts([timing(true), timing(false), timing(true)], NodeHttpClient.layerUndici)).sent).toBe(2)
+    }))
+})
+
+describe("reduce, as each caller sees it", () => {
+  it.effect("the request of a shared error and of its response is the caller's own", () => {
+    const gate = makeGate()
+    return withServer(
+      (request) =>
+        request.url === "/broken"
+          ? Effect.succeed(HttpServerResponse.stream(Stream.concat(
+            Stream.make(new TextEncoder().encode("be")),
+            Stream.fromEffect(Effect.andThen(gate.pass, Effect.fail("broken")))
+          )))
+          : Effect.as(gate.pass, HttpServerResponse.text("too hot", { status: 418 })),
+      Effect.fnUntraced(function*(plain) {
+        let sent = 0
+        const begun = Deferred.makeUnsafe<void>()
+        const client = plain.pipe(
+          HttpClient.filterStatusOk,
+          // Nobody listens at this port.
+          HttpClient.mapRequest((request) =>
+            request.url.endsWith("/unreachable") ? HttpClientRequest.setUrl(request, "http://127.0.0.1:1/") : request
+          ),
+          HttpClient.transform((effect) => Effect.suspend(() => (sent++, effect))),
+          HttpClient.tap(() => Deferred.done(begun, Exit.void)),
+          Funnel.reduce(Reducer.Reducer, { headers: ["accept"] })
+        )
+        const users = ["ada", "bob", "cyd"]
+        const fail = (url: string) =>
+          Effect.forEach(
+            users,
+            (user) =>
+              client.execute(HttpClientRequest.get(url).pipe(HttpClientRequest.bearerToken(user))).pipe(Effect.flip),
+            { concurrency: "unbounded" }
+          )
+        const owners = (errors: ReadonlyArray<HttpClientError.HttpClientError>) =>
+          errors.map((
+            error
+          ) => [error.request.headers["authorization"], error.response?.request.headers["authorization"]])
+        const own = users.map((user) => [`Bearer ${user}`, `Bearer ${user}`])
+
+        const refused = yield* Effect.forkChild(fail("/"), { startImmediately: true })
+        yield* gate.arrived(1)
+        const broken = yield* Effect.forkChild(fail("/broken"), { startImmediately: true })
+        yield* Deferred.await(begun)
+        yield* gate.open
+        const statuses = yield* Fiber.join(refused)
+        expect(statuses.map((error) => error.reason._tag)).toEqual(Array(3).fill("StatusCodeError"))
+        expect(owners(statuses)).toEqual(own)
+        for (const { response } of statuses) {
+          expect([response!.status, yield* response!.text, yield* response!.text]).toEqual([418, "too hot", "too hot"])
+          expect(yield* Stream.mkString(Stream.decodeText(response!.stream))).toBe("too hot")
+        }
+        const breaks = yield* Fiber.join(broken)
+        expect(breaks.map((error) => error.reason._tag)).toEqual(Array(3).fill("DecodeError"))
+        expect(owners(breaks)).toEqual(own)
+        for (const { response } of breaks) {
+          expect(response!.status).toBe(200)
+          const again = yield* Effect.flip(response!.text)
+          expect(again.reason._tag).toBe("DecodeError")
+          expect(again.request).toBe(response!.request)
+        }
+        expect(sent).toBe(2)
+
+        const unreachable = yield* fail("/unreachable")
+        expect(unreachable.map((error) => error.reason._tag)).toEqual(Array(3).fill("TransportError"))
+        expect(unreachable.map((error) => error.reason.cause)).toEqual(Array(3).fill(expect.any(Error)))
+        expect(owners(unreachable)).toEqual(users.map((user) => [`Bearer ${user}`, undefined]))
+        expect(sent).toBe(3)
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("a body that does not decode reports status, headers and URL of its response, also where a scheduler holds it", () =>
+    withServer(
+      () => Effect.succeed(HttpServerResponse.text("<html>", { status: 502, headers: { "x-id": "77" } })),
+      Effect.fnUntraced(function*(plain) {
+        for (
+          const client of [
+            plain.pipe(Funnel.reduce(Reducer.Reducer)),
+            plain.pipe(Funnel.schedule(Scheduler.Scheduler, { hold: "body" }))
+          ]
+        ) {
+          const response = yield* client.get("/page")
+          for (const error of [yield* Effect.flip(response.json), yield* Effect.flip(response.formData)]) {
+            expect(error.reason._tag).toBe("DecodeError")
+            expect(error.message).toContain("502")
+            expect(error.response).toBe(response)
+            expect(error.response!.headers["x-id"]).toBe("77")
+            expect(error.response!.url).toMatch(/\/page$/)
+            expect(error.reason.cause).toBeInstanceOf(Error)
+          }
+        }
+      })
+    ).pipe(Effect.provide(Layer.merge(Reducer.layer(), Scheduler.layer({ concurrency: 1 })))))
+
+  it.effect("an empty body is an empty stream", () =>
+    withServer(
+      () => Effect.succeed(HttpServerResponse.empty({ status: 200 })),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+        const response = yield* client.get("/")
+        expect(yield* Stream.runCollect(response.stream)).toEqual([])
+      })
+    ).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("a redirect is followed once for all, whoever follows it, and each sees the URL where it ended", () =>
+    Effect.gen(function*() {
+      for (const where of ["by fetch", "inside", "outside"] as const) {
+        const gate = makeGate()
+        yield* withServer(
+          (request) =>
+            Effect.as(
+              gate.pass,
+              request.url === "/new" ? HttpServerResponse.text("moved") : HttpServerResponse.redirect("/new")
+            ),
+          Effect.fnUntraced(function*(plain) {
+            const reduce = Funnel.reduce(Reducer.Reducer)
+            const client = where === "inside"
+              ? plain.pipe(HttpClient.followRedirects(), reduce)
+              : where === "outside"
+              ? plain.pipe(reduce, HttpClient.followRedirects())
+              : plain.pipe(reduce)
+            const all = yield* Effect.forkChild(
+              Effect.forEach([1, 2, 3], () => client.get("/old"), { concurrency: "unbounded" }),
+              { startImmediately: true }
+            )
+            yield* gate.arrived(1)
+            yield* gate.open
+            for (const response of yield* Fiber.join(all)) {
+              expect([response.status, yield* response.text], where).toEqual([200, "moved"])
+              expect(response.url, where).toMatch(/\/new$/)
+            }
+            expect(gate.state.arrived, where).toBe(2)
+          }),
+          where === "by fetch" ? FetchHttpClient.layer : NodeHttpClient.layerUndici
+        ).pipe(Effect.provide(Reducer.layer()))
+      }
+    }))
+
+  /** Answers in two halves, the second when `rest` is open, and tells when the answer is broken off. */
+  const halves = () => {
+    const rest = Latch.makeUnsafe(false)
+    const begun = Deferred.makeUnsafe<void>()
+    const gone = Deferred.makeUnsafe<void>()
+    let sent = 0
+    const encode = (text: string) => new TextEncoder().encode(text)
+    return {
+      rest,
+      begun,
+      gone,
+      sent: () => sent,
+      answer: () =>
+        Effect.sync(() => {
+          sent++
+          return HttpServerResponse.stream(
+            Stream.concat(
+              Stream.make(encode("one ")),
+              Stream.fromEffect(Effect.as(rest.await, encode("two")))
+            ).pipe(Stream.onExit((exit) => Exit.isFailure(exit) ? Deferred.done(gone, Exit.void) : Effect.void))
+          )
+        }),
+      /** To be told when the response has begun. */
+      watched: HttpClient.tap(() => Deferred.done(begun, Exit.void))
+    }
+  }
+
+  it.effect("who joins or leaves while the body is on its way changes nothing for the others", () => {
+    const { answer, begun, rest, sent, watched } = halves()
+    return withServer(
+      answer,
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(watched, Funnel.reduce(Reducer.Reducer))
+        const first = yield* Effect.forkChild(textOf(client), { startImmediately: true })
+        yield* Deferred.await(begun)
+        const second = yield* Effect.forkChild(textOf(client), { startImmediately: true })
+        const third = yield* Effect.forkChild(textOf(client), { startImmediately: true })
+        yield* Fiber.interrupt(first)
+        yield* Fiber.interrupt(third)
+        expect(Cause.hasInterruptsOnly(yield* Effect.flip(Effect.sandbox(Fiber.join(first))))).toBe(true)
+        yield* rest.open
+        expect(yield* Fiber.join(second)).toBe("one two")
+        expect(sent()).toBe(1)
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("the response is broken off when the last caller leaves while its body is on its way", () => {
+    const { answer, begun, gone, rest, sent, watched } = halves()
+    return withServer(
+      answer,
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(watched, Funnel.reduce(Reducer.Reducer))
+        const callers = yield* Effect.all(
+          [1, 2, 3].map(() => Effect.forkChild(textOf(client), { startImmediately: true }))
+        )
+        yield* Deferred.await(begun)
+        yield* Effect.yieldNow
+        yield* Fiber.interruptAll(callers)
+        yield* Deferred.await(gone)
+        yield* rest.open
+        expect(yield* textOf(client)).toBe("one two")
+        expect(sent()).toBe(2)
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
+
+  it.effect("a scope around the request of one caller does not abort the request that all share", () => {
+    const gate = makeGate()
+    return withServer(
+      () => Effect.as(gate.pass, HttpServerResponse.text("ok")),
+      Effect.fnUntraced(function*(plain) {
+        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+        const first = yield* Effect.forkChild(Effect.scoped(textOf(HttpClient.withScope(client))), {
+          startImmediately: true
+        })
+        const second = yield* Effect.forkChild(textOf(client), { startImmediately: true })
+        yield* gate.arrived(1)
+        yield* Fiber.interrupt(first)
+        yield* gate.open
+        expect(yield* Fiber.join(second)).toBe("ok")
+        expect(gate.state.arrived).toBe(1)
+      })
+    ).pipe(Effect.provide(Reducer.layer()))
+  })
 })
 
 describe("penalize", () => {

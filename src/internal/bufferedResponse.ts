@@ -1,13 +1,16 @@
 /**
  * A response whose body was read once and can be read by many, each as often as it likes, and by each in its own way.
  */
-import type * as Effect from "effect/Effect"
-import type { HttpClientError } from "effect/http/HttpClientError"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Errors from "effect/http/HttpClientError"
+import { HttpClientError } from "effect/http/HttpClientError"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as Inspectable from "effect/Inspectable"
 import { pipeArguments } from "effect/Pipeable"
+import * as Stream from "effect/Stream"
 
 type Response = HttpClientResponse.HttpClientResponse
 
@@ -18,15 +21,21 @@ export class BufferedResponse extends Inspectable.Class implements Response {
   /** The caller's own, not that of the caller whose request was sent. */
   readonly request: HttpClientRequest
   private readonly original: Response
-  private readonly bytes: ArrayBuffer
+  /** Fails where the body broke off. */
+  private readonly bytes: Exit.Exit<ArrayBuffer, HttpClientError>
 
-  constructor(request: HttpClientRequest, original: Response, bytes: ArrayBuffer) {
+  constructor(request: HttpClientRequest, original: Response, bytes: Exit.Exit<ArrayBuffer, HttpClientError>) {
     super()
     this[HttpIncomingMessage.TypeId] = HttpIncomingMessage.TypeId
     this[HttpClientResponse.TypeId] = HttpClientResponse.TypeId
     this.request = request
     this.original = original
     this.bytes = bytes
+  }
+
+  /** The same response to the request of another caller. */
+  of(request: HttpClientRequest): BufferedResponse {
+    return new BufferedResponse(request, this.original, this.bytes)
   }
 
   get url(): string {
@@ -50,42 +59,48 @@ export class BufferedResponse extends Inspectable.Class implements Response {
   }
 
   get text(): Effect.Effect<string, HttpClientError> {
-    return this.body.text
+    return this.read((body) => body.text)
   }
 
   get json(): Response["json"] {
-    return this.body.json
+    return this.read((body) => body.json)
   }
 
   get urlParamsBody(): Response["urlParamsBody"] {
-    return this.body.urlParamsBody
+    return this.read((body) => body.urlParamsBody)
   }
 
   get formData(): Effect.Effect<FormData, HttpClientError> {
-    return this.body.formData
+    return this.read((body) => body.formData)
   }
 
   get arrayBuffer(): Effect.Effect<ArrayBuffer, HttpClientError> {
-    return this.body.arrayBuffer
+    return this.read((body) => body.arrayBuffer)
   }
 
   get stream(): Response["stream"] {
-    return this.body.stream
+    return Stream.unwrap(
+      this.read((body) =>
+        Effect.map(
+          body.arrayBuffer,
+          (bytes) => bytes.byteLength === 0 ? Stream.empty : Stream.make(new Uint8Array(bytes))
+        )
+      )
+    )
   }
 
   get upgrade(): Response["upgrade"] {
     return this.original.upgrade
   }
 
-  /** A copy, made when it is asked for: what one caller does to the bytes is not seen by another. */
-  private get body(): Response {
+  /** Reads from a copy, made at each time: what one caller does to the bytes is not seen by another. */
+  private read<A>(f: (body: Response) => Effect.Effect<A, HttpClientError>): Effect.Effect<A, HttpClientError> {
     const contentType = this.headers["content-type"]
-    return HttpClientResponse.fromWeb(
-      this.request,
-      new globalThis.Response(
-        this.bytes.byteLength === 0 ? null : this.bytes,
-        contentType === undefined ? {} : { headers: { "content-type": contentType } }
-      )
+    const init = contentType === undefined ? {} : { headers: { "content-type": contentType } }
+    return this.bytes.pipe(
+      Effect.flatMap((bytes) => f(HttpClientResponse.fromWeb(this.request, new globalThis.Response(bytes, init)))),
+      // The copy knows the bytes alone: an error tells of this response.
+      Effect.mapError((error) => errorOf(error, this.request, this))
     )
   }
 
@@ -99,5 +114,25 @@ export class BufferedResponse extends Inspectable.Class implements Response {
 
   pipe() {
     return pipeArguments(this, arguments)
+  }
+}
+
+/** An error as the caller has it whose request is given, and whose response if there is one. */
+export const errorOf = (error: HttpClientError, request: HttpClientRequest, response?: Response): HttpClientError => {
+  const { cause, description } = error.reason
+  const details = {
+    request,
+    ...(cause === undefined ? {} : { cause }),
+    ...(description === undefined ? {} : { description })
+  }
+  switch (error.reason._tag) {
+    case "TransportError":
+    case "EncodeError":
+    case "InvalidUrlError":
+      return new HttpClientError({ reason: new Errors[error.reason._tag](details) })
+    default:
+      return new HttpClientError({
+        reason: new Errors[error.reason._tag]({ ...details, response: response ?? error.reason.response })
+      })
   }
 }
