@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { bars, lines } from "./plot.ts"
-import { barRow, growthTitle, number, type Report } from "./report.ts"
+import { barRow, type Baseline, growthTitle, headings, number, type Report, stallRow } from "./report.ts"
 
 const table = (rows: ReadonlyArray<Readonly<Record<string, string | number>>>): string => {
   const columns = Object.keys(rows[0] ?? {})
@@ -14,37 +14,45 @@ const table = (rows: ReadonlyArray<Readonly<Record<string, string | number>>>): 
   ].join("\n")
 }
 
-/** Contenders down, sizes across. */
-const pivot = (figures: ReadonlyArray<{ readonly contender: string; readonly n: number; readonly value: number }>) => {
+interface Cell {
+  readonly contender: string
+  readonly n: number
+  readonly value: number
+  readonly cpu: number
+}
+
+/** Contenders down, sizes across: wall, and what of it the main thread worked. */
+const pivot = (figures: ReadonlyArray<Cell>) => {
   const sizes = [...new Set(figures.map((figure) => figure.n))]
   const contenders = [...new Set(figures.map((figure) => figure.contender))]
   return table(contenders.map((contender) => ({
     contender,
     ...Object.fromEntries(sizes.map((n) => {
       const found = figures.find((figure) => figure.contender === contender && figure.n === n)
-      return [`n = ${n.toLocaleString("en-US")}`, found === undefined ? "–" : number(found.value)]
+      return [
+        `n = ${n.toLocaleString("en-US")}`,
+        found === undefined ? "–" : `${number(found.value)} (${number(found.cpu)})`
+      ]
     }))
   })))
 }
 
 const opening = `# Benchmarks
 
-\`npm run bench -- --docs\` measures every table below and writes this page; \`npm run bench\` only prints. Every run of every
-table has a process of its own, in which the contenders take turns after a warm-up, and each has to prove that it did the
-same work. What is quoted is the median over the runs. Absolute times differ by machine and by the hour; compare the ratios.
-What crowds of fibers cost also differs from process to process, by a third and sometimes more, whoever the contender is: one
-run alone says little.
+\`npm run bench -- --runs 5 --docs\` measures every table below and writes this page; \`npm run bench\` only prints. Every run
+of every table has a process of its own, in which the contenders take turns after a warm-up, and each has to prove that it did
+the same work. What is quoted is the median over the runs. Tables whose figures hardly differ from run to run are taken fewer
+times: what a process weighs and the crowd once, pace, stalls, memory, heap and single decisions three times; sizes that no
+bar is drawn from once. Absolute times differ by machine and by the hour; compare the ratios. What crowds of fibers cost also
+differs from process to process, by a third and sometimes more, whoever the contender is: one run alone says little.
 `
 
-/** Where the bars are out of reach. */
-const misses =
-  `What is missed, and why. \`Cache\` shares a call at one and a half times what a call costs that shares nothing: six tenths of
-that would be less than a fiber that waits. A hundred thousand that leave cost more than ten times what ten thousand cost,
-because the collector moves all of them into its old generation: it is the same for fibers that wait for nothing, and where
-the young generation holds them the line is straight. A look-up in DataLoader is a promise, here it is a fiber, which can be
-interrupted by itself: fibers that do nothing but yield miss that bar as well. And effect alone, a program that does nothing,
-is 9 kB of an import; \`npm run check:size\` holds what code costs that calls a service which another part of the program
-provides.
+/** What the bars are measured against. */
+const floors =
+  `Bars of crowds are set against fibers that do nothing but wait, since the collector moves them from one generation to the
+next whatever they wait for. A stall that the caller makes by interrupting fibers in a loop of its own is set against the same
+loop over such fibers. The CPU beside a figure is that of the main thread; what the collector does in its own threads is not
+in it.
 `
 
 /** What the figures of a table mean, and where others are ahead. */
@@ -56,6 +64,9 @@ const notes: Readonly<Record<string, string>> = {
     "Promises are ahead. Nobody shares here, so this is what the protection costs when it does nothing: a second fiber a call, " +
     "which is there so that a caller can leave without ending the run.",
   "single-flight-synchronous": "What ends at once never suspends its caller.",
+  keys: "Built for every call, as callers write them.",
+  composed: "Twenty runs in a queue with room for a hundred; all others join them.",
+  refusal: "What it takes to say no: the failure is taken note of and the next call made.",
   "limit-100":
     "`Effect.forEach` with a limit of its own is ahead of `Scheduler.forEach`, whose limit is shared by all who call it. " +
     "`p-limit` is ahead of `schedule` where every job is a fiber of its own that waits; asked for the same jobs through " +
@@ -75,7 +86,7 @@ const notes: Readonly<Record<string, string>> = {
     "cost: the same for each, however many wait. A thousand are over before all of it is compiled."
 }
 
-export const write = async (report: Report, folder: URL): Promise<void> => {
+export const write = async (report: Report, folder: URL, baseline: Baseline | undefined): Promise<void> => {
   const plots = new URL("benchmarks/", folder)
   await mkdir(plots, { recursive: true })
   const at = (id: string) => fileURLToPath(new URL(`${id}.svg`, plots))
@@ -84,8 +95,8 @@ export const write = async (report: Report, folder: URL): Promise<void> => {
     `Measured on ${report.when}, ${report.runs} runs: ${report.cpu}; Node ${report.node}; ` +
     Object.entries(report.versions).map(([name, version]) => `${name} ${version}`).join(", ") + ".\n",
     "## What was to be reached\n",
-    table(report.bars.map((bar) => ({ ...barRow(bar) }))) + "\n",
-    misses
+    table(report.bars.map((bar) => ({ ...barRow(bar, report.runs, baseline) }))) + "\n",
+    floors
   ]
   const section = (id: string, title: string, body: string) => {
     const note = notes[id]
@@ -95,24 +106,33 @@ export const write = async (report: Report, folder: URL): Promise<void> => {
   }
 
   for (const { figures, id, title } of report.tables) {
-    const values = figures.map((figure) => ({ contender: figure.contender, n: figure.n, value: figure.median }))
+    const values = figures.map((figure) => ({
+      contender: figure.contender,
+      n: figure.n,
+      value: figure.median,
+      cpu: figure.cpu
+    }))
     const group = (n: number) => `n = ${n.toLocaleString("en-US")}`
     await bars(title, "ns an operation", values.map((value) => ({ ...value, group: group(value.n) })), at(id))
-    section(id, title, `Nanoseconds an operation, median.\n\n${pivot(values)}`)
+    section(id, title, `Nanoseconds an operation, median; in brackets the CPU of the main thread.\n\n${pivot(values)}`)
   }
   if (report.heap.length > 0) {
     const title = "Heap a waiting operation"
     await bars(
       title,
       "bytes",
-      report.heap.map((row) => ({ contender: row.contender, group: row.table, value: row.bytes })),
+      // A key at rest holds nothing, which a logarithmic scale does not show.
+      report.heap.filter(({ bytes }) => bytes >= 1)
+        .map((row) => ({ contender: row.contender, group: row.table, value: row.bytes })),
       at("heap")
     )
     section(
       "heap",
       title,
       "Bytes, the operation's own fiber or promise included.\n\n" +
-        table(report.heap.map((row) => ({ contender: row.contender, table: row.table, bytes: number(row.bytes) })))
+        table(report.heap.map((row) => ({ contender: row.contender, table: row.table, bytes: number(row.bytes) }))) +
+        "\n\nOf a waiting caller or job, a fiber that waits on a callback with a cancel effect is the floor. `rate-keys` is what a key " +
+        "of a limiter holds besides its string: while it has something to pay back, and 5 s after the last call."
     )
   }
   for (const pace of report.pace) {
@@ -139,12 +159,14 @@ export const write = async (report: Report, folder: URL): Promise<void> => {
     if (rows.length === 0) continue
     const id = roomy ? "growth-roomy" : "growth"
     const title = growthTitle(roomy)
-    const values = rows.map((row) => ({ contender: row.contender, n: row.n, value: row.micros }))
+    const values = rows.map((row) => ({ contender: row.contender, n: row.n, value: row.micros, cpu: row.cpu }))
     await lines(title, "µs each", values, at(id))
     section(
       id,
       title,
-      `Microseconds a caller: waiting, leaving and its fiber. A line that rises is not linear.\n\n${pivot(values)}`
+      `Microseconds a caller: waiting, leaving and its fiber. A line that rises is not linear; in brackets the CPU of the main thread.\n\n${
+        pivot(values)
+      }`
     )
   }
   if (report.crowd !== undefined) {
@@ -168,11 +190,19 @@ export const write = async (report: Report, folder: URL): Promise<void> => {
       }))) + "\n"
     )
   }
+  if (report.stalls.length > 0) {
+    parts.push(`## Stalls\n\n${headings.stalls}.\n`, table(report.stalls.map(stallRow)) + "\n")
+  }
+  if (report.imports.length > 0) {
+    parts.push(
+      `## What an import costs\n\n${headings.imports}.\n`,
+      table(report.imports.map((row) => ({ import: row.contender, "CPU, ms": number(row.millis) }))) + "\n"
+    )
+  }
   if (report.sizes.length > 0) {
     parts.push(
-      "## What an import costs\n",
-      "Kilobytes, minified and compressed, with the part of Effect that the program needs.\n",
-      table(report.sizes.map((row) => ({ program: row.contender, kB: number(row.kilobytes) }))) + "\n"
+      `## What a program weighs\n\n${headings.sizes}, in kilobytes.\n`,
+      table(report.sizes.map((row) => ({ "a program that": row.contender, kB: number(row.kilobytes) }))) + "\n"
     )
   }
   await writeFile(new URL("benchmarks.md", folder), parts.join("\n"))

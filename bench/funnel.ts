@@ -3,6 +3,15 @@ import { Context, Effect, Layer, Scope } from "effect"
 
 export * from "../dist/index.js"
 
-/** The service of a layer, held for the life of the process. */
-export const build = <I, S>(tag: Context.Key<I, S>, layer: Layer.Layer<I>): S =>
-  Effect.runSync(Effect.map(Layer.buildWithScope(layer, Scope.makeUnsafe()), (context) => Context.get(context, tag)))
+/** The service of a layer and the scope that holds it. */
+export const scoped = <I, S>(
+  tag: Context.Key<I, S>,
+  layer: Layer.Layer<I>
+): Effect.Effect<readonly [S, Scope.Closeable]> => {
+  const scope = Scope.makeUnsafe()
+  return Effect.map(Layer.buildWithScope(layer, scope), (context) => [Context.get(context, tag), scope])
+}
+
+/** The service of a layer, held for the life of the process, and built as programs build it. */
+export const build = async <I, S>(tag: Context.Key<I, S>, layer: Layer.Layer<I>): Promise<S> =>
+  (await Effect.runPromise(scoped(tag, layer)))[0]

@@ -16,6 +16,8 @@ export interface Table {
   readonly id: string
   readonly title: string
   readonly sizes: ReadonlyArray<number>
+  /** The sizes that a bar is drawn from. The others are taken in the first run alone. */
+  readonly judged: ReadonlyArray<number>
   /** What every contender has to answer for `n` operations; a function a contender where the work differs by design. */
   readonly expected: (n: number, contender: string) => number
   readonly contenders: ReadonlyArray<Contender>
@@ -26,6 +28,8 @@ export interface Figure {
   readonly n: number
   /** Nanoseconds an operation. */
   readonly median: number
+  /** Nanoseconds of the main thread an operation, the median as well: what its collector does elsewhere is not in it. */
+  readonly cpu: number
   readonly low: number
   readonly high: number
   readonly samples: number
@@ -43,7 +47,14 @@ export interface Settings {
 // A sample sees several collections, or it leaves its garbage to whoever comes next. What the compiler and the collector
 // have settled for differs more from process to process than from round to round: rather one more run than one more round.
 export const full: Settings = { rounds: 2, sampleMillis: 400, largest: 1_000_000, run: 1 }
-export const quick: Settings = { rounds: 2, sampleMillis: 30, largest: 100_000, run: 1 }
+/** To see that every table can be taken: its figures are no verdict. */
+export const quick: Settings = { rounds: 1, sampleMillis: 10, largest: 10_000, run: 1 }
+
+/** Milliseconds that the main thread has worked. */
+export const cpuMillis = (): number => {
+  const { system, user } = process.threadCpuUsage()
+  return (user + system) / 1_000
+}
 
 export const median = (values: ReadonlyArray<number>): number => {
   const sorted = [...values].sort((a, b) => a - b)
@@ -67,8 +78,14 @@ export const shuffled = <A>(values: ReadonlyArray<A>, seed: number): ReadonlyArr
   return out
 }
 
-const sample = async (contender: Contender, n: number, expected: number, millis: number): Promise<number> => {
+interface Sample {
+  readonly wall: number
+  readonly cpu: number
+}
+
+const sample = async (contender: Contender, n: number, expected: number, millis: number): Promise<Sample> => {
   const start = performance.now()
+  const worked = cpuMillis()
   let elapsed = 0
   let operations = 0
   while (elapsed < millis) {
@@ -79,33 +96,40 @@ const sample = async (contender: Contender, n: number, expected: number, millis:
     operations += n
     elapsed = performance.now() - start
   }
-  return (elapsed * 1e6) / operations
+  return { wall: (elapsed * 1e6) / operations, cpu: ((cpuMillis() - worked) * 1e6) / operations }
 }
 
 export const measure = async (table: Table, settings: Settings): Promise<ReadonlyArray<Figure>> => {
   const figures: Array<Figure> = []
-  for (const [index, n] of table.sizes.entries()) {
+  const within = table.sizes.filter((n) => n <= settings.largest)
+  // A table of large sizes alone is still taken, at the least of them.
+  const sizes = within.length === 0 ? [table.sizes[0]!] : within
+  const wanted = sizes.filter((n) => settings.run === 1 || table.judged.includes(n))
+  for (const [index, n] of wanted.entries()) {
     const present = table.contenders.filter((contender) => n <= (contender.most ?? Number.POSITIVE_INFINITY))
-    const samples = new Map<string, Array<number>>(present.map((contender) => [contender.name, []]))
-    // The first size has to be compiled as well.
-    const warmUp = settings.sampleMillis * (index === 0 ? 3 : 1)
-    for (const contender of present) {
-      await sample(contender, n, table.expected(n, contender.name), warmUp)
+    const samples = new Map<string, Array<Sample>>(present.map((contender) => [contender.name, []]))
+    const take = (contender: Contender, millis: number) =>
+      sample(contender, n, table.expected(n, contender.name), millis)
+    // A million is a sample of its own, of code that a smaller crowd has warmed.
+    const large = n >= 1_000_000
+    if (!large || index === 0) {
+      // The first size has to be compiled as well.
+      for (const contender of present) await take(contender, settings.sampleMillis * (index === 0 ? 3 : 1))
     }
-    for (let round = 0; round < settings.rounds; round++) {
+    for (let round = 0; round < (large ? 1 : settings.rounds); round++) {
       for (const contender of shuffled(present, settings.run * 100 + round)) {
-        samples.get(contender.name)!.push(
-          await sample(contender, n, table.expected(n, contender.name), settings.sampleMillis)
-        )
+        samples.get(contender.name)!.push(await take(contender, settings.sampleMillis))
       }
     }
     for (const [name, values] of samples) {
+      const walls = values.map(({ wall }) => wall)
       figures.push({
         contender: name,
         n,
-        median: median(values),
-        low: Math.min(...values),
-        high: Math.max(...values),
+        median: median(walls),
+        cpu: median(values.map(({ cpu }) => cpu)),
+        low: Math.min(...walls),
+        high: Math.max(...walls),
         samples: values.length
       })
     }
@@ -119,21 +143,23 @@ export interface HeapContender {
   readonly hold: (n: number) => Promise<() => Promise<void>>
 }
 
-/** Bytes of heap an operation that waits: needs `--expose-gc`, and is never taken between timed samples. */
-export const heapEach = async (contender: HeapContender, n: number): Promise<number> => {
+/** Bytes of heap when all that can be collected has been: needs `--expose-gc`, and is never taken between timed samples. */
+export const settledHeap = async (): Promise<number> => {
   const collect = globalThis.gc
   if (collect === undefined) throw new Error("heap figures need node --expose-gc")
-  const settle = async () => {
-    for (let i = 0; i < 4; i++) {
-      await new Promise((resolve) => setImmediate(resolve))
-      collect()
-    }
-    return process.memoryUsage().heapUsed
+  for (let i = 0; i < 4; i++) {
+    await new Promise((resolve) => setImmediate(resolve))
+    collect()
   }
+  return process.memoryUsage().heapUsed
+}
+
+/** Bytes of heap an operation that waits. */
+export const heapEach = async (contender: HeapContender, n: number): Promise<number> => {
   await (await contender.hold(1_000))()
-  const before = await settle()
+  const before = await settledHeap()
   const release = await contender.hold(n)
-  const after = await settle()
+  const after = await settledHeap()
   await release()
   return (after - before) / n
 }

@@ -32,6 +32,7 @@ export const merge = (runs: ReadonlyArray<Parts>): Parts => ({
     figures: merged(tables.map((table) => table.figures), (row) => `${row.contender} ${row.n}`, (row, rows) => ({
       ...row,
       median: middle(rows, (_) => _.median),
+      cpu: middle(rows, (_) => _.cpu),
       low: least(rows, (_) => _.low),
       high: most(rows, (_) => _.high),
       samples: rows.reduce((sum, _) => sum + _.samples, 0)
@@ -53,7 +54,18 @@ export const merge = (runs: ReadonlyArray<Parts>): Parts => ({
   })),
   growth: merged(runs.map((run) => run.growth), (row) => `${row.contender} ${row.n} ${row.roomy}`, (row, rows) => ({
     ...row,
-    micros: middle(rows, (_) => _.micros)
+    micros: middle(rows, (_) => _.micros),
+    cpu: middle(rows, (_) => _.cpu)
+  })),
+  stalls: merged(runs.map((run) => run.stalls), (row) => `${row.what} ${row.layers}`, (row, rows) => ({
+    ...row,
+    cpu: middle(rows, (_) => _.cpu),
+    wall: middle(rows, (_) => _.wall),
+    collection: middle(rows, (_) => _.collection)
+  })),
+  imports: merged(runs.map((run) => run.imports), (row) => row.contender, (row, rows) => ({
+    ...row,
+    millis: middle(rows, (_) => _.millis)
   })),
   memory: merged(runs.map((run) => run.memory), (row) => row.contender, (row, rows) => ({
     ...row,

@@ -1,9 +1,13 @@
 /**
  * Measures the services beside their peers and prints a table for each question. `--json` writes the figures,
- * `--docs` writes docs/benchmarks.md with a plot for each table, `--quick` takes one run of short samples.
+ * `--docs` writes docs/benchmarks.md with a plot for each table. `--quick` takes one run of short samples, which shows that
+ * every table can be taken and is no verdict.
  *
  * Every run of every table has a process of its own, in which its contenders take turns; the runs go through all tables
- * one after the other, and the figures are medians over them.
+ * one after the other, and the figures are medians over them. `tables/all.ts` says which tables need fewer runs.
+ *
+ * `--baseline` puts the bars beside those of another commit. To take them, check that commit out beside this one, copy this
+ * folder into it, and run it there with `--json`: it is the same harness on the same machine, with the other library.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Console, Effect, Option } from "effect"
@@ -15,10 +19,21 @@ import { cpus } from "node:os"
 import { judge } from "./bars.ts"
 import { write } from "./docs.ts"
 import { merge } from "./merge.ts"
-import { barRow, growthTitle, number, type Parts, type Report } from "./report.ts"
-import { execArgv, takes } from "./tables/all.ts"
+import {
+  type Bar,
+  barRow,
+  type Baseline,
+  growthTitle,
+  headings,
+  number,
+  type Parts,
+  type Report,
+  runsToJudge,
+  stallRow
+} from "./report.ts"
+import { plans } from "./tables/all.ts"
 
-const names = [...takes.keys()]
+const names = [...plans.keys()]
 
 const versions = (): Readonly<Record<string, string>> => {
   const read = (url: URL): { readonly version: string; readonly devDependencies?: Readonly<Record<string, string>> } =>
@@ -49,7 +64,7 @@ const print = (title: string, rows: ReadonlyArray<Readonly<Record<string, string
 const take = (name: string, quick: boolean, run: number): Effect.Effect<Parts, Error> =>
   Effect.callback((resume) => {
     const child = fork(new URL("./take.ts", import.meta.url), [name, quick ? "quick" : "full", String(run)], {
-      execArgv: execArgv(name)
+      execArgv: [...plans.get(name)!.execArgv]
     })
     // What the child sends is what `take.ts` has typed as parts; the process boundary loses nothing but the type.
     child.once("message", (parts) => resume(Effect.succeed(parts as Parts)))
@@ -67,6 +82,7 @@ const printAll = (parts: Parts) =>
           contender: figure.contender,
           n: number(figure.n),
           median: number(figure.median),
+          CPU: number(figure.cpu),
           low: number(figure.low),
           high: number(figure.high)
         }))
@@ -91,16 +107,26 @@ const printAll = (parts: Parts) =>
       yield* print(
         `${growthTitle(roomy)} (µs each)`,
         parts.growth.filter((row) => row.roomy === roomy)
-          .map((row) => ({ contender: row.contender, n: number(row.n), "µs": number(row.micros) }))
+          .map((row) => ({
+            contender: row.contender,
+            n: number(row.n),
+            "µs": number(row.micros),
+            CPU: number(row.cpu)
+          }))
       )
     }
+    yield* print(headings.stalls, parts.stalls.map(stallRow))
+    yield* print(
+      headings.imports,
+      parts.imports.map((row) => ({ import: row.contender, ms: number(row.millis) }))
+    )
     yield* print(
       "Items through the scheduler (spread of resident memory)",
       parts.memory.map((row) => ({ contender: row.contender, items: number(row.items), MB: number(row.spread) }))
     )
     yield* print(
-      "Import of one service, minified + gzip, Effect's part included",
-      parts.sizes.map((row) => ({ contender: row.contender, kB: number(row.kilobytes) }))
+      headings.sizes,
+      parts.sizes.map((row) => ({ "a program that": row.contender, kB: number(row.kilobytes) }))
     )
     if (parts.crowd !== undefined) {
       yield* print(`${number(parts.crowd.jobs)} jobs waiting on ten permits`, [
@@ -110,12 +136,25 @@ const printAll = (parts: Parts) =>
     }
   })
 
+/** The bars that another commit reached. */
+const read = (file: string): Effect.Effect<Baseline, Error> =>
+  Effect.try({
+    try: () => {
+      const { bars }: { readonly bars: ReadonlyArray<Pick<Bar, "what" | "value">> } = JSON.parse(
+        readFileSync(file, "utf8")
+      )
+      return new Map(bars.map(({ value, what }) => [what, value]))
+    },
+    catch: (cause) => new Error(`${file} is no report of this program`, { cause })
+  })
+
 const program = (options: {
   readonly quick: boolean
   readonly runs: Option.Option<number>
   readonly only: ReadonlyArray<string>
   readonly json: boolean
   readonly docs: boolean
+  readonly baseline: Option.Option<string>
 }) =>
   Effect.gen(function*() {
     const wrong = options.only.filter((name) => !names.some((known) => known.startsWith(name)))
@@ -127,11 +166,22 @@ const program = (options: {
     const wanted = names.filter((name) =>
       options.only.length === 0 || options.only.some((only) => name.startsWith(only))
     )
+    if (options.docs && runs < runsToJudge) {
+      return yield* Effect.fail(new Error(`the page is written from at least ${runsToJudge} runs, not from ${runs}`))
+    }
+    const baseline = Option.isNone(options.baseline) ? undefined : yield* read(options.baseline.value)
     const taken: Array<Parts> = []
+    const failed: Array<string> = []
     for (let run = 1; run <= runs; run++) {
-      for (const name of wanted) {
+      for (const name of wanted.filter((name) => run <= plans.get(name)!.runs)) {
         const start = performance.now()
-        taken.push(yield* take(name, options.quick, run))
+        // What the others have found by then is not given up for one that fails.
+        const parts = yield* Effect.catch(
+          take(name, options.quick, run),
+          (error) => Effect.as(Console.error(error), undefined)
+        )
+        if (parts === undefined) failed.push(name)
+        else taken.push(parts)
         yield* Console.error(`run ${run} of ${runs}: ${name}, ${number((performance.now() - start) / 1_000)} s`)
       }
     }
@@ -146,16 +196,22 @@ const program = (options: {
       versions: versions(),
       bars: judge(parts)
     }
-    yield* print("To reach", report.bars.map(barRow))
+    if (!options.quick) {
+      yield* print(
+        runs < runsToJudge ? `To reach, of which ${runs} run${runs === 1 ? "" : "s"} cannot judge` : "To reach",
+        report.bars.map((bar) => barRow(bar, runs, baseline))
+      )
+    }
     if (options.json) {
       const file = new URL("./results.json", import.meta.url)
       yield* Effect.promise(() => writeFile(file, JSON.stringify(report, null, 2) + "\n"))
       yield* Console.log("\nwritten: bench/results.json")
     }
     if (options.docs) {
-      yield* Effect.promise(() => write(report, new URL("../docs/", import.meta.url)))
+      yield* Effect.promise(() => write(report, new URL("../docs/", import.meta.url), baseline))
       yield* Console.log("\nwritten: docs/benchmarks.md and its plots")
     }
+    if (failed.length > 0) return yield* Effect.fail(new Error(`not taken: ${failed.join(", ")}`))
   })
 
 const command = Command.make(
@@ -163,7 +219,9 @@ const command = Command.make(
   {
     quick: Flag.Boolean("quick").pipe(
       Flag.withDefault(false),
-      Flag.withDescription("one run of short samples: under two minutes")
+      Flag.withDescription(
+        "one run of short samples, to see that every table can be taken: no verdict, under two minutes"
+      )
     ),
     runs: Flag.Int("runs").pipe(
       Flag.optional,
@@ -172,6 +230,10 @@ const command = Command.make(
     only: Flag.String("only").pipe(
       Flag.withDescription(`a table by the beginning of its name: ${names.join(", ")}`),
       Flag.between(0, names.length)
+    ),
+    baseline: Flag.String("baseline").pipe(
+      Flag.optional,
+      Flag.withDescription("the results.json of another commit, to put the bars beside")
     ),
     json: Flag.Boolean("json").pipe(
       Flag.withDefault(false),

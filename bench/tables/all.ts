@@ -1,59 +1,137 @@
-/** Every table by its name, and how one run of it is taken. */
-import { heapEach, measure, type Settings } from "../harness.ts"
+/** Every table by its name, and how one run of it is taken. What a table needs is loaded by the process that takes it. */
+import { heapEach, measure, type Settings, type Table } from "../harness.ts"
 import type { Parts } from "../report.ts"
-import * as Crowd from "./crowd.ts"
-import * as Decision from "./decision.ts"
-import * as Growth from "./growth.ts"
-import * as Limit from "./limit.ts"
-import * as LookUps from "./lookups.ts"
-import * as Memory from "./memory.ts"
-import * as Pace from "./pace.ts"
-import * as SingleFlight from "./singleFlight.ts"
-import * as Size from "./size.ts"
 
-const timed = [...SingleFlight.tables, ...Limit.tables, ...Decision.tables, ...LookUps.tables]
-
-/** What one run of a table finds. */
-type Take = (settings: Settings) => Promise<Parts>
-
-const heaps = [["single-flight", SingleFlight.heap], ["limit-100", Limit.heap]] as const
-
-const takeHeap: Take = async () => {
-  const heap: Array<Parts["heap"][number]> = []
-  for (const [table, contenders] of heaps) {
-    for (const contender of contenders) {
-      heap.push({ table, contender: contender.name, bytes: await heapEach(contender, 20_000) })
-    }
-  }
-  return { ...none, heap }
+export const none: Parts = {
+  tables: [],
+  heap: [],
+  pace: [],
+  growth: [],
+  memory: [],
+  sizes: [],
+  crowd: undefined,
+  stalls: [],
+  imports: []
 }
 
-export const none: Parts = { tables: [], heap: [], pace: [], growth: [], memory: [], sizes: [], crowd: undefined }
+export interface Plan {
+  /** What one run of the table finds. */
+  readonly take: (settings: Settings) => Promise<Partial<Parts>>
+  /**
+   * The most runs that the figure needs. Ratios of two contenders differ from process to process; what is counted, and
+   * what is bounded with much room, does not.
+   */
+  readonly runs: number
+  readonly execArgv: ReadonlyArray<string>
+}
 
-export const takes: ReadonlyMap<string, Take> = new Map<string, Take>([
-  ...timed.map(({ id, sizes, title, ...table }): [string, Take] => [
-    id,
-    async (settings) => {
-      const within = sizes.filter((n) => n <= settings.largest)
-      return {
-        ...none,
-        tables: [{ id, title, figures: await measure({ id, title, ...table, sizes: within }, settings) }]
-      }
-    }
-  ]),
-  ["heap", takeHeap],
-  ...Pace.tables.map((
-    { id, take }
-  ): [string, Take] => [id, async (settings) => ({ ...none, pace: [await take(settings)] })]),
-  ["growth", async (settings) => ({ ...none, growth: await Growth.run(settings.largest, false) })],
-  ["growth-roomy", async (settings) => ({ ...none, growth: await Growth.run(settings.largest, true) })],
-  ["memory", async (settings) => ({ ...none, memory: await Memory.run(settings.largest * 10) })],
-  ["size", async () => ({ ...none, sizes: await Size.run() })],
-  ["crowd", async (settings) => ({ ...none, crowd: await Crowd.run(settings.largest > 100_000 ? 50_000 : 10_000) })]
-])
+const plan = (take: Plan["take"], runs: number, execArgv: ReadonlyArray<string> = []): Plan => ({
+  take,
+  runs,
+  execArgv
+})
 
-/** How the process is started that takes the table; heap figures need the collector at hand. */
-export const execArgv = (name: string): Array<string> => [
-  "--expose-gc",
-  ...(name === "growth-roomy" ? Growth.roomyHeap : [])
+const timed = (
+  id: string,
+  load: () => Promise<{ readonly tables: ReadonlyArray<Table> }>,
+  runs = 5
+): [string, Plan] => [
+  id,
+  plan(async (settings) => {
+    const { tables } = await load()
+    const table = tables.find((table) => table.id === id)
+    if (table === undefined) throw new Error(`no table is called ${id}`)
+    return { tables: [{ id, title: table.title, figures: await measure(table, settings) }] }
+  }, runs)
 ]
+
+const singleFlight = () => import("./singleFlight.ts")
+const limit = () => import("./limit.ts")
+const decision = () => import("./decision.ts")
+const lookUps = () => import("./lookups.ts")
+
+const collector = ["--expose-gc"]
+
+const heap: Plan["take"] = async ({ largest }) => {
+  const figures: Array<Parts["heap"][number]> = []
+  for (const [table, load] of [["single-flight", singleFlight], ["limit-100", limit]] as const) {
+    for (const contender of (await load()).heap) {
+      figures.push({ table, contender: contender.name, bytes: await heapEach(contender, Math.min(20_000, largest)) })
+    }
+  }
+  return { heap: figures }
+}
+
+const pace = (id: string): [string, Plan] => [
+  id,
+  plan(async (settings) => {
+    const { tables } = await import("./pace.ts")
+    return { pace: [await tables.get(id)!.take(settings)] }
+  }, 3)
+]
+
+const growth = (roomy: boolean) => async (settings: Settings) => ({
+  growth: await (await import("./growth.ts")).run(settings, roomy)
+})
+
+/** What makes the young generation hold all turns of any contender that is linear. The process takes up to 3 GB. */
+const roomyHeap = ["--min-semi-space-size=1024", "--max-semi-space-size=1024"]
+
+const stalls = ["bare", "deferred", "completed", "run-closed", "closed", "interrupted", "refused", "granted", "resumed"]
+
+export const plans: ReadonlyMap<string, Plan> = new Map<string, Plan>([
+  timed("single-flight-one-key", singleFlight),
+  timed("single-flight-many-keys", singleFlight),
+  timed("single-flight-synchronous", singleFlight),
+  timed("keys", singleFlight),
+  timed("composed", singleFlight),
+  timed("limit-100", limit),
+  timed("free-permit", limit),
+  timed("decision", decision, 3),
+  timed("refusal", decision, 3),
+  timed("look-ups", lookUps),
+  timed("load-many", lookUps),
+  ["heap", plan(heap, 3, collector)],
+  [
+    "rate-keys",
+    plan(
+      async ({ largest }) => ({
+        heap: (await (await import("./rateKeys.ts")).run(Math.min(200_000, largest)))
+          .map((row) => ({ table: "rate-keys", ...row }))
+      }),
+      3,
+      collector
+    )
+  ],
+  pace("pace-100"),
+  pace("pace-late-crowd"),
+  pace("pace-3"),
+  pace("pace-10000"),
+  pace("pace-50000"),
+  ["growth", plan(growth(false), 5)],
+  ["growth-roomy", plan(growth(true), 5, [...collector, ...roomyHeap])],
+  ...stalls.map((name): [string, Plan] => [
+    `stall-${name}`,
+    plan(async ({ largest }) => ({
+      stalls: await (await import("./stalls.ts")).run(name, Math.min(200_000, largest))
+    }), 3)
+  ]),
+  ...(["forEach", "stream"] as const).map((contender): [string, Plan] => [
+    `memory-${contender}`,
+    plan(async ({ largest }) => ({
+      memory: [await (await import("./memory.ts")).run(contender, largest * 10)]
+    }), 3)
+  ]),
+  ["size", plan(async () => ({ sizes: await (await import("./size.ts")).run() }), 1)],
+  [
+    "import",
+    plan(async ({ largest }) => ({ imports: (await import("./imports.ts")).run(largest < 1_000_000 ? 1 : 5) }), 1)
+  ],
+  // More than a minute of Semaphore: one run, against a bar that is hundreds of times away.
+  [
+    "crowd",
+    plan(async ({ largest }) => ({
+      crowd: await (await import("./crowd.ts")).run(largest < 1_000_000 ? 5_000 : 50_000)
+    }), 1)
+  ]
+])

@@ -19,7 +19,7 @@ const seconds = async (limited: Effect.Effect<unknown, unknown>, n: number): Pro
 const job = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
 
 export const run = async (jobs: number): Promise<Crowd> => {
-  const scheduler = build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 10 }))
+  const scheduler = await build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 10 }))
   // What takes minutes is warm soon; what takes a moment has to be warm before.
   await seconds(scheduler.schedule(job), jobs)
   const schedule = await seconds(scheduler.schedule(job), jobs)

@@ -55,8 +55,8 @@ const fibers = (name: string, limited: Effect.Effect<number, unknown>, largest?:
   }
 })
 
-const scheduler = build(Scheduler.Scheduler, Scheduler.layer({ concurrency: width }))
-const wide = build(
+const scheduler = await build(Scheduler.Scheduler, Scheduler.layer({ concurrency: width }))
+const wide = await build(
   Scheduler.Scheduler,
   Scheduler.layer({ concurrency: width, rate: { limit: 1_000_000_000, window: "1 second", burst: 1_000_000 } })
 )
@@ -71,6 +71,7 @@ export const tables: ReadonlyArray<Table> = [
     id: "limit-100",
     title: "At most 100 jobs at once",
     sizes: [1_000, 10_000, 100_000, 1_000_000],
+    judged: [100_000, 1_000_000],
     expected: (n) => n,
     contenders: [
       promises("p-limit", () => limit(countedPromiseJob), 100_000),
@@ -103,6 +104,7 @@ export const tables: ReadonlyArray<Table> = [
     id: "free-permit",
     title: "A free permit and a conforming cell, one call after the other",
     sizes: [50_000],
+    judged: [50_000],
     expected: (n) => n,
     contenders: [
       { name: "an Effect alone", run: (n) => sequentially(n, () => one) },

@@ -49,10 +49,13 @@ const promises = (name: string, make: () => (job: () => void) => Promise<unknown
   }
 })
 
-const effects = (name: string, make: () => (job: Effect.Effect<void>) => Effect.Effect<void, unknown>): Contender => ({
+const effects = (
+  name: string,
+  make: () => Promise<(job: Effect.Effect<void>) => Effect.Effect<void, unknown>>
+): Contender => ({
   name,
-  run: (delays, start) => {
-    const limited = make()
+  run: async (delays, start) => {
+    const limited = await make()
     return Effect.runPromise(
       Effect.forEach(delays, (delay) => {
         const job = limited(Effect.sync(start))
@@ -63,8 +66,9 @@ const effects = (name: string, make: () => (job: Effect.Effect<void>) => Effect.
 })
 
 const core =
-  (algorithm: "fixed-window" | "token-bucket") => (): (job: Effect.Effect<void>) => Effect.Effect<void, unknown> => {
-    const limiter = build(
+  (algorithm: "fixed-window" | "token-bucket") =>
+  async (): Promise<(job: Effect.Effect<void>) => Effect.Effect<void, unknown>> => {
+    const limiter = await build(
       CoreRateLimiter.RateLimiter,
       CoreRateLimiter.layer.pipe(Layer.provide(CoreRateLimiter.layerStoreMemory))
     )
@@ -87,8 +91,8 @@ const paced = (rate: Rate) =>
     Scheduler.layer({ concurrency: "unbounded", rate: { limit: 100, window: "1 second", ...rate } })
   )
 
-const scheduler = (rate: Rate) => () => {
-  const service = paced(rate)
+const scheduler = (rate: Rate) => async () => {
+  const service = await paced(rate)
   return (job: Effect.Effect<void>): Effect.Effect<void, unknown> => service.schedule(job)
 }
 
@@ -151,12 +155,12 @@ const atOnce = (count: number) => Array.from({ length: count }, () => 0)
 const fast = (limit: number): ReadonlyArray<Contender> => [
   {
     name: "Funnel Scheduler.forEach",
-    run: (delays, start) =>
-      Effect.runPromise(paced({ limit }).forEach(delays, () => Effect.sync(start), { discard: true }))
+    run: async (delays, start) =>
+      Effect.runPromise((await paced({ limit })).forEach(delays, () => Effect.sync(start), { discard: true }))
   },
   effects("fibers + Funnel Scheduler.schedule", scheduler({ limit })),
-  effects("fibers + Funnel RateLimiter.consume", () => {
-    const limiter = build(RateLimiter.RateLimiter, RateLimiter.layer({ limit, window: "1 second" }))
+  effects("fibers + Funnel RateLimiter.consume", async () => {
+    const limiter = await build(RateLimiter.RateLimiter, RateLimiter.layer({ limit, window: "1 second" }))
     return (job) => Effect.andThen(limiter.consume(), job)
   })
 ]
@@ -172,11 +176,15 @@ const plan = (
   delays: ReadonlyArray<number>
 ): Plan => ({
   id: table.id,
-  take: async ({ largest }) => ({
-    ...table,
-    // Those with few jobs hardly disturb each other.
-    rows: await each(list, delays, largest < full.largest && delays.length <= 200)
-  })
+  take: async ({ largest, run }) => {
+    // How peers keep a pace does not change from run to run.
+    const present = list.filter(({ name }) => run === 1 || name.startsWith("Funnel"))
+    return {
+      ...table,
+      // Those with few jobs hardly disturb each other.
+      rows: await each(present, delays, largest < full.largest && delays.length <= 200)
+    }
+  }
 })
 
 const pace = (limit: number, count: number): Plan =>
@@ -186,14 +194,16 @@ const pace = (limit: number, count: number): Plan =>
     atOnce(count)
   )
 
-export const tables: ReadonlyArray<Plan> = [
-  plan({ id: "pace-100", title: "200 jobs at 100/s", ideal: 1_990 }, contenders, atOnce(200)),
-  plan(
-    { id: "pace-late-crowd", title: "1 job at 0 s and 199 at 0.9 s, 100/s", ideal: undefined },
-    contenders,
-    [0, ...Array.from({ length: 199 }, () => 900)]
-  ),
-  pace(3, 7),
-  pace(10_000, 20_000),
-  pace(50_000, 100_000)
-]
+export const tables: ReadonlyMap<string, Plan> = new Map(
+  [
+    plan({ id: "pace-100", title: "200 jobs at 100/s", ideal: 1_990 }, contenders, atOnce(200)),
+    plan(
+      { id: "pace-late-crowd", title: "1 job at 0 s and 199 at 0.9 s, 100/s", ideal: undefined },
+      contenders,
+      [0, ...Array.from({ length: 199 }, () => 900)]
+    ),
+    pace(3, 7),
+    pace(10_000, 20_000),
+    pace(50_000, 100_000)
+  ].map((plan) => [plan.id, plan])
+)

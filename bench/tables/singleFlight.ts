@@ -1,8 +1,8 @@
 /** Single flight: many callers of one key, and as many keys as callers. */
 import { Cache, Deferred, Effect, Exit, Fiber } from "effect"
 import pMemoize from "p-memoize"
-import { build, Reducer } from "../funnel.ts"
-import { type Contender, type HeapContender, promiseJob, type Table } from "../harness.ts"
+import { build, Reducer, Scheduler } from "../funnel.ts"
+import { type Contender, type HeapContender, promiseJob, sequentially, type Table } from "../harness.ts"
 
 let runs = 0
 const job = Effect.callback<number>((resume) => {
@@ -106,7 +106,7 @@ const naive = (effect: Effect.Effect<number>) => {
     })
 }
 
-const reducer = build(Reducer.Reducer, Reducer.layer())
+const reducer = await build(Reducer.Reducer, Reducer.layer())
 
 const contenders = (keys: Keys): ReadonlyArray<Contender> => [
   promises("promises, no dedup", countedPromiseJob, keys),
@@ -127,11 +127,57 @@ const contenders = (keys: Keys): ReadonlyArray<Contender> => [
 
 const alone = new Set(["promises, no dedup", "Effect.forEach, no dedup"])
 
+/** Keys as callers write them: built for each call, and another one in each. */
+const keyed = (name: string, key: (index: number) => Parameters<typeof reducer.reduce>[0]): Contender => ({
+  name,
+  run: (n) => sequentially(n, (i) => reducer.reduce(key(i), one))
+})
+
+const one = Effect.sync(() => 1)
+
+const composedScheduler = await build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 100 }))
+const composed = (call: (index: number) => Effect.Effect<number, unknown>) => async (n: number) => {
+  const indices = Array.from({ length: n }, (_, i) => i)
+  const results = await Effect.runPromise(Effect.forEach(indices, call, { concurrency: "unbounded" }))
+  runs = 0
+  return sum(results)
+}
+
 export const tables: ReadonlyArray<Table> = [
+  {
+    id: "keys",
+    title: "A synchronous effect under a key of its own, by what the key is",
+    sizes: [20_000],
+    judged: [20_000],
+    expected: (n) => n,
+    contenders: [
+      keyed("a number", (i) => i),
+      keyed("a string", (i) => `user:${i}`),
+      keyed(`["user", id]`, (i) => ["user", i]),
+      keyed("{ tenant, id }", (i) => ({ tenant: "acme", id: i })),
+      keyed("ten fields", (i) => ({ a: i, b: 1, c: "x", d: "yy", e: 5, f: true, g: null, h: "hhhh", i: 9, j: 10 }))
+    ]
+  },
+  {
+    id: "composed",
+    title: "10,000 fibers, 20 keys: a job that is reduced and scheduled",
+    sizes: [10_000],
+    judged: [10_000],
+    expected: (n) => n,
+    contenders: [
+      { name: "the fibers alone", run: composed(() => job) },
+      { name: "Funnel reduce", run: composed((i) => reducer.reduce(i % 20, job)) },
+      {
+        name: "Funnel reduce of schedule",
+        run: composed((i) => reducer.reduce(i % 20, composedScheduler.schedule(job)))
+      }
+    ]
+  },
   {
     id: "single-flight-one-key",
     title: "Single flight, all callers ask for one key",
     sizes: [1_000, 10_000, 100_000, 1_000_000],
+    judged: [10_000],
     expected: (n, contender) => n + (alone.has(contender) ? n : 1) * 10_000_000,
     contenders: contenders(oneKey)
   },
@@ -139,6 +185,7 @@ export const tables: ReadonlyArray<Table> = [
     id: "single-flight-many-keys",
     title: "Single flight, every caller asks for a key of its own",
     sizes: [1_000, 10_000, 100_000, 1_000_000],
+    judged: [10_000],
     expected: (n) => n + n * 10_000_000,
     contenders: contenders(manyKeys)
   },
@@ -146,6 +193,7 @@ export const tables: ReadonlyArray<Table> = [
     id: "single-flight-synchronous",
     title: "Single flight, a synchronous effect, every caller asks for a key of its own",
     sizes: [10_000],
+    judged: [10_000],
     expected: (n) => n + n * 10_000_000,
     contenders: [
       promises(
@@ -214,6 +262,16 @@ export const heap: ReadonlyArray<HeapContender> = [
       const resumes: Array<(effect: Effect.Effect<number>) => void> = []
       return {
         call: () => Effect.callback<number>((resume) => void resumes.push(resume)),
+        release: () => resumes.forEach((resume) => resume(Effect.succeed(1)))
+      }
+    })
+  },
+  {
+    name: "a callback with a cancel effect, the fibers alone",
+    hold: held(() => {
+      const resumes: Array<(effect: Effect.Effect<number>) => void> = []
+      return {
+        call: () => Effect.callback<number>((resume) => (resumes.push(resume), Effect.void)),
         release: () => resumes.forEach((resume) => resume(Effect.succeed(1)))
       }
     })

@@ -1,4 +1,4 @@
-/** What importing one service costs a program, minified and compressed, with the part of Effect that it needs. */
+/** What a program pays for one service, minified and compressed, with the part of Effect that it needs. */
 import { build } from "esbuild"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
@@ -8,27 +8,53 @@ export interface Size {
   readonly kilobytes: number
 }
 
+/** What code does that takes the service from its context, and the layer of a program that brings it. */
+const services: ReadonlyArray<readonly [name: string, calls: string, layer: string]> = [
+  ["Reducer", `M.reduce("key", Effect.succeed(1))`, `M.layer()`],
+  ["RateLimiter", `M.consume()`, `M.layer({ limit: 10, window: "1 second" })`],
+  [
+    "Scheduler",
+    `M.schedule(Effect.succeed(1))`,
+    `M.layer({ concurrency: 10, rate: { limit: 10, window: "1 second" } })`
+  ],
+  [
+    "Batcher",
+    `Effect.scoped(M.ordered(Get, { execute: (requests) => Effect.succeed(requests) }))`,
+    `Layer.provide(M.layer(), Scheduler.layer({ concurrency: 10 }))`
+  ]
+]
+
+const preface = `
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Request from "effect/Request"
+import * as Scheduler from "./dist/Scheduler.js"
+const Get = Request.tagged("Get")
+`
+
 const programs: ReadonlyArray<readonly [string, string]> = [
-  ["effect alone", `import * as Effect from "effect/Effect"; Effect.runFork(Effect.void)`],
-  ...["Reducer", "RateLimiter", "Scheduler", "Batcher"].map((name) =>
-    [
-      `effect-funnel/${name}`,
-      `import * as Effect from "effect/Effect"; import * as it from "./dist/${name}.js"; ` +
-      `Effect.runFork(Effect.scoped(it.make({})))`
+  ["does nothing with Effect", `Effect.runFork(Effect.void)`],
+  ["provides an empty layer", `Effect.runFork(Effect.provide(Effect.void, Layer.effectDiscard(Effect.void)))`],
+  ...services.flatMap(([name, calls, layer]) => {
+    const from = `import * as M from "./dist/${name}.js";`
+    return [
+      [`calls ${name}`, `${from} Effect.runFork(${calls})`],
+      [`calls ${name} and brings its layer`, `${from} Effect.runFork(Effect.provide(${calls}, ${layer}))`]
     ] as const
-  )
+  })
 ]
 
 export const run = async (): Promise<ReadonlyArray<Size>> => {
   const sizes: Array<Size> = []
   for (const [contender, contents] of programs) {
     const result = await build({
-      stdin: { contents, resolveDir: fileURLToPath(new URL("../..", import.meta.url)) },
+      stdin: { contents: preface + contents, resolveDir: fileURLToPath(new URL("../..", import.meta.url)) },
       bundle: true,
       minify: true,
       format: "esm",
       platform: "neutral",
       mainFields: ["module", "main"],
+      target: "es2022",
       write: false
     })
     sizes.push({ contender, kilobytes: gzipSync(result.outputFiles[0]!.contents, { level: 9 }).length / 1_000 })
