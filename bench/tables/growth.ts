@@ -99,6 +99,7 @@ export const run = async ({ largest, run }: Settings, roomy: boolean): Promise<R
   // Memory that is used for the first time costs more than what is done in it.
   const warmUp = roomy ? 30 : 1
   for (let turn = 0; turn < warmUp; turn++) await leaving(linear[0]!, Math.min(largest, 100_000))
+  for (const contender of leavers) await leaving(contender, Math.min(largest, contender.linear ? 10_000 : 1_000))
   const figures: Array<Growth> = []
   const take = async (contenders: ReadonlyArray<Contender>, n: number) => {
     for (const contender of shuffled(contenders, run)) {
