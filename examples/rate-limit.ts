@@ -9,7 +9,7 @@
  *
  *     haiku (400 tokens): answered after … ms
  *     sonnet (100 tokens): answered after … ms
- *     novel (50000 tokens): 50000 tokens can never pass a burst of 500
+ *     novel (50000 tokens): 50000 tokens exceed the burst of 500
  *     the model wants … to breathe
  *     limerick (300 tokens): answered after … ms
  *     ballad (200 tokens): answered after … ms

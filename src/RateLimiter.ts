@@ -18,17 +18,22 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type { Rate } from "./internal/gcra.js"
+import { InsufficientCapacity } from "./internal/insufficientCapacity.js"
 import { register, unlimited } from "./internal/limiter.js"
 import type { Waiter } from "./internal/limiter.js"
 import * as LimiterMemory from "./internal/limiterMemory.js"
 import * as Quotas from "./internal/quota.js"
 import { check, dataFirstOrLast as withLimitOf, penalty } from "./internal/rateLimiterCalls.js"
+import { StacklessError } from "./internal/stacklessError.js"
+import type { StoreError } from "./internal/storeFailure.js"
+
+export { InsufficientCapacity } from "./internal/insufficientCapacity.js"
+export { StoreError } from "./internal/storeFailure.js"
 
 /**
  * Identifies a `RateLimiter` at run time.
@@ -80,6 +85,20 @@ export interface Quota {
  * @since 0.1.0
  */
 export type Options = Quota | ReadonlyArray<Quota>
+
+/**
+ * Names a limiter.
+ *
+ * **Details**
+ *
+ * - `name`: what the errors of the limiter call it, the id of its tag by default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NameOptions {
+  readonly name?: string | undefined
+}
 
 /**
  * Says what is asked of a limiter.
@@ -235,10 +254,10 @@ const dataFirstOrLast = <Self>(
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: Options): Effect.Effect<RateLimiter> =>
-  fromRates(Quotas.rates("RateLimiter.make", "", options))
+export const make = (quota: Options, options?: NameOptions | undefined): Effect.Effect<RateLimiter> =>
+  fromRates(Quotas.rates("RateLimiter.make", "", quota), options?.name ?? RateLimiter.key)
 
-const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
+const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<RateLimiter> =>
   Effect.map(LimiterMemory.make(rates), (limiter) => {
     const handle: RateLimiter = {
       [TypeId]: TypeId,
@@ -251,7 +270,10 @@ const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
           return limiter.takeAtUnsafe(key, tokens, now, now)
             ? Exit.succeed(resultOf(limiter, key, 0, now))
             // Not flatMap: what it returns would be an operation of its own, before which the call can be interrupted.
-            : Effect.map(otherwise(limiter, options, now), (waited) => resultOf(limiter, key, waited, limiter.now()))
+            : Effect.map(
+              otherwise(limiter, name, options, now),
+              (waited) => resultOf(limiter, key, waited, limiter.now())
+            )
         })
       },
       withLimit: dataFirstOrLast((effect, options) => {
@@ -261,7 +283,7 @@ const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
           const now = limiter.now()
           return limiter.takeAtUnsafe(key, tokens, now, now)
             ? effect
-            : Effect.flatMap(otherwise(limiter, options, now), () => effect)
+            : Effect.flatMap(otherwise(limiter, name, options, now), () => effect)
         })
       }),
       penalize(options) {
@@ -276,23 +298,26 @@ const fromRates = (rates: ReadonlyArray<Rate>): Effect.Effect<RateLimiter> =>
 /** What becomes of a call whose tokens were not to be had at once: how long it waited, or why it fails. */
 const otherwise = (
   limiter: LimiterMemory.LimiterMemory,
+  name: string,
   options: ConsumeOptions | undefined,
   now: number
 ): Effect.Effect<number, RateLimiterError> => {
   const key = options?.key
   const tokens = options?.tokens ?? 1
-  if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
-  if (options?.onExceeded !== "fail") return wait(limiter, key, tokens, now)
+  if (tokens > limiter.burst) return Effect.fail(tooLarge(name, tokens, limiter.burst))
+  if (options?.onExceeded !== "fail") return wait(limiter, name, key, tokens, now)
   // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
   limiter.settle()
   if (limiter.takeAtUnsafe(key, tokens, now, now)) return Exit.succeed(0)
   const { limit, remaining } = limiter.standingUnsafe(key, now)
   const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
-  return Effect.fail(new RateLimiterError({ reason: new RateLimitExceeded({ key, limit, remaining, retryAfter }) }))
+  const reason = new RateLimitExceeded({ key, limit, remaining, retryAfter })
+  return Effect.fail(new RateLimiterError({ limiter: name, reason }))
 }
 
 const wait = (
   limiter: LimiterMemory.LimiterMemory,
+  name: string,
   key: string | undefined,
   tokens: number,
   since: number
@@ -304,7 +329,7 @@ const wait = (
       since,
       link: undefined,
       onDue: () => resume(Exit.succeed(limiter.now() - since)),
-      onTooLarge: (burst) => resume(Exit.fail(tooLarge(tokens, burst))),
+      onTooLarge: (burst) => resume(Exit.fail(tooLarge(name, tokens, burst))),
       onFailure() {}
     }
     limiter.waitUnsafe(waiter)
@@ -315,8 +340,11 @@ const wait = (
     })
   })
 
-const tooLarge = (tokens: number, burst: number): RateLimiterError =>
-  new RateLimiterError({ reason: new InsufficientCapacity({ tokens, burst }) })
+const tooLarge = (name: string, tokens: number, burst: number): RateLimiterError =>
+  new RateLimiterError({
+    limiter: name,
+    reason: new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst })
+  })
 
 const resultOf = (
   limiter: LimiterMemory.LimiterMemory,
@@ -387,8 +415,8 @@ const makeNoop = (): RateLimiter => {
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options): Layer.Layer<RateLimiter> =>
-  Layer.effect(RateLimiter, fromRates(Quotas.rates("RateLimiter.layer", "", options)))
+export const layer = (quota: Options, options?: NameOptions | undefined): Layer.Layer<RateLimiter> =>
+  Layer.effect(RateLimiter, fromRates(Quotas.rates("RateLimiter.layer", "", quota), options?.name ?? RateLimiter.key))
 
 /**
  * Provides a limiter that admits everything at once, under the default tag.
@@ -451,11 +479,11 @@ export interface ServiceClass<in out Self, in out Id extends string>
  * @category services
  * @since 0.1.0
  */
-export const Service = <Self>() => <const Id extends string>(id: Id, options: Options): ServiceClass<Self, Id> => {
-  const rates = Quotas.rates("RateLimiter.Service", "", options)
+export const Service = <Self>() => <const Id extends string>(id: Id, quota: Options): ServiceClass<Self, Id> => {
+  const rates = Quotas.rates("RateLimiter.Service", "", quota)
   const Tag = Context.Service<Self, RateLimiter>()(id)
   return Object.assign(Tag, operations(Tag), {
-    layer: Layer.effect(Tag, fromRates(rates)),
+    layer: Layer.effect(Tag, fromRates(rates, id)),
     layerNoop: Layer.sync(Tag, makeNoop)
   })
 }
@@ -653,7 +681,7 @@ export const penalize: Operations<RateLimiter>["penalize"] = ops.penalize
 export const reset: Operations<RateLimiter>["reset"] = ops.reset
 
 /**
- * Says that tokens were not to be had at once.
+ * Not enough tokens right now.
  *
  * **Details**
  *
@@ -663,7 +691,7 @@ export const reset: Operations<RateLimiter>["reset"] = ops.reset
  * @category errors
  * @since 0.1.0
  */
-export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<{
+export class RateLimitExceeded extends /*#__PURE__*/ StacklessError("RateLimitExceeded")<{
   readonly key: string | undefined
   readonly limit: number
   readonly remaining: number
@@ -682,46 +710,6 @@ export class RateLimitExceeded extends Data.TaggedError("RateLimitExceeded")<{
 }
 
 /**
- * Says that so many tokens can never pass, since they are more than the burst. Waiting or retrying does not help.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InsufficientCapacity extends Data.TaggedError("InsufficientCapacity")<{
-  readonly tokens: number
-  readonly burst: number
-}> {
-  /**
-   * Names both numbers.
-   *
-   * @since 0.1.0
-   */
-  override get message(): string {
-    return `${this.tokens} tokens can never pass a burst of ${this.burst}`
-  }
-}
-
-/**
- * Says that a limiter whose state is elsewhere could not reach it. A limiter in memory never fails with it.
- *
- * @category errors
- * @since 0.1.0
- */
-export class StoreError extends Data.TaggedError("StoreError")<{
-  readonly operation: string
-  readonly cause: unknown
-}> {
-  /**
-   * Names the operation.
-   *
-   * @since 0.1.0
-   */
-  override get message(): string {
-    return `the store of the rate limiter failed to ${this.operation}`
-  }
-}
-
-/**
  * Lists why a limiter fails.
  *
  * @category errors
@@ -730,24 +718,33 @@ export class StoreError extends Data.TaggedError("StoreError")<{
 export type RateLimiterErrorReason = RateLimitExceeded | InsufficientCapacity | StoreError
 
 /**
- * Is what a limiter fails with; its `reason` says why.
+ * The error of every limiter operation: which limiter, and why.
  *
  * **Details**
  *
- * Read it back with `Effect.catchReason("RateLimiterError", "RateLimitExceeded", …)`.
+ * - `RateLimitExceeded`: not yet. Try again after `retryAfter`.
+ * - `InsufficientCapacity`: never, as the limiter stands. The tokens are more than its burst.
+ * - `StoreError`: the state of the limiter is elsewhere, and it did not answer. A limiter in memory never fails with it.
+ *
+ * Read a reason back with `Effect.catchReason("RateLimiterError", "RateLimitExceeded", …)`.
+ *
+ * It carries no stack, and neither do its reasons, so that shedding load stays cheap: `stack` is name and message. To know
+ * where a refused call was made, give the call a span: `Cause.pretty` shows it.
  *
  * @category errors
  * @since 0.1.0
  */
-export class RateLimiterError extends Data.TaggedError("RateLimiterError")<{
+export class RateLimiterError extends /*#__PURE__*/ StacklessError("RateLimiterError")<{
+  /** The id of the limiter's tag, or the `name` in its options. */
+  readonly limiter: string
   readonly reason: RateLimiterErrorReason
 }> {
   /**
-   * Tells the reason.
+   * Tells the limiter and the reason.
    *
    * @since 0.1.0
    */
   override get message(): string {
-    return this.reason.message
+    return `${this.limiter}: ${this.reason.message}`
   }
 }

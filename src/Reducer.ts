@@ -73,8 +73,9 @@ import { formatSteps, stepsOf } from "./internal/waits/cycle.js"
 import { CurrentNode, type Node, nodeOf } from "./internal/waits/waits.js"
 import * as Shared from "./internal/sharedCalls.js"
 
-export { CodecError, ReducerError, StoreError } from "./internal/reducerError.js"
+export { CodecError, ReducerError } from "./internal/reducerError.js"
 export type { Lease } from "./internal/reduceShared.js"
+export { StoreError } from "./internal/storeFailure.js"
 
 /**
  * Identifies values of this module at run time.

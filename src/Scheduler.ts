@@ -72,8 +72,11 @@ export type {
   StreamOptions
 } from "./internal/collect.js"
 export type { Collections, KeyedCollections } from "./internal/collections.js"
+export { InsufficientCapacity } from "./internal/insufficientCapacity.js"
 export type { Progress, ProgressServices } from "./internal/progress.js"
-export { InsufficientCapacity, QueueFull, SchedulerError, StoreError } from "./internal/schedulerError.js"
+export { QueueFull, SchedulerError } from "./internal/schedulerError.js"
+export type { SchedulerErrorReason } from "./internal/schedulerError.js"
+export { StoreError } from "./internal/storeFailure.js"
 
 /**
  * Identifies scheduler handles at run time.
@@ -102,6 +105,7 @@ export type TypeId = "~effect-funnel/Scheduler"
  *   `RateLimiter`, which the layer then requires: two schedulers that name the same tag start at one pace between them.
  * - `maxQueued`: how many may wait, an integer of at least 0; without it there is no bound. Each job's own queue of jobs
  *   inside it has the same bound.
+ * - `name`: what the errors of the scheduler call it, the id of its tag by default.
  *
  * @category models
  * @since 0.1.0
@@ -110,6 +114,7 @@ export interface Options<out Limiter = never> {
   readonly concurrency: number | "unbounded"
   readonly rate?: Quota | ReadonlyArray<Quota> | Context.Key<Limiter, RateLimiter> | undefined
   readonly maxQueued?: number | undefined
+  readonly name?: string | undefined
 }
 
 /**
@@ -311,7 +316,8 @@ const effectFirstOrLast = <Self>(
  */
 export const make = <Limiter = never>(
   options: Options<Limiter>
-): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> => fromPlan(Handle.plan("Scheduler.make", options))
+): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> =>
+  fromPlan(Handle.plan("Scheduler.make", Scheduler.key, options))
 
 const fromPlan = <Limiter>(plan: Handle.Plan<Limiter>): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> =>
   Effect.map(Handle.build(plan), fromEngine)
@@ -374,7 +380,7 @@ const layerOf = <Self, Limiter>(
 export const layer = <Limiter = never>(
   options: Options<Limiter>
 ): Layer.Layer<Scheduler, never, Exclude<Limiter, Scope.Scope>> =>
-  layerOf(Scheduler, Handle.plan("Scheduler.layer", options))
+  layerOf(Scheduler, Handle.plan("Scheduler.layer", Scheduler.key, options))
 
 /** Nothing that is asked of it makes anything wait. */
 const limitless = (scheduler: Scheduler): Scheduler => ({
@@ -394,7 +400,8 @@ const limitless = (scheduler: Scheduler): Scheduler => ({
 const noop = <Self>(tag: Context.Key<Self, Scheduler>): Layer.Layer<Self> =>
   Layer.effect(
     tag,
-    Effect.map(Handle.build(Handle.unbounded), (engine) => Handle.register(limitless(fromEngine(engine)), engine))
+    Effect.map(Handle.build(Handle.unbounded(tag.key)), (engine) =>
+      Handle.register(limitless(fromEngine(engine)), engine))
   )
 
 /**
@@ -474,7 +481,7 @@ export const Service = <Self>() =>
   id: Id,
   options: Options<Limiter>
 ): ServiceClass<Self, Id, Exclude<Limiter, Scope.Scope>> => {
-  const plan = Handle.plan("Scheduler.Service", options)
+  const plan = Handle.plan("Scheduler.Service", id, options)
   const Tag = Context.Service<Self, Scheduler>()(id)
   return Object.assign(Tag, operations(Tag), { layer: layerOf(Tag, plan), layerNoop: noop(Tag) })
 }
@@ -1166,10 +1173,10 @@ export const Keyed = <Self>() =>
     stats: (key) => use(key, (_) => _.stats)
   }
   return Object.assign(Tag, operations, {
-    layer: keyedLayer(Tag, (key: K) => Handle.plan("Scheduler.Keyed", lookup(key)), view),
+    layer: keyedLayer(Tag, (key: K) => Handle.plan("Scheduler.Keyed", id, lookup(key)), view),
     layerNoop: keyedLayer<Self, K, never>(
       Tag,
-      () => Handle.unbounded,
+      () => Handle.unbounded(id),
       (registry, key) => limitless(view(registry, key))
     )
   })

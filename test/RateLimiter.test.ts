@@ -374,8 +374,8 @@ describe("capacity", () => {
       ])
       for (const onExceeded of ["delay", "fail"] as const) {
         const { message, reason } = yield* Effect.flip(limiter.consume({ tokens: 4, onExceeded }))
-        expect(reason).toMatchObject({ _tag: "InsufficientCapacity", tokens: 4, burst: 3 })
-        expect(message).toBe("4 tokens can never pass a burst of 3")
+        expect(reason).toMatchObject({ _tag: "InsufficientCapacity", what: "tokens", asked: 4, most: 3 })
+        expect(message).toBe("effect-funnel/RateLimiter: 4 tokens exceed the burst of 3")
       }
       yield* limiter.consume({ tokens: 3, onExceeded: "fail" })
       expect((yield* Effect.flip(limiter.withLimit(Effect.void, { tokens: 4 }))).reason._tag)
@@ -388,7 +388,8 @@ describe("capacity", () => {
       yield* limiter.consume({ tokens: 3 })
       const fiber = yield* Effect.forkChild(Effect.flip(limiter.consume({ tokens: 3 })), { startImmediately: true })
       limiterOf(limiter)!.setQuotas([{ limit: 1, interval: 1_000_000_000, burst: 2, strict: false }])
-      expect((yield* Fiber.join(fiber)).reason).toMatchObject({ _tag: "InsufficientCapacity", tokens: 3, burst: 2 })
+      const { reason } = yield* Fiber.join(fiber)
+      expect(reason).toMatchObject({ _tag: "InsufficientCapacity", what: "tokens", asked: 3, most: 2 })
     }))
 
   it.effect("reasons are caught by their name", () =>
@@ -404,9 +405,10 @@ describe("capacity", () => {
       expect(yield* attempt(1)).toBe("passed")
       expect(yield* attempt(1)).toBe("exceeded")
       const lost = new RateLimiter.RateLimiterError({
+        limiter: "app/GitHub",
         reason: new RateLimiter.StoreError({ operation: "take", cause: "gone" })
       })
-      expect(lost.message).toBe("the store of the rate limiter failed to take")
+      expect(lost.message).toBe("app/GitHub: store command `take` failed: gone")
     }))
 })
 

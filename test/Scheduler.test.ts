@@ -929,7 +929,7 @@ describe("Scheduler: what is refused", () => {
       const answer = yield* scheduler.schedule(Effect.succeed("ran")).pipe(
         Effect.catchReason("SchedulerError", "QueueFull", (reason) => Effect.succeed(reason.message))
       )
-      expect(answer).toBe("0 jobs wait already and at most 0 may")
+      expect(answer).toBe("the queue is full: 0 jobs wait, at most 0 may")
     }))
 
   it.effect("S8 weight beyond the concurrency and tokens beyond the burst fail at once, naming what was asked and the most", () =>

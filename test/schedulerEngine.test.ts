@@ -55,7 +55,7 @@ class TestJob extends Job {
 
 const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<StoreFailure>) => {
   const dispatcher = new FiberScheduler.MixedScheduler().makeDispatcher()
-  const engine = new Engine({ concurrency, maxQueued, limiter, dispatcher })
+  const engine = new Engine({ name: "test", concurrency, maxQueued, limiter, dispatcher })
   const log: Array<string> = []
   let id = 0
   const job = (options?: Options) => new TestJob(id++, log, options)
@@ -434,7 +434,7 @@ describe("Engine", () => {
     expect(waiters).toHaveLength(1)
     waiters.shift()!.onFailure(new StoreFailure({ operation: "take", cause: "gone" }))
     expect(first.error?.reason).toMatchObject({ _tag: "StoreError", operation: "take", cause: "gone" })
-    expect(first.error?.message).toBe("the store of the scheduler failed to take")
+    expect(first.error?.message).toBe("test: store command `take` failed: gone")
     waiters.shift()!.onDue()
     expect(log).toEqual(["fail 0 StoreError", "start 1"])
     expect(waiters).toHaveLength(1)

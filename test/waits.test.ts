@@ -49,7 +49,7 @@ const makeEngine = (concurrency: number) => {
       for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) task()
     }
   }
-  const engine = new Engine({ concurrency, maxQueued: Infinity, limiter: undefined, dispatcher })
+  const engine = new Engine({ name: "test", concurrency, maxQueued: Infinity, limiter: undefined, dispatcher })
   return { engine, settle: dispatcher.flush }
 }
 

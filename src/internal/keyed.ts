@@ -225,17 +225,20 @@ export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
   )
 
 /** An engine in this very step, as a key needs it that is new. */
-export const engineUnsafe = <I>({ concurrency, maxQueued, rate }: Plan<I>, { clock, context, dispatcher }: Site<I>): {
+export const engineUnsafe = <I>(
+  { concurrency, maxQueued, name, rate }: Plan<I>,
+  { clock, context, dispatcher }: Site<I>
+): {
   readonly engine: Engine
   readonly limiter: Limiter<StoreFailure> | undefined
 } => {
   if (rate === undefined || !Context.isKey(rate)) {
     const limiter = rate === undefined ? undefined : new LimiterMemory(rate, context, clock)
-    return { engine: new Engine({ concurrency, maxQueued, limiter, dispatcher }), limiter }
+    return { engine: new Engine({ name, concurrency, maxQueued, limiter, dispatcher }), limiter }
   }
   const limiter = limiterOf(Context.get(context, rate))
   if (limiter === undefined) {
     throw new TypeError(`Scheduler: the service ${rate.key} given as rate was not made by RateLimiter`)
   }
-  return { engine: new Engine({ concurrency, maxQueued, limiter, dispatcher }), limiter: undefined }
+  return { engine: new Engine({ name, concurrency, maxQueued, limiter, dispatcher }), limiter: undefined }
 }

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { PermitStore } from "./permitStore.js"
 import type { Engine } from "./scheduler.js"
-import { SchedulerError, StoreError } from "./schedulerError.js"
+import type { SchedulerError } from "./schedulerError.js"
 import type { Job } from "./schedulerJob.js"
 import type { Permits } from "./schedulerLanes.js"
 import { StoreFailure } from "./storeFailure.js"
@@ -273,7 +273,7 @@ export class PermitPool implements Permits {
       const end = this.losers.get(job)
       if (end === undefined) continue
       over -= job.width
-      end(storeError(failure))
+      end(engine.error(failure))
     }
     this.changed()
   }
@@ -283,7 +283,7 @@ export class PermitPool implements Permits {
   private away(failure: StoreFailure): void {
     const { engine, guard, onStoreError, store } = this.options
     if (this.closed) return
-    if (onStoreError === "fail") return engine.refuseWaitingUnsafe(storeError(failure))
+    if (onStoreError === "fail") return engine.refuseWaitingUnsafe(engine.error(failure))
     if (this.alone) return
     this.alone = true
     const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_)))).pipe(
@@ -318,6 +318,3 @@ export class PermitPool implements Permits {
     )
   })
 }
-
-const storeError = ({ cause, operation }: StoreFailure) =>
-  new SchedulerError({ reason: new StoreError({ operation, cause }) })

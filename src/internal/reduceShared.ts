@@ -9,7 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
-import { ReducerError, StoreError } from "./reducerError.js"
+import { ReducerError } from "./reducerError.js"
 import type { Party, ReducerStore, Signal } from "./reducerStore.js"
 import type { Codec } from "./sharedCodec.js"
 import { unencodable } from "./sharedCodec.js"
@@ -165,7 +165,7 @@ class Flight<A, E, R, S> {
       guard.run("complete", store.complete(this.key, this.party, fence, payload))
     )
     if (Result.isFailure(completed)) {
-      if (onStoreError === "fail") return Exit.fail(storeError(completed.failure))
+      if (onStoreError === "fail") return Exit.fail(new ReducerError({ reason: completed.failure }))
       yield* guard.applied(onStoreError, completed.failure)
     } else {
       this.holds = false
@@ -228,10 +228,7 @@ class Flight<A, E, R, S> {
   private away(failure: StoreFailure): Effect.Effect<A, E | ReducerError, R> {
     const { guard, onStoreError } = this.coordination
     return onStoreError === "fail"
-      ? Effect.fail(storeError(failure))
+      ? Effect.fail(new ReducerError({ reason: failure }))
       : Effect.andThen(guard.applied(onStoreError, failure), Effect.suspend(() => this.f({ fence: 0 })))
   }
 }
-
-const storeError = (failure: StoreFailure) =>
-  new ReducerError({ reason: new StoreError({ operation: failure.operation, cause: failure.cause }) })

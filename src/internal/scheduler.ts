@@ -18,7 +18,9 @@
  */
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
-import { InsufficientCapacity, QueueFull, SchedulerError, StoreError } from "./schedulerError.js"
+import { InsufficientCapacity } from "./insufficientCapacity.js"
+import { QueueFull, SchedulerError } from "./schedulerError.js"
+import type { SchedulerErrorReason } from "./schedulerError.js"
 import type { Job, Lane } from "./schedulerJob.js"
 import { Lanes } from "./schedulerLanes.js"
 import { endUnsafe } from "./waits/waits.js"
@@ -56,6 +58,8 @@ class Claim implements Waiter<StoreFailure> {
 }
 
 export interface EngineOptions {
+  /** What its errors call it. */
+  readonly name: string
   readonly concurrency: number
   readonly maxQueued: number
   readonly limiter: Limiter<StoreFailure> | undefined
@@ -63,6 +67,7 @@ export interface EngineOptions {
 }
 
 export class Engine extends Lanes {
+  readonly name: string
   limiter: Limiter<StoreFailure> | undefined
   paused = false
   closed = false
@@ -82,6 +87,7 @@ export class Engine extends Lanes {
 
   constructor(options: EngineOptions) {
     super(options.concurrency, options.maxQueued)
+    this.name = options.name
     this.limiter = options.limiter
     this.dispatcher = options.dispatcher
   }
@@ -125,10 +131,7 @@ export class Engine extends Lanes {
     const queued = job.patient ? undefined : this.full(job)
     if (queued !== undefined) {
       if (this.startUnsafe(job)) return job.onStart()
-      return this.refuse(
-        job,
-        new SchedulerError({ reason: new QueueFull({ queued, maxQueued: this.maxQueued }) })
-      )
+      return this.refuse(job, this.error(new QueueFull({ queued, maxQueued: this.maxQueued })))
     }
     this.enter(job)
     this.refreshMain()
@@ -304,7 +307,7 @@ export class Engine extends Lanes {
     if (lane === undefined) return
     const job = this.headOf(lane)
     this.withdrawJob(job)
-    this.refuse(job, new SchedulerError({ reason: new StoreError({ operation: error.operation, cause: error.cause }) }))
+    this.refuse(job, this.error(error))
     this.pump()
     this.notify()
   }
@@ -322,17 +325,17 @@ export class Engine extends Lanes {
 
   // ---------------------------------------------------------------------------------------------------------- refusal
 
+  error(reason: SchedulerErrorReason): SchedulerError {
+    return new SchedulerError({ scheduler: this.name, reason })
+  }
+
   private impossible(job: Job): SchedulerError | undefined {
     if (job.weight > this.limit) {
-      return new SchedulerError({
-        reason: new InsufficientCapacity({ what: "weight", asked: job.weight, most: this.limit })
-      })
+      return this.error(new InsufficientCapacity({ what: "weight", asked: job.weight, most: this.limit }))
     }
     const limiter = this.limiter
     if (limiter !== undefined && job.tokens > limiter.burst) {
-      return new SchedulerError({
-        reason: new InsufficientCapacity({ what: "tokens", asked: job.tokens, most: limiter.burst })
-      })
+      return this.error(new InsufficientCapacity({ what: "tokens", asked: job.tokens, most: limiter.burst }))
     }
     return undefined
   }

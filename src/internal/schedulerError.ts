@@ -1,59 +1,34 @@
-import * as Data from "effect/Data"
+import type { InsufficientCapacity } from "./insufficientCapacity.js"
+import { StacklessError } from "./stacklessError.js"
+import type { StoreError } from "./storeFailure.js"
 
 /**
- * Says that a call would have had to wait and that `maxQueued` calls wait already.
+ * A full queue: the call would have had to wait, and `maxQueued` calls wait already.
  *
  * @category errors
  * @since 0.1.0
  */
-export class QueueFull extends Data.TaggedError("QueueFull")<{
+export class QueueFull extends /*#__PURE__*/ StacklessError("QueueFull")<{
   /** How many waited in that queue when the call came. */
   readonly queued: number
   /** How many may wait in it. */
   readonly maxQueued: number
 }> {
   override get message(): string {
-    return `${this.queued} jobs wait already and at most ${this.maxQueued} may`
+    return `the queue is full: ${this.queued} jobs wait, at most ${this.maxQueued} may`
   }
 }
 
 /**
- * Says that a job can never start: it weighs more than may run at once, or costs more tokens than the rate ever holds.
+ * Lists why a scheduler refuses a job.
  *
  * @category errors
  * @since 0.1.0
  */
-export class InsufficientCapacity extends Data.TaggedError("InsufficientCapacity")<{
-  /** `"weight"`, compared with the scheduler's concurrency, or `"tokens"`, compared with the burst of its rate. */
-  readonly what: "weight" | "tokens"
-  /** What the job asked for. */
-  readonly asked: number
-  /** The most that one job can have. */
-  readonly most: number
-}> {
-  override get message(): string {
-    return `a job asks for ${this.what} ${this.asked} and can have ${this.most} at most`
-  }
-}
+export type SchedulerErrorReason = QueueFull | InsufficientCapacity | StoreError
 
 /**
- * Says that the store which holds rate or permits could not be asked, or that it has given a job's permit to another.
- *
- * @category errors
- * @since 0.1.0
- */
-export class StoreError extends Data.TaggedError("StoreError")<{
-  /** What was asked of it. */
-  readonly operation: string
-  readonly cause: unknown
-}> {
-  override get message(): string {
-    return `the store of the scheduler failed to ${this.operation}`
-  }
-}
-
-/**
- * Wraps what a scheduler refuses a job for; the effect itself did not run.
+ * The error of every scheduler: which one refused a job, and why. The effect did not run.
  *
  * **When to use**
  *
@@ -63,8 +38,11 @@ export class StoreError extends Data.TaggedError("StoreError")<{
  *
  * - `QueueFull`: too many wait already. Not yet: try again later, or shed the load.
  * - `InsufficientCapacity`: never, as the scheduler stands. Weight or tokens are more than it can ever give.
- * - `StoreError`: rate or permits are kept in a store, and it did not answer; or the permit of a job that ran was lost
+ * - `StoreError`: rate or permits are kept in a store, and it did not answer; or the permit of a running job was lost
  *   there, and the job was interrupted.
+ *
+ * It carries no stack, and neither do its reasons, so that shedding load stays cheap: `stack` is name and message. To know
+ * where a refused call was made, give the call a span: `Cause.pretty` shows it.
  *
  * **Gotchas**
  *
@@ -74,10 +52,12 @@ export class StoreError extends Data.TaggedError("StoreError")<{
  * @category errors
  * @since 0.1.0
  */
-export class SchedulerError extends Data.TaggedError("SchedulerError")<{
-  readonly reason: QueueFull | InsufficientCapacity | StoreError
+export class SchedulerError extends /*#__PURE__*/ StacklessError("SchedulerError")<{
+  /** The id of the scheduler's tag, or the `name` in its options. */
+  readonly scheduler: string
+  readonly reason: SchedulerErrorReason
 }> {
   override get message(): string {
-    return this.reason.message
+    return `${this.scheduler}: ${this.reason.message}`
   }
 }

@@ -37,6 +37,8 @@ type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
 
 /** Options that were checked when they were given, to be built from as often as the layer is. */
 export interface Plan<out I> {
+  /** What its errors call it. */
+  readonly name: string
   readonly concurrency: number
   readonly maxQueued: number
   readonly rate: ReadonlyArray<Rate> | Context.Key<I, object> | undefined
@@ -45,27 +47,37 @@ export interface Plan<out I> {
 export const checkWidth = (name: string, concurrency: number | "unbounded"): number =>
   concurrency === "unbounded" ? Infinity : checkCount(name, "concurrency", concurrency, 1)
 
-export const plan = <I>(name: string, options: {
+/** `caller` is the function that was given the options, `id` the tag that the scheduler is made for. */
+export const plan = <I>(caller: string, id: string, options: {
+  readonly name?: string | undefined
   readonly concurrency: number | "unbounded"
   readonly rate?: Quotas | Context.Key<I, object> | undefined
   readonly maxQueued?: number | undefined
 }): Plan<I> => ({
-  concurrency: checkWidth(name, options.concurrency),
-  maxQueued: options.maxQueued === undefined ? Infinity : checkCount(name, "maxQueued", options.maxQueued, 0),
-  rate: options.rate === undefined || isTag(options.rate) ? options.rate : Quota.rates(name, "rate", options.rate)
+  name: options.name ?? id,
+  concurrency: checkWidth(caller, options.concurrency),
+  maxQueued: options.maxQueued === undefined ? Infinity : checkCount(caller, "maxQueued", options.maxQueued, 0),
+  rate: options.rate === undefined || isTag(options.rate) ? options.rate : Quota.rates(caller, "rate", options.rate)
 })
 
-export const unbounded: Plan<never> = { concurrency: Infinity, maxQueued: Infinity, rate: undefined }
+export const unbounded = (name: string): Plan<never> => ({
+  name,
+  concurrency: Infinity,
+  maxQueued: Infinity,
+  rate: undefined
+})
 
 const isTag = <I>(rate: Quotas | Context.Key<I, object>): rate is Context.Key<I, object> => Context.isKey(rate)
 
 /** An engine that closes with the scope. */
-export const build = <I>({ concurrency, maxQueued, rate }: Plan<I>): Effect.Effect<Engine, never, I | Scope.Scope> =>
+export const build = <I>(
+  { concurrency, maxQueued, name, rate }: Plan<I>
+): Effect.Effect<Engine, never, I | Scope.Scope> =>
   Effect.flatMap(limiter(rate), (limiter) =>
     Effect.acquireRelease(
       Effect.withFiber((fiber) => {
         const dispatcher = fiber.cache.scheduler.makeDispatcher()
-        return Effect.succeed(new Engine({ concurrency, maxQueued, limiter, dispatcher }))
+        return Effect.succeed(new Engine({ name, concurrency, maxQueued, limiter, dispatcher }))
       }),
       close
     ))

@@ -1,10 +1,26 @@
-/**
- * What a coordination store fails with: which of its verbs, and why.
- */
-import * as Data from "effect/Data"
+import { StacklessError } from "./stacklessError.js"
 
-/** The failure of one verb of a store. The services turn it into the `StoreError` of their own errors. */
-export class StoreFailure extends Data.TaggedError("StoreFailure")<{
+/**
+ * A store command that failed, or a permit that the store has given to another process.
+ *
+ * **Details**
+ *
+ * It carries no stack of its own; that of the command is in `cause`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StoreError extends /*#__PURE__*/ StacklessError("StoreError")<{
+  /** The command: `"take"`, `"acquire"`, `"renew"`, `"join"`, `"complete"` and so on. */
   readonly operation: string
   readonly cause: unknown
-}> {}
+}> {
+  override get message(): string {
+    const { cause } = this
+    const why = cause instanceof Error ? `: ${cause.message}` : typeof cause === "string" ? `: ${cause}` : ""
+    return `store command \`${this.operation}\` failed${why}`
+  }
+}
+
+// Stores fail with what the services hand on as the reason of their own errors.
+export { StoreError as StoreFailure }

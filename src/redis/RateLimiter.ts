@@ -44,7 +44,6 @@ import * as Quotas from "../internal/quota.js"
 import * as Calls from "../internal/rateLimiterCalls.js"
 import * as RedisGcraStore from "../internal/redisGcraStore.js"
 import * as Checked from "../internal/redisOptions.js"
-import type { StoreFailure as Failure } from "../internal/storeFailure.js"
 import * as Guard from "../internal/storeGuard.js"
 import * as RateLimiter from "../RateLimiter.js"
 
@@ -76,11 +75,12 @@ export interface StoreOptions extends Checked.StoreOptions {
  * @category models
  * @since 0.1.0
  */
-export interface Options extends StoreOptions {
+export interface Options extends StoreOptions, RateLimiter.NameOptions {
   readonly quota: RateLimiter.Options
 }
 
-const check = (caller: string, { quota, ...store }: Options) => ({
+const check = (caller: string, name: string, { quota, ...store }: Options) => ({
+  name: store.name ?? name,
   ...Checked.store(caller, "r", store),
   rates: Quotas.rates(caller, "quota", quota),
   onStoreError: Checked.oneOf(caller, "onStoreError", store.onStoreError ?? "fail", ["fail", "local", "allow"]),
@@ -100,23 +100,23 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
     }),
     (limiter) => limiter.close
   )
-  return fromLimiter(limiter)
+  return fromLimiter(limiter, plan.name)
 })
 
-const fromLimiter = (limiter: LimiterRedis.LimiterRedis): RateLimiter.RateLimiter => {
+const fromLimiter = (limiter: LimiterRedis.LimiterRedis, name: string): RateLimiter.RateLimiter => {
   const handle: RateLimiter.RateLimiter = {
     [RateLimiter.TypeId]: RateLimiter.TypeId,
     consume: (options) => {
       Calls.check("RateLimiter.consume", options)
-      return admit(limiter, options)
+      return admit(limiter, name, options)
     },
     withLimit: Calls.dataFirstOrLast((effect, options) =>
-      Effect.andThen(admit(limiter, options), effect)
+      Effect.andThen(admit(limiter, name, options), effect)
     ) as RateLimiter.RateLimiter["withLimit"],
     penalize: (options) => {
       const nanos = Calls.penalty(options)
       return Effect.andThen(
-        command(limiter, "penalize", limiter.store.penalize(LimiterRedis.nameOf(options.key), nanos / 1e6)),
+        command(limiter, name, "penalize", limiter.store.penalize(LimiterRedis.nameOf(options.key), nanos / 1e6)),
         Effect.sync(() => {
           limiter.local.penalizeUnsafe(options.key, nanos)
           limiter.forfeit(options.key)
@@ -125,7 +125,7 @@ const fromLimiter = (limiter: LimiterRedis.LimiterRedis): RateLimiter.RateLimite
     },
     reset: (key) =>
       Effect.andThen(
-        command(limiter, "reset", Effect.suspend(() => limiter.store.reset(LimiterRedis.nameOf(key)))),
+        command(limiter, name, "reset", Effect.suspend(() => limiter.store.reset(LimiterRedis.nameOf(key)))),
         Effect.sync(() => {
           limiter.local.resetUnsafe(key)
           limiter.forfeit(key)
@@ -135,17 +135,22 @@ const fromLimiter = (limiter: LimiterRedis.LimiterRedis): RateLimiter.RateLimite
   return register(handle, limiter)
 }
 
-const admit = (limiter: LimiterRedis.LimiterRedis, options: RateLimiter.ConsumeOptions | undefined) => {
+const admit = (
+  limiter: LimiterRedis.LimiterRedis,
+  name: string,
+  options: RateLimiter.ConsumeOptions | undefined
+) => {
   const key = options?.key
   const tokens = options?.tokens ?? 1
   return Effect.suspend(() => {
-    if (tokens > limiter.burst) return Effect.fail(tooLarge(tokens, limiter.burst))
-    return options?.onExceeded === "fail" ? take(limiter, key, tokens) : wait(limiter, key, tokens)
+    if (tokens > limiter.burst) return Effect.fail(tooLarge(name, tokens, limiter.burst))
+    return options?.onExceeded === "fail" ? take(limiter, name, key, tokens) : wait(limiter, name, key, tokens)
   })
 }
 
 const wait = (
   limiter: LimiterRedis.LimiterRedis,
+  name: string,
   key: string | undefined,
   tokens: number
 ): Effect.Effect<RateLimiter.ConsumeResult, RateLimiter.RateLimiterError> =>
@@ -157,8 +162,8 @@ const wait = (
       since,
       link: undefined,
       onDue: () => resume(Exit.succeed(resultOf(limiter, limiter.standing(key), limiter.now() - since))),
-      onTooLarge: (burst) => resume(Exit.fail(tooLarge(tokens, burst))),
-      onFailure: (failure) => resume(Exit.fail(storeError(failure)))
+      onTooLarge: (burst) => resume(Exit.fail(tooLarge(name, tokens, burst))),
+      onFailure: (failure) => resume(Exit.fail(storeError(name, failure)))
     }
     limiter.waitUnsafe(waiter)
     return Effect.sync(() => limiter.cancelUnsafe(waiter))
@@ -166,6 +171,7 @@ const wait = (
 
 const take = Effect.fnUntraced(function*(
   limiter: LimiterRedis.LimiterRedis,
+  name: string,
   key: string | undefined,
   tokens: number
 ) {
@@ -175,18 +181,19 @@ const take = Effect.fnUntraced(function*(
   if (Result.isSuccess(asked)) {
     const taken = asked.success
     if (taken.waits.length === 1) return resultOf(limiter, taken, 0)
-    return yield* exceeded(limiter, key, taken.tightest, taken.remaining, Math.ceil(taken.retryMillis * 1e6))
+    return yield* exceeded(limiter, name, key, taken.tightest, taken.remaining, Math.ceil(taken.retryMillis * 1e6))
   }
-  if (limiter.onStoreError === "fail") return yield* Effect.fail(storeError(asked.failure))
+  if (limiter.onStoreError === "fail") return yield* Effect.fail(storeError(name, asked.failure))
   yield* limiter.guard.applied(limiter.onStoreError, asked.failure)
   if (limiter.onStoreError === "allow") return resultOf(limiter, undefined, 0)
   const now = limiter.local.now()
   if (limiter.local.takeUnsafe(key, tokens, now)) return resultOf(limiter, undefined, 0)
-  return yield* exceeded(limiter, key, 0, 0, limiter.local.retryAfterUnsafe(key, tokens, now))
+  return yield* exceeded(limiter, name, key, 0, 0, limiter.local.retryAfterUnsafe(key, tokens, now))
 })
 
 const exceeded = (
   limiter: LimiterRedis.LimiterRedis,
+  name: string,
   key: string | undefined,
   tightest: number,
   remaining: number,
@@ -194,6 +201,7 @@ const exceeded = (
 ) =>
   Effect.fail(
     new RateLimiter.RateLimiterError({
+      limiter: name,
       reason: new RateLimiter.RateLimitExceeded({
         key,
         limit: limiter.rates[tightest]!.limit,
@@ -206,19 +214,22 @@ const exceeded = (
 /** A command without an answer: when the store is away it fails, or is done here alone. */
 const command = (
   limiter: LimiterRedis.LimiterRedis,
+  name: string,
   operation: string,
-  effect: Effect.Effect<void, Failure>
+  effect: Effect.Effect<void, StoreFailure>
 ): Effect.Effect<void, RateLimiter.RateLimiterError> =>
   Effect.catch(limiter.guard.run(operation, effect), (failure) =>
     limiter.onStoreError === "fail"
-      ? Effect.fail(storeError(failure))
+      ? Effect.fail(storeError(name, failure))
       : limiter.guard.applied(limiter.onStoreError, failure))
 
-const tooLarge = (tokens: number, burst: number) =>
-  new RateLimiter.RateLimiterError({ reason: new RateLimiter.InsufficientCapacity({ tokens, burst }) })
+const tooLarge = (name: string, tokens: number, burst: number) =>
+  new RateLimiter.RateLimiterError({
+    limiter: name,
+    reason: new RateLimiter.InsufficientCapacity({ what: "tokens", asked: tokens, most: burst })
+  })
 
-const storeError = ({ cause, operation }: StoreFailure) =>
-  new RateLimiter.RateLimiterError({ reason: new RateLimiter.StoreError({ operation, cause }) })
+const storeError = (name: string, reason: StoreFailure) => new RateLimiter.RateLimiterError({ limiter: name, reason })
 
 const resultOf = (
   limiter: LimiterRedis.LimiterRedis,
@@ -257,7 +268,8 @@ const resultOf = (
  */
 export const make = (
   options: Options
-): Effect.Effect<RateLimiter.RateLimiter, never, Redis.Redis | Scope.Scope> => build(check("RateLimiter.make", options))
+): Effect.Effect<RateLimiter.RateLimiter, never, Redis.Redis | Scope.Scope> =>
+  build(check("RateLimiter.make", RateLimiter.RateLimiter.key, options))
 
 /**
  * Provides the default rate limiter, over Redis.
@@ -355,6 +367,6 @@ export const layerService = <Self>(
   tag: Context.Service<Self, RateLimiter.RateLimiter>,
   options: Options
 ): Layer.Layer<Self, never, Redis.Redis> => {
-  const plan = check("RateLimiter.layer", options)
+  const plan = check("RateLimiter.layer", tag.key, options)
   return Layer.effect(tag, build({ ...plan, prefix: `${plan.prefix}${tag.key}:` }))
 }

@@ -97,11 +97,12 @@ export interface Options<out Limiter = never> extends StoreOptions {
   readonly maxQueued?: number | undefined
 }
 
-const check = <Limiter>(caller: string, options: Options<Limiter>) => ({
+const check = <Limiter>(caller: string, name: string, options: Options<Limiter>) => ({
+  name,
   ...Checked.store(caller, "p", options),
   ratePrefix: Checked.store(caller, "r", options).prefix,
   concurrency: Quotas.count(caller, "concurrency", options.concurrency),
-  plan: Handle.plan<Limiter>(caller, options),
+  plan: Handle.plan<Limiter>(caller, name, options),
   leaseMillis: Checked.millis(caller, "lease", options.lease ?? "10 seconds", 1),
   onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
   expectedProcesses: Quotas.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)
@@ -109,10 +110,10 @@ const check = <Limiter>(caller: string, options: Options<Limiter>) => ({
 
 type Checks<Limiter> = ReturnType<typeof check<Limiter>>
 
-const build = Effect.fnUntraced(function*<I>(checked: Checks<I>, name: string) {
+const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   const redis = yield* Redis.Redis
   const inbox = yield* Inbox.RedisInbox
-  const { concurrency, expectedProcesses, leaseMillis, onStoreError, plan, prefix, ratePrefix } = checked
+  const { concurrency, expectedProcesses, leaseMillis, name, onStoreError, plan, prefix, ratePrefix } = checked
   const guard = Guard.make({ service: "Scheduler", ...checked })
 
   const context = yield* Effect.context<never>()
@@ -205,10 +206,10 @@ const sharedLimiter = <I>(tag: Context.Key<I, object>): Effect.Effect<Limiter<St
 export const make = <Limiter = never>(
   options: Options<Limiter> & { readonly name: string }
 ): Effect.Effect<Scheduler.Scheduler, never, Limiter | Redis.Redis | Scope.Scope> => {
-  const checked = check("Scheduler.make", options)
+  const checked = check("Scheduler.make", options.name, options)
   return Effect.flatMap(
     Layer.build(Inbox.layer),
-    (context) => Effect.provide(build(checked, options.name), context)
+    (context) => Effect.provide(build(checked), context)
   )
 }
 
@@ -309,6 +310,6 @@ export const layerService = <Self, Limiter = never>(
   tag: Context.Service<Self, Scheduler.Scheduler>,
   options: Options<Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
-  const checked = check("Scheduler.layer", options)
-  return Layer.effect(tag, build(checked, tag.key)).pipe(Layer.provide(Inbox.layer))
+  const checked = check("Scheduler.layer", tag.key, options)
+  return Layer.effect(tag, build(checked)).pipe(Layer.provide(Inbox.layer))
 }

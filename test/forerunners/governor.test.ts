@@ -65,7 +65,7 @@ describe("governor", () => {
   it.effect("InsufficientCapacity: more cells than the burst can never pass, and the error names the capacity", () =>
     Effect.gen(function*() {
       const limiter = yield* perSecond(5)
-      expect((yield* Effect.flip(limiter.consume({ tokens: 6 }))).message).toBe("6 tokens can never pass a burst of 5")
+      expect((yield* Effect.flip(limiter.consume({ tokens: 6 }))).reason.message).toBe("6 tokens exceed the burst of 5")
       expect(yield* passes(limiter.consume({ tokens: 5, onExceeded: "fail" }))).toBe(true)
     }))
 

@@ -70,7 +70,13 @@ const simulate = (seed: number) => {
   const tasks: Array<() => void> = []
   const dispatcher = { scheduleTask: (task: () => void) => void tasks.push(task), flush() {} }
   const engines = [1, 2].map(() =>
-    new Engine({ concurrency: 1 + next(5), maxQueued: next(3) === 0 ? next(6) : Infinity, limiter, dispatcher })
+    new Engine({
+      name: "test",
+      concurrency: 1 + next(5),
+      maxQueued: next(3) === 0 ? next(6) : Infinity,
+      limiter,
+      dispatcher
+    })
   )
   const jobs: Array<TestJob> = []
   const engineFor = new Map<TestJob, Engine>()

@@ -331,7 +331,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       const [a] = yield* limiters({ quota: { limit: 10, window: "1 second", burst: 2 } })
       for (const onExceeded of ["delay", "fail"] as const) {
         const error = yield* Effect.flip(a.consume({ tokens: 3, onExceeded }))
-        expect(error.reason).toMatchObject({ _tag: "InsufficientCapacity", tokens: 3, burst: 2 })
+        expect(error.reason).toMatchObject({ _tag: "InsufficientCapacity", what: "tokens", asked: 3, most: 2 })
       }
       yield* a.consume({ tokens: 2 })
     }).pipe(Effect.scoped))

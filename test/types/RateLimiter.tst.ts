@@ -1,5 +1,6 @@
 import { Context, Effect, type Layer, pipe } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
+import type * as Scheduler from "effect-funnel/Scheduler"
 import { describe, expect, it } from "tstyche"
 
 class Db extends Context.Service<Db, { readonly url: string }>()("types/Db") {}
@@ -79,7 +80,8 @@ describe("errors", () => {
     Effect.catchReasons(limiter.consume(), "RateLimiterError", {
       RateLimitExceeded: () => Effect.void,
       InsufficientCapacity: (reason) => {
-        expect(reason.burst).type.toBe<number>()
+        expect(reason).type.toBe<Scheduler.InsufficientCapacity>()
+        expect(reason.most).type.toBe<number>()
         return Effect.void
       },
       StoreError: (reason) => {
