@@ -102,7 +102,7 @@ export type TypeId = "~effect-funnel/Reducer"
 export type Key = string | number | bigint | boolean | symbol | null | undefined | object
 
 /**
- * Stands in an argument position for what does not belong there; the type parameter says why.
+ * Turns a misuse into a compile error: no value has this type, and its parameter says what is wrong.
  *
  * @category utility types
  * @since 0.1.0
@@ -117,24 +117,35 @@ export interface Misuse<out Reason extends string> {
  * @category utility types
  * @since 0.1.0
  */
-export type Fits<K, A, E, R> =
-  & NoScope<R>
-  & ([K] extends [Request.Request<infer A0, infer E0, unknown>]
-    ? [A] extends [A0]
-      ? [E] extends [E0] ? Checked : Checked<"The effect fails with an error that the request does not declare">
-    : Checked<"The effect succeeds with a value that is not the request's">
-    : Checked)["~misuse"]
+export type Fits<K, A, E, R> = (
+  [unknown] extends [K] ? Sound<R>
+    // Nothing is inferred from what is no effect.
+    : [K, unknown, unknown, unknown] extends [Effect.Effect<unknown, unknown, unknown>, A, E, R]
+      ? Checked<"The arguments are swapped: the key comes first, then the effect">
+    : [K] extends [Request.Request<infer A0, infer E0, unknown>] ? Sound<
+        R,
+        [A] extends [A0]
+          ? [E] extends [E0] ? Checked : Checked<"The effect fails with an error that the request does not declare">
+          : Checked<"The effect succeeds with a value that is not the request's">
+      >
+    : Sound<R>
+)["~misuse"]
 
 /**
- * `unknown` unless the requirements contain `Scope`, whose resources would close under the callers that joined.
+ * `unknown` unless the requirements contain `Scope`, whose resources would close under the callers that joined, or are
+ * unknown.
  *
  * @category utility types
  * @since 0.1.0
  */
-export type NoScope<R> = (0 extends 1 & R ? Checked
+export type NoScope<R> = Sound<R>["~misuse"]
+
+type Sound<R, Otherwise = Checked> = 0 extends 1 & R ? Otherwise
+  : [unknown] extends [R]
+    ? Checked<"This is not an effect, or its requirements are unknown: annotate what it is made from">
   : [Exclude<Scope.Scope, R>] extends [never]
     ? Checked<"The effect requires Scope, which would close under the callers that joined: write Effect.scoped inside">
-  : Checked)["~misuse"]
+  : Otherwise
 
 // The verdict is looked up in an object, because the compiler takes such a look-up for passed as long as a type parameter
 // leaves it open: a generic wrapper compiles, and the check happens where it is called. A bare conditional type would not.

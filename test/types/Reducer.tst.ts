@@ -9,6 +9,8 @@ class Prices extends Reducer.Service<Prices>()("test/Prices") {}
 declare const effect: Effect.Effect<number, "E", Db>
 declare const user: Effect.Effect<{ readonly name: string; readonly age: number }>
 declare const scoped: Effect.Effect<number, never, Scope.Scope | Db>
+declare const unknownRequirements: Effect.Effect<number, never, unknown>
+declare const anyRequirements: Effect.Effect<number, never, any>
 declare const reducer: Reducer.Reducer
 
 describe("reduce", () => {
@@ -104,6 +106,47 @@ describe("an effect that requires Scope", () => {
     expect(Reducer.reduce("key", Effect.scoped(scoped))).type.toBe<
       Effect.Effect<number, never, Db | Reducer.Reducer>
     >()
+  })
+})
+
+describe("what is no effect, or of unknown requirements", () => {
+  test("is refused for what it is, and Scope is not blamed", () => {
+    // @ts-expect-error This is not an effect, or its requirements are unknown: annotate what it is made from
+    Reducer.reduce("key", async () => 1)
+    // @ts-expect-error This is not an effect, or its requirements are unknown: annotate what it is made from
+    Reducer.reduce(new GetUser({ id: "7" }), async () => 1)
+    // @ts-expect-error This is not an effect, or its requirements are unknown: annotate what it is made from
+    Reducer.fn("f")(async (id: string) => id)
+    // @ts-expect-error This is not an effect, or its requirements are unknown: annotate what it is made from
+    Prices.fn("f", { key: (id: string) => id })(async (id: string) => id)
+    // @ts-expect-error This is not an effect, or its requirements are unknown: annotate what it is made from
+    Reducer.reduce("key", unknownRequirements)
+    // @ts-expect-error This is not an effect, or its requirements are unknown: annotate what it is made from
+    unknownRequirements.pipe(Prices.reduce("key"))
+    // @ts-expect-error This is not an effect, or its requirements are unknown: annotate what it is made from
+    Reducer.reduce(JSON.parse("1"), async () => 1)
+  })
+
+  test("is taken where the requirements are any", () => {
+    expect(Reducer.reduce("key", anyRequirements)).type.toBe<Effect.Effect<number, never, any>>()
+    expect(Reducer.fn("f")((_: string) => anyRequirements)).type.toBe<
+      (_: string) => Effect.Effect<number, never, any>
+    >()
+  })
+})
+
+describe("arguments that are swapped", () => {
+  test("are refused for that", () => {
+    // @ts-expect-error The arguments are swapped: the key comes first, then the effect
+    Reducer.reduce(effect, "key")
+    // @ts-expect-error The arguments are swapped: the key comes first, then the effect
+    reducer.reduce(scoped, ["key", 1])
+    // @ts-expect-error The arguments are swapped: the key comes first, then the effect
+    Prices.reduce(user, new GetUser({ id: "7" }))
+  })
+
+  test("are not where an effect is the key of another", () => {
+    expect(Reducer.reduce(effect, effect)).type.toBe<Effect.Effect<number, "E", Db | Reducer.Reducer>>()
   })
 })
 

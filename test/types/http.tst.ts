@@ -11,6 +11,7 @@ class Runs extends Reducer.Service<Runs>()("test/Runs") {}
 
 declare const plain: HttpClient.HttpClient
 declare const narrow: HttpClient.HttpClient.With<"E", "R">
+declare const unknownRequirements: HttpClient.HttpClient.With<"E", unknown>
 declare const scoped: HttpClient.HttpClient.With<"E", Scope.Scope>
 
 type Failed = HttpClientError.HttpClientError
@@ -58,6 +59,11 @@ describe("reduce", () => {
     Funnel.reduce(scoped, Runs)
     // @ts-expect-error The effect requires Scope, which would close under the callers that joined
     plain.pipe(HttpClient.withScope, Funnel.reduce(Runs))
+  })
+
+  it("does not blame Scope where the requirements of a client are unknown", () => {
+    // @ts-expect-error or its requirements are unknown: annotate what it is made from
+    unknownRequirements.pipe(Funnel.reduce(Runs))
   })
 })
 
