@@ -79,7 +79,12 @@ export interface Quota {
 }
 
 /**
- * Describes a limiter by one quota, or by several that have to conform all at once.
+ * The pace of a limiter: one quota, or several that have to conform all at once.
+ *
+ * **Details**
+ *
+ * It stands by itself where it is all that a function is told: in `make`, `layer` and `Service`, and in `setRate` of a
+ * scheduler. Beside other options it is the option `rate`: of a scheduler, and of the layers over Redis.
  *
  * @category models
  * @since 0.1.0

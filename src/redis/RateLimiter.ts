@@ -70,19 +70,24 @@ export interface StoreOptions extends Checked.StoreOptions {
 }
 
 /**
- * Configures a rate limiter over Redis: its quotas, and how it uses Redis.
+ * Configures a rate limiter over Redis: its pace, and how it uses Redis.
+ *
+ * **Details**
+ *
+ * - `rate`: one quota, or several that have to conform all at once.
+ * - `name`: what its errors call it, the id of its tag by default.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Options extends StoreOptions, RateLimiter.NameOptions {
-  readonly quota: RateLimiter.Options
+  readonly rate: RateLimiter.Options
 }
 
-const check = (caller: string, name: string, { quota, ...store }: Options) => ({
+const check = (caller: string, name: string, { rate, ...store }: Options) => ({
   name: store.name ?? name,
   ...Checked.store(caller, "r", store),
-  rates: Quotas.rates(caller, "quota", quota),
+  rates: Quotas.rates(caller, "rate", rate),
   onStoreError: Checked.oneOf(caller, "onStoreError", store.onStoreError ?? "fail", ["fail", "local", "allow"]),
   expectedProcesses: Quotas.count(caller, "expectedProcesses", store.expectedProcesses ?? 1)
 })
@@ -256,7 +261,7 @@ const resultOf = (
  * import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
  *
  * const client = Effect.gen(function*() {
- *   const limiter = yield* RedisRateLimiter.make({ quota: { limit: 100, window: "1 minute" } })
+ *   const limiter = yield* RedisRateLimiter.make({ rate: { limit: 100, window: "1 minute" } })
  *   return { get: (url: string) => limiter.withLimit(Effect.succeed(`GET ${url}`)) }
  * })
  *
@@ -297,7 +302,7 @@ export const make = (
  * const RedisLive = NodeRedis.layer({ url: "redis://localhost", disableOfflineQueue: true, commandOptions: { timeout: 0 } })
  *
  * const RateLimiterLive = RedisRateLimiter.layer({
- *   quota: { limit: 100, window: "1 minute", burst: 10 },
+ *   rate: { limit: 100, window: "1 minute", burst: 10 },
  *   onStoreError: "local",
  *   expectedProcesses: 4
  * }).pipe(Layer.provide(RedisLive))
@@ -323,7 +328,7 @@ export const layer = (options: Options): Layer.Layer<RateLimiter.RateLimiter, ne
  * import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
  *
  * const RateLimiterLive = RedisRateLimiter.layerConfig({
- *   quota: { limit: Config.Int("API_LIMIT"), window: Config.Duration("API_WINDOW") }
+ *   rate: { limit: Config.Int("API_LIMIT"), window: Config.Duration("API_WINDOW") }
  * })
  *
  * Layer.isLayer(RateLimiterLive) // => true
@@ -333,7 +338,7 @@ export const layer = (options: Options): Layer.Layer<RateLimiter.RateLimiter, ne
  * @since 0.1.0
  */
 export const layerConfig = (
-  config: Config.Wrap<StoreOptions & { readonly quota: RateLimiter.Quota }>
+  config: Config.Wrap<StoreOptions & { readonly rate: RateLimiter.Quota }>
 ): Layer.Layer<RateLimiter.RateLimiter, Config.ConfigError, Redis.Redis> =>
   Layer.unwrap(Effect.map(Config.unwrap(config), layer))
 
@@ -351,11 +356,11 @@ export const layerConfig = (
  * import { RateLimiter } from "effect-funnel"
  * import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
  *
- * const quota = { limit: 5000, window: "1 hour" } as const
+ * const rate = { limit: 5000, window: "1 hour" } as const
  *
- * class GitHub extends RateLimiter.Service<GitHub>()("app/GitHub", quota) {}
+ * class GitHub extends RateLimiter.Service<GitHub>()("app/GitHub", rate) {}
  *
- * const GitHubLive = RedisRateLimiter.layerService(GitHub, { quota })
+ * const GitHubLive = RedisRateLimiter.layerService(GitHub, { rate })
  *
  * Layer.isLayer(GitHubLive) // => true
  * ```

@@ -93,7 +93,7 @@ const program = Effect.gen(function*() {
 
   const limiter = yield* elsewhere(
     url,
-    RedisRateLimiter.make({ quota: { limit: 1e9, window: "1 second", burst: 1e6 } })
+    RedisRateLimiter.make({ rate: { limit: 1e9, window: "1 second", burst: 1e6 } })
   )
   const single = limiter.consume()
   yield* sample(2000, single)

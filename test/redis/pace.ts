@@ -74,7 +74,7 @@ const run = async (pace: Pace) => {
     const { burst, count, limit, warmUp } = pace
     const workers = await stage.workersOf(4, {
       url: server.url,
-      limiter: { quota: { limit, window: "1 second", burst } }
+      limiter: { rate: { limit, window: "1 second", burst } }
     })
     const consume = (count: number) =>
       Promise.all(

@@ -64,7 +64,7 @@ describe("policies while Redis is away", () => {
       const quota = { limit: 1, window: "1 second" } as const
       for (const onExceeded of ["delay", "fail"] as const) {
         const limiter = yield* Effect.flip(
-          RateLimiter.consume({ onExceeded }).pipe(Effect.provide(RedisRateLimiter.layer({ quota, outageBudget: 0 })))
+          RateLimiter.consume({ onExceeded }).pipe(Effect.provide(RedisRateLimiter.layer({ rate: quota, outageBudget: 0 })))
         )
         expect(limiter).toMatchObject({ _tag: "RateLimiterError", reason: { _tag: "StoreError", operation: "take" } })
       }
@@ -83,7 +83,7 @@ describe("policies while Redis is away", () => {
         concurrency: "unbounded"
       }).pipe(Effect.timed)
       const layer = (options: RedisRateLimiter.StoreOptions) =>
-        RedisRateLimiter.layer({ quota, outageBudget: 0, ...options })
+        RedisRateLimiter.layer({ rate: quota, outageBudget: 0, ...options })
       const [local] = yield* Effect.provide(all, layer({ onStoreError: "local", expectedProcesses: 4 }))
       expect(Duration.toMillis(local)).toBeGreaterThan(130)
       const [allowed] = yield* Effect.provide(all, layer({ onStoreError: "allow" }))
@@ -106,7 +106,7 @@ describe("policies while Redis is away", () => {
       expect(times[4]! - times[0]!).toBeGreaterThan(140)
     }).pipe(
       Effect.provide(RedisRateLimiter.layer({
-        quota: { limit: 100, window: "1 second" },
+        rate: { limit: 100, window: "1 second" },
         outageBudget: "150 millis",
         onStoreError: "local",
         expectedProcesses: 4
@@ -126,7 +126,7 @@ describe("policies while Redis is away", () => {
       expect(performance.now() - began).toBeLessThan(350)
     }).pipe(
       Effect.provide(RedisRateLimiter.layer({
-        quota: { limit: 10, window: "1 second" },
+        rate: { limit: 10, window: "1 second" },
         outageBudget: 0,
         onStoreError: "local"
       })),
@@ -156,11 +156,11 @@ describe("policies while Redis is away", () => {
         `Reducer.layer: onStoreError must be "local" or "fail", got "allow"`
       ],
       [
-        () => RedisRateLimiter.layer({ quota: { limit: 0, window: "1 second" } }),
-        "RateLimiter.layer: quota.limit must be an integer >= 1, got 0"
+        () => RedisRateLimiter.layer({ rate: { limit: 0, window: "1 second" } }),
+        "RateLimiter.layer: rate.limit must be an integer >= 1, got 0"
       ],
       [
-        () => RedisRateLimiter.layer({ quota: { limit: 1, window: "1 second" }, expectedProcesses: 1.5 }),
+        () => RedisRateLimiter.layer({ rate: { limit: 1, window: "1 second" }, expectedProcesses: 1.5 }),
         "RateLimiter.layer: expectedProcesses must be an integer >= 1, got 1.5"
       ],
       [
@@ -191,7 +191,7 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
         RedisScheduler.layerConfig({ ...store, concurrency: Config.Int("FUNNEL_CONCURRENCY") }),
         RedisRateLimiter.layerConfig({
           prefix: store.prefix,
-          quota: { limit: Config.Int("FUNNEL_LIMIT"), window: Config.Duration("FUNNEL_WINDOW") }
+          rate: { limit: Config.Int("FUNNEL_LIMIT"), window: Config.Duration("FUNNEL_WINDOW") }
         })
       ).pipe(
         Layer.provide(client),
@@ -247,7 +247,7 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       const url = server.url.replace("redis://", "redis://funnel:password@")
       const layers = Layer.mergeAll(
         RedisReducer.layer({ onStoreError: "fail" }),
-        RedisRateLimiter.layer({ quota: { limit: 1000, window: "1 second" } }),
+        RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" } }),
         RedisScheduler.layer({ concurrency: 1 })
       ).pipe(Layer.provideMerge(layerClient(url)))
       yield* Effect.gen(function*() {
@@ -296,7 +296,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
 
   it.live("L2 what one process has taken, another is refused, with the time to wait; a refusal consumes nothing", () =>
     Effect.gen(function*() {
-      const [a, b] = yield* limiters({ quota: { limit: 10, window: "5 seconds", burst: 2 } })
+      const [a, b] = yield* limiters({ rate: { limit: 10, window: "5 seconds", burst: 2 } })
       expect(yield* a.consume({ key: "k" })).toMatchObject({ limit: 10, remaining: 1 })
       expect(yield* b.consume({ key: "k", onExceeded: "fail" })).toMatchObject({ remaining: 0 })
       yield* b.consume({ key: "other", onExceeded: "fail" })
@@ -312,7 +312,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
 
   it.live("L3 who waits goes in order of arrival, and an interrupted one costs those behind it nothing", () =>
     Effect.gen(function*() {
-      const [a] = yield* limiters({ quota: { limit: 10, window: "1 second" } })
+      const [a] = yield* limiters({ rate: { limit: 10, window: "1 second" } })
       const order: Array<number> = []
       const waiters = yield* Effect.forEach(
         Array.from({ length: 6 }, (_, i) => i),
@@ -328,7 +328,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
 
   it.live("L6 more tokens than the burst are refused at once", () =>
     Effect.gen(function*() {
-      const [a] = yield* limiters({ quota: { limit: 10, window: "1 second", burst: 2 } })
+      const [a] = yield* limiters({ rate: { limit: 10, window: "1 second", burst: 2 } })
       for (const onExceeded of ["delay", "fail"] as const) {
         const error = yield* Effect.flip(a.consume({ tokens: 3, onExceeded }))
         expect(error.reason).toMatchObject({ _tag: "InsufficientCapacity", what: "tokens", asked: 3, most: 2 })
@@ -338,7 +338,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
 
   it.live("penalize holds back every process, reset forgives, withLimit runs the effect once admitted", () =>
     Effect.gen(function*() {
-      const [a, b] = yield* limiters({ quota: { limit: 1000, window: "1 second" } })
+      const [a, b] = yield* limiters({ rate: { limit: 1000, window: "1 second" } })
       yield* a.penalize({ key: "k", for: "10 seconds" })
       const error = yield* Effect.flip(b.consume({ key: "k", onExceeded: "fail" }))
       if (error.reason._tag !== "RateLimitExceeded") throw error

@@ -45,7 +45,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis", () => {
     it.live(`four processes together keep ${limit} in ${window} with a burst of ${burst}, and lose no pace`, () =>
       Effect.gen(function*() {
         const server = yield* redisServer()
-        const { all, began } = yield* starts(server.url, { quota: { limit, window, burst } }, 4, count)
+        const { all, began } = yield* starts(server.url, { rate: { limit, window, burst } }, 4, count)
         expect(all.length).toBe(4 * count)
         const interval = 1000 / limit
         // Nothing is early: from the beginning on there is never more than was due.

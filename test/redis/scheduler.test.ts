@@ -233,7 +233,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       class Api extends RateLimiter.Service<Api>()("app/Api", quota) {}
       class Jobs extends Scheduler.Service<Jobs>()("app/Jobs", { concurrency: 1 }) {}
       const layers = RedisScheduler.layerService(Jobs, { concurrency: 1, rate: Api }).pipe(
-        Layer.provideMerge(RedisRateLimiter.layerService(Api, { quota })),
+        Layer.provideMerge(RedisRateLimiter.layerService(Api, { rate: quota })),
         Layer.provide(layerClient(server.url))
       )
       const { job, seen } = makeLoad()

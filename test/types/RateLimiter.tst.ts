@@ -1,5 +1,6 @@
 import { Context, Effect, type Layer, pipe } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
+import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
 import type * as Scheduler from "effect-funnel/Scheduler"
 import { describe, expect, it } from "tstyche"
 
@@ -99,6 +100,15 @@ describe("options", () => {
     expect(RateLimiter.make).type.not.toBeCallableWith({ limit: 1 })
     expect(RateLimiter.make).type.not.toBeCallableWith({ limit: 1, window: "1 fortnight" })
     expect(RateLimiter.make({ limit: 1, window: "1 second" })).type.toBe<Effect.Effect<RateLimiter.RateLimiter>>()
+  })
+
+  it("are called rate beside others", () => {
+    const quota = { limit: 1, window: "1 second" } as const
+    expect(RedisRateLimiter.make).type.toBeCallableWith({ rate: quota, prefix: "a", name: "b" })
+    expect(RedisRateLimiter.layer).type.toBeCallableWith({ rate: [quota, quota] })
+    expect(RedisRateLimiter.layer).type.not.toBeCallableWith({ quota })
+    expect(RateLimiter.layer).type.toBeCallableWith(quota, { name: "a" })
+    expect(RateLimiter.layer).type.not.toBeCallableWith({ rate: quota })
   })
 })
 

@@ -399,7 +399,7 @@ export const cases: ReadonlyArray<Case> = [
       const { url } = await stage.redis()
       const ahead = stage.clock(3600)
       const behind = stage.clock(-3600)
-      const options = { url, reducer: { lease: "600 millis" }, limiter: { quota: { limit: 500, window: "1 second" } } }
+      const options = { url, reducer: { lease: "600 millis" }, limiter: { rate: { limit: 500, window: "1 second" } } }
       const a = await stage.worker(options, ahead.environment)
       const b = await stage.worker(options, behind.environment)
       const apart = (await a.call<number>("wallClock")) - (await b.call<number>("wallClock"))
@@ -586,7 +586,7 @@ export const cases: ReadonlyArray<Case> = [
       const { url } = await stage.redis()
       const workers = await stage.workersOf(4, {
         url,
-        limiter: { quota: { limit, window: `${window} millis`, burst } }
+        limiter: { rate: { limit, window: `${window} millis`, burst } }
       })
       // A process that has just started compiles what it runs: that is not the rate's.
       if (i > 1) {
@@ -615,7 +615,7 @@ export const cases: ReadonlyArray<Case> = [
       const limit = 1000
       const workers = await stage.workersOf(4, {
         url,
-        limiter: { quota: { limit, window: "1 second", strict: true } }
+        limiter: { rate: { limit, window: "1 second", strict: true } }
       })
       await rate(workers, limit, 1000, 1, 250)
       await pause(300)

@@ -28,7 +28,7 @@ const client = layerBackground(
 const runtime = ManagedRuntime.make(
   Layer.mergeAll(
     RedisReducer.layer(options.reducer),
-    RedisRateLimiter.layer({ quota: { limit: 1000, window: "1 second" }, ...options.limiter }),
+    RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" }, ...options.limiter }),
     RedisScheduler.layer({ concurrency: 10, ...options.scheduler })
   ).pipe(Layer.provide(client), Layer.provideMerge(Logger.layer([])))
 )
