@@ -2,6 +2,7 @@
  * The exits that a resolver keeps: bounded in number, the least recently used goes first, each with its own time to live.
  */
 import type * as Exit from "effect/Exit"
+import { find } from "./batchFind.js"
 import type { Keyed, KeyMap } from "./keyMap.js"
 
 /** One per isolated group of callers: what one of them was told is never told to another. */
@@ -17,6 +18,8 @@ export interface Cached<A, E> extends Keyed<Cached<A, E>> {
   readonly shelf: Shelf<A, E>
   readonly exit: Exit.Exit<A, E>
   readonly expires: number
+  /** Whether it is in the cache. */
+  kept: boolean
   newer: Cached<A, E> | undefined
   older: Cached<A, E> | undefined
 }
@@ -32,8 +35,8 @@ export class ExitCache<A, E> {
   }
 
   get(shelf: Shelf<A, E>, key: unknown, hash: number, now: number): Exit.Exit<A, E> | undefined {
-    const cached = shelf.cached.get(key, hash)
-    if (cached === undefined) return undefined
+    const cached = find(shelf.cached, key, hash)
+    if (cached === undefined || !cached.kept) return undefined
     if (cached.expires <= now) {
       this.remove(cached)
       return undefined
@@ -55,6 +58,7 @@ export class ExitCache<A, E> {
       hash,
       exit,
       expires,
+      kept: true,
       chain: undefined,
       newer: undefined,
       older: undefined
@@ -66,8 +70,9 @@ export class ExitCache<A, E> {
   }
 
   delete(shelf: Shelf<A, E>, key: unknown, hash: number): void {
-    const cached = shelf.cached.get(key, hash)
-    if (cached !== undefined) this.remove(cached)
+    const cached = find(shelf.cached, key, hash)
+    // What compares keys may have cleared it.
+    if (cached?.kept === true) this.remove(cached)
   }
 
   clear(): void {
@@ -75,6 +80,7 @@ export class ExitCache<A, E> {
   }
 
   private remove(cached: Cached<A, E>): void {
+    cached.kept = false
     cached.shelf.cached.remove(cached)
     this.unlink(cached)
     this.size--

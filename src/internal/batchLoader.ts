@@ -14,9 +14,11 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
 import { BatcherError, LookupCycle } from "./batchError.js"
+import { find, guarded } from "./batchFind.js"
 import { hashOf } from "./batchKey.js"
 import { callerOf, Runner } from "./batchRunner.js"
 import type { Entry } from "./batchRunner.js"
@@ -24,7 +26,7 @@ import { Bulk, Caller, Group, Item } from "./batchState.js"
 import type { Result } from "./batchState.js"
 import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
-import { closes, isAwaited, liveNode } from "./waits/waits.js"
+import { closes, isAwaited, liveNode, nodeOf } from "./waits/waits.js"
 
 export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   /** What travels with the look-up that is handed to core next. */
@@ -40,31 +42,36 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
    * `resolver`, and so does whoever wraps that.
    */
   preCheck(entry: Entry<Req>, resolver: unknown): boolean {
+    const bulk = this.carrying
+    // First of all, so that nobody else comes to carry it.
+    this.carrying = undefined
     if (this.closed) return answer(entry, Exit.interrupt())
+    if (bulk !== undefined) {
+      this.collect(new Caller(entry, nodeOf(entry.context), bulk))
+      return true
+    }
+    // Requests, services and clocks are not ours and may throw, look up in turn, or end what is found: nothing has changed yet.
+    const { memory } = this
+    const key = this.keys.of(entry.request)
+    const hash = hashOf(key)
+    const now = memory === undefined ? 0 : memory.now
     this.look(entry.context)
     let group = this.seenGroup!
     const node = liveNode(this.seenNode)
-    const bulk = this.carrying
-    if (bulk !== undefined) {
-      this.carrying = undefined
-      this.collect(new Caller(entry, node, bulk))
-      return true
-    }
-    const key = this.keys.of(entry.request)
-    const hash = hashOf(key)
-    if (this.memory !== undefined) {
-      const exit = this.memory.get(group, key, hash, this.memory.now)
-      if (exit !== undefined) return answer(entry, exit)
-      if (this.seen === undefined) {
-        // What it kept has expired, and it was at rest.
-        this.look(entry.context)
-        group = this.seenGroup!
+    if (memory !== undefined) {
+      const exit = memory.get(group, key, hash, now)
+      if (exit !== undefined) {
+        // No batch will end that drops what was seen.
+        if (this.running.size === 0) this.forget()
+        return answer(entry, exit)
       }
+      // What it kept has expired, and it was at rest.
+      if (this.seenGroup !== group) group = this.groups.registered(group)
     }
-    const item = group.inFlight.get(key, hash)
+    const item = find(group.inFlight, key, hash)
     const caller = new Caller(entry, node, undefined)
     // What a wrapper collects has a way of its own to go.
-    if (item === undefined || (item.batch === undefined && resolver !== this.resolver)) {
+    if (item === undefined || item.listed === undefined || (item.batch === undefined && resolver !== this.resolver)) {
       const own = new Item(group, key, hash, entry.request)
       own.tied = node !== undefined
       own.add(caller)
@@ -130,7 +137,7 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
       if (item?.batch === undefined) item?.withdraw(entry)
     } else if (resolver === this.resolver) {
       if (bulk !== undefined) bulk.direct = true
-      else if (this.options.turns !== undefined && group.inFlight.get(item!.key, item!.hash) === undefined) {
+      else if (this.options.turns !== undefined && find(group.inFlight, item!.key, item!.hash) === undefined) {
         item!.collect()
       }
     }
@@ -149,8 +156,7 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     // Core uses its sets again: one that holds a single entry belongs to a new batch.
     let tally = entries.size === 1 ? undefined : this.tallies.get(entries)
     if (tally === undefined) this.tallies.set(entries, tally = new Tally())
-    tally.add(caller.item.key, caller.item.hash)
-    caller.item.tally = tally
+    caller.item.slot = tally.add(caller.item.key, caller.item.hash)
     return tally.size < max
   }
 
@@ -179,20 +185,60 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   }
 
   runAll(entries: NonEmptyArray<Entry<Req>>, key: unknown): Effect.Effect<void, Request.Error<Req>> {
-    if (this.options.isolate.length === 0 || (key instanceof Group && key.owner === this)) return this.travel(entries)
-    // A wrapper has put its own key in place of ours; what is isolated stays so.
-    return Effect.suspend(() => {
-      const parts = new Map<Group<Req>, NonEmptyArray<Entry<Req>>>()
+    return Effect.withFiber((fiber) => {
+      const callers: Array<Caller<Req>> = []
+      const strangers: Array<Entry<Req>> = []
       for (const entry of entries) {
-        const group = this.groupOf(entry)
-        const part = parts.get(group)
-        if (part === undefined) parts.set(group, [entry])
-        else part.push(entry)
+        const caller = entry[callerOf]
+        if (caller === undefined || caller.group.owner !== this || caller.item?.batch !== undefined) {
+          strangers.push(entry)
+        } else callers.push(caller)
       }
-      return Effect.forEach(parts.values(), (part) => Effect.exit(this.travel(part)), {
-        concurrency: "unbounded",
-        discard: true
-      })
+      // Where a wrapper has put its own key in place of ours, what is isolated stays so.
+      const apart = this.options.isolate.length > 0 && !(key instanceof Group && key.owner === this)
+      if (strangers.length === 0 && !apart) return this.travel(callers, fiber)
+      const parts = new Map<unknown, Array<Caller<Req>>>()
+      for (const caller of callers) {
+        const group = apart ? caller.group : undefined
+        const part = parts.get(group)
+        if (part === undefined) parts.set(group, [caller])
+        else part.push(caller)
+      }
+      const all = Array.from(parts.values(), (part) => this.travel(part, fiber))
+      if (strangers.length > 0) all.push(this.meet(strangers))
+      return Effect.forEach(all, Effect.exit, { concurrency: "unbounded", discard: true })
+    })
+  }
+
+  /**
+   * Look-ups of a wrapper that asked none of our hooks, or that comes with them once more: each is made as any other, so that
+   * it finds what is kept and in flight, and leaves when the wrapper is interrupted.
+   */
+  private meet(entries: ReadonlyArray<Entry<Req>>): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      let waiting = entries.length
+      const tell = (entry: Entry<Req>, exit: Result<Req>): void => {
+        try {
+          entry.completeUnsafe(exit)
+        } finally {
+          if (--waiting === 0) resume(Effect.void)
+        }
+      }
+      const leave = entries.map((entry) =>
+        guarded(
+          () =>
+            Effect.requestUnsafe(entry.request, {
+              resolver: this.resolver!,
+              context: entry.context,
+              onExit: (exit) => tell(entry, exit)
+            }),
+          (error) => {
+            tell(entry, Exit.die(error))
+            return constVoid
+          }
+        )
+      )
+      return Effect.sync(() => leave.forEach((go) => guarded(go, constVoid)))
     })
   }
 
@@ -200,8 +246,10 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
 
   /** Tells what a request's exit is: to the cache, and to those who look it up from here on. */
   primeUnsafe(request: Req, result: Result<Req>, context: Context.Context<never>): void {
+    const memory = this.memory!
+    const expires = memory.expires(result, request, memory.now)
     const { group, hash, key } = this.outdate(request, context, true)
-    if (!this.closed) this.memory!.prime(group, key, hash, request, result)
+    if (!this.closed && expires > 0) memory.set(group, key, hash, result, expires)
     group.checkRest()
   }
 
@@ -217,12 +265,13 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   }
 
   private outdate(request: Req, context: Context.Context<never>, primed: boolean) {
-    this.look(context)
-    const group = this.seenGroup!
     const key = this.keys.of(request)
     const hash = hashOf(key)
+    this.look(context)
+    const group = this.seenGroup!
+    if (this.running.size === 0) this.forget()
     this.memory!.delete(group, key, hash)
-    group.inFlight.get(key, hash)?.outdate(primed)
+    find(group.inFlight, key, hash)?.outdate(primed)
     return { group: this.groups.registered(group), key, hash }
   }
 
@@ -232,25 +281,25 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
    * Those of many look-ups that can travel together, and the others: what has its answer or is in flight already, or,
    * where batches are bounded, all.
    */
-  gather(requests: ReadonlyArray<Req>, context: Context.Context<never>): [bulk: Bulk<Req>, others: Array<number>] {
-    const others: Array<number> = []
-    const collects = !this.closed && this.options.turns !== undefined && this.options.maxBatchSize === Infinity
+  gather(
+    requests: ReadonlyArray<Req>,
+    context: Context.Context<never>
+  ): [bulk: Bulk<Req>, others: Array<number>] | undefined {
+    if (this.closed || this.options.turns === undefined || this.options.maxBatchSize !== Infinity) return undefined
+    const keys = requests.map((request) => this.keys.of(request))
+    const hashes = keys.map(hashOf)
     this.look(context)
     const group = this.seenGroup!
-    if (this.closed) group.checkRest()
+    const others: Array<number> = []
     const bulk = new Bulk<Req>(group)
     const alone = group.running === 0 && group.collected === 0 && group.kept === 0
     for (let i = 0; i < requests.length; i++) {
-      const request = requests[i]!
-      const key = this.keys.of(request)
-      const hash = hashOf(key)
+      const key = keys[i]
+      const hash = hashes[i]!
       const known = !alone &&
-        (group.inFlight.get(key, hash) !== undefined || group.cached.get(key, hash) !== undefined)
-      if (collects && !known) {
-        bulk.add(i, request, key, hash)
-      } else {
-        others.push(i)
-      }
+        (find(group.inFlight, key, hash) !== undefined || find(group.cached, key, hash) !== undefined)
+      if (known) others.push(i)
+      else bulk.add(i, requests[i]!, key, hash)
     }
     return [bulk, others]
   }
@@ -258,9 +307,7 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   /** Runs a synchronous step that hands the first look-up of a bulk to core. */
   carry<A>(bulk: Bulk<Req>, step: () => A): A {
     this.carrying = bulk
-    const result = step()
-    this.carrying = undefined
-    return result
+    return step()
   }
 
   /** Says which resolver this is the loader of, and makes that known to {@link loaderOf}. */

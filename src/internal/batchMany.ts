@@ -4,9 +4,10 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
-
+import { guarded } from "./batchFind.js"
 import { loaderOf } from "./batchLoader.js"
 
 type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
@@ -41,8 +42,9 @@ export const each = <Req extends Request.Any>(
         }
         const loader = loaderOf(resolver)
         let others: ReadonlyArray<number> | undefined
-        if (loader !== undefined && requests.length > 0) {
-          const [bulk, rest] = loader.gather(requests, context)
+        const gathered = loader === undefined || requests.length === 0 ? undefined : loader.gather(requests, context)
+        if (loader !== undefined && gathered !== undefined) {
+          const [bulk, rest] = gathered
           const first = bulk.indices[0]
           if (first !== undefined) {
             const onExit = (exit: Result<Req>) =>
@@ -61,7 +63,7 @@ export const each = <Req extends Request.Any>(
         if (waiting === 0) resume(Effect.void)
       }),
       (exit) => {
-        if (exit._tag === "Failure") { for (const go of leave) go() }
+        if (exit._tag === "Failure") { for (const go of leave) guarded(go, constVoid) }
         return Effect.void
       }
     )

@@ -28,18 +28,22 @@ export class Memory<Req extends Request.Any> extends ExitCache<Request.Success<R
     return this.clock.currentTimeMillisUnsafe()
   }
 
-  prime(group: Group<Req>, key: unknown, hash: number, request: Req, result: Result<Req>): void {
-    const expires = this.expires(result, request, this.now)
-    if (expires > 0) this.set(group, key, hash, result, expires)
-  }
-
-  /** Says until when each exit is kept. Apart from `keep`, because it calls what may throw. */
-  date(items: ReadonlyArray<Item<Req>>, exit: Exit.Exit<void, Request.Error<Req>>): void {
+  /**
+   * Says until when each exit of a batch that has ended is kept, and returns its exit. Apart from `keep`, because it calls
+   * what may throw. Nothing is kept of what something else than `execute` made of its answer.
+   */
+  date(
+    items: ReadonlyArray<Item<Req>>,
+    exit: Exit.Exit<void, Request.Error<Req>>,
+    answer: Exit.Exit<void, Request.Error<Req>> | undefined
+  ): Exit.Exit<void, Request.Error<Req>> {
+    if (answer === undefined || !isSame(exit, answer)) return exit
     const now = this.now
     for (const item of items) {
       const result = resultOf(item, exit)
       if (result !== undefined) item.expires = this.expires(result, item.request, now)
     }
+    return exit
   }
 
   keep(group: Group<Req>, items: ReadonlyArray<Item<Req>>, exit: Exit.Exit<void, Request.Error<Req>>): void {
@@ -51,9 +55,15 @@ export class Memory<Req extends Request.Any> extends ExitCache<Request.Success<R
     }
   }
 
-  private expires(result: Result<Req>, request: Req, now: number): number {
+  expires(result: Result<Req>, request: Req, now: number): number {
     if (Exit.hasInterrupts(result)) return 0
     const millis = Duration.toMillis(Duration.fromInputUnsafe(this.timeToLive(result, request)))
     return millis > 0 ? now + millis : 0
   }
 }
+
+/** Whether nothing was added to an exit: what is added to a failure is one more reason. */
+const isSame = (exit: Exit.Exit<void, unknown>, answer: Exit.Exit<void, unknown>): boolean =>
+  Exit.isSuccess(exit)
+    ? Exit.isSuccess(answer)
+    : Exit.isFailure(answer) && exit.cause.reasons.length === answer.cause.reasons.length

@@ -10,6 +10,7 @@ import * as Tracer from "effect/Tracer"
 import { Batch } from "./batch.js"
 import { Item } from "./batchState.js"
 import type { Bulk, Caller, Callers, Group, Result, Ride } from "./batchState.js"
+import { find } from "./batchFind.js"
 import { KeyMap } from "./keyMap.js"
 
 /** A batch from the moment core has collected it: which requests it asks for, and for whom. */
@@ -21,6 +22,10 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
   readonly carriers = new Set<Caller<Req>>()
   /** `false`: equal look-ups are not merged. */
   private readonly merges: boolean
+  /** What `execute` came to, whatever a tracer or an interruption made of it. */
+  answer: Exit.Exit<void, Request.Error<Req>> | undefined = undefined
+  /** How many of the items all callers have been told of. */
+  private told = 0
   /** What is in flight in another batch nevertheless: it came in flight there while it was collected here. */
   private apart: KeyMap<Item<Req>> | undefined = undefined
 
@@ -46,7 +51,7 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
   /** So that a bulk finds what came after it. */
   board(callers: ReadonlyArray<Caller<Req>>): void {
     for (const { item } of callers) {
-      if (item?.collected === true && this.apart?.get(item.key, item.hash) === undefined) item.board(this)
+      if (item?.collected === true && this.setApart(item.key, item.hash) === undefined) item.board(this)
     }
   }
 
@@ -72,7 +77,7 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
       if (item === undefined) {
         item = new Item(this.group, key, hash, bulk.requests[i]!)
         // Told while core collected it.
-        item.stale = this.group.cached.get(key, hash) !== undefined
+        item.stale = find(this.group.cached, key, hash) !== undefined
       }
       this.place(item)
       item.retain()
@@ -85,8 +90,12 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
 
   private find(key: unknown, hash: number): Item<Req> | undefined {
     if (!this.merges) return undefined
-    const item = this.group.inFlight.get(key, hash)
-    return item?.batch === this ? item : this.apart?.get(key, hash)
+    const item = find(this.group.inFlight, key, hash)
+    return item?.batch === this ? item : this.setApart(key, hash)
+  }
+
+  private setApart(key: unknown, hash: number): Item<Req> | undefined {
+    return this.apart === undefined ? undefined : find(this.apart, key, hash)
   }
 
   /** Asks for it, after what is asked for already. */
@@ -97,7 +106,7 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     if (item.batch !== this) item.board(this)
     if (!this.merges || item.listed !== undefined) return
     const { inFlight } = this.group
-    item.list(inFlight.get(item.key, item.hash) === undefined ? inFlight : this.apart ??= new KeyMap())
+    item.list(find(inFlight, item.key, item.hash) === undefined ? inFlight : this.apart ??= new KeyMap())
   }
 
   /** Lets one of its callers go. */
@@ -137,14 +146,20 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     for (const item of this.items) item.unlist()
   }
 
-  /** Tells all callers what they wait for, in order of arrival of what they asked for. */
-  tell(exit: Exit.Exit<void, Request.Error<Req>>): void {
-    for (const item of this.items) {
-      const result = item.exit = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
-      item.end(result)
+  /** Tells callers what they wait for, in order of arrival of what they asked for, and returns whether all have been told. */
+  tell(exit: Exit.Exit<void, Request.Error<Req>>, most: number): boolean {
+    for (const { items } = this; this.told < items.length; this.told++) {
+      const item = items[this.told]!
+      item.exit = resultOf(item, exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
+      most -= item.end(item.exit, most)
+      if (item.first !== undefined) return false
     }
-    // What they are told is what all of their look-ups are told that have no item; these have one.
-    for (const caller of this.carriers) caller.end(Exit.interrupt())
+    for (const caller of this.carriers) {
+      this.carriers.delete(caller)
+      // What they are told is what all of their look-ups are told that have no item; these have one.
+      caller.end(Exit.interrupt())
+    }
+    return true
   }
 }
 

@@ -2,7 +2,7 @@
  * Runs what core has collected: as a batch of its own, or with the one that still waits in the queue of its scheduler.
  */
 import { isReadonlyArrayNonEmpty } from "effect/Array"
-import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -13,14 +13,14 @@ import * as Fiber from "effect/Fiber"
 import type * as Request from "effect/Request"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { guarded } from "./batchFind.js"
 import { Groups } from "./batchGroups.js"
-import { hashOf, RequestKeys } from "./batchKey.js"
+import { RequestKeys } from "./batchKey.js"
 import { Memory } from "./batchMemory.js"
 import type { MemoryOptions } from "./batchMemory.js"
 import { admit, release } from "./batchQueue.js"
 import { Run } from "./batchRun.js"
-import { Caller, Item } from "./batchState.js"
-import type { Group, Part, Result, Ride } from "./batchState.js"
+import type { Caller, Group, Item, Part, Result, Ride } from "./batchState.js"
 import type { Turns } from "./batchWindow.js"
 import { KeyMap } from "./keyMap.js"
 import type { Engine } from "./scheduler.js"
@@ -83,31 +83,26 @@ export class Runner<Req extends Request.Any, R> {
       ? undefined
       : new Memory(options.cache, Context.get(options.context, Clock.Clock))
     this.groups = new Groups(this, options.isolate, (group) => {
-      if (this.seenGroup === group) this.seen = this.seenGroup = undefined
+      if (this.seenGroup === group) this.seen = this.seenGroup = this.seenNode = undefined
     })
   }
 
   // ----------------------------------------------------------------------------------------------------- a batch's way
 
   /** Those that core has collected go with the batch that still waits, as far as there is room, and make one of the rest. */
-  protected travel(entries: NonEmptyArray<Entry<Req>>): Effect.Effect<void, Request.Error<Req>> {
-    return Effect.withFiber((fiber) => {
-      const group = this.groups.registered(this.groupOf(entries[0]))
-      const open = this.waiting.get(group)
-      const callers: Array<Caller<Req>> = []
-      for (const entry of entries) {
-        const caller = this.callerOf(entry, group)
-        if (!caller.left || caller.item?.collected === true) callers.push(caller)
-        // It left between two steps of core, which no longer finds the batch to take it out of.
-        else caller.end(Exit.interrupt())
-      }
-      if (callers.length === 0) {
-        group.checkRest()
-        return Effect.interrupt
-      }
-      if (this.closed || open === undefined || !callers.every(mayJoin)) return this.run(callers, group)
-      return this.join(open, callers, fiber)
-    })
+  protected travel(
+    all: ReadonlyArray<Caller<Req>>,
+    fiber: Fiber.Fiber<unknown, unknown>
+  ): Effect.Effect<void, Request.Error<Req>> {
+    const group = this.groups.registered(all[0]!.group)
+    const open = this.waiting.get(group)
+    const callers = all.filter((caller) => !caller.left || caller.item?.collected === true)
+    if (callers.length === 0) {
+      group.checkRest()
+      return Effect.interrupt
+    }
+    if (this.closed || open === undefined || !callers.every(mayJoin)) return this.run(callers, group)
+    return this.join(open, callers, fiber)
   }
 
   private join(open: Run<Req>, callers: ReadonlyArray<Caller<Req>>, fiber: Fiber.Fiber<unknown, unknown>) {
@@ -142,18 +137,39 @@ export class Runner<Req extends Request.Any, R> {
           )
         }),
         (exit) => {
-          if (run !== undefined) this.settle(run, exit)
-          if (exit._tag === "Failure") {
-            // What it did not come to ask for.
-            for (const { entry, item } of callers) {
-              if (item === undefined) entry.completeUnsafe(Exit.failCause(exit.cause))
-              else if (!item.placed) item.abandon(Exit.failCause(exit.cause))
-            }
-            group.checkRest()
-          }
-          return Effect.void
+          const told = run === undefined ? Effect.void : this.settle(run, exit)
+          return exit._tag === "Success" ? told : Effect.ensuring(told, this.abandon(callers, group, exit))
         }
       )
+    })
+  }
+
+  /** Ends those for whom a batch that ended did not come to ask. */
+  private abandon(
+    callers: ReadonlyArray<Caller<Req>>,
+    group: Group<Req>,
+    { cause }: Exit.Failure<void, Request.Error<Req>>
+  ) {
+    const exit = Exit.failCause(cause)
+    const left = callers.filter(({ item }) => item === undefined || !item.placed)
+    for (const { item } of left) item?.unlist()
+    group.checkRest()
+    let next = 0
+    return inTurns((most) => {
+      while (next < left.length) {
+        if (most === 0) return false
+        const { entry, item } = left[next]!
+        if (item === undefined) {
+          next++
+          most--
+          entry.completeUnsafe(exit)
+        } else {
+          most -= item.abandon(exit, most)
+          if (item.first !== undefined) return false
+          next++
+        }
+      }
+      return true
     })
   }
 
@@ -186,16 +202,18 @@ export class Runner<Req extends Request.Any, R> {
     return Effect.suspend(() => {
       this.seal(run)
       // Those whose callers left while the batch was in the queue are not asked for.
-      const wanted = run.wanted
+      const wanted = run.items = run.wanted
       if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
-      const { memory } = this
       const execute = Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
         Effect.onExit(
           Effect.scoped(Effect.suspend(() => {
             if (run.job !== undefined) this.options.engine?.startedUnsafe(run.job)
             return this.options.resolve(wanted)
           })),
-          (exit) => memory === undefined ? Effect.void : Effect.sync(() => memory.date(wanted, exit))
+          (exit) => {
+            run.answer = exit
+            return Effect.void
+          }
         ),
         (caller: Context.Context<never>) => this.contextOf(run, caller)
       )
@@ -206,26 +224,29 @@ export class Runner<Req extends Request.Any, R> {
     })
   }
 
-  /** Ends a batch: nobody can join it any more, then its callers are told. */
-  private settle(run: Run<Req>, exit: Exit.Exit<void, Request.Error<Req>>): void {
+  /** Ends a batch: nobody can join it any more, then its callers are told, as the returned effect goes on to do. */
+  private settle(run: Run<Req>, ended: Exit.Exit<void, Request.Error<Req>>): Effect.Effect<void> {
     const { group, items } = run
+    const { memory } = this
+    // It calls what is not ours: for what that does the batch still runs.
+    const exit = memory === undefined ? ended : guarded(() => memory.date(items, ended, run.answer), Exit.die)
     this.seal(run)
     run.open = false
     // Of the only batch that runs, all goes at once.
     if (--group.running === 0 && group.collected === 0 && items.length > 16) group.inFlight = new KeyMap()
     else run.unlist()
     this.running.delete(run)
-    this.seen =
-      this.seenGroup =
-      this.seenNode =
-      this.current =
-        undefined
+    this.forget()
     run.ended = true
-    release(run, this.options.engine)
-    endUnsafe(run)
-    this.memory?.keep(group, items, exit)
+    if (exit === ended) memory?.keep(group, items, exit)
     group.checkRest()
-    run.tell(exit)
+    try {
+      // Others may start in this step.
+      release(run, this.options.engine)
+    } finally {
+      endUnsafe(run)
+    }
+    return inTurns((most) => run.tell(exit, most))
   }
 
   // ------------------------------------------------------------------------------------------------------ who may leave
@@ -238,19 +259,24 @@ export class Runner<Req extends Request.Any, R> {
     if (item === undefined || run === undefined) {
       // It was still collected: core takes it out, if nobody else needs it there.
       item?.remove(caller)
-      caller.end(Exit.interrupt())
       if (group.open === 0) group.checkRest()
+      if (this.seen === caller.entry.context) this.forget()
+      caller.end(Exit.interrupt())
       return
     }
     if (!run.open) return
-    // Before anything else, so that a cache around this resolver lets go of it.
-    caller.end(Exit.interrupt())
     run.drop(caller)
-    if (run.callers === 0) {
+    const last = run.callers === 0
+    if (last) {
       run.open = false
       this.seal(run)
       run.unlist()
-      run.fiber.interruptUnsafe()
+    }
+    try {
+      // Before the batch ends, so that a cache around this resolver lets go of it.
+      caller.end(Exit.interrupt())
+    } finally {
+      if (last) run.fiber.interruptUnsafe()
     }
   }
 
@@ -273,25 +299,20 @@ export class Runner<Req extends Request.Any, R> {
 
   protected look(context: Context.Context<never>): void {
     if (context === this.seen) return
-    this.seen = context
+    // The isolating services may throw where they are compared, and look up in turn: nothing is known before.
+    const group = this.groups.find(context)
+    this.seenGroup = group
     this.seenNode = Context.getOrUndefined(context, CurrentNode)
-    this.seenGroup = this.groups.find(context)
+    this.seen = context
   }
 
-  private callerOf(entry: Entry<Req>, group: Group<Req>): Caller<Req> {
-    const caller = entry[callerOf]
-    if (caller !== undefined && caller.group.owner === this && caller.item?.batch === undefined) return caller
-    const key = this.keys.of(entry.request)
-    const fresh = new Caller(entry, nodeOf(entry.context), undefined)
-    const item = new Item(group, key, hashOf(key), entry.request)
-    item.tied = true
-    item.add(fresh)
-    return fresh
-  }
-
-  protected groupOf(entry: Entry<Req>): Group<Req> {
-    const caller = entry[callerOf]
-    return caller !== undefined && caller.group.owner === this ? caller.group : this.groups.find(entry.context)
+  /** Drops what was seen last, so that the context of a look-up that has ended is not kept. */
+  protected forget(): void {
+    this.seen =
+      this.seenGroup =
+      this.seenNode =
+      this.current =
+        undefined
   }
 
   /** The services of the place where the resolver was made, those that isolate, and the span that core runs the batch in. */
@@ -304,6 +325,21 @@ export class Runner<Req extends Request.Any, R> {
     // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.
     return context as Context.Context<R>
   }
+}
+
+/** How many callers are told in one turn of the event loop. */
+const mostTold = 4096
+
+/**
+ * Takes steps until one of them is the last, and gives others a turn between them. What runs in those who are told is not
+ * ours: where it throws, the steps go on, and the error is a defect then.
+ */
+const inTurns = (step: (most: number) => boolean): Effect.Effect<void> => {
+  const rest = Effect.suspend(() => inTurns(step))
+  return guarded(
+    () => step(mostTold) ? Effect.void : Effect.andThen(Effect.yieldNow, rest),
+    (error) => Effect.ensuring(Effect.die(error), rest)
+  )
 }
 
 /** Whether what core has collected may travel with others than those that it collected with it. */

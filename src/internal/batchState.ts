@@ -9,7 +9,7 @@ import type { Batch } from "./batch.js"
 import type { Cached, Shelf } from "./batchCache.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
-import type { Tally } from "./batchTally.js"
+import type { Slot } from "./batchTally.js"
 import { Edge, isAbove, liveNode } from "./waits/waits.js"
 import type { Node } from "./waits/waits.js"
 
@@ -112,9 +112,14 @@ export class Caller<Req extends Request.Any> {
 
   end(exit: Result<Req>): void {
     this.waitNoMore()
-    this.entry.completeUnsafe(exit)
     const part = this.part
-    if (part !== undefined && --part.pending === 0) Deferred.doneUnsafe(part.ended, Exit.void)
+    if (part === undefined) return this.entry.completeUnsafe(exit)
+    this.part = undefined
+    try {
+      this.entry.completeUnsafe(exit)
+    } finally {
+      if (--part.pending === 0) Deferred.doneUnsafe(part.ended, Exit.void)
+    }
   }
 }
 
@@ -143,8 +148,8 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   readonly request: Req
   /** `undefined` while core collects. */
   batch: Ride<Req> | undefined = undefined
-  /** Where core's batch counts its distinct requests. */
-  tally: Tally | undefined = undefined
+  /** It among the distinct requests that core's batch counts. */
+  slot: Slot | undefined = undefined
   /** What core holds of it, and where: the entry of the first, whoever of them is still there. */
   held: Request.Entry<Req> | undefined = undefined
   pending: Set<Request.Entry<Req>> | undefined = undefined
@@ -225,23 +230,29 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
     }
   }
 
-  end(exit: Result<Req>): void {
-    let caller = this.first
-    while (caller !== undefined) {
-      const next: Caller<Req> | undefined = caller.next
+  /** Tells those who wait for it, `most` of them at most, and returns how many. What runs in them may throw: each goes first. */
+  end(exit: Result<Req>, most: number): number {
+    let told = 0
+    for (let caller = this.first; caller !== undefined && told < most; caller = this.first) {
+      const next = this.first = caller.next
+      if (next === undefined) this.last = undefined
+      else next.prev = caller.next = undefined
+      told++
       caller.end(exit)
-      caller = next
     }
+    return told
   }
 
-  /** Ends those who wait for it where no batch will ask for it. */
-  abandon(exit: Result<Req>): void {
-    this.unlist()
-    for (let caller = this.first; caller !== undefined; caller = this.first) {
+  /** The same, where no batch will ask for it. */
+  abandon(exit: Result<Req>, most: number): number {
+    let told = 0
+    for (let caller = this.first; caller !== undefined && told < most; caller = this.first) {
       this.remove(caller)
       caller.left = true
+      told++
       caller.end(exit)
     }
+    return told
   }
 
   add(caller: Caller<Req>): void {
@@ -280,7 +291,8 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
       batch.callers--
       if (last) batch.size--
     } else if (last) {
-      this.tally?.remove(this.key, this.hash)
+      this.slot?.release()
+      this.slot = undefined
     }
     if (last && batch?.sent !== true) this.unlist()
   }

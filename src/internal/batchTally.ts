@@ -1,32 +1,44 @@
 /**
  * What a batch has collected while it is still with core.
  */
+import { find } from "./batchFind.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 
 /** How many distinct requests a pending batch has. */
 export class Tally {
   size = 0
-  private readonly slots = new KeyMap<Slot>()
+  readonly slots = new KeyMap<Slot>()
 
-  add(key: unknown, hash: number): void {
-    const slot = this.slots.get(key, hash)
-    if (slot !== undefined) {
-      slot.count++
-      return
+  add(key: unknown, hash: number): Slot {
+    let slot = find(this.slots, key, hash)
+    if (slot === undefined) {
+      this.slots.add(slot = new Slot(this, key, hash))
+      this.size++
     }
-    this.slots.add({ key, hash, chain: undefined, count: 1 })
-    this.size++
-  }
-
-  remove(key: unknown, hash: number): void {
-    const slot = this.slots.get(key, hash)
-    if (slot === undefined || --slot.count > 0) return
-    this.slots.remove(slot)
-    this.size--
+    slot.count++
+    return slot
   }
 }
 
-interface Slot extends Keyed<Slot> {
-  count: number
+/** A distinct request of a tally. */
+export class Slot implements Keyed<Slot> {
+  readonly key: unknown
+  readonly hash: number
+  chain: Slot | undefined = undefined
+  count = 0
+  private readonly tally: Tally
+
+  constructor(tally: Tally, key: unknown, hash: number) {
+    this.tally = tally
+    this.key = key
+    this.hash = hash
+  }
+
+  /** One less asks for it. */
+  release(): void {
+    if (--this.count > 0) return
+    this.tally.slots.remove(this)
+    this.tally.size--
+  }
 }

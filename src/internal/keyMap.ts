@@ -39,11 +39,6 @@ export class KeyMap<V extends Keyed<V>> {
     return changes === this.changes ? entry : this.get(key, hash, same)
   }
 
-  /** The first of those with a hash that needs comparison; the others are chained to it. */
-  first(hash: number): V | undefined {
-    return this.buckets.get(hash)
-  }
-
   /** Adds an entry whose key is not in the map. */
   add(entry: V): void {
     this.changes++

@@ -191,7 +191,7 @@ class Closing implements Work {
     }
     if (own === undefined) return
     // Scopes close uninterruptibly, so the wait ends with the run, and its edge too.
-    for (const run of this.runs) if (!run.ended && !this.around.has(run)) new Edge(own, run)
+    for (const run of this.runs) if (!run.ended && !this.around.has(run)) void new Edge(own, run)
   }
 
   start(): void {

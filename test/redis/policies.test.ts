@@ -64,7 +64,9 @@ describe("policies while Redis is away", () => {
       const quota = { limit: 1, window: "1 second" } as const
       for (const onExceeded of ["delay", "fail"] as const) {
         const limiter = yield* Effect.flip(
-          RateLimiter.consume({ onExceeded }).pipe(Effect.provide(RedisRateLimiter.layer({ rate: quota, outageBudget: 0 })))
+          RateLimiter.consume({ onExceeded }).pipe(
+            Effect.provide(RedisRateLimiter.layer({ rate: quota, outageBudget: 0 }))
+          )
         )
         expect(limiter).toMatchObject({ _tag: "RateLimiterError", reason: { _tag: "StoreError", operation: "take" } })
       }

@@ -1,0 +1,398 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Batcher, Scheduler } from "effect-funnel"
+import * as Array from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Hash from "effect/Hash"
+import * as Layer from "effect/Layer"
+import * as Request from "effect/Request"
+import * as Tracer from "effect/Tracer"
+import { leftIn } from "./support/leftInResolver.ts"
+
+const bug = new Error("bug")
+const fail = (): never => {
+  throw bug
+}
+
+/** An id whose comparison and hash are the test's. */
+class Id implements Equal.Equal {
+  readonly name: string
+  readonly equal: () => boolean
+  readonly hash: () => number
+  constructor(name: string, equal: () => boolean = fail, hash: () => number = () => 1) {
+    this.name = name
+    this.equal = equal
+    this.hash = hash
+  }
+  [Equal.symbol](): boolean {
+    return this.equal()
+  }
+  [Hash.symbol](): number {
+    return this.hash()
+  }
+}
+
+class Me extends Context.Service<Me, Id>()("test/Me") {}
+class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, never, Me> {}
+const get = (id: unknown) => new Get({ id })
+const unbounded = { concurrency: "unbounded" } as const
+
+const live = (concurrency: number) =>
+  Layer.mergeAll(
+    Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Layer.succeed(Me, new Id("anybody", () => true))
+  )
+
+const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+const nameOf = (id: unknown) => id instanceof Id ? id.name : String(id)
+
+type Options = Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Me], number>>[1]> & {
+  readonly gate?: Effect.Effect<void> | undefined
+}
+
+const store = ({ gate, ...options }: Options = {}) =>
+  Effect.gen(function*() {
+    const calls: Array<ReadonlyArray<string>> = []
+    const resolver = yield* Batcher.ordered(Get, {
+      execute: (requests) =>
+        Effect.suspend(() => {
+          calls.push(requests.map((_) => nameOf(_.id)))
+          return Effect.as(gate ?? Effect.void, requests.map((_) => `value of ${nameOf(_.id)}`))
+        }),
+      ...options
+    })
+    const load = (id: unknown) => Effect.request(get(id), resolver)
+    const round = (...ids: ReadonlyArray<unknown>) =>
+      Effect.tap(Effect.forEach(ids, (id) => start(load(id))), () => settle)
+    return { calls, load, resolver, round }
+  })
+
+const as = (me: Id) => Effect.provideService(Me, me)
+
+const result = <A>(exit: Exit.Exit<A>) => Exit.isSuccess(exit) ? exit.value : Cause.squash(exit.cause)
+
+/** A request whose own field cannot be read. */
+const unreadable = () => Object.defineProperty(get(0), "id", { enumerable: true, get: fail })
+
+describe("B7 services that throw where they are compared", () => {
+  it.effect("B7 a tenant whose Hash throws never gets what belongs to the tenant that was seen before", () =>
+    Effect.gen(function*() {
+      const { load, resolver } = yield* store({
+        isolate: [Me],
+        cache: { capacity: 10, timeToLive: () => "1 hour" },
+        execute: (requests) =>
+          Effect.map(Me, (me) => requests.map(() => `of ${me.name}`)) as Effect.Effect<Array<string>>
+      })
+      const ada = new Id("ada", () => true)
+      const bob = new Id("bob", fail, fail)
+      assert.strictEqual(yield* as(ada)(Effect.andThen(load(1), load(1))), "of ada")
+      const operations: Array<Effect.Effect<unknown, never, Me>> = [
+        load(1),
+        Batcher.loadMany([get(1), get(2)], resolver),
+        (resolver as Batcher.CachedResolver<Get>).prime(get(1), "of bob"),
+        (resolver as Batcher.CachedResolver<Get>).clear(get(1)),
+        load(1)
+      ]
+      const exits = yield* as(bob)(Effect.forEach(operations, (operation) => Effect.exit(operation)))
+      assert.deepStrictEqual(exits, operations.map(() => Exit.die(bug)))
+      assert.strictEqual(yield* as(ada)(load(1)), "of ada")
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B7 tenants whose Equal throws share nothing, and none of them dies of it", () =>
+    Effect.gen(function*() {
+      const { calls, load, resolver } = yield* store({ isolate: [Me] })
+      const answers = yield* Effect.forEach(
+        ["ada", "bob", "eve"],
+        (name) => as(new Id(name))(Effect.all([load(1), load(2)], unbounded)),
+        unbounded
+      )
+      assert.deepStrictEqual(answers, Array.makeBy(3, () => ["value of 1", "value of 2"]))
+      assert.deepStrictEqual(calls, Array.makeBy(3, () => ["1", "2"]))
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live(3))))
+
+  it.effect("B7 a look-up that dies before it is collected leaves no tenant behind", () =>
+    Effect.gen(function*() {
+      const { resolver } = yield* store({ isolate: [Me] })
+      for (const request of [unreadable(), get(new Id("of no hash", fail, fail))]) {
+        const looks: Array<Effect.Effect<unknown, never, Me>> = [
+          Effect.request(request, resolver),
+          Batcher.loadMany([get(1), request], resolver)
+        ]
+        for (const look of looks) {
+          assert.deepStrictEqual(yield* as(new Id("ada", () => true))(Effect.exit(look)), Exit.die(bug))
+          assert.strictEqual(leftIn(resolver), "")
+        }
+      }
+    }).pipe(Effect.provide(live(1))))
+})
+
+describe("B4 requests that throw where they are compared", () => {
+  it.effect("B4 they end nobody: each is asked for by itself, while core collects and while a batch waits", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, load, resolver, round } = yield* store({ gate: Deferred.await(gate) })
+      const evil = () => new Id("evil")
+      const first = yield* round(1)
+      // This one waits in the queue, and collects what follows.
+      const second = yield* round(2, evil())
+      const many = yield* start(Batcher.loadMany([get(evil()), get(evil()), get(3)], resolver))
+      const third = yield* round(evil(), 3, 3)
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(yield* Fiber.joinAll([...first, ...second, ...third]), [
+        "value of 1",
+        "value of 2",
+        "value of evil",
+        "value of evil",
+        "value of 3",
+        "value of 3"
+      ])
+      assert.deepStrictEqual(yield* Fiber.join(many), ["value of evil", "value of evil", "value of 3"])
+      assert.strictEqual(calls.flat().filter((_) => _ === "3").length, 1)
+      assert.strictEqual(yield* load(3), "value of 3")
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live(1))))
+
+  for (const maxBatchSize of [2, undefined]) {
+    it.effect(`B4 they come, leave and are kept like others, with ${maxBatchSize ?? "no"} as maxBatchSize`, () =>
+      Effect.gen(function*() {
+        const gate = yield* Deferred.make<void>()
+        const { load, resolver, round } = yield* store({
+          maxBatchSize,
+          gate: Deferred.await(gate),
+          cache: { capacity: 2, timeToLive: () => "1 hour" }
+        })
+        yield* Scheduler.pause
+        const fibers = yield* round(new Id("a"), new Id("b"), new Id("c"), 1, 1, new Id("d"))
+        yield* Fiber.interruptAll([fibers[1]!, fibers[3]!])
+        yield* Scheduler.resume
+        yield* settle
+        yield* Fiber.interrupt(fibers[2]!)
+        yield* Deferred.succeed(gate, undefined)
+        const rest = yield* Fiber.joinAll([fibers[0]!, fibers[4]!, fibers[5]!])
+        assert.deepStrictEqual(rest, ["value of a", "value of 1", "value of d"])
+        assert.strictEqual(yield* load(new Id("a")), "value of a")
+        yield* (resolver as Batcher.CachedResolver<Get>).clear(get(new Id("a")))
+        yield* (resolver as Batcher.CachedResolver<Get>).clearAll
+        assert.strictEqual(leftIn(resolver), "")
+      }).pipe(Effect.provide(live(1))))
+  }
+
+  it.effect("B4 a request that cannot be read ends its own caller, and what loadMany brings goes to nobody else", () =>
+    Effect.gen(function*() {
+      const { calls, load, resolver } = yield* store()
+      for (const request of [unreadable(), get(new Id("of no hash", fail, fail))]) {
+        const one = yield* start(Effect.exit(Effect.request(request, resolver)))
+        const many = yield* start(Effect.exit(Batcher.loadMany([get(7), request, get(8)], resolver)))
+        const others = yield* Effect.forEach([1, 2], (id) => start(load(id)))
+        assert.deepStrictEqual(yield* Fiber.join(one), Exit.die(bug))
+        assert.deepStrictEqual(yield* Fiber.join(many), Exit.die(bug))
+        assert.deepStrictEqual(yield* Fiber.joinAll(others), ["value of 1", "value of 2"])
+        assert.deepStrictEqual(calls.splice(0), [["1", "2"]])
+        assert.strictEqual(leftIn(resolver), "")
+      }
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B4 an Equal that ends the batch it is found in does not make its caller wait for that batch", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, load, round } = yield* store({ gate: Deferred.await(gate) })
+      const ending = () =>
+        new Id("ending", () => {
+          Deferred.doneUnsafe(gate, Exit.void)
+          return true
+        })
+      const first = yield* round(ending())
+      assert.strictEqual(yield* load(ending()), "value of ending")
+      assert.deepStrictEqual(yield* Fiber.joinAll(first), ["value of ending"])
+      assert.deepStrictEqual(calls, [["ending"], ["ending"]])
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B4 an Equal that interrupts, looks up and clears where it is called hangs nobody", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Me>()
+      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+      const { load, resolver, round } = yield* store({
+        gate: Effect.yieldNow,
+        cache: { capacity: 2, timeToLive: () => "1 hour" }
+      })
+      let calls = 0
+      const equal = () => {
+        if (++calls > 200) return false
+        const run = Effect.runForkWith(context)
+        if (calls % 5 === 0) run((resolver as Batcher.CachedResolver<Get>).clearAll)
+        else if (calls % 5 === 1) fibers[calls % fibers.length]?.interruptUnsafe()
+        else if (calls % 5 === 2) fibers.push(run(Batcher.loadMany([get(hostile()), get(1)], resolver)))
+        else fibers.push(run(load(hostile())))
+        return calls % 2 === 0
+      }
+      const hostile = () => new Id("hostile", equal)
+      for (let i = 0; i < 20; i++) fibers.push(...(yield* round(hostile(), hostile(), 1)))
+      for (const exit of yield* Fiber.awaitAll(fibers)) {
+        if (Exit.isFailure(exit)) assert.isTrue(Cause.hasInterruptsOnly(exit.cause), Cause.pretty(exit.cause))
+      }
+      yield* (resolver as Batcher.CachedResolver<Get>).clearAll
+      assert.strictEqual(leftIn(resolver), "")
+      assert.strictEqual(yield* load(2), "value of 2")
+    }).pipe(Effect.provide(live(1))))
+})
+
+describe("B4 callers that throw where they are told", () => {
+  it.effect("B4 an observer of a fiber that throws keeps nobody's answer, and the batch gives its width back", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { load, resolver, round } = yield* store({ gate: Deferred.await(gate) })
+      const fibers: Array<Fiber.Fiber<unknown>> = [
+        ...(yield* round(1, 1, 2)),
+        yield* start(Batcher.loadMany([get(1), get(3)], resolver))
+      ]
+      for (const fiber of fibers) fiber.addObserver(fail)
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      assert.deepStrictEqual(fibers.map((_) => _.pollUnsafe()).map((exit) => result(exit!)), [
+        "value of 1",
+        "value of 1",
+        "value of 2",
+        ["value of 1", "value of 3"]
+      ])
+      assert.strictEqual(yield* load(4), "value of 4")
+      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B3 one that throws where it leaves as the last interrupts the batch all the same", () =>
+    Effect.gen(function*() {
+      let interrupted = 0
+      const { resolver, round } = yield* store({
+        gate: Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++))
+      })
+      yield* round()
+      const leave = Effect.requestUnsafe(get(1), {
+        resolver,
+        context: Context.add(Context.empty(), Me, new Id("me", () => true)),
+        onExit: fail
+      })
+      yield* settle
+      assert.throws(leave, "bug")
+      yield* settle
+      assert.strictEqual(interrupted, 1)
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live(1))))
+})
+
+describe("B6 what is kept", () => {
+  it.effect("B6 an interruption that comes while timeToLive is asked is not kept", () =>
+    Effect.gen(function*() {
+      let caller: Fiber.Fiber<unknown, unknown> | undefined
+      const { load } = yield* store({
+        cache: {
+          capacity: 10,
+          timeToLive: () => {
+            caller?.interruptUnsafe()
+            return "1 hour"
+          }
+        }
+      })
+      caller = yield* start(load(1))
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(caller)))
+      caller = undefined
+      yield* settle
+      assert.strictEqual(yield* load(1), "value of 1")
+    }).pipe(Effect.provide(live(1))))
+
+  for (const ends of ["succeeds", "fails"] as const) {
+    it.effect(`B6 the defect of a tracer is not kept, where the batch ${ends}`, () =>
+      Effect.gen(function*() {
+        let broken = true
+        const tracer = Tracer.make({
+          span: (options) => {
+            const span = new Tracer.NativeSpan(options)
+            const end = span.end.bind(span)
+            span.end = (time, exit) => {
+              if (broken && span.name === "batch") fail()
+              end(time, exit)
+            }
+            return span
+          }
+        })
+        let calls = 0
+        const { load } = yield* store({
+          name: "batch",
+          cache: { capacity: 10, timeToLive: () => "1 hour" },
+          execute: (requests) =>
+            Effect.suspend(() => {
+              calls++
+              return ends === "succeeds" ? Effect.succeed(requests.map(() => "value")) : Effect.die("broken")
+            })
+        })
+        const first = yield* Effect.exit(Effect.withTracer(load(1), tracer))
+        assert.isTrue(Exit.hasDies(first))
+        broken = false
+        const expected = ends === "succeeds" ? "value" : "broken"
+        for (let i = 0; i < 2; i++) assert.deepStrictEqual(result(yield* Effect.exit(load(1))), expected)
+        assert.strictEqual(calls, 2)
+      }).pipe(Effect.provide(live(1))))
+  }
+
+  it.effect("B6 a timeToLive that throws for one request fails the batch, and nothing of it is kept", () =>
+    Effect.gen(function*() {
+      let broken = true
+      const { calls, load } = yield* store({
+        cache: { capacity: 10, timeToLive: (_, request) => broken && request.id === 2 ? fail() : "1 hour" }
+      })
+      for (const exit of yield* Effect.forEach([1, 2, 3], (id) => Effect.exit(load(id)), unbounded)) {
+        assert.deepStrictEqual(exit, Exit.die(bug))
+      }
+      broken = false
+      yield* Effect.forEach([1, 2, 3], load, unbounded)
+      assert.deepStrictEqual(calls, [["1", "2", "3"], ["1", "2", "3"]])
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B6 what timeToLive looks up, primes and clears is answered, and counts", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Me>()
+      const asked: Array<Fiber.Fiber<string>> = []
+      const seen = new Set<unknown>()
+      const { calls, load, resolver } = yield* store({
+        cache: {
+          capacity: 10,
+          timeToLive: (_, request) => {
+            const run = Effect.runForkWith(context)
+            const self = resolver as Batcher.CachedResolver<Get>
+            if (!seen.has(request.id)) {
+              seen.add(request.id)
+              asked.push(run(load(request.id)))
+              if (request.id === 1) run(self.prime(get(1), "primed"))
+              if (request.id === 2) run(self.clear(get(2)))
+            }
+            return "1 hour"
+          }
+        }
+      })
+      assert.deepStrictEqual(yield* Effect.forEach([1, 2, 3], load, unbounded), [1, 2, 3].map((id) => `value of ${id}`))
+      for (const value of yield* Fiber.joinAll(asked)) assert.match(value, /^value of \d$/)
+      assert.deepStrictEqual(yield* Effect.forEach([1, 2, 3], load, unbounded), ["primed", "value of 2", "value of 3"])
+      assert.deepStrictEqual(calls, [["1", "2", "3"], ["2"]])
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B6 a prime whose timeToLive throws changes nothing", () =>
+    Effect.gen(function*() {
+      let broken = false
+      const { calls, load, resolver } = yield* store({
+        cache: { capacity: 10, timeToLive: () => broken ? fail() : "1 hour" }
+      })
+      yield* load(1)
+      broken = true
+      const exit = yield* Effect.exit((resolver as Batcher.CachedResolver<Get>).prime(get(1), "primed"))
+      assert.deepStrictEqual(exit, Exit.die(bug))
+      assert.strictEqual(yield* load(1), "value of 1")
+      assert.deepStrictEqual(calls, [["1"]])
+    }).pipe(Effect.provide(live(1))))
+})
