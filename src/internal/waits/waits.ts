@@ -9,8 +9,6 @@
  * does so from nodes only: who is in none pays nothing.
  */
 import * as Context from "effect/Context"
-import type * as Fiber from "effect/Fiber"
-import { hasProperty } from "effect/Predicate"
 
 /** What fibers belong to, and wait for. */
 export interface Node {
@@ -62,15 +60,6 @@ export const nodeOf = (context: Context.Context<never>): Node | undefined =>
 export const liveNode = (node: Node | undefined): Node | undefined => {
   while (node !== undefined && node.ended) node = node.outer
   return node
-}
-
-/**
- * Whether somebody may wait for a fiber. One that was just forked to run at once is asked a turn later: who forks it
- * observes it after its first step. Only core knows: where it no longer says, the answer is yes.
- */
-export const isAwaited = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
-  if (!hasProperty(fiber, "_observers") || !hasProperty(fiber, "_parent") || fiber._parent !== undefined) return true
-  return fiber._observers !== undefined && (!Array.isArray(fiber._observers) || fiber._observers.length > 0)
 }
 
 /**
