@@ -102,7 +102,7 @@ import type * as RequestResolver from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
 import { each } from "./internal/batchMany.js"
 import { byGroup, byId, inOrder } from "./internal/batchPlan.js"
-import { checkOptions, makeResolver, refuseNonsense } from "./internal/batchResolver.js"
+import { checkOptions, makeResolver, refuseNonsense, ServiceName } from "./internal/batchResolver.js"
 import type {
   AnyOptions,
   CachedResolver,
@@ -751,7 +751,7 @@ export const Service = <Self>() =>
   resolver: Effect.Effect<Shape, never, R>
 ): ServiceClass<Self, Id, Shape, R> => {
   const tag = Context.Service<Self, Shape>()(id)
-  const layer = Layer.effect(tag, resolver)
+  const layer = Layer.effect(tag, Effect.provideService(resolver, ServiceName, id))
   return Object.assign(tag, { layer, layerNoop: Layer.provide(layer, layerNoop) })
 }
 

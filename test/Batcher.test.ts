@@ -525,7 +525,7 @@ describe("B4 failures", () => {
         const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
         assert.instanceOf(defect, Batcher.BatcherError)
         assert.deepInclude(defect.reason, { _tag: "ResultLengthMismatch", expected: 2, actual: 1 })
-        assert.strictEqual(defect.message, "execute answered 2 requests with 1 results")
+        assert.strictEqual(defect.message, "GetUser: execute answered 2 requests with 1 results")
       }
     }).pipe(Effect.provide(live())))
 

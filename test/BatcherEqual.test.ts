@@ -141,7 +141,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.isTrue(dead.every(Exit.hasDies))
     }).pipe(Effect.provide(live())))
 
-  it.effect("B4 a batch that joined what is collected waits for it: what would wait for that batch in turn dies", () =>
+  it.effect("B4 a batch that joined what is collected waits for it: what would wait for that batch in turn is asked anew, and dies there", () =>
     Effect.gen(function*() {
       const inside: Array<Exit.Exit<string, Broken>> = []
       const go = yield* Deferred.make<void>()
@@ -165,8 +165,8 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       yield* Deferred.succeed(go, undefined)
       assert.strictEqual(yield* Fiber.join(one), "value of 1")
       assert.strictEqual(yield* Fiber.join(two), "value of 2")
-      assert.deepStrictEqual(calls, [[1], [2]])
-      assert.deepStrictEqual(inside.map(Exit.hasDies), [true, false])
+      assert.deepStrictEqual(calls, [[1], [2], [1]])
+      assert.deepStrictEqual(inside.map(Exit.hasDies), [true, false, false])
     }).pipe(Effect.provide(live({}, 2))))
 
   it.effect("B5 jobs inside jobs that join what is collected for others do not wait for their own permits", () =>

@@ -40,7 +40,7 @@ describe("cycles through runs, jobs and batches", () => {
               })
           })
           expect(yield* reducer.reduce("k", Effect.request(new Get({ id: 1 }), users))).toBe("user 1")
-          expect(seen.join("")).toMatch(new RegExp(`^a batch of ${called} -> ${job}"k" -> a batch of ${called}$`))
+          expect(seen.join("")).toMatch(new RegExp(`^${called} 1 -> ${job}"k" -> ${called} 1$`))
           expect(yield* reducer.inFlight).toEqual([])
         }).pipe(Effect.scoped, Effect.provide(services), TestClock.withLive))
     }
@@ -68,7 +68,7 @@ describe("cycles through runs, jobs and batches", () => {
       )
       yield* gate.open
       const path = yield* Fiber.join(batch)
-      expect(path).toMatch(/^a batch of Users -> a job.* -> "outside" -> a batch of Users$/)
+      expect(path).toMatch(/^Users 1 -> a job.* -> "outside" -> Users 1$/)
       expect(yield* Fiber.join(outside)).toBe(path)
     }).pipe(Effect.scoped, Effect.provide(layer), TestClock.withLive))
 

@@ -17,6 +17,8 @@ export class Batch implements Node {
   started = false
   /** What it asks for is settled. */
   sent = false
+  /** Whether it asks anew for what one that may wait for it asks for. */
+  anew = false
   callers = 0
   /** How many distinct requests somebody waits for. */
   size = 0

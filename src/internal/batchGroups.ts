@@ -7,19 +7,20 @@ import type * as Request from "effect/Request"
 import { find } from "./batchFind.js"
 import { Isolation } from "./batchKey.js"
 import { Group } from "./batchState.js"
+import type { Owner } from "./batchState.js"
 import { hashKey, KeyMap, native } from "./keyMap.js"
 
 /** The groups that are not at rest, found by the isolating services of a context. */
 export class Groups<Req extends Request.Any> {
   /** Everybody, where nothing is isolated. */
   readonly all: Group<Req> | undefined
-  private readonly owner: { readonly name: string | undefined }
+  private readonly owner: Owner
   private readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
   private readonly onDrop: (group: Group<Req>) => void
   private readonly known = new KeyMap<Group<Req>>()
 
   constructor(
-    owner: { readonly name: string | undefined },
+    owner: Owner,
     isolate: ReadonlyArray<Context.Key<unknown, unknown>>,
     onDrop: (group: Group<Req>) => void
   ) {

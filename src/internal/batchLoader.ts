@@ -13,10 +13,10 @@ import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
+import { Batch } from "./batch.js"
 import { BatcherError, LookupCycle } from "./batchError.js"
 import { find, guarded } from "./batchFind.js"
 import { hashOf } from "./batchKey.js"
@@ -26,7 +26,9 @@ import { Bulk, Caller, Group, Item } from "./batchState.js"
 import type { Result } from "./batchState.js"
 import { Tally } from "./batchTally.js"
 import { pause } from "./batchWindow.js"
-import { closes, isAwaited, liveNode, nodeOf } from "./waits/waits.js"
+import { stepsOf } from "./waits/cycle.js"
+import { closes, cycleOf, isAbove, liveNode, nodeOf } from "./waits/waits.js"
+import type { Node } from "./waits/waits.js"
 
 export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   /** What travels with the look-up that is handed to core next. */
@@ -70,27 +72,26 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     }
     const item = find(group.inFlight, key, hash)
     const caller = new Caller(entry, node, undefined)
+    const batch = item?.batch
+    // It may be that nobody waits for this look-up, as only its fiber knows. Asked anew it does not close the cycle; if it
+    // was part of one, what it asks for comes here again, in a batch that was asked anew.
+    const cycle = node !== undefined && batch !== undefined && closes(node, batch)
+    if (cycle && isAbove(node, wasAskedAnew)) return answer(entry, Exit.die(this.cycle(entry.request, node, batch)))
     // What a wrapper collects has a way of its own to go.
-    if (item === undefined || item.listed === undefined || (item.batch === undefined && resolver !== this.resolver)) {
+    if (
+      cycle || item === undefined || item.listed === undefined || (batch === undefined && resolver !== this.resolver)
+    ) {
       const own = new Item(group, key, hash, entry.request)
       own.tied = node !== undefined
+      if (cycle) own.anew = batch
       own.add(caller)
       this.collect(caller)
       return true
     }
     if (node !== undefined) item.tied = true
-    const batch = item.batch
     if (batch === undefined) {
       group.joins++
     } else if (node !== undefined) {
-      if (closes(node, batch)) {
-        const cycle = Exit.die(new BatcherError({ reason: new LookupCycle({ request: entry.request }) }))
-        const fiber = Fiber.getCurrent()
-        // Looked up from a callback, the fiber may be anybody's.
-        const own = (node === batch || node === batch.job) && fiber?.context === entry.context
-        if (!own || fiber === undefined || fiber === batch.fiber) return answer(entry, cycle)
-        return this.doubt(entry, item, fiber, cycle)
-      }
       // It collects no more: what came to travel in it might wait for the batch that now waits for it.
       if (!caller.independent && this.waiting.get(group) === batch) this.waiting.delete(group)
     }
@@ -100,17 +101,9 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     return false
   }
 
-  /** The batch itself looks this up, in another fiber than its own: one that it waits for, or one that was let loose. */
-  private doubt(entry: Entry<Req>, item: Item<Req>, fiber: Fiber.Fiber<unknown, unknown>, cycle: Result<Req>): false {
-    const loose = entry[callerOf] = new Caller(entry, undefined, undefined)
-    loose.asked = true
-    item.add(loose)
-    fiber.currentDispatcher.scheduleTask(() => {
-      if (loose.left || item.batch?.open !== true || !isAwaited(fiber)) return
-      entry.completeUnsafe(cycle)
-      this.leave(loose)
-    }, 0)
-    return false
+  private cycle(request: Req, from: Node, to: Node): BatcherError {
+    const path = stepsOf(cycleOf(from, to), isTold)
+    return new BatcherError({ reason: new LookupCycle({ resolver: this.nameFor(request), request, path }) })
   }
 
   private collect(caller: Caller<Req>): void {
@@ -135,14 +128,14 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
       // No batch of core's has this key: those who joined what core collects still need the entry there.
       if (item?.collected === true) return caller
       if (item?.batch === undefined) item?.withdraw(entry)
-    } else if (resolver === this.resolver) {
+    } else if (resolver === this.resolver && item?.anew === undefined) {
       if (bulk !== undefined) bulk.direct = true
       else if (this.options.turns !== undefined && find(group.inFlight, item!.key, item!.hash) === undefined) {
         item!.collect()
       }
     }
     caller.asked = true
-    return group
+    return item?.anew ?? group
   }
 
   /** Counts distinct requests, core's set holds all of them. */
@@ -324,6 +317,11 @@ const loaders = /*#__PURE__*/ new WeakMap<object, unknown>()
 export const loaderOf = <Req extends Request.Any>(resolver: RequestResolver<Req>): Loader<Req, never> | undefined =>
   // Sound: `register` puts there what belongs to the resolver's requests.
   loaders.get(resolver) as Loader<Req, never> | undefined
+
+const wasAskedAnew = (node: Node): boolean => node instanceof Batch && node.anew
+
+/** Whether an error tells of a node: jobs are how a batch runs. */
+const isTold = (node: Node): boolean => node.kind !== "job"
 
 /** Ends a look-up before anybody collects it. It does not leave: core need not ask. */
 const answer = <Req extends Request.Any>(entry: Request.Entry<Req>, exit: Result<Req>): false => {

@@ -63,7 +63,9 @@ export const inOrder = <Req extends Request.Any, R>(options: {
   const requests = items.map((item) => item.request) as NonEmptyArray<Req>
   return Effect.flatMap(options.execute(requests), (results) => {
     if (results.length !== items.length) {
-      const reason = new ResultLengthMismatch({ expected: items.length, actual: results.length })
+      const { group, request } = items[0]
+      const resolver = group.owner.nameFor(request)
+      const reason = new ResultLengthMismatch({ resolver, expected: items.length, actual: results.length })
       return Effect.die(new BatcherError({ reason }))
     }
     items.forEach((item, i) => {

@@ -162,6 +162,12 @@ export const checkOptions = <Req extends Request.Any>(name: string, options: Any
   return { ...options, window: options.window === undefined ? undefined : checkWindow(name, options.window) }
 }
 
+/** The service that is made of a resolver. */
+export const ServiceName: Context.Reference<string | undefined> = /*#__PURE__*/ Context.Reference<string | undefined>(
+  "effect-funnel/Batcher/ServiceName",
+  { defaultValue: () => undefined }
+)
+
 export const makeResolver = <Req extends Request.Any, R>(
   settings: Settings,
   plan: Plan<Req, R>,
@@ -176,6 +182,7 @@ export const makeResolver = <Req extends Request.Any, R>(
       turns: settings.turns,
       window: options.window ?? settings.window,
       engine: settings.engine,
+      service: Context.get(context, ServiceName),
       name: options.name,
       cache: options.cache,
       context

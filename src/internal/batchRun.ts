@@ -4,7 +4,6 @@
 import * as Context from "effect/Context"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { hasProperty } from "effect/Predicate"
 import type * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
 import { Batch } from "./batch.js"
@@ -35,17 +34,26 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     this.merges = merges
   }
 
-  /** What messages call it: the resolver's name, or else the tag of what it asks for. */
+  /** Messages name the resolver and what is asked of it. */
   get name(): string | undefined {
-    const { name } = this.group.owner
-    const request = this.items[0]?.request
-    return name ?? (hasProperty(request, "_tag") ? String(request._tag) : undefined)
+    const first = this.items[0]
+    return first === undefined ? undefined : this.group.owner.nameFor(first.request)
+  }
+
+  get key(): unknown {
+    const { items } = this
+    const keys = items.slice(0, 3).map((_) => _.key)
+    if (items.length > 3) keys.push(`and ${items.length - 3} more`)
+    return keys.length < 2 ? keys[0] : keys
   }
 
   /** Takes in what core has collected. Its equals join it from here on. */
   takeAll(callers: ReadonlyArray<Caller<Req>>): void {
     this.board(callers)
-    for (const caller of callers) this.take(caller, Infinity)
+    for (const caller of callers) {
+      if (caller.item?.anew !== undefined) this.anew = true
+      this.take(caller, Infinity)
+    }
   }
 
   /** So that a bulk finds what came after it. */

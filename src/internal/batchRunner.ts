@@ -10,6 +10,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { hasProperty } from "effect/Predicate"
 import type * as Request from "effect/Request"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
@@ -38,6 +39,8 @@ export interface RunnerOptions<Req extends Request.Any, R> {
   readonly turns: Turns | undefined
   readonly window: "idle" | Duration.Duration
   readonly engine: Engine | undefined
+  /** The service that the resolver is, as errors name it. */
+  readonly service: string | undefined
   /** Of the span that each batch is run in. */
   readonly name: string | undefined
   readonly cache: MemoryOptions<Req> | undefined
@@ -296,6 +299,12 @@ export class Runner<Req extends Request.Any, R> {
   })
 
   // ------------------------------------------------------------------------------------------------------------- places
+
+  /** What errors call the resolver. */
+  nameFor(request: Request.Any): string {
+    const { name, service } = this.options
+    return name ?? service ?? (hasProperty(request, "_tag") ? String(request._tag) : request.constructor.name)
+  }
 
   protected look(context: Context.Context<never>): void {
     if (context === this.seen) return

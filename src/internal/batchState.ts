@@ -14,10 +14,15 @@ import { Edge, isAbove, liveNode } from "./waits/waits.js"
 import type { Node } from "./waits/waits.js"
 
 export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
+/** What errors ask of a resolver. */
+export interface Owner {
+  nameFor(request: Request.Any): string
+}
+
 /** Callers that may share: all of a resolver, or those whose isolating services are equal. */
 export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req>, Request.Error<Req>> {
   /** Whose it is: a resolver made of two may hand the entries of one to the other. */
-  readonly owner: { readonly name: string | undefined }
+  readonly owner: Owner
   readonly key: unknown
   readonly hash: number
   chain: Group<Req> | undefined = undefined
@@ -34,7 +39,7 @@ export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req
   private readonly onRest: (group: Group<Req>) => void
 
   constructor(
-    owner: { readonly name: string | undefined },
+    owner: Owner,
     key: unknown,
     hash: number,
     context: Context.Context<never>,
@@ -146,6 +151,8 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   chain: Item<Req> | undefined = undefined
   readonly group: Group<Req>
   readonly request: Req
+  /** The batch in flight that it does not join, as that may wait for it. It travels apart, and is joined by nobody. */
+  anew: Batch | undefined = undefined
   /** `undefined` while core collects. */
   batch: Ride<Req> | undefined = undefined
   /** It among the distinct requests that core's batch counts. */

@@ -9,7 +9,7 @@ export interface Step {
   readonly kind: "run" | "job" | "batch"
   /** Of a run the name of the function, of a job that of the scheduler, of a batch that of the resolver. */
   readonly name: string | undefined
-  /** Of a run. */
+  /** Of a run, and what a batch asks for. */
   readonly key: unknown
 }
 
@@ -30,6 +30,6 @@ export const stepsOf = (
 
 export const formatSteps = (steps: ReadonlyArray<Step>): string =>
   steps.map(({ key, kind, name }) => {
-    if (kind !== "run") return name === undefined ? `a ${kind}` : `a ${kind} of ${name}`
-    return name === undefined ? format(key) : `${name} ${format(key)}`
+    if (kind === "run" || key !== undefined) return name === undefined ? format(key) : `${name} ${format(key)}`
+    return name === undefined ? `a ${kind}` : `a ${kind} of ${name}`
   }).join(" -> ")
