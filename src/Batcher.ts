@@ -394,11 +394,7 @@ const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batche
   return Effect.flatMap(tag, (scheduler) => {
     const engine = engineOf(scheduler)
     if (engine === undefined) return Effect.die(new TypeError(`${name}: scheduler must be one of Scheduler.make`))
-    return Effect.withFiber((fiber) =>
-      Effect.succeed(
-        fromSettings({ maxBatchSize, window, engine, turns: new Turns(fiber.cache.scheduler.makeDispatcher()) })
-      )
-    )
+    return Effect.sync(() => fromSettings({ maxBatchSize, window, engine, turns: new Turns() }))
   })
 }
 

@@ -106,6 +106,29 @@ describe("B1 rounds", () => {
       assert.deepStrictEqual(calls, [Array.range(0, 31)])
     }).pipe(Effect.provide(live())))
 
+  it.effect("B1 a layer that was built by runSync has turns of the event loop, as those who look up", () =>
+    Effect.gen(function*() {
+      const scope = yield* Effect.scope
+      const { calls, load, modes } = yield* Effect.gen(function*() {
+        const modes: Array<string> = []
+        const mode = Effect.withFiber((fiber) => Effect.sync(() => modes.push(fiber.cache.scheduler.executionMode)))
+        const context = Effect.runSync(Layer.buildWithScope(live(), scope))
+        const fixture = Effect.runSync(
+          users({ gate: Effect.asVoid(mode) }).pipe(
+            Effect.provideContext(Context.add(context, Scope.Scope, scope))
+          )
+        )
+        return { ...fixture, modes }
+      })
+      yield* Effect.forEach(Array.range(1, 5), (id) =>
+        Effect.andThen(
+          Effect.forEach(Array.range(1, id), () => Effect.promise(() => Promise.resolve())),
+          load(id)
+        ), unbounded)
+      assert.deepStrictEqual(calls.map((ids) => ids.length), [5])
+      assert.deepStrictEqual(modes, ["async"])
+    }))
+
   it.effect("B1 a fiber that yields once before its look-up is in time", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* users()

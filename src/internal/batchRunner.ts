@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
 import type * as Request from "effect/Request"
+import { Scheduler } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { guarded } from "./batchFind.js"
@@ -81,7 +82,7 @@ export class Runner<Req extends Request.Any, R> {
 
   constructor(options: RunnerOptions<Req, R>) {
     this.options = options
-    this.base = Context.omit(Tracer.ParentSpan, ...options.isolate)(options.context)
+    this.base = Context.omit(Tracer.ParentSpan, Scheduler, ...options.isolate)(options.context)
     this.memory = options.cache === undefined
       ? undefined
       : new Memory(options.cache, Context.get(options.context, Clock.Clock))
@@ -329,6 +330,9 @@ export class Runner<Req extends Request.Any, R> {
     const { group, job } = run
     let context = group === this.groups.all ? this.base : Context.merge(this.base, group.context)
     context = Context.add(context, CurrentNode, job ?? run)
+    // Whoever built the layer, such as `runSync`, may have turns of another kind.
+    const scheduler = Context.getOrUndefined(caller, Scheduler)
+    if (scheduler !== undefined) context = Context.add(context, Scheduler, scheduler)
     const span = Context.getOrUndefined(caller, Tracer.ParentSpan)
     if (span !== undefined) context = Context.add(context, Tracer.ParentSpan, span)
     // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.

@@ -7,7 +7,8 @@
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { SchedulerDispatcher } from "effect/Scheduler"
+import * as Fiber from "effect/Fiber"
+import type { Scheduler, SchedulerDispatcher } from "effect/Scheduler"
 
 /** What is watched: `joins` grows by one with each look-up. */
 export interface Activity {
@@ -32,11 +33,9 @@ interface Window {
 export class Turns {
   private windows: Array<Window> = []
   private armed = false
-  private readonly dispatcher: SchedulerDispatcher
-
-  constructor(dispatcher: SchedulerDispatcher) {
-    this.dispatcher = dispatcher
-  }
+  /** That of who opened the last window: whoever built the layer, such as `runSync`, may have turns of another kind. */
+  private scheduler: Scheduler | undefined = undefined
+  private dispatcher: SchedulerDispatcher | undefined = undefined
 
   /** Waits until `activity` has been quiet. */
   idle(activity: Activity): Effect.Effect<void> {
@@ -50,6 +49,12 @@ export class Turns {
         closed: false
       }
       this.windows.push(window)
+      const { scheduler } = Fiber.getCurrent()!.cache
+      if (scheduler !== this.scheduler) {
+        this.scheduler = scheduler
+        this.dispatcher = scheduler.makeDispatcher()
+        this.armed = false
+      }
       this.arm()
       return Effect.sync(() => {
         window.closed = true
@@ -60,7 +65,7 @@ export class Turns {
   private arm(): void {
     if (this.armed) return
     this.armed = true
-    this.dispatcher.scheduleTask(this.turn, 0)
+    this.dispatcher!.scheduleTask(this.turn, 0)
   }
 
   private readonly turn = (): void => {

@@ -1,0 +1,170 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Batcher, Scheduler } from "effect-funnel"
+import * as Array from "effect/Array"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Request from "effect/Request"
+import * as RequestResolver from "effect/RequestResolver"
+import { TestClock } from "effect/testing"
+import { leftIn } from "./support/leftInResolver.ts"
+
+class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
+class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, never, Tenant> {}
+const get = (id: number) => new Get({ id })
+const unbounded = { concurrency: "unbounded" } as const
+
+const live = Layer.mergeAll(
+  Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))),
+  Layer.succeed(Tenant, "anybody")
+)
+
+const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+type Resolver = RequestResolver.RequestResolver<Get>
+
+const store = (options: {
+  readonly gate?: Effect.Effect<void>
+  readonly cache?: Batcher.CacheOptions<Get>
+  readonly isolate?: [typeof Tenant]
+}) =>
+  Effect.gen(function*() {
+    const calls: Array<ReadonlyArray<number>> = []
+    let interrupted = 0
+    const { gate = Effect.void, ...rest } = options
+    const resolver = yield* Batcher.ordered(Get, {
+      execute: (requests) => {
+        calls.push(requests.map((_) => _.id))
+        return gate.pipe(
+          Effect.as(requests.map((_) => `value of ${_.id}`)),
+          Effect.onInterrupt(() => Effect.sync(() => interrupted++))
+        )
+      },
+      ...rest
+    })
+    return { calls, resolver: resolver as Resolver, interrupted: () => interrupted }
+  })
+
+const cache: Batcher.CacheOptions<Get> = { capacity: 10, timeToLive: () => "1 hour" }
+
+const wrappers: Record<string, (self: Resolver) => Effect.Effect<Resolver>> = {
+  around: (self) => Effect.succeed(RequestResolver.around(self, () => Effect.void, () => Effect.void)),
+  batchN: (self) => Effect.succeed(RequestResolver.batchN(self, 3)),
+  setDelay: (self) => Effect.succeed(RequestResolver.setDelay(self, "5 millis")),
+  withSpan: (self) => Effect.succeed(RequestResolver.withSpan(self, "look-ups")),
+  withCache: (self) => RequestResolver.withCache(self, { capacity: 10 }),
+  grouped: (self) => Effect.succeed(RequestResolver.grouped(self, () => "all")),
+  race: (self) => Effect.succeed(RequestResolver.race(self, RequestResolver.never as Resolver))
+}
+
+/** Lets everything go on, for 5 milliseconds as well. */
+const pass = Effect.andThen(settle, Effect.andThen(TestClock.adjust("5 millis"), settle))
+
+for (const [name, wrap] of Object.entries(wrappers)) {
+  describe(`what core's ${name} makes of a resolver`, () => {
+    it.effect("B6 reads what is kept, and what it brings is kept", () =>
+      Effect.gen(function*() {
+        const { calls, resolver } = yield* store({ cache })
+        const wrapped = yield* wrap(resolver)
+        const ask = (id: number, resolver: Resolver) =>
+          Effect.tap(start(Effect.request(get(id), resolver)), () => pass).pipe(Effect.flatMap(Fiber.join))
+        assert.strictEqual(yield* ask(1, resolver), "value of 1")
+        assert.strictEqual(yield* ask(1, wrapped), "value of 1")
+        assert.deepStrictEqual(calls, [[1]])
+        assert.strictEqual(yield* ask(2, wrapped), "value of 2")
+        assert.strictEqual(yield* ask(2, wrapped), "value of 2")
+        assert.strictEqual(yield* ask(2, resolver), "value of 2")
+        assert.deepStrictEqual(calls, [[1], [2]])
+        const both = yield* start(Effect.forEach([1, 3], (id) => Effect.request(get(id), wrapped), unbounded))
+        yield* pass
+        assert.deepStrictEqual(yield* Fiber.join(both), ["value of 1", "value of 3"])
+        assert.deepStrictEqual(calls, [[1], [2], [3]])
+        assert.strictEqual(leftIn(resolver), "")
+      }).pipe(Effect.provide(live)))
+
+    it.effect("B2 joins what is in flight, and is joined", () =>
+      Effect.gen(function*() {
+        const gate = yield* Deferred.make<void>()
+        const { calls, resolver } = yield* store({ gate: Deferred.await(gate) })
+        const wrapped = yield* wrap(resolver)
+        const first = [yield* start(Effect.request(get(1), resolver)), yield* start(Effect.request(get(2), wrapped))]
+        yield* pass
+        const asked = calls.flat()
+        assert.deepStrictEqual([...asked].sort(), [1, 2])
+        const second = [yield* start(Effect.request(get(1), wrapped)), yield* start(Effect.request(get(2), resolver))]
+        yield* pass
+        assert.deepStrictEqual(calls.flat(), asked)
+        yield* Deferred.succeed(gate, undefined)
+        yield* pass
+        assert.deepStrictEqual(yield* Fiber.joinAll([...first, ...second]), [1, 2, 1, 2].map((id) => `value of ${id}`))
+        assert.strictEqual(leftIn(resolver), "")
+        assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
+      }).pipe(Effect.provide(live)))
+
+    it.effect("B3 who leaves returns at once and takes nobody along", () =>
+      Effect.gen(function*() {
+        const gate = yield* Deferred.make<void>()
+        const { calls, interrupted, resolver } = yield* store({ gate: Deferred.await(gate) })
+        const wrapped = yield* wrap(resolver)
+        const leaver = yield* start(Effect.request(get(1), wrapped))
+        const other = yield* start(Effect.request(get(2), wrapped))
+        yield* pass
+        const joiner = yield* start(Effect.request(get(1), resolver))
+        yield* settle
+        yield* Fiber.interrupt(leaver)
+        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(leaver)))
+        yield* Fiber.interrupt(other)
+        yield* settle
+        assert.deepStrictEqual([calls.length, interrupted()], [1, 0])
+        yield* Deferred.succeed(gate, undefined)
+        assert.strictEqual(yield* Fiber.join(joiner), "value of 1")
+        yield* settle
+        assert.strictEqual(leftIn(resolver), "")
+        assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
+      }).pipe(Effect.provide(live)))
+
+    it.effect("B7 keeps apart whose isolating services differ, what is kept included", () =>
+      Effect.gen(function*() {
+        const { calls, resolver } = yield* store({ cache, isolate: [Tenant] })
+        const wrapped = name === "withCache" ? resolver : yield* wrap(resolver)
+        const ask = (tenant: string) => Effect.provideService(Effect.request(get(1), wrapped), Tenant, tenant)
+        for (let i = 0; i < 2; i++) {
+          const fibers = yield* Effect.forEach(["a", "b"], (tenant) => start(ask(tenant)))
+          yield* pass
+          yield* Fiber.joinAll(fibers)
+          assert.deepStrictEqual(calls, [[1], [1]])
+        }
+      }).pipe(Effect.provide(live)))
+  })
+}
+
+describe("race", () => {
+  it.effect("B3 a batch that lost a race is interrupted, unless somebody else waits for it", () =>
+    Effect.gen(function*() {
+      for (const joined of [false, true]) {
+        const gate = yield* Deferred.make<void>()
+        const win = yield* Deferred.make<void>()
+        const { calls, interrupted, resolver } = yield* store({ gate: Deferred.await(gate) })
+        const fast = RequestResolver.make<Get>((entries) =>
+          Effect.map(Deferred.await(win), () => {
+            for (const entry of entries) entry.completeUnsafe(Exit.succeed("fast"))
+          })
+        )
+        const racer = yield* start(Effect.request(get(1), RequestResolver.race(resolver, fast)))
+        yield* settle
+        const joiner = joined ? yield* start(Effect.request(get(1), resolver)) : undefined
+        yield* Deferred.succeed(win, undefined)
+        assert.strictEqual(yield* Fiber.join(racer), "fast")
+        yield* settle
+        assert.deepStrictEqual([calls, interrupted()], [[[1]], joined ? 0 : 1])
+        yield* Deferred.succeed(gate, undefined)
+        if (joiner !== undefined) assert.strictEqual(yield* Fiber.join(joiner), "value of 1")
+        yield* settle
+        assert.strictEqual(leftIn(resolver), "")
+      }
+    }).pipe(Effect.provide(live)))
+})
