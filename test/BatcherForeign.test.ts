@@ -11,6 +11,7 @@ import * as Fiber from "effect/Fiber"
 import * as Hash from "effect/Hash"
 import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
+import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { leftIn } from "./support/leftInResolver.ts"
 
@@ -394,5 +395,73 @@ describe("B6 what is kept", () => {
       assert.deepStrictEqual(exit, Exit.die(bug))
       assert.strictEqual(yield* load(1), "value of 1")
       assert.deepStrictEqual(calls, [["1"]])
+    }).pipe(Effect.provide(live(1))))
+})
+
+describe("long steps", () => {
+  const many = Array.range(1, 20_000)
+
+  /** The most that `count` grows by in one turn of the event loop, while `work` runs. */
+  const mostInTurn = <A, R>(count: () => number, work: Effect.Effect<A, never, R>) =>
+    Effect.gen(function*() {
+      let most = 0
+      let last = count()
+      const note = Effect.sync(() => {
+        most = Math.max(most, count() - last)
+        last = count()
+      })
+      const watcher = yield* start(Effect.forever(Effect.andThen(note, Effect.yieldNow)))
+      yield* work
+      yield* note
+      yield* Fiber.interrupt(watcher)
+      return most
+    })
+
+  it.effect("B3 B4 however many wait for a batch, few of them are told in one turn of the event loop", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Me>()
+      for (const ids of [(i: number) => i, () => 1]) {
+        for (const end of ["answers", "fails", "closes", "closes in the queue"]) {
+          const gate = yield* Deferred.make<void>()
+          const scope = yield* Scope.make()
+          const { resolver } = yield* Scope.provide(store({ gate: Deferred.await(gate) }), scope)
+          let told = 0
+          if (end === "closes in the queue") yield* Scheduler.pause
+          for (const i of many) {
+            Effect.requestUnsafe(get(ids(i)), { resolver, context, onExit: () => told++ })
+          }
+          yield* settle
+          assert.strictEqual(told, 0)
+          const most = yield* mostInTurn(
+            () => told,
+            Effect.andThen(
+              end === "answers"
+                ? Deferred.succeed(gate, undefined)
+                : end === "fails"
+                ? Deferred.die(gate, bug)
+                : Scope.close(scope, Exit.void),
+              settle
+            )
+          )
+          assert.deepStrictEqual([told, most <= 10_000], [many.length, true], `${end}: ${told}, ${most}`)
+          assert.strictEqual(leftIn(resolver), "")
+          yield* Scheduler.resume
+        }
+      }
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B6 however much is kept, little of it is dated and kept in one turn, and it is cleared at once", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const { calls, resolver } = yield* store({
+        cache: { capacity: many.length, timeToLive: () => (asked++, "1 hour") }
+      })
+      const load = Batcher.loadMany(many.map(get), resolver)
+      assert.isAtMost(yield* mostInTurn(() => asked, load), 10_000)
+      yield* load
+      assert.deepStrictEqual([calls.length, asked], [1, many.length])
+      yield* (resolver as Batcher.CachedResolver<Get>).clearAll
+      yield* load
+      assert.strictEqual(calls.length, 2)
     }).pipe(Effect.provide(live(1))))
 })

@@ -3,11 +3,12 @@
  */
 import type * as Exit from "effect/Exit"
 import { find } from "./batchFind.js"
-import type { Keyed, KeyMap } from "./keyMap.js"
+import { KeyMap } from "./keyMap.js"
+import type { Keyed } from "./keyMap.js"
 
 /** One per isolated group of callers: what one of them was told is never told to another. */
 export interface Shelf<A, E> {
-  readonly cached: KeyMap<Cached<A, E>>
+  cached: KeyMap<Cached<A, E>>
   /** How many are on it. */
   kept: number
   /** Called when the last one is gone. */
@@ -18,8 +19,8 @@ export interface Cached<A, E> extends Keyed<Cached<A, E>> {
   readonly shelf: Shelf<A, E>
   readonly exit: Exit.Exit<A, E>
   readonly expires: number
-  /** Whether it is in the cache. */
-  kept: boolean
+  /** That of the cache while it is kept there. */
+  era: object | undefined
   newer: Cached<A, E> | undefined
   older: Cached<A, E> | undefined
 }
@@ -27,6 +28,8 @@ export interface Cached<A, E> extends Keyed<Cached<A, E>> {
 export class ExitCache<A, E> {
   size = 0
   private readonly capacity: number
+  /** Another after each time that all of it was cleared. */
+  private era = {}
   private newest: Cached<A, E> | undefined = undefined
   private oldest: Cached<A, E> | undefined = undefined
 
@@ -36,7 +39,7 @@ export class ExitCache<A, E> {
 
   get(shelf: Shelf<A, E>, key: unknown, hash: number, now: number): Exit.Exit<A, E> | undefined {
     const cached = find(shelf.cached, key, hash)
-    if (cached === undefined || !cached.kept) return undefined
+    if (cached === undefined || cached.era !== this.era) return undefined
     if (cached.expires <= now) {
       this.remove(cached)
       return undefined
@@ -58,7 +61,7 @@ export class ExitCache<A, E> {
       hash,
       exit,
       expires,
-      kept: true,
+      era: this.era,
       chain: undefined,
       newer: undefined,
       older: undefined
@@ -72,15 +75,24 @@ export class ExitCache<A, E> {
   delete(shelf: Shelf<A, E>, key: unknown, hash: number): void {
     const cached = find(shelf.cached, key, hash)
     // What compares keys may have cleared it.
-    if (cached?.kept === true) this.remove(cached)
+    if (cached !== undefined && cached.era === this.era) this.remove(cached)
   }
 
-  clear(): void {
-    while (this.oldest !== undefined) this.remove(this.oldest)
+  /** Empties the cache and the shelves that it has, however much they hold. */
+  clear(shelves: ReadonlyArray<Shelf<A, E>>): void {
+    this.era = {}
+    this.size = 0
+    this.newest = this.oldest = undefined
+    for (const shelf of shelves) {
+      if (shelf.kept === 0) continue
+      shelf.cached = new KeyMap()
+      shelf.kept = 0
+      shelf.onEmpty()
+    }
   }
 
   private remove(cached: Cached<A, E>): void {
-    cached.kept = false
+    cached.era = undefined
     cached.shelf.cached.remove(cached)
     this.unlink(cached)
     this.size--

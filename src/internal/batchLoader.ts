@@ -251,8 +251,9 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
   }
 
   clearAllUnsafe(): void {
-    this.memory!.clear()
-    for (const group of this.groups.values()) {
+    const groups = this.groups.values()
+    this.memory!.clear(groups)
+    for (const group of groups) {
       for (const item of group.inFlight.values()) item.outdate(false)
     }
   }

@@ -3,11 +3,14 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import { ExitCache } from "./batchCache.js"
 import { resultOf } from "./batchRun.js"
-import type { Group, Item, Result } from "./batchState.js"
+import type { Run } from "./batchRun.js"
+import type { Item, Result } from "./batchState.js"
+import { forEachInTurns } from "./batchTurns.js"
 
 export interface MemoryOptions<Req extends Request.Any> {
   readonly capacity: number
@@ -29,30 +32,29 @@ export class Memory<Req extends Request.Any> extends ExitCache<Request.Success<R
   }
 
   /**
-   * Says until when each exit of a batch that has ended is kept, and returns its exit. Apart from `keep`, because it calls
-   * what may throw. Nothing is kept of what something else than `execute` made of its answer.
+   * Keeps what a batch that has ended came to, and returns its exit: another one where `timeToLive` throws, which is asked
+   * about all before any is kept. Nothing is kept of what something else than `execute` made of its answer.
    */
-  date(
-    items: ReadonlyArray<Item<Req>>,
-    exit: Exit.Exit<void, Request.Error<Req>>,
-    answer: Exit.Exit<void, Request.Error<Req>> | undefined
-  ): Exit.Exit<void, Request.Error<Req>> {
-    if (answer === undefined || !isSame(exit, answer)) return exit
-    const now = this.now
-    for (const item of items) {
+  remember(
+    run: Run<Req>,
+    exit: Exit.Exit<void, Request.Error<Req>>
+  ): Effect.Effect<Exit.Exit<void, Request.Error<Req>>> {
+    const { answer, group, items } = run
+    if (answer === undefined || !isSame(exit, answer)) return Effect.succeed(exit)
+    const date = (now: number) => (item: Item<Req>): void => {
       const result = resultOf(item, exit)
       if (result !== undefined) item.expires = this.expires(result, item.request, now)
     }
-    return exit
-  }
-
-  keep(group: Group<Req>, items: ReadonlyArray<Item<Req>>, exit: Exit.Exit<void, Request.Error<Req>>): void {
-    for (const item of items) {
+    const keep = (item: Item<Req>): void => {
       const result = resultOf(item, exit)
       if (result !== undefined && item.expires > 0 && !item.stale) {
         this.set(group, item.key, item.hash, result, item.expires)
       }
     }
+    return Effect.matchCause(Effect.suspend(() => forEachInTurns(items, date(this.now))), {
+      onFailure: Exit.failCause,
+      onSuccess: () => exit
+    }).pipe(Effect.tap((final) => final === exit ? forEachInTurns(items, keep) : Effect.void))
   }
 
   expires(result: Result<Req>, request: Req, now: number): number {

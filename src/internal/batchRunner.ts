@@ -15,7 +15,6 @@ import type * as Request from "effect/Request"
 import { Scheduler } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import { guarded } from "./batchFind.js"
 import { Groups } from "./batchGroups.js"
 import { RequestKeys } from "./batchKey.js"
 import { Memory } from "./batchMemory.js"
@@ -23,6 +22,7 @@ import type { MemoryOptions } from "./batchMemory.js"
 import { admit, release } from "./batchQueue.js"
 import { Run } from "./batchRun.js"
 import type { Caller, Group, Item, Part, Result, Ride } from "./batchState.js"
+import { inTurns } from "./batchTurns.js"
 import type { Turns } from "./batchWindow.js"
 import { KeyMap } from "./keyMap.js"
 import type { Engine } from "./scheduler.js"
@@ -141,7 +141,14 @@ export class Runner<Req extends Request.Any, R> {
           )
         }),
         (exit) => {
-          const told = run === undefined ? Effect.void : this.settle(run, exit)
+          const { memory } = this
+          const ended = run
+          const told = ended === undefined
+            ? Effect.void
+            : memory === undefined
+            ? this.settle(ended, exit)
+            // That calls what is not ours: for what it does the batch still runs.
+            : Effect.flatMap(memory.remember(ended, exit), (exit) => this.settle(ended, exit))
           return exit._tag === "Success" ? told : Effect.ensuring(told, this.abandon(callers, group, exit))
         }
       )
@@ -229,11 +236,8 @@ export class Runner<Req extends Request.Any, R> {
   }
 
   /** Ends a batch: nobody can join it any more, then its callers are told, as the returned effect goes on to do. */
-  private settle(run: Run<Req>, ended: Exit.Exit<void, Request.Error<Req>>): Effect.Effect<void> {
+  private settle(run: Run<Req>, exit: Exit.Exit<void, Request.Error<Req>>): Effect.Effect<void> {
     const { group, items } = run
-    const { memory } = this
-    // It calls what is not ours: for what that does the batch still runs.
-    const exit = memory === undefined ? ended : guarded(() => memory.date(items, ended, run.answer), Exit.die)
     this.seal(run)
     run.open = false
     // Of the only batch that runs, all goes at once.
@@ -242,7 +246,6 @@ export class Runner<Req extends Request.Any, R> {
     this.running.delete(run)
     this.forget()
     run.ended = true
-    if (exit === ended) memory?.keep(group, items, exit)
     group.checkRest()
     try {
       // Others may start in this step.
@@ -338,21 +341,6 @@ export class Runner<Req extends Request.Any, R> {
     // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.
     return context as Context.Context<R>
   }
-}
-
-/** How many callers are told in one turn of the event loop. */
-const mostTold = 4096
-
-/**
- * Takes steps until one of them is the last, and gives others a turn between them. What runs in those who are told is not
- * ours: where it throws, the steps go on, and the error is a defect then.
- */
-const inTurns = (step: (most: number) => boolean): Effect.Effect<void> => {
-  const rest = Effect.suspend(() => inTurns(step))
-  return guarded(
-    () => step(mostTold) ? Effect.void : Effect.andThen(Effect.yieldNow, rest),
-    (error) => Effect.ensuring(Effect.die(error), rest)
-  )
 }
 
 /** Whether what core has collected may travel with others than those that it collected with it. */

@@ -34,7 +34,7 @@ export class Group<Req extends Request.Any> implements Shelf<Request.Success<Req
   collected = 0
   running = 0
   inFlight = new KeyMap<Item<Req>>()
-  readonly cached = new KeyMap<Cached<Request.Success<Req>, Request.Error<Req>>>()
+  cached = new KeyMap<Cached<Request.Success<Req>, Request.Error<Req>>>()
   kept = 0
   private readonly onRest: (group: Group<Req>) => void
 
