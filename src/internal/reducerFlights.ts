@@ -93,6 +93,7 @@ export class ReducerFlights implements Flights {
       run.start(fiber, effect)
       if (run.exit !== undefined) {
         resume(run.exit)
+        run.forgetResult()
         return undefined
       }
       return run.append(new Caller(run, resume, edge, undefined))

@@ -172,12 +172,15 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
       this.end(exit, context)
       return
     }
-    this.fiber = started
     this.since = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
     started.addObserver((exit) => this.end(exit, started.context))
-    if (this.interrupted) {
-      started.interruptUnsafe()
-    }
+    if (this.interrupted) started.interruptUnsafe()
+    if (this.exit === undefined) this.fiber = started
+  }
+
+  /** Whoever was in the run may outlive it, and is not to keep its result. */
+  forgetResult(): void {
+    if (this.over) this.exit = Exit.void
   }
 
   /** Interrupts the run; it ends when its finalizers are done. */
@@ -228,12 +231,10 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     const { leaver, successor } = this
     this.phase = "over"
     this.unlink()
-    // Who was in the run may outlive it, and holds on to nothing through it.
-    this.successor =
-      this.fiber =
-      this.span =
-      this.leaver =
-        undefined
+    if (this.fiber !== undefined) this.forgetResult()
+    this.fiber = this.span = undefined
+    if (successor === undefined && leaver === undefined) return this.space.flights.over(this)
+    this.successor = this.leaver = undefined
     try {
       successor?.begin()
     } finally {
@@ -252,6 +253,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     // Its callers are interrupted together with the scope, or by what ran since the run in front has ended.
     if (origin === undefined || this.exit !== undefined) return
     this.start(origin.fiber, origin.effect)
+    this.forgetResult()
     for (let caller = this.head?.next as Caller | undefined; caller !== undefined; caller = caller.next as Caller) {
       if (caller.origin !== undefined) this.link(caller.origin.fiber)
     }
