@@ -630,7 +630,9 @@ const accessors = /*#__PURE__*/ operations(Reducer)
  *
  * **Details**
  *
- * Joining and leaving cost the same however many callers there are. Where the key is a `Request`, the result has the
+ * Joining and leaving cost the same however many callers there are. A run resumes them in the order in which they came: up
+ * to 1,024 in the step in which it ends, and as many in each turn of the event loop after that, so a crowd does not hold up
+ * anything else. Where the key is a `Request`, the result has the
  * types of the request, and an effect that does not fit is a compile error. An effect that requires `Scope` is a compile
  * error too: write `Effect.scoped` inside. A run starts interruptible, whatever its caller is.
  *
@@ -640,8 +642,8 @@ const accessors = /*#__PURE__*/ operations(Reducer)
  * - The effect runs with the services and references of the call that started the run. What ends with that caller, such
  *   as a transaction, belongs inside the effect or into the key.
  * - Inside a run, a call for which the run would wait in turn dies with `ReducerCycle`.
- * - A run that waits for a permit which one of its callers holds waits for ever. Where callers hold permits, the run must
- *   not ask for one of the same kind: take it around `reduce`, not inside.
+ * - A run that waits for a permit which one of its callers holds waits for ever, if the permit is that of a `Semaphore`:
+ *   take it around `reduce`, not inside. A `Scheduler` sees who waits for whom, and lends the run the width of its callers.
  *
  * **Example** (Sharing one request)
  *
@@ -816,6 +818,8 @@ export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
  * - At least once: a leader that was frozen for longer than its lease, or a store that lost its state, makes a second run.
  *   Let the effect be idempotent, or send `lease.fence` along with what it writes and refuse what is smaller there.
  * - When a lease is lost the run is interrupted, and the call takes the result of whoever has the lease now.
+ * - Requests share a run if their two schemas are the same objects: keep schemas in constants. A getter that builds a new
+ *   schema each time shares nothing.
  * - A defect arrives elsewhere as its message.
  * - A run that calls for its own key through another process waits for itself; cycles are found within a process only.
  *
