@@ -216,6 +216,11 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
       }
     }
     const hooks = this.space.flights.hooks
+    if (hooks === undefined && this.waits === undefined) {
+      endUnsafe(this)
+      this.deliver()
+      return
+    }
     // A hook may reduce in turn, and then is called by the end of what it started: that is nested as well.
     depth++
     try {
