@@ -25,12 +25,14 @@ interface Options {
   readonly patient?: boolean
   readonly tokens?: number
   readonly onStart?: (job: TestJob) => void
+  readonly onFailure?: (job: TestJob) => void
 }
 
 class TestJob extends Job {
   readonly id: number
   readonly log: Array<string>
   readonly start: ((job: TestJob) => void) | undefined
+  readonly fail: ((job: TestJob) => void) | undefined
   error: SchedulerError | undefined
   closed = false
   constructor(id: number, log: Array<string>, options: Options = {}) {
@@ -38,6 +40,7 @@ class TestJob extends Job {
     this.id = id
     this.log = log
     this.start = options.onStart
+    this.fail = options.onFailure
   }
   onStart() {
     this.log.push(`start ${this.id}`)
@@ -46,6 +49,7 @@ class TestJob extends Job {
   onFailure(error: SchedulerError) {
     this.log.push(`fail ${this.id} ${error.reason._tag}`)
     this.error = error
+    this.fail?.(this)
   }
   onClose() {
     this.log.push(`close ${this.id}`)
@@ -65,6 +69,16 @@ const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<Stor
     return made
   }
   return { engine, log, job, submit, dispatcher }
+}
+
+class Consumer implements Waiter<StoreFailure> {
+  readonly key = undefined
+  readonly tokens = 1
+  readonly since = 0
+  link: unknown = undefined
+  onDue() {}
+  onTooLarge() {}
+  onFailure() {}
 }
 
 const expectRest = (engine: Engine) => {
@@ -388,6 +402,73 @@ describe("Engine", () => {
     const late = submit()
     expect(late.closed).toBe(true)
     expectRest(engine)
+  })
+
+  it("S8 closing tells a bounded number in one turn; until they are told, who waits may leave, and who comes is told at once", () => {
+    const { dispatcher, engine, job, log, submit } = setup(1_000)
+    const running = Array.from({ length: 1_000 }, () => submit())
+    const waiting = Array.from({ length: 2_000 }, () => submit())
+    log.length = 0
+    engine.closeUnsafe()
+    expect(log.length).toBeLessThanOrEqual(512)
+    expect(engine.telling).toBe(true)
+    const gone = waiting.at(-1)!
+    engine.releaseUnsafe(gone)
+    engine.releaseUnsafe(running[0]!)
+    const late = job()
+    engine.submitUnsafe(late)
+    expect(late.closed).toBe(true)
+    dispatcher.flush()
+    expect(engine.telling).toBe(false)
+    expect([gone.closed, running[0]!.closed]).toEqual([false, false])
+    expect([...running, ...waiting].filter((one) => one.closed)).toHaveLength(2_998)
+    for (const one of running) engine.releaseUnsafe(one)
+    expectRest(engine)
+  })
+
+  it("S8 closing tells all others if one of them throws", () => {
+    const { dispatcher, engine, submit } = setup(1)
+    submit()
+    const waiting = Array.from({ length: 3 }, () => submit())
+    const more = Array.from({ length: 2_000 }, () => submit())
+    waiting[0]!.onClose = () => {
+      throw new Error("boom")
+    }
+    expect(() => engine.closeUnsafe()).toThrow("boom")
+    dispatcher.flush()
+    expect([...waiting.slice(1), ...more].every((one) => one.closed)).toBe(true)
+  })
+
+  it("S8 what a smaller width refuses leaves the queue at once, and is told a bounded number in one turn", () => {
+    const { dispatcher, engine, log, submit } = setup(2)
+    engine.pauseUnsafe()
+    const heavy = Array.from({ length: 2_000 }, () => submit({ weight: 2 }))
+    const light = submit()
+    engine.resumeUnsafe()
+    log.length = 0
+    engine.resizeUnsafe(1)
+    expect(engine.queued).toBe(1)
+    engine.releaseUnsafe(heavy[0]!)
+    expect(light.state).toBe("Running")
+    expect(log.length).toBeLessThanOrEqual(513)
+    dispatcher.flush()
+    expect(heavy.slice(1).every((one) => one.error?.reason._tag === "InsufficientCapacity")).toBe(true)
+  })
+
+  it("S1 who is told that it does not fit any more may use the rate: no other starts for what was asked for it", () => {
+    const clock = new ManualClock()
+    const limiter = new LimiterMemory([Gcra.rate(10, 1_000_000_000, 3, false)], clock.context, clock)
+    const { engine, log, submit } = setup(5, Infinity, limiter)
+    limiter.takeUnsafe(undefined, 3, limiter.now())
+    submit({ weight: 3, tokens: 1, onFailure: () => limiter.waitUnsafe(new Consumer()) })
+    submit({ tokens: 3 })
+    clock.block(130)
+    engine.resizeUnsafe(2)
+    expect(log).toEqual(["fail 0 InsufficientCapacity"])
+    clock.advance(100)
+    expect(log).toEqual(["fail 0 InsufficientCapacity"])
+    clock.advance(100)
+    expect(log).toEqual(["fail 0 InsufficientCapacity", "start 1"])
   })
 
   it("S3 a head that leaves while the limiter calls others back is not granted in its absence, nor the next one at its price", () => {

@@ -30,6 +30,9 @@ export { Job } from "./schedulerJob.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
+/** How many jobs one step tells of a refusal or of the end before it gives the event loop a turn. */
+const maxToldPerStep = 512
+
 /** A place in the limiter's queue, for whoever is in front when it is due. */
 class Claim implements Waiter<StoreFailure> {
   readonly key: string | undefined = undefined
@@ -81,6 +84,8 @@ export class Engine extends Lanes {
   private again = false
   private deferred = false
   private soon = false
+  /** It is closed, and not all have heard of it. */
+  telling = false
   private claim: Claim | undefined = undefined
   private starts = 0
   readonly watchers = new Set<() => void>()
@@ -125,7 +130,7 @@ export class Engine extends Lanes {
       return job.onClose()
     }
     const error = this.impossible(job)
-    if (error !== undefined) return this.refuse(job, error)
+    if (error !== undefined) return this.refuse(job, error())
     const limiter = this.limiter
     if (limiter !== undefined) job.arrived = limiter.now()
     const queued = job.patient ? undefined : this.full(job)
@@ -172,7 +177,11 @@ export class Engine extends Lanes {
     const lane = this.end(job)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.freed(lane)
-    if (this.permits !== undefined) this.permits.freed()
+    if (this.permits !== undefined) {
+      this.refreshMain()
+      this.recheckClaim()
+      this.permits.freed()
+    }
     if (this.queued > 0) {
       this.refreshMain()
       this.pump()
@@ -283,14 +292,21 @@ export class Engine extends Lanes {
   onDue(claim: Claim): void {
     if (this.claim !== claim) return
     this.claim = undefined
-    const lane = this.front
-    if (lane === undefined) return
+    const lane = this.paidBy(claim)
+    if (lane === undefined) return this.pump()
     if (this.pumping || this.deferred) {
       this.startHead(lane)
       this.again = true
     } else {
       this.pump(lane)
     }
+  }
+
+  /** Whom a claim pays for. Since the turn in which it was made, one that asks another price may have come in front. */
+  private paidBy(claim: Claim): Lane | undefined {
+    const lane = this.front
+    if (lane === undefined || this.headOf(lane).tokens === claim.tokens) return lane
+    return this.mainIsReady && this.main.head!.tokens === claim.tokens ? this.main : undefined
   }
 
   /** Somebody made a shared limiter's burst smaller. */
@@ -329,13 +345,15 @@ export class Engine extends Lanes {
     return new SchedulerError({ scheduler: this.name, reason })
   }
 
-  private impossible(job: Job): SchedulerError | undefined {
-    if (job.weight > this.limit) {
-      return this.error(new InsufficientCapacity({ what: "weight", asked: job.weight, most: this.limit }))
+  /** The error of a job that can never start. It is made when it is told, for many may be told. */
+  private impossible(job: Job): (() => SchedulerError) | undefined {
+    const { limit, limiter } = this
+    if (job.weight > limit) {
+      return () => this.error(new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit }))
     }
-    const limiter = this.limiter
     if (limiter !== undefined && job.tokens > limiter.burst) {
-      return this.error(new InsufficientCapacity({ what: "tokens", asked: job.tokens, most: limiter.burst }))
+      const { burst } = limiter
+      return () => this.error(new InsufficientCapacity({ what: "tokens", asked: job.tokens, most: burst }))
     }
     return undefined
   }
@@ -347,17 +365,37 @@ export class Engine extends Lanes {
 
   /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
   reviewUnsafe(): void {
-    const refused: Array<[Job, SchedulerError]> = []
+    const refused: Array<Job> = []
+    const errors: Array<() => SchedulerError> = []
     for (const job of this.waiting()) {
       const error = this.impossible(job)
       if (error === undefined) continue
-      this.withdrawJob(job)
-      refused.push([job, error])
+      this.leave(job)
+      job.state = "Done"
+      refused.push(job)
+      errors.push(error)
     }
     this.refreshMain()
-    for (const [job, error] of refused) this.refuse(job, error)
+    // Before anybody hears of it: who is told may use the rate.
     this.pump()
+    this.tell(refused, (job, i) => this.refuse(job, errors[i]!()))
     this.notify()
+  }
+
+  /** In slices, for there may be very many. Each has left the queue already, or is asked for its state. */
+  private tell(jobs: ReadonlyArray<Job>, f: (job: Job, index: number) => void, onEnd?: () => void): void {
+    let next = 0
+    const step = () => {
+      const end = Math.min(jobs.length, next + maxToldPerStep)
+      // What runs in those who are told is not ours: if it throws, the others still hear of it.
+      try {
+        while (next < end) f(jobs[next]!, next++)
+      } finally {
+        if (next < jobs.length) this.dispatcher.scheduleTask(step, 0)
+        else onEnd?.()
+      }
+    }
+    step()
   }
 
   // ---------------------------------------------------------------------------------------------------------- control
@@ -374,8 +412,8 @@ export class Engine extends Lanes {
     // What has a place inside a job that runs needs no permit.
     const waiting = this.waiting().filter((job) => job.place === undefined)
     for (const job of waiting) this.withdrawJob(job)
-    for (const job of waiting) this.refuse(job, error)
     this.pump()
+    this.tell(waiting, (job) => this.refuse(job, error))
     this.notify()
   }
 
@@ -434,14 +472,16 @@ export class Engine extends Lanes {
     if (this.closed) return
     this.closed = true
     this.withdraw()
-    const waiting = this.waiting()
-    const running: Array<Job> = []
-    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) running.push(seat.job)
-    for (const job of waiting) this.withdrawJob(job)
-    for (const job of waiting) job.onClose()
-    for (const job of running) {
-      if (job.state === "Running") job.onClose()
-    }
-    this.notify()
+    const jobs = this.waiting()
+    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) jobs.push(seat.job)
+    this.telling = true
+    this.tell(jobs, (job) => {
+      if (job.state === "Queued") this.withdrawJob(job)
+      else if (job.state !== "Running") return
+      job.onClose()
+    }, () => {
+      this.telling = false
+      this.notify()
+    })
   }
 }

@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { dispatcherOf } from "./dispatcher.js"
 import type { Rate } from "./gcra.js"
 import { limiterOf } from "./limiter.js"
 import type { Limiter, StoreFailure } from "./limiter.js"
@@ -76,7 +77,7 @@ export const build = <I>(
   Effect.flatMap(limiter(rate), (limiter) =>
     Effect.acquireRelease(
       Effect.withFiber((fiber) => {
-        const dispatcher = fiber.cache.scheduler.makeDispatcher()
+        const dispatcher = dispatcherOf(fiber)
         return Effect.succeed(new Engine({ name, concurrency, maxQueued, limiter, dispatcher }))
       }),
       close
@@ -137,5 +138,5 @@ export const close = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const around = nodeOf(fiber.context)
     engine.closeUnsafe()
-    return waitUntil(engine, () => !engine.runsOthersThan(around))
+    return waitUntil(engine, () => !engine.telling && !engine.runsOthersThan(around))
   })

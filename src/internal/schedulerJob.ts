@@ -36,7 +36,6 @@ export interface Owner {
 }
 
 export abstract class Job extends Seat implements Inner {
-  readonly kind = "job"
   readonly weight: number
   readonly tokens: number
   readonly priority: number
@@ -57,7 +56,6 @@ export abstract class Job extends Seat implements Inner {
   left: Job | undefined = undefined
   right: Job | undefined = undefined
   waits: Edge | undefined = undefined
-  waiters: Edge | undefined = undefined
   inside: Lane | undefined = undefined
   mark = 0
 
@@ -72,6 +70,15 @@ export abstract class Job extends Seat implements Inner {
 
   get job(): Job {
     return this
+  }
+
+  get kind(): "job" {
+    return "job"
+  }
+
+  /** What it was made in, and no other. */
+  get waiters(): undefined {
+    return undefined
   }
 
   get ended(): boolean {

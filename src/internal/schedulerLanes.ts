@@ -11,7 +11,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type { SchedulerError } from "./schedulerError.js"
-import { Job, Lane, type Owner, Place, type Seat } from "./schedulerJob.js"
+import { type Job, Lane, type Owner, Place, type Seat } from "./schedulerJob.js"
 import { above, changes, findAbove, liveNode, newMark } from "./waits/waits.js"
 import type { Node } from "./waits/waits.js"
 
@@ -145,7 +145,8 @@ export abstract class Lanes implements Owner {
   // --------------------------------------------------------------------------------------------------- who is in whom
 
   private lends(node: Node): node is Job {
-    return node instanceof Job && node.engine === this && node.state === "Running"
+    // Sound: of all nodes, jobs alone have an engine.
+    return (node as Job).engine === this && (node as Job).state === "Running"
   }
 
   /** Of a node and what is around it: the nearest job of this engine, or else the run or batch that is around all. */
@@ -180,7 +181,7 @@ export abstract class Lanes implements Owner {
   /** A node that lasts must not keep all the schedulers that were used in it. */
   private forget(lane: Lane): void {
     const node = lane.node!
-    if (lane.size > 0 || (node.inside === lane && lane.next === undefined) || this.lends(node)) return
+    if ((node.inside === lane && lane.next === undefined) || lane.size > 0 || this.lends(node)) return
     if (node.inside === lane) {
       node.inside = lane.next
       return
@@ -448,8 +449,9 @@ export abstract class Lanes implements Owner {
 
   /** What runs in free width, and was made in a lender that nobody needs, is charged to that: free width is for all. */
   private recharge(lane: Lane): void {
-    if (this.unbounded) return
-    for (let job = lane.first; job !== undefined && job.lane === this.main; job = lane.first) {
+    let job = lane.first
+    if (job === undefined || job.lane !== this.main || this.unbounded) return
+    for (; job !== undefined && job.lane === this.main; job = lane.first) {
       if (lane.used + job.width > lane.capacity) break
       this.main.used -= job.width
       lane.used += job.width
@@ -546,6 +548,10 @@ export abstract class Lanes implements Owner {
     this.frontVersion = this.version
     this.frontChanges = seen
     return this.frontLane
+  }
+
+  protected get mainIsReady(): boolean {
+    return this.mainReady
   }
 
   protected headOf(lane: Lane): Job {
