@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import * as Stream from "effect/Stream"
+import { dispatcherOf } from "./dispatcher.js"
 import { hashKey, KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 import { limiterOf } from "./limiter.js"
@@ -219,7 +220,7 @@ export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
       Effect.succeed({
         context,
         clock: fiber.getRef(Clock.Clock),
-        dispatcher: fiber.cache.scheduler.makeDispatcher()
+        dispatcher: dispatcherOf(fiber)
       })
     )
   )
