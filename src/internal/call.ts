@@ -44,8 +44,9 @@ export interface Handlers<B, E, X, XE> {
 }
 
 class Item<A, B, E, R, X, XE> extends Job {
-  readonly call: Call<A, B, E, R, X, XE>
-  readonly value: A
+  // Until it has ended: what it left behind keeps the job in its context, and through it would keep the call.
+  call: Call<A, B, E, R, X, XE> | undefined
+  value: A | undefined
   readonly index: number
   fiber: Fiber.Fiber<B, E> | undefined = undefined
   before: Item<A, B, E, R, X, XE> | undefined = undefined
@@ -65,13 +66,13 @@ class Item<A, B, E, R, X, XE> extends Job {
     this.index = index
   }
   onStart(): void {
-    this.call.onStart(this)
+    this.call?.onStart(this)
   }
   onFailure(error: SchedulerError): void {
-    this.call.onRefused(this, error)
+    this.call?.onRefused(this, error)
   }
   onClose(): void {
-    this.call.onClose(this)
+    this.call?.onClose(this)
   }
 }
 
@@ -198,7 +199,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.options.onChange?.()
     let effect: Effect.Effect<B, E, R>
     try {
-      effect = this.options.f(job.value, job.index)
+      // Sound: it has not ended.
+      effect = this.options.f(job.value as A, job.index)
     } catch (defect) {
       effect = Effect.die(defect)
     }
@@ -329,6 +331,11 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     else job.before.after = job.after
     if (job.after === undefined) this.last = job.before
     else job.after.before = job.before
-    job.before = job.after = undefined
+    job.before =
+      job.after =
+      job.fiber =
+      job.call =
+      job.value =
+        undefined
   }
 }

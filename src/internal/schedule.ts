@@ -48,9 +48,10 @@ export const jobOptions = (
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
   private readonly engine_: Engine
-  private readonly self: Effect.Effect<A, E, R>
-  private readonly fiber: Fiber<unknown, unknown>
-  private readonly context: Context.Context<never>
+  // Until it has ended: what it left behind keeps the job in its context, and through it would keep all of this.
+  private self: Effect.Effect<A, E, R> | undefined
+  private fiber: Fiber<unknown, unknown> | undefined
+  private context: Context.Context<never> | undefined
   private resume: ((effect: Effect.Effect<A, E | SchedulerError, R>) => void) | undefined = undefined
 
   constructor(engine: Engine, self: Effect.Effect<A, E, R>, options: JobOptions, fiber: Fiber<unknown, unknown>) {
@@ -71,14 +72,19 @@ class EffectJob<A, E, R> extends Job {
 
   /** Returns that there is nothing more to do. */
   leave(): undefined {
-    this.fiber.setContext(this.context)
+    this.fiber!.setContext(this.context!)
     this.engine_.releaseUnsafe(this)
+    this.self =
+      this.fiber =
+      this.context =
+      this.resume =
+        undefined
     return undefined
   }
 
   private body(): Effect.Effect<A, E | SchedulerError, R> {
-    this.fiber.setContext(Context.add(this.context, CurrentNode, this))
-    const self = this.engine_.strictFor(this) ? this.begun : this.self
+    this.fiber!.setContext(Context.add(this.context!, CurrentNode, this))
+    const self = this.engine_.strictFor(this) ? this.begun : this.self!
     const permits = this.engine_.permits
     return permits === undefined ? self : permits.guard(this, self)
   }
@@ -86,7 +92,7 @@ class EffectJob<A, E, R> extends Job {
   private get begun(): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
       this.engine_.startedUnsafe(this)
-      return this.self
+      return this.self!
     })
   }
 
@@ -94,12 +100,12 @@ class EffectJob<A, E, R> extends Job {
     this.resume!(this.body())
   }
   onFailure(error: SchedulerError): void {
-    this.resume!(Effect.fail(error))
+    this.resume?.(Effect.fail(error))
   }
   onClose(): void {
     // One that waits may do so where it cannot be interrupted, so it is answered; one that runs is its fiber's.
-    if (this.state === "Running") this.fiber.interruptUnsafe(this.fiber.id)
-    else this.resume!(Effect.interrupt)
+    if (this.state === "Running") this.fiber?.interruptUnsafe(this.fiber.id)
+    else this.resume?.(Effect.interrupt)
   }
 }
 
