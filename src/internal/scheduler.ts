@@ -129,8 +129,8 @@ export class Engine extends Lanes {
       job.state = "Done"
       return job.onClose()
     }
-    const error = this.impossible(job)
-    if (error !== undefined) return this.refuse(job, error())
+    const error = this.impossible(job, this.limit, this.burst)
+    if (error !== undefined) return this.refuse(job, error)
     const limiter = this.limiter
     if (limiter !== undefined) job.arrived = limiter.now()
     const queued = job.patient ? undefined : this.full(job)
@@ -345,15 +345,16 @@ export class Engine extends Lanes {
     return new SchedulerError({ scheduler: this.name, reason })
   }
 
-  /** The error of a job that can never start. It is made when it is told, for many may be told. */
-  private impossible(job: Job): (() => SchedulerError) | undefined {
-    const { limit, limiter } = this
+  private get burst(): number {
+    return this.limiter === undefined ? Infinity : this.limiter.burst
+  }
+
+  private impossible(job: Job, limit: number, burst: number): SchedulerError | undefined {
     if (job.weight > limit) {
-      return () => this.error(new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit }))
+      return this.error(new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit }))
     }
-    if (limiter !== undefined && job.tokens > limiter.burst) {
-      const { burst } = limiter
-      return () => this.error(new InsufficientCapacity({ what: "tokens", asked: job.tokens, most: burst }))
+    if (job.tokens > burst) {
+      return this.error(new InsufficientCapacity({ what: "tokens", asked: job.tokens, most: burst }))
     }
     return undefined
   }
@@ -365,31 +366,29 @@ export class Engine extends Lanes {
 
   /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
   reviewUnsafe(): void {
+    const { burst, limit } = this
     const refused: Array<Job> = []
-    const errors: Array<() => SchedulerError> = []
-    for (const job of this.waiting()) {
-      const error = this.impossible(job)
-      if (error === undefined) continue
+    this.main.queue.forEach(({ job }) => {
+      if (job.weight <= limit && job.tokens <= burst) return
       this.leave(job)
       job.state = "Done"
       refused.push(job)
-      errors.push(error)
-    }
+    })
     this.refreshMain()
     // Before anybody hears of it: who is told may use the rate.
     this.pump()
-    this.tell(refused, (job, i) => this.refuse(job, errors[i]!()))
+    this.tell(refused, (job) => this.refuse(job, this.impossible(job, limit, burst)!))
     this.notify()
   }
 
   /** In slices, for there may be very many. Each has left the queue already, or is asked for its state. */
-  private tell(jobs: ReadonlyArray<Job>, f: (job: Job, index: number) => void, onEnd?: () => void): void {
+  private tell(jobs: ReadonlyArray<Job>, f: (job: Job) => void, onEnd?: () => void): void {
     let next = 0
     const step = () => {
       const end = Math.min(jobs.length, next + maxToldPerStep)
       // What runs in those who are told is not ours: if it throws, the others still hear of it.
       try {
-        while (next < end) f(jobs[next]!, next++)
+        while (next < end) f(jobs[next++]!)
       } finally {
         if (next < jobs.length) this.dispatcher.scheduleTask(step, 0)
         else onEnd?.()
