@@ -13,6 +13,8 @@ import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { CurrentNode } from "../src/internal/waits/waits.ts"
+import type { Node } from "../src/internal/waits/waits.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 
 const bug = new Error("bug")
@@ -395,6 +397,22 @@ describe("B6 what is kept", () => {
       assert.deepStrictEqual(exit, Exit.die(bug))
       assert.strictEqual(yield* load(1), "value of 1")
       assert.deepStrictEqual(calls, [["1"]])
+    }).pipe(Effect.provide(live(1))))
+})
+
+describe("what ended batches hold", () => {
+  it.effect("B3 a batch that has ended holds neither its fiber nor its requests, though what it left behind holds the batch", () =>
+    Effect.gen(function*() {
+      const nodes: Array<Node | undefined> = []
+      const { load } = yield* store({ gate: Effect.map(CurrentNode, (node) => nodes.push(node)) })
+      yield* load(1)
+      yield* settle
+      const job = nodes[0]!
+      assert.isTrue(job.ended)
+      // Sound: it is the job of a batch, which has these fields.
+      const { batch, resume } = job as unknown as { readonly batch: Record<string, unknown>; readonly resume: unknown }
+      const { answer, fiber, items } = batch
+      assert.deepStrictEqual([answer, fiber, items, resume], [undefined, undefined, [], undefined])
     }).pipe(Effect.provide(live(1))))
 })
 

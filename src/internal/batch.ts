@@ -9,7 +9,8 @@ import type { Edge, Inside, Node } from "./waits/waits.js"
 export class Batch implements Node {
   readonly kind = "batch"
   readonly outer = undefined
-  readonly fiber: Fiber.Fiber<unknown, unknown>
+  /** Dropped when it has ended: the contexts of what it left behind still hold the batch. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
   /** Requests may be joined; false from the moment it ends or everybody left. */
   open = true
   ended = false

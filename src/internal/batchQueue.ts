@@ -14,7 +14,7 @@ type Answer = Effect.Effect<SchedulerError | undefined>
 
 class BatchJob extends Job {
   private readonly batch: Batch
-  private readonly resume: (answer: Answer) => void
+  private resume: ((answer: Answer) => void) | undefined
   constructor(batch: Batch, resume: (answer: Answer) => void) {
     super(1, 1, 0, batch, true)
     this.batch = batch
@@ -22,15 +22,21 @@ class BatchJob extends Job {
   }
   onStart(): void {
     this.batch.started = true
-    this.resume(Effect.succeed(undefined))
+    this.answer(Effect.succeed(undefined))
   }
   onFailure(error: SchedulerError): void {
     this.batch.started = true
-    this.resume(Effect.succeed(error))
+    this.answer(Effect.succeed(error))
   }
   onClose(): void {
-    if (this.batch.started) this.batch.fiber.interruptUnsafe()
-    else this.resume(Effect.interrupt)
+    if (this.batch.started) this.batch.fiber?.interruptUnsafe()
+    else this.answer(Effect.interrupt)
+  }
+  private answer(answer: Answer): void {
+    const resume = this.resume
+    // It holds the fiber.
+    this.resume = undefined
+    resume?.(answer)
   }
 }
 

@@ -167,6 +167,8 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
       // What they are told is what all of their look-ups are told that have no item; these have one.
       caller.end(Exit.interrupt())
     }
+    this.items = []
+    this.apart = this.answer = undefined
     return true
   }
 }

@@ -246,6 +246,7 @@ export class Runner<Req extends Request.Any, R> {
     this.running.delete(run)
     this.forget()
     run.ended = true
+    run.fiber = undefined
     group.checkRest()
     try {
       // Others may start in this step.
@@ -283,7 +284,7 @@ export class Runner<Req extends Request.Any, R> {
       // Before the batch ends, so that a cache around this resolver lets go of it.
       caller.end(Exit.interrupt())
     } finally {
-      if (last) run.fiber.interruptUnsafe()
+      if (last) run.fiber?.interruptUnsafe()
     }
   }
 
@@ -296,8 +297,10 @@ export class Runner<Req extends Request.Any, R> {
     if (node !== undefined) above(node, (node) => (around.add(node), true))
     const others: Array<Fiber.Fiber<unknown, unknown>> = []
     for (const batch of this.running) {
-      if (!around.has(batch)) others.push(batch.fiber)
-      batch.fiber.interruptUnsafe(fiber.id)
+      // Sound: it has one until it is settled, and then it is not among those that run.
+      const other = batch.fiber!
+      if (!around.has(batch)) others.push(other)
+      other.interruptUnsafe(fiber.id)
     }
     return Effect.asVoid(Fiber.awaitAll(others))
   })
