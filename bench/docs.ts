@@ -52,7 +52,7 @@ const floors =
   `Bars of crowds are set against fibers that do nothing but wait, since the collector moves them from one generation to the
 next whatever they wait for. A stall that the caller makes by interrupting fibers in a loop of its own is set against the same
 loop over such fibers. The CPU beside a figure is that of the main thread; what the collector does in its own threads is not
-in it.
+in it. Stalls are judged by it, collections on the main thread included.
 `
 
 /** What the figures of a table mean, and where others are ahead. */
