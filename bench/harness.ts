@@ -110,9 +110,9 @@ export const measure = async (table: Table, settings: Settings): Promise<Readonl
     const samples = new Map<string, Array<Sample>>(present.map((contender) => [contender.name, []]))
     const take = (contender: Contender, millis: number) =>
       sample(contender, n, table.expected(n, contender.name), millis)
-    // A million is a sample of its own, of code that a smaller crowd has warmed.
+    // A million is a sample of its own. Code is warm by then, and the heap has to be where a bar is drawn from it.
     const large = n >= 1_000_000
-    if (!large || index === 0) {
+    if (!large || index === 0 || table.judged.includes(n)) {
       // The first size has to be compiled as well.
       for (const contender of present) await take(contender, settings.sampleMillis * (index === 0 ? 3 : 1))
     }
