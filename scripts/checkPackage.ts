@@ -1,11 +1,11 @@
 /**
- * Looks at the package as its users get it: packs it, lints the tarball, unpacks it into an empty project, compiles the
- * README's first example there under both module resolutions, and runs it.
+ * Looks at the package as its users get it: packs it, lints the tarball, follows the links in its documents, unpacks it
+ * into an empty project, compiles the README's first example there under both module resolutions, and runs it.
  */
 import { execFileSync, spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { dirname, join } from "node:path"
+import { dirname, join, normalize } from "node:path"
 import { fileURLToPath } from "node:url"
 import { collect } from "./docExamples.ts"
 
@@ -28,6 +28,31 @@ const run = (what: string, command: string, args: ReadonlyArray<string>) => {
 const modules = globSync("src/**/*.ts", { cwd: root }).map((file) => file.slice("src/".length, -".ts".length))
 const open = modules.filter((name) => !name.startsWith("internal/") && name !== "index").toSorted()
 
+/** The anchors that GitHub and npm give to the headings of a document. */
+const anchorsOf = (text: string) =>
+  new Set(
+    Array.from(text.matchAll(/^#+ (.*)$/gm), ([, heading]) =>
+      heading!.toLowerCase().replace(/[^\p{L}\p{N}\s_-]/gu, "").replaceAll(" ", "-"))
+  )
+
+/** Links to tests are for those who have the repository: the package has none. */
+const forTheRepository = /^test\//
+
+/** The links of a packed document that lead nowhere in the package. */
+const deadLinks = (document: string, packed: string) => {
+  const text = readFileSync(join(packed, document), "utf8")
+  return Array.from(text.replaceAll(/^```[^]*?^```/gm, "").matchAll(/\]\(([^)\s]+)\)/g), ([, link]) => link!)
+    .filter((link) => !/^\w+:/.test(link))
+    .filter((link) => {
+      const [path, anchor] = link.split("#")
+      const target = path === "" ? document : normalize(join(dirname(document), path!))
+      if (forTheRepository.test(target) && document !== "README.md") return false
+      if (!existsSync(join(packed, target))) return true
+      return anchor !== undefined && !anchorsOf(readFileSync(join(packed, target), "utf8")).has(anchor)
+    })
+    .map((link) => `${link} in ${document}`)
+}
+
 const check = () => {
   run("npm pack", "npm", ["pack", "--silent", "--pack-destination", project, root])
   const [tarball] = globSync("*.tgz", { cwd: project })
@@ -43,6 +68,8 @@ const check = () => {
     "README.md",
     "LICENSE",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    ...globSync(["docs/**/*.{md,svg}", "examples/**/*.ts"], { cwd: root }),
     ...modules.flatMap((name) => [
       `src/${name}.ts`,
       `dist/${name}.js`,
@@ -57,6 +84,11 @@ const check = () => {
   }
   list("nothing is missing from the tarball", wanted.filter((name) => !files.includes(name)))
   list("nothing else is in the tarball", files.filter((name) => !wanted.includes(name)))
+
+  list(
+    "no link leads out of the package",
+    files.filter((name) => name.endsWith(".md")).flatMap((name) => deadLinks(name, packed))
+  )
 
   run("publint", bin("publint"), ["run", join(project, tarball), "--strict"])
   const entrypoints = [".", ...open.map((name) => `./${name}`)]

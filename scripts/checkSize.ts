@@ -117,6 +117,7 @@ const row = async (title: string, name: string, code: string, limit?: number, mo
   }
 }
 
+// What a running program costs is the row that brings the layer; the other tells what is left where calls alone are made.
 await row("does nothing", "", `Effect.runFork(Effect.succeed(1))`)
 await row(
   "provides an empty layer",
