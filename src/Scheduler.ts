@@ -1,5 +1,5 @@
 /**
- * How many at once and how many a second, behind one queue that everything which asks the same backend goes through.
+ * Bounds how many jobs run at once and how many start a second, behind one queue.
  *
  * A scheduler bounds the weight of the jobs that run at one time and the pace at which they start. What has to wait does so
  * in one queue, in order of arrival; what is interrupted there costs nothing. The effect of a job runs in the fiber
@@ -9,7 +9,8 @@
  *
  * - Only the head of the highest priority that anybody waits with may start. It is never overtaken, however heavy it is.
  * - The rate is taken in the step in which the head starts, and only once its permits are free: neither waits for the other.
- * - A job lends its weight to the jobs that are scheduled inside it, so that it cannot wait for its own permit.
+ * - A job lends its weight to the jobs inside it, and to the jobs of runs and batches that it waits for, so that it cannot
+ *   wait for its own permit. Such a job starts in free width or in what is lent to it, whichever comes first.
  * - Every step costs O(1), whatever the number of those who wait, and O(log p) with p priorities in use.
  *
  * **Gotchas**
@@ -17,10 +18,9 @@
  * - `effect` itself exports a module `Scheduler`, which runs fibers. Rename one of the two where you need both.
  * - Two layers of one tag merge to the last one; `layer(…)` written out twice is two schedulers; and `Effect.provide(layer)`
  *   around each call is a scheduler each time, and limits nothing.
- * - A job that joins a run of a `Reducer` which itself waits in the queue of this scheduler can wait for ever: the run was
- *   not started inside the job, so the job's weight is not lent to it. `Reducer.reduce(key, Scheduler.schedule(effect))` is
- *   fine from outside of jobs, `Scheduler.schedule(Reducer.reduce(key, effect))` anywhere; where a job has to join such
- *   runs, use two schedulers.
+ * - Two schedulers that cross can wait for each other: jobs of the one that schedule on the other, and the reverse, each with
+ *   all permits taken. They wait until `Effect.timeout` ends one of them. Schedule on them in one order.
+ * - A `SchedulerError` carries no stack: it costs a few microseconds to refuse a job. `Cause.pretty` shows the span around it.
  *
  * **Example** (Running two at a time)
  *
@@ -124,8 +124,8 @@ export interface Options<out Limiter = never> {
  *
  * - `weight`: how much of the concurrency it takes while it runs, an integer of at least 1; 1 by default.
  * - `tokens`: how much of the rate its start takes, an integer of at least 0; 1 by default, and 0 starts at any pace.
- * - `priority`: a finite number, 0 by default. A larger one goes first. Nobody ages: a low priority waits for as long as
- *   higher ones keep coming.
+ * - `priority`: a finite number, 0 by default. A larger one goes first. There is no aging: a low priority waits for as long
+ *   as higher ones keep coming.
  *
  * @category models
  * @since 0.1.0
@@ -1095,8 +1095,12 @@ const keyedLayer = <Self, K, Limiter>(
  * **Details**
  *
  * The first use of a key calls `lookup` for its options. Every accessor of a scheduler is there with the key first;
- * `get(key)` gives the scheduler of a key, to be kept or passed on. Keys are compared by structure where they are plain
- * data (objects, arrays, dates, maps, sets, and what implements `Equal`), and by identity else.
+ * `get(key)` gives the scheduler of a key, to be kept or passed on. Keys are compared as those of a `Reducer`: values without
+ * hidden state by structure (objects, arrays, dates, maps, sets, core's containers, and what implements `Equal`), all others
+ * by identity.
+ *
+ * Errors call each of the schedulers by the id of the tag and never by its key, which may be a secret; `lookup` may give a
+ * `name`.
  *
  * A scheduler goes when nobody uses it and its rate is at rest, that is when a new one would behave the same: a million
  * hosts come and go and nothing stays. There is one timer for all keys, and only while there are rates that remember.
