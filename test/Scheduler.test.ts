@@ -16,6 +16,7 @@ import {
   Tracer
 } from "effect"
 import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
+import { MixedScheduler } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { engineOf } from "../src/internal/schedulerHandle.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
@@ -653,6 +654,35 @@ describe("Scheduler: rate", () => {
       for (let i = 0; i < 100; i++) yield* scheduler.setRate({ limit: 1 + i % 2, window: "1 second" })
       yield* settle
       expect(times).toEqual([0])
+    }))
+
+  it.effect("S1 two first setRates that overlap, wherever the first yields, leave one rate", () =>
+    Effect.gen(function*() {
+      for (let operation = 1; operation <= 12; operation++) {
+        const scheduler = yield* Scheduler.make({ concurrency: 10 })
+        let seen = 0
+        class YieldsOnce extends MixedScheduler {
+          override shouldYield(fiber: Fiber.Fiber<unknown, unknown>) {
+            return ++seen === operation || super.shouldYield(fiber)
+          }
+        }
+        const setRate = scheduler.setRate({ limit: 1, window: "1 second" })
+        const context = yield* Effect.context<never>()
+        const first = Effect.runForkWith(context)(setRate, { scheduler: new YieldsOnce() })
+        yield* setRate
+        const started: Array<number> = []
+        for (let i = 0; i < 3; i++) {
+          yield* Effect.forkChild(scheduler.schedule(Effect.sync(() => started.push(i))), { startImmediately: true })
+        }
+        yield* Fiber.join(first)
+        yield* TestClock.adjust(1000)
+        yield* scheduler.pause
+        yield* scheduler.resume
+        expect(started).toEqual([0, 1])
+        yield* TestClock.adjust(1000)
+        yield* scheduler.awaitIdle
+        expect(started).toEqual([0, 1, 2])
+      }
     }))
 
   it.effect("S1 setRate gives a pace to a scheduler that had none, also to those who wait", () =>

@@ -56,7 +56,11 @@ interface Granted {
  * Makes a limiter on the clock of the running fiber.
  */
 export const make = (rates: ReadonlyArray<Gcra.Rate>): Effect.Effect<LimiterMemory> =>
-  Effect.withFiber((fiber) => Effect.succeed(new LimiterMemory(rates, fiber.context, fiber.getRef(Clock.Clock))))
+  Effect.withFiber((fiber) => Effect.succeed(makeUnsafe(rates, fiber)))
+
+/** Makes a limiter on the clock of a fiber, in this very step. */
+export const makeUnsafe = (rates: ReadonlyArray<Gcra.Rate>, fiber: Fiber.Fiber<unknown, unknown>): LimiterMemory =>
+  new LimiterMemory(rates, fiber.context, fiber.getRef(Clock.Clock))
 
 /**
  * The state of all keys, and one timer for them.

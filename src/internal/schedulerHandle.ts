@@ -102,13 +102,15 @@ export const checkRate = (name: string, quotas: Quotas): ReadonlyArray<Rate> => 
 
 export const setRate = (engine: Engine, quotas: Quotas): Effect.Effect<void> => {
   const rates = checkRate("Scheduler.setRate", quotas)
-  return Effect.suspend(() => {
+  // Looked for, made and adopted in one step: of two that overlap the second finds what the first has made.
+  return Effect.withFiber((fiber) => {
     const limiter = engine.limiter
     if (limiter === undefined) {
-      return Effect.map(LimiterMemory.make(rates), (limiter) => engine.adoptLimiterUnsafe(limiter))
+      engine.adoptLimiterUnsafe(LimiterMemory.makeUnsafe(rates, fiber))
+    } else {
+      limiter.setQuotas(rates)
+      engine.reviewUnsafe()
     }
-    limiter.setQuotas(rates)
-    engine.reviewUnsafe()
     return Effect.void
   })
 }

@@ -157,7 +157,9 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
       const rates = Handle.checkRate("Scheduler.setRate", quotas)
       return Effect.suspend(() => {
         if (engine.limiter !== undefined) return scheduler.setRate(quotas)
-        return Effect.sync(() => shareRate(rates))
+        // In this step: a second one finds what the first has made.
+        shareRate(rates)
+        return Effect.void
       })
     }
   }
