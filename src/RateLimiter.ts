@@ -21,11 +21,13 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type { Fiber } from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { firstStep } from "./internal/firstStep.js"
 import type { Rate } from "./internal/gcra.js"
 import { InsufficientCapacity } from "./internal/insufficientCapacity.js"
 import { register, unlimited } from "./internal/limiter.js"
-import type { Waiter } from "./internal/limiter.js"
+import type { Granted, Waiter } from "./internal/limiter.js"
 import * as LimiterMemory from "./internal/limiterMemory.js"
 import * as Quotas from "./internal/quota.js"
 import { check, dataFirstOrLast as withLimitOf, penalty } from "./internal/rateLimiterCalls.js"
@@ -60,13 +62,15 @@ export type TypeId = "~effect-funnel/RateLimiter"
  * - `window`: a finite duration, at least a nanosecond for each token of `limit`.
  * - `burst`: how many tokens may go at once after a rest, an integer of at least 1; 1 by default, which spaces them
  *   evenly. In any interval of length Δ at most `burst + Δ · limit / window` tokens pass.
- * - `strict`: when true no half-open window of that length ever holds more than `limit` tokens, the burst included. A
- *   token then comes back every `window / (limit - burst + 1)`, and every call is judged by when it starts in fact.
+ * - `strict`: when true no half-open window of that length ever holds more than `limit` tokens, the burst included, by when
+ *   each call starts in fact. A full burst and the full pace go together: ten a second with a burst of 10 start ten at
+ *   once, ten more a second later, and so on. The times of the last `limit` starts of a key are kept, 16 bytes each.
+ *
+ * A quota whose burst takes more than a hundred years to come back is refused.
  *
  * **Gotchas**
  *
- * Strict starts that a timer made late are not made up: with a burst of 1 the pace is a few percent short of the limit
- * where tokens are a few milliseconds apart. A burst of 2 or 3 absorbs it.
+ * A strict start that a timer made late pushes the start `limit` places behind it: with a limit of 1 each start is pushed.
  *
  * @category models
  * @since 0.1.0
@@ -156,6 +160,20 @@ export interface PenalizeOptions {
 }
 
 /**
+ * Says whose consumption is forgotten.
+ *
+ * **Details**
+ *
+ * - `key`: whose quota; the calls without a key are one as well.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ResetOptions {
+  readonly key?: string | undefined
+}
+
+/**
  * Lists what a limiter does. `Self` is what each operation requires: nothing on a handle, the tag on an accessor.
  *
  * @category models
@@ -175,7 +193,7 @@ export interface Operations<Self> {
   /** Lets nothing of a key pass for a time. */
   readonly penalize: (options: PenalizeOptions) => Effect.Effect<void, RateLimiterError, Self>
   /** Forgets what a key has consumed, and its penalty. */
-  readonly reset: (key?: string | undefined) => Effect.Effect<void, RateLimiterError, Self>
+  readonly reset: (options?: ResetOptions | undefined) => Effect.Effect<void, RateLimiterError, Self>
 }
 
 /**
@@ -270,54 +288,68 @@ const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<Rate
         check("RateLimiter.consume", options)
         const key = options?.key
         const tokens = options?.tokens ?? 1
-        return Effect.suspend(() => {
+        // What is taken is used in the same operation: in between two a fiber may yield, and be interrupted then.
+        return Effect.flatMap(Effect.fiber, (fiber) => {
           const now = limiter.now()
           return limiter.takeAtUnsafe(key, tokens, now, now)
-            ? Exit.succeed(resultOf(limiter, key, 0, now))
-            // Not flatMap: what it returns would be an operation of its own, before which the call can be interrupted.
-            : Effect.map(
-              otherwise(limiter, name, options, now),
-              (waited) => resultOf(limiter, key, waited, limiter.now())
+            ? firstStep(Exit.succeed(resultOf(limiter, key, 0, now)), fiber)
+            : otherwise(
+              limiter,
+              name,
+              options,
+              now,
+              fiber,
+              (waited) => Exit.succeed(resultOf(limiter, key, waited, limiter.now()))
             )
         })
       },
       withLimit: dataFirstOrLast((effect, options) => {
         const key = options?.key
         const tokens = options?.tokens ?? 1
-        return Effect.suspend(() => {
+        return Effect.flatMap(Effect.fiber, (fiber) => {
           const now = limiter.now()
-          return limiter.takeAtUnsafe(key, tokens, now, now)
-            ? effect
-            : Effect.flatMap(otherwise(limiter, name, options, now), () => effect)
+          // A strict window counts from after what it takes to get here, on a cold start the compilation of that.
+          const later: Granted | undefined = limiter.strict ? { link: undefined } : undefined
+          if (!limiter.takeAtUnsafe(key, tokens, now, now, later)) {
+            return otherwise(limiter, name, options, now, fiber, () => effect)
+          }
+          if (later !== undefined) limiter.beginUnsafe(later)
+          return firstStep(effect, fiber)
         })
       }),
       penalize(options) {
         const nanos = penalty(options)
         return Effect.sync(() => limiter.penalizeUnsafe(options.key, nanos))
       },
-      reset: (key) => Effect.sync(() => limiter.resetUnsafe(key))
+      reset: (options) => Effect.sync(() => limiter.resetUnsafe(options?.key))
     }
     return register(handle, limiter)
   })
 
-/** What becomes of a call whose tokens were not to be had at once: how long it waited, or why it fails. */
-const otherwise = (
+/** Waits for tokens that were not to be had at once and goes on with what `then` gives for the time waited, or fails. */
+const otherwise = <A, E, R>(
   limiter: LimiterMemory.LimiterMemory,
   name: string,
   options: ConsumeOptions | undefined,
-  now: number
-): Effect.Effect<number, RateLimiterError> => {
+  now: number,
+  fiber: Fiber<unknown, unknown>,
+  then: (waited: number) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | RateLimiterError, R> => {
   const key = options?.key
   const tokens = options?.tokens ?? 1
-  if (tokens > limiter.burst) return Effect.fail(tooLarge(name, tokens, limiter.burst))
-  if (options?.onExceeded !== "fail") return wait(limiter, name, key, tokens, now)
+  if (tokens > limiter.burst) return Exit.fail(tooLarge(name, tokens, limiter.burst))
+  if (options?.onExceeded !== "fail") {
+    return Effect.flatMap(wait(limiter, name, key, tokens, now), (waiter) => {
+      limiter.beginUnsafe(waiter)
+      return firstStep(then(limiter.now() - now), fiber)
+    })
+  }
   // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
-  limiter.settle()
-  if (limiter.takeAtUnsafe(key, tokens, now, now)) return Exit.succeed(0)
+  if (limiter.settle() && limiter.takeAtUnsafe(key, tokens, now, now)) return firstStep(then(0), fiber)
   const { limit, remaining } = limiter.standingUnsafe(key, now)
   const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
   const reason = new RateLimitExceeded({ key, limit, remaining, retryAfter })
-  return Effect.fail(new RateLimiterError({ limiter: name, reason }))
+  return Exit.fail(new RateLimiterError({ limiter: name, reason }))
 }
 
 const wait = (
@@ -326,14 +358,14 @@ const wait = (
   key: string | undefined,
   tokens: number,
   since: number
-): Effect.Effect<number, RateLimiterError> =>
+): Effect.Effect<Waiter, RateLimiterError> =>
   Effect.callback((resume) => {
     const waiter: Waiter = {
       key,
       tokens,
       since,
       link: undefined,
-      onDue: () => resume(Exit.succeed(limiter.now() - since)),
+      onDue: () => resume(Exit.succeed(waiter)),
       onTooLarge: (burst) => resume(Exit.fail(tooLarge(name, tokens, burst))),
       onFailure() {}
     }
@@ -528,7 +560,7 @@ export const operations = <Self>(tag: Context.Service<Self, RateLimiter>): Opera
     penalty(options)
     return tag.use((_) => _.penalize(options))
   },
-  reset: (key) => tag.use((_) => _.reset(key))
+  reset: (options) => tag.use((_) => _.reset(options))
 })
 
 const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
@@ -549,8 +581,8 @@ const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
  *
  * **Gotchas**
  *
- * Interrupted while it waits it has cost nothing, and those behind it move up. Once admitted the tokens are spent,
- * whatever becomes of the caller. A heavy call is not overtaken by lighter ones behind it. While others wait for the key,
+ * Interrupted while it waits, or before it goes on, it has cost nothing, and those behind it move up. Once it goes on the
+ * tokens are spent, whatever becomes of the caller. A heavy call is not overtaken by lighter ones behind it. While others wait for the key,
  * "fail" fails.
  *
  * **Example** (Refusing an attempt too many)
@@ -671,7 +703,7 @@ export const penalize: Operations<RateLimiter>["penalize"] = ops.penalize
  *
  * const program = Effect.gen(function*() {
  *   yield* RateLimiter.consume({ key: "ada", tokens: 5 })
- *   yield* RateLimiter.reset("ada")
+ *   yield* RateLimiter.reset({ key: "ada" })
  *   const { remaining } = yield* RateLimiter.consume({ key: "ada" })
  *   return remaining
  * })

@@ -9,6 +9,9 @@ import { placeLaws } from "./support/placeLaws.js"
 const second = 1_000_000_000
 const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
 
+/** As many turns of the event loop as any slice of work needs here. */
+const turns = Effect.repeat(Effect.yieldNow, { times: 300 })
+
 const setup = (...rates: ReadonlyArray<Gcra.Rate>) => {
   const clock = new ManualClock()
   const limiter = new LimiterMemory(rates, clock.context, clock)
@@ -17,19 +20,23 @@ const setup = (...rates: ReadonlyArray<Gcra.Rate>) => {
   const refused: Array<string | number> = []
   const waiter = (
     name: string | number,
-    options: { key?: string; tokens?: number; since?: number; andThen?: () => void } = {}
-  ): Waiter => ({
-    key: options.key,
-    tokens: options.tokens ?? 1,
-    since: options.since ?? limiter.now(),
-    link: undefined,
-    onDue() {
-      starts.push([clock.now / 1e6, name])
-      options.andThen?.()
-    },
-    onTooLarge: () => refused.push(name),
-    onFailure() {}
-  })
+    options: { key?: string; tokens?: number; since?: number; andThen?: () => void; begins?: boolean } = {}
+  ): Waiter => {
+    const self: Waiter = {
+      key: options.key,
+      tokens: options.tokens ?? 1,
+      since: options.since ?? limiter.now(),
+      link: undefined,
+      onDue() {
+        starts.push([clock.now / 1e6, name])
+        if (options.begins !== false) limiter.beginUnsafe(self)
+        options.andThen?.()
+      },
+      onTooLarge: () => refused.push(name),
+      onFailure() {}
+    }
+    return self
+  }
   /** Takes at once or queues. */
   const enter = (name: string | number, options: Parameters<typeof waiter>[1] = {}): Waiter => {
     const self = waiter(name, options)
@@ -160,21 +167,30 @@ describe("late timers", () => {
   })
 
   it("L4 strict: a late start pushes those behind it", () => {
-    const { clock, enter, times } = setup(perSecond(100, 1, true))
+    const { clock, enter, times } = setup(Gcra.rate(1, 10_000_000, 1, true))
     for (let i = 0; i < 4; i++) enter(i)
     clock.advance(100, () => 3)
     expect(times()).toEqual([0, 13, 26, 39])
   })
 
-  it("L4 strict: a burst of 2 absorbs the lateness", () => {
-    const { clock, enter, times } = setup(perSecond(101, 2, true))
-    for (let i = 0; i < 5; i++) enter(i)
-    clock.advance(100, () => 3)
-    expect(times()).toEqual([0, 0, 13, 23, 33])
+  it("L4 strict: a late start pushes no other than the one `limit` places behind it", () => {
+    const { clock, enter, times } = setup(perSecond(100, 1, true))
+    for (let i = 0; i < 202; i++) enter(i)
+    clock.advance(3000, () => 3)
+    expect(times().slice(0, 4)).toEqual([0, 13, 23, 33])
+    expect(times().slice(98, 102)).toEqual([983, 993, 1003, 1016])
+    expect(times().slice(200)).toEqual([2006, 2019])
+  })
+
+  it("L1 strict: a full burst and the full pace go together", () => {
+    const { clock, enter, times } = setup(perSecond(10, 10, true))
+    for (let i = 0; i < 45; i++) enter(i)
+    clock.advance(3000)
+    expect(times()).toEqual(Array.from({ length: 40 }, (_, i) => 1000 * Math.floor(i / 10)))
   })
 
   it("L1 strict: one that runs for a while in the step of its start pushes those behind it", () => {
-    const { clock, enter, times } = setup(perSecond(1000, 1, true))
+    const { clock, enter, times } = setup(Gcra.rate(1, 1_000_000, 1, true))
     enter(0)
     enter(1, { andThen: () => clock.block(0.5) })
     enter(2)
@@ -204,36 +220,70 @@ describe("late timers", () => {
     expect(times()).toEqual([0, 0, 100, 115, 116, 125])
   })
 
-  it("L1 strict: a window counts from when what was taken begins, not from when it was taken", () => {
-    const { clock, enter, limiter, times } = setup(perSecond(100, 1, true))
-    const cold = { andThen: () => limiter.startedUnsafe() }
-    expect(limiter.takeUnsafe(undefined, 1, 0)).toBe(true)
+  it("L1 strict: a window counts from when what was granted begins, not from when it was granted", () => {
+    const { clock, enter, limiter, times, waiter } = setup(Gcra.rate(1, 10_000_000, 1, true))
+    const first = waiter("first")
+    expect(limiter.takeUnsafe(undefined, 1, 0, first)).toBe(true)
+    enter(0)
+    // Nobody can say when it is due: no timer.
+    expect(clock.pending).toBe(0)
     clock.block(7)
-    limiter.startedUnsafe()
-    // With nothing taken that has not begun, there is nothing to count from.
-    clock.block(1)
-    limiter.startedUnsafe()
-    enter(0, cold)
-    enter(1, {
-      andThen: () => {
-        clock.block(4)
-        limiter.startedUnsafe()
-      }
-    })
-    enter(2, cold)
+    limiter.beginUnsafe(first)
+    const late = enter(1, { begins: false })
+    enter(2)
+    clock.advance(60)
+    expect(times()).toEqual([17, 27])
+    limiter.beginUnsafe(late)
+    // Told once.
+    clock.advance(3)
+    limiter.beginUnsafe(late)
     clock.advance(100)
-    expect(times()).toEqual([17, 27, 41])
+    expect(times()).toEqual([17, 27, 77])
   })
 
-  it("L1 strict: what begins after the rate was changed, or after another took, changes nothing", () => {
-    const { clock, enter, limiter, times } = setup(perSecond(100, 1, true))
-    expect(limiter.takeUnsafe(undefined, 1, 0)).toBe(true)
-    limiter.setQuotas([perSecond(100, 1, true)])
-    clock.block(7)
-    limiter.startedUnsafe()
+  it("L1 strict: of several that were granted each counts from when it begins, in any order", () => {
+    const { clock, enter, limiter, times, waiter } = setup(perSecond(3, 3, true))
+    const late = [0, 1, 2].map((i) => waiter(i))
+    for (const each of late) expect(limiter.takeUnsafe(undefined, 1, 0, each)).toBe(true)
+    clock.advance(200)
+    limiter.beginUnsafe(late[2]!)
+    clock.advance(300)
+    limiter.beginUnsafe(late[0]!)
+    for (let i = 3; i < 6; i++) enter(i)
+    clock.advance(1400)
+    expect(times()).toEqual([1500])
+    limiter.beginUnsafe(late[1]!)
+    clock.advance(5000)
+    // Those behind the second one wait for it, as it was granted before the third.
+    expect(times()).toEqual([1500, 2900, 2900])
+  })
+
+  it("L1 strict: a grant that begins after the rate was changed counts from its begin", () => {
+    const { clock, enter, limiter, times, waiter } = setup(Gcra.rate(1, 10_000_000, 1, true))
+    const first = waiter("first")
+    expect(limiter.takeUnsafe(undefined, 1, 0, first)).toBe(true)
+    limiter.setQuotas([Gcra.rate(1, 20_000_000, 1, true)])
     enter(0)
+    clock.block(7)
+    limiter.beginUnsafe(first)
     clock.advance(100)
-    expect(times()).toEqual([10])
+    expect(times()).toEqual([27])
+  })
+
+  it("L1 strict: a grant that begins after a reset, or that never begins, is in nobody's way", () => {
+    const { clock, enter, limiter, times, waiter } = setup(Gcra.rate(1, 10_000_000, 1, true))
+    for (const end of ["reset", "refund"] as const) {
+      const first = waiter("first")
+      expect(limiter.takeUnsafe("k", 1, limiter.now(), first)).toBe(true)
+      enter(0, { key: "k" })
+      if (end === "reset") limiter.resetUnsafe("k")
+      else limiter.refundUnsafe(first)
+      clock.block(1)
+      limiter.beginUnsafe(first)
+      limiter.refundUnsafe(first)
+      clock.advance(99)
+    }
+    expect(times()).toEqual([0, 100])
   })
 
   it("what becomes due while others start in the same step waits for the next one", () => {
@@ -393,38 +443,51 @@ describe("order", () => {
   it("a grant that could not start is given back, and those behind it move up", () => {
     const { clock, enter, limiter, starts } = setup(perSecond(10))
     enter("a")
-    const b: Waiter = enter("b", { andThen: () => limiter.refundUnsafe(b) })
+    const b: Waiter = enter("b", { begins: false, andThen: () => limiter.refundUnsafe(b) })
     enter("c")
     clock.advance(1000)
     expect(starts).toEqual([[0, "a"], [100, "b"], [100, "c"]])
   })
 
-  it("a grant is not given back twice, nor when another was judged by it", () => {
+  it("a grant is given back once, also when others have taken since: these are judged as if it had not been", () => {
     const { clock, enter, limiter } = setup(perSecond(10))
+    const next = () => limiter.retryAfterUnsafe(undefined, 1, limiter.now())
     enter("a")
-    const b = enter("b")
-    const c = enter("c")
+    const b = enter("b", { begins: false })
+    const c = enter("c", { begins: false })
     clock.advance(200)
     limiter.refundUnsafe(b)
-    expect(limiter.retryAfterUnsafe(undefined, 1, limiter.now())).toBe(100_000_000)
+    // As if c had started at 150, as far back as lateness is made up.
+    expect(next()).toBe(50_000_000)
+    limiter.refundUnsafe(b)
+    expect(next()).toBe(50_000_000)
     limiter.refundUnsafe(c)
     limiter.refundUnsafe(c)
-    expect(limiter.retryAfterUnsafe(undefined, 1, limiter.now())).toBe(0)
-    expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(true)
-    expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(false)
+    expect(next()).toBe(0)
+    const d = enter("d", { begins: false })
+    enter("e", { begins: false })
+    clock.advance(100)
+    limiter.beginUnsafe(d)
+    limiter.refundUnsafe(d)
+    expect(next()).toBe(100_000_000)
   })
 })
 
 describe("timer", () => {
-  it("L5 one timer serves any number of keys and waiters", () => {
-    const { clock, enter, starts } = setup(perSecond(10))
-    for (let i = 0; i < 3000; i++) enter(i, { key: `${i % 1000}` })
-    expect(clock.pending).toBe(1)
-    expect(clock.set).toBe(1)
-    clock.advance(300)
-    expect(starts.length).toBe(3000)
-    expect(clock.pending).toBe(0)
-  })
+  it.effect("L5 one timer serves any number of waiters, and one all keys at rest", () =>
+    Effect.gen(function*() {
+      const { clock, enter, starts } = setup(perSecond(10))
+      for (let i = 0; i < 3000; i++) enter(i, { key: `${i % 1000}` })
+      expect(clock.pending).toBe(2)
+      expect(clock.set).toBe(2)
+      for (let i = 0; i < 3; i++) {
+        clock.advance(100)
+        yield* turns
+      }
+      expect(starts.length).toBe(3000)
+      clock.advance(1000)
+      expect(clock.pending).toBe(0)
+    }))
 
   it("a timer is set once a cell, to the ceiling of the millisecond", () => {
     const { clock, enter, times } = setup(perSecond(3))
@@ -434,13 +497,44 @@ describe("timer", () => {
     expect(clock.set).toBe(3)
   })
 
-  it("starting many in one step does not nest", () => {
-    const { clock, enter, limiter, starts } = setup(perSecond(1_000_000))
-    for (let i = 0; i < 30_000; i++) enter(i, { andThen: () => limiter.settle() })
-    clock.block(40)
-    clock.fire()
-    expect(starts.length).toBe(30_000)
-  })
+  it.effect("a step calls back 256 at most, the next turn those behind them, and a newcomer queues behind all", () =>
+    Effect.gen(function*() {
+      const { clock, enter, limiter, starts, waiter } = setup(perSecond(1_000_000))
+      for (let i = 0; i < 30_000; i++) enter(i, { andThen: () => limiter.settle() })
+      clock.block(40)
+      clock.fire()
+      expect(starts.length).toBe(257)
+      expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(false)
+      limiter.waitUnsafe(waiter("new"))
+      expect(limiter.settle()).toBe(false)
+      expect(starts.length).toBe(257)
+      yield* turns
+      expect(starts.length).toBe(30_001)
+      expect(starts.every(([, name], i) => name === (i === 30_000 ? "new" : i))).toBe(true)
+    }))
+
+  it.effect("those who can never pass any more are told in slices, in order, and not once they have left", () =>
+    Effect.gen(function*() {
+      const { enter, limiter, refused } = setup(perSecond(10, 2))
+      enter("a", { tokens: 2 })
+      const waiters = Array.from({ length: 3000 }, (_, i) => enter(i, { tokens: 2 }))
+      limiter.setQuotas([perSecond(10)])
+      expect(refused.length).toBe(256)
+      limiter.cancelUnsafe(waiters[2000]!)
+      yield* turns
+      expect(refused).toEqual(Array.from({ length: 3000 }, (_, i) => i).filter((i) => i !== 2000))
+    }))
+
+  it.effect("a limiter that is closed calls nobody back in a later turn", () =>
+    Effect.gen(function*() {
+      const { clock, enter, limiter, starts } = setup(perSecond(1_000_000))
+      for (let i = 0; i < 1000; i++) enter(i)
+      clock.block(1)
+      clock.fire()
+      yield* limiter.close
+      yield* turns
+      expect(starts.length).toBe(257)
+    }))
 
   it("an earlier need sets the timer back, a later one leaves it", () => {
     const { clock, enter, starts } = setup(perSecond(1, 5))
@@ -448,23 +542,25 @@ describe("timer", () => {
     enter("b", { key: "slow", tokens: 5 })
     enter("c", { key: "fast", tokens: 5 })
     enter("d", { key: "fast" })
-    expect(clock.pending).toBe(1)
+    expect(clock.pending).toBe(2)
     clock.advance(10_000)
     expect(starts).toEqual([[0, "a"], [0, "c"], [1000, "d"], [5000, "b"]])
   })
 
-  it("L5 no timer runs when nobody waits", () => {
+  it("L5 no timer runs when nobody waits and every key has gone", () => {
     const { clock, enter, limiter } = setup(perSecond(1))
     enter("a")
     expect(clock.pending).toBe(0)
     const waiters = ["b", "c", "d"].map((name) => enter(name))
+    expect(clock.pending).toBe(1)
     const other = enter("x", { key: "x" })
     const behind = enter("y", { key: "x" })
-    expect(clock.pending).toBe(1)
+    expect(clock.pending).toBe(2)
     for (const waiter of waiters) limiter.cancelUnsafe(waiter)
-    expect(clock.pending).toBe(1)
     limiter.cancelUnsafe(other)
     limiter.cancelUnsafe(behind)
+    expect(clock.pending).toBe(1)
+    clock.advance(3000)
     expect(clock.pending).toBe(0)
   })
 
@@ -494,7 +590,49 @@ describe("keys at rest", () => {
     clock.block(1000)
     for (let i = 0; limiter.size > 1 && i < 200_000; i++) limiter.takeUnsafe("last", 1, clock.now)
     expect(limiter.size).toBe(1)
+  })
+
+  it("L5 keys at rest go by themselves, 50 milliseconds and one more rest after they came to rest at the latest", () => {
+    for (const [limit, burst] of [[1, 1], [3, 1], [10, 10], [1000, 1], [1, 60]] as const) {
+      const { clock, limiter } = setup(perSecond(limit, burst))
+      for (let i = 0; i < 20; i++) {
+        clock.advance(i % 7)
+        for (let tokens = 1 + i % burst; tokens > 0; tokens--) limiter.takeUnsafe(`${i}`, 1, limiter.now())
+      }
+      const from = limiter.now()
+      // A millisecond more: what a host's timer can tell.
+      clock.advance((2 * (limiter.restAt() - from)) / 1e6 + 51)
+      expect([limit, burst, limiter.size]).toEqual([limit, burst, 0])
+      expect(clock.pending).toBe(0)
+    }
+  })
+
+  it("L5 a hundred thousand keys at rest go in slices", () => {
+    const { clock, limiter } = setup(perSecond(10))
+    for (let i = 0; i < 100_000; i++) limiter.takeUnsafe(`${i}`, 1, limiter.now())
+    clock.block(178)
+    clock.fire()
+    expect(limiter.size).toBe(100_000 - 4096)
+    clock.advance(1)
+    expect(limiter.size).toBe(100_000 - 2 * 4096)
+    clock.advance(30)
+    expect(limiter.size).toBe(0)
     expect(clock.pending).toBe(0)
+  })
+
+  it("L5 strict: a key stays until no window holds a start of it, or one that was granted and has not begun", () => {
+    const { clock, limiter, waiter } = setup(perSecond(10, 10, true))
+    const late = waiter("late")
+    limiter.takeUnsafe("begun", 1, limiter.now())
+    limiter.takeUnsafe("late", 1, limiter.now(), late)
+    clock.advance(999)
+    expect(limiter.size).toBe(2)
+    clock.advance(10_000)
+    expect(limiter.size).toBe(1)
+    limiter.beginUnsafe(late)
+    expect(limiter.restAt()).toBe(limiter.now() + second)
+    clock.advance(2100)
+    expect(limiter.size).toBe(0)
   })
 
   it("L5 calls for other keys clear those at rest, a few each time", () => {
@@ -581,18 +719,18 @@ describe("changed quotas", () => {
     expect(times()).toEqual([0, 550, 1550, 2550])
   })
 
-  it("a larger burst has to be earned, a smaller one cuts what is left", () => {
+  it("another burst leaves what was consumed as it is", () => {
     const { clock, limiter } = setup(perSecond(10, 2))
     const remaining = () => limiter.standingUnsafe("k", limiter.now()).remaining
     limiter.takeUnsafe("k", 1, 0)
     expect(remaining()).toBe(1)
     limiter.setQuotas([perSecond(10, 10)])
-    expect(remaining()).toBe(1)
-    clock.block(300)
-    expect(remaining()).toBe(4)
-    limiter.setQuotas([perSecond(10, 3)])
-    expect(remaining()).toBe(0)
-    clock.block(100)
+    expect(remaining()).toBe(9)
+    limiter.takeUnsafe("k", 9, 0)
+    limiter.setQuotas([perSecond(10, 2)])
+    // All ten count, though they could not have been had at once under this one.
+    expect(limiter.retryAfterUnsafe("k", 1, limiter.now())).toBe(900_000_000)
+    clock.block(900)
     expect(remaining()).toBe(1)
   })
 
@@ -605,14 +743,61 @@ describe("changed quotas", () => {
     expect(limiter.takeUnsafe("k", 10, limiter.now())).toBe(true)
   })
 
-  it("changing to and fro gives nothing away", () => {
+  it("changing to and fro gives nothing beyond the larger burst", () => {
     const { limiter } = setup(perSecond(10, 5))
     let passed = 0
     for (let i = 0; i < 100; i++) {
       while (limiter.takeUnsafe(undefined, 1, 0)) passed++
       limiter.setQuotas([perSecond(i % 2 === 0 ? 1000 : 10, i % 2 === 0 ? 50 : 5)])
     }
-    expect(passed).toBe(5)
+    expect(passed).toBe(50)
+  })
+
+  it("L5 quotas in another order, one dropped or one added forget nothing of those that stay", () => {
+    const perHour = Gcra.rate(100, 3600 * second, 100, false)
+    for (const to of [[perHour, perSecond(100, 100)], [perHour], [perSecond(7), perHour, perSecond(100, 100)]]) {
+      const { clock, limiter } = setup(perSecond(100, 100), perHour)
+      expect(limiter.takeUnsafe("k", 100, 0)).toBe(true)
+      clock.block(1000)
+      limiter.setQuotas(to)
+      clock.block(1000)
+      expect(limiter.takeUnsafe("k", 1, limiter.now())).toBe(false)
+      expect(limiter.retryAfterUnsafe("k", 1, limiter.now())).toBe(34_000_000_000)
+    }
+  })
+
+  it("L1 strict: what is owed without a log counts as started when the quota becomes strict", () => {
+    const { clock, limiter } = setup(perSecond(10, 10))
+    limiter.takeUnsafe("k", 10, 0)
+    clock.block(200)
+    limiter.setQuotas([perSecond(10, 10, true)])
+    expect(limiter.standingUnsafe("k", limiter.now())).toEqual({ limit: 10, remaining: 2, resetAfter: second })
+    clock.block(999)
+    expect(limiter.standingUnsafe("k", limiter.now()).remaining).toBe(2)
+    clock.block(1)
+    expect(limiter.standingUnsafe("k", limiter.now()).remaining).toBe(10)
+  })
+
+  it("L1 strict: no window across a change of the burst or the limit holds more than the larger limit", () => {
+    for (
+      const [from, to] of [
+        [perSecond(10, 10, true), perSecond(10, 1, true)],
+        [perSecond(10, 1, true), perSecond(10, 5, true)],
+        [perSecond(10, 10, true), perSecond(9, 1, true)],
+        [perSecond(10, 1, true), perSecond(5, 1, true)]
+      ] as const
+    ) {
+      for (const at of [10, 500]) {
+        const { clock, enter, limiter, times } = setup(from)
+        for (let i = 0; i < 60; i++) enter(i)
+        clock.advance(at)
+        limiter.setQuotas([to])
+        clock.advance(15_000)
+        const starts = times()
+        expect(starts.length).toBe(60)
+        for (let i = 0; i + 10 < starts.length; i++) expect(starts[i + 10]! - starts[i]!).toBeGreaterThanOrEqual(1000)
+      }
+    }
   })
 
   it("L6 those whose tokens can no longer pass are told, and those behind them move up", () => {
@@ -623,7 +808,7 @@ describe("changed quotas", () => {
     limiter.setQuotas([perSecond(10, 2)])
     expect(refused).toEqual(["heavy"])
     clock.advance(1000)
-    expect(starts).toEqual([[0, "a"], [200, "light"]])
+    expect(starts).toEqual([[0, "a"], [500, "light"]])
     limiter.waitUnsafe(enter("later", { tokens: 3 }))
     expect(refused).toEqual(["heavy", "later", "later"])
   })

@@ -487,7 +487,7 @@ describe("Engine", () => {
       onTooLarge: () => {},
       onFailure: () => {}
     })
-    clock.block(100)
+    clock.block(20)
     engine.submitUnsafe(dear)
     expect(log).toEqual(["start 0", "start 1"])
     expect(limiter.standingUnsafe(undefined, limiter.now()).remaining).toBe(1)
@@ -501,7 +501,8 @@ describe("Engine", () => {
       now: clock.currentTimeMillisUnsafe,
       takeUnsafe: () => false,
       strict: false,
-      startedUnsafe() {},
+      beginUnsafe() {},
+      refundUnsafe() {},
       waitUnsafe: (waiter) => void waiters.push(waiter),
       cancelUnsafe: (waiter) => void waiters.splice(waiters.indexOf(waiter), 1),
       setQuotas: () => {},
@@ -529,7 +530,8 @@ describe("Engine", () => {
       now: () => 0,
       takeUnsafe: () => false,
       strict: false,
-      startedUnsafe() {},
+      beginUnsafe() {},
+      refundUnsafe() {},
       waitUnsafe: (waiter) => waiter.onFailure(new StoreFailure({ operation: "take", cause: "gone" })),
       cancelUnsafe: () => {},
       setQuotas: () => {},

@@ -158,7 +158,7 @@ describe("RateLimiter", () => {
   sweep("RateLimiter.consume of a penalized key that is reset", {
     make: Effect.tap(make, (limiter) => limiter.penalize({ key: "k", for: "1 hour" })),
     subject: (limiter: RateLimiter.RateLimiter) => Effect.map(limiter.consume({ key: "k" }), (result) => result.limit),
-    meanwhile: (limiter) => Effect.andThen(turns, limiter.reset("k")),
+    meanwhile: (limiter) => Effect.andThen(turns, limiter.reset({ key: "k" })),
     expected: 10
   })
 })

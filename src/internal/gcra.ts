@@ -2,7 +2,8 @@
  * The generic cell rate algorithm in its virtual scheduling form (ITU-T I.371, annex A), in integer nanoseconds.
  *
  * The state of a quota is one number, the theoretical arrival time (`tat`): the time at which it is at rest, its whole
- * burst at hand. `(tat - now) / interval` is its debt in tokens.
+ * burst at hand. `(tat - now) / interval` is its debt in tokens. The burst is no part of the state, so a quota that gets
+ * another burst is judged as if it had had that burst all along.
  */
 
 /**
@@ -10,10 +11,12 @@
  */
 export interface Rate {
   readonly limit: number
+  /** In nanoseconds. */
+  readonly window: number
   /** Nanoseconds in which one token comes back. */
   readonly interval: number
   readonly burst: number
-  /** Judged by actual starts: nothing that was late is made up. */
+  /** Judged by a log of actual starts as well. */
   readonly strict: boolean
 }
 
@@ -24,14 +27,21 @@ export const maxCatchUp = 50_000_000
 
 /**
  * The rate of `limit` tokens in `window` nanoseconds.
- *
- * When strict the interval is longer, so that the burst is a part of the limit: N tokens take at least
- * `(N - burst) * interval` from the first start to the last, which reaches `window` at N = limit + 1.
  */
 export const rate = (limit: number, window: number, burst: number, strict: boolean): Rate => {
-  const cells = strict ? limit - burst + 1 : limit
-  const interval = Math.ceil(window / cells)
-  return { limit, interval: interval * cells < window ? interval + 1 : interval, burst, strict }
+  const interval = Math.ceil(window / limit)
+  return { limit, window, interval: interval * limit < window ? interval + 1 : interval, burst, strict }
+}
+
+/**
+ * The interval with which no window holds more than the limit by due times alone, for a limiter that keeps no log: N tokens
+ * take at least `(N - burst) * interval` from the first start to the last, which reaches `window` at N = limit + 1.
+ */
+export const intervalWithoutLog = ({ burst, interval, limit, strict, window }: Rate): number => {
+  if (!strict) return interval
+  const cells = limit - burst + 1
+  const longer = Math.ceil(window / cells)
+  return longer * cells < window ? longer + 1 : longer
 }
 
 /**
@@ -48,8 +58,7 @@ export const take = (self: Rate, tat: number, arrival: number, tokens: number): 
 /**
  * The arrival that a grant at `now` counts as, for one who could have started `since`.
  */
-export const arrival = (self: Rate, since: number, now: number): number =>
-  self.strict || since >= now ? now : Math.max(since, now - maxCatchUp)
+export const arrival = (since: number, now: number): number => since >= now ? now : Math.max(since, now - maxCatchUp)
 
 /**
  * The most tokens that conform at `now`.
@@ -63,12 +72,24 @@ export const remaining = (self: Rate, tat: number, now: number): number =>
 export const blockedUntil = (self: Rate, until: number): number => until + (self.burst - 1) * self.interval
 
 /**
- * The theoretical arrival time under `to` of what has been consumed under `from`: the debt in tokens stays, what a
- * larger burst adds has to be earned, and the debt is cut to the new burst so that nobody waits for what could not have
- * been borrowed.
+ * The theoretical arrival time under `to` of what has been consumed under `from`: the debt in tokens stays.
  */
-export const convert = (from: Rate, to: Rate, tat: number, now: number): number => {
-  const debt = Math.max(0, tat - now) * (to.interval / from.interval)
-  const grown = Math.max(0, to.burst - from.burst) * to.interval
-  return now + Math.min(to.burst * to.interval, Math.ceil(debt + grown))
+export const convert = (from: Rate, to: Rate, tat: number, now: number): number =>
+  from.interval === to.interval || tat <= now ? tat : now + Math.ceil((tat - now) * (to.interval / from.interval))
+
+/**
+ * For each quota of `to` the places in `from` of the quotas whose debts it takes over. A quota is known by its limit and
+ * window, wherever it stands in the list. One that is new takes over from those that are gone, or, if none is, from all.
+ */
+export const sources = (
+  from: ReadonlyArray<Rate>,
+  to: ReadonlyArray<Rate>
+): ReadonlyArray<ReadonlyArray<number>> => {
+  const same = (a: Rate, b: Rate) => a.limit === b.limit && a.window === b.window
+  const gone = from.flatMap((rate, i) => to.some((other) => same(rate, other)) ? [] : [i])
+  const others = gone.length > 0 ? gone : from.map((_, i) => i)
+  return to.map((rate) => {
+    const known = from.findIndex((other) => same(rate, other))
+    return known === -1 ? others : [known]
+  })
 }

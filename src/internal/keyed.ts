@@ -6,9 +6,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import * as Stream from "effect/Stream"
 import { dispatcherOf } from "./dispatcher.js"
@@ -21,6 +19,7 @@ import { RestList } from "./restList.js"
 import type { Member } from "./restList.js"
 import { Engine } from "./scheduler.js"
 import type { Plan } from "./schedulerHandle.js"
+import { idleAfter } from "./timers.js"
 
 /** The least time between two looks of the timer. */
 const tickMillis = 1000
@@ -79,7 +78,7 @@ export class Registry<K> {
   private readonly options: RegistryOptions<K>
   private readonly entries = new KeyMap<Entry>()
   private readonly resting = new RestList<Entry>()
-  private timer: Fiber.Fiber<void> | undefined = undefined
+  private timer: (() => void) | undefined = undefined
   private timerAt = 0
   private closed = false
   size = 0
@@ -144,26 +143,22 @@ export class Registry<K> {
     const at = now + millis * 1e6
     if (this.timer !== undefined) {
       if (at >= this.timerAt) return
-      this.timer.interruptUnsafe()
+      this.timer()
     }
     this.timerAt = at
-    this.timer = Effect.runForkWith(this.options.context)(
-      Effect.flatMap(this.options.clock.sleep(Duration.millis(millis)), () => this.tick)
-    )
+    this.timer = idleAfter(millis, () => {
+      this.timer = undefined
+      const now = this.now()
+      this.sweep(now, sweepPerTick)
+      this.arm(now)
+    }, this.options)
   }
-
-  private readonly tick: Effect.Effect<void> = Effect.sync(() => {
-    this.timer = undefined
-    const now = this.now()
-    this.sweep(now, sweepPerTick)
-    this.arm(now)
-  })
 
   /** Ends the timer, and all the schedulers with `close`. */
   close(close: (engine: Engine) => Effect.Effect<void>): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.closed = true
-      this.timer?.interruptUnsafe()
+      this.timer?.()
       this.timer = undefined
       return Effect.forEach(this.entries.values(), (entry) => close(entry.engine), {
         concurrency: "unbounded",

@@ -8,18 +8,24 @@ import type { StoreFailure } from "./storeFailure.js"
 export type { StoreFailure } from "./storeFailure.js"
 
 /**
+ * One to whom tokens are granted, for as long as its start can still fail to come.
+ */
+export interface Granted {
+  /** The limiter's own: the place of one who waits, then what was granted until it begins. `undefined` to begin with. */
+  link?: unknown
+}
+
+/**
  * One who waits for tokens. Exactly one of the three callbacks is called, once and synchronously; none of them may throw.
  */
-export interface Waiter<E = never> {
+export interface Waiter<E = never> extends Granted {
   readonly key: string | undefined
   readonly tokens: number
   /** Since when it could have started, in nanoseconds on the limiter's axis: the base of what is made up after a late timer. */
   readonly since: number
   /** How many more of the same kind would come once this one is through: a limiter elsewhere asks for them in one go. */
   readonly behind?: (() => number) | undefined
-  /** The limiter's own, set while the waiter waits: `undefined` to begin with. */
-  link?: unknown
-  /** Called in the step in which the tokens were taken for it. */
+  /** Called in the step in which the tokens were taken for it. Then it begins, which `beginUnsafe` tells, or is refunded. */
   onDue(): void
   /** Called when the tokens can never pass: they are more than the burst, which `setQuotas` may have made smaller. */
   onTooLarge(burst: number): void
@@ -36,15 +42,20 @@ export interface Limiter<E = never> {
   readonly burst: number
   /** Nanoseconds on a monotonic axis of the limiter's own. */
   now(): number
-  /** Takes in this very step if nobody waits ahead and the tokens conform; otherwise takes nothing and is false. */
-  takeUnsafe(key: string | undefined, tokens: number, since: number): boolean
+  /**
+   * Takes if nobody waits ahead and the tokens conform; otherwise takes nothing and is false. The start is in this very
+   * step, or `later`, as of one who waited.
+   */
+  takeUnsafe(key: string | undefined, tokens: number, since: number, later?: Granted): boolean
   /** Whether some quota is judged by actual starts. */
   readonly strict: boolean
   /**
-   * Called, where strict, when what was taken last begins. Between grant and begin lies what its fiber does first, and on a
-   * cold start the compilation of that: a window counts from after it.
+   * Called when what was granted begins. Between grant and begin lies what its fiber does first, and on a cold start the
+   * compilation of that: a strict window counts from after it.
    */
-  startedUnsafe(): void
+  beginUnsafe(granted: Granted): void
+  /** Gives back what was granted to one that never begins. Does nothing once it has begun. */
+  refundUnsafe(granted: Granted): void
   /** Queues behind those who wait for the same key, or in the place of one of them, which is withdrawn. */
   waitUnsafe(waiter: Waiter<E>, options?: { readonly insteadOf?: Waiter<E> | undefined }): void
   /** Withdraws a waiter in O(1): nothing is spent and those behind it move up. Does nothing when it no longer waits. */
@@ -80,7 +91,8 @@ export const unlimited: Limiter = {
   now: () => 0,
   takeUnsafe: () => true,
   strict: false,
-  startedUnsafe() {},
+  beginUnsafe() {},
+  refundUnsafe() {},
   waitUnsafe: (waiter) => waiter.onDue(),
   cancelUnsafe() {},
   setQuotas() {},

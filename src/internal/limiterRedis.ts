@@ -11,7 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Cell, GcraStore, Taken } from "./gcraStore.js"
-import { maxCatchUp, type Rate } from "./gcra.js"
+import { intervalWithoutLog, maxCatchUp, type Rate } from "./gcra.js"
 import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
 import * as LimiterMemory from "./limiterMemory.js"
 import type * as Failure from "./storeFailure.js"
@@ -67,14 +67,17 @@ class StandIn implements Waiter {
   readonly tokens: number
   readonly since: number
   link: unknown = undefined
+  private readonly local: LimiterMemory.LimiterMemory
   private readonly waiter: Waiter<StoreFailure>
-  constructor(waiter: Waiter<StoreFailure>, since: number) {
+  constructor(local: LimiterMemory.LimiterMemory, waiter: Waiter<StoreFailure>) {
+    this.local = local
     this.waiter = waiter
     this.key = waiter.key
     this.tokens = waiter.tokens
-    this.since = since
+    this.since = local.now()
   }
   onDue(): void {
+    this.local.beginUnsafe(this)
     this.waiter.link = undefined
     this.waiter.onDue()
   }
@@ -98,7 +101,7 @@ export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effec
   )
 
 const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
-  rates.map(({ burst, interval }) => ({ burst, intervalMicros: interval / 1000 }))
+  rates.map((rate) => ({ burst: rate.burst, intervalMicros: intervalWithoutLog(rate) / 1000 }))
 
 /** The name of a key in the store: no key at all is a key as well. */
 export const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
@@ -136,7 +139,12 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   }
 
   private share(rates: ReadonlyArray<Rate>): ReadonlyArray<Rate> {
-    return rates.map((rate) => ({ ...rate, interval: rate.interval * this.options.expectedProcesses }))
+    const processes = this.options.expectedProcesses
+    return rates.map((rate) => ({
+      ...rate,
+      window: rate.window * processes,
+      interval: intervalWithoutLog(rate) * processes
+    }))
   }
 
   get size(): number {
@@ -154,7 +162,10 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   /** No process knows of the starts of another: what is strict is so by due times. */
   readonly strict = false
 
-  startedUnsafe(): void {}
+  /** Who is granted a slot here has nothing left to tell: `link` is empty by then. */
+  beginUnsafe(): void {}
+
+  refundUnsafe(): void {}
 
   takeUnsafe(key: string | undefined, tokens: number): boolean {
     const entry = this.entries.get(key)
@@ -177,7 +188,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     const place = former?.link as Node | StandIn | undefined
     if (former !== undefined) former.link = undefined
     if (place instanceof StandIn) {
-      const standIn = new StandIn(waiter, this.local.now())
+      const standIn = new StandIn(this.local, waiter)
       waiter.link = standIn
       return this.local.waitUnsafe(standIn, { insteadOf: place })
     }
@@ -395,7 +406,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
           waiter.onDue()
           break
         case "local":
-          this.local.waitUnsafe(waiter.link = new StandIn(waiter, this.local.now()))
+          this.local.waitUnsafe(waiter.link = new StandIn(this.local, waiter))
       }
     }
   }

@@ -45,8 +45,15 @@ const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
   if (window < limit) {
     refuse(caller, `${prefix}window`, `at least a nanosecond for each of ${limit} tokens`, readable(quota.window))
   }
-  return Gcra.rate(limit, window, burst, strict)
+  const rate = Gcra.rate(limit, window, burst, strict)
+  if (burst > 1 && burst * rate.interval > century) {
+    refuse(caller, `${prefix}burst`, "what comes back within 100 years", burst)
+  }
+  return rate
 }
+
+/** Beyond this a time of arrival is too far from now for its nanoseconds to be told, and so are those near it. */
+const century = 100 * 365.25 * 86_400 * 1e9
 
 /**
  * The rates of one quota or of several. `field` is what the caller's option is called, "" when it is the options themselves.

@@ -25,14 +25,14 @@ export class RestList<A extends Member<A>> {
   /** Before this no entry has to be looked at. */
   nextCheck = Infinity
 
-  /** Files an entry that is not filed, to be looked at after `restAt`. */
-  file(entry: A, restAt: number, now: number): void {
+  /** Files an entry that is not filed, to be looked at `slack` after `restAt`, or later by as long as it rests from now. */
+  file(entry: A, restAt: number, now: number, slack = 0): void {
     const millis = Math.min(0x8000_0000, Math.max(1, Math.ceil((restAt - now) / millisecond)))
     const level = millis === 1 ? 0 : 32 - Math.clz32(millis - 1)
     const at = Math.min(level, levels - 1)
     const last = this.last[at]
     entry.level = at
-    entry.checkAt = now + 2 ** at * millisecond
+    entry.checkAt = now + 2 ** at * millisecond + slack
     entry.before = last
     if (last === undefined) this.first[at] = entry
     else last.after = entry

@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
+import { firstStep } from "./firstStep.js"
 import { refuse } from "./refuse.js"
 import { Job } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
@@ -63,7 +64,9 @@ class EffectJob<A, E, R> extends Job {
   }
 
   enter(): Effect.Effect<A, E | SchedulerError, R> {
-    if (this.engine_.startUnsafe(this)) return this.body()
+    const later = this.engine_.limiter?.strict === true ? this : undefined
+    // Begun in the step in which its permit and rate were taken, so that nothing comes in between.
+    if (this.engine_.startUnsafe(this, later)) return firstStep(this.body(), this.fiber!)
     return Effect.callback<A, E | SchedulerError, R>((resume) => {
       this.resume = resume
       this.engine_.enqueueUnsafe(this)
@@ -84,7 +87,7 @@ class EffectJob<A, E, R> extends Job {
 
   private body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber!.setContext(Context.add(this.context!, CurrentNode, this))
-    const self = this.engine_.strictFor(this) ? this.begun : this.self!
+    const self = this.link === undefined ? this.self! : this.begun
     const permits = this.engine_.permits
     return permits === undefined ? self : permits.guard(this, self)
   }
@@ -92,7 +95,7 @@ class EffectJob<A, E, R> extends Job {
   private get begun(): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
       this.engine_.startedUnsafe(this)
-      return this.self!
+      return firstStep(this.self!, this.fiber!)
     })
   }
 

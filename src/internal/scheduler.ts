@@ -6,7 +6,8 @@
  *     engine.submitUnsafe(job)       `onStart` is called, in this step or in a later one, in the very step in which permit
  *                                    and rate were taken; or `onFailure` (refused, nothing taken); or `onClose`
  *     engine.startUnsafe(job)        true: it runs (`onStart` is not called); false: nothing happened, submit it
- *     engine.startedUnsafe(job)      as late as can be before its effect begins: a strict rate counts from here
+ *     engine.startedUnsafe(job)      as late as can be before its effect begins: a strict rate counts from here, and what
+ *                                    was taken for a job that is released before is given back
  *     engine.releaseUnsafe(job)      whatever its state: a job that runs ends and its permit goes to the next, one that
  *                                    waits leaves the queue at no cost, one not yet submitted never starts. Idempotent
  *
@@ -103,7 +104,8 @@ export class Engine extends Lanes {
 
   // ---------------------------------------------------------------------------------------------- a job's way through
 
-  startUnsafe(job: Job): boolean {
+  /** `later` is the job itself when its effect does not begin in this very step. */
+  startUnsafe(job: Job, later?: Job): boolean {
     if (this.paused || this.closed || job.state !== "Idle") return false
     if (job.weight > this.limit) return false
     const lane = this.roomFor(job)
@@ -112,14 +114,14 @@ export class Engine extends Lanes {
     if (limiter !== undefined && job.tokens > 0) {
       if (this.claim !== undefined || this.anyLenderReady) return false
       // It comes this very moment: there is no lateness that could be made up.
-      if (!limiter.takeUnsafe(undefined, job.tokens, Infinity)) return false
+      if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
     this.begin(job, lane)
     return true
   }
 
   submitUnsafe(job: Job): void {
-    if (this.startUnsafe(job)) job.onStart()
+    if (this.startUnsafe(job, this.limiter?.strict === true ? job : undefined)) job.onStart()
     else this.enqueueUnsafe(job)
   }
 
@@ -135,7 +137,7 @@ export class Engine extends Lanes {
     if (limiter !== undefined) job.arrived = limiter.now()
     const queued = job.patient ? undefined : this.full(job)
     if (queued !== undefined) {
-      if (this.startUnsafe(job)) return job.onStart()
+      if (this.startUnsafe(job, job)) return job.onStart()
       return this.refuse(job, this.error(new QueueFull({ queued, maxQueued: this.maxQueued })))
     }
     this.enter(job)
@@ -143,13 +145,8 @@ export class Engine extends Lanes {
     this.pump()
   }
 
-  /** Whether a job's start is judged by when its effect begins, which is then told with `startedUnsafe`. */
-  strictFor(job: Job): boolean {
-    return job.tokens > 0 && this.limiter?.strict === true
-  }
-
   startedUnsafe(job: Job): void {
-    if (this.strictFor(job)) this.limiter!.startedUnsafe()
+    if (job.link !== undefined) this.limiter!.beginUnsafe(job)
   }
 
   releaseUnsafe(job: Job): void {
@@ -174,6 +171,7 @@ export class Engine extends Lanes {
   }
 
   private finish(job: Job): void {
+    if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.end(job)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.freed(lane)
@@ -200,7 +198,7 @@ export class Engine extends Lanes {
    * Starts what can start, and leaves one claim on the rate for the job in front if that is all it lacks. A job that starts
    * runs inside this loop until it first waits, and may end there: its release comes back through `again`, not by recursion.
    */
-  private pump(granted?: Lane): void {
+  private pump(granted?: Lane, link?: unknown): void {
     if (this.pumping || this.deferred) {
       this.again = true
       // What runs inside this step may change who is in front while a claim is out.
@@ -211,7 +209,7 @@ export class Engine extends Lanes {
     this.starts = 0
     let settled = false
     try {
-      if (granted !== undefined) this.startHead(granted)
+      if (granted !== undefined) this.startHead(granted, link)
       do {
         this.again = false
         let lane = this.front
@@ -261,7 +259,7 @@ export class Engine extends Lanes {
         claim.since = since
         return false
       }
-    } else if (limiter.takeUnsafe(undefined, job.tokens, since)) {
+    } else if (limiter.takeUnsafe(undefined, job.tokens, since, job)) {
       return true
     }
     this.claim = new Claim(this, job.tokens, since)
@@ -290,15 +288,18 @@ export class Engine extends Lanes {
 
   /** The rate was taken for whoever is in front now. */
   onDue(claim: Claim): void {
-    if (this.claim !== claim) return
+    if (this.claim !== claim) return this.limiter!.refundUnsafe(claim)
     this.claim = undefined
     const lane = this.paidBy(claim)
-    if (lane === undefined) return this.pump()
+    if (lane === undefined) {
+      this.limiter!.refundUnsafe(claim)
+      return this.pump()
+    }
     if (this.pumping || this.deferred) {
-      this.startHead(lane)
+      this.startHead(lane, claim.link)
       this.again = true
     } else {
-      this.pump(lane)
+      this.pump(lane, claim.link)
     }
   }
 
@@ -328,8 +329,10 @@ export class Engine extends Lanes {
     this.notify()
   }
 
-  private startHead(lane: Lane): void {
+  /** `link` is what a claim was granted, which from here on is the job's. */
+  private startHead(lane: Lane, link?: unknown): void {
     const job = this.headOf(lane)
+    if (link !== undefined) job.link = link
     this.starts++
     this.leave(job)
     this.begin(job, lane)

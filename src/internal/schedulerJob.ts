@@ -58,6 +58,8 @@ export abstract class Job extends Seat implements Inner {
   waits: Edge | undefined = undefined
   inside: Lane | undefined = undefined
   mark = 0
+  /** What its limiter granted, until its effect begins. */
+  link: unknown = undefined
 
   constructor(weight: number, tokens: number, priority: number, outer: Node | undefined, patient: boolean) {
     super()

@@ -128,12 +128,12 @@ const fromLimiter = (limiter: LimiterRedis.LimiterRedis, name: string): RateLimi
         })
       )
     },
-    reset: (key) =>
+    reset: (options) =>
       Effect.andThen(
-        command(limiter, name, "reset", Effect.suspend(() => limiter.store.reset(LimiterRedis.nameOf(key)))),
+        command(limiter, name, "reset", Effect.suspend(() => limiter.store.reset(LimiterRedis.nameOf(options?.key)))),
         Effect.sync(() => {
-          limiter.local.resetUnsafe(key)
-          limiter.forfeit(key)
+          limiter.local.resetUnsafe(options?.key)
+          limiter.forfeit(options?.key)
         })
       )
   }

@@ -348,7 +348,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       const waiting = yield* Effect.forkChild(b.withLimit(Effect.succeed("ran"), { key: "k" }))
       yield* Effect.sleep(30)
       expect(waiting.pollUnsafe()).toBeUndefined()
-      yield* b.reset("k")
+      yield* b.reset({ key: "k" })
       expect(yield* Fiber.join(waiting)).toBe("ran")
       expect(yield* a.withLimit({ key: "k" })(Effect.exit(Effect.fail("no")))).toEqual(Exit.fail("no"))
     }).pipe(Effect.scoped))

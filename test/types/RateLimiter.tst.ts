@@ -65,7 +65,7 @@ describe("the other operations", () => {
   it("penalize needs a time", () => {
     expect(GitHub.penalize({ for: "1 second" })).type.toBe<Effect.Effect<void, RateLimiter.RateLimiterError, GitHub>>()
     expect(GitHub.penalize).type.not.toBeCallableWith({ key: "k" })
-    expect(GitHub.reset("k")).type.toBe<Effect.Effect<void, RateLimiter.RateLimiterError, GitHub>>()
+    expect(GitHub.reset({ key: "k" })).type.toBe<Effect.Effect<void, RateLimiter.RateLimiterError, GitHub>>()
   })
 })
 

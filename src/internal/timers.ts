@@ -1,0 +1,53 @@
+/**
+ * What outlives the fiber that starts it: a later step, a later turn.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Scheduler from "effect/Scheduler"
+
+/** Where it lives. */
+export interface Place {
+  readonly context: Context.Context<never>
+  readonly clock: Clock.Clock
+}
+
+const longest = 2 ** 31 - 1
+
+/**
+ * Calls `f` after so many milliseconds by the clock of the place, unless the function that it returns is called before.
+ */
+export const after = (millis: number, f: () => void, { clock, context }: Place): () => void => {
+  const fiber = Effect.runForkWith(context)(Effect.flatMap(clock.sleep(Duration.millis(millis)), () => Effect.sync(f)))
+  return () => fiber.interruptUnsafe()
+}
+
+/**
+ * The same for what nobody waits for, such as tidying up: it keeps no process from ending.
+ *
+ * `Clock.sleep` cannot say so. On the real clock this is a timer of the host, which is told so where a host wants to be
+ * (Node and Bun by `unref`, Deno by a function of its own); on any other clock, as in tests, it is a sleep like all others.
+ * `f` may be called early, after some weeks: it looks at the time.
+ */
+export const idleAfter = (millis: number, f: () => void, place: Place): () => void => {
+  if (place.clock !== Context.get(Context.empty(), Clock.Clock)) return after(millis, f, place)
+  const timer: unknown = setTimeout(f, Math.min(millis, longest))
+  // Declared nowhere but in Deno's own types.
+  const host = globalThis as { readonly Deno?: { readonly unrefTimer?: (timer: unknown) => void } }
+  if (typeof timer === "object" && timer !== null && "unref" in timer && typeof timer.unref === "function") {
+    timer.unref()
+  } else {
+    host.Deno?.unrefTimer?.(timer)
+  }
+  // What `setTimeout` gives is what `clearTimeout` takes, whatever it is on this host.
+  return () => clearTimeout(timer as Parameters<typeof clearTimeout>[0])
+}
+
+/**
+ * A dispatcher of the place's scheduler, unless that is `runSync`'s: its turns are microtasks, which hold up the event loop.
+ */
+export const dispatcherIn = (context: Context.Context<never>): Scheduler.SchedulerDispatcher => {
+  const scheduler = Context.get(context, Scheduler.Scheduler)
+  return (scheduler.executionMode === "sync" ? new Scheduler.MixedScheduler() : scheduler).makeDispatcher()
+}
