@@ -306,7 +306,7 @@ const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<Rate
       withLimit: dataFirstOrLast((effect, options) => {
         const key = options?.key
         const tokens = options?.tokens ?? 1
-        return Effect.flatMap(Effect.fiber, (fiber) => {
+        return Effect.withFiber((fiber) => {
           const now = limiter.now()
           // A strict window counts from after what it takes to get here, on a cold start the compilation of that.
           const later: Granted | undefined = limiter.strict ? { link: undefined } : undefined

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Context, Duration, Effect, Exit, Fiber, Layer, Schema } from "effect"
+import { Clock, Context, Duration, Effect, Exit, Fiber, Layer, Schema } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
+import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
 import * as Gcra from "../src/internal/gcra.js"
 import { limiterOf } from "../src/internal/limiter.js"
@@ -318,26 +319,67 @@ describe("order", () => {
       expect(seen.unspent).toBeGreaterThan(3)
     }))
 
-  it.effect("L3 wherever a limited effect is interrupted, those behind it are served and nothing is left behind", () =>
-    Effect.gen(function*() {
-      const operations = yield* interruptionSweep({
-        make: queueOfTwo,
-        subject: (queue) =>
-          queue.limiter.withLimit(Effect.sync(() => {
-            queue.started = true
-          })),
-        meanwhile: (queue) => Effect.andThen(behind(queue), turns(queue)),
-        check: (queue, exit) =>
+  // A subject that is interrupted wherever: alone at a key at rest, or behind another.
+  for (const strict of [false, true]) {
+    for (const ahead of [0, 1]) {
+      for (const kind of ["consume", "withLimit", "schedule", "forEach"] as const) {
+        const name = `${kind}${strict ? ", strict" : ""}, ${ahead === 0 ? "at once" : "after a wait"}`
+        it.effect(`L3 wherever a call is interrupted, its slot is spent if and only if it began (${name})`, () =>
           Effect.gen(function*() {
-            const second = yield* Fiber.join(queue.behind!)
-            expect(second).toBeLessThanOrEqual(2)
-            if (queue.started) expect(second).toBe(2)
-            expect(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)).toBe(true)
-            expect(queue.clock.pending).toBe(0)
-          })
-      })
-      expect(operations).toBeGreaterThan(3)
-    }))
+            const seen = { spent: 0, unspent: 0 }
+            yield* interruptionSweep({
+              make: Effect.gen(function*() {
+                const clock = new ManualClock()
+                const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", strict }).pipe(
+                  Effect.provideService(Clock.Clock, clock)
+                )
+                const scheduler = yield* Scheduler.make({ concurrency: 2, rate: RateLimiter.RateLimiter }).pipe(
+                  Effect.provideService(RateLimiter.RateLimiter, limiter)
+                )
+                if (ahead === 1) yield* Effect.orDie(limiter.consume())
+                return { clock, limiter, scheduler, began: false }
+              }),
+              subject: (fixture): Effect.Effect<unknown, unknown> => {
+                const { limiter, scheduler } = fixture
+                const effect = Effect.sync(() => {
+                  fixture.began = true
+                })
+                if (kind === "consume") {
+                  return Effect.map(limiter.consume(), () => {
+                    fixture.began = true
+                  })
+                }
+                if (kind === "withLimit") return limiter.withLimit(effect)
+                if (kind === "schedule") return scheduler.schedule(effect)
+                return scheduler.forEach([1], () => effect)
+              },
+              meanwhile: ({ clock }) =>
+                Effect.andThen(
+                  Effect.yieldNow,
+                  Effect.sync(() => {
+                    clock.block(1000)
+                    clock.fire()
+                  })
+                ),
+              check: ({ began, clock, limiter }) =>
+                Effect.gen(function*() {
+                  seen[began ? "spent" : "unspent"]++
+                  const since = clock.now
+                  const next = yield* Effect.forkScoped(limiter.consume(), { startImmediately: true })
+                  // What began did so a second ago at most.
+                  if (!began) expect(next.pollUnsafe()).toBeDefined()
+                  clock.advance(1000)
+                  yield* Fiber.join(next)
+                  expect(clock.now - since).toBeLessThanOrEqual(1e9)
+                  expect(clock.pending).toBe(0)
+                })
+            })
+            expect(seen.spent).toBeGreaterThan(0)
+            expect(seen.unspent).toBeGreaterThan(0)
+          }))
+      }
+    }
+  }
 })
 
 describe("penalize and reset", () => {
@@ -565,6 +607,58 @@ describe("misuse", () => {
             new RangeError(`RateLimiter.penalize: for must be a finite duration >= 0, got ${time}`)
           )
         }
+      }
+    }))
+
+  it("a burst that takes more than a century to come back is refused, and a year is fine", () => {
+    for (const burst of [1e12, 1e15, Number.MAX_SAFE_INTEGER]) {
+      expect(() => RateLimiter.make({ limit: 100, window: "1 second", burst })).toThrow(
+        new RangeError(`RateLimiter.make: burst must be what comes back within 100 years, got ${burst}`)
+      )
+    }
+    expect(RateLimiter.make({ limit: 12, window: "365 days", burst: 12 })).toBeDefined()
+    expect(RateLimiter.make({ limit: 1, window: "36500 days" })).toBeDefined()
+  })
+
+  it.effect("L1 L2 hold with a burst of a billion: nothing passes in a penalty, then one token and the pace", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 100, window: "1 second", burst: 1e9 })
+      const next = Effect.map(
+        exceeded(limiter.consume({ onExceeded: "fail" })),
+        ({ retryAfter }) => Math.ceil(Duration.toMillis(retryAfter))
+      )
+      yield* limiter.consume()
+      yield* limiter.penalize({ for: "10 seconds" })
+      expect(yield* next).toBe(10_000)
+      yield* TestClock.adjust(9999)
+      expect(yield* next).toBe(1)
+      yield* TestClock.adjust(1)
+      yield* limiter.consume({ onExceeded: "fail" })
+      expect(yield* next).toBe(10)
+    }))
+
+  it.effect("L1 a limiter that has been up for years still tells one nanosecond from the next", () =>
+    Effect.gen(function*() {
+      for (const days of [51, 53, 110, 3650, 36_500]) {
+        const clock = new ManualClock()
+        const limiter = yield* RateLimiter.make({ limit: 1_000_000_000, window: "1 second" }).pipe(
+          Effect.provideService(Clock.Clock, clock)
+        )
+        const hour = yield* RateLimiter.make({ limit: 1, window: "1 hour" }).pipe(
+          Effect.provideService(Clock.Clock, clock)
+        )
+        clock.block(days * 86_400_000 - 1000)
+        yield* hour.consume({ key: "k" })
+        clock.block(1000)
+        let admitted = 0
+        for (let i = 0; i < 40; i++) {
+          const exit = yield* Effect.exit(limiter.consume({ onExceeded: "fail" }))
+          if (Exit.isSuccess(exit)) admitted++
+          if (i % 4 === 3) clock.block(1e-6)
+        }
+        expect([days, admitted]).toEqual([days, 10])
+        const { retryAfter } = yield* exceeded(hour.consume({ key: "k", onExceeded: "fail" }))
+        expect(Math.round(Duration.toSeconds(retryAfter))).toBe(3599)
       }
     }))
 

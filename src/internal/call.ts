@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
+import { beginning } from "./schedule.js"
 import { Job } from "./scheduler.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
@@ -205,7 +206,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       effect = Effect.die(defect)
     }
     const { engine } = this.options
-    engine.startedUnsafe(job)
+    effect = beginning(engine, job, effect)
     const permits = engine.permits
     // The errors of a call include those of its scheduler.
     if (permits !== undefined) effect = permits.guard(job, effect) as typeof effect

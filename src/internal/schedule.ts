@@ -46,6 +46,13 @@ export const jobOptions = (
   return { weight, tokens, priority }
 }
 
+/** The effect of a job that tells when it begins, if its rate has to know. */
+export const beginning = <A, E, R>(engine: Engine, job: Job, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  job.link === undefined ? self : Effect.withFiber((fiber) => {
+    engine.startedUnsafe(job)
+    return firstStep(self, fiber)
+  })
+
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
   private readonly engine_: Engine
@@ -87,16 +94,9 @@ class EffectJob<A, E, R> extends Job {
 
   private body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber!.setContext(Context.add(this.context!, CurrentNode, this))
-    const self = this.link === undefined ? this.self! : this.begun
+    const self = beginning(this.engine_, this, this.self!)
     const permits = this.engine_.permits
     return permits === undefined ? self : permits.guard(this, self)
-  }
-
-  private get begun(): Effect.Effect<A, E, R> {
-    return Effect.suspend(() => {
-      this.engine_.startedUnsafe(this)
-      return firstStep(this.self!, this.fiber!)
-    })
   }
 
   onStart(): void {

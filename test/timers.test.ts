@@ -1,0 +1,53 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Context, Effect, Scheduler as FiberScheduler } from "effect"
+import * as Timers from "../src/internal/timers.js"
+import { ManualClock } from "./support/manualClock.js"
+
+const live = { context: Context.empty(), clock: Context.get(Context.empty(), Clock.Clock) }
+
+/** The timers that keep this process from ending. */
+const held = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
+
+describe("timers", () => {
+  it("one that nobody waits for keeps no process from ending, another does", () => {
+    const before = held()
+    const idle = Timers.idleAfter(3_600_000, () => {}, live)
+    expect(held()).toBe(before)
+    const timer = Timers.after(3_600_000, () => {}, live)
+    expect(held()).toBe(before + 1)
+    timer()
+    idle()
+    expect(held()).toBe(before)
+  })
+
+  it.live("both call when the time has come, and not once they are cancelled", () =>
+    Effect.gen(function*() {
+      const called: Array<string> = []
+      yield* Effect.callback<void>((resume) => {
+        Timers.idleAfter(1, () => called.push("idle"), live)
+        Timers.idleAfter(1, () => called.push("cancelled"), live)()
+        Timers.after(1, () => called.push("cancelled"), live)()
+        Timers.after(20, () => resume(Effect.void), live)
+      })
+      expect(called).toEqual(["idle"])
+    }))
+
+  it("on another clock than the real one both are sleeps", () => {
+    const clock = new ManualClock()
+    const place = { context: clock.context, clock }
+    const called: Array<string> = []
+    Timers.idleAfter(10, () => called.push("idle"), place)
+    const cancel = Timers.after(10, () => called.push("cancelled"), place)
+    cancel()
+    clock.advance(10)
+    expect(called).toEqual(["idle"])
+    expect(clock.pending).toBe(0)
+  })
+
+  it("a dispatcher is never that of runSync, whose turns are microtasks", () => {
+    const sync = new FiberScheduler.MixedScheduler("sync")
+    const dispatcher = Timers.dispatcherIn(Context.make(FiberScheduler.Scheduler, sync))
+    expect(dispatcher).toBeDefined()
+    expect(Timers.dispatcherIn(Context.empty())).toBeDefined()
+  })
+})
