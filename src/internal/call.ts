@@ -25,6 +25,9 @@ const lookahead = 1024
 /** How many items one step pulls before it gives the event loop a turn. */
 const maxPullsPerStep = 1024
 
+/** How many items one step interrupts: their finalizers run in it, and there may be as many as the width allows. */
+const maxInterruptionsPerStep = 256
+
 /**
  * What an item costs, checked.
  */
@@ -290,9 +293,16 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       job = next
     }
     if (!this.exhausted) this.close()
-    for (const fiber of running) fiber.interruptUnsafe(this.options.parent.id)
+    this.interruptSome(running, 0)
     this.options.onChange?.()
     this.settle()
+  }
+
+  private interruptSome(running: ReadonlyArray<Fiber.Fiber<B, E>>, from: number): void {
+    const { parent } = this.options
+    const to = Math.min(running.length, from + maxInterruptionsPerStep)
+    for (let i = from; i < to; i++) running[i]!.interruptUnsafe(parent.id)
+    if (to < running.length) parent.currentDispatcher.scheduleTask(() => this.interruptSome(running, to), 0)
   }
 
   private close(): void {
