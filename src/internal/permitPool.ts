@@ -63,7 +63,7 @@ export class PermitPool implements Permits {
   private alone = false
   private recovery: Fiber.Fiber<void> | undefined
   private closed = false
-  private readonly losers = new Map<Job, (error: SchedulerError) => void>()
+  private readonly losers = new WeakMap<Job, (error: SchedulerError) => void>()
 
   constructor(options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
@@ -132,9 +132,15 @@ export class PermitPool implements Permits {
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R> {
     // What runs within the weight of another job is ended with it.
     if (job.lane !== this.options.engine.main) return effect
+    // This is the step in which the job starts; its fiber may yield before it waits below.
+    let lost: SchedulerError | undefined
+    this.losers.set(job, (error) => {
+      lost = error
+    })
     return Effect.raceFirst(
       effect,
       Effect.callback<never, SchedulerError>((resume) => {
+        if (lost !== undefined) return resume(Effect.fail(lost))
         this.losers.set(job, (error) => resume(Effect.fail(error)))
         return Effect.sync(() => void this.losers.delete(job))
       })

@@ -123,6 +123,12 @@ export class TurnClock implements Clock.Clock {
     })
   }
 
+  /** Lets so much time pass at once, as a blocked event loop does, and fires what is due. */
+  pass(duration: Duration.Input): void {
+    this.now += Duration.toNanosUnsafe(Duration.fromInputUnsafe(duration))
+    while (this.timers[0] !== undefined && this.timers[0].at <= this.now) this.fireNext()
+  }
+
   /** Goes on to the next timer and fires it; false if there is none. */
   fireNext(): boolean {
     const timer = this.timers.shift()
@@ -143,7 +149,7 @@ export interface Simulated<A, E> {
 
 /** Runs a program to its end, or until it hangs. `make` is given what decides about it. */
 export const simulate = <A, E>(
-  make: (scheduler: TurnScheduler) => Effect.Effect<A, E>,
+  make: (scheduler: TurnScheduler, clock: TurnClock) => Effect.Effect<A, E>,
   options: SimulationOptions = {}
 ): Simulated<A, E> => {
   const scheduler = new TurnScheduler(options)
@@ -152,7 +158,7 @@ export const simulate = <A, E>(
   if (options.maxOpsBeforeYield !== undefined) {
     context = Context.add(context, Scheduler.MaxOpsBeforeYield, options.maxOpsBeforeYield)
   }
-  const fiber = Effect.runForkWith(context)(make(scheduler), { scheduler })
+  const fiber = Effect.runForkWith(context)(make(scheduler, clock), { scheduler })
   do scheduler.flush()
   while (fiber.pollUnsafe() === undefined && clock.fireNext())
   for (let i = 0; i < mostTimersAfterwards && clock.fireNext(); i++) scheduler.flush()

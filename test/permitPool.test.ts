@@ -1,0 +1,68 @@
+/**
+ * The permits of a concurrency across processes, over a store that a test answers for.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Effect, Fiber } from "effect"
+import * as Scheduler from "effect-funnel/Scheduler"
+import * as PermitPool from "../src/internal/permitPool.js"
+import { Engine } from "../src/internal/scheduler.js"
+import * as Guard from "../src/internal/storeGuard.js"
+import { simulate } from "./support/simulation.ts"
+
+const make = Effect.withFiber((fiber) => {
+  const engine = new Engine({
+    name: "test",
+    concurrency: 1,
+    maxQueued: Infinity,
+    limiter: undefined,
+    dispatcher: fiber.currentDispatcher
+  })
+  const options: PermitPool.Options = {
+    limit: 1,
+    engine,
+    onStoreError: "fail",
+    expectedProcesses: 1,
+    guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+    store: {
+      leaseMillis: 300,
+      node: "test",
+      acquire: (groups) => Effect.succeed({ granted: groups.length, pollMillis: 1000 }),
+      renew: () => Effect.succeed([]),
+      release: () => Effect.void,
+      close() {}
+    }
+  }
+  return Effect.map(PermitPool.make(options), (pool) => ({ engine, pool, scheduler: Scheduler.fromEngine(engine) }))
+})
+
+describe("the permits of several processes", () => {
+  it("a job whose permit is lost before its effect has begun ends as one that runs does", () => {
+    const ends = new Set<string>()
+    let reached = true
+    for (let at = 1; reached; at++) {
+      reached = false
+      const { exit } = simulate((turns, clock) =>
+        Effect.gen(function*() {
+          const { engine, pool, scheduler } = yield* make
+          // The event loop stands for longer than the lease while a fiber has yielded at this operation.
+          turns.watch((operation) => {
+            if (operation !== at) return false
+            reached = true
+            turns.scheduleTask(() => clock.pass("1 second"))
+            return true
+          })
+          const job = yield* Effect.forkChild(scheduler.schedule(Effect.sleep("1 hour")), { startImmediately: true })
+          yield* Effect.sleep("2 seconds")
+          turns.watch(undefined)
+          expect(engine.main.used, `at operation ${at}`).toBeLessThanOrEqual(pool.held)
+          ends.add(job.pollUnsafe() === undefined ? "runs" : "lost")
+          yield* Fiber.interrupt(job)
+          expect(engine.main.used).toBe(0)
+          yield* pool.close
+        })
+      )
+      if (exit?._tag !== "Success") throw new Error(exit === undefined ? "hangs" : Cause.pretty(exit.cause))
+    }
+    expect(ends).toEqual(new Set(["runs", "lost"]))
+  })
+})
