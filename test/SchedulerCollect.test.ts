@@ -411,6 +411,23 @@ describe("Scheduler.forEach", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 1, maxQueued: 1 })))
 
+  it.effect("S2 an item that waits for room in a full queue goes before the jobs of a lower priority in it", () =>
+    Effect.gen(function*() {
+      const { ended, started, track } = meter()
+      const gate = Latch.makeUnsafe()
+      const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+      const fibers = [
+        yield* fork(Scheduler.schedule(track("running", gate.await))),
+        yield* fork(Scheduler.schedule(track("job", Effect.void))),
+        yield* fork(Scheduler.forEach(["item"], (name) => track(name, Effect.void), { priority: 10 }))
+      ]
+      yield* gate.open
+      for (const exit of yield* Fiber.awaitAll(fibers)) expect(Exit.isSuccess(exit)).toBe(true)
+      expect(started).toEqual(["running", "item", "job"])
+      expect(ended).toEqual(started)
+      yield* expectIdle
+    }).pipe(provide({ concurrency: 1, maxQueued: 1 })))
+
   it.effect("maxQueued 0 leaves forEach the free permits and nothing else", () =>
     Effect.gen(function*() {
       const jobs = meter()
