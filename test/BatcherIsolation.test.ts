@@ -61,8 +61,7 @@ const askAs = (values: ReadonlyArray<unknown>) =>
       (value) => Effect.exit(Effect.provideService(Effect.request(new Get({ id: 1 }), resolver), Me, value)),
       { concurrency: "unbounded" }
     )
-    assert.strictEqual(leftIn(resolver), "")
-    return { exits, batches }
+    return { exits, batches, resolver }
   }))
 
 describe("B7 isolation", () => {
@@ -80,7 +79,8 @@ describe("B7 isolation", () => {
   for (const [what, values] of apart) {
     it.effect(`callers whose services differ never share: ${what}`, () =>
       Effect.gen(function*() {
-        const { batches, exits } = yield* askAs(values)
+        const { batches, exits, resolver } = yield* askAs(values)
+        assert.strictEqual(leftIn(resolver), "")
         assert.deepStrictEqual(
           exits,
           values.map((value, i) => Exit.succeed(value instanceof Tenant ? value.name : `for ${i}`))
@@ -97,7 +97,8 @@ describe("B7 isolation", () => {
   for (const [what, make] of together) {
     it.effect(`callers whose services are equal share: ${what}`, () =>
       Effect.gen(function*() {
-        const { batches } = yield* askAs([make(), make(), make()])
+        const { batches, resolver } = yield* askAs([make(), make(), make()])
+        assert.strictEqual(leftIn(resolver), "")
         assert.strictEqual(batches.length, 1)
       }).pipe(Effect.provide(live)))
   }
