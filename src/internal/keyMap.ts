@@ -23,8 +23,7 @@ export class KeyMap<V extends Keyed<V>> {
   /** How often an entry came or went. */
   private changes = 0
 
-  /** `same` compares keys as `equals` does, and may treat differently what throws there. */
-  get(key: unknown, hash: number, same: (self: unknown, that: unknown) => boolean = equals): V | undefined {
+  get(key: unknown, hash: number): V | undefined {
     const newest = this.newest
     if (hash === native) {
       return newest !== undefined && newest.hash === native && isSame(newest.key, key) ? newest : this.natives.get(key)
@@ -36,7 +35,7 @@ export class KeyMap<V extends Keyed<V>> {
       while (entry !== undefined && !same(key, entry.key)) entry = entry.chain
     }
     // What the keys implement may have used this map.
-    return changes === this.changes ? entry : this.get(key, hash, same)
+    return changes === this.changes ? entry : this.get(key, hash)
   }
 
   /** Adds an entry whose key is not in the map. */
@@ -93,6 +92,18 @@ export class KeyMap<V extends Keyed<V>> {
     }
     if (this.newest !== undefined) out.push(this.newest)
     return out
+  }
+}
+
+/**
+ * What a key implements, such as `Equal` or a getter, may throw. It is then no key that another caller has: who else is
+ * compared with it must not be hurt.
+ */
+const same = (self: unknown, that: unknown): boolean => {
+  try {
+    return equals(self, that)
+  } catch {
+    return false
   }
 }
 
