@@ -42,6 +42,11 @@ export class Groups<Req extends Request.Any> {
     return this.registered(new Group(this.owner, key, hashKey(key), services, this.drop))
   }
 
+  /** Whether two contexts have the very same isolating services. */
+  isSame(self: Context.Context<never>, that: Context.Context<never>): boolean {
+    return this.isolate.every((tag) => Object.is(Context.getOrUndefined(self, tag), Context.getOrUndefined(that, tag)))
+  }
+
   /** The group under which these callers are known now: one goes when it is at rest, and another comes. */
   registered(group: Group<Req>): Group<Req> {
     if (group === this.all) return group

@@ -153,6 +153,14 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     return tally.size < max
   }
 
+  /** The group of the look-up that core is asking about, whose services are not asked again: they may throw. */
+  private groupOf(context: Context.Context<never>): Group<Req> {
+    const caller = this.current
+    if (caller !== undefined && this.groups.isSame(caller.entry.context, context)) return caller.group
+    this.look(context)
+    return this.seenGroup!
+  }
+
   get delay(): Effect.Effect<void> {
     const { turns, window } = this.options
     if (turns === undefined) return Effect.void
@@ -160,9 +168,8 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
       window === "idle" ? turns.idle(group) : pause(window, this.closing)
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber((fiber) => {
-        // Core forks it with the context of the look-up that opens the batch.
-        this.look(fiber.context)
-        const group = this.seenGroup!
+        // Core forks it with the context of the look-up that opens the batch, which is the one that it has just asked about.
+        const group = this.groupOf(fiber.context)
         group.open++
         // If there is one to go with, what is left to wait for is that it starts meanwhile.
         const collect = window === "idle" || !this.waiting.has(group)
