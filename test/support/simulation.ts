@@ -27,6 +27,8 @@ export interface SimulationOptions {
   readonly yieldsOnceIn?: number | undefined
   /** After how many operations a fiber yields in any case: core's 2,048 by default. */
   readonly maxOpsBeforeYield?: number | undefined
+  /** Is given what a task or a timer throws, which goes on to who runs the simulation by default. */
+  readonly onThrow?: ((error: unknown) => void) | undefined
 }
 
 /** What a simulation asks before an operation: true lets the fiber yield in front of it. */
@@ -41,10 +43,12 @@ export class TurnScheduler implements Scheduler.Scheduler, Scheduler.SchedulerDi
   private ask: Ask | undefined = undefined
   private readonly next: ((below: number) => number) | undefined
   private readonly yieldsOnceIn: number
+  private readonly onThrow: ((error: unknown) => void) | undefined
 
   constructor(options: SimulationOptions = {}) {
     this.next = options.seed === undefined ? undefined : random(options.seed)
     this.yieldsOnceIn = options.yieldsOnceIn ?? 8
+    this.onThrow = options.onThrow
   }
 
   /** From here on operations are counted, and asked about. */
@@ -82,8 +86,18 @@ export class TurnScheduler implements Scheduler.Scheduler, Scheduler.SchedulerDi
         const task = turn[at]!
         if (next !== undefined) turn[at] = turn[left - 1]!
         if (++tasks > mostTasks) throw new Error("the program turns in a circle")
-        task()
+        this.guard(task)
       }
+    }
+  }
+
+  guard<A>(f: () => A): A | undefined {
+    if (this.onThrow === undefined) return f()
+    try {
+      return f()
+    } catch (error) {
+      this.onThrow(error)
+      return undefined
     }
   }
 }
@@ -159,8 +173,9 @@ export const simulate = <A, E>(
     context = Context.add(context, Scheduler.MaxOpsBeforeYield, options.maxOpsBeforeYield)
   }
   const fiber = Effect.runForkWith(context)(make(scheduler, clock), { scheduler })
+  const fireNext = () => clock.pending > 0 && scheduler.guard(() => clock.fireNext()) !== false
   do scheduler.flush()
-  while (fiber.pollUnsafe() === undefined && clock.fireNext())
-  for (let i = 0; i < mostTimersAfterwards && clock.fireNext(); i++) scheduler.flush()
+  while (fiber.pollUnsafe() === undefined && fireNext())
+  for (let i = 0; i < mostTimersAfterwards && fireNext(); i++) scheduler.flush()
   return { exit: fiber.pollUnsafe(), scheduler, timers: clock.pending }
 }

@@ -1,0 +1,339 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Request from "effect/Request"
+import { foreignSweep, foreignValues } from "./support/foreignCode.ts"
+import type { Meddle } from "./support/foreignCode.ts"
+import { leftIn } from "./support/leftInResolver.ts"
+
+const nothing: Meddle = () => {}
+
+const scheduler = (concurrency: number) => Scheduler.make({ concurrency })
+
+const atRest = (scheduler: Scheduler.Scheduler) =>
+  Effect.map(
+    scheduler.stats,
+    ({ queued, running, weight }) => expect({ queued, running, weight }).toEqual({ queued: 0, running: 0, weight: 0 })
+  )
+
+describe("foreign code hurts nobody but its own caller: Reducer", () => {
+  const flights = (options?: Reducer.Options) =>
+    Effect.gen(function*() {
+      const reducer = yield* Reducer.make(options)
+      const gate = Latch.makeUnsafe(false)
+      const call = (key: Reducer.Key, value: string) => reducer.reduce(key, Effect.as(gate.await, value))
+      return { reducer, gate, call }
+    })
+  const check = ({ reducer }: { readonly reducer: Reducer.Reducer }) =>
+    Effect.map(reducer.inFlight, (left) => expect(left).toEqual([]))
+
+  for (const [what, value] of foreignValues) {
+    it(`a key that is ${what}`, () => {
+      const calls = foreignSweep({
+        make: (meddle) => Effect.map(flights(), (fixture) => ({ ...fixture, meddle })),
+        callers: ({ call, meddle }) => [
+          { effect: call(value("a", nothing), "a"), expected: "a" },
+          { effect: call(value("b", nothing), "b"), expected: "b" },
+          { effect: call(value("a", meddle), "a"), expected: "a", owner: true },
+          { effect: call(value("c", meddle), "c"), expected: "c", owner: true },
+          { effect: call(value("a", nothing), "a"), expected: "a" },
+          { effect: call(value("c", nothing), "c"), expected: "c" }
+        ],
+        meanwhile: ({ gate }) => gate.open,
+        enters: {
+          "joins": ({ call }) => call(value("a", nothing), "a"),
+          "starts": ({ call }) => call(value("d", nothing), "d"),
+          "ends": ({ gate }) => gate.open,
+          "forgets": ({ reducer }) => reducer.forget(value("a", nothing)),
+          "comes and goes": ({ reducer }) => reducer.reduce(value("e", nothing), Effect.void),
+          "looks": ({ reducer }) => reducer.inFlight
+        },
+        check
+      }, { callers: 6 })
+      expect(calls).toBeGreaterThan(2)
+    })
+  }
+
+  it("hooks", () => {
+    const calls = foreignSweep({
+      make: (meddle) =>
+        flights({
+          hooks: {
+            onCall: meddle,
+            onStart: meddle,
+            onJoin: meddle,
+            onSuccess: meddle,
+            onFailure: meddle,
+            onInterrupt: meddle
+          }
+        }),
+      callers: ({ call, reducer }) => [
+        { effect: call("a", "a"), expected: "a" },
+        { effect: call("a", "a"), expected: "a" },
+        { effect: call("b", "b"), expected: "b" },
+        { effect: Effect.exit(reducer.reduce("c", Effect.fail("c"))), expected: Exit.fail("c") },
+        { effect: Effect.exit(reducer.reduce("d", Effect.interrupt)), expected: Exit.interrupt(), owner: true },
+        { effect: call("a", "a"), expected: "a" }
+      ],
+      meanwhile: ({ gate }) => gate.open,
+      enters: {
+        "joins": ({ call }) => call("a", "a"),
+        "starts": ({ call }) => call("e", "e"),
+        "ends": ({ gate }) => gate.open,
+        "forgets": ({ reducer }) => reducer.forget("a"),
+        "looks": ({ reducer }) => reducer.inFlight
+      },
+      check
+    }, { callers: 6 })
+    expect(calls).toBeGreaterThan(10)
+  })
+
+  it("observers of fibers", () => {
+    const calls = foreignSweep({
+      make: () =>
+        Effect.map(flights(), ({ reducer }) => ({
+          reducer,
+          // Runs that end by themselves: a latch of core that resumes several does not go on when the first of them throws.
+          call: (key: string) =>
+            reducer.reduce(key, Effect.as(Effect.forEach([1, 2, 3, 4], () => Effect.yieldNow), key))
+        })),
+      callers: ({ call }) =>
+        ["a", "a", "b", "a", "b"].map((key) => ({ effect: call(key), expected: key, observed: true })),
+      enters: {
+        "joins": ({ call }) => call("a"),
+        "starts": ({ call }) => call("c"),
+        "forgets": ({ reducer }) => reducer.forget("a")
+      },
+      check
+    }, { callers: 5 })
+    expect(calls).toBeGreaterThan(0)
+  })
+})
+
+describe("foreign code hurts nobody but its own caller: Scheduler", () => {
+  for (const name of ["weight", "tokens", "priority", "onProgress"] as const) {
+    it(`forEach: ${name}`, () => {
+      const calls = foreignSweep({
+        make: (meddle) =>
+          Effect.map(scheduler(2), (scheduler) => ({
+            scheduler,
+            options: { [name]: name === "onProgress" ? meddle : () => (meddle(), 1) }
+          })),
+        callers: ({ options, scheduler }) => [
+          { effect: scheduler.schedule(Effect.as(Effect.yieldNow, 1)), expected: 1 },
+          {
+            effect: scheduler.forEach([1, 2, 3, 4], (n) => Effect.as(Effect.yieldNow, n), options),
+            expected: [1, 2, 3, 4],
+            owner: true
+          },
+          { effect: scheduler.schedule(Effect.as(Effect.yieldNow, 2)), expected: 2 },
+          { effect: scheduler.forEach([1, 2, 3], (n) => Effect.as(Effect.yieldNow, n)), expected: [1, 2, 3] }
+        ],
+        enters: {
+          "schedules": ({ scheduler }) => scheduler.schedule(Effect.yieldNow),
+          "resizes": ({ scheduler }) => Effect.andThen(scheduler.resize(1), scheduler.resize(2)),
+          "looks": ({ scheduler }) => scheduler.stats
+        },
+        check: ({ scheduler }) => atRest(scheduler)
+      }, { callers: 4 })
+      expect(calls).toBeGreaterThan(0)
+    })
+  }
+
+  it("observers of fibers", () => {
+    const calls = foreignSweep({
+      make: () => scheduler(2),
+      callers: (scheduler) =>
+        [1, 2, 3, 4, 5].map((n) => ({
+          effect: scheduler.schedule(Effect.as(Effect.yieldNow, n)),
+          expected: n,
+          observed: true
+        })),
+      enters: {
+        "schedules": (scheduler) => scheduler.schedule(Effect.yieldNow),
+        "resizes": (scheduler) => Effect.andThen(scheduler.resize(1), scheduler.resize(2)),
+        "pauses": (scheduler) => Effect.andThen(scheduler.pause, Effect.andThen(Effect.yieldNow, scheduler.resume))
+      },
+      check: atRest
+    }, { callers: 5 })
+    expect(calls).toBeGreaterThan(0)
+  })
+
+  for (const [what, value] of foreignValues) {
+    it(`Keyed: its lookup, and a key that is ${what}`, () => {
+      let meddle = nothing
+      class Keyed extends Scheduler.Keyed<Keyed>()("test/ForeignKeyed", {
+        lookup: (_: object) => (meddle(), { concurrency: 1 })
+      }) {}
+      const calls = foreignSweep({
+        make: (own) =>
+          Effect.gen(function*() {
+            const context = yield* Layer.build(Keyed.layer)
+            meddle = nothing
+            const schedule = (key: object, name: string) =>
+              Effect.provideContext(Keyed.schedule(key, Effect.as(Effect.yieldNow, name)), context)
+            return { own, schedule, size: Effect.provideContext(Keyed.size, context) }
+          }),
+        callers: ({ own, schedule }) => [
+          { effect: schedule(value("a", nothing), "a"), expected: "a" },
+          { effect: schedule(value("b", nothing), "b"), expected: "b" },
+          { effect: schedule(value("a", own), "a"), expected: "a", owner: true },
+          {
+            effect: Effect.suspend(() => {
+              meddle = own
+              return Effect.ensuring(
+                schedule(value("c", own), "c"),
+                Effect.sync(() => {
+                  meddle = nothing
+                })
+              )
+            }),
+            expected: "c",
+            owner: true
+          },
+          { effect: schedule(value("a", nothing), "a"), expected: "a" }
+        ],
+        enters: {
+          "uses the key": ({ schedule }) => schedule(value("a", nothing), "a"),
+          "uses another key": ({ schedule }) => schedule(value("d", nothing), "d")
+        },
+        check: ({ size }) => Effect.map(size, (size) => expect(size).toBe(0))
+      }, { callers: 5 })
+      expect(calls).toBeGreaterThan(2)
+    })
+  }
+})
+
+describe("foreign code hurts nobody but its own caller: RateLimiter", () => {
+  it("observers of fibers", () => {
+    const calls = foreignSweep({
+      make: () => RateLimiter.make({ limit: 10, window: "1 second" }),
+      callers: (limiter) =>
+        [1, 2, 3, 4, 5].map((n) => ({
+          effect: Effect.as(limiter.consume({ key: n % 2 === 0 ? "even" : "odd" }), n),
+          expected: n,
+          observed: true
+        })),
+      enters: {
+        "consumes": (limiter) => limiter.consume({ key: "odd" }),
+        "resets": (limiter) => limiter.reset("odd"),
+        "penalizes": (limiter) => limiter.penalize({ key: "odd", for: "1 second" })
+      },
+      check: () => Effect.void
+    }, { callers: 5 })
+    expect(calls).toBeGreaterThan(0)
+  })
+})
+
+class Me extends Context.Service<Me, unknown>()("test/ForeignMe") {}
+class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, never, Me> {}
+
+describe("foreign code hurts nobody but its own caller: Batcher", () => {
+  const live = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 })))
+  const store = (options?: Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Me], number>>[1]>) =>
+    Effect.gen(function*() {
+      const context = yield* Layer.build(live)
+      const resolver = yield* Effect.provideContext(
+        Batcher.ordered(Get, {
+          execute: (requests) =>
+            Effect.as(Effect.yieldNow, requests.map((request) => names.get(request) ?? "nobody's")),
+          ...options
+        }),
+        context
+      )
+      const names = new WeakMap<object, string>()
+      const load = (id: unknown, name: string, me: unknown = "anybody") => {
+        const request = new Get({ id })
+        names.set(request, name)
+        return Effect.provideService(Effect.request(request, resolver), Me, me)
+      }
+      const scheduler = yield* Effect.provideContext(Scheduler.Scheduler, context)
+      const check = Effect.suspend(() => {
+        expect(leftIn(resolver)).toBe("")
+        return atRest(scheduler)
+      })
+      return { load, check, resolver }
+    })
+
+  for (const cached of [false, true]) {
+    for (const [what, value] of foreignValues) {
+      it(`an id that is ${what}${cached ? ", with a cache" : ""}`, () => {
+        const calls = foreignSweep({
+          make: (meddle) =>
+            Effect.map(
+              store(cached ? { cache: { capacity: 10, timeToLive: () => "1 hour" } } : {}),
+              (fixture) => ({ ...fixture, meddle })
+            ),
+          callers: ({ load, meddle }) => [
+            { effect: load(value("a", nothing), "a"), expected: "a" },
+            { effect: load(value("b", nothing), "b"), expected: "b" },
+            { effect: load(value("a", meddle), "a"), expected: "a", owner: true },
+            { effect: load(value("c", meddle), "c"), expected: "c", owner: true },
+            { effect: load(value("a", nothing), "a"), expected: "a" },
+            { effect: load(7, "7"), expected: "7" }
+          ],
+          enters: {
+            "looks up an equal": ({ load }) => load(value("a", nothing), "a"),
+            "looks up another": ({ load }) => load(value("d", nothing), "d")
+          },
+          check: ({ check }) => cached ? Effect.void : check
+        }, { callers: 6 })
+        expect(calls).toBeGreaterThan(2)
+      })
+    }
+  }
+
+  for (const [what, value] of foreignValues.slice(0, 1)) {
+    it(`an isolating service that is ${what}`, () => {
+      const calls = foreignSweep({
+        make: (meddle) => Effect.map(store({ isolate: [Me] }), (fixture) => ({ ...fixture, meddle })),
+        callers: ({ load, meddle }) => [
+          { effect: load(1, "a", value("a", nothing)), expected: "a" },
+          { effect: load(1, "b", value("b", nothing)), expected: "b" },
+          { effect: load(1, "c", value("c", meddle)), expected: "c", owner: true },
+          { effect: load(1, "a", value("a", nothing)), expected: "a" }
+        ],
+        enters: {
+          "looks up an equal": ({ load }) => load(1, "a", value("a", nothing)),
+          "looks up another": ({ load }) => load(1, "d", value("d", nothing))
+        },
+        check: ({ check }) => check
+      }, { callers: 4 })
+      expect(calls).toBeGreaterThan(2)
+    })
+  }
+
+  it("timeToLive", () => {
+    const calls = foreignSweep({
+      make: (meddle) => store({ cache: { capacity: 10, timeToLive: () => (meddle(), "0 millis" as const) } }),
+      // A batch that it throws in is its own.
+      callers: ({ load }) =>
+        [
+          { effect: load(1, "1"), expected: "1", owner: true },
+          { effect: load(2, "2"), expected: "2", owner: true },
+          {
+            effect: Effect.andThen(Effect.forEach(Array(40).fill(0), () => Effect.yieldNow), load(3, "3")),
+            expected: "3"
+          }
+        ].map((caller, i) => i === 2 ? { ...caller, owner: true } : caller),
+      enters: { "looks up an equal": ({ load }) => load(1, "1"), "looks up another": ({ load }) => load(4, "4") },
+      check: ({ check }) => check
+    }, { callers: 3 })
+    expect(calls).toBeGreaterThan(2)
+  })
+
+  it("observers of fibers", () => {
+    const calls = foreignSweep({
+      make: () => store(),
+      callers: ({ load }) =>
+        [1, 2, 1, 3, 2].map((id) => ({ effect: load(id, String(id)), expected: String(id), observed: true })),
+      enters: { "looks up an equal": ({ load }) => load(1, "1"), "looks up another": ({ load }) => load(4, "4") },
+      check: ({ check }) => check
+    }, { callers: 5 })
+    expect(calls).toBeGreaterThan(0)
+  })
+})
