@@ -13,4 +13,5 @@ export const guarded = <A>(f: () => A, otherwise: (error: unknown) => A): A => {
 }
 
 /** Finds the equal of a key. Keys whose comparison throws are not equal, as the map sees to: each is asked for by itself. */
-export const find = <V extends Keyed<V>>(map: KeyMap<V>, key: unknown, hash: number): V | undefined => map.get(key, hash)
+export const find = <V extends Keyed<V>>(map: KeyMap<V>, key: unknown, hash: number): V | undefined =>
+  map.get(key, hash)
