@@ -220,7 +220,7 @@ describe("foreign code hurts nobody but its own caller: RateLimiter", () => {
         })),
       enters: {
         "consumes": (limiter) => limiter.consume({ key: "odd" }),
-        "resets": (limiter) => limiter.reset("odd"),
+        "resets": (limiter) => limiter.reset({ key: "odd" }),
         "penalizes": (limiter) => limiter.penalize({ key: "odd", for: "1 second" })
       },
       check: () => Effect.void
