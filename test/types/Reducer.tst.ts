@@ -130,7 +130,7 @@ describe("what is no effect, or of unknown requirements", () => {
   test("is taken where the requirements are any", () => {
     expect(Reducer.reduce("key", anyRequirements)).type.toBe<Effect.Effect<number, never, any>>()
     expect(Reducer.fn("f")((_: string) => anyRequirements)).type.toBe<
-      (_: string) => Effect.Effect<number, never, any>
+      (...args: Reducer.Exactly<[_: string]>) => Effect.Effect<number, never, any>
     >()
   })
 })
