@@ -244,6 +244,49 @@ describe("waits", () => {
     expect(counts.blocked).toBeGreaterThan(50)
   })
 
+  it("S5 a job that was full, and lends to nobody any more, lends to the next that is made in a run it waits for", () => {
+    const { engine, settle } = makeEngine(1)
+    const lender = new TestJob()
+    const run = new Plain()
+    engine.submitUnsafe(lender)
+    const edge = new Edge(lender, run)
+    const [first, gaveUp, next] = [0, 1, 2].map(() => new TestJob({ outer: run })) as [TestJob, TestJob, TestJob]
+    engine.submitUnsafe(first)
+    engine.submitUnsafe(gaveUp)
+    expect([first.state, gaveUp.state]).toEqual(["Running", "Queued"])
+    engine.releaseUnsafe(gaveUp)
+    engine.releaseUnsafe(first)
+    engine.submitUnsafe(next)
+    settle()
+    expect(next.state).toBe("Running")
+    engine.releaseUnsafe(next)
+    engine.releaseUnsafe(lender)
+    endUnsafe(run)
+    expect(edge.remove()).toBe(false)
+  })
+
+  it("S5 a job that looked in vain below it lends to the next that is made in a run it waits for", () => {
+    const { engine, settle } = makeEngine(1)
+    const lender = new TestJob()
+    const run = new Plain()
+    engine.submitUnsafe(lender)
+    const edge = new Edge(lender, run)
+    const other = new TestJob()
+    engine.submitUnsafe(other)
+    const [first, gaveUp, next] = [0, 1, 2].map(() => new TestJob({ outer: run })) as [TestJob, TestJob, TestJob]
+    engine.submitUnsafe(first)
+    engine.submitUnsafe(gaveUp)
+    engine.releaseUnsafe(gaveUp)
+    engine.releaseUnsafe(first)
+    expect(ownLane(lender)?.state).toBe("none")
+    engine.submitUnsafe(next)
+    settle()
+    expect(next.state).toBe("Running")
+    for (const job of [next, other, lender]) engine.releaseUnsafe(job)
+    endUnsafe(run)
+    expect(edge.remove()).toBe(false)
+  })
+
   const crowd = 2_000
 
   it("R10 S4 jobs that join a run in which as many wait each look at a few nodes only, and all that wait are started", () => {

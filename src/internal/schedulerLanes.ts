@@ -51,6 +51,8 @@ export abstract class Lanes implements Owner {
   /** With this mark, a node has nothing below that waits. Taken anew when that may have changed. */
   private dry = 0
   private dryAt = -1
+  /** How often a lender may have come to have room for what is made below it from then on. */
+  private rooms = 0
   /** Changes whenever somebody else may be in front. */
   private version = 0
   private frontVersion = -1
@@ -132,6 +134,7 @@ export abstract class Lanes implements Owner {
     const lane = resolve(job.lane!)
     job.lane = undefined
     lane.used -= job.width
+    if (lane !== this.main) this.rooms++
     const own = job.inside === undefined ? undefined : this.known(job)
     if (own !== undefined) {
       // What it lent and still runs is no longer lent: it counts where the lender counted.
@@ -215,7 +218,7 @@ export abstract class Lanes implements Owner {
       if (!this.fits(lane, job)) return undefined
       return this.isFree(lane) || (lane.state === "candidate" && this.firstBelow(lane) === undefined) ? lane : undefined
     }
-    if (root.waiters === undefined || this.known(root)?.fullAt === changes.added) return undefined
+    if (root.waiters === undefined || this.known(root)?.fullAt === this.pathsAndRooms) return undefined
     let found: Lane | undefined = undefined
     findAbove(root, (node) => {
       if (!this.lends(node)) return false
@@ -225,6 +228,11 @@ export abstract class Lanes implements Owner {
       return true
     })
     return found
+  }
+
+  /** As long as it is the same, those that were full are, and nobody else came to be above anybody. */
+  private get pathsAndRooms(): number {
+    return changes.added + this.rooms
   }
 
   private isFree(lane: Lane): boolean {
@@ -335,7 +343,7 @@ export abstract class Lanes implements Owner {
       if (this.lends(node)) this.note(lane)
       return
     }
-    if (lane.fullAt === changes.added) return
+    if (lane.fullAt === this.pathsAndRooms) return
     let room = false
     const found = findAbove(node, (node) => {
       if (!this.lends(node)) return false
@@ -349,7 +357,7 @@ export abstract class Lanes implements Owner {
       lender.notedFor = place
       return true
     })
-    if (!found && !room) lane.fullAt = changes.added
+    if (!found && !room) lane.fullAt = this.pathsAndRooms
   }
 
   /** All of the lenders above that have room become candidates. */
@@ -408,6 +416,7 @@ export abstract class Lanes implements Owner {
     }
     if (place === undefined) {
       lane.state = "none"
+      if (this.hasRoom(lane)) this.rooms++
     } else {
       lane.state = "blocked"
       place.blocks = true
@@ -486,7 +495,6 @@ export abstract class Lanes implements Owner {
           // Sound: see `known`.
           const found = inside as Lane
           if (i === 0 || found.size === 0) continue
-          found.fullAt = -1
           const first = found.queue.head as Place
           if (best === undefined || isBefore(first, best)) best = first
           continue
