@@ -289,7 +289,7 @@ const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<Rate
         const key = options?.key
         const tokens = options?.tokens ?? 1
         // What is taken is used in the same operation: in between two a fiber may yield, and be interrupted then.
-        return Effect.flatMap(Effect.fiber, (fiber) => {
+        return Effect.withFiber((fiber) => {
           const now = limiter.now()
           return limiter.takeAtUnsafe(key, tokens, now, now)
             ? firstStep(Exit.succeed(resultOf(limiter, key, 0, now)), fiber)
