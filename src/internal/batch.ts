@@ -18,6 +18,8 @@ export class Batch implements Node {
   started = false
   /** What it asks for is settled. */
   sent = false
+  /** Whether more may come to travel in it while it is in the queue. */
+  collects: boolean
   /** Whether it asks anew for what one that may wait for it asks for. */
   anew = false
   callers = 0
@@ -30,7 +32,8 @@ export class Batch implements Node {
   inside: Inside | undefined = undefined
   mark = 0
 
-  constructor(fiber: Fiber.Fiber<unknown, unknown>) {
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, collects: boolean) {
     this.fiber = fiber
+    this.collects = collects
   }
 }

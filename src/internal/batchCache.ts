@@ -2,7 +2,6 @@
  * The exits that a resolver keeps: bounded in number, the least recently used goes first, each with its own time to live.
  */
 import type * as Exit from "effect/Exit"
-import { find } from "./batchFind.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 
@@ -38,7 +37,7 @@ export class ExitCache<A, E> {
   }
 
   get(shelf: Shelf<A, E>, key: unknown, hash: number, now: number): Exit.Exit<A, E> | undefined {
-    const cached = find(shelf.cached, key, hash)
+    const cached = shelf.cached.get(key, hash)
     if (cached === undefined || cached.era !== this.era) return undefined
     if (cached.expires <= now) {
       this.remove(cached)
@@ -73,7 +72,7 @@ export class ExitCache<A, E> {
   }
 
   delete(shelf: Shelf<A, E>, key: unknown, hash: number): void {
-    const cached = find(shelf.cached, key, hash)
+    const cached = shelf.cached.get(key, hash)
     // What compares keys may have cleared it.
     if (cached !== undefined && cached.era === this.era) this.remove(cached)
   }

@@ -4,7 +4,6 @@
 import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
-import { find } from "./batchFind.js"
 import { Isolation } from "./batchKey.js"
 import { Group } from "./batchState.js"
 import type { Owner } from "./batchState.js"
@@ -50,7 +49,7 @@ export class Groups<Req extends Request.Any> {
   /** The group under which these callers are known now: one goes when it is at rest, and another comes. */
   registered(group: Group<Req>): Group<Req> {
     if (group === this.all) return group
-    const known = find(this.known, group.key, group.hash)
+    const known = this.known.get(group.key, group.hash)
     if (known !== undefined) return known
     this.known.add(group)
     return group

@@ -18,7 +18,7 @@ import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
 import { Batch } from "./batch.js"
 import { BatcherError, LookupCycle } from "./batchError.js"
-import { find, guarded } from "./batchFind.js"
+import { guarded } from "./guarded.js"
 import { hashOf } from "./batchKey.js"
 import { callerOf, Runner } from "./batchRunner.js"
 import type { Entry } from "./batchRunner.js"
@@ -57,20 +57,21 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     const key = this.keys.of(entry.request)
     const hash = hashOf(key)
     const now = memory === undefined ? 0 : memory.now
-    this.look(entry.context)
-    let group = this.seenGroup!
-    const node = liveNode(this.seenNode)
     if (memory !== undefined) {
-      const exit = memory.get(group, key, hash, now)
+      const { all } = this.groups
+      if (all === undefined) this.look(entry.context)
+      const exit = memory.get(all ?? this.seenGroup!, key, hash, now)
       if (exit !== undefined) {
         // No batch will end that drops what was seen.
-        if (this.running.size === 0) this.forget()
+        if (all === undefined && this.running.size === 0) this.forget()
         return answer(entry, exit)
       }
-      // What it kept has expired, and it was at rest.
-      if (this.seenGroup !== group) group = this.groups.registered(group)
     }
-    const item = find(group.inFlight, key, hash)
+    // Not before: where what was kept has expired, its group may have come to rest.
+    this.look(entry.context)
+    const group = this.seenGroup!
+    const node = liveNode(this.seenNode)
+    const item = group.inFlight.get(key, hash)
     const caller = new Caller(entry, node, undefined)
     const batch = item?.batch
     // It may be that nobody waits for this look-up, as only its fiber knows. Asked anew it does not close the cycle; if it
@@ -93,7 +94,10 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
       group.joins++
     } else if (node !== undefined) {
       // It collects no more: what came to travel in it might wait for the batch that now waits for it.
-      if (!caller.independent && this.waiting.get(group) === batch) this.waiting.delete(group)
+      if (batch.collects && !caller.independent) {
+        batch.collects = false
+        if (this.waiting.get(group) === batch) this.waiting.delete(group)
+      }
     }
     entry[callerOf] = caller
     caller.asked = true
@@ -130,7 +134,7 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
       if (item?.batch === undefined) item?.withdraw(entry)
     } else if (resolver === this.resolver && item?.anew === undefined) {
       if (bulk !== undefined) bulk.direct = true
-      else if (this.options.turns !== undefined && find(group.inFlight, item!.key, item!.hash) === undefined) {
+      else if (this.options.turns !== undefined && group.inFlight.get(item!.key, item!.hash) === undefined) {
         item!.collect()
       }
     }
@@ -175,9 +179,10 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
         const collect = window === "idle" || !this.waiting.has(group)
           ? wait(group, window)
           : Effect.flatMap(wait(group, "idle"), () => this.waiting.has(group) ? Effect.void : wait(group, window))
-        return Effect.onExit(restore(collect), (exit) => {
+        return Effect.onExit(restore(collect), () => {
           group.open--
-          if (exit._tag === "Failure") group.checkRest()
+          // Where a wrapper collects, it may be that we do not come to hear of the batch.
+          group.checkRest()
           return Effect.void
         })
       })
@@ -272,7 +277,7 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     const group = this.seenGroup!
     if (this.running.size === 0) this.forget()
     this.memory!.delete(group, key, hash)
-    find(group.inFlight, key, hash)?.outdate(primed)
+    group.inFlight.get(key, hash)?.outdate(primed)
     return { group: this.groups.registered(group), key, hash }
   }
 
@@ -292,16 +297,22 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     this.look(context)
     const group = this.seenGroup!
     const others: Array<number> = []
-    const bulk = new Bulk<Req>(group)
-    const alone = group.running === 0 && group.collected === 0 && group.kept === 0
-    for (let i = 0; i < requests.length; i++) {
-      const key = keys[i]
-      const hash = hashes[i]!
-      const known = !alone &&
-        (find(group.inFlight, key, hash) !== undefined || find(group.cached, key, hash) !== undefined)
-      if (known) others.push(i)
-      else bulk.add(i, requests[i]!, key, hash)
+    if (group.running === 0 && group.collected === 0 && group.kept === 0) {
+      return [new Bulk(group, requests.slice(), keys, hashes), others]
     }
+    const indices: Array<number> = []
+    for (let i = 0; i < requests.length; i++) {
+      const known = group.inFlight.get(keys[i], hashes[i]!) ?? group.cached.get(keys[i], hashes[i]!)
+      if (known === undefined) indices.push(i)
+      else others.push(i)
+    }
+    const bulk = new Bulk(
+      group,
+      indices.map((i) => requests[i]!),
+      indices.map((i) => keys[i]),
+      indices.map((i) => hashes[i]!),
+      indices
+    )
     return [bulk, others]
   }
 

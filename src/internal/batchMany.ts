@@ -7,7 +7,7 @@ import type * as Exit from "effect/Exit"
 import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
-import { guarded } from "./batchFind.js"
+import { guarded } from "./guarded.js"
 import { loaderOf } from "./batchLoader.js"
 
 type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
@@ -45,12 +45,14 @@ export const each = <Req extends Request.Any>(
         const gathered = loader === undefined || requests.length === 0 ? undefined : loader.gather(requests, context)
         if (loader !== undefined && gathered !== undefined) {
           const [bulk, rest] = gathered
-          const first = bulk.indices[0]
-          if (first !== undefined) {
-            const onExit = (exit: Result<Req>) =>
+          const { indices, items } = bulk
+          const size = bulk.requests.length
+          if (size > 0) {
+            const onExit = (exit: Result<Req>) => {
               // It ended without having run: for all of them alike.
-              bulk.indices.forEach((index, i) => tell(index, bulk.items[i]?.exit ?? exit))
-            loader.carry(bulk, () => ask(first, onExit))
+              for (let i = 0; i < size; i++) tell(indices === undefined ? i : indices[i]!, items[i]?.exit ?? exit)
+            }
+            loader.carry(bulk, () => ask(indices === undefined ? 0 : indices[0]!, onExit))
           }
           others = rest
         }

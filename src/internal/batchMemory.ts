@@ -54,7 +54,7 @@ export class Memory<Req extends Request.Any> extends ExitCache<Request.Success<R
     return Effect.matchCause(Effect.suspend(() => forEachInTurns(items, date(this.now))), {
       onFailure: Exit.failCause,
       onSuccess: () => exit
-    }).pipe(Effect.tap((final) => final === exit ? forEachInTurns(items, keep) : Effect.void))
+    }).pipe(Effect.tap((final) => final === exit ? Effect.suspend(() => forEachInTurns(items, keep)) : Effect.void))
   }
 
   expires(result: Result<Req>, request: Req, now: number): number {

@@ -8,6 +8,7 @@ import type * as Request from "effect/Request"
 import { BatcherError, ResultLengthMismatch } from "./batchError.js"
 import { ValueMap } from "./batchKey.js"
 import type { Item, Result } from "./batchState.js"
+import { andThen, forEachInTurns } from "./batchTurns.js"
 
 export type Plan<Req extends Request.Any, R> = (
   items: NonEmptyReadonlyArray<Item<Req>>
@@ -19,39 +20,37 @@ export const byId = <Req extends Request.Any, Id, Row extends Request.Success<Re
   readonly resultId: (row: Row) => Id
   readonly missing: (request: Req) => Result<Req>
 }): Plan<Req, R> =>
-(items) => {
-  const { ids, placeOf, places } = distinct(items, options.id)
-  return Effect.map(options.execute(ids), (rows) => {
+(items) =>
+  askDistinct(items, options, ({ ids, placeOf, places }, rows) => {
     const exits = new Array<Result<Req> | undefined>(ids.length)
-    for (const row of rows) {
+    const sort = (row: Row): void => {
       const place = placeOf.get(options.resultId(row))
       if (place !== undefined) exits[place] ??= Exit.succeed(row)
     }
-    items.forEach((item, i) => {
-      item.exit = exits[places[i]!] ?? options.missing(item.request)
-    })
+    return andThen(forEachInTurns(rows, sort), () =>
+      forEachInTurns(items, (item, i) => {
+        item.exit = exits[places[i]!] ?? options.missing(item.request)
+      }))
   })
-}
 
 export const byGroup = <Req extends Request.Any, Id, Row, R>(options: {
   readonly id: (request: Req) => Id
   readonly execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, Request.Error<Req>, R>
   readonly resultId: (row: Row) => Id
 }): Plan<Req, R> =>
-(items) => {
-  const { ids, placeOf, places } = distinct(items, options.id)
-  return Effect.map(options.execute(ids), (rows) => {
+(items) =>
+  askDistinct(items, options, ({ ids, placeOf, places }, rows) => {
     const groups = ids.map((): Array<Row> => [])
-    for (const row of rows) {
+    const sort = (row: Row): void => {
       const place = placeOf.get(options.resultId(row))
       if (place !== undefined) groups[place]!.push(row)
     }
-    items.forEach((item, i) => {
-      // Sound: the request succeeds with a list of rows, of whatever length.
-      item.exit = Exit.succeed(groups[places[i]!] as Request.Success<Req>)
-    })
+    return andThen(forEachInTurns(rows, sort), () =>
+      forEachInTurns(items, (item, i) => {
+        // Sound: the request succeeds with a list of rows, of whatever length.
+        item.exit = Exit.succeed(groups[places[i]!] as Request.Success<Req>)
+      }))
   })
-}
 
 export const inOrder = <Req extends Request.Any, R>(options: {
   readonly execute: (
@@ -68,10 +67,9 @@ export const inOrder = <Req extends Request.Any, R>(options: {
       const reason = new ResultLengthMismatch({ resolver, expected: items.length, actual: results.length })
       return Effect.die(new BatcherError({ reason }))
     }
-    items.forEach((item, i) => {
+    return forEachInTurns(items, (item, i) => {
       item.exit = toResult<Req>(results[i]!)
     })
-    return Effect.void
   })
 }
 
@@ -81,27 +79,35 @@ export const toResult = <Req extends Request.Any>(value: Request.Success<Req> | 
   Exit.isExit(value) ? value as Result<Req> : Exit.succeed(value as Request.Success<Req>)
 
 interface Distinct<Id> {
-  readonly ids: NonEmptyArray<Id>
+  readonly ids: ReadonlyArray<Id>
   /** Where an id stands among them. */
   readonly placeOf: ValueMap<number>
   /** Where the id of each request stands among them. */
   readonly places: ReadonlyArray<number>
 }
 
-/** Unequal requests may have one id: each id is asked for once. */
-const distinct = <Req extends Request.Any, Id>(
+/** Unequal requests may have one id: each id is asked for once. `deal` is given the rows that come for them. */
+const askDistinct = <Req extends Request.Any, Id, Row, R>(
   items: NonEmptyReadonlyArray<Item<Req>>,
-  idOf: (request: Req) => Id
-): Distinct<Id> => {
+  options: {
+    readonly id: (request: Req) => Id
+    readonly execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, Request.Error<Req>, R>
+  },
+  deal: (distinct: Distinct<Id>, rows: ReadonlyArray<Row>) => Effect.Effect<void>
+): Effect.Effect<void, Request.Error<Req>, R> => {
   const ids: Array<Id> = []
+  const places: Array<number> = []
   const placeOf = new ValueMap<number>()
-  const places = items.map((item) => {
-    const id = idOf(item.request)
+  const ask = ({ request }: Item<Req>): void => {
+    const id = options.id(request)
     const known = placeOf.get(id)
-    if (known !== undefined) return known
-    placeOf.set(id, ids.length)
-    return ids.push(id) - 1
-  })
-  // Sound: the first id is distinct.
-  return { ids: ids as NonEmptyArray<Id>, placeOf, places }
+    if (known === undefined) placeOf.set(id, ids.length)
+    places.push(known ?? ids.push(id) - 1)
+  }
+  return andThen(forEachInTurns(items, ask), () =>
+    // Sound: the first id is distinct.
+    Effect.flatMap(options.execute(ids as NonEmptyArray<Id>), (rows) =>
+      deal({ ids, placeOf, places }, isList(rows) ? rows : Array.from(rows))))
 }
+
+const isList = <A>(rows: Iterable<A>): rows is ReadonlyArray<A> => Array.isArray(rows)

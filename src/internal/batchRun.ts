@@ -2,6 +2,7 @@
  * A batch that core has collected: which requests it asks for, and for whom.
  */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Request from "effect/Request"
@@ -9,7 +10,7 @@ import * as Tracer from "effect/Tracer"
 import { Batch } from "./batch.js"
 import { Item } from "./batchState.js"
 import type { Bulk, Caller, Callers, Group, Result, Ride } from "./batchState.js"
-import { find } from "./batchFind.js"
+import { andThen, forEachInTurns } from "./batchTurns.js"
 import { KeyMap } from "./keyMap.js"
 
 /** A batch from the moment core has collected it: which requests it asks for, and for whom. */
@@ -28,8 +29,8 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
   /** What is in flight in another batch nevertheless: it came in flight there while it was collected here. */
   private apart: KeyMap<Item<Req>> | undefined = undefined
 
-  constructor(fiber: Fiber.Fiber<unknown, unknown>, group: Group<Req>, merges: boolean) {
-    super(fiber)
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, group: Group<Req>, merges: boolean, collects: boolean) {
+    super(fiber, collects)
     this.group = group
     this.merges = merges
   }
@@ -47,20 +48,34 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     return keys.length < 2 ? keys[0] : keys
   }
 
-  /** Takes in what core has collected. Its equals join it from here on. */
-  takeAll(callers: ReadonlyArray<Caller<Req>>): void {
-    this.board(callers)
-    for (const caller of callers) {
-      if (caller.item?.anew !== undefined) this.anew = true
-      this.take(caller, Infinity)
-    }
+  /**
+   * Takes in what core has collected. Its equals join it from here on. Between two turns of that callers may leave, so that
+   * it must not end for want of them.
+   */
+  takeAll(callers: ReadonlyArray<Caller<Req>>): Effect.Effect<void> {
+    this.callers++
+    return andThen(
+      forEachInTurns(callers, (caller) => {
+        if (this.collects && !mayJoin(caller)) this.collects = false
+        this.board(caller)
+      }),
+      () =>
+        andThen(
+          forEachInTurns(callers, (caller) => {
+            if (caller.item?.anew !== undefined) this.anew = true
+            this.take(caller, Infinity)
+          }),
+          () => {
+            this.callers--
+            return Effect.void
+          }
+        )
+    )
   }
 
   /** So that a bulk finds what came after it. */
-  board(callers: ReadonlyArray<Caller<Req>>): void {
-    for (const { item } of callers) {
-      if (item?.collected === true && this.setApart(item.key, item.hash) === undefined) item.board(this)
-    }
+  board({ item }: Caller<Req>): void {
+    if (item?.collected === true && this.setApart(item.key, item.hash) === undefined) item.board(this)
   }
 
   /** Takes in what core has collected, unless that makes more than `most` distinct requests. */
@@ -85,7 +100,7 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
       if (item === undefined) {
         item = new Item(this.group, key, hash, bulk.requests[i]!)
         // Told while core collected it.
-        item.stale = find(this.group.cached, key, hash) !== undefined
+        item.stale = this.group.kept > 0 && this.group.cached.get(key, hash) !== undefined
       }
       this.place(item)
       item.retain()
@@ -98,12 +113,12 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
 
   private find(key: unknown, hash: number): Item<Req> | undefined {
     if (!this.merges) return undefined
-    const item = find(this.group.inFlight, key, hash)
+    const item = this.group.inFlight.get(key, hash)
     return item?.batch === this ? item : this.setApart(key, hash)
   }
 
   private setApart(key: unknown, hash: number): Item<Req> | undefined {
-    return this.apart === undefined ? undefined : find(this.apart, key, hash)
+    return this.apart === undefined ? undefined : this.apart.get(key, hash)
   }
 
   /** Asks for it, after what is asked for already. */
@@ -114,7 +129,7 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     if (item.batch !== this) item.board(this)
     if (!this.merges || item.listed !== undefined) return
     const { inFlight } = this.group
-    item.list(find(inFlight, item.key, item.hash) === undefined ? inFlight : this.apart ??= new KeyMap())
+    item.list(inFlight.get(item.key, item.hash) === undefined ? inFlight : this.apart ??= new KeyMap())
   }
 
   /** Lets one of its callers go. */
@@ -171,6 +186,13 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     this.apart = this.answer = undefined
     return true
   }
+}
+
+/** Whether what core has collected may travel with others than those that it collected with it. */
+export const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => {
+  const { bulk, item } = caller
+  if (bulk !== undefined) return bulk.direct && caller.independent
+  return item!.collected && item!.independent
 }
 
 /** What a request ends with whose batch ended so. */

@@ -20,9 +20,9 @@ import { RequestKeys } from "./batchKey.js"
 import { Memory } from "./batchMemory.js"
 import type { MemoryOptions } from "./batchMemory.js"
 import { admit, release } from "./batchQueue.js"
-import { Run } from "./batchRun.js"
+import { mayJoin, Run } from "./batchRun.js"
 import type { Caller, Group, Item, Part, Result, Ride } from "./batchState.js"
-import { inTurns } from "./batchTurns.js"
+import { andThen, inTurns, most } from "./batchTurns.js"
 import type { Turns } from "./batchWindow.js"
 import { KeyMap } from "./keyMap.js"
 import type { Engine } from "./scheduler.js"
@@ -114,7 +114,7 @@ export class Runner<Req extends Request.Any, R> {
     const present = callers.filter((caller) => !caller.left)
     const part: Part = { pending: present.length, ended: Deferred.makeUnsafe() }
     for (const caller of present) caller.part = part
-    if (this.options.maxBatchSize === Infinity) open.board(callers)
+    if (this.options.maxBatchSize === Infinity) { for (const caller of callers) open.board(caller) }
     for (const caller of callers) {
       if (!open.take(caller, this.options.maxBatchSize)) over.push(caller)
     }
@@ -131,14 +131,20 @@ export class Runner<Req extends Request.Any, R> {
       return Effect.onExit(
         Effect.suspend(() => {
           if (this.closed) return Effect.interrupt
-          const started = run = new Run<Req>(fiber, group, this.options.turns !== undefined)
-          this.begin(started, callers)
-          // They left between two steps.
-          if (started.callers === 0) return Effect.interrupt
-          return Effect.flatMap(
-            admit(started, this.options.engine),
-            (refused) => refused === undefined ? this.execute(started) : this.reject(started, refused)
-          )
+          const { engine, turns } = this.options
+          const started = run = new Run<Req>(fiber, group, turns !== undefined, engine !== undefined)
+          return andThen(this.begin(started, callers), () => {
+            // They left between two steps.
+            if (started.callers === 0) return Effect.interrupt
+            if (started.collects) this.waiting.set(group, started)
+            return Effect.flatMap(admit(started, engine), (refused) => {
+              if (refused !== undefined) return this.reject(started, refused)
+              // What made room for it may have been long.
+              return started.items.length > most
+                ? Effect.flatMap(Effect.yieldNow, () => this.execute(started))
+                : this.execute(started)
+            })
+          })
         }),
         (exit) => {
           const { memory } = this
@@ -185,12 +191,10 @@ export class Runner<Req extends Request.Any, R> {
   }
 
   /** Merges equal look-ups, and lets others join from here on. */
-  private begin(run: Run<Req>, callers: ReadonlyArray<Caller<Req>>): void {
+  private begin(run: Run<Req>, callers: ReadonlyArray<Caller<Req>>): Effect.Effect<void> {
     run.group.running++
     this.running.add(run)
-    const open = callers.every(mayJoin)
-    run.takeAll(callers)
-    if (open && this.options.engine !== undefined) this.waiting.set(run.group, run)
+    return run.takeAll(callers)
   }
 
   /** What the batch asks for is settled: others can join its requests, and add none. */
@@ -344,11 +348,4 @@ export class Runner<Req extends Request.Any, R> {
     // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.
     return context as Context.Context<R>
   }
-}
-
-/** Whether what core has collected may travel with others than those that it collected with it. */
-const mayJoin = <Req extends Request.Any>(caller: Caller<Req>): boolean => {
-  const { bulk, item } = caller
-  if (bulk !== undefined) return bulk.direct && caller.independent
-  return item!.collected && item!.independent
 }

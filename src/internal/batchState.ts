@@ -327,23 +327,27 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
 /** Look-ups of one fiber that come, travel and leave together: core is shown the first of them only. */
 export class Bulk<Req extends Request.Any> {
   readonly group: Group<Req>
-  readonly indices: Array<number> = []
-  readonly requests: Array<Req> = []
-  readonly keys: Array<unknown> = []
-  readonly hashes: Array<number> = []
+  readonly requests: ReadonlyArray<Req>
+  readonly keys: ReadonlyArray<unknown>
+  readonly hashes: ReadonlyArray<number>
+  /** Where they stand among all look-ups of the fiber, if others travel by themselves. */
+  readonly indices: ReadonlyArray<number> | undefined
   /** What each of them waits for, once their batch runs. */
   readonly items: Array<Item<Req>> = []
   /** Whether core collects it for our resolver as it was made, not for one that wraps it. */
   direct = false
 
-  constructor(group: Group<Req>) {
+  constructor(
+    group: Group<Req>,
+    requests: ReadonlyArray<Req>,
+    keys: ReadonlyArray<unknown>,
+    hashes: ReadonlyArray<number>,
+    indices?: ReadonlyArray<number>
+  ) {
     this.group = group
-  }
-
-  add(index: number, request: Req, key: unknown, hash: number): void {
-    this.indices.push(index)
-    this.requests.push(request)
-    this.keys.push(key)
-    this.hashes.push(hash)
+    this.requests = requests
+    this.keys = keys
+    this.hashes = hashes
+    this.indices = indices
   }
 }

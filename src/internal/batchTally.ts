@@ -1,7 +1,6 @@
 /**
  * What a batch has collected while it is still with core.
  */
-import { find } from "./batchFind.js"
 import { KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 
@@ -11,7 +10,7 @@ export class Tally {
   readonly slots = new KeyMap<Slot>()
 
   add(key: unknown, hash: number): Slot {
-    let slot = find(this.slots, key, hash)
+    let slot = this.slots.get(key, hash)
     if (slot === undefined) {
       this.slots.add(slot = new Slot(this, key, hash))
       this.size++
