@@ -47,6 +47,8 @@ export abstract class Job extends Seat implements Inner {
   engine: Owner | undefined = undefined
   /** What its width is charged to. */
   lane: Lane | undefined = undefined
+  /** Whether that is the width of a job that it was not made in. */
+  stranger = false
   /** While it is queued: its place besides that in the scheduler's own width. */
   place: Place | undefined = undefined
   width = 0

@@ -8,6 +8,11 @@
  *
  * Lenders that may find something are candidates, and are looked at only when somebody could start. At any time, of those
  * that are none, who has width left has nothing below; or has something that does not fit, and is then `blocked`.
+ *
+ * Who runs in the width of a job that he was made in is waited for by it. A stranger in a width was made elsewhere, in what
+ * its owner waited for then; that may be over, and the stranger may come to wait for the owner in turn. So while there are
+ * strangers, lenders pull from beyond those that are nearer. Without, that is never needed: of jobs that all wait, one that
+ * lends nothing yet is the nearest above somebody.
  */
 import type * as Effect from "effect/Effect"
 import type { SchedulerError } from "./schedulerError.js"
@@ -53,6 +58,7 @@ export abstract class Lanes implements Owner {
   private dryAt = -1
   /** How often a lender may have come to have room for what is made below it from then on. */
   private rooms = 0
+  private strangers = 0
   /** Changes whenever somebody else may be in front. */
   private version = 0
   private frontVersion = -1
@@ -113,6 +119,7 @@ export abstract class Lanes implements Owner {
     if (job.outer !== undefined) {
       const outer = job.outer = liveNode(job.outer)
       if (outer !== undefined) this.laneOf(outer).link(job, lane === this.main)
+      if (lane !== this.main && lane !== job.home) this.admit(job)
     }
   }
 
@@ -124,6 +131,7 @@ export abstract class Lanes implements Owner {
     else job.prev.next = job.next
     if (job.next !== undefined) job.next.prev = job.prev
     job.prev = job.next = undefined
+    if (job.stranger) this.dismiss(job)
     const { home } = job
     if (home !== undefined) {
       home.unlink(job)
@@ -143,6 +151,23 @@ export abstract class Lanes implements Owner {
       this.drop(own)
     }
     return lane
+  }
+
+  private admit(job: Job): void {
+    job.stranger = true
+    changes.strangers++
+    if (this.strangers++ > 0) return
+    // Until now nobody looked beyond those that are nearer.
+    this.dryAt = -1
+    this.rooms++
+    this.version++
+  }
+
+  private dismiss(job: Job): void {
+    job.stranger = false
+    changes.strangers--
+    if (--this.strangers > 0) return
+    for (const lane of this.blocked.keys()) this.note(lane)
   }
 
   // --------------------------------------------------------------------------------------------------- who is in whom
@@ -305,6 +330,7 @@ export abstract class Lanes implements Owner {
       job.outer = heir
       job.lane = resolve(job.lane!)
       home?.link(job, job.lane === this.main)
+      if (!job.stranger && job.lane !== this.main && job.lane !== home) this.admit(job)
     }
     if (home?.first !== undefined && home.capacity > 0) this.freed(home)
     if (lane.size > 0) {
@@ -340,18 +366,24 @@ export abstract class Lanes implements Owner {
     const { job, lane } = place
     const node = lane.node!
     if (node.kind === "job") {
+      const asked = lane.state !== "none"
       if (this.lends(node)) this.note(lane)
-      return
+      if (this.strangers === 0) return
+      if (!asked && this.fits(lane, job)) {
+        lane.notedFor = place
+        return
+      }
     }
+    const beyond = this.strangers === 0 ? undefined : false
     if (lane.fullAt === this.pathsAndRooms) return
     let room = false
     const found = findAbove(node, (node) => {
       if (!this.lends(node)) return false
       const lender = this.laneOf(node)
-      if (lender.state !== "none") return undefined
+      if (lender.state !== "none") return beyond
       if (!this.fits(lender, job)) {
         room ||= this.hasRoom(lender)
-        return undefined
+        return beyond
       }
       this.note(lender)
       lender.notedFor = place
@@ -367,7 +399,7 @@ export abstract class Lanes implements Owner {
     above(lane.node!, (node) => {
       if (!this.lends(node)) return true
       this.note(this.laneOf(node))
-      return false
+      return this.strangers > 0
     })
   }
 
@@ -448,7 +480,8 @@ export abstract class Lanes implements Owner {
     const { node } = lane
     if (
       this.queued > 0 &&
-      (lane.size > 0 || node!.waits !== undefined || node!.inside !== lane || lane.next !== undefined)
+      (lane.size > 0 || node!.waits !== undefined || node!.inside !== lane || lane.next !== undefined ||
+        (this.strangers > 0 && lane.first !== undefined))
     ) {
       this.note(lane)
     } else {
@@ -470,7 +503,7 @@ export abstract class Lanes implements Owner {
     this.refreshMain()
   }
 
-  /** The first of those that a lender waits for and that no other lender is nearer to. */
+  /** The first of those that a lender waits for and, without strangers, that no other lender is nearer to. */
   private firstBelow(lane: Lane): Place | undefined {
     const head = this.main.head
     if (head === undefined) return undefined
@@ -494,10 +527,11 @@ export abstract class Lanes implements Owner {
         if (inside.engine === this) {
           // Sound: see `known`.
           const found = inside as Lane
-          if (i === 0 || found.size === 0) continue
-          const first = found.queue.head as Place
-          if (best === undefined || isBefore(first, best)) best = first
-          continue
+          if (i > 0 && found.size > 0) {
+            const first = found.queue.head as Place
+            if (best === undefined || isBefore(first, best)) best = first
+          }
+          if (this.strangers === 0) continue
         }
         const first = inside.first
         let job = first
@@ -519,13 +553,13 @@ export abstract class Lanes implements Owner {
   /** Whether a lender is seen to be the nearest above a lane at a glance. */
   private reaches(lender: Lane, lane: Lane): boolean {
     if (lender === lane) return true
-    if (lane.node!.kind === "job") return false
+    if (lane.node!.kind === "job" && this.strangers === 0) return false
     let left = glance
     let found = false
     findAbove(lane.node!, (node) => {
       found = node === lender.node
       if (found || --left === 0) return true
-      return this.lends(node) ? undefined : false
+      return this.lends(node) && this.strangers === 0 ? undefined : false
     })
     return found
   }

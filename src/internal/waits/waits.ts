@@ -71,6 +71,8 @@ class Changes {
   removed = 0
   /** How many queued jobs may run in the width of whoever waits for a run or a batch. */
   seats = 0
+  /** How many run in the width of a job that they were not made in. */
+  strangers = 0
   /** How many widths have a first job that does not fit. */
   blocked = 0
 }
@@ -124,7 +126,7 @@ export class Edge {
     }
     to.waiters = this
     changes.added++
-    if (changes.seats > 0 && (to.waits !== undefined || to.inside !== undefined)) stirAbove(from)
+    if (changes.seats + changes.strangers > 0 && (to.waits !== undefined || to.inside !== undefined)) stirAbove(from)
   }
 
   private unlink(from: Node): void {
