@@ -58,6 +58,7 @@ export abstract class Lanes implements Owner {
   private dryAt = -1
   /** How often a lender may have come to have room for what is made below it from then on. */
   private rooms = 0
+  /** How many run in the width of a job that they were not made in. */
   private strangers = 0
   /** Changes whenever somebody else may be in front. */
   private version = 0
@@ -153,6 +154,7 @@ export abstract class Lanes implements Owner {
     return lane
   }
 
+  /** It runs as a stranger. */
   private admit(job: Job): void {
     job.stranger = true
     changes.strangers++
@@ -366,8 +368,9 @@ export abstract class Lanes implements Owner {
     const { job, lane } = place
     const node = lane.node!
     if (node.kind === "job") {
+      if (!this.lends(node)) return
       const asked = lane.state !== "none"
-      if (this.lends(node)) this.note(lane)
+      this.note(lane)
       if (this.strangers === 0) return
       if (!asked && this.fits(lane, job)) {
         lane.notedFor = place
