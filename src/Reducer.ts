@@ -65,7 +65,7 @@ import type * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
 import type { Lease } from "./internal/reduceShared.js"
-import { dispatcherOf } from "./internal/dispatcher.js"
+import { dispatcherIn } from "./internal/dispatcher.js"
 import { ReducerFlights } from "./internal/reducerFlights.js"
 import type { ReducerError } from "./internal/reducerError.js"
 import { Run, type Space } from "./internal/reducerRun.js"
@@ -363,7 +363,7 @@ const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
  */
 export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
-    const flights = new ReducerFlights(options, dispatcherOf(fiber), cycleOf)
+    const flights = new ReducerFlights(options, dispatcherIn(fiber.context), cycleOf)
     // Not `acquireRelease`: it would close from the node in which the reducer is made, whoever closes it.
     return Effect.as(
       Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, flights.close)),

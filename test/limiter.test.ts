@@ -5,6 +5,7 @@ import { limiterOf, type Waiter } from "../src/internal/limiter.js"
 import { LimiterMemory } from "../src/internal/limiterMemory.js"
 import { ManualClock } from "./support/manualClock.js"
 import { placeLaws } from "./support/placeLaws.js"
+import { random } from "./support/random.js"
 
 const second = 1_000_000_000
 const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
@@ -832,6 +833,104 @@ describe("changed quotas", () => {
     limiter.setQuotas([perSecond(10, 3)])
     for (let i = 4; i < 8; i++) enter(i)
     expect(times().slice(4)).toEqual([1000, 1000, 1000])
+  })
+})
+
+describe("quotas changed with many keys", () => {
+  it.effect("L5 keys hear of a change in slices, those for whom somebody waits first", () =>
+    Effect.gen(function*() {
+      const { clock, limiter, starts, waiter } = setup(perSecond(1))
+      for (let i = 0; i < 50_000; i++) limiter.takeUnsafe(`${i}`, 1, limiter.now())
+      limiter.takeUnsafe("last", 1, limiter.now())
+      clock.block(900)
+      limiter.waitUnsafe(waiter("waits", { key: "last" }))
+      clock.block(2000)
+      limiter.setQuotas([perSecond(10)])
+      expect(starts).toEqual([[2900, "waits"]])
+      expect(limiter.size).toBeGreaterThan(48_900)
+      expect(limiter.restAt()).toBe(Infinity)
+      yield* turns
+      expect(limiter.size).toBe(1)
+      expect(limiter.restAt()).toBe(2950 * 1e6)
+    }))
+
+  it.effect("L5 a second change before all have heard of the first reaches all", () =>
+    Effect.gen(function*() {
+      const { clock, limiter } = setup(perSecond(1, 5))
+      for (let i = 0; i < 10_000; i++) limiter.takeUnsafe(`${i}`, 5, limiter.now())
+      limiter.setQuotas([perSecond(10, 5)])
+      yield* Effect.yieldNow
+      limiter.setQuotas([perSecond(100, 5)])
+      yield* turns
+      expect(limiter.restAt()).toBe(50 * 1e6)
+      clock.advance(200)
+      expect(limiter.size).toBe(0)
+    }))
+
+  it.effect("L5 a key that hears of changes late is judged as one that heard of each at once", () =>
+    Effect.gen(function*() {
+      for (let seed = 1; seed <= 60; seed++) {
+        const next = random(seed)
+        const quota = (): Gcra.Rate => {
+          const limit = 1 + next(20)
+          return perSecond(limit, 1 + next(limit), next(3) === 0)
+        }
+        const quotas = () => Array.from({ length: 1 + next(2) }, quota)
+        const from = quotas()
+        const soon = setup(...from)
+        const late = setup(...from)
+        const both = [soon, late]
+        // More than one step tells of a change.
+        for (let i = 0; i < 1100; i++) late.limiter.penalizeUnsafe(`before ${i}`, 1e6 * second)
+        const open: Array<ReadonlyArray<Waiter>> = []
+        const agree = (key: string) => {
+          const [one, other] = both.map(({ limiter }) => [
+            limiter.standingUnsafe(key, limiter.now()),
+            limiter.retryAfterUnsafe(key, 1, limiter.now())
+          ])
+          expect(other, `seed ${seed}`).toEqual(one)
+        }
+        for (let op = 0; op < 80; op++) {
+          const key = "abcd"[next(4)]!
+          const tokens = 1 + next(3)
+          const one = open.length === 0 ? undefined : open[next(open.length)]!
+          const kind = next(12)
+          const millis = next(400)
+          const to = kind < 3 ? quotas() : []
+          const waiters = both.map(({ waiter }) => waiter(op, { key, tokens, begins: false }))
+          const taken = both.map(({ clock, limiter }, i) => {
+            const own = waiters[i]!
+            if (kind < 3) limiter.setQuotas(to)
+            else if (kind < 5) return limiter.takeUnsafe(key, tokens, limiter.now(), kind === 3 ? own : undefined)
+            else if (kind === 5) limiter.waitUnsafe(own)
+            else if (kind === 6 && one !== undefined) limiter.beginUnsafe(one[i]!)
+            else if (kind === 7 && one !== undefined) limiter.refundUnsafe(one[i]!)
+            else if (kind === 8 && one !== undefined) limiter.cancelUnsafe(one[i]!)
+            else if (kind === 9) limiter.penalizeUnsafe(key, millis * 1e6)
+            else if (kind === 10 && tokens === 1) limiter.resetUnsafe(key)
+            else clock.advance(millis)
+            return undefined
+          })
+          expect(taken[1], `seed ${seed}`).toBe(taken[0])
+          if (kind === 3 || kind === 5) open.push(waiters)
+          if (next(3) === 0) agree(key)
+        }
+        yield* turns
+        expect(late.starts, `seed ${seed}`).toEqual(soon.starts)
+        expect(late.refused.toSorted(), `seed ${seed}`).toEqual(soon.refused.toSorted())
+        for (const key of "abcd") agree(key)
+      }
+    }))
+
+  it("L6 those who can never pass are told when the quotas are changed by one who is granted", () => {
+    const { clock, enter, limiter, refused, starts } = setup(perSecond(10, 5))
+    enter("full", { key: "a", tokens: 5 })
+    enter("full", { key: "b", tokens: 5 })
+    enter("heavy", { key: "b", tokens: 4 })
+    enter("light", { key: "a", andThen: () => limiter.setQuotas([perSecond(10, 2)]) })
+    clock.advance(150)
+    expect(starts.at(-1)).toEqual([100, "light"])
+    expect(refused).toEqual(["heavy"])
   })
 })
 

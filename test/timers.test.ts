@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Context, Effect, Scheduler as FiberScheduler } from "effect"
+import { dispatcherIn } from "../src/internal/dispatcher.js"
 import * as Timers from "../src/internal/timers.js"
 import { ManualClock } from "./support/manualClock.js"
 
@@ -46,8 +47,8 @@ describe("timers", () => {
 
   it("a dispatcher is never that of runSync, whose turns are microtasks", () => {
     const sync = new FiberScheduler.MixedScheduler("sync")
-    const dispatcher = Timers.dispatcherIn(Context.make(FiberScheduler.Scheduler, sync))
+    const dispatcher = dispatcherIn(Context.make(FiberScheduler.Scheduler, sync))
     expect(dispatcher).toBeDefined()
-    expect(Timers.dispatcherIn(Context.empty())).toBeDefined()
+    expect(dispatcherIn(Context.empty())).toBeDefined()
   })
 })

@@ -1,11 +1,11 @@
 /**
  * Where what outlives the fiber that makes it schedules its steps.
  */
-import type { Fiber } from "effect/Fiber"
-import { MixedScheduler, type SchedulerDispatcher } from "effect/Scheduler"
+import * as Context from "effect/Context"
+import * as Scheduler from "effect/Scheduler"
 
-/** A dispatcher of the fiber's scheduler, unless that is `runSync`'s: its turns are microtasks, which hold up the event loop. */
-export const dispatcherOf = (fiber: Fiber<unknown, unknown>): SchedulerDispatcher => {
-  const { scheduler } = fiber.cache
-  return (scheduler.executionMode === "sync" ? new MixedScheduler() : scheduler).makeDispatcher()
+/** A dispatcher of the scheduler in a context, unless that is `runSync`'s: its turns are microtasks, which hold up the event loop. */
+export const dispatcherIn = (context: Context.Context<never>): Scheduler.SchedulerDispatcher => {
+  const scheduler = Context.get(context, Scheduler.Scheduler)
+  return (scheduler.executionMode === "sync" ? new Scheduler.MixedScheduler() : scheduler).makeDispatcher()
 }

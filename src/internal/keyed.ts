@@ -9,7 +9,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import * as Stream from "effect/Stream"
-import { dispatcherOf } from "./dispatcher.js"
+import { dispatcherIn } from "./dispatcher.js"
 import { hashKey, KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 import { limiterOf } from "./limiter.js"
@@ -215,7 +215,7 @@ export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
       Effect.succeed({
         context,
         clock: fiber.getRef(Clock.Clock),
-        dispatcher: dispatcherOf(fiber)
+        dispatcher: dispatcherIn(fiber.context)
       })
     )
   )

@@ -13,13 +13,42 @@ type Rates = ReadonlyArray<Gcra.Rate>
 /** The place of one who waits. */
 export class Node implements WaiterList.Node<Node> {
   readonly waiter: Waiter
-  readonly entry: Entry
+  readonly line: Line
   before: Node | undefined = undefined
   after: Node | undefined = undefined
-  constructor(waiter: Waiter, entry: Entry) {
+  constructor(waiter: Waiter, line: Line) {
     this.waiter = waiter
+    this.line = line
+  }
+}
+
+/** Those who wait for one key, first come first. */
+export class Line implements WaiterList.List<Node>, DueHeap.Member {
+  readonly entry: Entry
+  first: Node | undefined = undefined
+  last: Node | undefined = undefined
+  /** The tokens of all of them. */
+  queued = 0
+  due = 0
+  index = -1
+  constructor(entry: Entry) {
     this.entry = entry
   }
+}
+
+/** The quotas from one change to the next. */
+export interface Version {
+  readonly rates: Rates
+  /** What came after it. */
+  next: Change | undefined
+}
+
+/** A change of the quotas. A key learns of it when it is looked at next. */
+export interface Change {
+  readonly to: Version
+  readonly sources: ReadonlyArray<ReadonlyArray<number>>
+  /** When it was made. */
+  readonly at: number
 }
 
 /** Tokens that were taken for a start which has not begun, or after such. */
@@ -54,13 +83,15 @@ export class Rare implements WaiterList.List<Grant> {
   base: Array<number> | undefined = undefined
 }
 
-/** The state of a key: one theoretical arrival time a quota, and those who wait, first come first. */
-export interface Entry extends WaiterList.List<Node>, DueHeap.Member, RestList.Member<Entry> {
+/** The state of a key: one theoretical arrival time a quota. There may be a million of them. */
+export interface Entry extends RestList.Member<Entry> {
   readonly key: string | undefined
   tats: Array<number>
-  /** The tokens of all who wait. */
-  queued: number
+  /** `undefined` while nobody waits. */
+  line: Line | undefined
   rare: Rare | undefined
+  /** The quotas that the times are under. */
+  version: Version
 }
 
 /** What stands in the way of a key, read in the step in which it is asked for. */
@@ -71,20 +102,19 @@ export interface Standing {
   readonly resetAfter: number
 }
 
-export const make = (rates: Rates, key: string | undefined): Entry => ({
+export const make = (version: Version, key: string | undefined): Entry => ({
   key,
-  tats: rates.length === 1 ? [-Infinity] : rates.map(() => -Infinity),
-  first: undefined,
-  last: undefined,
-  queued: 0,
+  tats: fresh(version.rates),
+  line: undefined,
   rare: undefined,
-  due: 0,
-  index: -1,
+  version,
   checkAt: 0,
   level: -1,
   before: undefined,
   after: undefined
 })
+
+const fresh = (rates: Rates): Array<number> => rates.length === 1 ? [-Infinity] : rates.map(() => -Infinity)
 
 /** When so many tokens conform, if what was granted and has not begun begins at `pending`. */
 export const dueAt = (rates: Rates, entry: Entry, tokens: number, pending = Infinity): number =>
@@ -127,8 +157,15 @@ export const restOf = (rates: Rates, entry: Entry): number => {
 }
 
 /** Whether somebody waits, or was granted and has not begun: it cannot be at rest until that has ended. */
-export const inUse = ({ first, rare }: Entry): boolean =>
-  first !== undefined || (rare !== undefined && (rare.first !== undefined || rare.log?.restAt === Infinity))
+export const inUse = ({ line, rare }: Entry): boolean =>
+  line !== undefined || (rare !== undefined && (rare.first !== undefined || rare.log?.restAt === Infinity))
+
+/**
+ * Not yet when it has its full burst: one who waited meanwhile counts as an arrival of up to `maxCatchUp` ago, and what was
+ * granted since must be known then, or it would be granted again.
+ */
+export const atRest = (rates: Rates, entry: Entry, now: number): boolean =>
+  entry.line === undefined && restOf(rates, entry) + Gcra.maxCatchUp <= now
 
 const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: number): void => {
   for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, tokens)
@@ -224,8 +261,24 @@ export const penalize = (entry: Entry, until: number): void => {
   rare.penaltyUntil = Math.max(rare.penaltyUntil, until)
 }
 
+/** Brings an entry that nobody has looked at since up to the quotas of now, as if it had heard of each change at once. */
+export const renew = (entry: Entry): void => {
+  for (let change = entry.version.next; change !== undefined; change = entry.version.next) {
+    const { at, sources, to } = change
+    const { rates } = entry.version
+    if (atRest(rates, entry, at)) {
+      // It was as good as forgotten, also where it is still here.
+      entry.tats = fresh(to.rates)
+      entry.rare = undefined
+    } else {
+      requote(rates, to.rates, sources, entry, at)
+    }
+    entry.version = to
+  }
+}
+
 /** Changes the quotas: what was consumed under `before` is still consumed under `rates`. */
-export const requote = (
+const requote = (
   before: Rates,
   rates: Rates,
   sources: ReadonlyArray<ReadonlyArray<number>>,
@@ -238,18 +291,26 @@ export const requote = (
   entry.tats = rates.map((to, i) =>
     sources[i]!.reduce((most, j) => Math.max(most, Gcra.convert(before[j]!, to, tats[j]!, now)), -Infinity)
   )
-  const log = entry.rare?.log
-  if (log !== undefined) {
-    log.requote(rates)
-  } else if (rates.some((rate) => rate.strict) && !before.some((rate) => rate.strict)) {
+  const { rare } = entry
+  const strict = rates.some((rate) => rate.strict)
+  if (rare?.log !== undefined) {
+    if (strict) {
+      rare.log.requote(rates)
+    } else {
+      // What starts from here on would be missing in it.
+      rare.log = undefined
+      tidy(entry, rare)
+    }
+  } else if (strict && !before.some((rate) => rate.strict)) {
     // Of what was taken without a log only the debt is known: it counts as started now.
-    const rare = entry.rare ??= new Rare()
-    rare.log = new StartLog(rates)
+    const log = new StartLog(rates)
     const owed = rates.reduce(
       (most, rate, i) => rate.strict ? Math.max(most, Math.ceil((entry.tats[i]! - now) / rate.interval)) : most,
       0
     )
-    if (owed > 0) rare.log.push(now, owed)
+    if (owed > 0) log.push(now, owed)
+    entry.rare ??= new Rare()
+    entry.rare.log = log
   }
 }
 
@@ -260,7 +321,7 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
     const tat = entry.tats[0]!
     return {
       limit: rate.limit,
-      remaining: entry.first === undefined ? Gcra.remaining(rate, tat, now) : 0,
+      remaining: entry.line === undefined ? Gcra.remaining(rate, tat, now) : 0,
       resetAfter: tat > now ? tat - now : 0
     }
   }
@@ -279,7 +340,7 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
     resetAt = Math.max(resetAt, tat, log === undefined ? now : log.dueFor(i, rate.burst, now))
   }
   const free = entry === undefined ||
-    (entry.first === undefined && (entry.rare === undefined || entry.rare.penaltyUntil <= now))
+    (entry.line === undefined && (entry.rare === undefined || entry.rare.penaltyUntil <= now))
   return { limit, remaining: free ? remaining : 0, resetAfter: resetAt - now }
 }
 
@@ -287,11 +348,11 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
 export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: number): number => {
   const { rare } = entry
   if (rare === undefined && rates.length === 1) {
-    return Math.max(0, Gcra.dueAt(rates[0]!, entry.tats[0]!, entry.queued + tokens) - now)
+    return Math.max(0, Gcra.dueAt(rates[0]!, entry.tats[0]!, (entry.line?.queued ?? 0) + tokens) - now)
   }
-  if (entry.first === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
+  if (entry.line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
   // What holds back can change on the way: walk it.
-  const shadow = make(rates, entry.key)
+  const shadow = make(entry.version, entry.key)
   shadow.tats = entry.tats.slice()
   if (rare !== undefined) {
     shadow.rare = new Rare()
@@ -299,7 +360,7 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
     shadow.rare.log = rare.log?.copy()
   }
   const start = { now, later: false, strict: rates.some((rate) => rate.strict) }
-  for (let node: Node | undefined = entry.first; node !== undefined; node = node.after) {
+  for (let node = entry.line.first; node !== undefined; node = node.after) {
     start.now = Math.max(start.now, dueAt(rates, shadow, node.waiter.tokens, now))
     if (shadow.rare === undefined && !start.strict) take(rates, shadow, start.now, node.waiter.tokens)
     else takeRare(rates, shadow, start.now, node.waiter.tokens, start)
@@ -311,7 +372,7 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
 export const shift = (entry: Entry, nanos: number): void => {
   settleGrants(entry)
   for (let i = 0; i < entry.tats.length; i++) entry.tats[i]! -= nanos
-  entry.due -= nanos
+  if (entry.line !== undefined) entry.line.due -= nanos
   entry.checkAt -= nanos
   if (entry.rare === undefined) return
   entry.rare.penaltyUntil -= nanos

@@ -6,11 +6,12 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { SchedulerDispatcher } from "effect/Scheduler"
+import { dispatcherIn } from "./dispatcher.js"
 import * as DueHeap from "./dueHeap.js"
 import * as Gcra from "./gcra.js"
 import type { Granted, Limiter, Waiter } from "./limiter.js"
 import * as Entry from "./limiterEntry.js"
-import { Grant, Node } from "./limiterEntry.js"
+import { Grant, Line, Node } from "./limiterEntry.js"
 import * as RestList from "./restList.js"
 import * as Timers from "./timers.js"
 import * as WaiterList from "./waiterList.js"
@@ -23,6 +24,9 @@ const callbacksPerStep = 256
 // A call adds at most one entry, so any number above one shrinks what is held.
 const sweepPerCall = 8
 const sweepPerTick = 4096
+
+/** How many keys one step converts to other quotas before it gives the event loop a turn. */
+const renewalsPerStep = 1024
 
 /** Beyond this, after 52 days, the axis begins anew: a number no longer tells each nanosecond. */
 const axisEnd = 2 ** 52
@@ -47,8 +51,8 @@ export class LimiterMemory implements Limiter {
   private readonly rests = new RestList.RestList<Entry.Entry>()
   private restTimer: (() => void) | undefined
   private restTimerAt = Infinity
-  /** Entries that have waiters, by when the first of them is due. */
-  private readonly due: Array<Entry.Entry> = []
+  /** By when the first of each line is due. */
+  private readonly due: Array<Line> = []
   /** Those who can never pass and are not told yet. */
   private readonly refusing = new Set<Waiter>()
   private granting = false
@@ -61,6 +65,12 @@ export class LimiterMemory implements Limiter {
   private latestTat = 0
   private readonly place: Timers.Place
   private epoch: bigint
+  private version: Entry.Version
+  /** Those that have not heard of the quotas of now, and others. */
+  private renewals: Iterator<Entry.Entry> | undefined
+  /** Of these those that come next, the last one first: somebody waits there. */
+  private urgent: Array<Line> = []
+  private renewing = false
   private rates: ReadonlyArray<Gcra.Rate> = []
   private longestWindow = 0
   strict = false
@@ -69,6 +79,7 @@ export class LimiterMemory implements Limiter {
   constructor(rates: ReadonlyArray<Gcra.Rate>, context: Context.Context<never>, clock: Clock.Clock) {
     this.place = { context, clock }
     this.epoch = clock.monotonicTimeNanosUnsafe()
+    this.version = { rates, next: undefined }
     this.quote(rates)
   }
 
@@ -86,7 +97,7 @@ export class LimiterMemory implements Limiter {
 
   now(): number {
     const now = this.time()
-    return now > axisEnd && !this.granting ? this.moveEpoch(now) : now
+    return now > axisEnd && !this.granting && this.renewals === undefined ? this.moveEpoch(now) : now
   }
 
   /** The time within a step, whose axis must not move. */
@@ -95,7 +106,7 @@ export class LimiterMemory implements Limiter {
   }
 
   restAt(): number {
-    return this.latestTat
+    return this.renewals === undefined ? this.latestTat : Infinity
   }
 
   takeUnsafe(key: string | undefined, tokens: number, since: number, later?: Granted): boolean {
@@ -106,7 +117,7 @@ export class LimiterMemory implements Limiter {
   takeAtUnsafe(key: string | undefined, tokens: number, since: number, now: number, later?: Granted): boolean {
     if (tokens > this.burst) return false
     const entry = this.lookup(key) ?? this.enter(key)
-    const taken = entry.first === undefined && Entry.dueAt(this.rates, entry, tokens) <= now
+    const taken = entry.line === undefined && Entry.dueAt(this.rates, entry, tokens) <= now
     if (taken) this.take(entry, tokens, since, now, later)
     if (now >= this.rests.nextCheck) this.sweep(now, sweepPerCall)
     return taken
@@ -118,12 +129,13 @@ export class LimiterMemory implements Limiter {
     granted.link = undefined
     const { entry } = grant
     const now = this.time()
+    this.renew(entry)
     Entry.begin(this.rates, grant, now)
     this.refile(entry, now)
     if (grant.log === undefined) return
     this.noteRest(now + this.longestWindow)
     // It was in the way of those who need its place, for a time that was not known.
-    if (entry.first !== undefined && this.reconsider(entry)) this.settle()
+    if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
   }
 
   refundUnsafe(granted: Granted): void {
@@ -131,9 +143,10 @@ export class LimiterMemory implements Limiter {
     if (!(grant instanceof Grant)) return
     granted.link = undefined
     const { entry } = grant
+    this.renew(entry)
     Entry.refund(this.rates, grant)
     this.refile(entry, this.time())
-    if (entry.first !== undefined && this.reconsider(entry)) this.settle()
+    if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
   }
 
   waitUnsafe(waiter: Waiter, options?: { readonly insteadOf?: Waiter | undefined }): void {
@@ -143,19 +156,20 @@ export class LimiterMemory implements Limiter {
       return waiter.onTooLarge(this.burst)
     }
     const entry = this.lookup(waiter.key) ?? this.enter(waiter.key)
-    const node = new Node(waiter, entry)
+    const line = entry.line ??= new Line(entry)
+    const node = new Node(waiter, line)
     waiter.link = node
     const place = former?.link
     if (former !== undefined && place instanceof Node) {
-      WaiterList.replace(entry, place, node)
-      entry.queued += waiter.tokens - former.tokens
+      WaiterList.replace(line, place, node)
+      line.queued += waiter.tokens - former.tokens
       former.link = undefined
     } else {
-      WaiterList.append(entry, node)
-      entry.queued += waiter.tokens
+      WaiterList.append(line, node)
+      line.queued += waiter.tokens
     }
-    if (entry.first !== node) return
-    this.reconsider(entry)
+    if (line.first !== node) return
+    this.reconsider(line)
     this.settle()
   }
 
@@ -163,40 +177,78 @@ export class LimiterMemory implements Limiter {
     const node = waiter.link
     if (node === undefined) this.refusing.delete(waiter)
     if (!(node instanceof Node)) return
-    const { entry } = node
-    const wasFirst = entry.first === node
+    const { line } = node
+    const wasFirst = line.first === node
     this.unlink(node)
     waiter.link = undefined
-    if (wasFirst && this.reconsider(entry)) this.settle()
+    if (wasFirst && this.reconsider(line)) this.settle()
   }
 
   setQuotas(rates: ReadonlyArray<Gcra.Rate>): void {
     const now = this.time()
-    const before = this.rates
-    const sources = Gcra.sources(before, rates)
+    const to: Entry.Version = { rates, next: undefined }
+    this.version.next = { to, sources: Gcra.sources(this.rates, rates), at: now }
+    this.version = to
     this.quote(rates)
+    this.recent = undefined
     this.latestTat = now
-    for (const entry of this.entries.values()) {
-      // At rest it is as good as forgotten, also where it is still here.
-      if (this.atRest(entry, now, before)) {
-        this.drop(entry)
-        continue
-      }
-      Entry.requote(before, rates, sources, entry, now)
-      const rest = Entry.restOf(rates, entry)
-      this.noteRest(rest === Infinity ? now + this.longestWindow : rest)
-      this.rests.remove(entry)
-      this.file(entry, now)
-      for (let node = entry.first; node !== undefined; node = node.after) {
-        if (node.waiter.tokens > this.burst) {
-          this.refusing.add(node.waiter)
-          node.waiter.link = undefined
-          this.unlink(node)
-        }
-      }
-      this.reconsider(entry)
-    }
+    this.urgent = this.due.slice().reverse()
+    this.renewals ??= this.outdated()
+    this.renewSome()
     this.settle()
+  }
+
+  private *outdated(): Generator<Entry.Entry> {
+    let version: Entry.Version
+    do {
+      version = this.version
+      for (const entry of this.entries.values()) {
+        for (let line = this.urgent.pop(); line !== undefined; line = this.urgent.pop()) yield line.entry
+        yield entry
+      }
+    } while (version !== this.version)
+  }
+
+  private renewSome(): void {
+    const now = this.time()
+    for (let left = renewalsPerStep; left > 0 && this.renewals !== undefined; left--) {
+      const next = this.renewals.next()
+      if (next.done === true) {
+        this.renewals = undefined
+        return
+      }
+      const entry = next.value
+      this.renew(entry)
+      // It may have gone since it was listed.
+      if (Entry.atRest(this.rates, entry, now) && this.entries.get(entry.key) === entry) this.drop(entry)
+    }
+    if (this.renewing || this.renewals === undefined) return
+    this.renewing = true
+    this.nextTurn(() => {
+      this.renewing = false
+      this.renewSome()
+      this.settle()
+    })
+  }
+
+  /** Lets an entry know of the quotas of now. */
+  private renew(entry: Entry.Entry): void {
+    if (entry.version === this.version) return
+    Entry.renew(entry)
+    const rest = Entry.restOf(this.rates, entry)
+    this.noteRest(rest === Infinity ? this.time() + this.longestWindow : rest)
+    this.rests.remove(entry)
+    this.refile(entry, this.time())
+    const { line } = entry
+    if (line === undefined) return
+    for (let node = line.first; node !== undefined; node = node.after) {
+      if (node.waiter.tokens > this.burst) {
+        this.refusing.add(node.waiter)
+        node.waiter.link = undefined
+        this.unlink(node)
+      }
+    }
+    this.reconsider(line)
   }
 
   /** Lets nothing of this key pass before `until`, and after it one token first. */
@@ -206,7 +258,8 @@ export class LimiterMemory implements Limiter {
     Entry.penalize(entry, now + nanos)
     for (const rate of this.rates) this.noteRest(Gcra.blockedUntil(rate, now + nanos))
     if (entry.level === -1) this.file(entry, now)
-    this.reconsider(entry)
+    if (entry.line === undefined) return
+    this.reconsider(entry.line)
     this.settle()
   }
 
@@ -218,8 +271,8 @@ export class LimiterMemory implements Limiter {
     Entry.settleGrants(entry)
     entry.rare = undefined
     entry.tats.fill(now)
-    if (entry.first === undefined) return this.drop(entry)
-    this.reconsider(entry)
+    if (entry.line === undefined) return this.drop(entry)
+    this.reconsider(entry.line)
     this.settle()
   }
 
@@ -242,20 +295,24 @@ export class LimiterMemory implements Limiter {
     this.granting = true
     // What runs in a caller is not ours: if it throws, such as an observer of its fiber, the others still have their turn.
     try {
-      for (const waiter of this.refusing) {
-        if (--left < 0) return true
-        this.refusing.delete(waiter)
-        waiter.onTooLarge(this.burst)
-      }
-      // A grant runs its caller on the spot, so time passes: only what was due to begin with is granted in one go.
-      for (let entry = this.due[0]; entry !== undefined && entry.due <= now; entry = this.due[0]) {
-        if (--left < 0) return true
-        this.grant(entry, now)
-      }
+      do {
+        for (const waiter of this.refusing) {
+          if (--left < 0) return true
+          this.refusing.delete(waiter)
+          waiter.onTooLarge(this.burst)
+        }
+        // A grant runs its caller on the spot, so time passes: only what was due to begin with is granted in one go.
+        for (let line = this.due[0]; line !== undefined && line.due <= now; line = this.due[0]) {
+          if (--left < 0) return true
+          if (line.entry.version === this.version) this.grant(line, now)
+          else this.renew(line.entry)
+        }
+        // Who is called back may have changed the quotas.
+      } while (this.refusing.size > 0)
       return left < callbacksPerStep
     } finally {
       this.granting = false
-      if (left < 0) this.defer()
+      if (left < 0 || this.refusing.size > 0) this.defer()
       else this.arm()
     }
   }
@@ -270,12 +327,16 @@ export class LimiterMemory implements Limiter {
     const recent = this.recent
     if (recent !== undefined && recent.key === key) return recent
     const entry = this.entries.get(key)
-    if (entry !== undefined) this.recent = entry
+    if (entry !== undefined) {
+      // Not left to `renew`, which is too large to be part of this.
+      if (entry.version !== this.version) this.renew(entry)
+      this.recent = entry
+    }
     return entry
   }
 
   private enter(key: string | undefined): Entry.Entry {
-    const entry = Entry.make(this.rates, key)
+    const entry = Entry.make(this.version, key)
     this.entries.set(key, entry)
     this.recent = entry
     return entry
@@ -305,49 +366,60 @@ export class LimiterMemory implements Limiter {
     if (at > this.latestTat) this.latestTat = at
   }
 
-  /** Brings the place of an entry up to date after a change; whether its first is due earlier than it was. */
-  private reconsider(entry: Entry.Entry): boolean {
-    const first = entry.first
+  /** Brings the place of a line up to date after a change; whether its first is due earlier than it was. */
+  private reconsider(line: Line): boolean {
+    const { entry, first } = line
     if (first === undefined) {
-      DueHeap.remove(this.due, entry)
+      entry.line = undefined
+      DueHeap.remove(this.due, line)
       if (this.due.length === 0) this.disarm()
       if (entry.level === -1) this.file(entry, this.time())
       return false
     }
-    const before = entry.index === -1 ? Infinity : entry.due
-    DueHeap.set(this.due, entry, Entry.dueAt(this.rates, entry, first.waiter.tokens))
-    return entry.due < before
+    if (entry.version !== this.version) {
+      this.renew(entry)
+      return true
+    }
+    const before = line.index === -1 ? Infinity : line.due
+    DueHeap.set(this.due, line, Entry.dueAt(this.rates, entry, first.waiter.tokens))
+    return line.due < before
   }
 
   private unlink(node: Node): void {
-    WaiterList.unlink(node.entry, node)
-    node.entry.queued -= node.waiter.tokens
+    WaiterList.unlink(node.line, node)
+    node.line.queued -= node.waiter.tokens
   }
 
-  private grant(entry: Entry.Entry, now: number): void {
-    const { waiter } = entry.first!
-    this.unlink(entry.first!)
+  private grant(line: Line, now: number): void {
+    const { waiter } = line.first!
+    this.unlink(line.first!)
     // Those granted before it in the same go may have run for a while: strict quotas need the time of the very start.
-    this.take(entry, waiter.tokens, waiter.since, this.strict ? this.time() : now, waiter)
-    this.reconsider(entry)
+    this.take(line.entry, waiter.tokens, waiter.since, this.strict ? this.time() : now, waiter)
+    this.reconsider(line)
     waiter.onDue()
   }
 
   private defer(): void {
     this.deferred = true
-    this.dispatcher ??= Timers.dispatcherIn(this.place.context)
-    this.dispatcher.scheduleTask(() => {
+    this.nextTurn(() => {
       this.deferred = false
-      if (!this.closed) this.settle()
+      this.settle()
+    })
+  }
+
+  private nextTurn(f: () => void): void {
+    this.dispatcher ??= dispatcherIn(this.place.context)
+    this.dispatcher.scheduleTask(() => {
+      if (!this.closed) f()
     }, 0)
   }
 
   private arm(): void {
-    const entry = this.due[0]
-    if (entry === undefined || entry.due === Infinity || this.closed) return
+    const line = this.due[0]
+    if (line === undefined || line.due === Infinity || this.closed) return
     const now = this.time()
     // The ceiling: the timers of a host drop fractions, and a cell is never early.
-    const millis = Math.max(1, Math.ceil((entry.due - now) / nanosPerMilli))
+    const millis = Math.max(1, Math.ceil((line.due - now) / nanosPerMilli))
     const at = now + millis * nanosPerMilli
     if (at >= this.timerAt) return
     this.disarm()
@@ -369,14 +441,6 @@ export class LimiterMemory implements Limiter {
     timer?.()
   }
 
-  /**
-   * Not yet when it is at rest: one who waited meanwhile counts as an arrival of up to `maxCatchUp` ago, and what was granted
-   * since must be known then, or it would be granted again.
-   */
-  private atRest(entry: Entry.Entry, now: number, rates = this.rates): boolean {
-    return entry.first === undefined && Entry.restOf(rates, entry) + Gcra.maxCatchUp <= now
-  }
-
   private file(entry: Entry.Entry, now: number): void {
     const rest = Entry.restOf(this.rates, entry)
     this.rests.file(entry, rest === Infinity ? now : rest, now, Gcra.maxCatchUp)
@@ -391,8 +455,9 @@ export class LimiterMemory implements Limiter {
 
   private sweep(now: number, budget: number): void {
     this.rests.sweep(now, budget, (entry) => {
-      if (this.atRest(entry, now)) this.drop(entry)
-      else if (!Entry.inUse(entry)) this.file(entry, now)
+      this.renew(entry)
+      if (Entry.atRest(this.rates, entry, now)) this.drop(entry)
+      else if (entry.level === -1 && !Entry.inUse(entry)) this.file(entry, now)
     })
   }
 

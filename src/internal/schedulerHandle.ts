@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { dispatcherOf } from "./dispatcher.js"
+import { dispatcherIn } from "./dispatcher.js"
 import type { Rate } from "./gcra.js"
 import { limiterOf } from "./limiter.js"
 import type { Limiter, StoreFailure } from "./limiter.js"
@@ -77,7 +77,7 @@ export const build = <I>(
   Effect.flatMap(limiter(rate), (limiter) =>
     Effect.acquireRelease(
       Effect.withFiber((fiber) => {
-        const dispatcher = dispatcherOf(fiber)
+        const dispatcher = dispatcherIn(fiber.context)
         return Effect.succeed(new Engine({ name, concurrency, maxQueued, limiter, dispatcher }))
       }),
       close

@@ -5,7 +5,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Scheduler from "effect/Scheduler"
 
 /** Where it lives. */
 export interface Place {
@@ -42,12 +41,4 @@ export const idleAfter = (millis: number, f: () => void, place: Place): () => vo
   }
   // What `setTimeout` gives is what `clearTimeout` takes, whatever it is on this host.
   return () => clearTimeout(timer as Parameters<typeof clearTimeout>[0])
-}
-
-/**
- * A dispatcher of the place's scheduler, unless that is `runSync`'s: its turns are microtasks, which hold up the event loop.
- */
-export const dispatcherIn = (context: Context.Context<never>): Scheduler.SchedulerDispatcher => {
-  const scheduler = Context.get(context, Scheduler.Scheduler)
-  return (scheduler.executionMode === "sync" ? new Scheduler.MixedScheduler() : scheduler).makeDispatcher()
 }

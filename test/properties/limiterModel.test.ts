@@ -337,7 +337,7 @@ const simulate = (seed: number) => {
   expect(clock.pending, "no timer is left").toBe(0)
 }
 
-const seeds = Number(process.env["LIMITER_SEEDS"] ?? 200)
+const seeds = 200
 
 describe("the limiter beside its model", () => {
   it("L1 L3 L4 L5 hold for random quotas and changes of them, starts that begin late or never, waiters that leave or change places, penalties, resets, late timers and blocked loops", () => {
