@@ -271,6 +271,21 @@ describe("late timers", () => {
     expect(times()).toEqual([27])
   })
 
+  it("L1 strict: a grant that begins calls nobody back, which would come between its time and its effect", () => {
+    const { clock, enter, limiter, starts, waiter } = setup(perSecond(2, 2, true))
+    const late = waiter("late", { key: "a" })
+    expect(limiter.takeUnsafe("a", 1, 0, late)).toBe(true)
+    enter("next", { key: "a", tokens: 2 })
+    enter("full", { key: "b", tokens: 2 })
+    enter("due", { key: "b" })
+    clock.block(1500)
+    limiter.beginUnsafe(late)
+    expect(starts).toEqual([[0, "full"]])
+    clock.fire()
+    clock.advance(2000)
+    expect(starts).toEqual([[0, "full"], [1500, "due"], [2500, "next"]])
+  })
+
   it("L1 strict: a grant that begins after a reset, or that never begins, is in nobody's way", () => {
     const { clock, enter, limiter, times, waiter } = setup(Gcra.rate(1, 10_000_000, 1, true))
     for (const end of ["reset", "refund"] as const) {

@@ -15,7 +15,7 @@ export const firstStep = <A, E, R>(
   fiber: Fiber<unknown, unknown>
 ): Effect.Effect<A, E, R> => {
   // Every effect is a primitive in the sense in which core hands them to tracers; what evaluation gives is what comes next.
-  const primitive = self as unknown as EffectPrimitive<Effect.Effect<A, E, R>>
+  const primitive = self as Effect.Effect<A, E, R> & EffectPrimitive<Effect.Effect<A, E, R>>
   const { tracerContext } = fiber.cache
   return tracerContext === undefined ? primitive["~effect/Effect/evaluate"](fiber) : tracerContext(primitive, fiber)
 }

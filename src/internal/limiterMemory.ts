@@ -134,8 +134,9 @@ export class LimiterMemory implements Limiter {
     this.refile(entry, now)
     if (grant.log === undefined) return
     this.noteRest(now + this.longestWindow)
-    // It was in the way of those who need its place, for a time that was not known.
-    if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
+    // It was in the way of those who need its place, for a time that was not known. None of them is due now, and nobody is
+    // called back: the effect that has begun would be late by that.
+    if (entry.line !== undefined && this.reconsider(entry.line) && !this.granting) this.arm()
   }
 
   refundUnsafe(granted: Granted): void {
