@@ -41,15 +41,15 @@ export class Memory<Req extends Request.Any> extends ExitCache<Request.Success<R
   ): Effect.Effect<Exit.Exit<void, Request.Error<Req>>> {
     const { answer, group, items } = run
     if (answer === undefined || !isSame(exit, answer)) return Effect.succeed(exit)
-    const date = (now: number) => (item: Item<Req>): void => {
+    const times = new Float64Array(items.length)
+    const date = (now: number) => (item: Item<Req>, i: number): void => {
       const result = resultOf(item, exit)
-      if (result !== undefined) item.expires = this.expires(result, item.request, now)
+      if (result !== undefined) times[i] = this.expires(result, item.request, now)
     }
-    const keep = (item: Item<Req>): void => {
+    const keep = (item: Item<Req>, i: number): void => {
       const result = resultOf(item, exit)
-      if (result !== undefined && item.expires > 0 && !item.stale) {
-        this.set(group, item.key, item.hash, result, item.expires)
-      }
+      const expires = times[i]!
+      if (result !== undefined && expires > 0 && !item.stale) this.set(group, item.key, item.hash, result, expires)
     }
     return Effect.matchCause(Effect.suspend(() => forEachInTurns(items, date(this.now))), {
       onFailure: Exit.failCause,

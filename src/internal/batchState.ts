@@ -161,8 +161,6 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, Callers<
   held: Request.Entry<Req> | undefined = undefined
   pending: Set<Request.Entry<Req>> | undefined = undefined
   exit: Result<Req> | undefined = undefined
-  /** Until when its exit is kept, in milliseconds; 0 is not at all. */
-  expires = 0
   /** Whether what was told about this request meanwhile is newer than what its exit will say. */
   stale = false
   callers = 0
