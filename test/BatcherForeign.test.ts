@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { loaderOf } from "../src/internal/batchLoader.ts"
 import { CurrentNode } from "../src/internal/waits/waits.ts"
 import type { Node } from "../src/internal/waits/waits.ts"
 import { leftIn } from "./support/leftInResolver.ts"
@@ -45,7 +46,7 @@ class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, n
 const get = (id: unknown) => new Get({ id })
 const unbounded = { concurrency: "unbounded" } as const
 
-const live = (concurrency: number) =>
+const live = (concurrency: number | "unbounded") =>
   Layer.mergeAll(
     Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Layer.succeed(Me, new Id("anybody", () => true))
@@ -467,6 +468,86 @@ describe("long steps", () => {
         }
       }
     }).pipe(Effect.provide(live(1))))
+
+  it.effect("B1 B3 however many look-ups a batch brings, few of them are taken in, asked for and dealt out in one turn", () =>
+    Effect.gen(function*() {
+      let ids = 0
+      let rows = 0
+      let missing = 0
+      const resolver = yield* Batcher.findById(Get, {
+        id: ({ id }) => (ids++, id),
+        execute: (ids) => Effect.succeed(ids.filter((id) => Number(id) % 2 === 0).map(String)),
+        resultId: (row) => (rows++, Number(row)),
+        missing: () => (missing++, Exit.succeed("none"))
+      })
+      const loader = loaderOf(resolver)!
+      const taken = () => Math.max(0, ...Array.fromIterable(loader["running"]).map(({ items }) => items.length))
+      const counts: ReadonlyArray<readonly [string, () => number]> = [
+        ["taken in", taken],
+        ["ids", () => ids],
+        ["rows", () => rows],
+        ["missing", () => missing]
+      ]
+      const context = yield* Effect.context<Me>()
+      for (const [what, count] of counts) {
+        ids = rows = missing = 0
+        let told = 0
+        for (const i of many) Effect.requestUnsafe(get(i), { resolver, context, onExit: () => told++ })
+        const most = yield* mostInTurn(count, settle)
+        assert.deepStrictEqual([told, ids, rows, missing], [20_000, 20_000, 10_000, 10_000])
+        assert.deepStrictEqual([what, most > 0, most <= 8_192], [what, true, true], String(most))
+      }
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B3 while a batch of many goes its way, callers leave, equal ones join, it closes, and each is told once", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Me>()
+      const some = many.slice(0, 9_000)
+      for (const what of ["leave and join", "all leave", "closes", "is joined from a batch"]) {
+        for (let turns = 0; turns <= 11; turns++) {
+          const scope = yield* Scope.make()
+          const services = yield* Layer.buildWithScope(live(turns % 2 + 1), scope)
+          const { resolver } = yield* Effect.provideContext(Scope.provide(store(), scope), services)
+          const told = new Map<string, Array<unknown>>()
+          const ask = (name: string, i: number) => {
+            const exits: Array<unknown> = []
+            told.set(`${name} ${i}`, exits)
+            const onExit = (exit: Exit.Exit<string>) => exits.push(Exit.isSuccess(exit) ? exit.value : "interrupted")
+            return Effect.requestUnsafe(get(i), { resolver, context, onExit })
+          }
+          const leave = some.map((i) => ask("first", i))
+          for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+          const leaving = what === "all leave" ? some : what === "leave and join" ? some.slice(0, 5_000) : []
+          for (const i of leaving) leave[i - 1]!()
+          if (what === "leave and join") { for (const i of some.slice(2_500)) ask("second", i) }
+          if (what === "closes") yield* start(Scope.close(scope, Exit.void))
+          const others = some.slice(8_990)
+          const other = what === "is joined from a batch"
+            ? yield* Batcher.ordered(Get, {
+              execute: (requests) => Effect.forEach(requests, (request) => Effect.request(request, resolver), unbounded)
+            }).pipe(
+              Effect.flatMap((outer) => Batcher.loadMany(others.map(get), outer)),
+              Effect.scoped,
+              Effect.provideContext(services),
+              start
+            )
+            : undefined
+          yield* settle
+          const wrong = Array.fromIterable(told).filter(([name, [exit, ...more]]) => {
+            const [who, id] = name.split(" ")
+            const mayEnd = what === "closes" || (who === "first" && Number(id) <= leaving.length)
+            return more.length > 0 || (exit !== `value of ${id}` && !(mayEnd && exit === "interrupted"))
+          })
+          assert.deepStrictEqual(wrong.slice(0, 3), [], `${what} after ${turns} turns`)
+          if (other !== undefined) {
+            assert.deepStrictEqual(yield* Fiber.join(other), others.map((i) => `value of ${i}`))
+          }
+          assert.strictEqual(leftIn(resolver), "", `${what} after ${turns} turns`)
+          yield* Scope.close(scope, Exit.void)
+        }
+      }
+    }).pipe(Effect.provideService(Me, new Id("anybody", () => true))))
 
   it.effect("B6 however much is kept, little of it is dated and kept in one turn, and it is cleared at once", () =>
     Effect.gen(function*() {

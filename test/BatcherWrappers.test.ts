@@ -168,3 +168,29 @@ describe("race", () => {
       }
     }).pipe(Effect.provide(live)))
 })
+
+describe("wrappers that answer look-ups themselves", () => {
+  const ways: Record<string, (self: Resolver) => Resolver> = {
+    "an around that fails before": (self) => RequestResolver.around(self, () => Effect.die("no"), () => Effect.void),
+    "a runAll of its own": (self) =>
+      RequestResolver.makeWith({
+        ...self,
+        batchKey: (entry) => self.batchKey(entry),
+        preCheck: () => true,
+        runAll: (entries) =>
+          Effect.sync(() => entries.forEach((entry) => entry.completeUnsafe(Exit.succeed("its own"))))
+      })
+  }
+  for (const [name, wrap] of Object.entries(ways)) {
+    it.effect(`B7 ${name} leaves nothing of those it kept apart`, () =>
+      Effect.gen(function*() {
+        const { calls, resolver } = yield* store({ isolate: [Tenant] })
+        const wrapped = wrap(resolver)
+        const exits = yield* Effect.forEach(["ada", "bob"], (tenant) =>
+          Effect.exit(Effect.request(get(1), wrapped)).pipe(Effect.provideService(Tenant, tenant)), unbounded)
+        yield* settle
+        assert.deepStrictEqual([exits.length, calls], [2, []])
+        assert.strictEqual(leftIn(resolver), "")
+      }).pipe(Effect.provide(live)))
+  }
+})
