@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
+import * as Tracer from "effect/Tracer"
 import { foreignSweep, foreignValues } from "./support/foreignCode.ts"
 import type { Meddle } from "./support/foreignCode.ts"
 import { leftIn } from "./support/leftInResolver.ts"
@@ -314,6 +315,81 @@ describe("foreign code hurts nobody but its own caller: Batcher", () => {
       enters: { "looks up an equal": ({ load }) => load(1, "1"), "looks up another": ({ load }) => load(4, "4") },
       check: ({ check }) => check
     }, { callers: 2 })
+    expect(calls).toBeGreaterThan(1)
+  })
+
+  for (const field of ["id", "resultId", "missing"] as const) {
+    it(`${field}, which ends with the batch that it is asked for`, () => {
+      const calls = foreignSweep({
+        make: (meddle) => {
+          const meddles = (of: string, id: unknown) => {
+            if (of === field && String(id).startsWith("foreign")) meddle()
+          }
+          return Effect.gen(function*() {
+            const context = yield* Layer.build(live)
+            const resolver = yield* Effect.provideContext(
+              Batcher.findById(Get, {
+                isolate: [Me],
+                id: ({ id }) => (meddles("id", id), String(id)),
+                execute: (ids) =>
+                  Effect.as(Effect.yieldNow, [...ids.filter((id) => !id.endsWith("none")), "unasked", ...ids]),
+                resultId: (row) => (meddles("resultId", row), row.endsWith("none") ? "unasked" : row),
+                missing: ({ id }) => (meddles("missing", id), Exit.succeed("nobody"))
+              }),
+              context
+            )
+            const load = (id: string, me: string) =>
+              Effect.provideService(Effect.request(new Get({ id }), resolver), Me, me)
+            return { load, check: Effect.sync(() => expect(leftIn(resolver)).toBe("")) }
+          })
+        },
+        callers: ({ load }) => [
+          { effect: load("foreign", "a"), expected: "foreign", owner: true },
+          { effect: load("one", "b"), expected: "one" },
+          { effect: load("foreign none", "a"), expected: "nobody", owner: true },
+          { effect: load("two", "a"), expected: "two", owner: true },
+          { effect: load("none", "b"), expected: "nobody" },
+          { effect: load("one", "b"), expected: "one" }
+        ],
+        enters: {
+          "looks up an equal": ({ load }) => load("foreign", "a"),
+          "looks up another": ({ load }) => load("three", "b")
+        },
+        check: ({ check }) => check
+      }, { callers: 6 })
+      expect(calls).toBeGreaterThan(0)
+    })
+  }
+
+  it("a tracer, which ends with the batches of those who brought it", () => {
+    const calls = foreignSweep({
+      make: (meddle) => {
+        const tracer = Tracer.make({
+          span: (options) => {
+            meddle()
+            const span = new Tracer.NativeSpan(options)
+            const end = span.end.bind(span)
+            span.end = (time, exit) => {
+              meddle()
+              end(time, exit)
+            }
+            return span
+          }
+        })
+        return Effect.map(store({ name: "batch", isolate: [Me] }), (fixture) => ({ ...fixture, tracer }))
+      },
+      callers: ({ load, tracer }) => [
+        { effect: Effect.withTracer(load(1, "1", "a"), tracer), expected: "1", owner: true },
+        { effect: load(1, "1", "b"), expected: "1" },
+        { effect: Effect.withTracer(load(2, "2", "a"), tracer), expected: "2", owner: true },
+        { effect: load(2, "2", "b"), expected: "2" }
+      ],
+      enters: {
+        "looks up an equal": ({ load }) => load(1, "1", "a"),
+        "looks up another": ({ load }) => load(4, "4", "b")
+      },
+      check: ({ check }) => check
+    }, { callers: 4 })
     expect(calls).toBeGreaterThan(1)
   })
 

@@ -51,7 +51,7 @@ export class LookupCycle extends Data.TaggedError("LookupCycle")<{
  * **Details**
  *
  * - `ResultLengthMismatch`: the requests of that batch die with it.
- * - `LookupCycle`: the look-up that would have closed the cycle dies with it.
+ * - `LookupCycle`: a look-up that would close a cycle is asked for anew once, and dies with it when it comes back.
  *
  * @category errors
  * @since 0.1.0
