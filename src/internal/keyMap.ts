@@ -24,11 +24,13 @@ export class KeyMap<V extends Keyed<V>> {
   private changes = 0
 
   get(key: unknown, hash: number): V | undefined {
+    if (hash !== native) return this.find(key, hash)
     const newest = this.newest
-    if (hash === native) {
-      return newest !== undefined && newest.hash === native && isSame(newest.key, key) ? newest : this.natives.get(key)
-    }
-    const { changes } = this
+    return newest !== undefined && newest.hash === native && isSame(newest.key, key) ? newest : this.natives.get(key)
+  }
+
+  private find(key: unknown, hash: number): V | undefined {
+    const { changes, newest } = this
     let entry = newest !== undefined && newest.hash === hash && same(key, newest.key) ? newest : undefined
     if (entry === undefined && changes === this.changes) {
       entry = this.buckets.get(hash)
@@ -43,12 +45,15 @@ export class KeyMap<V extends Keyed<V>> {
     this.changes++
     const newest = this.newest
     this.newest = entry
-    if (newest === undefined) return
-    if (newest.hash === native) {
-      this.natives.set(newest.key, newest)
+    if (newest !== undefined) this.store(newest)
+  }
+
+  private store(entry: V): void {
+    if (entry.hash === native) {
+      this.natives.set(entry.key, entry)
     } else {
-      newest.chain = this.buckets.get(newest.hash)
-      this.buckets.set(newest.hash, newest)
+      entry.chain = this.buckets.get(entry.hash)
+      this.buckets.set(entry.hash, entry)
     }
   }
 
@@ -57,8 +62,12 @@ export class KeyMap<V extends Keyed<V>> {
     this.changes++
     if (this.newest === entry) {
       this.newest = undefined
-      return
+    } else {
+      this.drop(entry)
     }
+  }
+
+  private drop(entry: V): void {
     if (entry.hash === native) {
       this.natives.delete(entry.key)
       return

@@ -69,38 +69,44 @@ export class ReducerFlights implements Flights {
   ): Effect.Effect<void> | undefined {
     const fiber = Fiber.getCurrent()!
     const hooks = this.hooks
-    if (hooks !== undefined) {
-      callHook("onCall", hooks.onCall, {
-        reducer: this.name,
-        name: space.name,
-        key,
-        callers: 0,
-        context: fiber.context
-      })
-    }
+    if (hooks !== undefined) this.called(hooks, space, key, fiber)
     const hash = hashKey(key)
-    let run = space.map.get(key, hash)
+    const run = space.map.get(key, hash)
     // Keys may implement their comparison, and that may close the reducer.
     if (this.closed) {
       resume(Exit.interrupt())
       return undefined
     }
+    if (run !== undefined) return this.join(run, key, fiber, effect, resume)
     const owner = nodeOf(fiber.context)
-    if (run === undefined) {
-      run = new Run(space, key, hash, undefined)
-      run.callers = 1
-      const edge = owner === undefined ? undefined : new Edge(owner, run)
-      run.start(fiber, effect)
-      if (run.exit !== undefined) {
-        resume(run.exit)
-        run.forgetResult()
-        return undefined
-      }
-      return run.append(new Caller(run, resume, edge, undefined))
-    }
+    const started = new Run(space, key, hash, undefined)
+    started.callers = 1
+    const edge = owner === undefined ? undefined : new Edge(owner, started)
+    started.start(fiber, effect)
+    const exit = started.exit
+    if (exit === undefined) return started.append(new Caller(started, resume, edge, undefined))
+    resume(exit)
+    started.forgetResult()
+    return undefined
+  }
+
+  private called(hooks: Hooks, space: Space, key: unknown, fiber: Fiber.Fiber<unknown, unknown>): void {
+    callHook("onCall", hooks.onCall, { reducer: this.name, name: space.name, key, callers: 0, context: fiber.context })
+  }
+
+  private join(
+    found: Run,
+    key: unknown,
+    fiber: Fiber.Fiber<unknown, unknown>,
+    effect: Effect.Effect<unknown, unknown, never>,
+    resume: Resume<unknown, unknown>
+  ): Effect.Effect<void> | undefined {
+    const { hooks } = this
+    const owner = nodeOf(fiber.context)
+    let run = found
     let origin: Origin | undefined = undefined
     if (run.phase === "ending") {
-      run = run.successor ?? new Run(space, key, hash, run)
+      run = run.successor ?? new Run(run.space, key, run.hash, run)
       run.since ??= fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
     }
     if (owner !== undefined && closes(owner, run)) {

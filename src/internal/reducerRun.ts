@@ -71,8 +71,12 @@ let depth = 0
 
 /** See the module. */
 export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>, Node {
-  readonly kind = "run"
-  readonly outer = undefined
+  get kind(): "run" {
+    return "run"
+  }
+  get outer(): undefined {
+    return undefined
+  }
   waits: Edge | undefined = undefined
   waiters: Edge | undefined = undefined
   inside: Inside | undefined = undefined
@@ -86,8 +90,6 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   mapped = true
   /** The run that is pending until this one has ended. */
   successor: Run | undefined = undefined
-  /** That it waits for the run in front of it, while it is pending. */
-  private behind: Edge | undefined = undefined
   /** Neighbours among the live runs. */
   liveBefore: Run | undefined = undefined
   liveAfter: Run | undefined = undefined
@@ -118,7 +120,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
       this.phase = "pending"
       this.mapped = false
       predecessor.successor = this
-      this.behind = new Edge(this, predecessor)
+      void new Edge(this, predecessor)
     }
   }
 
@@ -132,8 +134,8 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
 
   /** The run in front of this one, while it is pending. */
   get predecessor(): Run | undefined {
-    // Sound: a run is behind a run.
-    return this.behind?.to as Run | undefined
+    // Sound: a pending run has no fibers, so the run in front is all that it waits for.
+    return this.phase === "pending" ? this.waits?.to as Run | undefined : undefined
   }
 
   get ended(): boolean {
@@ -180,7 +182,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
 
   /** Whoever was in the run may outlive it, and is not to keep its result. */
   forgetResult(): void {
-    if (this.over) this.exit = Exit.void
+    if (this.phase === "over") this.exit = Exit.void
   }
 
   /** Interrupts the run; it ends when its finalizers are done. */
@@ -206,14 +208,11 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   // nobody joins.
   private end(exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): void {
     this.exit = exit
-    const successor = this.successor
-    if (successor !== undefined) successor.behind = undefined
-    if (this.mapped) {
-      this.unmap()
-      if (successor !== undefined) {
-        successor.mapped = true
-        this.space.map.add(successor)
-      }
+    const { mapped, successor } = this
+    this.unmap()
+    if (successor !== undefined) {
+      successor.mapped = mapped
+      if (mapped) this.space.map.add(successor)
     }
     const hooks = this.space.flights.hooks
     if (hooks === undefined && this.waits === undefined) {
@@ -233,12 +232,20 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   }
 
   override done(): void {
-    const { leaver, successor } = this
     this.phase = "over"
     this.unlink()
-    if (this.fiber !== undefined) this.forgetResult()
-    this.fiber = this.span = undefined
-    if (successor === undefined && leaver === undefined) return this.space.flights.over(this)
+    if (this.fiber !== undefined) {
+      this.forgetResult()
+      this.fiber = undefined
+    }
+    this.span = undefined
+    if (this.successor !== undefined || this.leaver !== undefined) return this.goOn()
+    this.space.flights.over(this)
+  }
+
+  /** Starts the run behind this one, and lets the last caller to leave go on. */
+  private goOn(): void {
+    const { leaver, successor } = this
     this.successor = this.leaver = undefined
     try {
       successor?.begin()
@@ -300,7 +307,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     this.exit = Exit.interrupt(fiberId)
     this.unmap()
     const { predecessor } = this
-    if (predecessor !== undefined) predecessor.successor = this.behind = undefined
+    if (predecessor !== undefined) predecessor.successor = undefined
     try {
       endUnsafe(this)
     } finally {

@@ -153,6 +153,11 @@ export class Edge {
 
 /** The node has ended: nobody waits for it, and what it left behind belongs to whom it was in. */
 export const endUnsafe = (node: Node): void => {
+  if (node.waiters !== undefined || node.waits !== undefined || node.inside !== undefined) leaveGraph(node)
+}
+
+// Most nodes have neither, and what ends them is to be small enough to be inlined.
+const leaveGraph = (node: Node): void => {
   while (node.waiters !== undefined) node.waiters.remove()
   if (node.waits === undefined && node.inside === undefined) return
   const heir = liveNode(node.outer)
