@@ -32,19 +32,19 @@ const programs: ReadonlyArray<Program> = [
     calls: `const program = M.reduce("key", Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer())`,
     // Through the index come the schema codecs of `reduceShared` too.
-    limits: [12_000, 26_000, 48_000]
+    limits: [12_000, 26_000, 48_500]
   },
   {
     name: "RateLimiter",
     calls: `const program = M.consume()`,
     whole: `Effect.provide(program, M.layer({ limit: 10, window: "1 second" }))`,
-    limits: [12_000, 21_000, 21_000]
+    limits: [12_000, 22_500, 23_000]
   },
   {
     name: "Scheduler",
     calls: `const program = M.schedule(Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer({ concurrency: 10, rate: { limit: 10, window: "1 second" } }))`,
-    limits: [12_000, 32_000, 34_000]
+    limits: [12_000, 35_200, 39_500]
   },
   {
     name: "Batcher",
@@ -56,7 +56,7 @@ const programs: ReadonlyArray<Program> = [
       Effect.scoped(Effect.flatMap(resolver, (_) => Effect.request(Get({}), _))),
       Layer.provide(M.layer(), Scheduler.layer({ concurrency: 10 }))
     )`,
-    limits: [12_000, 42_000, 44_000]
+    limits: [12_000, 49_500, 52_000]
   }
 ]
 

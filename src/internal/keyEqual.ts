@@ -16,7 +16,6 @@ import * as Hash from "effect/Hash"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Request from "effect/Request"
-import * as Result from "effect/Result"
 
 /** How a value is compared; a function gives the content of one of core's containers, which is compared in its place. */
 type Kind = "identity" | "equal" | "fields" | "plain" | "array" | "date" | "map" | "set" | Contents
@@ -75,8 +74,6 @@ const kinds = /*#__PURE__*/ (() => {
   add(Request.RequestPrototype, "fields")
   add(Option.none(), pick())
   add(Option.some(0), pick("value"))
-  add(Result.succeed(0), pick("success"))
-  add(Result.fail(0), pick("failure"))
   add(Exit.void, pick("value"))
   add(Exit.interrupt(), pick("cause"))
   add(Cause.empty, pick("reasons"))
@@ -91,6 +88,7 @@ const kinds = /*#__PURE__*/ (() => {
 /** Containers that a program may do without, and that are not imported for that reason. */
 const kindOfContainer = (value: object, prototype: object): Kind => {
   if ("~effect/Context" in prototype) return pick("mapUnsafe")
+  if ("~effect/Result" in prototype) return pick("_tag", "success", "failure")
   if ("~effect/reactivity/AsyncResult" in prototype) return pick("_tag", "waiting", "value", "cause")
   // Core's `Equal` looks into its nodes, and there is no way to look at its edges.
   if ("~effect/Graph" in prototype) return "identity"
