@@ -116,6 +116,12 @@ export const make = (version: Version, key: string | undefined): Entry => ({
 
 const fresh = (rates: Rates): Array<number> => rates.length === 1 ? [-Infinity] : rates.map(() => -Infinity)
 
+/** Takes one who waits out of the line. */
+export const unlink = (node: Node): void => {
+  WaiterList.unlink(node.line, node)
+  node.line.queued -= node.waiter.tokens
+}
+
 /** When so many tokens conform, if what was granted and has not begun begins at `pending`. */
 export const dueAt = (rates: Rates, entry: Entry, tokens: number, pending = Infinity): number =>
   rates.length === 1 && entry.rare === undefined

@@ -180,7 +180,7 @@ export class LimiterMemory implements Limiter {
     if (!(node instanceof Node)) return
     const { line } = node
     const wasFirst = line.first === node
-    this.unlink(node)
+    Entry.unlink(node)
     waiter.link = undefined
     if (wasFirst && this.reconsider(line)) this.settle()
   }
@@ -246,7 +246,7 @@ export class LimiterMemory implements Limiter {
       if (node.waiter.tokens > this.burst) {
         this.refusing.add(node.waiter)
         node.waiter.link = undefined
-        this.unlink(node)
+        Entry.unlink(node)
       }
     }
     this.reconsider(line)
@@ -386,14 +386,9 @@ export class LimiterMemory implements Limiter {
     return line.due < before
   }
 
-  private unlink(node: Node): void {
-    WaiterList.unlink(node.line, node)
-    node.line.queued -= node.waiter.tokens
-  }
-
   private grant(line: Line, now: number): void {
     const { waiter } = line.first!
-    this.unlink(line.first!)
+    Entry.unlink(line.first!)
     // Those granted before it in the same go may have run for a while: strict quotas need the time of the very start.
     this.take(line.entry, waiter.tokens, waiter.since, this.strict ? this.time() : now, waiter)
     this.reconsider(line)
