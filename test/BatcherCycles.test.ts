@@ -167,7 +167,10 @@ describe("R7 cycles through batches", () => {
       const { calls, load, resolver } = yield* store("users", () => Reducer.reduce("k", Effect.succeed("other")))
       const died = defect(yield* Effect.exit(Reducer.reduce("k", load(7))))
       assert.instanceOf(died, Reducer.ReducerCycle)
-      assert.strictEqual(died.message, `the run would wait for itself: users 7 -> a job -> "k" -> users 7`)
+      assert.strictEqual(
+        died.message,
+        `the run would wait for itself: users 7 -> a job of effect-funnel/Scheduler -> "k" -> users 7`
+      )
       assert.deepStrictEqual(calls, [[7]])
       assert.strictEqual(leftIn(resolver), "")
       assert.deepStrictEqual(yield* Reducer.inFlight, [])
@@ -177,7 +180,7 @@ describe("R7 cycles through batches", () => {
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store("users", ([id], load) => Reducer.reduce("k", load(id!)))
       const died = defect(yield* Effect.exit(load(7)))
-      assert.match(String(died), /: users 7 -> a job -> "k" -> users 7$/)
+      assert.match(String(died), /: users 7 -> a job of effect-funnel\/Scheduler -> "k" -> users 7$/)
       assert.isAtMost(calls.length, 2)
       assert.strictEqual(leftIn(resolver), "")
       assert.deepStrictEqual(yield* Reducer.inFlight, [])

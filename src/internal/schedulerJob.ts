@@ -31,6 +31,7 @@ export class Place extends Seat {
 
 /** What a job and a lane know of their engine. */
 export interface Owner {
+  readonly name: string
   stirUnsafe(job: Job): void
   inheritUnsafe(lane: Lane, heir: Node | undefined): void
 }
@@ -74,6 +75,10 @@ export abstract class Job extends Seat implements Inner {
 
   get job(): Job {
     return this
+  }
+
+  get name(): string | undefined {
+    return this.engine?.name
   }
 
   get kind(): "job" {

@@ -41,6 +41,7 @@ export interface Permits {
  * The lanes of one engine, with the jobs in them.
  */
 export abstract class Lanes implements Owner {
+  abstract readonly name: string
   readonly maxQueued: number
   readonly main: Lane
   running = 0
