@@ -55,6 +55,15 @@ loop over such fibers. The CPU beside a figure is that of the main thread; what 
 in it. Stalls are judged by it, collections on the main thread included.
 `
 
+/** Which bars are missed, and why. */
+const missed =
+  `What is missed, and why. An item of \`Scheduler.forEach\` has a place in a queue that all callers share and in the graph of
+waits, which those of \`Effect.forEach\` have not. A permit with a rate looks at a queue, a clock and the graph, where
+\`withPermit\` counts. A run has a node in the graph and an end that can go in slices, which a promise in a map has not. A
+structural key is hashed field by field, and whether a value may be compared so is found out anew for each object. The bars of
+programs with a layer are those that are wanted, not held: the limits that are held are in \`npm run check:size\`.
+`
+
 /** What the figures of a table mean, and where others are ahead. */
 const notes: Readonly<Record<string, string>> = {
   "single-flight-one-key":
@@ -96,7 +105,8 @@ export const write = async (report: Report, folder: URL, baseline: Baseline | un
     Object.entries(report.versions).map(([name, version]) => `${name} ${version}`).join(", ") + ".\n",
     "## What was to be reached\n",
     table(report.bars.map((bar) => ({ ...barRow(bar, report.runs, baseline) }))) + "\n",
-    floors
+    floors,
+    missed
   ]
   const section = (id: string, title: string, body: string) => {
     const note = notes[id]

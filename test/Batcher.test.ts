@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Batcher, Scheduler } from "effect-funnel"
 import * as Array from "effect/Array"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
@@ -150,6 +151,17 @@ describe("B1 rounds", () => {
       assert.isAtLeast(size, 15)
       assert.isAtMost(size, 18)
     }).pipe(Effect.provide(live())))
+
+  it.effect("B1 a window is timed by the clock of the resolver, whatever clock its first look-up has", () =>
+    Effect.gen(function*() {
+      const { calls, load } = yield* users()
+      const stopped = yield* TestClock.make()
+      const first = yield* start(Effect.provideService(load(1), Clock.Clock, stopped))
+      const second = yield* start(load(2))
+      yield* TestClock.adjust("10 millis")
+      yield* Fiber.joinAll([first, second])
+      assert.deepStrictEqual(calls, [[1, 2]])
+    }).pipe(Effect.provide(live({ window: "10 millis" }))))
 
   it.effect("B1 a window that is a duration is measured by the clock", () =>
     Effect.gen(function*() {

@@ -9,7 +9,8 @@
  * core hands on meanwhile travels in it.
  */
 import type { NonEmptyArray } from "effect/Array"
-import type * as Context from "effect/Context"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -165,11 +166,16 @@ export class Loader<Req extends Request.Any, R> extends Runner<Req, R> {
     return this.seenGroup!
   }
 
+  /** Windows are timed by the clock of the place where the resolver was made, whatever clock the first look-up has. */
+  private get clock(): Clock.Clock {
+    return Context.get(this.options.context, Clock.Clock)
+  }
+
   get delay(): Effect.Effect<void> {
     const { turns, window } = this.options
     if (turns === undefined) return Effect.void
     const wait = (group: Group<Req>, window: "idle" | Duration.Duration): Effect.Effect<void> =>
-      window === "idle" ? turns.idle(group) : pause(window, this.closing)
+      window === "idle" ? turns.idle(group) : pause(this.clock, window, this.closing)
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber((fiber) => {
         // Core forks it with the context of the look-up that opens the batch, which is the one that it has just asked about.

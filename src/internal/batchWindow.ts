@@ -4,6 +4,7 @@
  * One watcher serves all pending batches of a `Batcher`. A turn is one pass of Effect's fiber scheduler, which is
  * `setImmediate` where there is one and a timer elsewhere.
  */
+import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -90,6 +91,9 @@ export class Turns {
   }
 }
 
-/** Waits for a time by the clock, or until the resolver closes. */
-export const pause = (duration: Duration.Duration, closing: Deferred.Deferred<void>): Effect.Effect<void> =>
-  Effect.raceFirst(Effect.sleep(duration), Deferred.await(closing))
+/** Waits for a time by a clock, or until the resolver closes. */
+export const pause = (
+  clock: Clock.Clock,
+  duration: Duration.Duration,
+  closing: Deferred.Deferred<void>
+): Effect.Effect<void> => Effect.raceFirst(clock.sleep(duration), Deferred.await(closing))
