@@ -27,8 +27,18 @@ const fieldsOf = (value: object): Fields => value as Fields
 
 const isObject = (u: unknown): u is object => typeof u === "object" && u !== null
 
+// An array or a plain object is asked for `Equal` in a place of its own: where all shapes pass, the engine caches none.
 const kindOf = (value: object): Kind => {
   const prototype: unknown = Object.getPrototypeOf(value)
+  if (prototype === Array.prototype) {
+    if (fieldsOf(value)[Equal.symbol] === undefined) return "array"
+  } else if (prototype === Object.prototype) {
+    if (fieldsOf(value)[Equal.symbol] === undefined) return "plain"
+  }
+  return kindOfOther(value, prototype)
+}
+
+const kindOfOther = (value: object, prototype: unknown): Kind => {
   const found = fieldsOf(value)[Equal.symbol]
   if (found !== undefined) {
     const own = Object.hasOwn(value, Equal.symbol)
@@ -112,6 +122,7 @@ const maxDepth = 32
 // From this many objects on, those met before are not hashed again.
 const manyHashed = 64
 
+/** What is remembered of the objects inside a key; a key without any makes none. */
 interface Hashing {
   hashed: number
   /** The hashes of objects, by their depth. */
@@ -121,7 +132,7 @@ interface Hashing {
 /** The hash of an object that is compared by structure; `undefined` for one that is equal to itself alone. */
 export const hashObject = (value: object): number | undefined => {
   const kind = kindOf(value)
-  return kind === "identity" ? undefined : hashKind(kind, value, { hashed: 0, known: undefined }, 0)
+  return kind === "identity" ? undefined : hashKind(kind, value, undefined, 0)
 }
 
 const mix = (h: number, n: number): number => {
@@ -129,11 +140,14 @@ const mix = (h: number, n: number): number => {
   return h ^ (h >>> 15)
 }
 
-const hashValue = (value: unknown, hashing: Hashing, depth: number): number => {
+const hashPrimitive = (value: unknown): number => {
   if (typeof value === "string") return Hash.string(value)
   if (typeof value === "number") return Hash.number(value)
-  if (typeof value === "function") return Hash.random(value)
-  if (!isObject(value)) return Hash.hash(value)
+  return typeof value === "function" ? Hash.random(value) : Hash.hash(value)
+}
+
+const hashValue = (value: unknown, hashing: Hashing, depth: number): number => {
+  if (!isObject(value)) return hashPrimitive(value)
   if (depth === maxDepth) return 1
   if (++hashing.hashed <= manyHashed) return hashNested(value, hashing, depth)
   const known = (hashing.known ??= [])[depth] ??= new Map()
@@ -142,13 +156,19 @@ const hashValue = (value: unknown, hashing: Hashing, depth: number): number => {
   return h
 }
 
-const hashNested = (value: object, hashing: Hashing, depth: number): number => {
+const hashNested = (value: object, hashing: Hashing | undefined, depth: number): number => {
   const kind = kindOf(value)
   return kind === "identity" ? Hash.random(value) : hashKind(kind, value, hashing, depth)
 }
 
-const hashKind = (kind: Exclude<Kind, "identity">, value: object, hashing: Hashing, outer: number): number => {
-  const depth = outer + 1
+const hashKind = (
+  kind: Exclude<Kind, "identity">,
+  value: object,
+  outer: Hashing | undefined,
+  outerDepth: number
+): number => {
+  const depth = outerDepth + 1
+  let hashing = outer
   let h = 0
   switch (kind) {
     case "equal": {
@@ -157,29 +177,47 @@ const hashKind = (kind: Exclude<Kind, "identity">, value: object, hashing: Hashi
     }
     case "date":
       return Hash.number((value as Date).getTime())
-    case "array":
-      for (const item of value as Array<unknown>) h = mix(h, hashValue(item, hashing, depth))
+    case "array": {
+      const items = value as Array<unknown>
+      for (let i = 0; i < items.length; i++) {
+        const item = items[i]
+        h = mix(h, isObject(item) ? hashValue(item, hashing ??= newHashing(), depth) : hashPrimitive(item))
+      }
+      return h
+    }
+    case "plain":
+      // Faster than `Object.keys`. A name that a program added to all objects is part of every hash then.
+      for (const name in value) {
+        const field = fieldsOf(value)[name]
+        h = (h +
+          mix(
+            Hash.string(name),
+            isObject(field) ? hashValue(field, hashing ??= newHashing(), depth) : hashPrimitive(field)
+          )) | 0
+      }
+      return h
+    case "fields":
+      hashing ??= newHashing()
+      for (const name of Object.keys(value)) {
+        h = (h + mix(Hash.string(name), hashValue(fieldsOf(value)[name], hashing, depth))) | 0
+      }
       return h
     case "map":
+      hashing ??= newHashing()
       for (const [k, v] of value as Map<unknown, unknown>) {
         h = (h + mix(hashValue(k, hashing, depth), hashValue(v, hashing, depth))) | 0
       }
       return h
     case "set":
+      hashing ??= newHashing()
       for (const item of value as Set<unknown>) h = (h + mix(7, hashValue(item, hashing, depth))) | 0
       return h
-    case "plain":
-    case "fields": {
-      const fields = fieldsOf(value)
-      for (const name of Object.keys(fields)) {
-        h = (h + mix(Hash.string(name), hashValue(fields[name], hashing, depth))) | 0
-      }
-      return h
-    }
     default:
-      return hashValue(kind(value), hashing, depth)
+      return hashValue(kind(value), hashing ?? newHashing(), depth)
   }
 }
+
+const newHashing = (): Hashing => ({ hashed: 0, known: undefined })
 
 /** A method of the value's own or of its class. */
 const methodOf = (value: object, name: typeof Equal.symbol | typeof Hash.symbol): unknown => {
@@ -213,7 +251,7 @@ class Comparison {
   private compared = 0
   private classes: Map<object, Class> | undefined = undefined
   /** The classes that became part of others, in order. */
-  private readonly merged: Array<Class> = []
+  private merged: Array<Class> | undefined = undefined
 
   equals(self: object, that: object): boolean {
     // Left and right in turn.
@@ -236,7 +274,7 @@ class Comparison {
     if (part.size > whole.size) [part, whole] = [whole, part]
     part.parent = whole
     whole.size += part.size
-    this.merged.push(part)
+    ;(this.merged ??= []).push(part)
     return false
   }
 
@@ -250,10 +288,11 @@ class Comparison {
 
   /** Whether they are equal, which may be false without an end to the comparison: then nothing is taken for equal by it. */
   private attempt(self: object, that: object): boolean {
-    const before = this.merged.length
+    const merged = this.merged ??= []
+    const before = merged.length
     if (this.equals(self, that)) return true
-    while (this.merged.length > before) {
-      const part = this.merged.pop()!
+    while (merged.length > before) {
+      const part = merged.pop()!
       part.parent!.size -= part.size
       part.parent = undefined
     }
@@ -336,7 +375,7 @@ class Comparison {
 
 const isStructure = (u: unknown): u is object => isObject(u) && kindOf(u) !== "identity"
 
-const hashItem = (item: object): number => hashNested(item, { hashed: 0, known: undefined }, 0)
+const hashItem = (item: object): number => hashNested(item, undefined, 0)
 
 const valuesAlike = (left: unknown, right: unknown, pending: Array<object>): boolean => {
   if (isSame(left, right)) return true
@@ -356,10 +395,11 @@ const itemsAlike = (left: ReadonlyArray<unknown>, right: ReadonlyArray<unknown>,
 
 /** Whether an array has an item in each place, and no other property. */
 const isList = (array: ReadonlyArray<unknown>): boolean => {
-  const names = Object.keys(array)
-  const last = array.length - 1
-  return names.length === array.length && (last < 0 || names[last] === String(last)) &&
-    Object.getOwnPropertySymbols(array).length === 0
+  if (Object.keys(array).length !== array.length || Object.getOwnPropertySymbols(array).length > 0) return false
+  for (let i = 0; i < array.length; i++) {
+    if (array[i] === undefined && !Object.hasOwn(array, i)) return false
+  }
+  return true
 }
 
 const fieldsAlike = (left: object, right: object, pending: Array<object>): boolean =>
