@@ -1,7 +1,7 @@
 /**
  * Draws the pictures of README.md and docs/interruption.md.
  *
- *     node scripts/pictures.ts      writes docs/pictures/*.svg
+ *     npm run pictures      writes docs/pictures/*.svg
  *
  * A picture brings its own background and follows the colour scheme of its reader, so that it is readable on a dark page
  * and on a light one. A test compares the files with what is drawn here.
