@@ -2,7 +2,7 @@
  * Compares Funnel with the parts of effect that come closest, by running both.
  *
  *     npm run compare
- *     npm run compare -- --write     also writes docs/compared-with-effect.md and its excerpt in the README
+ *     npm run compare -- --write     also writes docs/compared-with-effect.md
  *
  * Every row is a small program, run once with a part of effect and once with Funnel; the table holds what was seen. It
  * exits with 1 when Funnel does not do what it promises. What effect does is only told: a row that it has caught up on
@@ -10,7 +10,7 @@
  */
 import Table from "cli-table3"
 import { execFileSync } from "node:child_process"
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { cpus } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -81,20 +81,26 @@ if (flags.write) {
   const { version } = JSON.parse(readFileSync(join(root, "node_modules/effect/package.json"), "utf8"))
   const page = `# Compared with effect's own parts
 
-\`npm run compare -- --write\` runs every row below, once with the part of effect that comes closest and once with Funnel,
-and writes this page. It was written with effect ${version} and Node ${process.version}.
+Effect has good parts of its own, and effect-funnel is built on some of them. Use \`Effect.forEach\` with \`concurrency\` for a
+list, a \`Semaphore\` for a few permits, a \`Cache\` to keep results, and a \`RequestResolver\` to batch. effect-funnel differs in
+three situations: many callers wait, callers are interrupted, or the input is nonsense.
+
+\`npm run compare -- --write\` runs every row below and writes this page: once with the part of effect that comes closest, and
+once with effect-funnel (Funnel in the tables). It was written with effect ${version} and Node ${process.version}.
 
 ## What they do
 
-"Waits for ever" means that nothing was left to run and the call had not ended. The tests named in the last column hold
-Funnel's side, with many more cases.
+"Waits for ever" means that nothing was left to run and the call had not ended. The tests in the last column hold Funnel's
+side, with many more cases.
 
 ${markdown(did, true)}
 
-Three more show without a table. \`Effect.request\` takes an effect of a resolver, so a resolver that is made for each call
-batches nothing: a Batcher's has \`Scope\` in its requirements, which shows that mistake where the program is run. A \`Cache\`
-has its lookup fixed when it is made: \`Reducer.reduce\` takes the effect with the call. And a \`Cache\` keeps: single flight
-with \`timeToLive: 0\` is what it does on the side, with a capacity that one has to guess.
+Three differences do not fit into a table:
+
+- \`Effect.request\` takes an effect of a resolver. A resolver that is made for each call batches nothing. A resolver of a Batcher
+  has \`Scope\` in its requirements, which shows that mistake where you run the program.
+- The look-up of a \`Cache\` is fixed when you make the cache. \`Reducer.reduce\` takes the effect with the call.
+- A \`Cache\` keeps results. It can do single flight with \`timeToLive: 0\`, but you have to guess a capacity.
 
 ## What they cost
 
@@ -102,17 +108,10 @@ On ${cpus()[0]?.model.trim() ?? "one machine"}: compare the columns, not the fig
 
 ${markdown(took, false)}
 `
-  const files = [join(root, "docs/compared-with-effect.md"), join(root, "README.md")] as const
-  mkdirSync(join(root, "docs"), { recursive: true })
-  writeFileSync(files[0], page)
-  const [before, after] = ["<!-- compared: begin -->", "<!-- compared: end -->"]
-  const readme = readFileSync(files[1], "utf8")
-  const excerpt = markdown([...did, ...took].filter(({ row }) => row.excerpt), false)
-  const parts = [readme.indexOf(before), readme.indexOf(after)] as const
-  if (parts[0] < 0 || parts[1] < parts[0]) throw new Error(`README.md has no ${before} … ${after}`)
-  writeFileSync(files[1], `${readme.slice(0, parts[0])}${before}\n\n${excerpt}\n\n${readme.slice(parts[1])}`)
-  execFileSync(join(root, "node_modules/.bin/dprint"), ["fmt", ...files], { cwd: root, stdio: "ignore" })
-  console.log("wrote docs/compared-with-effect.md and its excerpt in README.md")
+  const file = join(root, "docs/compared-with-effect.md")
+  writeFileSync(file, page)
+  execFileSync(join(root, "node_modules/.bin/dprint"), ["fmt", file], { cwd: root, stdio: "ignore" })
+  console.log("wrote docs/compared-with-effect.md")
 }
 
 for (const problem of broken) console.error(problem)

@@ -128,7 +128,8 @@ export const transform = (example: Example): string => {
 }
 
 /** The files that may hold examples. */
-const pages = () => globSync(["src/**/*.ts", "README.md", "CONTRIBUTING.md", "docs/**/*.md"], { cwd: root })
+export const pages = (): ReadonlyArray<string> =>
+  globSync(["src/**/*.ts", "README.md", "CONTRIBUTING.md", "docs/**/*.md"], { cwd: root })
 
 /** Writes what has changed and removes what is left over, so that runs side by side do not disturb each other. */
 export const write = (files: ReadonlyArray<string> = pages()): number => {

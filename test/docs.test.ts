@@ -1,6 +1,9 @@
+import { readFileSync } from "node:fs"
+import { basename } from "node:path"
+import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 import { judge } from "../scripts/checkDocs.ts"
-import { collect, transform } from "../scripts/docExamples.ts"
+import { collect, pages, transform } from "../scripts/docExamples.ts"
 import { run } from "./support/docExample.ts"
 
 const fence = "```"
@@ -107,5 +110,22 @@ describe("the check of docblocks", () => {
     expect(problems({ "src/A.ts": from, "src/internal/b.ts": "export const b = 1\nexport const c = 1" })).toEqual([
       "src/internal/b.ts:1 b lacks a docblock"
     ])
+  })
+})
+
+describe("README.md and docs", () => {
+  const read = (page: string) => readFileSync(fileURLToPath(new URL(`../${page}`, import.meta.url)), "utf8")
+  const guides = pages().filter((page) => page.endsWith(".md"))
+
+  it("run every example that they show", () => {
+    const notRun = guides.filter((page) => /^```(ts|tsx|js|typescript|javascript)\s*$/m.test(read(page)))
+    expect(notRun).toEqual([])
+  })
+
+  it("are read in five minutes: the README has at most 250 lines and links to every page", () => {
+    const readme = read("README.md")
+    expect(readme.trimEnd().split("\n").length).toBeLessThanOrEqual(250)
+    expect(guides.filter((page) => page !== "README.md" && !readme.includes(`](${page})`)).map((_) => basename(_)))
+      .toEqual([])
   })
 })

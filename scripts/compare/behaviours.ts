@@ -10,7 +10,6 @@ const nonsense = [0, -1, NaN]
 const semaphore: ReadonlyArray<Row> = [
   {
     part: "`Semaphore`",
-    excerpt: true,
     what: "a job that needs 2 of 2 permits, behind which 100 jobs for 1 permit arrive",
     ...(() => {
       // One light job after the other, each there before the one before it ends.
@@ -52,7 +51,6 @@ const semaphore: ReadonlyArray<Row> = [
   },
   {
     part: "`Semaphore`",
-    excerpt: true,
     what: "more permits asked for than there are",
     effect: () => ending(() => Semaphore.makeUnsafe(1).withPermits(2)(Effect.void)),
     funnel: async () => {
@@ -126,7 +124,6 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Cache`, `timeToLive: 0`",
-    excerpt: true,
     what: "a newcomer, while the run whose last caller was interrupted is still releasing what it holds",
     ...(() => {
       let running = 0
@@ -176,7 +173,6 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Equal`, as keys of a `Cache`",
-    excerpt: true,
     what: "two sessions that differ in a `#private` field only: whose cart they get",
     ...(() => {
       const sessions = [new Session("ada"), new Session("bob")]
@@ -258,7 +254,6 @@ const persistent = Effect.provide(
 const rateLimiter: ReadonlyArray<Row> = [
   {
     part: "`RateLimiter` of `effect/persistence`",
-    excerpt: true,
     what: "one call waits and is interrupted: how long the next one waits, at 1 in 200 ms",
     effect: () =>
       virtual(
@@ -281,7 +276,6 @@ const rateLimiter: ReadonlyArray<Row> = [
   },
   {
     part: "`RateLimiter` of `effect/persistence`",
-    excerpt: true,
     what: "attempts across the edge of a fixed window of 10 in a second",
     effect: () =>
       virtual(Effect.gen(function*() {
@@ -352,7 +346,6 @@ const widths = [0, -1, NaN, 1.5]
 const collections: ReadonlyArray<Row> = [
   {
     part: "`LayerMap`",
-    excerpt: true,
     what: "five uses in a row of the scheduler of a key, whose rate is one a minute",
     effect: () => {
       const schedulers = Effect.runSync(
@@ -388,7 +381,6 @@ const collections: ReadonlyArray<Row> = [
   },
   {
     part: "`Effect.forEach`",
-    excerpt: true,
     what: "items that are pulled from 100,000 before the first of 10 at once has ended",
     ...(() => {
       const pulled = async (run: (items: Iterable<number>) => Effect.Effect<unknown, unknown>) => {

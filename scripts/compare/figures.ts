@@ -123,7 +123,6 @@ const waiting = [10_000, 100_000]
 export const rows: ReadonlyArray<Row> = [
   {
     part: "`Semaphore`",
-    excerpt: true,
     what: `${crowds.map(thousands).join(" / ")} jobs through 10 permits`,
     ...measured(
       "ms",
@@ -158,7 +157,6 @@ export const rows: ReadonlyArray<Row> = [
   },
   {
     part: "`Deferred.await`",
-    excerpt: true,
     what: "50,000 callers that wait for one thing leave: the oldest first / the newest first / in no order",
     ...measured(
       "ms",

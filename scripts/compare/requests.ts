@@ -66,7 +66,6 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    excerpt: true,
     what: "look-ups of 1, 1 and 2: what reaches the backend",
     ...both(async (make) => {
       const calls: Array<string> = []
@@ -77,7 +76,6 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    excerpt: true,
     what: "all callers of a running batch are interrupted",
     ...both(async (make) => {
       let end = "goes on"
@@ -92,7 +90,6 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    excerpt: true,
     what: "two tenants look something up at the same time: as whom the backend is asked",
     ...both(
       async (make) => {

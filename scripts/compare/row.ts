@@ -15,8 +15,6 @@ export interface Row {
   readonly funnel: () => Promise<Seen>
   /** The test that holds Funnel's side. */
   readonly test: string
-  /** Whether it is in the README's excerpt. */
-  readonly excerpt?: boolean
 }
 
 export const counted = (n: number, of: string): string => `${n} ${of}${n === 1 ? "" : "s"}`

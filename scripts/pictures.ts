@@ -1,0 +1,198 @@
+/**
+ * Draws the pictures of README.md and docs/interruption.md.
+ *
+ *     npm run pictures      writes docs/pictures/*.svg
+ *
+ * A picture brings its own background and follows the colour scheme of its reader, so that it is readable on a dark page
+ * and on a light one. A test compares the files with what is drawn here.
+ */
+import { mkdirSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const style = `
+  svg { --page: #ffffff; --text: #1f2328; --soft: #59636e; --line: #8c959f; --box: #f6f8fa;
+    --blue: #0969da; --blue-fill: #ddf4ff; --green: #1a7f37; --green-fill: #dafbe1; --red: #cf222e;
+    --purple: #8250df; --purple-fill: #fbefff; --orange: #9a6700; --orange-fill: #fff8c5 }
+  @media (prefers-color-scheme: dark) {
+    svg { --page: #0d1117; --text: #f0f6fc; --soft: #9198a1; --line: #656c76; --box: #151b23;
+      --blue: #58a6ff; --blue-fill: #12294a; --green: #3fb950; --green-fill: #12341d; --red: #ff7b72;
+      --purple: #bc8cff; --purple-fill: #2b1d45; --orange: #d29922; --orange-fill: #37290a }
+  }
+  text { font: 14px system-ui, -apple-system, "Segoe UI", sans-serif; fill: var(--text) }
+  .title { font-weight: 600 }
+  .soft { font-size: 13px; fill: var(--soft) }
+  .middle { text-anchor: middle }
+  .end { text-anchor: end }
+  .page { fill: var(--page) }
+  .box { fill: var(--box); stroke: var(--line); stroke-width: 1.5 }
+  .line { fill: none; stroke: var(--line); stroke-width: 1.5 }
+  .head { fill: var(--line) }
+  .blue { fill: var(--blue-fill); stroke: var(--blue) }
+  .purple { fill: var(--purple-fill); stroke: var(--purple) }
+  .green { fill: var(--green-fill); stroke: var(--green) }
+  .orange { fill: var(--orange-fill); stroke: var(--orange) }
+  .waits { fill: none; stroke: var(--line); stroke-dasharray: 4 3 }
+  .result { fill: var(--green) }
+  .cut { fill: none; stroke: var(--red); stroke-width: 2.5 }
+  .moment { stroke: var(--red); stroke-width: 1; stroke-dasharray: 2 4 }`
+
+const escape = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
+
+const text = (x: number, y: number, content: string, className = "") =>
+  `<text x="${x}" y="${y}"${className === "" ? "" : ` class="${className}"`}>${escape(content)}</text>`
+
+const rect = (x: number, y: number, width: number, height: number, className: string) =>
+  `<rect x="${x}" y="${y}" width="${width}" height="${height}" rx="6" class="${className}"/>`
+
+const picture = (width: number, height: number, title: string, parts: ReadonlyArray<string>) =>
+  [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img">`,
+    `<title>${escape(title)}</title>`,
+    `<style>${style}\n</style>`,
+    `<rect width="${width}" height="${height}" rx="8" class="page"/>`,
+    ...parts,
+    "</svg>",
+    ""
+  ].join("\n")
+
+/** Calls in on the left, calls out on the right. */
+const funnel = () => {
+  const chip = (x: number, y: number, label: string, className: string, width = 30) =>
+    `${rect(x, y, width, 28, className)}${text(x + width / 2, y + 19, label, "middle")}`
+  const chips = (x: number, y: number, labels: string, classes: Readonly<Record<string, string>>) =>
+    Array.from(labels, (label, i) => chip(x + i * 34, y, label, classes[label]!)).join("")
+  const box = (x: number, y: number, width: number, height: number, lines: ReadonlyArray<string>) => {
+    const top = y + height / 2 - (lines.length - 1) * 10 + 5
+    return rect(x, y, width, height, "box") +
+      lines.map((line, i) => text(x + width / 2, top + i * 20, line, `middle ${i === 0 ? "title" : "soft"}`)).join("")
+  }
+  const arrow = (from: number, to: number, y: number) =>
+    `<path class="line" d="M${from} ${y}H${to - 6}"/><path class="head" d="M${to - 8} ${y - 5}l9 5l-9 5z"/>`
+  const [first, second, third] = [84, 164, 244]
+  const reads = { A: "blue", B: "purple" }
+  const lookUps = { 1: "green", 2: "green", 3: "green" }
+  const writes = { C: "orange", D: "orange" }
+  const middle = 14
+  return picture(916, 320, "13 calls go in, 5 calls come out, two at once and ten a second", [
+    text(24, 36, "13 calls in", "title"),
+    text(892, 36, "5 calls out", "title end"),
+    chips(24, first, "AABABA", reads),
+    chips(24, second, "12132", lookUps),
+    chips(24, third, "CD", writes),
+    arrow(236, 262, first + middle),
+    box(264, first - 20, 168, 68, ["Reducer", "equal calls share a run"]),
+    arrow(434, 460, first + middle),
+    chips(464, first, "AB", reads),
+    arrow(202, 262, second + middle),
+    box(264, second - 20, 168, 68, ["Batcher", "look-ups share a call"]),
+    arrow(434, 460, second + middle),
+    chip(464, second, "1 2 3", "green", 64),
+    arrow(100, 460, third + middle),
+    chips(464, third, "CD", writes),
+    ...[first, second, third].map((y) => arrow(534, 558, y + middle)),
+    box(560, first - 20, 124, 228, ["Scheduler", "one queue,", "two at once,", "ten a second", "(RateLimiter)"]),
+    arrow(686, 804, 144),
+    arrow(686, 804, 212),
+    chip(698, 108, "A", "blue"),
+    chip(734, 108, "D", "orange"),
+    chip(770, 108, "C", "orange"),
+    chip(698, 176, "1 2 3", "green", 64),
+    chip(770, 176, "B", "purple"),
+    box(806, first - 20, 86, 228, ["backend"])
+  ])
+}
+
+/** `from` and `to` are moments; a lane is one caller, one run or one batch. */
+interface Lane {
+  readonly name: string
+  readonly spans: ReadonlyArray<
+    readonly [kind: "waits" | "runs" | "finalizers", from: number, to: number, label?: string]
+  >
+  readonly interrupted?: number
+  readonly result?: number
+}
+
+const kinds = { waits: "waits", runs: "blue", finalizers: "orange" } as const
+
+/** What happens to whom, from left to right. */
+const timeline = (
+  title: string,
+  lanes: ReadonlyArray<Lane>,
+  notes: ReadonlyArray<readonly [at: number, string]> = []
+) => {
+  const [left, step, lane, top] = [168, 56, 44, 64]
+  const last = Math.max(...lanes.flatMap((_) => [..._.spans.map(([, , to]) => to), _.result ?? 0, _.interrupted ?? 0]))
+  const width = Math.max(left + last * step + 40, 640)
+  const bottom = top + lanes.length * lane
+  const x = (at: number) => left + at * step
+  const cross = (x: number, y: number) => `<path class="cut" d="M${x - 6} ${y - 6}l12 12m0 -12l-12 12"/>`
+  const dot = (x: number, y: number) => `<circle class="result" cx="${x}" cy="${y}" r="6"/>`
+  const legend = bottom + 20 + (notes.length > 0 ? 24 : 0)
+  return picture(width, legend + 28, title, [
+    text(20, 32, title, "title"),
+    ...lanes.flatMap((_) => _.interrupted === undefined ? [] : [_.interrupted]).map((at) =>
+      `<line class="moment" x1="${x(at)}" x2="${x(at)}" y1="${top - 8}" y2="${bottom}"/>`
+    ),
+    ...lanes.map(({ interrupted, name, result, spans }, i) => {
+      const middle = top + i * lane + lane / 2
+      return [
+        text(20, middle + 5, name),
+        ...spans.map(([kind, from, to, label]) =>
+          rect(x(from), middle - 13, (to - from) * step, 26, kinds[kind]) +
+          (label === undefined ? "" : text(x((from + to) / 2), middle + 5, label, "soft middle"))
+        ),
+        interrupted === undefined ? "" : cross(x(interrupted), middle),
+        result === undefined ? "" : dot(x(result), middle)
+      ].join("")
+    }),
+    ...notes.map(([at, note]) => text(x(at), bottom + 18, note, "soft middle")),
+    rect(20, legend - 3, 26, 16, "waits") + text(54, legend + 10, "waits", "soft"),
+    rect(108, legend - 3, 26, 16, "blue") + text(142, legend + 10, "runs", "soft"),
+    rect(192, legend - 3, 26, 16, "orange") + text(226, legend + 10, "finalizers", "soft"),
+    cross(316, legend + 5) + text(330, legend + 10, "interrupted", "soft"),
+    dot(426, legend + 5) + text(440, legend + 10, "returns", "soft")
+  ])
+}
+
+export const pictures: Readonly<Record<string, string>> = {
+  "funnel.svg": funnel(),
+  "reducer-one-caller.svg": timeline("Reducer: one caller of two is interrupted", [
+    { name: "caller 1", spans: [["waits", 0, 3]], interrupted: 3 },
+    { name: "caller 2", spans: [["waits", 1, 7]], result: 7 },
+    { name: "run of caller 1", spans: [["runs", 0, 7, "goes on for caller 2"]] }
+  ]),
+  "reducer-last-caller.svg": timeline("Reducer: the last caller is interrupted", [
+    { name: "caller 1", spans: [["waits", 0, 5]], interrupted: 3, result: 5 },
+    { name: "first run", spans: [["runs", 0, 3], ["finalizers", 3, 5, "finalizers"]] },
+    { name: "caller 2", spans: [["waits", 4, 9]], result: 9 },
+    { name: "second run", spans: [["runs", 5, 9, "starts after the first"]] }
+  ]),
+  "rate-limiter.svg": timeline("RateLimiter: a waiting caller is interrupted", [
+    { name: "caller 1", spans: [["runs", 0, 1]], result: 1 },
+    { name: "caller 2, due at 3", spans: [["waits", 0.5, 2]], interrupted: 2 },
+    { name: "caller 3, due at 6", spans: [["waits", 1, 3], ["runs", 3, 4]], result: 4 },
+    { name: "caller 4, due at 9", spans: [["waits", 1.5, 6], ["runs", 6, 7]], result: 7 }
+  ], [[3, "3"], [6, "6"]]),
+  "scheduler.svg": timeline("Scheduler, concurrency 1: a waiting job and a running job are interrupted", [
+    { name: "job 1", spans: [["runs", 0, 4], ["finalizers", 4, 5.5]], interrupted: 4, result: 5.5 },
+    { name: "job 2", spans: [["waits", 1, 2.5]], interrupted: 2.5 },
+    { name: "job 3", spans: [["waits", 1.5, 5.5], ["runs", 5.5, 8]], result: 8 }
+  ]),
+  "batcher.svg": timeline("Batcher: callers leave a batch", [
+    { name: "look-up of 1", spans: [["waits", 0, 2]], interrupted: 2 },
+    { name: "look-up of 2", spans: [["waits", 0.5, 4]], interrupted: 4 },
+    { name: "look-up of 3", spans: [["waits", 1, 6]], interrupted: 6 },
+    {
+      name: "batch",
+      spans: [["waits", 0, 2.5, "collects"], ["runs", 2.5, 6, "asks for 2 and 3"], ["finalizers", 6, 7.5]]
+    }
+  ])
+}
+
+if (import.meta.main) {
+  const target = fileURLToPath(new URL("../docs/pictures/", import.meta.url))
+  mkdirSync(target, { recursive: true })
+  for (const [name, svg] of Object.entries(pictures)) writeFileSync(join(target, name), svg)
+  console.log(`${Object.keys(pictures).length} pictures in docs/pictures`)
+}
