@@ -50,7 +50,7 @@ export interface Limiter<E = never> {
   /** Whether some quota is judged by actual starts. */
   readonly strict: boolean
   /**
-   * Called when what was granted begins. Between grant and begin lies what its fiber does first, and on a cold start the
+   * Called when what was granted has begun. Between grant and begin lies what its fiber does first, and on a cold start the
    * compilation of that: a strict window counts from after it.
    */
   beginUnsafe(granted: Granted): void

@@ -6,8 +6,9 @@
  *     engine.submitUnsafe(job)       `onStart` is called, in this step or in a later one, in the very step in which permit
  *                                    and rate were taken; or `onFailure` (refused, nothing taken); or `onClose`
  *     engine.startUnsafe(job)        true: it runs (`onStart` is not called); false: nothing happened, submit it
- *     engine.startedUnsafe(job)      as late as can be before its effect begins: a strict rate counts from here, and what
- *                                    was taken for a job that is released before is given back
+ *     engine.startedUnsafe(job)      in the step in which its effect begins, after the first thing that it does: a strict
+ *                                    rate counts from here, and what was taken for a job that is released before is given
+ *                                    back
  *     engine.releaseUnsafe(job)      whatever its state: a job that runs ends and its permit goes to the next, one that
  *                                    waits leaves the queue at no cost, one not yet submitted never starts. Idempotent
  *
