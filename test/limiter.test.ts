@@ -698,6 +698,30 @@ describe("keys at rest", () => {
     expect(limiter.size).toBe(1)
   })
 
+  it("L5 a key that was in use whenever it was looked at is looked at again when its last waiter leaves", () => {
+    const { clock, enter, limiter } = setup(perSecond(1))
+    enter("a", { key: "a" })
+    const waiters = ["b", "c", "d"].map((name) => enter(name, { key: "a" }))
+    clock.advance(1500)
+    for (const waiter of waiters) limiter.cancelUnsafe(waiter)
+    clock.advance(10_000)
+    expect(limiter.size).toBe(0)
+  })
+
+  it("L5 a key stays while what was granted has not begun, and goes once it has, or never does", () => {
+    for (const end of ["begins", "is refunded"]) {
+      const { clock, limiter, waiter } = setup(perSecond(1))
+      const late = waiter("late", { key: "k" })
+      expect(limiter.takeUnsafe("k", 1, 0, late)).toBe(true)
+      clock.advance(10_000)
+      expect(limiter.size).toBe(1)
+      if (end === "begins") limiter.beginUnsafe(late)
+      else limiter.refundUnsafe(late)
+      clock.advance(10_000)
+      expect(limiter.size).toBe(0)
+    }
+  })
+
   it("a key that was given up begins anew once, not twice", () => {
     const { limiter } = setup(perSecond(1))
     const take = (key: string) => limiter.takeUnsafe(key, 1, limiter.now())
@@ -780,6 +804,23 @@ describe("changed quotas", () => {
       expect(limiter.takeUnsafe("k", 1, limiter.now())).toBe(false)
       expect(limiter.retryAfterUnsafe("k", 1, limiter.now())).toBe(34_000_000_000)
     }
+  })
+
+  it("L5 a quota that takes the place of two takes over what is owed most", () => {
+    for (const rates of [[perSecond(100, 100), perSecond(10, 100)], [perSecond(10, 100), perSecond(100, 100)]]) {
+      const { limiter } = setup(...rates)
+      expect(limiter.takeUnsafe("k", 100, 0)).toBe(true)
+      limiter.setQuotas([perSecond(20, 100)])
+      // A hundred tokens are owed whatever they were charged to; they come back at the new pace.
+      expect(limiter.standingUnsafe("k", 0)).toEqual({ limit: 20, remaining: 0, resetAfter: 5 * second })
+      expect(limiter.retryAfterUnsafe("k", 1, 0)).toBe(second / 20)
+    }
+    const { clock, limiter } = setup(perSecond(100, 100), perSecond(10, 100))
+    limiter.takeUnsafe("k", 100, 0)
+    clock.block(1000)
+    // Of the first nothing is owed any more, of the second ninety tokens.
+    limiter.setQuotas([perSecond(20, 100)])
+    expect(limiter.standingUnsafe("k", limiter.now()).resetAfter).toBe(4.5 * second)
   })
 
   it("L1 strict: what is owed without a log counts as started when the quota becomes strict", () => {
