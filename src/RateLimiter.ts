@@ -71,8 +71,8 @@ export type TypeId = "~effect-funnel/RateLimiter"
  * **Gotchas**
  *
  * A strict start that a timer made late pushes the start `limit` places behind it: with a limit of 1 each start is pushed.
- * The clock is read in the step in which the effect begins, as the last thing before it: what stops the process in between,
- * such as the collector or another process, is not seen.
+ * It counts from after the first step of the effect: what stops the process there, such as the collector or another process,
+ * makes a window longer, never shorter. What the effect does in later steps is not seen.
  *
  * @category models
  * @since 0.1.0
