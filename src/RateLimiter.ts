@@ -71,8 +71,8 @@ export type TypeId = "~effect-funnel/RateLimiter"
  * **Gotchas**
  *
  * A strict start that a timer made late pushes the start `limit` places behind it: with a limit of 1 each start is pushed.
- * The clock is read in the step in which the effect begins, as the last thing before it: what stops the process in between,
- * such as the collector or another process, is not seen.
+ * It counts from after the first step of the effect: what stops the process there, such as the collector or another process,
+ * makes a window longer, never shorter. What the effect does in later steps is not seen.
  *
  * @category models
  * @since 0.1.0
@@ -310,13 +310,10 @@ const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<Rate
         const tokens = options?.tokens ?? 1
         return Effect.withFiber((fiber) => {
           const now = limiter.now()
-          // A strict window counts from after what it takes to get here, on a cold start the compilation of that.
-          const later: Granted | undefined = limiter.strict ? { link: undefined } : undefined
-          if (!limiter.takeAtUnsafe(key, tokens, now, now, later)) {
-            return otherwise(limiter, name, options, now, fiber, () => effect)
-          }
-          if (later !== undefined) limiter.beginUnsafe(later)
-          return firstStep(effect, fiber)
+          const granted = grantOf(limiter)
+          return limiter.takeAtUnsafe(key, tokens, now, now, granted)
+            ? start(limiter, granted, effect, fiber)
+            : otherwise(limiter, name, options, now, fiber, () => effect)
         })
       }),
       penalize(options) {
@@ -327,6 +324,28 @@ const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<Rate
     }
     return register(handle, limiter)
   })
+
+/** What is to be told of its start, where that matters. */
+const grantOf = (limiter: LimiterMemory.LimiterMemory): Granted | undefined =>
+  limiter.strict ? { link: undefined } : undefined
+
+/**
+ * Begins what was granted. Its start is told after its first step: whatever stops the process between the two, a collection
+ * of garbage or another process, makes a strict window longer and not shorter.
+ */
+const start = <A, E, R>(
+  limiter: LimiterMemory.LimiterMemory,
+  granted: Granted | undefined,
+  effect: Effect.Effect<A, E, R>,
+  fiber: Fiber<unknown, unknown>
+): Effect.Effect<A, E, R> => {
+  if (granted === undefined) return firstStep(effect, fiber)
+  try {
+    return firstStep(effect, fiber)
+  } finally {
+    limiter.beginUnsafe(granted)
+  }
+}
 
 /** Waits for tokens that were not to be had at once and goes on with what `then` gives for the time waited, or fails. */
 const otherwise = <A, E, R>(
@@ -341,13 +360,16 @@ const otherwise = <A, E, R>(
   const tokens = options?.tokens ?? 1
   if (tokens > limiter.burst) return Exit.fail(tooLarge(name, tokens, limiter.burst))
   if (options?.onExceeded !== "fail") {
-    return Effect.flatMap(wait(limiter, name, key, tokens, now), (waiter) => {
-      limiter.beginUnsafe(waiter)
-      return firstStep(then(limiter.now() - now), fiber)
-    })
+    return Effect.flatMap(
+      wait(limiter, name, key, tokens, now),
+      (waiter) => start(limiter, waiter, then(limiter.now() - now), fiber)
+    )
   }
   // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
-  if (limiter.settle() && limiter.takeAtUnsafe(key, tokens, now, now)) return firstStep(then(0), fiber)
+  const granted = grantOf(limiter)
+  if (limiter.settle() && limiter.takeAtUnsafe(key, tokens, now, now, granted)) {
+    return start(limiter, granted, then(0), fiber)
+  }
   const { limit, remaining } = limiter.standingUnsafe(key, now)
   const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
   const reason = new RateLimitExceeded({ key, limit, remaining, retryAfter })

@@ -11,16 +11,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Request from "effect/Request"
 import { leftIn } from "./support/leftInResolver.js"
-
-class Session {
-  readonly #user: string
-  constructor(user: string) {
-    this.#user = user
-  }
-  user() {
-    return this.#user
-  }
-}
+import { Session } from "./support/session.js"
 
 class Tenant implements Equal.Equal {
   readonly name: string

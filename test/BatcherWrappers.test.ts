@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
+import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { leftIn } from "./support/leftInResolver.ts"
 
@@ -126,6 +127,44 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         assert.strictEqual(leftIn(resolver), "")
         assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
       }).pipe(Effect.provide(live)))
+
+    it.effect("B2 loadMany asks once for what it is given twice", () =>
+      Effect.gen(function*() {
+        const { calls, resolver } = yield* store({})
+        const wrapped = yield* wrap(resolver)
+        // Core's batchN makes batches of three, one after the other.
+        const ids = [1, 2, 1]
+        const all = yield* start(Batcher.loadMany(ids.map(get), wrapped))
+        yield* pass
+        assert.deepStrictEqual(yield* Fiber.join(all), ids.map((id) => `value of ${id}`))
+        assert.deepStrictEqual(calls, [[1, 2]])
+        assert.strictEqual(leftIn(resolver), "")
+      }).pipe(Effect.provide(live)))
+
+    it.effect("B3 who closes resolver or scheduler while core collects or delays a batch leaves no caller behind", () =>
+      Effect.gen(function*() {
+        for (const closes of ["resolver", "scheduler"] as const) {
+          for (let turns = 0; turns < 12; turns++) {
+            const scopes = { resolver: yield* Scope.make(), scheduler: yield* Scope.make() }
+            const context = yield* Layer.buildWithScope(live, scopes.scheduler)
+            yield* Effect.gen(function*() {
+              const { calls, resolver } = yield* Scope.provide(store({ gate: Effect.never }), scopes.resolver)
+              const wrapped = yield* wrap(resolver)
+              const fibers = yield* Effect.forEach([1, 2, 2, 3], (id) => start(Effect.request(get(id), wrapped)))
+              yield* Effect.forEach(Array.range(0, turns), () => Effect.yieldNow)
+              yield* Scope.close(scopes[closes], Exit.void)
+              const asked = calls.length
+              yield* pass
+              for (const fiber of fibers) {
+                const exit = fiber.pollUnsafe()
+                assert.isTrue(exit !== undefined && Exit.hasInterrupts(exit), `${closes} after ${turns} turns`)
+              }
+              assert.strictEqual(calls.length, asked)
+              assert.strictEqual(leftIn(resolver), "")
+            }).pipe(Effect.provide(context))
+          }
+        }
+      }))
 
     it.effect("B7 keeps apart whose isolating services differ, what is kept included", () =>
       Effect.gen(function*() {

@@ -88,6 +88,72 @@ describe("pace", () => {
       expect(times()).toEqual([0, 0, 100, 20_000])
     }))
 
+  for (const way of ["withLimit", "schedule", "forEach"] as const) {
+    it.effect(`L1 strict: a process that stands still as a start begins makes its window longer, not shorter (${way})`, () =>
+      Effect.gen(function*() {
+        const clock = new ManualClock()
+        const limiter = yield* Effect.provideService(
+          RateLimiter.make({ limit: 1, window: "1 second", strict: true }),
+          Clock.Clock,
+          clock
+        )
+        const scheduler = yield* Effect.provideService(
+          Scheduler.make({ concurrency: "unbounded", rate: RateLimiter.RateLimiter }),
+          RateLimiter.RateLimiter,
+          limiter
+        )
+        const starts: Array<number> = []
+        // It may stand still before the first thing that the effect does, but after anything that we do.
+        const effect = Effect.sync(() => {
+          clock.block(30 - 10 * starts.length)
+          starts.push(clock.now / 1e6)
+          if (starts.length === 2 && way !== "forEach") throw new Error("throws")
+        })
+        const call = way === "withLimit"
+          ? Effect.exit(limiter.withLimit(effect))
+          : Effect.exit(scheduler.schedule(effect))
+        const calls = Effect.all([call, call, call], { concurrency: "unbounded" })
+        yield* Effect.forkChild(
+          way === "forEach" ? Effect.asVoid(scheduler.forEach([1, 2, 3], () => effect)) : Effect.asVoid(calls),
+          { startImmediately: true }
+        )
+        clock.advance(5000)
+        expect(starts.length).toBe(3)
+        for (const i of [0, 1]) expect(starts[i + 1]! - starts[i]!).toBeGreaterThanOrEqual(1000)
+      }))
+  }
+
+  it.effect("L1 strict: a call that would rather fail counts from when it begins, after those whose timer was late", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const limiter = yield* Effect.provideService(
+        RateLimiter.make({ limit: 2, window: "1 second", burst: 2, strict: true }),
+        Clock.Clock,
+        clock
+      )
+      const starts: Array<number> = []
+      const call = (onExceeded: "delay" | "fail") =>
+        Effect.forkChild(
+          limiter.withLimit(
+            Effect.sync(() => {
+              if (starts.length < 2) clock.block(30)
+              starts.push(clock.now / 1e6)
+            }),
+            { onExceeded }
+          ),
+          { startImmediately: true }
+        )
+      yield* limiter.consume({ tokens: 2 })
+      yield* call("delay")
+      clock.block(1500)
+      yield* call("fail")
+      yield* Effect.repeat(call("delay"), { times: 3 })
+      clock.advance(5000)
+      expect(starts.slice(0, 2)).toEqual([1530, 1560])
+      expect(starts.length).toBe(6)
+      for (let i = 0; i < 4; i++) expect(starts[i + 2]! - starts[i]!).toBeGreaterThanOrEqual(1000)
+    }))
+
   it.effect("L4 a limiter lives on the clock it was made with", () =>
     Effect.gen(function*() {
       const clock = new ManualClock()

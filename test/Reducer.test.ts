@@ -626,19 +626,28 @@ describe("Reducer", () => {
       Effect.gen(function*() {
         const reducer = yield* Reducer.make()
         const gate = Latch.makeUnsafe(false)
+        let deepest = 0
         const nested = (depth: number): Effect.Effect<number> =>
           depth === 0
             ? Effect.as(gate.await, 0)
             : Effect.map(
               reducer.reduce(depth, Effect.andThen(Effect.yieldNow, Effect.suspend(() => nested(depth - 1)))),
-              (_) => _ + 1
+              (_) => {
+                if (_ % 50 === 0) deepest = Math.max(deepest, new Error().stack!.split("\n").length)
+                return _ + 1
+              }
             )
         const fiber = yield* fork(nested(3000))
         while ((yield* reducer.inFlight).length < 3000) {
           yield* Effect.yieldNow
         }
+        const limit = Error.stackTraceLimit
+        Error.stackTraceLimit = 64 * 40
         yield* gate.open
-        expect(yield* Fiber.join(fiber)).toBe(3000)
+        const ends = Effect.ensuring(Fiber.join(fiber), Effect.sync(() => (Error.stackTraceLimit = limit)))
+        expect(yield* ends).toBe(3000)
+        // Of the runs that end in the ends of others no more than 64 lie on the stack.
+        expect(deepest).toBeLessThan(64 * 40)
         expect(yield* reducer.inFlight).toEqual([])
       }))
   })

@@ -22,6 +22,7 @@ import * as Trie from "effect/Trie"
 import { Reducer } from "effect-funnel"
 import { equals } from "../src/internal/keyEqual.js"
 import { hashKey, native } from "../src/internal/keyMap.js"
+import { Session } from "./support/session.js"
 
 /** How many runs the keys make when all are in flight at once. */
 const runsOf = (keys: ReadonlyArray<Reducer.Key>) =>
@@ -55,17 +56,6 @@ class GetPrivate extends Request.Class<{ readonly id: unknown }, string> {
   }
 }
 class GetTagged extends Request.TaggedClass("GetTagged")<{ readonly id: unknown }, string> {}
-
-/** Differs from others of its class in private state only. */
-class Session {
-  readonly #user: string
-  constructor(user: string) {
-    this.#user = user
-  }
-  user() {
-    return this.#user
-  }
-}
 
 /** As {@link Session}, of a class that core makes. */
 class Account extends Data.Class<{ readonly id: string }> {

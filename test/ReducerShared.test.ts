@@ -12,7 +12,7 @@ import { Reducer } from "effect-funnel"
 import { type Coordination, flight, type Lease } from "../src/internal/reduceShared.js"
 import { makeMemory, type Party, type ReducerStore } from "../src/internal/reducerStore.js"
 import { codecOf } from "../src/internal/sharedCodec.js"
-import { StoreFailure } from "../src/internal/storeFailure.js"
+import { StoreError } from "../src/internal/storeFailure.js"
 import * as Guard from "../src/internal/storeGuard.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 
@@ -60,13 +60,13 @@ const makeRun = Effect.gen(function*() {
 const unreliable = (store: ReducerStore) => {
   const mode: { [verb in "join" | "renew" | "complete" | "release"]?: "down" | "lost" | "hang" | "slow" | undefined } =
     {}
-  const through = <A>(verb: keyof typeof mode, effect: Effect.Effect<A, StoreFailure>) =>
-    Effect.suspend((): Effect.Effect<A, StoreFailure> => {
+  const through = <A>(verb: keyof typeof mode, effect: Effect.Effect<A, StoreError>) =>
+    Effect.suspend((): Effect.Effect<A, StoreError> => {
       switch (mode[verb]) {
         case undefined:
           return effect
         case "down":
-          return Effect.fail(new StoreFailure({ operation: verb, cause: "down" }))
+          return Effect.fail(new StoreError({ operation: verb, cause: "down" }))
         case "lost":
           return Effect.andThen(effect, Effect.never)
         case "hang":

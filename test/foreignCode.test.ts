@@ -1,12 +1,16 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import * as Funnel from "effect-funnel/http"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { HttpClient, HttpClientResponse } from "effect/http"
+import type { HttpClientRequest } from "effect/http"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
+import { BufferedResponse } from "../src/internal/bufferedResponse.js"
 import { foreignSweep, foreignValues } from "./support/foreignCode.ts"
 import type { Meddle } from "./support/foreignCode.ts"
 import { leftIn } from "./support/leftInResolver.ts"
@@ -402,5 +406,130 @@ describe("foreign code hurts nobody but its own caller: Batcher", () => {
       check: ({ check }) => check
     }, { callers: 5 })
     expect(calls).toBeGreaterThan(0)
+  })
+})
+
+describe("foreign code hurts nobody but its own caller: http", () => {
+  /** Has been read already: a promise would need the event loop. */
+  class Read extends BufferedResponse {
+    override get arrayBuffer() {
+      return Effect.succeed(new ArrayBuffer(1))
+    }
+  }
+  const answering = (init: ResponseInit) =>
+    HttpClient.make((request) => {
+      const response = HttpClientResponse.fromWeb(request, new Response(null, init))
+      return Effect.as(Effect.yieldNow, new Read(request, response, Exit.succeed(new ArrayBuffer(1))))
+    })
+  const status = <E, R>(client: HttpClient.HttpClient.With<E, R>, url = "http://backend.test/") =>
+    Effect.map(client.get(url), (response) => response.status)
+
+  for (const name of ["weight", "tokens", "priority"] as const) {
+    it(`schedule: ${name}`, () => {
+      const calls = foreignSweep({
+        make: (meddle) =>
+          Effect.gen(function*() {
+            const context = yield* Layer.build(
+              Scheduler.layer({ concurrency: 2, rate: { limit: 100, window: "1 second", burst: 100 } })
+            )
+            const scheduler = yield* Effect.provideContext(Scheduler.Scheduler, context)
+            const client = (options?: Funnel.ScheduleOptions) =>
+              Effect.provideContext(
+                status(answering({ status: 200 }).pipe(Funnel.schedule(Scheduler.Scheduler, options))),
+                context
+              )
+            return { scheduler, plain: client(), own: client({ hold: "body", [name]: () => (meddle(), 1) }) }
+          }),
+        callers: ({ own, plain }) => [
+          { effect: plain, expected: 200 },
+          { effect: own, expected: 200, owner: true },
+          { effect: plain, expected: 200 },
+          { effect: own, expected: 200, owner: true },
+          { effect: plain, expected: 200 }
+        ],
+        enters: {
+          "sends": ({ plain }) => plain,
+          "sends the same way": ({ own }) => own,
+          "resizes": ({ scheduler }) => Effect.andThen(scheduler.resize(1), scheduler.resize(2)),
+          "looks": ({ scheduler }) => scheduler.stats
+        },
+        check: ({ scheduler }) => atRest(scheduler)
+      }, { callers: 5 })
+      expect(calls).toBeGreaterThan(1)
+    })
+  }
+
+  it("penalize: key", () => {
+    const calls = foreignSweep({
+      make: (meddle) =>
+        Effect.gen(function*() {
+          const context = yield* Layer.build(RateLimiter.layer({ limit: 10, window: "1 second", burst: 10 }))
+          const limiter = yield* Effect.provideContext(RateLimiter.RateLimiter, context)
+          const refused = answering({ status: 429, headers: { "retry-after": "1" } })
+          const key = (request: HttpClientRequest.HttpClientRequest) => (meddle(), request.url)
+          const client = (options?: Funnel.PenalizeOptions) =>
+            Effect.provideContext(status(refused.pipe(Funnel.penalize(RateLimiter.RateLimiter, options))), context)
+          return { limiter, plain: client({ key: "fixed" }), own: client({ key }) }
+        }),
+      callers: ({ limiter, own, plain }) => [
+        { effect: plain, expected: 429 },
+        { effect: own, expected: 429, owner: true },
+        { effect: limiter.withLimit(Effect.succeed("free"), { key: "free" }), expected: "free" },
+        { effect: own, expected: 429, owner: true },
+        { effect: limiter.withLimit(Effect.succeed("later"), { key: "fixed" }), expected: "later" }
+      ],
+      enters: {
+        "sends": ({ plain }) => plain,
+        "sends the same way": ({ own }) => own,
+        "forgets the key": ({ limiter }) => limiter.reset({ key: "http://backend.test/" }),
+        "uses the key": ({ limiter }) => limiter.consume({ key: "http://backend.test/" })
+      },
+      check: ({ limiter }) => limiter.consume({ key: "fixed" })
+    }, { callers: 5 })
+    expect(calls).toBeGreaterThan(1)
+  })
+
+  it("reduce: the hooks of its reducer", () => {
+    const calls = foreignSweep({
+      make: (meddle) =>
+        Effect.gen(function*() {
+          const hooks = {
+            onCall: meddle,
+            onStart: meddle,
+            onJoin: meddle,
+            onSuccess: meddle,
+            onFailure: meddle,
+            onInterrupt: meddle
+          }
+          const reducer = yield* Reducer.make({ hooks })
+          const reduced = answering({ status: 200 }).pipe(Funnel.reduce(Reducer.Reducer))
+          const mine = answering({ status: 403, headers: { "cache-control": "private" } }).pipe(
+            HttpClient.filterStatusOk,
+            Funnel.reduce(Reducer.Reducer)
+          )
+          const provide = Effect.provideService(Reducer.Reducer, reducer)
+          return {
+            reducer,
+            get: (url: string) => provide(status(reduced, `http://backend.test/${url}`)),
+            fail: provide(Effect.map(Effect.flip(status(mine)), (error) => error.reason._tag))
+          }
+        }),
+      callers: ({ fail, get }) => [
+        { effect: get("a"), expected: 200 },
+        { effect: get("a"), expected: 200 },
+        { effect: fail, expected: "StatusCodeError" },
+        { effect: get("b"), expected: 200 },
+        { effect: fail, expected: "StatusCodeError" },
+        { effect: get("a"), expected: 200 }
+      ],
+      enters: {
+        "joins": ({ get }) => get("a"),
+        "starts": ({ get }) => get("c"),
+        "fails": ({ fail }) => fail,
+        "looks": ({ reducer }) => reducer.inFlight
+      },
+      check: ({ reducer }) => Effect.map(reducer.inFlight, (left) => expect(left).toEqual([]))
+    }, { callers: 6 })
+    expect(calls).toBeGreaterThan(10)
   })
 })

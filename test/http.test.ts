@@ -40,9 +40,12 @@ const withServer = <A, E, R>(
 const makeGate = () => {
   const latch = Latch.makeUnsafe(false)
   const waiting: Array<{ readonly n: number; readonly reached: Deferred.Deferred<void> }> = []
+  const gone = Deferred.makeUnsafe<void>()
   const state = { arrived: 0, inside: 0, most: 0, left: 0 }
   return {
     state,
+    /** One who waited inside was broken off. */
+    gone: Deferred.await(gone),
     open: latch.open,
     /** Returns when so many have arrived in all. */
     arrived: (n: number) =>
@@ -58,13 +61,22 @@ const makeGate = () => {
       for (const { n, reached } of waiting) {
         if (state.arrived >= n) Deferred.doneUnsafe(reached, Exit.void)
       }
-      return Effect.onExit(latch.await, () =>
+      return Effect.onExit(latch.await, (exit) =>
         Effect.sync(() => {
           state.inside--
           state.left++
+          if (Exit.isFailure(exit)) Deferred.doneUnsafe(gone, Exit.void)
         }))
     })
   }
+}
+
+/** A server that says "ok" when its gate is open. */
+const withGate = <A, E, R>(
+  use: (client: HttpClient.HttpClient, gate: ReturnType<typeof makeGate>) => Effect.Effect<A, E, R>
+) => {
+  const gate = makeGate()
+  return withServer(() => Effect.as(gate.pass, HttpServerResponse.text("ok")), (client) => use(client, gate))
 }
 
 const textOf = <E, R>(client: HttpClient.HttpClient.With<E, R>, url = "/") =>
@@ -72,25 +84,21 @@ const textOf = <E, R>(client: HttpClient.HttpClient.With<E, R>, url = "/") =>
 
 describe("schedule", () => {
   it.effect("never has more requests under way than the scheduler admits, and sends them all", () => {
-    const gate = makeGate()
-    return withServer(
-      () => Effect.as(gate.pass, HttpServerResponse.text("ok")),
-      Effect.fnUntraced(function*(plain) {
-        const client = Funnel.schedule(plain, Scheduler.Scheduler)
-        const all = yield* Effect.forkChild(
-          Effect.forEach(Array.from({ length: 12 }, (_, i) => i), (i) => client.get(`/${i}`), {
-            concurrency: "unbounded"
-          })
-        )
-        yield* gate.arrived(3)
-        const stats = yield* Scheduler.stats
-        expect([stats.running, stats.queued]).toEqual([3, 9])
-        yield* gate.open
-        const responses = yield* Fiber.join(all)
-        expect(responses.map((response) => response.status)).toEqual(Array(12).fill(200))
-        expect(gate.state).toMatchObject({ arrived: 12, most: 3 })
-      })
-    ).pipe(Effect.provide(Scheduler.layer({ concurrency: 3 })))
+    return withGate(Effect.fnUntraced(function*(plain, gate) {
+      const client = Funnel.schedule(plain, Scheduler.Scheduler)
+      const all = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 12 }, (_, i) => i), (i) => client.get(`/${i}`), {
+          concurrency: "unbounded"
+        })
+      )
+      yield* gate.arrived(3)
+      const stats = yield* Scheduler.stats
+      expect([stats.running, stats.queued]).toEqual([3, 9])
+      yield* gate.open
+      const responses = yield* Fiber.join(all)
+      expect(responses.map((response) => response.status)).toEqual(Array(12).fill(200))
+      expect(gate.state).toMatchObject({ arrived: 12, most: 3 })
+    })).pipe(Effect.provide(Scheduler.layer({ concurrency: 3 })))
   })
 
   it.effect("gives the permit back when the response has begun, and with hold \"body\" when the body is here", () =>
@@ -127,44 +135,31 @@ describe("schedule", () => {
     }))
 
   it.effect("does not send a request that is interrupted in the queue", () => {
-    const gate = makeGate()
-    return withServer(
-      () => Effect.as(gate.pass, HttpServerResponse.text("ok")),
-      Effect.fnUntraced(function*(plain) {
-        const client = plain.pipe(Funnel.schedule(Scheduler.Scheduler))
-        const first = yield* Effect.forkChild(client.get("/"))
-        yield* gate.arrived(1)
-        const queued = yield* Effect.forkChild(client.get("/"), { startImmediately: true })
-        expect((yield* Scheduler.stats).queued).toBe(1)
-        yield* Fiber.interrupt(queued)
-        expect((yield* Scheduler.stats).queued).toBe(0)
-        yield* gate.open
-        yield* Fiber.join(first)
-        expect(gate.state.arrived).toBe(1)
-      })
-    ).pipe(Effect.provide(Scheduler.layer({ concurrency: 1 })))
+    return withGate(Effect.fnUntraced(function*(plain, gate) {
+      const client = plain.pipe(Funnel.schedule(Scheduler.Scheduler))
+      const first = yield* Effect.forkChild(client.get("/"))
+      yield* gate.arrived(1)
+      const queued = yield* Effect.forkChild(client.get("/"), { startImmediately: true })
+      expect((yield* Scheduler.stats).queued).toBe(1)
+      yield* Fiber.interrupt(queued)
+      expect((yield* Scheduler.stats).queued).toBe(0)
+      yield* gate.open
+      yield* Fiber.join(first)
+      expect(gate.state.arrived).toBe(1)
+    })).pipe(Effect.provide(Scheduler.layer({ concurrency: 1 })))
   })
 
   it.effect("gives the permit back and aborts the request when it is interrupted under way", () => {
-    const gate = makeGate()
-    const gone = Deferred.makeUnsafe<void>()
-    return withServer(
-      () =>
-        gate.pass.pipe(
-          Effect.as(HttpServerResponse.text("ok")),
-          Effect.onInterrupt(() => Deferred.done(gone, Exit.void))
-        ),
-      Effect.fnUntraced(function*(plain) {
-        const client = plain.pipe(Funnel.schedule(Scheduler.Scheduler))
-        const first = yield* Effect.forkChild(client.get("/"))
-        yield* gate.arrived(1)
-        yield* Fiber.interrupt(first)
-        yield* Deferred.await(gone)
-        expect((yield* Scheduler.stats).running).toBe(0)
-        yield* gate.open
-        expect(yield* textOf(client)).toBe("ok")
-      })
-    ).pipe(Effect.provide(Scheduler.layer({ concurrency: 1 })))
+    return withGate(Effect.fnUntraced(function*(plain, gate) {
+      const client = plain.pipe(Funnel.schedule(Scheduler.Scheduler))
+      const first = yield* Effect.forkChild(client.get("/"))
+      yield* gate.arrived(1)
+      yield* Fiber.interrupt(first)
+      yield* gate.gone
+      expect((yield* Scheduler.stats).running).toBe(0)
+      yield* gate.open
+      expect(yield* textOf(client)).toBe("ok")
+    })).pipe(Effect.provide(Scheduler.layer({ concurrency: 1 })))
   })
 
   it.effect("fails with SchedulerError where the scheduler refuses, and asks for weight by the request", () =>
@@ -261,21 +256,17 @@ describe("reduce", () => {
     requests: ReadonlyArray<HttpClientRequest.HttpClientRequest>,
     options?: Funnel.ReduceOptions
   ) => {
-    const gate = makeGate()
-    return withServer(
-      () => Effect.as(gate.pass, HttpServerResponse.text("ok")),
-      Effect.fnUntraced(function*(plain) {
-        const client = Funnel.reduce(plain, Reducer.Reducer, options)
-        const all = yield* Effect.forkChild(
-          Effect.forEach(requests, client.execute, { concurrency: "unbounded" }),
-          { startImmediately: true }
-        )
-        yield* gate.arrived(expected)
-        yield* gate.open
-        yield* Fiber.join(all)
-        return gate.state.arrived
-      })
-    ).pipe(Effect.provide(Reducer.layer()))
+    return withGate(Effect.fnUntraced(function*(plain, gate) {
+      const client = Funnel.reduce(plain, Reducer.Reducer, options)
+      const all = yield* Effect.forkChild(
+        Effect.forEach(requests, client.execute, { concurrency: "unbounded" }),
+        { startImmediately: true }
+      )
+      yield* gate.arrived(expected)
+      yield* gate.open
+      yield* Fiber.join(all)
+      return gate.state.arrived
+    })).pipe(Effect.provide(Reducer.layer()))
   }
 
   it.effect("takes requests apart by method, path, query and header, whatever the order and case of the headers", () =>
@@ -343,48 +334,35 @@ describe("reduce", () => {
   })
 
   it.effect("shares nothing between two clients", () => {
-    const gate = makeGate()
-    return withServer(
-      () => Effect.as(gate.pass, HttpServerResponse.text("ok")),
-      Effect.fnUntraced(function*(plain) {
-        const one = plain.pipe(Funnel.reduce(Reducer.Reducer))
-        const other = plain.pipe(Funnel.reduce(Reducer.Reducer))
-        const all = yield* Effect.forkChild(
-          Effect.all([one.get("/"), other.get("/")], { concurrency: "unbounded" }),
-          { startImmediately: true }
-        )
-        yield* gate.arrived(2)
-        yield* gate.open
-        yield* Fiber.join(all)
-      })
-    ).pipe(Effect.provide(Reducer.layer()))
+    return withGate(Effect.fnUntraced(function*(plain, gate) {
+      const one = plain.pipe(Funnel.reduce(Reducer.Reducer))
+      const other = plain.pipe(Funnel.reduce(Reducer.Reducer))
+      const all = yield* Effect.forkChild(
+        Effect.all([one.get("/"), other.get("/")], { concurrency: "unbounded" }),
+        { startImmediately: true }
+      )
+      yield* gate.arrived(2)
+      yield* gate.open
+      yield* Fiber.join(all)
+    })).pipe(Effect.provide(Reducer.layer()))
   })
 
   it.effect("lets the first caller leave unnoticed, and aborts the request when the last has left", () => {
-    const gate = makeGate()
-    const gone = Deferred.makeUnsafe<void>()
-    return withServer(
-      () =>
-        gate.pass.pipe(
-          Effect.as(HttpServerResponse.text("ok")),
-          Effect.onInterrupt(() => Deferred.done(gone, Exit.void))
-        ),
-      Effect.fnUntraced(function*(plain) {
-        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
-        const [first, second, third] = yield* Effect.all([
-          Effect.forkChild(textOf(client), { startImmediately: true }),
-          Effect.forkChild(textOf(client), { startImmediately: true }),
-          Effect.forkChild(textOf(client, "/other"), { startImmediately: true })
-        ])
-        yield* gate.arrived(2)
-        yield* Fiber.interrupt(first)
-        yield* Fiber.interrupt(third)
-        yield* Deferred.await(gone)
-        yield* gate.open
-        expect(yield* Fiber.join(second)).toBe("ok")
-        expect(gate.state.arrived).toBe(2)
-      })
-    ).pipe(Effect.provide(Reducer.layer()))
+    return withGate(Effect.fnUntraced(function*(plain, gate) {
+      const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+      const [first, second, third] = yield* Effect.all([
+        Effect.forkChild(textOf(client), { startImmediately: true }),
+        Effect.forkChild(textOf(client), { startImmediately: true }),
+        Effect.forkChild(textOf(client, "/other"), { startImmediately: true })
+      ])
+      yield* gate.arrived(2)
+      yield* Fiber.interrupt(first)
+      yield* Fiber.interrupt(third)
+      yield* gate.gone
+      yield* gate.open
+      expect(yield* Fiber.join(second)).toBe("ok")
+      expect(gate.state.arrived).toBe(2)
+    })).pipe(Effect.provide(Reducer.layer()))
   })
 
   it.effect("shares a failure", () => {
@@ -961,22 +939,18 @@ describe("reduce, as each caller sees it", () => {
   })
 
   it.effect("a scope around the request of one caller does not abort the request that all share", () => {
-    const gate = makeGate()
-    return withServer(
-      () => Effect.as(gate.pass, HttpServerResponse.text("ok")),
-      Effect.fnUntraced(function*(plain) {
-        const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
-        const first = yield* Effect.forkChild(Effect.scoped(textOf(HttpClient.withScope(client))), {
-          startImmediately: true
-        })
-        const second = yield* Effect.forkChild(textOf(client), { startImmediately: true })
-        yield* gate.arrived(1)
-        yield* Fiber.interrupt(first)
-        yield* gate.open
-        expect(yield* Fiber.join(second)).toBe("ok")
-        expect(gate.state.arrived).toBe(1)
+    return withGate(Effect.fnUntraced(function*(plain, gate) {
+      const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
+      const first = yield* Effect.forkChild(Effect.scoped(textOf(HttpClient.withScope(client))), {
+        startImmediately: true
       })
-    ).pipe(Effect.provide(Reducer.layer()))
+      const second = yield* Effect.forkChild(textOf(client), { startImmediately: true })
+      yield* gate.arrived(1)
+      yield* Fiber.interrupt(first)
+      yield* gate.open
+      expect(yield* Fiber.join(second)).toBe("ok")
+      expect(gate.state.arrived).toBe(1)
+    })).pipe(Effect.provide(Reducer.layer()))
   })
 })
 

@@ -585,12 +585,16 @@ describe("timer", () => {
       const { clock, enter, limiter, starts } = setup(perSecond(1))
       enter("a")
       enter("b")
+      // One for those who wait, one for keys at rest.
+      enter("x", { key: "x" })
+      expect(clock.pending).toBe(2)
       yield* limiter.close
       expect(clock.pending).toBe(0)
       clock.advance(5000)
       enter("c")
+      enter("y", { key: "y" })
       expect(clock.pending).toBe(0)
-      expect(starts).toEqual([[0, "a"]])
+      expect(starts).toEqual([[0, "a"], [0, "x"], [5000, "y"]])
     }))
 })
 
@@ -698,6 +702,30 @@ describe("keys at rest", () => {
     expect(limiter.size).toBe(1)
   })
 
+  it("L5 a key that was in use whenever it was looked at is looked at again when its last waiter leaves", () => {
+    const { clock, enter, limiter } = setup(perSecond(1))
+    enter("a", { key: "a" })
+    const waiters = ["b", "c", "d"].map((name) => enter(name, { key: "a" }))
+    clock.advance(1500)
+    for (const waiter of waiters) limiter.cancelUnsafe(waiter)
+    clock.advance(10_000)
+    expect(limiter.size).toBe(0)
+  })
+
+  it("L5 a key stays while what was granted has not begun, and goes once it has, or never does", () => {
+    for (const end of ["begins", "is refunded"]) {
+      const { clock, limiter, waiter } = setup(perSecond(1))
+      const late = waiter("late", { key: "k" })
+      expect(limiter.takeUnsafe("k", 1, 0, late)).toBe(true)
+      clock.advance(10_000)
+      expect(limiter.size).toBe(1)
+      if (end === "begins") limiter.beginUnsafe(late)
+      else limiter.refundUnsafe(late)
+      clock.advance(10_000)
+      expect(limiter.size).toBe(0)
+    }
+  })
+
   it("a key that was given up begins anew once, not twice", () => {
     const { limiter } = setup(perSecond(1))
     const take = (key: string) => limiter.takeUnsafe(key, 1, limiter.now())
@@ -779,6 +807,25 @@ describe("changed quotas", () => {
       clock.block(1000)
       expect(limiter.takeUnsafe("k", 1, limiter.now())).toBe(false)
       expect(limiter.retryAfterUnsafe("k", 1, limiter.now())).toBe(34_000_000_000)
+    }
+  })
+
+  it("L5 a quota that takes the place of two takes over what is owed most", () => {
+    for (const rates of [[perSecond(100, 100), perSecond(10, 100)], [perSecond(10, 100), perSecond(100, 100)]]) {
+      const { limiter } = setup(...rates)
+      expect(limiter.takeUnsafe("k", 100, 0)).toBe(true)
+      limiter.setQuotas([perSecond(20, 100)])
+      // A hundred tokens are owed whatever they were charged to; they come back at the new pace.
+      expect(limiter.standingUnsafe("k", 0)).toEqual({ limit: 20, remaining: 0, resetAfter: 5 * second })
+      expect(limiter.retryAfterUnsafe("k", 1, 0)).toBe(second / 20)
+    }
+    for (const rates of [[perSecond(100, 100), perSecond(10, 100)], [perSecond(10, 100), perSecond(100, 100)]]) {
+      const { clock, limiter } = setup(...rates)
+      limiter.takeUnsafe("k", 100, 0)
+      clock.block(1000)
+      // Of the fast one nothing is owed any more, of the slow one ninety tokens.
+      limiter.setQuotas([perSecond(20, 100)])
+      expect(limiter.standingUnsafe("k", limiter.now()).resetAfter).toBe(4.5 * second)
     }
   })
 
@@ -868,6 +915,17 @@ describe("quotas changed with many keys", () => {
       expect(limiter.size).toBe(1)
       expect(limiter.restAt()).toBe(2950 * 1e6)
     }))
+
+  it("L5 one who waits has the new pace at once, however many keys have not heard of it", () => {
+    const { clock, limiter, starts, waiter } = setup(perSecond(1))
+    for (let i = 0; i < 5000; i++) limiter.takeUnsafe(`${i}`, 1, limiter.now())
+    limiter.takeUnsafe("last", 1, limiter.now())
+    limiter.waitUnsafe(waiter("waits", { key: "last" }))
+    clock.block(950)
+    limiter.setQuotas([perSecond(10)])
+    clock.advance(5)
+    expect(starts).toEqual([[955, "waits"]])
+  })
 
   it.effect("L5 a second change before all have heard of the first reaches all", () =>
     Effect.gen(function*() {
@@ -959,6 +1017,16 @@ describe("penalty and reset", () => {
     expect(times()).toEqual([0, 1000, 1100, 1200])
   })
 
+  it("a penalty is exact to the nanosecond, also where the burst takes decades to come back", () => {
+    const { clock, limiter } = setup(perSecond(100, 2.8e11))
+    limiter.penalizeUnsafe("k", second + 1)
+    clock.block(1000)
+    expect(limiter.takeUnsafe("k", 1, limiter.now())).toBe(false)
+    expect(limiter.retryAfterUnsafe("k", 1, limiter.now())).toBe(1)
+    clock.block(0.000001)
+    expect(limiter.takeUnsafe("k", 1, limiter.now())).toBe(true)
+  })
+
   it("a penalty holds up those who wait, and a shorter one changes nothing", () => {
     const { clock, enter, limiter, times } = setup(perSecond(10))
     enter(0)
@@ -1012,6 +1080,13 @@ describe("what is told", () => {
     limiter.cancelUnsafe(heavy)
     expect(limiter.standingUnsafe(undefined, 0).remaining).toBe(2)
     expect(limiter.standingUnsafe("other", 0)).toEqual({ limit: 10, remaining: 4, resetAfter: 0 })
+    limiter.penalizeUnsafe("other", second)
+    expect(limiter.standingUnsafe("other", 0).remaining).toBe(0)
+    const two = setup(perSecond(10, 4), perSecond(5, 3))
+    two.enter("a", { tokens: 2 })
+    expect(two.limiter.standingUnsafe(undefined, 0)).toEqual({ limit: 5, remaining: 1, resetAfter: 400_000_000 })
+    two.enter("b", { tokens: 3 })
+    expect(two.limiter.standingUnsafe(undefined, 0).remaining).toBe(0)
   })
 
   it("a handle of somebody else's making has no limiter behind it", () => {

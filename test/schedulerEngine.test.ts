@@ -5,7 +5,7 @@ import type { Limiter, Waiter } from "../src/internal/limiter.js"
 import { LimiterMemory } from "../src/internal/limiterMemory.js"
 import { Engine, Job } from "../src/internal/scheduler.js"
 import type { SchedulerError } from "../src/internal/schedulerError.js"
-import { StoreFailure } from "../src/internal/storeFailure.js"
+import { StoreError } from "../src/internal/storeFailure.js"
 import { ManualClock } from "./support/manualClock.js"
 import { ownLane } from "./support/ownLane.js"
 
@@ -57,7 +57,7 @@ class TestJob extends Job {
   }
 }
 
-const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<StoreFailure>) => {
+const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<StoreError>) => {
   const dispatcher = new FiberScheduler.MixedScheduler().makeDispatcher()
   const engine = new Engine({ name: "test", concurrency, maxQueued, limiter, dispatcher })
   const log: Array<string> = []
@@ -71,7 +71,7 @@ const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<Stor
   return { engine, log, job, submit, dispatcher }
 }
 
-class Consumer implements Waiter<StoreFailure> {
+class Consumer implements Waiter<StoreError> {
   readonly key = undefined
   readonly tokens = 1
   readonly since = 0
@@ -495,8 +495,8 @@ describe("Engine", () => {
 
   it("S3 a job that fails with its store is taken out, and the next one asks", () => {
     const clock = new ManualClock()
-    const waiters: Array<Waiter<StoreFailure>> = []
-    const elsewhere: Limiter<StoreFailure> = {
+    const waiters: Array<Waiter<StoreError>> = []
+    const elsewhere: Limiter<StoreError> = {
       burst: 1,
       now: clock.currentTimeMillisUnsafe,
       takeUnsafe: () => false,
@@ -514,7 +514,7 @@ describe("Engine", () => {
     submit()
     submit()
     expect(waiters).toHaveLength(1)
-    waiters.shift()!.onFailure(new StoreFailure({ operation: "take", cause: "gone" }))
+    waiters.shift()!.onFailure(new StoreError({ operation: "take", cause: "gone" }))
     expect(first.error?.reason).toMatchObject({ _tag: "StoreError", operation: "take", cause: "gone" })
     expect(first.error?.message).toBe("test: store command `take` failed: gone")
     waiters.shift()!.onDue()
@@ -525,14 +525,14 @@ describe("Engine", () => {
   })
 
   it("S3 a store that fails in the very step in which it is asked fails each job once", () => {
-    const failing: Limiter<StoreFailure> = {
+    const failing: Limiter<StoreError> = {
       burst: 1,
       now: () => 0,
       takeUnsafe: () => false,
       strict: false,
       beginUnsafe() {},
       refundUnsafe() {},
-      waitUnsafe: (waiter) => waiter.onFailure(new StoreFailure({ operation: "take", cause: "gone" })),
+      waitUnsafe: (waiter) => waiter.onFailure(new StoreError({ operation: "take", cause: "gone" })),
       cancelUnsafe: () => {},
       setQuotas: () => {},
       restAt: () => 0,

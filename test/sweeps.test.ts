@@ -3,7 +3,7 @@
  * of a turn run, and wherever it is interrupted.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Request, Schema, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, Latch, Layer, Request, Schema, Scope, Stream } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Persistable from "effect/persistence/Persistable"
 import { leftIn } from "./support/leftInResolver.ts"
@@ -23,6 +23,7 @@ const sweep = <S, A, E>(name: string, subject: Subject<S, A, E>): void => {
 }
 
 const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkScoped(effect, { startImmediately: true })
+const items = [1, 2, 3, 4, 5]
 const turns = Effect.repeat(Effect.yieldNow, { times: 10 })
 
 /** An effect that suspends, whose finalizer suspends too, and what it says of how many there are. */
@@ -155,6 +156,20 @@ describe("RateLimiter", () => {
     expected: [1, 2, 3],
     check: (limiter) => Effect.timeout(limiter.withLimit(Effect.void, { key: "k" }), "1 second")
   })
+  sweep("calls that would rather fail than wait", {
+    make: RateLimiter.make({ limit: 2, window: "1 second", burst: 2 }),
+    subject: (limiter: RateLimiter.RateLimiter) =>
+      Effect.all(
+        items.map(() =>
+          limiter.withLimit(Effect.as(Effect.yieldNow, "started"), { onExceeded: "fail" }).pipe(
+            Effect.catch((error) => Effect.succeed(error.reason._tag))
+          )
+        ),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.map((all) => all.toSorted())),
+    expected: [...Array<string>(3).fill("RateLimitExceeded"), "started", "started"],
+    check: (limiter: RateLimiter.RateLimiter) => Effect.timeout(limiter.consume({ tokens: 2 }), "2 seconds")
+  })
   sweep("RateLimiter.consume of a penalized key that is reset", {
     make: Effect.tap(make, (limiter) => limiter.penalize({ key: "k", for: "1 hour" })),
     subject: (limiter: RateLimiter.RateLimiter) => Effect.map(limiter.consume({ key: "k" }), (result) => result.limit),
@@ -163,7 +178,6 @@ describe("RateLimiter", () => {
   })
 })
 
-const items = [1, 2, 3, 4, 5]
 const job = (i: number) => Effect.as(i % 2 === 0 ? Effect.yieldNow : Effect.void, i)
 
 /** Items that come one by one, with a yield in front of each. */
@@ -256,6 +270,26 @@ describe("Scheduler", () => {
     }
   }
 
+  sweep("jobs that find the queue full", {
+    make: Scheduler.make({ concurrency: 1, maxQueued: 1 }),
+    // The first one runs until three are refused: those for whom there is no room, whoever they are.
+    subject: (_) =>
+      Effect.suspend(() => {
+        const refused = Latch.makeUnsafe(false)
+        let refusals = 0
+        const refuse = Effect.suspend(() => ++refusals === 3 ? refused.open : Effect.void)
+        return Effect.all(
+          items.map(() =>
+            _.schedule(Effect.as(refused.await, "ran")).pipe(
+              Effect.catch((error) => Effect.as(refuse, error.reason._tag))
+            )
+          ),
+          { concurrency: "unbounded" }
+        )
+      }).pipe(Effect.map((all) => all.toSorted())),
+    expected: [...Array<string>(3).fill("QueueFull"), "ran", "ran"],
+    check: (_) => Effect.map(_.stats, (stats) => expect(stats).toMatchObject({ running: 0, weight: 0, queued: 0 }))
+  })
   sweep("Scheduler.schedule with weights and priorities", {
     make: two,
     subject: (_) =>

@@ -25,6 +25,7 @@ import type { Caller, Group, Item, Part, Result, Ride } from "./batchState.js"
 import { andThen, inTurns, most } from "./batchTurns.js"
 import type { Turns } from "./batchWindow.js"
 import { KeyMap } from "./keyMap.js"
+import { firstStepOf } from "./schedule.js"
 import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
 import { above, CurrentNode, endUnsafe, nodeOf } from "./waits/waits.js"
@@ -221,9 +222,10 @@ export class Runner<Req extends Request.Any, R> {
       if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
       const execute = Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
         Effect.onExit(
-          Effect.scoped(Effect.suspend(() => {
-            if (run.job !== undefined) this.options.engine?.startedUnsafe(run.job)
-            return this.options.resolve(wanted)
+          Effect.scoped(Effect.withFiber((fiber) => {
+            const { engine } = this.options
+            const ask = () => this.options.resolve(wanted)
+            return engine === undefined || run.job === undefined ? ask() : firstStepOf(engine, run.job, ask, fiber)
           })),
           (exit) => {
             run.answer = exit

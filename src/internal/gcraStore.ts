@@ -2,7 +2,7 @@
  * What a rate across processes needs of a store.
  */
 import type * as Effect from "effect/Effect"
-import type { StoreFailure } from "./storeFailure.js"
+import type { StoreError } from "./storeFailure.js"
 
 /** One quota in the terms of GCRA: microseconds a token, and how many tokens may be taken at once. */
 export interface Cell {
@@ -37,14 +37,14 @@ export interface GcraStore {
     key: string,
     tokens: ReadonlyArray<number>,
     maxWaitMillis: number
-  ) => Effect.Effect<Taken, StoreFailure>
+  ) => Effect.Effect<Taken, StoreError>
   /**
    * Gives back the last tokens that were taken, if the key still is in the state named `after`. Otherwise nothing
    * happens: what others were granted behind them cannot move up.
    */
-  readonly giveBack: (key: string, tokens: number, after: string) => Effect.Effect<void, StoreFailure>
+  readonly giveBack: (key: string, tokens: number, after: string) => Effect.Effect<void, StoreError>
   /** Grants nothing for that long. */
-  readonly penalize: (key: string, millis: number) => Effect.Effect<void, StoreFailure>
+  readonly penalize: (key: string, millis: number) => Effect.Effect<void, StoreError>
   /** Puts the key at rest. */
-  readonly reset: (key: string) => Effect.Effect<void, StoreFailure>
+  readonly reset: (key: string) => Effect.Effect<void, StoreError>
 }

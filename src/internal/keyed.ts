@@ -13,7 +13,7 @@ import { dispatcherIn } from "./dispatcher.js"
 import { hashKey, KeyMap } from "./keyMap.js"
 import type { Keyed } from "./keyMap.js"
 import { limiterOf } from "./limiter.js"
-import type { Limiter, StoreFailure } from "./limiter.js"
+import type { Limiter, StoreError } from "./limiter.js"
 import { LimiterMemory } from "./limiterMemory.js"
 import { RestList } from "./restList.js"
 import type { Member } from "./restList.js"
@@ -32,7 +32,7 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
   readonly key: unknown
   readonly hash: number
   readonly engine: Engine
-  private readonly limiter: Limiter<StoreFailure> | undefined
+  private readonly limiter: Limiter<StoreError> | undefined
   chain: Entry | undefined = undefined
   checkAt = 0
   level = -1
@@ -64,7 +64,7 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
 export interface Made {
   readonly engine: Engine
   /** Its own, which goes with it; `undefined` if it has none or shares one. */
-  readonly limiter: Limiter<StoreFailure> | undefined
+  readonly limiter: Limiter<StoreError> | undefined
 }
 
 export interface RegistryOptions<K> {
@@ -226,7 +226,7 @@ export const engineUnsafe = <I>(
   { clock, context, dispatcher }: Site<I>
 ): {
   readonly engine: Engine
-  readonly limiter: Limiter<StoreFailure> | undefined
+  readonly limiter: Limiter<StoreError> | undefined
 } => {
   if (rate === undefined || !Context.isKey(rate)) {
     const limiter = rate === undefined ? undefined : new LimiterMemory(rate, context, clock)

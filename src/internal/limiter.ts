@@ -3,9 +3,9 @@
  */
 import * as Effect from "effect/Effect"
 import type { Rate } from "./gcra.js"
-import type { StoreFailure } from "./storeFailure.js"
+import type { StoreError } from "./storeFailure.js"
 
-export type { StoreFailure } from "./storeFailure.js"
+export type { StoreError } from "./storeFailure.js"
 
 /**
  * One to whom tokens are granted, for as long as its start can still fail to come.
@@ -50,7 +50,7 @@ export interface Limiter<E = never> {
   /** Whether some quota is judged by actual starts. */
   readonly strict: boolean
   /**
-   * Called when what was granted begins. Between grant and begin lies what its fiber does first, and on a cold start the
+   * Called when what was granted has begun. Between grant and begin lies what its fiber does first, and on a cold start the
    * compilation of that: a strict window counts from after it.
    */
   beginUnsafe(granted: Granted): void
@@ -68,12 +68,12 @@ export interface Limiter<E = never> {
   readonly close: Effect.Effect<void>
 }
 
-const limiters = /*#__PURE__*/ new WeakMap<object, Limiter<StoreFailure>>()
+const limiters = /*#__PURE__*/ new WeakMap<object, Limiter<StoreError>>()
 
 /**
  * Lets the holder of a `RateLimiter` handle queue on its limiter itself, as a scheduler does.
  */
-export const register = <A extends object>(handle: A, limiter: Limiter<StoreFailure>): A => {
+export const register = <A extends object>(handle: A, limiter: Limiter<StoreError>): A => {
   limiters.set(handle, limiter)
   return handle
 }
@@ -81,7 +81,7 @@ export const register = <A extends object>(handle: A, limiter: Limiter<StoreFail
 /**
  * The limiter behind a handle; `undefined` for a handle that somebody else made, such as a mock.
  */
-export const limiterOf = (handle: object): Limiter<StoreFailure> | undefined => limiters.get(handle)
+export const limiterOf = (handle: object): Limiter<StoreError> | undefined => limiters.get(handle)
 
 /**
  * Admits everything at once.

@@ -389,8 +389,7 @@ export class LimiterMemory implements Limiter {
   private grant(line: Line, now: number): void {
     const { waiter } = line.first!
     Entry.unlink(line.first!)
-    // Those granted before it in the same go may have run for a while: strict quotas need the time of the very start.
-    this.take(line.entry, waiter.tokens, waiter.since, this.strict ? this.time() : now, waiter)
+    this.take(line.entry, waiter.tokens, waiter.since, now, waiter)
     this.reconsider(line)
     waiter.onDue()
   }

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Cell, GcraStore, Taken } from "./gcraStore.js"
 import { intervalWithoutLog, maxCatchUp, type Rate } from "./gcra.js"
-import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
+import type { Limiter, StoreError, Waiter } from "./limiter.js"
 import * as LimiterMemory from "./limiterMemory.js"
 import type * as Failure from "./storeFailure.js"
 import { SlotStock } from "./slotStock.js"
@@ -43,7 +43,7 @@ const keepNanos = 2_000_000
 const nanosPerMilli = 1_000_000
 
 interface Node extends WaiterList.Node<Node> {
-  readonly waiter: Waiter<StoreFailure>
+  readonly waiter: Waiter<StoreError>
   readonly entry: Entry
 }
 
@@ -68,8 +68,8 @@ class StandIn implements Waiter {
   readonly since: number
   link: unknown = undefined
   private readonly local: LimiterMemory.LimiterMemory
-  private readonly waiter: Waiter<StoreFailure>
-  constructor(local: LimiterMemory.LimiterMemory, waiter: Waiter<StoreFailure>) {
+  private readonly waiter: Waiter<StoreError>
+  constructor(local: LimiterMemory.LimiterMemory, waiter: Waiter<StoreError>) {
     this.local = local
     this.waiter = waiter
     this.key = waiter.key
@@ -106,7 +106,7 @@ const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
 /** The name of a key in the store: no key at all is a key as well. */
 export const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
 
-export class LimiterRedis implements Limiter<StoreFailure> {
+export class LimiterRedis implements Limiter<StoreError> {
   readonly guard: Guard
   readonly onStoreError: Options["onStoreError"]
   private readonly options: Options
@@ -176,8 +176,8 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   }
 
   waitUnsafe(
-    waiter: Waiter<StoreFailure>,
-    options?: { readonly insteadOf?: Waiter<StoreFailure> | undefined }
+    waiter: Waiter<StoreError>,
+    options?: { readonly insteadOf?: Waiter<StoreError> | undefined }
   ): void {
     const former = options?.insteadOf
     if (waiter.tokens > this.burst) {
@@ -205,7 +205,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     this.settle(entry)
   }
 
-  cancelUnsafe(waiter: Waiter<StoreFailure>): void {
+  cancelUnsafe(waiter: Waiter<StoreError>): void {
     const node = waiter.link
     if (node === undefined) return
     // Only this class sets the link: to a place in its own queue, or to who stands in for the waiter in the local one.
@@ -222,7 +222,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     this.burst = Math.min(...rates.map((rate) => rate.burst))
     this.catchUp = catchUpOf(rates)
     this.local.setQuotas(this.share(rates))
-    const tooLarge: Array<Waiter<StoreFailure>> = []
+    const tooLarge: Array<Waiter<StoreError>> = []
     for (const entry of this.entries.values()) {
       entry.retryAt = 0
       entry.slots.keep()
@@ -309,7 +309,7 @@ export class LimiterRedis implements Limiter<StoreFailure> {
     }
   }
 
-  private proceed(entry: Entry, first: Waiter<StoreFailure>, now: number): void {
+  private proceed(entry: Entry, first: Waiter<StoreError>, now: number): void {
     entry.idleAt = undefined
     // Who was refused has left, and whoever moved up asks for less.
     if (entry.slots.empty && first.tokens < entry.refused) entry.retryAt = 0
@@ -387,8 +387,8 @@ export class LimiterRedis implements Limiter<StoreFailure> {
   }
 
   /** The store is away: those who wait get what the policy says. */
-  private away(entry: Entry, failure: Failure.StoreFailure): void {
-    const waiters: Array<Waiter<StoreFailure>> = []
+  private away(entry: Entry, failure: Failure.StoreError): void {
+    const waiters: Array<Waiter<StoreError>> = []
     while (entry.first !== undefined) {
       const { waiter } = entry.first
       WaiterList.unlink(entry, entry.first)

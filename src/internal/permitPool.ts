@@ -14,7 +14,7 @@ import type { Engine } from "./scheduler.js"
 import type { SchedulerError } from "./schedulerError.js"
 import type { Job } from "./schedulerJob.js"
 import type { Permits } from "./schedulerLanes.js"
-import { StoreFailure } from "./storeFailure.js"
+import { StoreError } from "./storeFailure.js"
 import { type Guard, monotonicMillis } from "./storeGuard.js"
 
 /** For how long a permit goes from one job to the next here before others are asked. */
@@ -224,7 +224,7 @@ export class PermitPool implements Permits {
   }
 
   /** Sends what nobody waits for; a lease ends by itself where it does not arrive. */
-  private send(operation: string, command: Effect.Effect<unknown, StoreFailure>): void {
+  private send(operation: string, command: Effect.Effect<unknown, StoreError>): void {
     const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command)))
     if (fiber === undefined) return
     this.sending.add(fiber)
@@ -245,7 +245,7 @@ export class PermitPool implements Permits {
       yield* Effect.sleep(Math.max(0, Math.min(wait, next - this.now())))
       const sentAt = this.now()
       const expired = this.permits.filter((permit) => permit.deadline <= sentAt)
-      if (expired.length > 0) this.lose(expired, new StoreFailure({ operation: "renew", cause: new Error("too late") }))
+      if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
       if (this.permits.length === 0) break
       const asked = this.permits
       const left = Math.max(1, asked.reduce((least, { deadline }) => Math.min(least, deadline), Infinity) - sentAt)
@@ -257,7 +257,7 @@ export class PermitPool implements Permits {
             for (const permit of asked) if (!lost.includes(permit.id)) permit.deadline = sentAt + store.leaseMillis
             const gone = this.permits.filter((permit) => lost.includes(permit.id))
             if (gone.length > 0) {
-              this.lose(gone, new StoreFailure({ operation: "renew", cause: new Error("others hold the permit") }))
+              this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
             }
             return store.leaseMillis / 3
           }
@@ -268,7 +268,7 @@ export class PermitPool implements Permits {
   })
 
   /** Permits are gone: ends the jobs that began last, as many as run on them. */
-  private lose(lost: ReadonlyArray<Permit>, failure: StoreFailure): void {
+  private lose(lost: ReadonlyArray<Permit>, failure: StoreError): void {
     const { engine } = this.options
     this.permits = this.permits.filter((permit) => !lost.includes(permit))
     if (this.alone) return
@@ -286,7 +286,7 @@ export class PermitPool implements Permits {
 
   // ------------------------------------------------------------------------------------------------------------- outages
 
-  private away(failure: StoreFailure): void {
+  private away(failure: StoreError): void {
     const { engine, guard, onStoreError, store } = this.options
     if (this.closed) return
     if (onStoreError === "fail") return engine.refuseWaitingUnsafe(engine.error(failure))

@@ -2,7 +2,7 @@
  * What a concurrency across processes needs of a store.
  */
 import type * as Effect from "effect/Effect"
-import type { StoreFailure } from "./storeFailure.js"
+import type { StoreError } from "./storeFailure.js"
 
 /** What an `acquire` was given. */
 export interface Acquired {
@@ -25,9 +25,9 @@ export interface PermitStore {
   readonly acquire: (
     groups: ReadonlyArray<ReadonlyArray<string>>,
     limit: number
-  ) => Effect.Effect<Acquired, StoreFailure>
+  ) => Effect.Effect<Acquired, StoreError>
   /** Extends the leases; the answer is what was lost. */
-  readonly renew: (ids: ReadonlyArray<string>, limit: number) => Effect.Effect<ReadonlyArray<string>, StoreFailure>
+  readonly renew: (ids: ReadonlyArray<string>, limit: number) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Gives permits back and wakes who waits for them. */
-  readonly release: (ids: ReadonlyArray<string>) => Effect.Effect<void, StoreFailure>
+  readonly release: (ids: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
 }

@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Redis from "effect/persistence/Redis"
 import type { Cell, GcraStore, Taken } from "./gcraStore.js"
-import { StoreFailure } from "./storeFailure.js"
+import { StoreError } from "./storeFailure.js"
 
 const prelude = `
 local function num(x) return string.format('%.17g', x) end
@@ -138,7 +138,7 @@ export const make = (redis: Redis.Redis["Service"], options: {
   const giveBack = redis.eval(giveBackScript)
   const penalize = redis.eval(penalizeScript)
   const at = (key: string) => `{${options.prefix}${key}}:r`
-  const named = (operation: string) => (error: Redis.RedisError) => new StoreFailure({ operation, cause: error.cause })
+  const named = (operation: string) => (error: Redis.RedisError) => new StoreError({ operation, cause: error.cause })
 
   return {
     take: (key, tokens, maxWaitMillis) =>

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Redis from "effect/persistence/Redis"
 import type { Acquired, PermitStore } from "./permitStore.js"
 import type { RedisInbox } from "./redisInbox.js"
-import { StoreFailure } from "./storeFailure.js"
+import { StoreError } from "./storeFailure.js"
 
 // held: permit → end of its lease; queue: inbox → arrival; alive: inbox → end of its place; needs: inbox → its head's weight
 const prelude = `
@@ -159,7 +159,7 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
   const acquire = redis.eval(acquireScript)
   const renew = redis.eval(renewScript)
   const release = redis.eval(releaseScript)
-  const named = (operation: string) => (error: Redis.RedisError) => new StoreFailure({ operation, cause: error.cause })
+  const named = (operation: string) => (error: Redis.RedisError) => new StoreError({ operation, cause: error.cause })
 
   return {
     leaseMillis,

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Redis from "effect/persistence/Redis"
 import type { RedisInbox } from "./redisInbox.js"
 import type { Joined, Party, ReducerStore, Signal } from "./reducerStore.js"
-import { StoreFailure } from "./storeFailure.js"
+import { StoreError } from "./storeFailure.js"
 
 /** What is larger than this is fetched by those who wait, not sent along with the wake-up. */
 export const inlineBytes = 16 * 1024
@@ -173,7 +173,7 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
   const state = (key: string) => `{${prefix}${key}}:f`
   const waiting = (key: string) => `{${prefix}${key}}:w`
   const member = (party: Party) => `${party.owner.slice(inbox.node.length + 1)} ${inbox.channel}`
-  const named = (operation: string) => (error: Redis.RedisError) => new StoreFailure({ operation, cause: error.cause })
+  const named = (operation: string) => (error: Redis.RedisError) => new StoreError({ operation, cause: error.cause })
 
   return {
     leaseMillis,

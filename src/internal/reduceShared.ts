@@ -13,7 +13,7 @@ import { ReducerError } from "./reducerError.js"
 import type { Party, ReducerStore, Signal } from "./reducerStore.js"
 import type { Codec } from "./sharedCodec.js"
 import { unencodable } from "./sharedCodec.js"
-import type { StoreFailure } from "./storeFailure.js"
+import type { StoreError } from "./storeFailure.js"
 import { type Guard, monotonicMillis } from "./storeGuard.js"
 
 /** How often one who waits for a wake-up looks for itself, in milliseconds. */
@@ -225,7 +225,7 @@ class Flight<A, E, R, S> {
   })
 
   /** The store is away for longer than its budget allows. */
-  private away(failure: StoreFailure): Effect.Effect<A, E | ReducerError, R> {
+  private away(failure: StoreError): Effect.Effect<A, E | ReducerError, R> {
     const { guard, onStoreError } = this.coordination
     return onStoreError === "fail"
       ? Effect.fail(new ReducerError({ reason: failure }))

@@ -3,7 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { StoreFailure } from "./storeFailure.js"
+import type { StoreError } from "./storeFailure.js"
 
 /** What a process is told that joins the flight of a key. */
 export type Joined =
@@ -34,18 +34,18 @@ export interface ReducerStore {
   /** Registers a party before its first `join`: command and wake-up travel on two connections. */
   readonly open: (onSignal: (signal: Signal) => void) => Party
   /** Leads, follows, or finds a result that is at least as new as `after`. */
-  readonly join: (key: string, party: Party, after: number | undefined) => Effect.Effect<Joined, StoreFailure>
+  readonly join: (key: string, party: Party, after: number | undefined) => Effect.Effect<Joined, StoreError>
   /** Extends the lease; false when another has the key. */
-  readonly renew: (key: string, party: Party, fence: number) => Effect.Effect<boolean, StoreFailure>
+  readonly renew: (key: string, party: Party, fence: number) => Effect.Effect<boolean, StoreError>
   /** Publishes the result; false when another has the key, and then nobody has seen it. */
   readonly complete: (
     key: string,
     party: Party,
     fence: number,
     payload: string
-  ) => Effect.Effect<boolean, StoreFailure>
+  ) => Effect.Effect<boolean, StoreError>
   /** Gives the key up, or leaves its waiters: one of them leads at once. */
-  readonly release: (key: string, party: Party) => Effect.Effect<void, StoreFailure>
+  readonly release: (key: string, party: Party) => Effect.Effect<void, StoreError>
 }
 
 interface Flight {

@@ -46,12 +46,30 @@ export const jobOptions = (
   return { weight, tokens, priority }
 }
 
+/**
+ * The first step of a job's effect. The engine is told after it, not before: what stops the process between the two, a
+ * collection of garbage or another process, makes a strict window longer and not shorter.
+ */
+export const firstStepOf = <A, E, R>(
+  engine: Engine,
+  job: Job,
+  self: () => Effect.Effect<A, E, R>,
+  fiber: Fiber<unknown, unknown>
+): Effect.Effect<A, E, R> => {
+  const { link } = job
+  // Who ends with its first step is released in it, and has begun all the same: nothing is given back.
+  job.link = undefined
+  try {
+    return firstStep(self(), fiber)
+  } finally {
+    job.link = link
+    engine.startedUnsafe(job)
+  }
+}
+
 /** The effect of a job that tells when it begins, if its rate has to know. */
 export const beginning = <A, E, R>(engine: Engine, job: Job, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  job.link === undefined ? self : Effect.withFiber((fiber) => {
-    engine.startedUnsafe(job)
-    return firstStep(self, fiber)
-  })
+  job.link === undefined ? self : Effect.withFiber((fiber) => firstStepOf(engine, job, () => self, fiber))
 
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {

@@ -6,8 +6,9 @@
  *     engine.submitUnsafe(job)       `onStart` is called, in this step or in a later one, in the very step in which permit
  *                                    and rate were taken; or `onFailure` (refused, nothing taken); or `onClose`
  *     engine.startUnsafe(job)        true: it runs (`onStart` is not called); false: nothing happened, submit it
- *     engine.startedUnsafe(job)      as late as can be before its effect begins: a strict rate counts from here, and what
- *                                    was taken for a job that is released before is given back
+ *     engine.startedUnsafe(job)      in the step in which its effect begins, after the first thing that it does: a strict
+ *                                    rate counts from here, and what was taken for a job that is released before is given
+ *                                    back
  *     engine.releaseUnsafe(job)      whatever its state: a job that runs ends and its permit goes to the next, one that
  *                                    waits leaves the queue at no cost, one not yet submitted never starts. Idempotent
  *
@@ -18,7 +19,7 @@
  * `onStart`, `onFailure` and `onClose` are called inside the engine's step: they may submit and release, and must not throw.
  */
 import type { SchedulerDispatcher } from "effect/Scheduler"
-import type { Limiter, StoreFailure, Waiter } from "./limiter.js"
+import type { Limiter, StoreError, Waiter } from "./limiter.js"
 import { InsufficientCapacity } from "./insufficientCapacity.js"
 import { QueueFull, SchedulerError } from "./schedulerError.js"
 import type { SchedulerErrorReason } from "./schedulerError.js"
@@ -35,7 +36,7 @@ const maxStartsPerStep = 256
 const maxToldPerStep = 512
 
 /** A place in the limiter's queue, for whoever is in front when it is due. */
-class Claim implements Waiter<StoreFailure> {
+class Claim implements Waiter<StoreError> {
   readonly key: string | undefined = undefined
   link: unknown = undefined
   readonly tokens: number
@@ -56,7 +57,7 @@ class Claim implements Waiter<StoreFailure> {
   onTooLarge(): void {
     this.engine.onBurstChanged(this)
   }
-  onFailure(error: StoreFailure): void {
+  onFailure(error: StoreError): void {
     this.engine.onStoreFailure(this, error)
   }
 }
@@ -66,13 +67,13 @@ export interface EngineOptions {
   readonly name: string
   readonly concurrency: number
   readonly maxQueued: number
-  readonly limiter: Limiter<StoreFailure> | undefined
+  readonly limiter: Limiter<StoreError> | undefined
   readonly dispatcher: SchedulerDispatcher
 }
 
 export class Engine extends Lanes {
   readonly name: string
-  limiter: Limiter<StoreFailure> | undefined
+  limiter: Limiter<StoreError> | undefined
   paused = false
   closed = false
 
@@ -317,7 +318,7 @@ export class Engine extends Lanes {
     this.reviewUnsafe()
   }
 
-  onStoreFailure(claim: Claim, error: StoreFailure): void {
+  onStoreFailure(claim: Claim, error: StoreError): void {
     if (this.claim !== claim) return
     this.claim = undefined
     const lane = this.front
@@ -436,7 +437,7 @@ export class Engine extends Lanes {
   }
 
   /** Gives a rate to an engine that had none. */
-  adoptLimiterUnsafe(limiter: Limiter<StoreFailure>): void {
+  adoptLimiterUnsafe(limiter: Limiter<StoreError>): void {
     this.limiter = limiter
     // Its time axis is new to those who wait.
     this.resumedAt = limiter.now()

@@ -8,7 +8,7 @@ import type * as Scope from "effect/Scope"
 import { dispatcherIn } from "./dispatcher.js"
 import type { Rate } from "./gcra.js"
 import { limiterOf } from "./limiter.js"
-import type { Limiter, StoreFailure } from "./limiter.js"
+import type { Limiter, StoreError } from "./limiter.js"
 import * as LimiterMemory from "./limiterMemory.js"
 import * as Quota from "./quota.js"
 import { checkCount } from "./schedule.js"
@@ -83,7 +83,7 @@ export const build = <I>(
       close
     ))
 
-const limiter = <I>(rate: Plan<I>["rate"]): Effect.Effect<Limiter<StoreFailure> | undefined, never, I> => {
+const limiter = <I>(rate: Plan<I>["rate"]): Effect.Effect<Limiter<StoreError> | undefined, never, I> => {
   if (rate === undefined) return Effect.undefined
   if (isRates(rate)) return LimiterMemory.make(rate)
   return Effect.flatMap(rate, (handle) => {

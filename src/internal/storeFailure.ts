@@ -21,6 +21,3 @@ export class StoreError extends /*#__PURE__*/ StacklessError("StoreError")<{
     return `store command \`${this.operation}\` failed${why}`
   }
 }
-
-// Stores fail with what the services hand on as the reason of their own errors.
-export { StoreError as StoreFailure }

@@ -5,7 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import { StoreFailure } from "./storeFailure.js"
+import { StoreError } from "./storeFailure.js"
 
 /** How often `onStoreError` took the place of the store, by service and policy. */
 const policies = /*#__PURE__*/ Metric.counter("effect_funnel_store_policy", {
@@ -15,14 +15,14 @@ const policies = /*#__PURE__*/ Metric.counter("effect_funnel_store_policy", {
 
 export interface Guard {
   /** One attempt, for a command that is repeated or given up by who sends it. */
-  readonly once: <A>(operation: string, command: Effect.Effect<A, StoreFailure>) => Effect.Effect<A, StoreFailure>
+  readonly once: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /**
    * Attempts until the store has been away for the outage's budget. From then on only one call at a time finds out
    * whether it is back, and the others fail at once.
    */
-  readonly run: <A>(operation: string, command: Effect.Effect<A, StoreFailure>) => Effect.Effect<A, StoreFailure>
+  readonly run: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /** Logs, once an outage, and counts that a policy applies. */
-  readonly applied: (policy: string, failure: StoreFailure) => Effect.Effect<void>
+  readonly applied: (policy: string, failure: StoreError) => Effect.Effect<void>
 }
 
 /** Milliseconds that only ever pass, whatever is done to the clock on the wall. */
@@ -38,7 +38,7 @@ export const make = (options: {
   let since: number | undefined
   let probing = false
   let logged = false
-  let last: StoreFailure | undefined
+  let last: StoreError | undefined
 
   const once: Guard["once"] = (operation, command) =>
     Effect.withFiber((fiber) => {
@@ -48,7 +48,7 @@ export const make = (options: {
           duration: storeTimeoutMillis,
           orElse: () =>
             Effect.fail(
-              new StoreFailure({ operation, cause: new Error(`no answer within ${storeTimeoutMillis} ms`) })
+              new StoreError({ operation, cause: new Error(`no answer within ${storeTimeoutMillis} ms`) })
             )
         }),
         Effect.tap(() =>
@@ -66,11 +66,11 @@ export const make = (options: {
       )
     })
 
-  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreFailure>) =>
+  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>) =>
     Effect.withFiber((fiber) => {
       const clock = fiber.getRef(Clock.Clock)
       const isOut = () => since !== undefined && monotonicMillis(clock) - since >= outageBudgetMillis
-      const attempt = (wait: number): Effect.Effect<A, StoreFailure> =>
+      const attempt = (wait: number): Effect.Effect<A, StoreError> =>
         Effect.catch(
           once(operation, command),
           (failure) =>

@@ -38,7 +38,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Taken } from "../internal/gcraStore.js"
 import { register } from "../internal/limiter.js"
-import type { StoreFailure, Waiter } from "../internal/limiter.js"
+import type { StoreError, Waiter } from "../internal/limiter.js"
 import * as LimiterRedis from "../internal/limiterRedis.js"
 import * as Quotas from "../internal/quota.js"
 import * as Calls from "../internal/rateLimiterCalls.js"
@@ -161,7 +161,7 @@ const wait = (
 ): Effect.Effect<RateLimiter.ConsumeResult, RateLimiter.RateLimiterError> =>
   Effect.callback((resume) => {
     const since = limiter.now()
-    const waiter: Waiter<StoreFailure> = {
+    const waiter: Waiter<StoreError> = {
       key,
       tokens,
       since,
@@ -221,7 +221,7 @@ const command = (
   limiter: LimiterRedis.LimiterRedis,
   name: string,
   operation: string,
-  effect: Effect.Effect<void, StoreFailure>
+  effect: Effect.Effect<void, StoreError>
 ): Effect.Effect<void, RateLimiter.RateLimiterError> =>
   Effect.catch(limiter.guard.run(operation, effect), (failure) =>
     limiter.onStoreError === "fail"
@@ -234,7 +234,7 @@ const tooLarge = (name: string, tokens: number, burst: number) =>
     reason: new RateLimiter.InsufficientCapacity({ what: "tokens", asked: tokens, most: burst })
   })
 
-const storeError = (name: string, reason: StoreFailure) => new RateLimiter.RateLimiterError({ limiter: name, reason })
+const storeError = (name: string, reason: StoreError) => new RateLimiter.RateLimiterError({ limiter: name, reason })
 
 const resultOf = (
   limiter: LimiterRedis.LimiterRedis,

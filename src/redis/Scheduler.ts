@@ -39,7 +39,7 @@ import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import type { Rate } from "../internal/gcra.js"
 import { limiterOf } from "../internal/limiter.js"
-import type { Limiter, StoreFailure } from "../internal/limiter.js"
+import type { Limiter, StoreError } from "../internal/limiter.js"
 import * as LimiterRedis from "../internal/limiterRedis.js"
 import * as PermitPool from "../internal/permitPool.js"
 import * as Quotas from "../internal/quota.js"
@@ -169,7 +169,7 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
 const isRates = <I>(rate: ReadonlyArray<Rate> | Context.Key<I, object>): rate is ReadonlyArray<Rate> =>
   Array.isArray(rate)
 
-const sharedLimiter = <I>(tag: Context.Key<I, object>): Effect.Effect<Limiter<StoreFailure>, never, I> =>
+const sharedLimiter = <I>(tag: Context.Key<I, object>): Effect.Effect<Limiter<StoreError>, never, I> =>
   Effect.flatMap(tag, (handle) => {
     const limiter = limiterOf(handle)
     return limiter === undefined

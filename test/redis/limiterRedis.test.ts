@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as Gcra from "../../src/internal/gcra.js"
-import type { StoreFailure, Waiter } from "../../src/internal/limiter.js"
+import type { StoreError, Waiter } from "../../src/internal/limiter.js"
 import * as LimiterRedis from "../../src/internal/limiterRedis.js"
 import * as Guard from "../../src/internal/storeGuard.js"
 import { GcraStoreModel } from "../support/gcraStoreModel.js"
@@ -38,7 +38,7 @@ const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail
   const waiter = (
     name: string | number,
     options: { key?: string; tokens?: number; andThen?: () => void } = {}
-  ): Waiter<StoreFailure> => ({
+  ): Waiter<StoreError> => ({
     key: options.key,
     tokens: options.tokens ?? 1,
     since: limiter.now(),

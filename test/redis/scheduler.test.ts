@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { MixedScheduler } from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { engineOf } from "../../src/internal/schedulerHandle.js"
 import * as RateLimiter from "../../src/RateLimiter.js"
@@ -204,6 +205,36 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
           )
         )
       )
+    }).pipe(Effect.scoped))
+
+  it.live("two first rates that are set at once, wherever the first yields, are one", () =>
+    Effect.gen(function*() {
+      const server = yield* redisServer()
+      for (let operation = 1; operation <= 6; operation++) {
+        const scheduler = yield* processOn(server.url, { prefix: `p${operation}`, concurrency: 10 })
+        const engine = engineOf(scheduler)!
+        const adopted: Array<unknown> = []
+        const adopt = engine.adoptLimiterUnsafe.bind(engine)
+        engine.adoptLimiterUnsafe = (limiter) => {
+          adopted.push(limiter)
+          adopt(limiter)
+        }
+        let seen = 0
+        class YieldsOnce extends MixedScheduler {
+          override shouldYield(fiber: Fiber.Fiber<unknown, unknown>) {
+            return ++seen === operation || super.shouldYield(fiber)
+          }
+        }
+        const setRate = scheduler.setRate({ limit: 20, window: "1 second" })
+        const context = yield* Effect.context<never>()
+        const first = Effect.runForkWith(context)(setRate, { scheduler: new YieldsOnce() })
+        yield* setRate
+        yield* Fiber.join(first)
+        expect(adopted).toEqual([engine.limiter])
+        const began = performance.now()
+        yield* Effect.forEach([1, 2, 3], () => scheduler.schedule(Effect.void), { concurrency: "unbounded" })
+        expect(performance.now() - began).toBeGreaterThanOrEqual(99)
+      }
     }).pipe(Effect.scoped))
 
   it.live("a rate that is set again applies to what waits, and others still find the scheduler behind the handle", () =>

@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Cell, GcraStore } from "../../src/internal/gcraStore.js"
-import { StoreFailure } from "../../src/internal/storeFailure.js"
+import { StoreError } from "../../src/internal/storeFailure.js"
 import type { ManualClock } from "./manualClock.js"
 
 export class GcraStoreModel {
@@ -33,11 +33,11 @@ export class GcraStoreModel {
     this.states.set(key, { anchor: this.clock.now / 1000, debts })
   }
 
-  private answer<A>(command: string, decide: () => A): Effect.Effect<A, StoreFailure> {
+  private answer<A>(command: string, decide: () => A): Effect.Effect<A, StoreError> {
     const travel = this.answerMillis === 0 ? Effect.void : this.clock.sleep(Duration.millis(this.answerMillis / 2))
     return Effect.suspend(() => {
       this.commands.push(command)
-      if (this.away) return Effect.fail(new StoreFailure({ operation: command, cause: new Error("away") }))
+      if (this.away) return Effect.fail(new StoreError({ operation: command, cause: new Error("away") }))
       return Effect.andThen(travel, Effect.flatMap(Effect.sync(decide), (answer) => Effect.as(travel, answer)))
     })
   }

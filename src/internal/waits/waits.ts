@@ -267,6 +267,16 @@ const below = (node: Node, visit: (node: Node) => boolean): boolean => {
   return false
 }
 
+/** Notes a node as seen from one side; whether the other side has met it. */
+const meets = (node: Node, seen: number, met: number, nodes: Array<Node>): boolean => {
+  if (node.mark === met) return true
+  if (node.mark !== seen) {
+    node.mark = seen
+    nodes.push(node)
+  }
+  return false
+}
+
 /**
  * Whether `to` waits for `from`, so that `from` must not wait for it. Searches from both sides by turns: it costs what
  * the smaller side costs.
@@ -281,30 +291,15 @@ export const closes = (from: Node, to: Node): boolean => {
   const under = [to]
   from.mark = up
   to.mark = down
-  const rise = (node: Node): boolean => {
-    if (node.mark === down) return true
-    if (node.mark !== up) {
-      node.mark = up
-      over.push(node)
-    }
-    return false
-  }
-  const sink = (node: Node): boolean => {
-    if (node.mark === up) return true
-    if (node.mark !== down) {
-      node.mark = down
-      under.push(node)
-    }
-    return false
-  }
+  const sink = (node: Node) => meets(node, down, up, under)
   for (let i = 0; i < over.length && i < under.length; i++) {
     const node = over[i]!
     const outer = liveNode(node.outer)
-    if (outer !== undefined && rise(outer)) return true
+    if (outer !== undefined && meets(outer, up, down, over)) return true
     const first = node.waiters
     let edge = first
     while (edge !== undefined) {
-      if (rise(edge.from!)) return true
+      if (meets(edge.from!, up, down, over)) return true
       edge = edge.nextIn
       if (edge === first) break
     }
