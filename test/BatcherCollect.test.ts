@@ -15,6 +15,7 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import type * as Tracer from "effect/Tracer"
 import { interruptionSweep } from "./support/interruptionSweep.ts"
+import { leftIn } from "./support/leftInResolver.ts"
 
 class Broken extends Data.TaggedError("Broken")<{}> {}
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
@@ -602,6 +603,39 @@ describe("what goes with a batch that others joined", () => {
       assert.deepStrictEqual(yield* Fiber.joinAll(fibers), Array.range(1, 9).map((id) => id * 10))
       assert.deepStrictEqual(calls, [[1], [2, 3], [4, 6], [5], [7, 9], [8]])
       assert.deepStrictEqual(sizes, [1])
+    }).pipe(Effect.provide(live(1))))
+
+  it.effect("B5 what one loadMany brings is taken in in turns, and may leave or be ended between any two", () =>
+    Effect.gen(function*() {
+      const most = 4096
+      const { calls, resolver } = yield* store()
+      const many = (n: number) => start(Effect.exit(Batcher.loadMany(Array.makeBy(n, get), resolver)))
+      const turnsUntilAsked = Effect.fn(function*(n: number) {
+        const before = calls.length
+        const fiber = yield* many(n)
+        let turns = 0
+        for (; calls.length === before; turns++) yield* Effect.yieldNow
+        yield* Fiber.join(fiber)
+        return turns
+      })
+      const few = yield* turnsUntilAsked(1)
+      // Three turns more to take in what does not fit the first, and one before it is sent.
+      const all = yield* turnsUntilAsked(4 * most)
+      assert.isAtLeast(all - few, 4)
+      for (const how of ["leave", "close"]) {
+        for (let turns = 1; turns < all; turns++) {
+          const scope = yield* Scope.make()
+          const own = yield* Scope.provide(store(), scope)
+          const fiber = yield* start(Batcher.loadMany(Array.makeBy(4 * most, get), own.resolver))
+          for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+          if (how === "leave") yield* Fiber.interrupt(fiber)
+          else yield* Scope.close(scope, Exit.void)
+          assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)), `${how} after ${turns} turns`)
+          yield* settle
+          assert.strictEqual(leftIn(own.resolver), "", `${how} after ${turns} turns`)
+          assert.deepStrictEqual(own.calls, [])
+        }
+      }
     }).pipe(Effect.provide(live(1))))
 
   it.effect("core's withCache knows every look-up that comes while a batch waits", () =>

@@ -63,7 +63,10 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
         andThen(
           forEachInTurns(callers, (caller) => {
             if (caller.item?.anew !== undefined) this.anew = true
+            const { bulk } = caller
+            if (bulk !== undefined) return forEachInTurns(bulk.requests, (_, i) => this.takeOf(caller, bulk, i))
             this.take(caller, Infinity)
+            return undefined
           }),
           () => {
             this.callers--
@@ -82,7 +85,7 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
   take(caller: Caller<Req>, most: number): boolean {
     const { bulk, item } = caller
     if (bulk !== undefined) {
-      if (!caller.left) this.takeBulk(caller, bulk)
+      for (let i = 0; i < bulk.requests.length; i++) this.takeOf(caller, bulk, i)
     } else if (item !== undefined && item.callers > 0) {
       const equal = item.batch === this ? item : this.find(item.key, item.hash)
       if (equal === undefined && this.size >= most) return false
@@ -92,22 +95,23 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     return true
   }
 
-  private takeBulk(caller: Caller<Req>, bulk: Bulk<Req>): void {
-    for (let i = 0; i < bulk.requests.length; i++) {
-      const key = bulk.keys[i]
-      const hash = bulk.hashes[i]!
-      let item = this.find(key, hash)
-      if (item === undefined) {
-        item = new Item(this.group, key, hash, bulk.requests[i]!)
-        // Told while core collected it.
-        item.stale = this.group.kept > 0 && this.group.cached.get(key, hash) !== undefined
-      }
-      this.place(item)
-      item.retain()
-      bulk.items.push(item)
+  /** Takes in one of the look-ups that a caller brought, unless that has left. */
+  private takeOf(caller: Caller<Req>, bulk: Bulk<Req>, i: number): void {
+    if (caller.left) return
+    const key = bulk.keys[i]
+    const hash = bulk.hashes[i]!
+    let item = this.find(key, hash)
+    if (item === undefined) {
+      item = new Item(this.group, key, hash, bulk.requests[i]!)
+      // Told while core collected it.
+      item.stale = this.group.kept > 0 && this.group.cached.get(key, hash) !== undefined
     }
+    this.place(item)
+    item.retain()
+    bulk.items.push(item)
+    if (i > 0) return
     this.carriers.add(caller)
-    caller.item = bulk.items[0]
+    caller.item = item
     caller.waitFor(this)
   }
 
@@ -179,8 +183,8 @@ export class Run<Req extends Request.Any> extends Batch implements Callers<Req>,
     }
     for (const caller of this.carriers) {
       this.carriers.delete(caller)
-      // What they are told is what all of their look-ups are told that have no item; these have one.
-      caller.end(Exit.interrupt())
+      // What they are told is what all of their look-ups are told that have no item: some are not taken in where it failed.
+      caller.end(Exit.isFailure(exit) ? Exit.failCause(exit.cause) : Exit.interrupt())
     }
     this.items = []
     this.apart = this.answer = undefined

@@ -19,14 +19,20 @@ export const inTurns = (step: (most: number) => boolean): Effect.Effect<void> =>
   )
 }
 
-/** Calls `f` with each: with the first of them at once. Where it throws, that is the end. */
+/**
+ * Calls `f` with each: with the first of them at once. What it returns to wait for goes before the next. Where it throws, that
+ * is the end.
+ */
 export const forEachInTurns = <A>(
   items: ReadonlyArray<A>,
-  f: (item: A, i: number) => void,
+  f: (item: A, i: number) => Effect.Effect<void> | void,
   from = 0
 ): Effect.Effect<void> => {
   const to = Math.min(items.length, from + most)
-  for (let i = from; i < to; i++) f(items[i]!, i)
+  for (let i = from; i < to; i++) {
+    const wait = f(items[i]!, i)
+    if (wait && wait !== Effect.void) return Effect.flatMap(wait, () => forEachInTurns(items, f, i + 1))
+  }
   return to === items.length
     ? Effect.void
     : Effect.flatMap(Effect.yieldNow, () => forEachInTurns(items, f, to))

@@ -1,5 +1,5 @@
 /**
- * Foreign code in the steps of a batch: many callers depend on them, so that what one of them throws must not end them.
+ * Foreign code in the steps of what many callers depend on: what one of them throws must not end the steps.
  */
 
 /** What `f` returns, or what `otherwise` makes of the error that it throws. */

@@ -5,6 +5,7 @@
  * shared by all that is nested in one stack.
  */
 import type { SchedulerDispatcher } from "effect/Scheduler"
+import { guarded } from "./guarded.js"
 
 /** Something that is done piece by piece. */
 export interface Work {
@@ -49,22 +50,14 @@ export const begin = (work: Work): void => {
 
 const advance = (work: Work): Thrown => {
   let thrown: Thrown
+  const step = () => work.step()
+  const note = (error: unknown) => void (thrown ??= { error })
   depth++
   while (left > 0 && work.pending) {
     left--
-    try {
-      work.step()
-    } catch (error) {
-      thrown ??= { error }
-    }
+    guarded(step, note)
   }
-  if (!work.pending) {
-    try {
-      work.done()
-    } catch (error) {
-      thrown ??= { error }
-    }
-  }
+  if (!work.pending) guarded(() => work.done(), note)
   depth--
   return thrown
 }
