@@ -4,7 +4,7 @@
  * What a public module may reach is written down below; what it does reach is followed through internal modules, so
  * nothing can be smuggled past in one.
  */
-import { globSync, readFileSync } from "node:fs"
+import { globSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join, normalize, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
@@ -20,6 +20,24 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
   index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
 }
+
+/**
+ * The rooms of `internal`, and those that each of them may import. The order is that of the floors: an arrow points down.
+ */
+const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
+  data: [],
+  waits: ["data"],
+  store: ["data"],
+  limiter: ["data", "store"],
+  reducer: ["data", "waits", "store"],
+  scheduler: ["data", "waits", "store", "limiter"],
+  batcher: ["data", "waits", "scheduler"],
+  redis: ["data", "store", "limiter", "reducer", "scheduler"],
+  http: []
+}
+
+/** The room of a module of `internal`. */
+const roomOf = (name: string): string | undefined => /^internal\/([^/]+)\//.exec(name)?.[1]
 
 /** Packages beside effect that a folder may import: they are optional peers of whoever uses that folder. */
 const packages: Readonly<Record<string, ReadonlyArray<string>>> = {}
@@ -88,7 +106,23 @@ export const judge = (modules: ReadonlyMap<string, string>, barrels: ReadonlySet
       if (!fine) problems.push(`src/${name}.ts may not reach ${reached}: ${path}`)
     }
   }
-  for (const algorithm of ["internal/gcra"]) {
+  for (const [name, imported] of graph) {
+    if (isPublic(name)) continue
+    const room = roomOf(name)
+    const below = room === undefined ? undefined : rooms[room]
+    if (below === undefined) {
+      problems.push(`src/${name}.ts is in no room: say in scripts/checkArchitecture.ts what it may import`)
+      continue
+    }
+    for (const next of imported) {
+      const other = roomOf(next)
+      if (isPublic(next)) problems.push(`src/${name}.ts imports ${next}: nothing in internal imports a public module`)
+      else if (other !== room && other !== undefined && !below.includes(other)) {
+        problems.push(`src/${name}.ts imports ${next}: ${room} does not stand above ${other}`)
+      }
+    }
+  }
+  for (const algorithm of ["internal/limiter/gcra"]) {
     if (modules.has(algorithm) && importsOf(algorithm, modules.get(algorithm)!).length > 0) {
       problems.push(`src/${algorithm}.ts is arithmetic and imports nothing`)
     }
@@ -106,8 +140,38 @@ export const judge = (modules: ReadonlyMap<string, string>, barrels: ReadonlySet
     state.set(name, "done")
   }
   for (const name of graph.keys()) visit(name, [])
-  return { problems, modules: graph.size, imports: [...graph.values()].flat().length }
+  return { problems, graph, modules: graph.size, imports: [...graph.values()].flat().length }
 }
+
+/** A module as the picture shows it: a public one, the Redis layers as one, or a room. */
+const boxOf = (name: string): string => {
+  const room = roomOf(name)
+  return room === undefined ? name.replace(/^redis\/.*/, "redis/*") : `internal/${room}`
+}
+
+/** The imports between boxes, without those that a longer way implies, as a flowchart. */
+export const draw = (graph: ReadonlyMap<string, ReadonlyArray<string>>): string => {
+  const arrows = new Map<string, Set<string>>()
+  for (const [name, imported] of graph) {
+    const from = boxOf(name)
+    const to = arrows.get(from) ?? new Set()
+    arrows.set(from, to)
+    for (const next of imported) if (boxOf(next) !== from) to.add(boxOf(next))
+  }
+  const reaches = (from: string, to: string): boolean => {
+    const met = new Set([from])
+    for (const box of met) for (const next of arrows.get(box)!) met.add(next)
+    return met.has(to)
+  }
+  const ids = new Map([...arrows.keys()].map((box) => [box, box.replace(/\W+/g, "_")]))
+  const lines = [...arrows].flatMap(([from, to]) =>
+    [...to].filter((next) => ![...to].some((other) => other !== next && reaches(other, next)))
+      .map((next) => `  ${ids.get(from)}["${from}"] --> ${ids.get(next)}["${next}"]`)
+  )
+  return ["```mermaid", "flowchart TD", ...lines.toSorted(), "```"].join("\n")
+}
+
+const picture = /(?<=<!-- drawn by `npm run check:arch -- --draw` -->\n\n)```mermaid[^]*?```/
 
 if (import.meta.main) {
   const root = fileURLToPath(new URL("..", import.meta.url))
@@ -118,7 +182,14 @@ if (import.meta.main) {
   )
   const { exports } = JSON.parse(readFileSync(join(root, "node_modules/effect/package.json"), "utf8"))
   const barrels = Object.entries<string>(exports).filter(([, to]) => to?.endsWith("/index.js")).map(([key]) => key)
-  const { imports, modules: count, problems } = judge(modules, new Set(barrels.map((_) => join("effect", _))))
+  const { graph, imports, modules: count, problems } = judge(modules, new Set(barrels.map((_) => join("effect", _))))
+  const page = join(root, "CONTRIBUTING.md")
+  const text = readFileSync(page, "utf8")
+  const drawn = text.replace(picture, draw(graph))
+  if (process.argv.includes("--draw")) writeFileSync(page, drawn)
+  else if (drawn !== text || !picture.test(text)) {
+    problems.push("CONTRIBUTING.md shows another picture: npm run check:arch -- --draw")
+  }
   for (const problem of problems) console.error(problem)
   console.log(`${count} modules, ${imports} imports of each other, ${problems.length} problems`)
   if (problems.length > 0) process.exitCode = 1

@@ -107,7 +107,7 @@ const check = () => {
   write("package.json", JSON.stringify({ type: "module" }))
   write("first.ts", first?.code ?? "export {}\n")
   write("modules.ts", `${imports}\nexport default [${open.map((_, i) => `M${i}`)}]\n`)
-  write("closed.ts", `// @ts-expect-error: internal modules are closed\nimport "effect-funnel/internal/gcra"\n`)
+  write("closed.ts", `// @ts-expect-error: internal modules are closed\nimport "effect-funnel/internal/limiter/gcra"\n`)
   for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const) {
     const compilerOptions = { module, moduleResolution, target: "ES2022", strict: true, types: [], outDir: module }
     // Our declarations have to hold on their own; once is enough.

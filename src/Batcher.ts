@@ -100,9 +100,9 @@ import * as Layer from "effect/Layer"
 import type * as Request from "effect/Request"
 import type * as RequestResolver from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
-import { each } from "./internal/batchMany.js"
-import { byGroup, byId, inOrder } from "./internal/batchPlan.js"
-import { checkOptions, makeResolver, refuseNonsense, ServiceName } from "./internal/batchResolver.js"
+import { each } from "./internal/batcher/many.js"
+import { byGroup, byId, inOrder } from "./internal/batcher/plan.js"
+import { checkOptions, makeResolver, refuseNonsense, ServiceName } from "./internal/batcher/resolver.js"
 import type {
   AnyOptions,
   CachedResolver,
@@ -110,13 +110,13 @@ import type {
   ResolverOptions,
   Result,
   Settings
-} from "./internal/batchResolver.js"
-import { Turns } from "./internal/batchWindow.js"
-import { engineOf } from "./internal/schedulerHandle.js"
+} from "./internal/batcher/resolver.js"
+import { Turns } from "./internal/batcher/window.js"
+import { engineOf } from "./internal/scheduler/handle.js"
 import * as Scheduler from "./Scheduler.js"
 
-export { BatcherError, LookupCycle, ResultLengthMismatch } from "./internal/batchError.js"
-export type { CachedResolver, CacheOptions, Isolating, ResolverOptions, Result } from "./internal/batchResolver.js"
+export { BatcherError, LookupCycle, ResultLengthMismatch } from "./internal/batcher/error.js"
+export type { CachedResolver, CacheOptions, Isolating, ResolverOptions, Result } from "./internal/batcher/resolver.js"
 
 /**
  * Identifies values of this module at run time.

@@ -52,16 +52,19 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import * as Many from "./internal/collections.js"
-import * as Registry from "./internal/keyed.js"
-import { jobOptions, schedule as scheduleIn } from "./internal/schedule.js"
-import type { JobOptions } from "./internal/schedule.js"
-import type { Engine } from "./internal/scheduler.js"
-import type { SchedulerError } from "./internal/schedulerError.js"
-import * as Handle from "./internal/schedulerHandle.js"
+import * as Many from "./internal/scheduler/many/collections.js"
+import * as Registry from "./internal/scheduler/keyed.js"
+import { jobOptions, schedule as scheduleIn } from "./internal/scheduler/schedule.js"
+import type { JobOptions } from "./internal/scheduler/schedule.js"
+import type { Engine } from "./internal/scheduler/engine.js"
+import type { SchedulerError } from "./internal/scheduler/error.js"
+import * as Handle from "./internal/scheduler/handle.js"
 import type { Quota, RateLimiter } from "./RateLimiter.js"
 
-export { AllFailed, FirstSuccessError, NothingToTry } from "./internal/collect.js"
+export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
+export { QueueFull, SchedulerError } from "./internal/scheduler/error.js"
+export type { SchedulerErrorReason } from "./internal/scheduler/error.js"
+export { AllFailed, FirstSuccessError, NothingToTry } from "./internal/scheduler/many/collect.js"
 export type {
   AllOptions,
   AllReturn,
@@ -70,13 +73,10 @@ export type {
   Items,
   ProgressOptions,
   StreamOptions
-} from "./internal/collect.js"
-export type { Collections, KeyedCollections } from "./internal/collections.js"
-export { InsufficientCapacity } from "./internal/insufficientCapacity.js"
-export type { Progress, ProgressServices } from "./internal/progress.js"
-export { QueueFull, SchedulerError } from "./internal/schedulerError.js"
-export type { SchedulerErrorReason } from "./internal/schedulerError.js"
-export { StoreError } from "./internal/storeFailure.js"
+} from "./internal/scheduler/many/collect.js"
+export type { Collections, KeyedCollections } from "./internal/scheduler/many/collections.js"
+export type { Progress, ProgressServices } from "./internal/scheduler/many/progress.js"
+export { StoreError } from "./internal/store/failure.js"
 
 /**
  * Identifies scheduler handles at run time.

@@ -3,8 +3,8 @@ import { Clock, Context, Duration, Effect, Exit, Fiber, Layer, Schema } from "ef
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
-import * as Gcra from "../src/internal/gcra.js"
-import { limiterOf } from "../src/internal/limiter.js"
+import * as Gcra from "../src/internal/limiter/gcra.js"
+import { limiterOf } from "../src/internal/limiter/limiter.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 import { ManualClock } from "./support/manualClock.js"
 

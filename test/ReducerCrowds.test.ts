@@ -10,7 +10,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Scheduler } from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Reducer } from "effect-funnel"
-import { piecesPerTurn } from "../src/internal/slices.js"
+import { piecesPerTurn } from "../src/internal/data/slices.js"
 import { makeManualScheduler } from "./support/manualScheduler.js"
 
 const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })

@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import { Reducer } from "effect-funnel"
-import { Run } from "../src/internal/reducerRun.js"
+import { Run } from "../src/internal/reducer/run.js"
 
 import { type Node, nodeOf } from "../src/internal/waits/waits.js"
 

@@ -20,8 +20,8 @@ import * as Request from "effect/Request"
 import * as Result from "effect/Result"
 import * as Trie from "effect/Trie"
 import { Reducer } from "effect-funnel"
-import { equals } from "../src/internal/keyEqual.js"
-import { hashKey, native } from "../src/internal/keyMap.js"
+import { equals } from "../src/internal/data/keyEqual.js"
+import { hashKey, native } from "../src/internal/data/keyMap.js"
 import { Session } from "./support/session.js"
 
 /** How many runs the keys make when all are in flight at once. */

@@ -18,7 +18,7 @@ import {
 import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
 import { MixedScheduler } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
-import { engineOf } from "../src/internal/schedulerHandle.js"
+import { engineOf } from "../src/internal/scheduler/handle.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 import { ManualClock } from "./support/manualClock.js"
 

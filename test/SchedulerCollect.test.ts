@@ -2,8 +2,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Latch, Ref, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
-import { Job } from "../src/internal/scheduler.js"
-import { engineOf } from "../src/internal/schedulerHandle.js"
+import { Job } from "../src/internal/scheduler/engine.js"
+import { engineOf } from "../src/internal/scheduler/handle.js"
 
 /** Counts what runs, so that a test can ask for the most at once. */
 const meter = () => {

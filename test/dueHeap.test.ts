@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
-import * as DueHeap from "../src/internal/dueHeap.js"
+import * as DueHeap from "../src/internal/data/dueHeap.js"
 
 const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 /** Puts member `who` at `due`, or takes it out where `due` is negative. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
-import * as Gcra from "../src/internal/gcra.js"
+import * as Gcra from "../src/internal/limiter/gcra.js"
 
 const second = 1_000_000_000
 

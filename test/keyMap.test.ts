@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Equal from "effect/Equal"
 import * as Hash from "effect/Hash"
-import { hashKey, type Keyed, KeyMap } from "../src/internal/keyMap.js"
+import { hashKey, type Keyed, KeyMap } from "../src/internal/data/keyMap.js"
 
 interface Entry extends Keyed<Entry> {
   readonly value: number

@@ -4,9 +4,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Fiber } from "effect"
 import * as Scheduler from "effect-funnel/Scheduler"
-import * as PermitPool from "../src/internal/permitPool.js"
-import { Engine } from "../src/internal/scheduler.js"
-import * as Guard from "../src/internal/storeGuard.js"
+import * as PermitPool from "../src/internal/redis/permitPool.js"
+import { Engine } from "../src/internal/scheduler/engine.js"
+import * as Guard from "../src/internal/store/guard.js"
 import { simulate } from "./support/simulation.ts"
 
 const make = Effect.withFiber((fiber) => {

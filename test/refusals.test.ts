@@ -97,7 +97,7 @@ describe("an error that answers a call", () => {
     Object.defineProperty(Error, "stackTraceLimit", { ...property, writable: false })
     try {
       vi.resetModules()
-      const { QueueFull } = await import("../src/internal/schedulerError.js")
+      const { QueueFull } = await import("../src/internal/scheduler/error.js")
       expect(QueueFull).not.toBe(Scheduler.QueueFull)
       expect(new QueueFull({ queued: 1, maxQueued: 1 }).message).toContain("1 jobs wait")
     } finally {

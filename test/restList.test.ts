@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
-import * as RestList from "../src/internal/restList.js"
+import * as RestList from "../src/internal/limiter/restList.js"
 
 const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 const millisecond = 1_000_000

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { JobQueue, QueueNode } from "../src/internal/jobQueue.js"
+import { JobQueue, QueueNode } from "../src/internal/scheduler/jobQueue.js"
 
 class Node extends QueueNode<Node> {
   readonly priority: number

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Context, Effect, Scheduler as FiberScheduler } from "effect"
-import { dispatcherIn } from "../src/internal/dispatcher.js"
-import * as Timers from "../src/internal/timers.js"
+import { dispatcherIn } from "../src/internal/data/dispatcher.js"
+import * as Timers from "../src/internal/data/timers.js"
 import { ManualClock } from "./support/manualClock.js"
 
 const live = { context: Context.empty(), clock: Context.get(Context.empty(), Clock.Clock) }

@@ -1,7 +1,7 @@
 /** The graph beside brute force, and an engine whose lenders come and go by random edges. */
 import { describe, expect, it } from "@effect/vitest"
 import type { Scheduler as FiberScheduler } from "effect"
-import { Engine, Job } from "../src/internal/scheduler.js"
+import { Engine, Job } from "../src/internal/scheduler/engine.js"
 import { changes, closes, cycleOf, Edge, endUnsafe, type Inside, type Node } from "../src/internal/waits/waits.js"
 import { ownLane } from "./support/ownLane.js"
 import { random } from "./support/random.js"

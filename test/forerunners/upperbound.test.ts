@@ -6,8 +6,8 @@ import { Clock, Effect, Fiber } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
-import * as Gcra from "../../src/internal/gcra.js"
-import { limiterOf } from "../../src/internal/limiter.js"
+import * as Gcra from "../../src/internal/limiter/gcra.js"
+import { limiterOf } from "../../src/internal/limiter/limiter.js"
 
 const every200 = RateLimiter.make({ limit: 5, window: "1 second" })
 

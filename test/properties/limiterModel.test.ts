@@ -2,9 +2,9 @@
  * The limiter in memory beside the simplest one that could be written: lists, and arithmetic straight from the laws.
  */
 import { describe, expect, it } from "@effect/vitest"
-import * as Gcra from "../../src/internal/gcra.js"
-import type { Waiter } from "../../src/internal/limiter.js"
-import { LimiterMemory } from "../../src/internal/limiterMemory.js"
+import * as Gcra from "../../src/internal/limiter/gcra.js"
+import type { Waiter } from "../../src/internal/limiter/limiter.js"
+import { LimiterMemory } from "../../src/internal/limiter/memory.js"
 import { ManualClock } from "../support/manualClock.js"
 import { random } from "../support/random.js"
 

@@ -2,11 +2,11 @@
  * Two schedulers and direct consumers on one limiter, beside what the laws say of who may start and when.
  */
 import { describe, expect, it } from "@effect/vitest"
-import * as Gcra from "../../src/internal/gcra.js"
-import type { Waiter } from "../../src/internal/limiter.js"
-import { LimiterMemory } from "../../src/internal/limiterMemory.js"
-import { Engine, Job } from "../../src/internal/scheduler.js"
-import type { SchedulerError } from "../../src/internal/schedulerError.js"
+import * as Gcra from "../../src/internal/limiter/gcra.js"
+import type { Waiter } from "../../src/internal/limiter/limiter.js"
+import { LimiterMemory } from "../../src/internal/limiter/memory.js"
+import { Engine, Job } from "../../src/internal/scheduler/engine.js"
+import type { SchedulerError } from "../../src/internal/scheduler/error.js"
 import { ManualClock } from "../support/manualClock.js"
 import { ownLane } from "../support/ownLane.js"
 import { random } from "../support/random.js"

@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Redis from "effect/persistence/Redis"
 import * as Schema from "effect/Schema"
-import type * as Built from "../../src/internal/redisGcraStore.js"
+import type * as Built from "../../src/internal/redis/gcraStore.js"
 import { buildWhenStale } from "../../scripts/build.ts"
 import { redisServer } from "../support/redisServer.ts"
 

@@ -3,7 +3,7 @@
  */
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
-import { loaderOf } from "../../src/internal/batchLoader.ts"
+import { loaderOf } from "../../src/internal/batcher/loader.ts"
 
 /** Names what is left in the maps of a resolver that nobody waits for; "" is nothing. */
 export const leftIn = <Req extends Request.Any>(resolver: RequestResolver<Req>): string => {

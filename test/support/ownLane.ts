@@ -1,5 +1,5 @@
 /** What a job lends to what it waits for on its own scheduler, if anything was scheduled in it. */
-import type { Job, Lane } from "../../src/internal/schedulerJob.js"
+import type { Job, Lane } from "../../src/internal/scheduler/job.js"
 
 export const ownLane = (job: Job): Lane | undefined => {
   let lane = job.inside

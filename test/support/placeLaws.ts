@@ -2,7 +2,7 @@
  * What holds for places in the queue of every limiter: one that leaves, one who takes the place of another.
  */
 import { expect, it } from "@effect/vitest"
-import * as Gcra from "../../src/internal/gcra.js"
+import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { ManualClock } from "./manualClock.js"
 
 /** A queue under test, at rest, and what was seen of it. */

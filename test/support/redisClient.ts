@@ -5,7 +5,7 @@ import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
-import * as RedisInbox from "../../src/internal/redisInbox.js"
+import * as RedisInbox from "../../src/internal/redis/inbox.js"
 
 /** The client as the documentation advises it: commands fail at once while there is no connection. */
 export const layerClient = (url: string) =>

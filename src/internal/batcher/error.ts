@@ -1,0 +1,65 @@
+import * as Data from "effect/Data"
+import { format } from "effect/Formatter"
+import type * as Request from "effect/Request"
+import { formatSteps } from "../waits/cycle.js"
+import type { Step } from "../waits/cycle.js"
+
+/**
+ * Says that `execute` of an ordered resolver did not answer with one result for each request.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ResultLengthMismatch extends Data.TaggedError("ResultLengthMismatch")<{
+  /** The name of the resolver, of its service, or of its requests. */
+  readonly resolver: string
+  /** How many requests there were. */
+  readonly expected: number
+  /** How many results came back. */
+  readonly actual: number
+}> {
+  override get message(): string {
+    return `${this.resolver}: execute answered ${this.expected} requests with ${this.actual} results`
+  }
+}
+
+/**
+ * Says that a batch, while it runs, looked up what can only be answered once that same batch has ended.
+ *
+ * **Details**
+ *
+ * `path` leads from the batch back to itself: resolvers and what they are asked for, and the runs of a `Reducer` between them.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LookupCycle extends Data.TaggedError("LookupCycle")<{
+  /** The name of the resolver, of its service, or of its requests. */
+  readonly resolver: string
+  /** The look-up that would have waited for ever. */
+  readonly request: Request.Any
+  readonly path: ReadonlyArray<Step>
+}> {
+  override get message(): string {
+    return `${this.resolver}: the look-up of ${format(this.request)} would wait for itself: ${formatSteps(this.path)}`
+  }
+}
+
+/**
+ * Wraps what is wrong with a resolver, as a defect: programs do not handle it, they are corrected.
+ *
+ * **Details**
+ *
+ * - `ResultLengthMismatch`: the requests of that batch die with it.
+ * - `LookupCycle`: a look-up that would close a cycle is asked for anew once, and dies with it when it comes back.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class BatcherError extends Data.TaggedError("BatcherError")<{
+  readonly reason: ResultLengthMismatch | LookupCycle
+}> {
+  override get message(): string {
+    return this.reason.message
+  }
+}

@@ -1,0 +1,386 @@
+/**
+ * What a limiter in memory knows of one key, and what follows from it.
+ */
+import type * as DueHeap from "../data/dueHeap.js"
+import * as Gcra from "./gcra.js"
+import type { Waiter } from "./limiter.js"
+import type * as RestList from "./restList.js"
+import { StartLog } from "./startLog.js"
+import * as WaiterList from "./waiterList.js"
+
+type Rates = ReadonlyArray<Gcra.Rate>
+
+/** The place of one who waits. */
+export class Node implements WaiterList.Node<Node> {
+  readonly waiter: Waiter
+  readonly line: Line
+  before: Node | undefined = undefined
+  after: Node | undefined = undefined
+  constructor(waiter: Waiter, line: Line) {
+    this.waiter = waiter
+    this.line = line
+  }
+}
+
+/** Those who wait for one key, first come first. */
+export class Line implements WaiterList.List<Node>, DueHeap.Member {
+  readonly entry: Entry
+  first: Node | undefined = undefined
+  last: Node | undefined = undefined
+  /** The tokens of all of them. */
+  queued = 0
+  due = 0
+  index = -1
+  constructor(entry: Entry) {
+    this.entry = entry
+  }
+}
+
+/** The quotas from one change to the next. */
+export interface Version {
+  readonly rates: Rates
+  /** What came after it. */
+  next: Change | undefined
+}
+
+/** A change of the quotas. A key learns of it when it is looked at next. */
+export interface Change {
+  readonly to: Version
+  readonly sources: ReadonlyArray<ReadonlyArray<number>>
+  /** When it was made. */
+  readonly at: number
+}
+
+/** Tokens that were taken for a start which has not begun, or after such. */
+export class Grant implements WaiterList.Node<Grant> {
+  readonly entry: Entry
+  readonly tokens: number
+  readonly arrival: number
+  begun: boolean
+  /** Whether the entry's times can still be told without it. */
+  listed = true
+  /** Where it is in the log, if there is one. */
+  log: StartLog | undefined = undefined
+  start = -1
+  before: Grant | undefined = undefined
+  after: Grant | undefined = undefined
+  constructor(entry: Entry, tokens: number, arrival: number, begun: boolean) {
+    this.entry = entry
+    this.tokens = tokens
+    this.arrival = arrival
+    this.begun = begun
+  }
+}
+
+/** What few keys have. */
+export class Rare implements WaiterList.List<Grant> {
+  /** Until when the other side wants no call: over with the first start after it. */
+  penaltyUntil = -Infinity
+  log: StartLog | undefined = undefined
+  /** From the oldest start that has not begun all that was taken, in order, and the times from before it. */
+  first: Grant | undefined = undefined
+  last: Grant | undefined = undefined
+  base: Array<number> | undefined = undefined
+}
+
+/** The state of a key: one theoretical arrival time a quota. There may be a million of them. */
+export interface Entry extends RestList.Member<Entry> {
+  readonly key: string | undefined
+  tats: Array<number>
+  /** `undefined` while nobody waits. */
+  line: Line | undefined
+  rare: Rare | undefined
+  /** The quotas that the times are under. */
+  version: Version
+}
+
+/** What stands in the way of a key, read in the step in which it is asked for. */
+export interface Standing {
+  readonly limit: number
+  readonly remaining: number
+  /** Nanoseconds until the key has its full burst. */
+  readonly resetAfter: number
+}
+
+export const make = (version: Version, key: string | undefined): Entry => ({
+  key,
+  tats: fresh(version.rates),
+  line: undefined,
+  rare: undefined,
+  version,
+  checkAt: 0,
+  level: -1,
+  before: undefined,
+  after: undefined
+})
+
+const fresh = (rates: Rates): Array<number> => rates.length === 1 ? [-Infinity] : rates.map(() => -Infinity)
+
+/** Takes one who waits out of the line. */
+export const unlink = (node: Node): void => {
+  WaiterList.unlink(node.line, node)
+  node.line.queued -= node.waiter.tokens
+}
+
+/** When so many tokens conform, if what was granted and has not begun begins at `pending`. */
+export const dueAt = (rates: Rates, entry: Entry, tokens: number, pending = Infinity): number =>
+  rates.length === 1 && entry.rare === undefined
+    ? Gcra.dueAt(rates[0]!, entry.tats[0]!, tokens)
+    : dueOf(rates, entry, tokens, pending)
+
+const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: number, pending: number): number => {
+  let due = -Infinity
+  for (let i = 0; i < tats.length; i++) {
+    const rate = rates[i]!
+    due = Math.max(due, Gcra.dueAt(rate, tats[i]!, tokens))
+    // Not by the arrival time that it stands for: with a large burst that is too far away to be exact.
+    if (rare !== undefined) due = Math.max(due, rare.penaltyUntil + (tokens - 1) * rate.interval)
+  }
+  return rare?.log === undefined ? due : Math.max(due, rare.log.dueAt(tokens, pending))
+}
+
+/** The theoretical arrival time of one quota, a penalty included. */
+const tatOf = ({ rare, tats }: Entry, rate: Gcra.Rate, i: number): number =>
+  rare === undefined || rare.penaltyUntil === -Infinity
+    ? tats[i]!
+    : Math.max(tats[i]!, Gcra.blockedUntil(rate, rare.penaltyUntil))
+
+/** The latest of the times. */
+export const latest = ({ tats }: Entry): number => {
+  let tat = tats[0]!
+  for (let i = 1; i < tats.length; i++) if (tats[i]! > tat) tat = tats[i]!
+  return tat
+}
+
+/** When a key has its full burst again if nobody comes; `Infinity` while something granted has not begun. */
+export const restOf = (rates: Rates, entry: Entry): number => {
+  const { rare } = entry
+  if (rare === undefined) return latest(entry)
+  if (rare.first !== undefined) return Infinity
+  let rest = rare.log === undefined ? -Infinity : rare.log.restAt
+  for (let i = 0; i < rates.length; i++) rest = Math.max(rest, tatOf(entry, rates[i]!, i))
+  return rest
+}
+
+/** Whether somebody waits, or was granted and has not begun: it cannot be at rest until that has ended. */
+export const inUse = ({ line, rare }: Entry): boolean =>
+  line !== undefined || (rare !== undefined && (rare.first !== undefined || rare.log?.restAt === Infinity))
+
+/**
+ * Not yet when it has its full burst: one who waited meanwhile counts as an arrival of up to `maxCatchUp` ago, and what was
+ * granted since must be known then, or it would be granted again.
+ */
+export const atRest = (rates: Rates, entry: Entry, now: number): boolean =>
+  entry.line === undefined && restOf(rates, entry) + Gcra.maxCatchUp <= now
+
+const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: number): void => {
+  for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, tokens)
+}
+
+/** Takes what is due. */
+export const take = (rates: Rates, entry: Entry, arrival: number, tokens: number): void =>
+  charge(rates, entry.tats, arrival, tokens)
+
+/** The same where more than the times has to be kept: of one that only begins `later`, or of a key that has a log. */
+export const takeRare = (
+  rates: Rates,
+  entry: Entry,
+  arrival: number,
+  tokens: number,
+  start: { readonly now: number; readonly later: boolean; readonly strict: boolean }
+): Grant | undefined => {
+  if (entry.rare !== undefined && entry.rare.penaltyUntil !== -Infinity) absorbPenalty(rates, entry)
+  const rare = entry.rare ??= new Rare()
+  const { tats } = entry
+  let grant: Grant | undefined
+  if (start.later || rare.first !== undefined) {
+    if (rare.first === undefined) rare.base = tats.slice()
+    WaiterList.append(rare, grant = new Grant(entry, tokens, arrival, !start.later))
+  }
+  charge(rates, tats, arrival, tokens)
+  if (start.strict) {
+    const log = rare.log ??= new StartLog(rates)
+    const number = log.push(start.later ? Infinity : start.now, tokens)
+    if (start.later) {
+      grant!.log = log
+      grant!.start = number
+    }
+  }
+  tidy(entry, rare)
+  return start.later ? grant : undefined
+}
+
+/** A penalty that is over is part of the times from here on: they cannot be told again from before it. */
+const absorbPenalty = (rates: Rates, entry: Entry): void => {
+  for (let i = 0; i < rates.length; i++) entry.tats[i] = tatOf(entry, rates[i]!, i)
+  entry.rare!.penaltyUntil = -Infinity
+  settleGrants(entry)
+}
+
+/** What was granted begins. */
+export const begin = (rates: Rates, grant: Grant, now: number): void => {
+  grant.begun = true
+  grant.log?.begin(grant.start, now)
+  if (grant.listed) prune(rates, grant.entry)
+}
+
+/** What was granted never begins: what others have taken since is judged as if it had not been. */
+export const refund = (rates: Rates, grant: Grant): void => {
+  grant.log?.forget(grant.start)
+  if (!grant.listed) return
+  const { entry } = grant
+  const rare = entry.rare!
+  WaiterList.unlink(rare, grant)
+  const tats = rare.base!.slice()
+  for (let each = rare.first; each !== undefined; each = each.after) charge(rates, tats, each.arrival, each.tokens)
+  entry.tats = tats
+  prune(rates, entry)
+}
+
+/** From here on what was granted cannot be told from what was taken before it. */
+export const settleGrants = (entry: Entry): void => {
+  const { rare } = entry
+  if (rare === undefined) return
+  for (let grant = rare.first; grant !== undefined; grant = grant.after) grant.listed = false
+  rare.first = rare.last = rare.base = undefined
+  tidy(entry, rare)
+}
+
+const prune = (rates: Rates, entry: Entry): void => {
+  const rare = entry.rare!
+  for (let first = rare.first; first?.begun; first = rare.first) {
+    charge(rates, rare.base!, first.arrival, first.tokens)
+    first.listed = false
+    WaiterList.unlink(rare, first)
+  }
+  if (rare.first === undefined) rare.base = undefined
+  tidy(entry, rare)
+}
+
+const tidy = (entry: Entry, rare: Rare): void => {
+  if (rare.first === undefined && rare.log === undefined && rare.penaltyUntil === -Infinity) entry.rare = undefined
+}
+
+/** Lets nothing pass before `until`, and after it one token first. */
+export const penalize = (entry: Entry, until: number): void => {
+  const rare = entry.rare ??= new Rare()
+  rare.penaltyUntil = Math.max(rare.penaltyUntil, until)
+}
+
+/** Brings an entry that nobody has looked at since up to the quotas of now, as if it had heard of each change at once. */
+export const renew = (entry: Entry): void => {
+  for (let change = entry.version.next; change !== undefined; change = entry.version.next) {
+    const { at, sources, to } = change
+    const { rates } = entry.version
+    if (atRest(rates, entry, at)) {
+      // It was as good as forgotten, also where it is still here.
+      entry.tats = fresh(to.rates)
+      entry.rare = undefined
+    } else {
+      requote(rates, to.rates, sources, entry, at)
+    }
+    entry.version = to
+  }
+}
+
+/** Changes the quotas: what was consumed under `before` is still consumed under `rates`. */
+const requote = (
+  before: Rates,
+  rates: Rates,
+  sources: ReadonlyArray<ReadonlyArray<number>>,
+  entry: Entry,
+  now: number
+): void => {
+  if (entry.rare !== undefined && entry.rare.penaltyUntil <= now) absorbPenalty(before, entry)
+  settleGrants(entry)
+  const { tats } = entry
+  entry.tats = rates.map((to, i) =>
+    sources[i]!.reduce((most, j) => Math.max(most, Gcra.convert(before[j]!, to, tats[j]!, now)), -Infinity)
+  )
+  const { rare } = entry
+  const strict = rates.some((rate) => rate.strict)
+  if (rare?.log !== undefined) {
+    if (strict) {
+      rare.log.requote(rates)
+    } else {
+      // What starts from here on would be missing in it.
+      rare.log = undefined
+      tidy(entry, rare)
+    }
+  } else if (strict && !before.some((rate) => rate.strict)) {
+    // Of what was taken without a log only the debt is known: it counts as started now.
+    const log = new StartLog(rates)
+    const owed = rates.reduce(
+      (most, rate, i) => rate.strict ? Math.max(most, Math.ceil((entry.tats[i]! - now) / rate.interval)) : most,
+      0
+    )
+    if (owed > 0) log.push(now, owed)
+    entry.rare ??= new Rare()
+    entry.rare.log = log
+  }
+}
+
+/** The most constrained quota. */
+export const standing = (rates: Rates, entry: Entry | undefined, now: number): Standing => {
+  if (entry !== undefined && rates.length === 1 && entry.rare === undefined) {
+    const rate = rates[0]!
+    const tat = entry.tats[0]!
+    return {
+      limit: rate.limit,
+      remaining: entry.line === undefined ? Gcra.remaining(rate, tat, now) : 0,
+      resetAfter: tat > now ? tat - now : 0
+    }
+  }
+  let limit = 0
+  let remaining = Infinity
+  let resetAt = now
+  const log = entry?.rare?.log
+  for (let i = 0; i < rates.length; i++) {
+    const rate = rates[i]!
+    const tat = entry === undefined ? now : tatOf(entry, rate, i)
+    const left = Math.min(Gcra.remaining(rate, tat, now), log === undefined ? Infinity : log.remaining(i, now))
+    if (left < remaining) {
+      remaining = left
+      limit = rate.limit
+    }
+    resetAt = Math.max(resetAt, tat, log === undefined ? now : log.dueFor(i, rate.burst, now))
+  }
+  const free = entry === undefined ||
+    (entry.line === undefined && (entry.rare === undefined || entry.rare.penaltyUntil <= now))
+  return { limit, remaining: free ? remaining : 0, resetAfter: resetAt - now }
+}
+
+/** Nanoseconds until `tokens` pass if all who wait now go first, nobody else comes and all that was granted begins. */
+export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: number): number => {
+  const { rare } = entry
+  if (rare === undefined && rates.length === 1) {
+    return Math.max(0, Gcra.dueAt(rates[0]!, entry.tats[0]!, (entry.line?.queued ?? 0) + tokens) - now)
+  }
+  if (entry.line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
+  // What holds back can change on the way: walk it.
+  const shadow = make(entry.version, entry.key)
+  shadow.tats = entry.tats.slice()
+  if (rare !== undefined) {
+    shadow.rare = new Rare()
+    shadow.rare.penaltyUntil = rare.penaltyUntil
+    shadow.rare.log = rare.log?.copy()
+  }
+  const start = { now, later: false, strict: rates.some((rate) => rate.strict) }
+  for (let node = entry.line.first; node !== undefined; node = node.after) {
+    start.now = Math.max(start.now, dueAt(rates, shadow, node.waiter.tokens, now))
+    if (shadow.rare === undefined && !start.strict) take(rates, shadow, start.now, node.waiter.tokens)
+    else takeRare(rates, shadow, start.now, node.waiter.tokens, start)
+  }
+  return Math.max(start.now, dueAt(rates, shadow, tokens, now)) - now
+}
+
+/** Moves all times back. */
+export const shift = (entry: Entry, nanos: number): void => {
+  settleGrants(entry)
+  for (let i = 0; i < entry.tats.length; i++) entry.tats[i]! -= nanos
+  if (entry.line !== undefined) entry.line.due -= nanos
+  entry.checkAt -= nanos
+  if (entry.rare === undefined) return
+  entry.rare.penaltyUntil -= nanos
+  entry.rare.log?.shift(nanos)
+}

@@ -1,0 +1,72 @@
+/**
+ * From what a user writes to what the arithmetic takes.
+ */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Gcra from "./gcra.js"
+import { refuse } from "../data/refuse.js"
+
+interface Quota {
+  readonly limit: number
+  readonly window: Duration.Input
+  readonly burst?: number | undefined
+  readonly strict?: boolean | undefined
+}
+
+/**
+ * `value` if it is an integer >= 1.
+ */
+export const count = (caller: string, field: string, value: number): number =>
+  Number.isInteger(value) && value >= 1 ? value : refuse(caller, field, "an integer >= 1", value)
+
+/**
+ * The nanoseconds of a duration that has to be finite and at least `least` nanoseconds.
+ */
+export const nanos = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number => {
+  // A Duration of NaN milliseconds is zero.
+  const duration = Number.isNaN(input) ? undefined : Option.getOrUndefined(Duration.fromInput(input))
+  const nanos = duration !== undefined && Duration.isFinite(duration) ? Number(Duration.toNanosUnsafe(duration)) : NaN
+  return nanos >= least
+    ? nanos
+    : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", readable(input))
+}
+
+const readable = (input: Duration.Input): unknown =>
+  Duration.isDuration(input) ? { toString: () => Duration.format(input) } : input
+
+const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
+  const limit = count(caller, `${prefix}limit`, quota.limit)
+  const burst = count(caller, `${prefix}burst`, quota.burst ?? 1)
+  const strict = quota.strict ?? false
+  const window = nanos(caller, `${prefix}window`, quota.window, 1)
+  if (strict && burst > limit) {
+    refuse(caller, `${prefix}burst`, `<= limit (${limit}) when strict`, burst)
+  }
+  if (window < limit) {
+    refuse(caller, `${prefix}window`, `at least a nanosecond for each of ${limit} tokens`, readable(quota.window))
+  }
+  const rate = Gcra.rate(limit, window, burst, strict)
+  if (burst > 1 && burst * rate.interval > century) {
+    refuse(caller, `${prefix}burst`, "what comes back within 100 years", burst)
+  }
+  return rate
+}
+
+/** Beyond this a time of arrival is too far from now for its nanoseconds to be told, and so are those near it. */
+const century = 100 * 365.25 * 86_400 * 1e9
+
+/**
+ * The rates of one quota or of several. `field` is what the caller's option is called, "" when it is the options themselves.
+ */
+export const rates = (
+  caller: string,
+  field: string,
+  options: Quota | ReadonlyArray<Quota>
+): ReadonlyArray<Gcra.Rate> => {
+  if (!isList(options)) return [rate(caller, field === "" ? "" : `${field}.`, options)]
+  const name = field === "" ? "quotas" : field
+  if (options.length === 0) refuse(caller, name, "a quota or a list of at least one", options)
+  return options.map((quota, i) => rate(caller, `${name}[${i}].`, quota))
+}
+
+const isList = (options: Quota | ReadonlyArray<Quota>): options is ReadonlyArray<Quota> => Array.isArray(options)

@@ -1,0 +1,170 @@
+/**
+ * Rates in Redis: one string a key, `anchor debt…`, in microseconds of the server's clock.
+ *
+ * A debt, not an absolute time of arrival: it loses no fraction, and a server whose clock steps back denies for no
+ * longer than the debt lasts.
+ */
+import * as Effect from "effect/Effect"
+import * as Redis from "effect/persistence/Redis"
+import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
+import { StoreError } from "../store/failure.js"
+
+const prelude = `
+local function num(x) return string.format('%.17g', x) end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local cells = tonumber(ARGV[1])
+local interval, burst, debt = {}, {}, {}
+for q = 1, cells do interval[q], burst[q], debt[q] = tonumber(ARGV[2 * q]), tonumber(ARGV[2 * q + 1]), 0 end
+local stored, stepped = redis.call('GET', KEYS[1]), false
+if stored then
+  local words = {}
+  for word in string.gmatch(stored, '%S+') do words[#words + 1] = tonumber(word) end
+  stepped = words[1] > now
+  local elapsed = math.max(0, now - words[1])
+  for q = 1, cells do debt[q] = math.max(0, (words[q + 1] or 0) - elapsed) end
+end
+local function write()
+  local words, longest = {num(now)}, 0
+  for q = 1, cells do
+    words[q + 1] = num(debt[q])
+    longest = math.max(longest, debt[q])
+  end
+  local state = table.concat(words, ' ')
+  -- Redis expires by whole milliseconds: without slack a key dies early and forgives what is left of its debt.
+  redis.call('SET', KEYS[1], state, 'PX', num(math.ceil(longest / 1000) + 1000))
+  return state
+end
+`
+
+/** Equal numbers in a row as their count and the number: those who wait mostly ask for the same. */
+const runs = (tokens: ReadonlyArray<number>): Array<number> => {
+  const all: Array<number> = []
+  for (const n of tokens) {
+    if (all.at(-1) === n) all[all.length - 2]!++
+    else all.push(1, n)
+  }
+  return all
+}
+
+const takeScript = /*#__PURE__*/ Redis.script(
+  (key: string, cells: ReadonlyArray<number>, maxWaitMicros: number, tokens: ReadonlyArray<number>) => [
+    key,
+    cells.length / 2,
+    ...cells,
+    maxWaitMicros,
+    ...runs(tokens)
+  ],
+  {
+    numberOfKeys: 1,
+    lua: `${prelude}
+local first = 2 * cells + 2
+local most = tonumber(ARGV[first])
+local reply = {}
+local granted, retry = 0, 0
+for i = first + 1, #ARGV, 2 do
+  local n = tonumber(ARGV[i + 1])
+  for _ = 1, tonumber(ARGV[i]) do
+    local wait = 0
+    for q = 1, cells do wait = math.max(wait, debt[q] + (n - burst[q]) * interval[q]) end
+    if wait > most then
+      retry = wait - most
+      break
+    end
+    -- The cell counts from when it starts: a quota that had drained by then has drained no further.
+    for q = 1, cells do debt[q] = math.max(debt[q], wait) + n * interval[q] end
+    granted = granted + 1
+    reply[granted + 6] = num(wait)
+  end
+  if retry > 0 then break end
+end
+local after = stored or ''
+if granted > 0 or stepped then after = write() end
+local remaining, tightest, reset = math.huge, 0, 0
+for q = 1, cells do
+  local left = math.max(0, math.floor(burst[q] - debt[q] / interval[q] + 1e-9))
+  if left < remaining then remaining, tightest = left, q - 1 end
+  reset = math.max(reset, debt[q])
+end
+reply[1], reply[2], reply[3], reply[4] = num(retry), num(remaining), num(reset), num(tightest)
+reply[5], reply[6] = stored or '', after
+return reply
+`
+  }
+).withReturnType<ReadonlyArray<string>>()
+
+const giveBackScript = /*#__PURE__*/ Redis.script(
+  (key: string, cells: ReadonlyArray<number>, tokens: number, after: string) => [
+    key,
+    cells.length / 2,
+    ...cells,
+    tokens,
+    after
+  ],
+  {
+    numberOfKeys: 1,
+    lua: `${prelude}
+-- What came last may be taken away as if it had never come; what others have been granted behind it may not move.
+if stored ~= ARGV[2 * cells + 3] then return 0 end
+local n = tonumber(ARGV[2 * cells + 2])
+for q = 1, cells do debt[q] = math.max(0, debt[q] - n * interval[q]) end
+write()
+return 1
+`
+  }
+).withReturnType<number>()
+
+const penalizeScript = /*#__PURE__*/ Redis.script(
+  (key: string, cells: ReadonlyArray<number>, micros: number) => [key, cells.length / 2, ...cells, micros],
+  {
+    numberOfKeys: 1,
+    lua: `${prelude}
+-- As much debt as lets one token wait that long.
+local micros = tonumber(ARGV[2 * cells + 2])
+for q = 1, cells do debt[q] = math.max(debt[q], micros + (burst[q] - 1) * interval[q]) end
+write()
+return 1
+`
+  }
+).withReturnType<number>()
+
+/** Makes the store on a Redis, for keys that all have the same quotas. */
+export const make = (redis: Redis.Redis["Service"], options: {
+  readonly prefix: string
+  readonly cells: ReadonlyArray<Cell>
+}): GcraStore => {
+  const cells = options.cells.flatMap((cell) => [cell.intervalMicros, cell.burst])
+  const take = redis.eval(takeScript)
+  const giveBack = redis.eval(giveBackScript)
+  const penalize = redis.eval(penalizeScript)
+  const at = (key: string) => `{${options.prefix}${key}}:r`
+  const named = (operation: string) => (error: Redis.RedisError) => new StoreError({ operation, cause: error.cause })
+
+  return {
+    take: (key, tokens, maxWaitMillis) =>
+      Effect.mapBoth(take(at(key), cells, Math.ceil(maxWaitMillis * 1000), tokens), {
+        onFailure: named("take"),
+        onSuccess: (reply): Taken => ({
+          retryMillis: Number(reply[0]) / 1000,
+          remaining: Number(reply[1]),
+          resetMillis: Number(reply[2]) / 1000,
+          tightest: Number(reply[3]),
+          before: reply[4]!,
+          after: reply[5]!,
+          waits: reply.slice(6).map((wait) => Number(wait) / 1000)
+        })
+      }),
+    giveBack: (key, tokens, after) =>
+      Effect.mapBoth(giveBack(at(key), cells, tokens, after), {
+        onFailure: named("giveBack"),
+        onSuccess: () => undefined
+      }),
+    penalize: (key, millis) =>
+      Effect.mapBoth(penalize(at(key), cells, Math.ceil(millis * 1000)), {
+        onFailure: named("penalize"),
+        onSuccess: () => undefined
+      }),
+    reset: (key) =>
+      Effect.mapBoth(redis.send("DEL", at(key)), { onFailure: named("reset"), onSuccess: () => undefined })
+  }
+}

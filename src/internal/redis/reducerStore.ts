@@ -1,0 +1,215 @@
+/**
+ * Flights in Redis: one hash a key for the lease and the result, one set of those who wait.
+ *
+ * All time is the server's, inside the scripts; every script may run twice; every key has a time to live.
+ */
+import * as Effect from "effect/Effect"
+import * as Redis from "effect/persistence/Redis"
+import type { RedisInbox } from "./inbox.js"
+import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
+import { StoreError } from "../store/failure.js"
+
+/** What is larger than this is fetched by those who wait, not sent along with the wake-up. */
+export const inlineBytes = 16 * 1024
+
+const prelude = `
+local function num(x) return string.format('%.17g', x) end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local state, waiting = KEYS[1], KEYS[2]
+local function wake(message)
+  for _, member in ipairs(redis.call('SMEMBERS', waiting)) do
+    local space = string.find(member, ' ', 1, true)
+    redis.call('PUBLISH', string.sub(member, space + 1), string.sub(member, 1, space) .. message)
+  end
+  redis.call('DEL', waiting)
+end
+`
+
+const joinScript = /*#__PURE__*/ Redis.script(
+  (state: string, waiting: string, owner: string, member: string, leaseMicros: number, after: number | undefined) => [
+    state,
+    waiting,
+    owner,
+    member,
+    leaseMicros,
+    after ?? ""
+  ],
+  {
+    numberOfKeys: 2,
+    lua: `${prelude}
+local me, member, lease, after = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local h = redis.call('HMGET', state, 'owner', 'fence', 'until', 'lease', 'rfence', 'rexp')
+local owner, fence, till = h[1], tonumber(h[2] or 0), tonumber(h[3] or 0)
+local rfence, rexp = tonumber(h[5] or 0), tonumber(h[6] or 0)
+if rfence > 0 and rexp <= now then
+  redis.call('HDEL', state, 'rfence', 'rexp', 'rval')
+  rfence, rexp = 0, 0
+end
+if after and rfence >= after then
+  redis.call('SREM', waiting, member)
+  return {'D', num(rfence), redis.call('HGET', state, 'rval')}
+end
+local most = now + tonumber(h[4] or lease)
+if till > most then
+  till = most
+  redis.call('HSET', state, 'until', num(till))
+end
+local keep = math.ceil(math.max(2 * lease, rexp - now) / 1000) + 1000
+if owner == me and till > 0 then
+  redis.call('HSET', state, 'until', num(now + lease), 'lease', num(lease))
+  redis.call('PEXPIRE', state, keep)
+  return {'L', num(fence)}
+end
+if till > now then
+  redis.call('SADD', waiting, member)
+  redis.call('PEXPIRE', waiting, math.ceil(lease / 1000) + 10000)
+  return {'F', num(fence), num(till - now)}
+end
+fence = math.max(fence + 1, now)
+-- Whose lease ended may come back, with callers who wait for a result: the next one is kept for it.
+if owner and owner ~= '' then redis.call('HSET', state, 'taken', '1') end
+redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))
+redis.call('PEXPIRE', state, keep)
+redis.call('SREM', waiting, member)
+return {'L', num(fence)}
+`
+  }
+).withReturnType<["L", string] | ["F", string, string] | ["D", string, string]>()
+
+const renewScript = /*#__PURE__*/ Redis.script(
+  (state: string, waiting: string, owner: string, fence: number, leaseMicros: number) => [
+    state,
+    waiting,
+    owner,
+    fence,
+    leaseMicros
+  ],
+  {
+    numberOfKeys: 2,
+    lua: `${prelude}
+local me, fence, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local h = redis.call('HMGET', state, 'owner', 'fence', 'rexp')
+if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
+-- With the state gone those who waited are forgotten, and will ask again: the result is kept for them.
+if not h[2] then redis.call('HSET', state, 'taken', '1') end
+redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))
+redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, tonumber(h[3] or 0) - now) / 1000) + 1000)
+return 1
+`
+  }
+).withReturnType<number>()
+
+const completeScript = /*#__PURE__*/ Redis.script(
+  (
+    state: string,
+    waiting: string,
+    owner: string,
+    fence: number,
+    retainMicros: number,
+    payload: string
+  ) => [state, waiting, owner, fence, retainMicros, inlineBytes, payload],
+  {
+    numberOfKeys: 2,
+    lua: `${prelude}
+local me, fence, retain, inline, payload = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local h = redis.call('HMGET', state, 'owner', 'fence', 'rfence', 'taken')
+if tonumber(h[3] or 0) == fence then return 1 end
+if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
+-- With the state gone those who waited may be gone from their set as well, and will ask again.
+if h[2] and not h[4] and redis.call('SCARD', waiting) == 0 then
+  redis.call('DEL', state)
+  return 1
+end
+redis.call('HDEL', state, 'taken')
+redis.call('HSET', state, 'owner', '', 'fence', num(fence), 'until', '0',
+  'rfence', num(fence), 'rexp', num(now + retain), 'rval', payload)
+redis.call('PEXPIRE', state, math.ceil(retain / 1000) + 1000)
+if #payload <= inline then wake('D ' .. num(fence) .. ' ' .. payload) else wake('E ' .. num(fence)) end
+return 1
+`
+  }
+).withReturnType<number>()
+
+const releaseScript = /*#__PURE__*/ Redis.script(
+  (state: string, waiting: string, owner: string, member: string) => [state, waiting, owner, member],
+  {
+    numberOfKeys: 2,
+    lua: `${prelude}
+redis.call('SREM', waiting, ARGV[2])
+if redis.call('HGET', state, 'owner') ~= ARGV[1] then return 0 end
+if redis.call('SCARD', waiting) == 0 and redis.call('HEXISTS', state, 'rfence') == 0 then
+  redis.call('DEL', state)
+else
+  redis.call('HSET', state, 'owner', '', 'until', '0')
+  wake('R')
+end
+return 1
+`
+  }
+).withReturnType<number>()
+
+const parseSignal = (message: string | undefined): Signal => {
+  if (message === undefined || message === "R") return { _tag: "Retry" }
+  const space = message.indexOf(" ", 2)
+  return space === -1
+    ? { _tag: "Done", fence: Number(message.slice(2)), payload: undefined }
+    : { _tag: "Done", fence: Number(message.slice(2, space)), payload: message.slice(space + 1) }
+}
+
+/** Makes the store on a Redis and the inbox of this process. */
+export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: {
+  readonly prefix: string
+  readonly leaseMillis: number
+  readonly retainMillis: number
+}): ReducerStore => {
+  const { leaseMillis, prefix } = options
+  const leaseMicros = Math.ceil(leaseMillis * 1000)
+  const retainMicros = Math.ceil(options.retainMillis * 1000)
+  const join = redis.eval(joinScript)
+  const renew = redis.eval(renewScript)
+  const complete = redis.eval(completeScript)
+  const release = redis.eval(releaseScript)
+  const state = (key: string) => `{${prefix}${key}}:f`
+  const waiting = (key: string) => `{${prefix}${key}}:w`
+  const member = (party: Party) => `${party.owner.slice(inbox.node.length + 1)} ${inbox.channel}`
+  const named = (operation: string) => (error: Redis.RedisError) => new StoreError({ operation, cause: error.cause })
+
+  return {
+    leaseMillis,
+    open: (onSignal) => {
+      const token = inbox.add((message) => onSignal(parseSignal(message)))
+      return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
+    },
+    join: (key, party, after) =>
+      Effect.mapBoth(join(state(key), waiting(key), party.owner, member(party), leaseMicros, after), {
+        onFailure: named("join"),
+        onSuccess: (reply): Joined => {
+          const fence = Number(reply[1])
+          switch (reply[0]) {
+            case "L":
+              return { _tag: "Lead", fence }
+            case "F":
+              return { _tag: "Follow", fence, restMillis: Number(reply[2]) / 1000 }
+            case "D":
+              return { _tag: "Done", fence, payload: reply[2] }
+          }
+        }
+      }),
+    renew: (key, party, fence) =>
+      Effect.mapBoth(renew(state(key), waiting(key), party.owner, fence, leaseMicros), {
+        onFailure: named("renew"),
+        onSuccess: (reply) => reply === 1
+      }),
+    complete: (key, party, fence, payload) =>
+      Effect.mapBoth(complete(state(key), waiting(key), party.owner, fence, retainMicros, payload), {
+        onFailure: named("complete"),
+        onSuccess: (reply) => reply === 1
+      }),
+    release: (key, party) =>
+      Effect.mapBoth(release(state(key), waiting(key), party.owner, member(party)), {
+        onFailure: named("release"),
+        onSuccess: () => undefined
+      })
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * Results as text, for other processes. Compiling a codec costs fifty times what using it does, so one is kept for each
+ * two schemas.
+ */
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Persistable from "effect/persistence/Persistable"
+import * as Schema from "effect/Schema"
+import { CodecError, ReducerError } from "./error.js"
+
+export interface Codec<A, E, R> {
+  /** Tells codecs apart: equal keys of requests with other schemas are other flights. */
+  readonly id: number
+  /** Text of an exit; when it has none, text that says so to everybody, with the error. */
+  readonly encode: (exit: Exit.Exit<A, E>) => Effect.Effect<string, ReducerError, R>
+  readonly decode: (text: string) => Effect.Effect<Exit.Exit<A, E>, ReducerError, R>
+}
+
+const codecs = /*#__PURE__*/ new WeakMap<object, WeakMap<object, Codec<unknown, unknown, unknown>>>()
+let ids = 0
+
+const failed = (operation: "encode" | "decode") => (cause: Schema.SchemaError | string) =>
+  new ReducerError({ reason: new CodecError({ operation, cause }) })
+
+/** What is published in place of a result that could not be encoded, so that nobody runs it again in vain. */
+export const unencodable = (error: ReducerError): string => `!${error.message}`
+
+const make = <A extends Schema.Constraint, E extends Schema.Constraint>(schemas: {
+  readonly success: A
+  readonly error: E
+}): Codec<
+  A["Type"],
+  E["Type"],
+  A["DecodingServices"] | A["EncodingServices"] | E["DecodingServices"] | E["EncodingServices"]
+> => {
+  const schema = Schema.fromJsonString(Schema.toCodecJson(Schema.Exit(schemas.success, schemas.error, Schema.Defect())))
+  const encode = Schema.encodeEffect(schema)
+  const decode = Schema.decodeUnknownEffect(schema)
+  return {
+    id: ++ids,
+    encode: (exit) => Effect.mapError(encode(exit), failed("encode")),
+    decode: (text) =>
+      text.startsWith("!")
+        ? Effect.fail(failed("encode")(text.slice(1)))
+        : Effect.mapError(decode(text), failed("decode"))
+  }
+}
+
+/** The codec of a request's two schemas, whatever object they come in: it may be made anew each time it is asked for. */
+export const codecOf = <A extends Schema.Constraint, E extends Schema.Constraint>(
+  request: Persistable.Persistable<A, E>
+) => {
+  const { error, success } = request[Persistable.symbol]
+  let bySuccess = codecs.get(success)
+  if (bySuccess === undefined) codecs.set(success, bySuccess = new WeakMap())
+  let codec = bySuccess.get(error)
+  if (codec === undefined) bySuccess.set(error, codec = make({ success, error }) as Codec<unknown, unknown, unknown>)
+  // The maps hold under each two schemas what was made from these two.
+  return codec as ReturnType<typeof make<A, E>>
+}

@@ -1,0 +1,490 @@
+/**
+ * The engine under every scheduler: synchronous, without fibers of its own, for whatever can say what to do when it starts.
+ *
+ * A submitter makes a `Job` (a subclass: one object is queue node, permit and token) and calls
+ *
+ *     engine.submitUnsafe(job)       `onStart` is called, in this step or in a later one, in the very step in which permit
+ *                                    and rate were taken; or `onFailure` (refused, nothing taken); or `onClose`
+ *     engine.startUnsafe(job)        true: it runs (`onStart` is not called); false: nothing happened, submit it
+ *     engine.startedUnsafe(job)      in the step in which its effect begins, after the first thing that it does: a strict
+ *                                    rate counts from here, and what was taken for a job that is released before is given
+ *                                    back
+ *     engine.releaseUnsafe(job)      whatever its state: a job that runs ends and its permit goes to the next, one that
+ *                                    waits leaves the queue at no cost, one not yet submitted never starts. Idempotent
+ *
+ * A job's effect must run with `CurrentNode` set to the job (`withJob`), and a job must be made with the node of the place
+ * it is submitted from: this is how a job finds the weight that is lent to it. A `patient` job waits for room in a
+ * full queue where another fails with `QueueFull`.
+ *
+ * `onStart`, `onFailure` and `onClose` are called inside the engine's step: they may submit and release, and must not throw.
+ */
+import type { SchedulerDispatcher } from "effect/Scheduler"
+import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
+import { InsufficientCapacity } from "../data/insufficientCapacity.js"
+import { QueueFull, SchedulerError } from "./error.js"
+import type { SchedulerErrorReason } from "./error.js"
+import type { Job, Lane } from "./job.js"
+import { Lanes } from "./lanes.js"
+import { endUnsafe } from "../waits/waits.js"
+
+export { Job } from "./job.js"
+
+/** How many jobs one step starts before it gives the event loop a turn. */
+const maxStartsPerStep = 256
+
+/** How many jobs one step tells of a refusal or of the end before it gives the event loop a turn. */
+const maxToldPerStep = 512
+
+/** A place in the limiter's queue, for whoever is in front when it is due. */
+class Claim implements Waiter<StoreError> {
+  readonly key: string | undefined = undefined
+  link: unknown = undefined
+  readonly tokens: number
+  since: number
+  readonly engine: Engine
+
+  constructor(engine: Engine, tokens: number, since: number) {
+    this.engine = engine
+    this.tokens = tokens
+    this.since = since
+  }
+  behind(): number {
+    return this.engine.behindClaim()
+  }
+  onDue(): void {
+    this.engine.onDue(this)
+  }
+  onTooLarge(): void {
+    this.engine.onBurstChanged(this)
+  }
+  onFailure(error: StoreError): void {
+    this.engine.onStoreFailure(this, error)
+  }
+}
+
+export interface EngineOptions {
+  /** What its errors call it. */
+  readonly name: string
+  readonly concurrency: number
+  readonly maxQueued: number
+  readonly limiter: Limiter<StoreError> | undefined
+  readonly dispatcher: SchedulerDispatcher
+}
+
+export class Engine extends Lanes {
+  readonly name: string
+  limiter: Limiter<StoreError> | undefined
+  paused = false
+  closed = false
+
+  /** Called after the width has changed. */
+  readonly resized = new Set<() => void>()
+
+  private readonly dispatcher: SchedulerDispatcher
+  private resumedAt = 0
+  private pumping = false
+  private again = false
+  private deferred = false
+  private soon = false
+  /** It is closed, and not all have heard of it. */
+  telling = false
+  private claim: Claim | undefined = undefined
+  private starts = 0
+  readonly watchers = new Set<() => void>()
+
+  constructor(options: EngineOptions) {
+    super(options.concurrency, options.maxQueued)
+    this.name = options.name
+    this.limiter = options.limiter
+    this.dispatcher = options.dispatcher
+  }
+
+  protected now(): number {
+    return this.limiter === undefined ? 0 : this.limiter.now()
+  }
+
+  // ---------------------------------------------------------------------------------------------- a job's way through
+
+  /** `later` is the job itself when its effect does not begin in this very step. */
+  startUnsafe(job: Job, later?: Job): boolean {
+    if (this.paused || this.closed || job.state !== "Idle") return false
+    if (job.weight > this.limit) return false
+    const lane = this.roomFor(job)
+    if (lane === undefined) return false
+    const limiter = this.limiter
+    if (limiter !== undefined && job.tokens > 0) {
+      if (this.claim !== undefined || this.anyLenderReady) return false
+      // It comes this very moment: there is no lateness that could be made up.
+      if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
+    }
+    this.begin(job, lane)
+    return true
+  }
+
+  submitUnsafe(job: Job): void {
+    if (this.startUnsafe(job, this.limiter?.strict === true ? job : undefined)) job.onStart()
+    else this.enqueueUnsafe(job)
+  }
+
+  enqueueUnsafe(job: Job): void {
+    if (job.state !== "Idle") return
+    if (this.closed) {
+      job.state = "Done"
+      return job.onClose()
+    }
+    const error = this.impossible(job, this.limit, this.burst)
+    if (error !== undefined) return this.refuse(job, error)
+    const limiter = this.limiter
+    if (limiter !== undefined) job.arrived = limiter.now()
+    const queued = job.patient ? undefined : this.full(job)
+    if (queued !== undefined) {
+      if (this.startUnsafe(job, job)) return job.onStart()
+      return this.refuse(job, this.error(new QueueFull({ queued, maxQueued: this.maxQueued })))
+    }
+    this.enter(job)
+    this.refreshMain()
+    this.pump()
+  }
+
+  startedUnsafe(job: Job): void {
+    if (job.link !== undefined) this.limiter!.beginUnsafe(job)
+  }
+
+  releaseUnsafe(job: Job): void {
+    switch (job.state) {
+      case "Running":
+        return this.finish(job)
+      case "Queued": {
+        this.withdrawJob(job)
+        this.pump()
+        return this.notify()
+      }
+      case "Idle":
+      case "Done":
+        job.state = "Done"
+    }
+  }
+
+  private withdrawJob(job: Job): void {
+    this.leave(job)
+    job.state = "Done"
+    this.refreshMain()
+  }
+
+  private finish(job: Job): void {
+    if (job.link !== undefined) this.limiter!.refundUnsafe(job)
+    const lane = this.end(job)
+    if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
+    if (lane !== this.main) this.freed(lane)
+    if (this.permits !== undefined) {
+      this.refreshMain()
+      this.recheckClaim()
+      this.permits.freed()
+    }
+    if (this.queued > 0) {
+      this.refreshMain()
+      this.pump()
+    }
+    this.notify()
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- pump
+
+  private get front(): Lane | undefined {
+    if (this.paused || this.closed) return undefined
+    return this.inFront
+  }
+
+  /**
+   * Starts what can start, and leaves one claim on the rate for the job in front if that is all it lacks. A job that starts
+   * runs inside this loop until it first waits, and may end there: its release comes back through `again`, not by recursion.
+   */
+  private pump(granted?: Lane, link?: unknown): void {
+    if (this.pumping || this.deferred) {
+      this.again = true
+      // What runs inside this step may change who is in front while a claim is out.
+      this.recheckClaim()
+      return
+    }
+    this.pumping = true
+    this.starts = 0
+    let settled = false
+    try {
+      if (granted !== undefined) this.startHead(granted, link)
+      do {
+        this.again = false
+        let lane = this.front
+        while (lane !== undefined && this.starts < maxStartsPerStep && this.takeRate(lane)) {
+          this.startHead(lane)
+          lane = this.front
+        }
+        if (lane === undefined) this.withdraw()
+      } while (this.again && this.starts < maxStartsPerStep)
+      settled = this.starts < maxStartsPerStep
+    } finally {
+      this.pumping = false
+      if (!settled) this.defer()
+    }
+    if (this.permits !== undefined) this.permits.changed()
+  }
+
+  protected pumpSoon(): void {
+    this.again = true
+    if (this.soon || this.pumping || this.deferred) return
+    this.soon = true
+    this.dispatcher.scheduleTask(() => {
+      this.soon = false
+      this.pump()
+    }, 0)
+  }
+
+  private defer(): void {
+    this.deferred = true
+    this.dispatcher.scheduleTask(() => {
+      this.deferred = false
+      this.pump()
+    }, 0)
+  }
+
+  /** Takes the rate for the lane's head in this step, or sees to it that one claim waits for it. */
+  private takeRate(lane: Lane): boolean {
+    const limiter = this.limiter
+    if (limiter === undefined) return true
+    const job = this.headOf(lane)
+    if (job.tokens === 0) return true
+    const since = Math.max(job.arrived, lane.freeAt, this.resumedAt)
+    const claim = this.claim
+    if (claim !== undefined) {
+      // The place is kept for whoever is in front when it is due; only another price needs another claim.
+      if (claim.tokens === job.tokens) {
+        claim.since = since
+        return false
+      }
+    } else if (limiter.takeUnsafe(undefined, job.tokens, since, job)) {
+      return true
+    }
+    this.claim = new Claim(this, job.tokens, since)
+    limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { insteadOf: claim })
+    return false
+  }
+
+  /** Withdraws a claim in the step in which it would no longer fit who is in front. */
+  private recheckClaim(): void {
+    if (this.claim === undefined) return
+    const lane = this.front
+    if (lane === undefined || this.headOf(lane).tokens !== this.claim.tokens) this.withdraw()
+  }
+
+  private withdraw(): void {
+    const claim = this.claim
+    if (claim === undefined) return
+    this.claim = undefined
+    this.limiter!.cancelUnsafe(claim)
+  }
+
+  /** How many could start after the one in front: a bound, for a limiter that asks for several at a time. */
+  behindClaim(): number {
+    return Math.max(0, Math.min(this.queued, this.main.capacity - this.main.used) - 1)
+  }
+
+  /** The rate was taken for whoever is in front now. */
+  onDue(claim: Claim): void {
+    if (this.claim !== claim) return this.limiter!.refundUnsafe(claim)
+    this.claim = undefined
+    const lane = this.paidBy(claim)
+    if (lane === undefined) {
+      this.limiter!.refundUnsafe(claim)
+      return this.pump()
+    }
+    if (this.pumping || this.deferred) {
+      this.startHead(lane, claim.link)
+      this.again = true
+    } else {
+      this.pump(lane, claim.link)
+    }
+  }
+
+  /** Whom a claim pays for. Since the turn in which it was made, one that asks another price may have come in front. */
+  private paidBy(claim: Claim): Lane | undefined {
+    const lane = this.front
+    if (lane === undefined || this.headOf(lane).tokens === claim.tokens) return lane
+    return this.mainIsReady && this.main.head!.tokens === claim.tokens ? this.main : undefined
+  }
+
+  /** Somebody made a shared limiter's burst smaller. */
+  onBurstChanged(claim: Claim): void {
+    if (this.claim !== claim) return
+    this.claim = undefined
+    this.reviewUnsafe()
+  }
+
+  onStoreFailure(claim: Claim, error: StoreError): void {
+    if (this.claim !== claim) return
+    this.claim = undefined
+    const lane = this.front
+    if (lane === undefined) return
+    const job = this.headOf(lane)
+    this.withdrawJob(job)
+    this.refuse(job, this.error(error))
+    this.pump()
+    this.notify()
+  }
+
+  /** `link` is what a claim was granted, which from here on is the job's. */
+  private startHead(lane: Lane, link?: unknown): void {
+    const job = this.headOf(lane)
+    if (link !== undefined) job.link = link
+    this.starts++
+    this.leave(job)
+    this.begin(job, lane)
+    this.refreshMain()
+    this.yieldTurn(lane)
+    this.recheckClaim()
+    job.onStart()
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- refusal
+
+  error(reason: SchedulerErrorReason): SchedulerError {
+    return new SchedulerError({ scheduler: this.name, reason })
+  }
+
+  private get burst(): number {
+    return this.limiter === undefined ? Infinity : this.limiter.burst
+  }
+
+  private impossible(job: Job, limit: number, burst: number): SchedulerError | undefined {
+    if (job.weight > limit) {
+      return this.error(new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit }))
+    }
+    if (job.tokens > burst) {
+      return this.error(new InsufficientCapacity({ what: "tokens", asked: job.tokens, most: burst }))
+    }
+    return undefined
+  }
+
+  private refuse(job: Job, error: SchedulerError): void {
+    job.state = "Done"
+    job.onFailure(error)
+  }
+
+  /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
+  reviewUnsafe(): void {
+    const { burst, limit } = this
+    const refused: Array<Job> = []
+    this.main.queue.forEach(({ job }) => {
+      if (job.weight <= limit && job.tokens <= burst) return
+      this.leave(job)
+      job.state = "Done"
+      refused.push(job)
+    })
+    this.refreshMain()
+    // Before anybody hears of it: who is told may use the rate.
+    this.pump()
+    this.tell(refused, (job) => this.refuse(job, this.impossible(job, limit, burst)!))
+    this.notify()
+  }
+
+  /** In slices, for there may be very many. Each has left the queue already, or is asked for its state. */
+  private tell(jobs: ReadonlyArray<Job>, f: (job: Job) => void, onEnd?: () => void): void {
+    let next = 0
+    const step = () => {
+      const end = Math.min(jobs.length, next + maxToldPerStep)
+      // What runs in those who are told is not ours: if it throws, the others still hear of it.
+      try {
+        while (next < end) f(jobs[next++]!)
+      } finally {
+        if (next < jobs.length) this.dispatcher.scheduleTask(step, 0)
+        else onEnd?.()
+      }
+    }
+    step()
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- control
+
+  /** So much of the permits is held now. */
+  grantUnsafe(width: number): void {
+    this.main.capacity = width
+    this.refreshMain()
+    this.pump()
+  }
+
+  /** Refuses those who wait for a permit: there is nobody to ask for one. */
+  refuseWaitingUnsafe(error: SchedulerError): void {
+    // What has a place inside a job that runs needs no permit.
+    const waiting = this.waiting().filter((job) => job.place === undefined)
+    for (const job of waiting) this.withdrawJob(job)
+    this.pump()
+    this.tell(waiting, (job) => this.refuse(job, error))
+    this.notify()
+  }
+
+  /** The jobs that hold permits, those first that began last. */
+  holders(): Array<Job> {
+    const jobs: Array<Job> = []
+    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) {
+      if (seat.job.lane === this.main) jobs.push(seat.job)
+    }
+    return jobs
+  }
+
+  resizeUnsafe(concurrency: number): void {
+    if (this.permits === undefined) this.main.capacity = concurrency
+    else this.permits.limit = concurrency
+    this.reviewUnsafe()
+    for (const listener of Array.from(this.resized)) listener()
+  }
+
+  /** Gives a rate to an engine that had none. */
+  adoptLimiterUnsafe(limiter: Limiter<StoreError>): void {
+    this.limiter = limiter
+    // Its time axis is new to those who wait.
+    this.resumedAt = limiter.now()
+    this.reviewUnsafe()
+  }
+
+  pauseUnsafe(): void {
+    this.paused = true
+    this.pump()
+  }
+
+  resumeUnsafe(): void {
+    if (!this.paused) return
+    this.paused = false
+    this.resumedAt = this.now()
+    this.pump()
+  }
+
+  /** Called whenever somebody has left and nobody waits, and after each end of a job once it is closed. */
+  watch(watcher: () => void): void {
+    this.watchers.add(watcher)
+  }
+
+  unwatch(watcher: () => void): void {
+    this.watchers.delete(watcher)
+  }
+
+  private notify(): void {
+    if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
+    for (const watcher of Array.from(this.watchers)) watcher()
+  }
+
+  /** Nothing starts any more: tells those who wait and those who run. */
+  closeUnsafe(): void {
+    if (this.closed) return
+    this.closed = true
+    this.withdraw()
+    const jobs = this.waiting()
+    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) jobs.push(seat.job)
+    this.telling = true
+    this.tell(jobs, (job) => {
+      if (job.state === "Queued") this.withdrawJob(job)
+      else if (job.state !== "Running") return
+      job.onClose()
+    }, () => {
+      this.telling = false
+      this.notify()
+    })
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * One scheduler a key, for as long as it is used or its rate remembers anything.
+ *
+ * Whoever uses a key holds its entry. An entry that nobody holds goes at once if its rate is at rest; else it is filed to be
+ * looked at when it can be, by whoever comes next and by one timer for all of them.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { SchedulerDispatcher } from "effect/Scheduler"
+import * as Stream from "effect/Stream"
+import { dispatcherIn } from "../data/dispatcher.js"
+import { hashKey, KeyMap } from "../data/keyMap.js"
+import type { Keyed } from "../data/keyMap.js"
+import { limiterOf } from "../limiter/limiter.js"
+import type { Limiter, StoreError } from "../limiter/limiter.js"
+import { LimiterMemory } from "../limiter/memory.js"
+import { RestList } from "../limiter/restList.js"
+import type { Member } from "../limiter/restList.js"
+import { Engine } from "./engine.js"
+import type { Plan } from "./handle.js"
+import { idleAfter } from "../data/timers.js"
+
+/** The least time between two looks of the timer. */
+const tickMillis = 1000
+
+const sweepPerCall = 8
+const sweepPerTick = 1024
+
+/** The scheduler of a key. */
+export class Entry implements Keyed<Entry>, Member<Entry> {
+  readonly key: unknown
+  readonly hash: number
+  readonly engine: Engine
+  private readonly limiter: Limiter<StoreError> | undefined
+  chain: Entry | undefined = undefined
+  checkAt = 0
+  level = -1
+  before: Entry | undefined = undefined
+  after: Entry | undefined = undefined
+  holders = 0
+  /** Its options are no longer those that `lookup` gives: it would be forgotten with the entry, so the entry stays. */
+  changed = false
+
+  constructor(key: unknown, hash: number, { engine, limiter }: Made) {
+    this.key = key
+    this.hash = hash
+    this.engine = engine
+    this.limiter = limiter
+  }
+
+  /** Nanoseconds until the rate remembers nothing, at most 0 if it does already. */
+  get rest(): number {
+    return this.limiter === undefined ? 0 : this.limiter.restAt() - this.limiter.now()
+  }
+
+  /** Whether it would be forgotten how it was set. */
+  get pinned(): boolean {
+    return this.changed || this.engine.paused || !this.engine.idle
+  }
+}
+
+/** A new scheduler. */
+export interface Made {
+  readonly engine: Engine
+  /** Its own, which goes with it; `undefined` if it has none or shares one. */
+  readonly limiter: Limiter<StoreError> | undefined
+}
+
+export interface RegistryOptions<K> {
+  /** May throw. */
+  readonly make: (key: K) => Made
+  readonly context: Context.Context<never>
+  readonly clock: Clock.Clock
+}
+
+export class Registry<K> {
+  private readonly options: RegistryOptions<K>
+  private readonly entries = new KeyMap<Entry>()
+  private readonly resting = new RestList<Entry>()
+  private timer: (() => void) | undefined = undefined
+  private timerAt = 0
+  private closed = false
+  size = 0
+
+  constructor(options: RegistryOptions<K>) {
+    this.options = options
+  }
+
+  /** The entry of a key, made if there is none; held until it is released. */
+  acquire(key: K): Entry {
+    const hash = hashKey(key)
+    const found = this.entries.get(key, hash)
+    if (found !== undefined) {
+      this.resting.remove(found)
+      found.holders++
+      return found
+    }
+    const entry = new Entry(key, hash, this.options.make(key))
+    entry.holders = 1
+    if (this.closed) {
+      // It answers as any scheduler does that is closed.
+      entry.engine.closeUnsafe()
+      return entry
+    }
+    this.entries.add(entry)
+    this.size++
+    const now = this.now()
+    if (now >= this.resting.nextCheck) this.sweep(now, sweepPerCall)
+    return entry
+  }
+
+  release(entry: Entry): void {
+    if (--entry.holders === 0 && !this.closed) this.settle(entry, this.now())
+  }
+
+  /** Drops or files an entry that nobody holds and that is not filed. */
+  private settle(entry: Entry, now: number): void {
+    if (entry.pinned) return
+    const rest = entry.rest
+    if (rest <= 0) {
+      this.entries.remove(entry)
+      this.size--
+    } else {
+      this.resting.file(entry, now + rest, now)
+      this.arm(now)
+    }
+  }
+
+  private sweep(now: number, budget: number): void {
+    this.resting.sweep(now, budget, (entry) => this.settle(entry, now))
+  }
+
+  private now(): number {
+    return Number(this.options.clock.monotonicTimeNanosUnsafe())
+  }
+
+  private arm(now: number): void {
+    if (this.closed || this.resting.nextCheck === Infinity) return
+    // Behind already: there were more than one tick takes.
+    const late = this.resting.nextCheck <= now
+    const millis = late ? 1 : Math.max(tickMillis, Math.ceil((this.resting.nextCheck - now) / 1e6))
+    const at = now + millis * 1e6
+    if (this.timer !== undefined) {
+      if (at >= this.timerAt) return
+      this.timer()
+    }
+    this.timerAt = at
+    this.timer = idleAfter(millis, () => {
+      this.timer = undefined
+      const now = this.now()
+      this.sweep(now, sweepPerTick)
+      this.arm(now)
+    }, this.options)
+  }
+
+  /** Ends the timer, and all the schedulers with `close`. */
+  close(close: (engine: Engine) => Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.closed = true
+      this.timer?.()
+      this.timer = undefined
+      return Effect.forEach(this.entries.values(), (entry) => close(entry.engine), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    })
+  }
+
+  /** Runs what `f` gives while the key's entry is held. */
+  use<A, E, R>(key: K, f: (engine: Engine, entry: Entry) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.suspend(() => {
+      let entry: Entry | undefined
+      return Effect.onExit(
+        Effect.suspend(() => {
+          entry = this.acquire(key)
+          return f(entry.engine, entry)
+        }),
+        () => {
+          if (entry !== undefined) this.release(entry)
+          return Effect.void
+        }
+      )
+    })
+  }
+
+  /** Runs what `f` gives while the key's entry is held, which then stays: a new one would not be as it is told to be. */
+  change<A, E, R>(key: K, f: (engine: Engine) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return this.use(key, (engine, entry) => {
+      entry.changed = true
+      return f(engine)
+    })
+  }
+
+  /** The stream that `f` gives, which holds the key's entry until it has ended. */
+  stream<A, E, R>(key: K, f: (engine: Engine) => Stream.Stream<A, E, R>): Stream.Stream<A, E, R> {
+    const entry = Effect.acquireRelease(
+      Effect.sync(() => this.acquire(key)),
+      (entry) => Effect.sync(() => this.release(entry))
+    )
+    return Stream.unwrap(Effect.map(entry, (entry) => f(entry.engine)))
+  }
+}
+
+/** Where a registry's schedulers live. */
+export interface Site<I> {
+  readonly context: Context.Context<I>
+  readonly clock: Clock.Clock
+  readonly dispatcher: SchedulerDispatcher
+}
+
+export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
+  Effect.contextWith((context: Context.Context<I>) =>
+    Effect.withFiber((fiber) =>
+      Effect.succeed({
+        context,
+        clock: fiber.getRef(Clock.Clock),
+        dispatcher: dispatcherIn(fiber.context)
+      })
+    )
+  )
+
+/** An engine in this very step, as a key needs it that is new. */
+export const engineUnsafe = <I>(
+  { concurrency, maxQueued, name, rate }: Plan<I>,
+  { clock, context, dispatcher }: Site<I>
+): {
+  readonly engine: Engine
+  readonly limiter: Limiter<StoreError> | undefined
+} => {
+  if (rate === undefined || !Context.isKey(rate)) {
+    const limiter = rate === undefined ? undefined : new LimiterMemory(rate, context, clock)
+    return { engine: new Engine({ name, concurrency, maxQueued, limiter, dispatcher }), limiter }
+  }
+  const limiter = limiterOf(Context.get(context, rate))
+  if (limiter === undefined) {
+    throw new TypeError(`Scheduler: the service ${rate.key} given as rate was not made by RateLimiter`)
+  }
+  return { engine: new Engine({ name, concurrency, maxQueued, limiter, dispatcher }), limiter: undefined }
+}

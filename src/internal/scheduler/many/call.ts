@@ -1,0 +1,352 @@
+/**
+ * One call over many items: pulls them lazily, submits each to the engine in the step in which it was pulled, and runs each
+ * on a fiber of its own once it is admitted.
+ *
+ * At any time at most `concurrency` items of a call are pulled and not done with, whether they run, wait, or are results
+ * that nobody has taken yet. Without a bound, as many may run as the engine admits; no more than `lookahead` wait.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import { hasProperty } from "effect/Predicate"
+import { beginning } from "../schedule.js"
+import { Job } from "../engine.js"
+import type { Engine } from "../engine.js"
+import type { SchedulerError } from "../error.js"
+import { ended, pending } from "./source.js"
+import type { Listener, Source } from "./source.js"
+import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
+
+/** How many items of a call may wait, or be results that nobody has taken, where the width has no bound. */
+const lookahead = 1024
+
+/** How many items one step pulls before it gives the event loop a turn. */
+const maxPullsPerStep = 1024
+
+/** How many items one step interrupts: their finalizers run in it, and there may be as many as the width allows. */
+const maxInterruptionsPerStep = 256
+
+/**
+ * What an item costs, checked.
+ */
+export interface Costs<in A> {
+  readonly weight: (item: A, index: number) => number
+  readonly tokens: (item: A, index: number) => number
+  readonly priority: (item: A, index: number) => number
+}
+
+/**
+ * What becomes of the exits: each returns how the call ends, if it does.
+ */
+export interface Handlers<B, E, X, XE> {
+  onSuccess(value: B, index: number): Exit.Exit<X, XE> | undefined
+  onFailure(cause: Cause.Cause<E | SchedulerError>, index: number): Exit.Exit<X, XE> | undefined
+  /** All items have ended and none of them ended the call. */
+  onEnd(): Exit.Exit<X, XE>
+}
+
+class Item<A, B, E, R, X, XE> extends Job {
+  // Until it has ended: what it left behind keeps the job in its context, and through it would keep the call.
+  call: Call<A, B, E, R, X, XE> | undefined
+  value: A | undefined
+  readonly index: number
+  fiber: Fiber.Fiber<B, E> | undefined = undefined
+  before: Item<A, B, E, R, X, XE> | undefined = undefined
+  after: Item<A, B, E, R, X, XE> | undefined = undefined
+
+  constructor(
+    call: Call<A, B, E, R, X, XE>,
+    value: A,
+    index: number,
+    weight: number,
+    tokens: number,
+    priority: number
+  ) {
+    super(weight, tokens, priority, call.outer, true)
+    this.call = call
+    this.value = value
+    this.index = index
+  }
+  onStart(): void {
+    this.call?.onStart(this)
+  }
+  onFailure(error: SchedulerError): void {
+    this.call?.onRefused(this, error)
+  }
+  onClose(): void {
+    this.call?.onClose(this)
+  }
+}
+
+export interface CallOptions<A, B, E, R, X, XE> {
+  readonly engine: Engine
+  /** Whose context the items run in, and who interrupts them. */
+  readonly parent: Fiber.Fiber<unknown, unknown>
+  readonly f: (item: A, index: number) => Effect.Effect<B, E, R>
+  readonly costs: Costs<A>
+  readonly handlers: Handlers<B, E, X, XE>
+  /** Called once, when nothing of the call runs any more. */
+  readonly onSettled: (exit: Exit.Exit<X, XE>) => void
+  /** Called whenever a count has changed. */
+  readonly onChange?: (() => void) | undefined
+}
+
+export class Call<A, B, E, R, X, XE> implements Listener<XE> {
+  running = 0
+  queued = 0
+  done = 0
+  failed = 0
+  /** Results that nobody has taken yet. */
+  held = 0
+  readonly outer: Node | undefined
+  settled = false
+
+  private readonly options: CallOptions<A, B, E, R, X, XE>
+  private readonly context: Context.Context<never>
+  private readonly run: { readonly uninterruptible: boolean }
+  private source: Source<A, XE> | undefined = undefined
+  private exit: Exit.Exit<X, XE> | undefined = undefined
+  private pulled = 0
+  private exhausted = false
+  private filling = false
+  private deferred = false
+  private first: Item<A, B, E, R, X, XE> | undefined = undefined
+  private last: Item<A, B, E, R, X, XE> | undefined = undefined
+
+  constructor(options: CallOptions<A, B, E, R, X, XE>) {
+    this.options = options
+    const parent = options.parent
+    this.context = parent.context
+    this.outer = nodeOf(parent.context)
+    this.run = { uninterruptible: hasProperty(parent, "interruptible") && parent.interruptible === false }
+  }
+
+  startUnsafe(source: Source<A, XE>): void {
+    this.source = source
+    this.options.engine.resized.add(this.fill)
+    source.open(this)
+    this.fill()
+  }
+
+  private hasRoom(): boolean {
+    const capacity = this.options.engine.limit
+    return capacity === Infinity
+      ? this.queued < lookahead && this.held < lookahead
+      : this.running + this.queued + this.held < capacity
+  }
+
+  /** Pulls and submits while there is room: called whenever there may be. */
+  readonly fill = (): void => {
+    if (this.filling) return
+    this.filling = true
+    let pulls = 0
+    // A submission may start jobs of others, and what runs in these is not ours: if it throws, this call still goes on.
+    try {
+      while (this.exit === undefined && !this.exhausted && !this.deferred && this.hasRoom()) {
+        if (++pulls > maxPullsPerStep) {
+          this.defer()
+          break
+        }
+        if (!this.pull()) break
+      }
+    } catch (error) {
+      this.defer()
+      throw error
+    } finally {
+      this.filling = false
+      this.settle()
+    }
+  }
+
+  private defer(): void {
+    this.deferred = true
+    this.options.parent.currentDispatcher.scheduleTask(() => {
+      this.deferred = false
+      this.fill()
+    }, 0)
+  }
+
+  private pull(): boolean {
+    let job: Item<A, B, E, R, X, XE>
+    // The iterator and the functions of an item's cost are the caller's: what they throw is the call's defect.
+    try {
+      const item = this.source!.next()
+      if (item === pending) return false
+      if (item === ended) {
+        this.exhausted = true
+        return false
+      }
+      const index = this.pulled++
+      const { priority, tokens, weight } = this.options.costs
+      job = new Item(this, item, index, weight(item, index), tokens(item, index), priority(item, index))
+    } catch (defect) {
+      this.failUnsafe(Cause.die(defect))
+      return false
+    }
+    if (this.exit !== undefined) {
+      // What it ran to give this item has ended the call.
+      this.close()
+      return false
+    }
+    this.link(job)
+    this.queued++
+    this.options.onChange?.()
+    this.options.engine.submitUnsafe(job)
+    return true
+  }
+
+  onStart(job: Item<A, B, E, R, X, XE>): void {
+    this.queued--
+    this.running++
+    this.options.onChange?.()
+    let effect: Effect.Effect<B, E, R>
+    try {
+      // Sound: it has not ended.
+      effect = this.options.f(job.value as A, job.index)
+    } catch (defect) {
+      effect = Effect.die(defect)
+    }
+    const { engine } = this.options
+    effect = beginning(engine, job, effect)
+    const permits = engine.permits
+    // The errors of a call include those of its scheduler.
+    if (permits !== undefined) effect = permits.guard(job, effect) as typeof effect
+    // The call has R: the context is the one of the fiber that made it.
+    const context = Context.add(this.context, CurrentNode, job) as Context.Context<R>
+    const fiber = Effect.runForkWith(context)(effect, this.run)
+    job.fiber = fiber
+    fiber.addObserver((exit) => this.onExit(job, exit))
+    // It may have ended the call itself, before it could be found among those who run.
+    if (this.exit !== undefined) fiber.interruptUnsafe(this.options.parent.id)
+  }
+
+  private onExit(job: Item<A, B, E, R, X, XE>, exit: Exit.Exit<B, E>): void {
+    this.unlink(job)
+    const handlers = this.options.handlers
+    let end: Exit.Exit<X, XE> | undefined
+    if (exit._tag === "Success") {
+      this.done++
+      if (this.exit === undefined) end = handlers.onSuccess(exit.value, job.index)
+    } else {
+      this.failed++
+      if (this.exit === undefined) end = handlers.onFailure(exit.cause, job.index)
+      else if (Cause.hasDies(exit.cause)) this.log(exit.cause)
+    }
+    // Before the permit goes on: those of this call that wait must not get it.
+    if (end !== undefined) this.stopUnsafe(end)
+    try {
+      this.options.engine.releaseUnsafe(job)
+    } finally {
+      this.running--
+      this.options.onChange?.()
+      this.fill()
+    }
+  }
+
+  onRefused(job: Item<A, B, E, R, X, XE>, error: SchedulerError): void {
+    this.queued--
+    this.failed++
+    this.unlink(job)
+    this.options.onChange?.()
+    if (this.exit === undefined) {
+      const end = this.options.handlers.onFailure(Cause.fail(error), job.index)
+      if (end !== undefined) this.stopUnsafe(end)
+    }
+    this.fill()
+  }
+
+  onClose(job: Item<A, B, E, R, X, XE>): void {
+    // Once the call has stopped, none of those that waited is counted any more.
+    if (job.state !== "Running" && this.exit === undefined) {
+      this.queued--
+      this.unlink(job)
+    }
+    this.interruptUnsafe()
+    this.settle()
+  }
+
+  failUnsafe(cause: Cause.Cause<XE>): void {
+    if (this.exit === undefined) this.stopUnsafe(Exit.failCause(cause))
+    else if (Cause.hasDies(cause)) this.log(cause)
+  }
+
+  interruptUnsafe(): void {
+    this.stopUnsafe(Exit.failCause(Cause.interrupt(this.options.parent.id)))
+  }
+
+  /** Takes those that wait out of the queue and interrupts those that run: the call ends with `exit` once they have ended. */
+  stopUnsafe(exit: Exit.Exit<X, XE>): void {
+    if (this.exit !== undefined) return
+    this.exit = exit
+    const running: Array<Fiber.Fiber<B, E>> = []
+    for (let job = this.first; job !== undefined;) {
+      const next: Item<A, B, E, R, X, XE> | undefined = job.after
+      if (job.fiber !== undefined) {
+        running.push(job.fiber)
+      } else if (job.state !== "Running") {
+        this.unlink(job)
+        this.queued--
+        this.options.engine.releaseUnsafe(job)
+      }
+      job = next
+    }
+    if (!this.exhausted) this.close()
+    this.interruptSome(running, 0)
+    this.options.onChange?.()
+    this.settle()
+  }
+
+  private interruptSome(running: ReadonlyArray<Fiber.Fiber<B, E>>, from: number): void {
+    const { parent } = this.options
+    const to = Math.min(running.length, from + maxInterruptionsPerStep)
+    for (let i = from; i < to; i++) running[i]!.interruptUnsafe(parent.id)
+    if (to < running.length) parent.currentDispatcher.scheduleTask(() => this.interruptSome(running, to), 0)
+  }
+
+  private close(): void {
+    try {
+      this.source?.close()
+    } catch (defect) {
+      this.log(Cause.die(defect))
+    }
+  }
+
+  /** What must not be lost and is not the call's exit. */
+  private log(cause: Cause.Cause<unknown>): void {
+    Effect.runForkWith(this.context)(Effect.logError("a job died after its call had ended", cause))
+  }
+
+  private settle(): void {
+    if (this.settled || this.filling || this.running > 0 || this.queued > 0 || this.source?.active) return
+    if (this.exit === undefined) {
+      if (!this.exhausted) return
+      this.exit = this.options.handlers.onEnd()
+    }
+    this.settled = true
+    this.options.engine.resized.delete(this.fill)
+    this.options.onSettled(this.exit)
+  }
+
+  private link(job: Item<A, B, E, R, X, XE>): void {
+    const last = this.last
+    job.before = last
+    if (last === undefined) this.first = job
+    else last.after = job
+    this.last = job
+  }
+
+  private unlink(job: Item<A, B, E, R, X, XE>): void {
+    if (job.before === undefined) this.first = job.after
+    else job.before.after = job.after
+    if (job.after === undefined) this.last = job.before
+    else job.after.before = job.before
+    job.before =
+      job.after =
+      job.fiber =
+      job.call =
+      job.value =
+        undefined
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * Results of many items as they come: the consumer's pace is the pace of the pulling.
+ */
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Pull from "effect/Pull"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { Call } from "./call.js"
+import type { Handlers } from "./call.js"
+import { checkOptions, costs, totalOf } from "./collect.js"
+import type { StreamOptions } from "./collect.js"
+import { track } from "./progress.js"
+import type { Tracker } from "./progress.js"
+import type { Engine } from "../engine.js"
+import type { SchedulerError } from "../error.js"
+import { IterableSource, StreamSource } from "./source.js"
+
+/**
+ * Emits the results as they complete, or in the order of the items.
+ */
+export const stream = <A, B, E, R, SE, SR>(
+  engine: Engine,
+  items: Iterable<A> | Stream.Stream<A, SE, SR>,
+  f: (item: A, index: number) => Effect.Effect<B, E, R>,
+  options: StreamOptions<A, unknown> | undefined,
+  name = "Scheduler.stream"
+): Stream.Stream<B, E | SE | SchedulerError, R | SR> => {
+  const costs_ = costs(name, options)
+  checkOptions(name, options)
+  return Stream.fromChannel(
+    Channel.fromTransform((_upstream: Pull.Pull<unknown, unknown, unknown>, scope) =>
+      Effect.contextWith((context: Context.Context<R | SR>) =>
+        Effect.withFiber((parent) => {
+          const results = new Results<B, E | SE | SchedulerError>(options?.order === "input")
+          let tracker: Tracker | undefined
+          const call = new Call<A, B, E, R, void, E | SE | SchedulerError>({
+            engine,
+            parent,
+            f,
+            costs: costs_,
+            handlers: results,
+            onSettled: (exit) => results.end(exit),
+            onChange: () => {
+              tracker?.touch()
+              results.wakeUp()
+            }
+          })
+          results.call = call
+          const inner = Scope.makeUnsafe()
+          const source = Stream.isStream(items)
+            ? new StreamSource(items, inner, context)
+            : new IterableSource(items)
+          const onProgress = options?.onProgress
+          const start = Effect.sync(() => {
+            if (onProgress !== undefined) {
+              tracker = track(parent, call, options?.total ?? totalOf(items), onProgress)
+              tracker.startUnsafe()
+            }
+            call.startUnsafe(source)
+          })
+          // The stream's own finalizers run when the last job has ended.
+          const finalizer = Effect.andThen(results.stop, Effect.suspend(() => tracker?.finish ?? Effect.void))
+          return Effect.as(
+            Scope.addFinalizerExit(scope, (exit) => Effect.andThen(finalizer, Scope.close(inner, exit))),
+            results.pull(start)
+          )
+        })
+      )
+    )
+  )
+}
+
+/**
+ * What a stream's jobs have given and its consumer has not taken.
+ */
+class Results<B, E> implements Handlers<B, E, void, E> {
+  call: { held: number; readonly settled: boolean; fill(): void; interruptUnsafe(): void } | undefined = undefined
+  private readonly ordered: boolean
+  private ready: Array<B> = []
+  /** Results that came before their turn, by index. */
+  private readonly early = new Map<number, B>()
+  private turn = 0
+  private exit: Exit.Exit<void, E> | undefined = undefined
+  private wake: (() => void) | undefined = undefined
+  private stopped: (() => void) | undefined = undefined
+  private started = false
+
+  constructor(ordered: boolean) {
+    this.ordered = ordered
+  }
+
+  onSuccess(value: B, index: number): undefined {
+    this.call!.held++
+    if (!this.ordered) {
+      this.ready.push(value)
+    } else if (index !== this.turn) {
+      this.early.set(index, value)
+    } else {
+      this.ready.push(value)
+      while (this.early.has(++this.turn)) {
+        this.ready.push(this.early.get(this.turn)!)
+        this.early.delete(this.turn)
+      }
+    }
+    return undefined
+  }
+
+  onFailure(cause: Cause.Cause<E>): Exit.Exit<void, E> {
+    return Exit.failCause(cause)
+  }
+
+  onEnd(): Exit.Exit<void, E> {
+    return Exit.void
+  }
+
+  end(exit: Exit.Exit<void, E>): void {
+    this.exit = exit
+    this.stopped?.()
+    this.wakeUp()
+  }
+
+  /** Called when the permit of what has completed is free again. */
+  wakeUp(): void {
+    if (this.wake === undefined || (this.ready.length === 0 && this.exit === undefined)) return
+    const wake = this.wake
+    this.wake = undefined
+    wake()
+  }
+
+  /** What has completed, in one chunk: with it the consumer has taken it. */
+  pull(start: Effect.Effect<void>): Pull.Pull<Arr.NonEmptyReadonlyArray<B>, E> {
+    const take: Pull.Pull<Arr.NonEmptyReadonlyArray<B>, E> = Effect.suspend(() => {
+      const chunk = this.ready
+      if (Arr.isArrayNonEmpty(chunk)) {
+        this.ready = []
+        this.call!.held -= chunk.length
+        this.call!.fill()
+        return Effect.succeed(chunk)
+      }
+      if (this.exit === undefined) return waiting
+      const end: Pull.Pull<never, E> = this.exit._tag === "Failure" ? Effect.failCause(this.exit.cause) : Cause.done()
+      return end
+    })
+    const waiting = Effect.flatMap(
+      Effect.callback<void>((resume) => {
+        this.wake = () => resume(Effect.void)
+        // The fiber may have yielded since it looked.
+        this.wakeUp()
+        return Effect.sync(() => {
+          this.wake = undefined
+        })
+      }),
+      () => take
+    )
+    return Effect.suspend(() => {
+      if (this.started) return take
+      this.started = true
+      return Effect.andThen(start, take)
+    })
+  }
+
+  /** Interrupts what runs and waits for its end. */
+  readonly stop: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (!this.started || this.call!.settled) return resume(Effect.void)
+    this.stopped = () => resume(Effect.void)
+    this.call!.interruptUnsafe()
+  })
+}
