@@ -80,6 +80,19 @@ class Item<A, B, E, R, X, XE> extends Job {
   }
 }
 
+/**
+ * Hears of the end of one item after another, so that an item needs no closure of its own. It holds its item only until
+ * that has ended.
+ */
+class Observer<A, B, E, R, X, XE> {
+  job: Item<A, B, E, R, X, XE> | undefined = undefined
+  readonly onExit: (exit: Exit.Exit<B, E>) => void
+
+  constructor(onExit: (observer: Observer<A, B, E, R, X, XE>, exit: Exit.Exit<B, E>) => void) {
+    this.onExit = (exit) => onExit(this, exit)
+  }
+}
+
 export interface CallOptions<A, B, E, R, X, XE> {
   readonly engine: Engine
   /** Whose context the items run in, and who interrupts them. */
@@ -114,6 +127,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   private deferred = false
   private first: Item<A, B, E, R, X, XE> | undefined = undefined
   private last: Item<A, B, E, R, X, XE> | undefined = undefined
+  /** Those of items that have ended. */
+  private readonly observers: Array<Observer<A, B, E, R, X, XE>> = []
 
   constructor(options: CallOptions<A, B, E, R, X, XE>) {
     this.options = options
@@ -217,9 +232,19 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     const context = Context.add(this.context, CurrentNode, job) as Context.Context<R>
     const fiber = Effect.runForkWith(context)(effect, this.run)
     job.fiber = fiber
-    fiber.addObserver((exit) => this.onExit(job, exit))
+    const observer = this.observers.pop() ?? new Observer(this.observed)
+    observer.job = job
+    fiber.addObserver(observer.onExit)
     // It may have ended the call itself, before it could be found among those who run.
     if (this.exit !== undefined) fiber.interruptUnsafe(this.options.parent.id)
+  }
+
+  private readonly observed = (observer: Observer<A, B, E, R, X, XE>, exit: Exit.Exit<B, E>): void => {
+    const job = observer.job!
+    observer.job = undefined
+    // Free before the next item starts, which is in this step.
+    this.observers.push(observer)
+    this.onExit(job, exit)
   }
 
   private onExit(job: Item<A, B, E, R, X, XE>, exit: Exit.Exit<B, E>): void {
