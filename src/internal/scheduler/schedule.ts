@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
-import { firstStep } from "./firstStep.js"
+import { firstStep } from "../limiter/firstStep.js"
 import { refuse } from "../data/refuse.js"
 import { Job } from "./engine.js"
 import type { Engine } from "./engine.js"
