@@ -18,6 +18,7 @@ import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import type * as Tracer from "effect/Tracer"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 
 class NotFound extends Data.TaggedError("NotFound")<{ readonly id: number }> {}
 class Broken extends Data.TaggedError("Broken")<{}> {}
@@ -32,8 +33,6 @@ class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, Us
 const user = (id: number): User => ({ id, name: `user ${id}` })
 const missing = (request: GetUser) => Exit.fail(new NotFound({ id: request.id }))
 const get = (id: number) => new GetUser({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
   Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency })))
 
@@ -63,11 +62,6 @@ const users = (
     })
     return { calls, interrupted, resolver, load: (id: number) => Effect.request(get(id), resolver) }
   })
-
-/** Lets everything that can run without waiting for time or an answer do so. */
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 describe("B1 rounds", () => {
   it.effect("B1 independent look-ups make one call, their results go where they belong", () =>

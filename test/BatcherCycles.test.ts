@@ -1,6 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Batcher, Reducer, Scheduler } from "effect-funnel"
-import * as Array from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -10,6 +9,7 @@ import { format } from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
+import { fork as start, settle } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string> {}
@@ -20,9 +20,6 @@ const live = (concurrency: number) =>
     Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Reducer.layer()
   )
-
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** A resolver that notes its calls, and does what the test says before it answers. */
 const store = (

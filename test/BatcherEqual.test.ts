@@ -13,6 +13,7 @@ import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { interruptionSweep } from "./support/interruptionSweep.ts"
 import { leftIn } from "./support/leftInResolver.js"
 
@@ -20,18 +21,11 @@ class Broken extends Data.TaggedError("Broken")<{}> {}
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, Broken, Tenant> {}
 const get = (id: number) => new Get({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
   Layer.mergeAll(
     Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Layer.succeed(Tenant, "a")
   )
-
-/** Lets everything that can run without waiting for time or an answer do so. */
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 type Options = Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Tenant], number>>[1]> & {
   readonly gate?: Effect.Effect<void, Broken> | undefined

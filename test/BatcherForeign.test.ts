@@ -16,6 +16,7 @@ import * as Tracer from "effect/Tracer"
 import { loaderOf } from "../src/internal/batcher/loader.ts"
 import { CurrentNode } from "../src/internal/waits/waits.ts"
 import type { Node } from "../src/internal/waits/waits.ts"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 
 const bug = new Error("bug")
@@ -44,16 +45,11 @@ class Id implements Equal.Equal {
 class Me extends Context.Service<Me, Id>()("test/Me") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, never, Me> {}
 const get = (id: unknown) => new Get({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = (concurrency: number | "unbounded") =>
   Layer.mergeAll(
     Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Layer.succeed(Me, new Id("anybody", () => true))
   )
-
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 const nameOf = (id: unknown) => id instanceof Id ? id.name : String(id)
 

@@ -14,11 +14,10 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { Reducer } from "effect-funnel"
+import { fork } from "./support/fibers.ts"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 
 /** Starts at once, so that what is registered synchronously is registered when it returns. */
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
-
 /** An effect that counts its runs and waits for a gate; its finalizer waits for another one, if there is one. */
 const makeJob = (options?: { readonly finalizer?: Latch.Latch }) => {
   const gate = Latch.makeUnsafe(false)

@@ -10,8 +10,7 @@ import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { Batcher, Reducer, Scheduler } from "effect-funnel"
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+import { fork } from "./support/fibers.ts"
 
 const cycleOf = (exit: Exit.Exit<unknown, unknown>): Reducer.ReducerCycle | undefined => {
   const die = Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isDieReason) : undefined

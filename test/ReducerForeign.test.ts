@@ -7,8 +7,7 @@ import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { type Hooks, Reducer } from "effect-funnel"
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+import { fork } from "./support/fibers.ts"
 
 const names = ["onCall", "onStart", "onJoin", "onSuccess", "onFailure", "onInterrupt"] as const
 

@@ -19,12 +19,9 @@ import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
 import { MixedScheduler } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { engineOf } from "../src/internal/scheduler/handle.js"
+import { fork, settle } from "./support/fibers.ts"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 import { ManualClock } from "./support/manualClock.js"
-
-const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** A job that says when it starts and ends when it is told to. */
 const gated = (started: Array<unknown>, name: unknown) => {

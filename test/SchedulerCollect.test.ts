@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { Job } from "../src/internal/scheduler/engine.js"
 import { engineOf } from "../src/internal/scheduler/handle.js"
+import { settle } from "./support/fibers.ts"
 
 /** Counts what runs, so that a test can ask for the most at once. */
 const meter = () => {
@@ -46,8 +47,6 @@ const pulls = (length: number, throwAt = -1) => {
   }
   return self
 }
-
-const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
 
 const provide = (options: Scheduler.Options) => Effect.provide(Scheduler.layer(options))
 

@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import { MixedScheduler } from "effect/Scheduler"
 import { piecesPerTurn, Slices } from "../src/internal/data/slices.js"
 import { SharedDeferred, Waiter } from "../src/internal/reducer/sharedDeferred.js"
+import { fork } from "./support/fibers.ts"
 import { makeManualScheduler } from "./support/manualScheduler.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 
@@ -48,8 +49,6 @@ class Shared extends SharedDeferred<number, string> {
     return out
   }
 }
-
-const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(effect, { startImmediately: true })
 
 describe("sharedDeferred", () => {
   for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]]) {
