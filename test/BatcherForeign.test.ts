@@ -105,19 +105,6 @@ describe("B7 services that throw where they are compared", () => {
       assert.strictEqual(yield* as(ada)(load(1)), "of ada")
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B7 tenants whose Equal throws share nothing, and none of them dies of it", () =>
-    Effect.gen(function*() {
-      const { calls, load, resolver } = yield* store({ isolate: [Me] })
-      const answers = yield* Effect.forEach(
-        ["ada", "bob", "eve"],
-        (name) => as(new Id(name))(Effect.all([load(1), load(2)], unbounded)),
-        unbounded
-      )
-      assert.deepStrictEqual(answers, Array.makeBy(3, () => ["value of 1", "value of 2"]))
-      assert.deepStrictEqual(calls, Array.makeBy(3, () => ["1", "2"]))
-      assert.strictEqual(leftIn(resolver), "")
-    }).pipe(Effect.provide(live(3))))
-
   it.effect("B7 a look-up that dies before it is collected leaves no tenant behind", () =>
     Effect.gen(function*() {
       const { resolver } = yield* store({ isolate: [Me] })
@@ -159,31 +146,6 @@ describe("B4 requests that throw where they are compared", () => {
       assert.strictEqual(yield* load(3), "value of 3")
       assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(live(1))))
-
-  for (const maxBatchSize of [2, undefined]) {
-    it.effect(`B4 they come, leave and are kept like others, with ${maxBatchSize ?? "no"} as maxBatchSize`, () =>
-      Effect.gen(function*() {
-        const gate = yield* Deferred.make<void>()
-        const { load, resolver, round } = yield* store({
-          maxBatchSize,
-          gate: Deferred.await(gate),
-          cache: { capacity: 2, timeToLive: () => "1 hour" }
-        })
-        yield* Scheduler.pause
-        const fibers = yield* round(new Id("a"), new Id("b"), new Id("c"), 1, 1, new Id("d"))
-        yield* Fiber.interruptAll([fibers[1]!, fibers[3]!])
-        yield* Scheduler.resume
-        yield* settle
-        yield* Fiber.interrupt(fibers[2]!)
-        yield* Deferred.succeed(gate, undefined)
-        const rest = yield* Fiber.joinAll([fibers[0]!, fibers[4]!, fibers[5]!])
-        assert.deepStrictEqual(rest, ["value of a", "value of 1", "value of d"])
-        assert.strictEqual(yield* load(new Id("a")), "value of a")
-        yield* (resolver as Batcher.CachedResolver<Get>).clear(get(new Id("a")))
-        yield* (resolver as Batcher.CachedResolver<Get>).clearAll
-        assert.strictEqual(leftIn(resolver), "")
-      }).pipe(Effect.provide(live(1))))
-  }
 
   it.effect("B4 a request that cannot be read ends its own caller, and what loadMany brings goes to nobody else", () =>
     Effect.gen(function*() {
@@ -245,27 +207,6 @@ describe("B4 requests that throw where they are compared", () => {
 })
 
 describe("B4 callers that throw where they are told", () => {
-  it.effect("B4 an observer of a fiber that throws keeps nobody's answer, and the batch gives its width back", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { load, resolver, round } = yield* store({ gate: Deferred.await(gate) })
-      const fibers: Array<Fiber.Fiber<unknown>> = [
-        ...(yield* round(1, 1, 2)),
-        yield* start(Batcher.loadMany([get(1), get(3)], resolver))
-      ]
-      for (const fiber of fibers) fiber.addObserver(fail)
-      yield* Deferred.succeed(gate, undefined)
-      yield* settle
-      assert.deepStrictEqual(fibers.map((_) => _.pollUnsafe()).map((exit) => result(exit!)), [
-        "value of 1",
-        "value of 1",
-        "value of 2",
-        ["value of 1", "value of 3"]
-      ])
-      assert.strictEqual(yield* load(4), "value of 4")
-      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B3 one that throws where it leaves as the last interrupts the batch all the same", () =>
     Effect.gen(function*() {
       let interrupted = 0
@@ -339,20 +280,6 @@ describe("B6 what is kept", () => {
         assert.strictEqual(calls, 2)
       }).pipe(Effect.provide(live(1))))
   }
-
-  it.effect("B6 a timeToLive that throws for one request fails the batch, and nothing of it is kept", () =>
-    Effect.gen(function*() {
-      let broken = true
-      const { calls, load } = yield* store({
-        cache: { capacity: 10, timeToLive: (_, request) => broken && request.id === 2 ? fail() : "1 hour" }
-      })
-      for (const exit of yield* Effect.forEach([1, 2, 3], (id) => Effect.exit(load(id)), unbounded)) {
-        assert.deepStrictEqual(exit, Exit.die(bug))
-      }
-      broken = false
-      yield* Effect.forEach([1, 2, 3], load, unbounded)
-      assert.deepStrictEqual(calls, [["1", "2", "3"], ["1", "2", "3"]])
-    }).pipe(Effect.provide(live(1))))
 
   it.effect("B6 what timeToLive looks up, primes and clears is answered, and counts", () =>
     Effect.gen(function*() {
