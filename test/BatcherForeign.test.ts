@@ -122,31 +122,6 @@ describe("B7 services that throw where they are compared", () => {
 })
 
 describe("B4 requests that throw where they are compared", () => {
-  it.effect("B4 they end nobody: each is asked for by itself, while core collects and while a batch waits", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load, resolver, round } = yield* store({ gate: Deferred.await(gate) })
-      const evil = () => new Id("evil")
-      const first = yield* round(1)
-      // This one waits in the queue, and collects what follows.
-      const second = yield* round(2, evil())
-      const many = yield* start(Batcher.loadMany([get(evil()), get(evil()), get(3)], resolver))
-      const third = yield* round(evil(), 3, 3)
-      yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.joinAll([...first, ...second, ...third]), [
-        "value of 1",
-        "value of 2",
-        "value of evil",
-        "value of evil",
-        "value of 3",
-        "value of 3"
-      ])
-      assert.deepStrictEqual(yield* Fiber.join(many), ["value of evil", "value of evil", "value of 3"])
-      assert.strictEqual(calls.flat().filter((_) => _ === "3").length, 1)
-      assert.strictEqual(yield* load(3), "value of 3")
-      assert.strictEqual(leftIn(resolver), "")
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B4 a request that cannot be read ends its own caller, and what loadMany brings goes to nobody else", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store()
@@ -175,34 +150,6 @@ describe("B4 requests that throw where they are compared", () => {
       assert.strictEqual(yield* load(ending()), "value of ending")
       assert.deepStrictEqual(yield* Fiber.joinAll(first), ["value of ending"])
       assert.deepStrictEqual(calls, [["ending"], ["ending"]])
-    }).pipe(Effect.provide(live(1))))
-
-  it.effect("B4 an Equal that interrupts, looks up and clears where it is called hangs nobody", () =>
-    Effect.gen(function*() {
-      const context = yield* Effect.context<Me>()
-      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-      const { load, resolver, round } = yield* store({
-        gate: Effect.yieldNow,
-        cache: { capacity: 2, timeToLive: () => "1 hour" }
-      })
-      let calls = 0
-      const equal = () => {
-        if (++calls > 200) return false
-        const run = Effect.runForkWith(context)
-        if (calls % 5 === 0) run((resolver as Batcher.CachedResolver<Get>).clearAll)
-        else if (calls % 5 === 1) fibers[calls % fibers.length]?.interruptUnsafe()
-        else if (calls % 5 === 2) fibers.push(run(Batcher.loadMany([get(hostile()), get(1)], resolver)))
-        else fibers.push(run(load(hostile())))
-        return calls % 2 === 0
-      }
-      const hostile = () => new Id("hostile", equal)
-      for (let i = 0; i < 20; i++) fibers.push(...(yield* round(hostile(), hostile(), 1)))
-      for (const exit of yield* Fiber.awaitAll(fibers)) {
-        if (Exit.isFailure(exit)) assert.isTrue(Cause.hasInterruptsOnly(exit.cause), Cause.pretty(exit.cause))
-      }
-      yield* (resolver as Batcher.CachedResolver<Get>).clearAll
-      assert.strictEqual(leftIn(resolver), "")
-      assert.strictEqual(yield* load(2), "value of 2")
     }).pipe(Effect.provide(live(1))))
 })
 

@@ -88,19 +88,6 @@ describe("cycles through runs, jobs and batches", () => {
       expect(yield* scheduler.schedule(Effect.succeed("free"))).toBe("free")
     }))
 
-  it.effect("R7 a job that joins a run whose effect waits in the queue of its scheduler goes on", () =>
-    Effect.gen(function*() {
-      const reducer = yield* Reducer.make()
-      const scheduler = yield* Scheduler.make({ concurrency: 1 })
-      const gate = Latch.makeUnsafe(false)
-      const shared = reducer.reduce("shared", scheduler.schedule(Effect.succeed("value")))
-      const job = yield* fork(scheduler.schedule(Effect.andThen(gate.await, shared)))
-      const outside = yield* fork(shared)
-      yield* gate.open
-      expect(yield* Fiber.join(job)).toBe("value")
-      expect(yield* Fiber.join(outside)).toBe("value")
-    }))
-
   for (const others of [0, 1]) {
     it.effect(
       `R7 the last caller to leave waits for the finalizers, which may join ${

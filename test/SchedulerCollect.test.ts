@@ -566,19 +566,6 @@ describe("Scheduler.forEach", () => {
       yield* Fiber.interrupt(fiber)
     }).pipe(provide({ concurrency: 1 })))
 
-  it.effect("starts obey the rate", () =>
-    Effect.gen(function*() {
-      const starts: Array<number> = []
-      const fiber = yield* Scheduler.forEach(
-        [0, 1, 2, 3, 4],
-        () => Effect.map(Effect.clockWith((clock) => clock.currentTimeMillis), (now) => starts.push(now)),
-        { discard: true }
-      ).pipe(Effect.forkChild)
-      yield* TestClock.adjust(800)
-      yield* Fiber.join(fiber)
-      expect(starts).toEqual([0, 200, 400, 600, 800])
-    }).pipe(provide({ concurrency: 2, rate: { limit: 5, window: "1 second" } })))
-
   it.effect("tokens, weight and priority are given for all items or for each", () =>
     Effect.gen(function*() {
       const jobs = meter()

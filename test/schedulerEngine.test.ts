@@ -8,15 +8,7 @@ import type { SchedulerError } from "../src/internal/scheduler/error.js"
 import { StoreError } from "../src/internal/store/failure.js"
 import { ManualClock } from "./support/manualClock.js"
 import { ownLane } from "./support/ownLane.js"
-
-/** Numbers that look random and are the same in every run. */
-const random = (seed: number) => {
-  let state = seed
-  return (below: number) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return Math.floor(state / 0x1_0000_0000 * below)
-  }
-}
+import { random } from "./support/random.js"
 
 interface Options {
   readonly weight?: number

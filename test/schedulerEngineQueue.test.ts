@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { JobQueue, QueueNode } from "../src/internal/scheduler/jobQueue.js"
+import { random } from "./support/random.js"
 
 class Node extends QueueNode<Node> {
   readonly priority: number
@@ -8,15 +9,6 @@ class Node extends QueueNode<Node> {
     super()
     this.id = id
     this.priority = priority
-  }
-}
-
-/** Numbers that look random and are the same in every run. */
-const random = (seed: number) => {
-  let state = seed
-  return (below: number) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return Math.floor(state / 0x1_0000_0000 * below)
   }
 }
 
