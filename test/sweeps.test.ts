@@ -69,6 +69,16 @@ describe("Reducer", () => {
     expected: [1, 1, 1],
     check: (self) => Effect.andThen(check(self), Effect.sync(() => expect(self.job.most).toBeLessThanOrEqual(1)))
   })
+  sweep("a caller that joins another's run, who does not notice", {
+    make: Effect.gen(function*() {
+      const self = yield* make
+      const first = yield* fork(self.reducer.reduce("key", Effect.andThen(turns, self.job.of(1))))
+      return { ...self, first }
+    }),
+    subject: ({ job, reducer }) => reducer.reduce("key", job.of(1)),
+    expected: 1,
+    check: (self) => Effect.andThen(Effect.map(Fiber.join(self.first), (_) => expect(_).toBe(1)), check(self))
+  })
   sweep("a caller behind a run whose last caller left", {
     make: Effect.gen(function*() {
       const self = yield* make
@@ -464,6 +474,17 @@ describe("Batcher", () => {
       subject: (self) => Effect.all([load([1, 2])(self), load([2, 1])(self)], { concurrency: 1 }),
       expected: [[10, 20], [20, 10]],
       check
+    })
+  }
+  for (const [name, services] of Object.entries({ alone, "in a queue": queued })) {
+    sweep(`look-ups of what another asks for, who does not notice, ${name}`, {
+      make: Effect.gen(function*() {
+        const self = yield* makeOn(services)
+        return { ...self, other: yield* fork(Effect.request(get(1), self.resolver)) }
+      }),
+      subject: load([1, 2]),
+      expected: [10, 20],
+      check: (self) => Effect.andThen(Effect.map(Fiber.join(self.other), (_) => expect(_).toBe(10)), check(self))
     })
   }
   sweep("jobs that look up", {
