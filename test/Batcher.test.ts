@@ -656,30 +656,6 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live(undefined, 1))))
 
-  it.effect("B5 a batch whose job leaves goes on inside another job that waits for it", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load } = yield* users()
-      // Each job fills the width that it lends, and another job is first to get the width that one of them leaves.
-      const job = (id: number) =>
-        Scheduler.schedule(Effect.gen(function*() {
-          yield* start(Scheduler.schedule(Deferred.await(gate)))
-          return yield* load(id)
-        }))
-      const first = yield* start(job(1))
-      const second = yield* start(job(2))
-      const other = yield* start(Scheduler.schedule(Effect.never))
-      yield* settle
-      yield* Fiber.interrupt(first)
-      yield* settle
-      assert.deepStrictEqual([calls, (yield* Scheduler.stats).queued], [[], 1])
-      yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.join(second), user(2))
-      assert.deepStrictEqual(calls, [[2]])
-      yield* Fiber.interrupt(other)
-      assert.strictEqual((yield* Scheduler.stats).running, 0)
-    }).pipe(Effect.provide(live(undefined, 2))))
-
   it.effect("B5 a batch that its job's full width has no room for queues like any other", () =>
     Effect.gen(function*() {
       const leave = yield* Deferred.make<void>()

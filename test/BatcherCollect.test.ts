@@ -335,42 +335,6 @@ describe("B5 jobs that join", () => {
       assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
     }).pipe(Effect.provide(live(3))))
 
-  it.effect("B5 a batch that waits for a job's full width starts in free width, for those who joined it as for the job", () =>
-    Effect.gen(function*() {
-      const { calls, load, round } = yield* store()
-      const job = yield* start(Scheduler.schedule(Effect.andThen(start(Scheduler.schedule(Effect.never)), load(1))))
-      const other = yield* start(Scheduler.schedule(Effect.never))
-      yield* settle
-      assert.deepStrictEqual([yield* queued, calls], [1, []])
-      const joined = yield* round(2)
-      assert.deepStrictEqual([yield* queued, calls], [1, []])
-      yield* Fiber.interrupt(other)
-      assert.deepStrictEqual(yield* Fiber.joinAll(joined), [20])
-      assert.strictEqual(yield* Fiber.join(job), 10)
-      assert.deepStrictEqual(calls, [[1, 2]])
-    }).pipe(Effect.provide(live(2))))
-
-  it.effect("B5 many jobs that load one after the other do not deadlock, however narrow the scheduler", () =>
-    Effect.gen(function*() {
-      const { calls, load } = yield* store({ gate: settle })
-      for (const width of [1, 2, 3]) {
-        yield* Scheduler.resize(width)
-        calls.length = 0
-        const loaded = yield* Effect.forEach(
-          Array.range(1, 12),
-          (id) =>
-            Effect.andThen(
-              Effect.forEach(Array.range(1, id), () => Effect.yieldNow, { discard: true }),
-              id % 3 === 0 ? load(id) : Scheduler.schedule(Effect.flatMap(load(id), () => load(100 + id)))
-            ),
-          unbounded
-        )
-        assert.deepStrictEqual(loaded, Array.range(1, 12).map((id) => 10 * (id % 3 === 0 ? id : 100 + id)))
-        const asked = calls.flat()
-        assert.strictEqual(new Set(asked).size, asked.length)
-      }
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B5 a look-up made in a job of another scheduler, whose permit the batch needs, may join", () =>
     Effect.gen(function*() {
       const outer = yield* Scheduler.make({ concurrency: 1 })

@@ -83,55 +83,12 @@ const expectRest = (engine: Engine) => {
 }
 
 describe("Engine", () => {
-  it("S1 a release counts once, however often it is called", () => {
-    const { engine, submit } = setup(1)
-    const a = submit()
-    engine.releaseUnsafe(a)
-    engine.releaseUnsafe(a)
-    expect(engine.main.used).toBe(0)
-    engine.submitUnsafe(a)
-    expectRest(engine)
-  })
-
   it("S3 a job released before it was submitted never starts", () => {
     const { engine, job, log } = setup(1)
     const a = job()
     engine.releaseUnsafe(a)
     engine.submitUnsafe(a)
     expect(log).toEqual([])
-    expectRest(engine)
-  })
-
-  it("S2 a heavy job of a higher priority that comes while a light one waits goes in front of it", () => {
-    const { engine, log, submit } = setup(2)
-    const a = submit()
-    submit()
-    submit()
-    submit({ weight: 2, priority: 1 })
-    engine.releaseUnsafe(a)
-    expect(log).toEqual(["start 0", "start 1"])
-  })
-
-  it("S1 jobs that end as they start run one after the other without deepening the stack, a turn of the event loop now and then", () => {
-    const { dispatcher, engine, log, submit } = setup(1)
-    let depth = 0
-    let deepest = 0
-    const first = submit()
-    for (let i = 0; i < 100_000; i++) {
-      submit({
-        onStart: (job) => {
-          deepest = Math.max(deepest, ++depth)
-          engine.releaseUnsafe(job)
-          depth--
-        }
-      })
-    }
-    engine.releaseUnsafe(first)
-    expect(deepest).toBe(1)
-    // The rest is left to later turns of the event loop.
-    expect(log.length).toBeLessThan(1_000)
-    dispatcher.flush()
-    expect(log.length).toBe(100_001)
     expectRest(engine)
   })
 
@@ -151,21 +108,6 @@ describe("Engine", () => {
   })
 
   describe("S5 lent weight", () => {
-    it("one that waits when its lender ends keeps its place in the queue, with the weight it asked for", () => {
-      const { engine, log, submit } = setup(2)
-      const outer = submit()
-      const running = submit({ outer })
-      const other = submit()
-      submit({ outer, weight: 2 })
-      submit()
-      engine.releaseUnsafe(outer)
-      expect(log).toEqual(["start 0", "start 1", "start 2"])
-      engine.releaseUnsafe(other)
-      expect(log).toEqual(["start 0", "start 1", "start 2"])
-      engine.releaseUnsafe(running)
-      expect(log).toEqual(["start 0", "start 1", "start 2", "start 3"])
-    })
-
     it("one that waits when its lender ends and is too heavy to run alone fails", () => {
       const { engine, submit } = setup(2)
       const outer = submit()
@@ -187,47 +129,6 @@ describe("Engine", () => {
       expect([first.state, patient.state]).toEqual(["Queued", "Queued"])
       engine.releaseUnsafe(running)
       expect([first.state, patient.state]).toEqual(["Queued", "Running"])
-    })
-
-    it("one scheduled under an ended job queues like any other; under that job's own live lender it is lent from there", () => {
-      const { engine, log, submit } = setup(1)
-      const outer = submit()
-      const middle = submit({ outer })
-      engine.releaseUnsafe(middle)
-      const inner = submit({ outer: middle })
-      expect(log).toEqual(["start 0", "start 1", "start 2"])
-      engine.releaseUnsafe(inner)
-      const blocker = submit({ outer })
-      engine.releaseUnsafe(outer)
-      submit({ outer: middle })
-      expect(log).toEqual(["start 0", "start 1", "start 2", "start 3"])
-      engine.releaseUnsafe(blocker)
-      expect(log).toEqual(["start 0", "start 1", "start 2", "start 3", "start 4"])
-    })
-
-    it("a job of one engine inside a job of another finds its own lender further out", () => {
-      const a = setup(1)
-      const b = setup(1)
-      const outer = a.submit()
-      const between = b.submit({ outer })
-      const inner = a.submit({ outer: between })
-      expect(inner.state).toBe("Running")
-      expect(a.engine.main.used).toBe(1)
-    })
-
-    it("a chain of detached children does not hold on to the jobs that have ended", () => {
-      const { engine, submit } = setup(2)
-      let last = submit()
-      for (let i = 0; i < 1_000; i++) {
-        const next = submit({ outer: last })
-        engine.releaseUnsafe(last)
-        last = next
-      }
-      let length = 0
-      for (let job: Job["outer"] = last; job !== undefined; job = job.outer) length++
-      expect(length).toBeLessThan(4)
-      engine.releaseUnsafe(last)
-      expectRest(engine)
     })
 
     it("without a bound on the width nothing waits inside a job either, and what it lent is accounted for", () => {
