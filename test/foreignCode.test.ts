@@ -11,6 +11,7 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Request from "effect/Request"
+import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { BufferedResponse } from "../src/internal/http/bufferedResponse.js"
 import { fork } from "./support/fibers.ts"
@@ -65,6 +66,43 @@ describe("foreign code hurts nobody but its own caller: Reducer", () => {
       expect(calls).toBeGreaterThan(2)
     })
   }
+
+  it.effect("hooks that close the reducer at any of their calls", () =>
+    Effect.gen(function*() {
+      let closes = 0
+      for (const name of ["onCall", "onStart", "onJoin", "onSuccess", "onFailure", "onInterrupt"] as const) {
+        for (let at = 1; at <= 12; at++) {
+          for (const end of [Effect.succeed("value"), Effect.fail("error")]) {
+            const scope = yield* Scope.make()
+            let calls = 0
+            const close = () => {
+              if (++calls !== at) return
+              closes++
+              Effect.runFork(Scope.close(scope, Exit.void))
+            }
+            const reducer = yield* Scope.provide(Reducer.make({ hooks: { [name]: close } }), scope)
+            const gate = Latch.makeUnsafe(false)
+            // Callers that share, the last of whom leave a dying run behind, and newcomers behind it.
+            const callers = yield* Effect.forEach(
+              [1, 2, 3],
+              () => fork(reducer.reduce("a", Effect.andThen(gate.await, end)))
+            )
+            const dying = reducer.reduce("b", Effect.ensuring(Effect.never, gate.await))
+            const leaving = yield* fork(Effect.flatMap(fork(dying), Fiber.interrupt))
+            callers.push(...(yield* Effect.forEach([1, 2], () => fork(reducer.reduce("b", end)))))
+            yield* gate.open
+            const expected = yield* Effect.exit(end)
+            for (const exit of yield* Fiber.awaitAll(callers)) {
+              if (!Exit.hasInterrupts(exit)) expect(exit).toEqual(expected)
+            }
+            yield* Fiber.await(leaving)
+            expect(yield* reducer.inFlight).toEqual([])
+            yield* Scope.close(scope, Exit.void)
+          }
+        }
+      }
+      expect(closes).toBeGreaterThan(10)
+    }).pipe(Effect.provide(Logger.layer([]))))
 
   it("hooks", () => {
     const calls = foreignSweep({

@@ -85,6 +85,15 @@ describe("late timers", () => {
     expect(times().length - 1).toBe(61)
   })
 
+  it("L1 strict: one that runs for a while in the step of its start pushes those behind it", () => {
+    const { clock, enter, times } = setup(Gcra.rate(1, 1_000_000, 1, true))
+    enter(0)
+    enter(1, { andThen: () => clock.block(0.5) })
+    enter(2)
+    clock.advance(10)
+    expect(times()).toEqual([0, 1, 2.5])
+  })
+
   it("L1 strict: a grant that begins after the rate was changed counts from its begin", () => {
     const { clock, enter, limiter, times, waiter } = setup(Gcra.rate(1, 10_000_000, 1, true))
     const first = waiter("first")
