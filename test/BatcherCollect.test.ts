@@ -110,7 +110,7 @@ describe("B5 collecting until admitted", () => {
       assert.deepStrictEqual(calls, [[1], Array.range(2, 20)])
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B5 what finds a batch that waits goes with it, whatever its own window, which it has when that one has started", () =>
+  it.effect("B5 a look-up joins a batch that waits, whatever its window; once that batch has started, it has its own window", () =>
     Effect.gen(function*() {
       const { calls, load, round } = yield* store()
       yield* Scheduler.pause
@@ -131,7 +131,7 @@ describe("B5 collecting until admitted", () => {
       assert.strictEqual(yield* Fiber.join(late), 40)
     }).pipe(Effect.provide(live(1, { window: "10 millis" }))))
 
-  it.effect("B5 what loadMany brings joins the batch that waits, merged with what is there", () =>
+  it.effect("B5 the requests of loadMany join the batch that waits, merged with its requests", () =>
     Effect.gen(function*() {
       const { calls, resolver, round } = yield* store()
       yield* Scheduler.pause
@@ -250,7 +250,7 @@ describe("B3 leaving a batch that others joined", () => {
       assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B3 what found no room in a batch that closes the resolver is interrupted as well, and not asked for", () =>
+  it.effect("B3 look-ups that found no room in a batch that closes the resolver are interrupted too, and not asked for", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const calls: Array<ReadonlyArray<number>> = []
@@ -292,7 +292,7 @@ describe("B4 failing with a batch that others joined", () => {
       assert.deepStrictEqual(exits, [Exit.succeed(30), Exit.succeed(30)])
     }).pipe(Effect.provide(live(3))))
 
-  it.effect("B4 what a look-up made inside a batch waits for collects no more, so it comes to wait for nothing else", () =>
+  it.effect("B4 a batch that a look-up from another batch waits for collects no more, so it starts to wait for nothing else", () =>
     Effect.gen(function*() {
       const { go, inner, outer } = yield* nested
       const first = yield* outer.round(1)
@@ -354,7 +354,7 @@ describe("B5 jobs that join", () => {
 })
 
 describe("what goes with a batch that others joined", () => {
-  it.effect("B6 what was cleared or primed while its batch waits is asked for once, and what was primed stays", () =>
+  it.effect("B6 a request cleared or primed while its batch waits is asked for once, and a primed value stays", () =>
     Effect.gen(function*() {
       const calls: Array<ReadonlyArray<number>> = []
       const resolver = yield* Batcher.ordered(Get, {
@@ -384,7 +384,7 @@ describe("what goes with a batch that others joined", () => {
       assert.strictEqual(calls.length, 1)
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("what a combinator of core makes of a resolver keeps its own batches, in the queue too", () =>
+  it.effect("a resolver made by a combinator of core keeps its own batches, in the queue too", () =>
     Effect.gen(function*() {
       const { calls, resolver, round } = yield* store()
       const ask = (resolver: RequestResolver.RequestResolver<Get>, ids: ReadonlyArray<number>) =>
@@ -412,7 +412,7 @@ describe("what goes with a batch that others joined", () => {
       assert.deepStrictEqual(sizes, [1])
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B5 what one loadMany brings is taken in in turns, and may leave or be ended between any two", () =>
+  it.effect("B5 the requests of one loadMany are taken in over several turns, and may leave or end between any two", () =>
     Effect.gen(function*() {
       const most = 4096
       const { calls, resolver } = yield* store()

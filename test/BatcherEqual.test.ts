@@ -86,7 +86,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(ran, [[1], [2]])
     }).pipe(Effect.provideService(Tenant, "a")))
 
-  it.effect("B2 they keep the window open as others do", () =>
+  it.effect("B2 equal look-ups keep the window open as others do", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
       const one = yield* start(load(1))
@@ -143,7 +143,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
     }).pipe(Effect.provide(live({}, 1))))
 
-  it.effect("B6 what is primed while it is collected stays, and those who wait get the answer", () =>
+  it.effect("B6 a value primed while its request is collected stays, and the waiting callers get the answer", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* Effect.gen(function*() {
         const calls: Array<number> = []
@@ -160,7 +160,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(calls, [1])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B6 B7 what has expired is asked for again, once for all of a tenant, when nothing else is kept for it", () =>
+  it.effect("B6 B7 an expired request is asked for again, once for all of a tenant, when nothing else is kept for it", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store({
         isolate: [Tenant],
@@ -177,7 +177,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(calls, [[1], [1, 2], [1, 2]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B2 what loadMany and others bring to a batch that waits is one request, which is joined while it runs", () =>
+  it.effect("B2 equal requests of loadMany and others are one request of the batch that waits, and are joined while it runs", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, load, resolver } = yield* store({ gate: Deferred.await(gate) })
@@ -197,7 +197,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(calls, [[1, 2, 3]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("what a combinator of core collects does not wait for the window of the resolver itself", () =>
+  it.effect("look-ups that a combinator of core collects do not wait for the window of the resolver itself", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store()
       const slow = yield* Effect.forEach([1, 1], (id) => start(load(id)))
@@ -211,7 +211,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
 })
 
 describe("B3 leaving what is collected", () => {
-  it.effect("B3 what all have left is not asked for, in whatever order they go; one that comes back comes last", () =>
+  it.effect("B3 a request that all callers have left is not asked for, in whatever order they leave; a new caller puts it last", () =>
     Effect.gen(function*() {
       for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2]]) {
         const { calls, load, startAll } = yield* store()
@@ -224,7 +224,7 @@ describe("B3 leaving what is collected", () => {
       }
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 who comes after all have left, the first before the others, has a window of its own", () =>
+  it.effect("B3 a caller that comes after all have left, the first before the others, has a window of its own", () =>
     Effect.gen(function*() {
       for (const order of [[0, 1, 2], [1, 0, 2], [2, 1, 0]]) {
         const { calls, load, resolver, startAll } = yield* store({ isolate: [Tenant] })
@@ -240,7 +240,7 @@ describe("B3 leaving what is collected", () => {
       }
     }).pipe(Effect.provide(live({ window: "1 hour" }))))
 
-  it.effect("B3 one that sends the batch while it leaves is not asked for in it", () =>
+  it.effect("B3 a caller whose leaving sends the batch is not asked for in it", () =>
     Effect.gen(function*() {
       const { calls, resolver, startAll } = yield* store({ maxBatchSize: 3 })
       const context = yield* Effect.context<Tenant>()
@@ -324,7 +324,7 @@ describe("B3 leaving what is collected", () => {
       assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 one that leaves twice does not take the others with it", () =>
+  it.effect("B3 a caller that leaves twice does not take the others with it", () =>
     Effect.gen(function*() {
       const { calls, resolver, startAll } = yield* store()
       const context = yield* Effect.context<Tenant>()

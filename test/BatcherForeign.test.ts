@@ -154,7 +154,7 @@ describe("B4 requests that throw where they are compared", () => {
 })
 
 describe("B4 callers that throw where they are told", () => {
-  it.effect("B3 one that throws where it leaves as the last interrupts the batch all the same", () =>
+  it.effect("B3 a last caller that throws where it leaves interrupts the batch all the same", () =>
     Effect.gen(function*() {
       let interrupted = 0
       const { resolver, round } = yield* store({
@@ -228,7 +228,7 @@ describe("B6 what is kept", () => {
       }).pipe(Effect.provide(live(1))))
   }
 
-  it.effect("B6 what timeToLive looks up, primes and clears is answered, and counts", () =>
+  it.effect("B6 timeToLive may look up, prime and clear, and all of it takes effect", () =>
     Effect.gen(function*() {
       const context = yield* Effect.context<Me>()
       const asked: Array<Fiber.Fiber<string>> = []
@@ -306,7 +306,7 @@ describe("long steps", () => {
       return most
     })
 
-  it.effect("B3 B4 however many wait for a batch, few of them are told in one turn of the event loop", () =>
+  it.effect("B3 B4 a turn of the event loop tells a bounded number of a batch's callers, however many wait", () =>
     Effect.gen(function*() {
       const context = yield* Effect.context<Me>()
       for (const ids of [(i: number) => i, () => 1]) {
@@ -339,7 +339,7 @@ describe("long steps", () => {
       }
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B1 B3 however many look-ups a batch brings, few of them are taken in, asked for and dealt out in one turn", () =>
+  it.effect("B1 B3 a turn takes in, asks for and deals out a bounded number of a batch's look-ups, however many there are", () =>
     Effect.gen(function*() {
       let ids = 0
       let rows = 0
@@ -419,7 +419,7 @@ describe("long steps", () => {
       }
     }).pipe(Effect.provideService(Me, new Id("anybody", () => true))))
 
-  it.effect("B6 however much is kept, little of it is dated and kept in one turn, and it is cleared at once", () =>
+  it.effect("B6 a turn dates and keeps a bounded number of results, and clearing them all takes one step", () =>
     Effect.gen(function*() {
       let asked = 0
       const { calls, resolver } = yield* store({

@@ -55,7 +55,7 @@ describe("what a run leaves behind", () => {
       yield* gates[49]!.open
     }))
 
-  it.effect("who outlives a run does not keep its result", () =>
+  it.effect("a fiber that outlives a run does not keep its result", () =>
     Effect.gen(function*() {
       const reducer = yield* Reducer.make()
       for (const pause of [Effect.void, Effect.yieldNow]) {

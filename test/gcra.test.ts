@@ -87,7 +87,7 @@ describe("sources", () => {
     expect(Gcra.sources([a], [{ ...a, burst: 7, strict: true }])).toEqual([[0]])
   })
 
-  it("one that is new takes over from those that are gone, or else from all", () => {
+  it("a new quota takes over from the quotas that are gone, or else from all", () => {
     expect(Gcra.sources([a, b], [c, b])).toEqual([[0], [1]])
     expect(Gcra.sources([a, b], [a, b, c])).toEqual([[0], [1], [0, 1]])
   })

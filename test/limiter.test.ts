@@ -85,7 +85,7 @@ describe("late timers", () => {
     expect(times().length - 1).toBe(61)
   })
 
-  it("L1 strict: one that runs for a while in the step of its start pushes those behind it", () => {
+  it("L1 strict: a start whose first step takes a while delays the starts behind it by that", () => {
     const { clock, enter, times } = setup(Gcra.rate(1, 1_000_000, 1, true))
     enter(0)
     enter(1, { andThen: () => clock.block(0.5) })
@@ -121,7 +121,7 @@ describe("late timers", () => {
     expect(starts).toEqual([[0, "full"], [1500, "due"], [2500, "next"]])
   })
 
-  it("what becomes due while others start in the same step waits for the next one", () => {
+  it("a waiter that becomes due while others start in the same step starts in the next one", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     enter(0)
     for (let i = 1; i < 5; i++) enter(i, { andThen: () => clock.block(10) })
@@ -132,7 +132,7 @@ describe("late timers", () => {
 })
 
 describe("order", () => {
-  it("L3 one that comes in the place of another passes nobody, wherever that place is", () => {
+  it("L3 a waiter that takes another's place overtakes nobody, wherever that place is", () => {
     for (const at of [0, 1, 2]) {
       const { clock, enter, limiter, starts, waiter } = setup(perSecond(10, 2))
       enter("rest", { tokens: 2 })
@@ -169,7 +169,7 @@ describe("order", () => {
     expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(false)
   })
 
-  it("one that is called back may take, wait and cancel", () => {
+  it("a waiter that is called back may take, wait and cancel", () => {
     const { clock, enter, limiter, starts } = setup(perSecond(10))
     enter("a")
     enter("b", {
@@ -225,7 +225,7 @@ describe("timer", () => {
       expect(starts.every(([, name], i) => name === (i === 30_000 ? "new" : i))).toBe(true)
     }))
 
-  it.effect("those who can never pass any more are told in slices, in order, and not once they have left", () =>
+  it.effect("waiters whose tokens exceed the new burst are refused in slices, in order, unless they have left", () =>
     Effect.gen(function*() {
       const { enter, limiter, refused } = setup(perSecond(10, 2))
       enter("a", { tokens: 2 })
@@ -469,7 +469,7 @@ describe("changed quotas", () => {
     }
   })
 
-  it("L1 strict: what is owed without a log counts as started when the quota becomes strict", () => {
+  it("L1 strict: tokens owed without a log count as started when the quota becomes strict", () => {
     const { clock, limiter } = setup(perSecond(10, 10))
     limiter.takeUnsafe("k", 10, 0)
     clock.block(200)
@@ -503,7 +503,7 @@ describe("changed quotas", () => {
     }
   })
 
-  it("L6 those whose tokens can no longer pass are told, and those behind them move up", () => {
+  it("L6 waiters whose tokens exceed the new burst are refused, and the waiters behind them move up", () => {
     const { clock, enter, limiter, refused, starts } = setup(perSecond(10, 5))
     enter("a", { tokens: 5 })
     enter("heavy", { tokens: 4 })
@@ -535,7 +535,7 @@ describe("quotas changed with many keys", () => {
       expect(limiter.restAt()).toBe(2950 * 1e6)
     }))
 
-  it("L5 one who waits has the new pace at once, however many keys have not heard of it", () => {
+  it("L5 a waiter has the new pace at once, however many keys are still to be converted", () => {
     const { clock, limiter, starts, waiter } = setup(perSecond(1))
     for (let i = 0; i < 5000; i++) limiter.takeUnsafe(`${i}`, 1, limiter.now())
     limiter.takeUnsafe("last", 1, limiter.now())
@@ -614,7 +614,7 @@ describe("quotas changed with many keys", () => {
       }
     }))
 
-  it("L6 those who can never pass are told when the quotas are changed by one who is granted", () => {
+  it("L6 waiters are refused also when a granted waiter changes the quotas", () => {
     const { clock, enter, limiter, refused, starts } = setup(perSecond(10, 5))
     enter("full", { key: "a", tokens: 5 })
     enter("full", { key: "b", tokens: 5 })

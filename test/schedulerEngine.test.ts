@@ -108,7 +108,7 @@ describe("Engine", () => {
   })
 
   describe("S5 lent weight", () => {
-    it("one that waits when its lender ends and is too heavy to run alone fails", () => {
+    it("a waiting job that is too heavy to run alone fails when its lender ends", () => {
       const { engine, submit } = setup(2)
       const outer = submit()
       const running = submit({ outer })
@@ -194,7 +194,7 @@ describe("Engine", () => {
     expect([...waiting.slice(1), ...more].every((one) => one.closed)).toBe(true)
   })
 
-  it("S8 what a smaller width refuses leaves the queue at once, and is told a bounded number in one turn", () => {
+  it("S8 jobs that a smaller width refuses leave the queue at once, and one turn tells a bounded number of them", () => {
     const { dispatcher, engine, log, submit } = setup(2)
     engine.pauseUnsafe()
     const heavy = Array.from({ length: 2_000 }, () => submit({ weight: 2 }))
@@ -210,7 +210,7 @@ describe("Engine", () => {
     expect(heavy.slice(1).every((one) => one.error?.reason._tag === "InsufficientCapacity")).toBe(true)
   })
 
-  it("S1 who is told that it does not fit any more may use the rate: no other starts for what was asked for it", () => {
+  it("S1 a refused job may use the rate: no other job starts on the claim that was made for it", () => {
     const clock = new ManualClock()
     const limiter = new LimiterMemory([Gcra.rate(10, 1_000_000_000, 3, false)], clock.context, clock)
     const { engine, log, submit } = setup(5, Infinity, limiter)
@@ -303,7 +303,7 @@ describe("Engine", () => {
     expectRest(engine)
   })
 
-  it("S5 one that comes while a job starts takes no cell ahead of those inside a job", () => {
+  it("S5 a job submitted while another starts takes no cell ahead of the jobs inside a job", () => {
     const clock = new ManualClock()
     const limiter = new LimiterMemory([Gcra.rate(10, 1_000_000_000, 2, false)], clock.context, clock)
     const { engine, log, submit } = setup(10, Infinity, limiter)

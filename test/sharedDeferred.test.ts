@@ -179,7 +179,7 @@ describe("sharedDeferred", () => {
       expect(shared.doneTimes).toBe(1)
     }))
 
-  it.effect("what a resumed caller completes in turn shares its slice", () =>
+  it.effect("a completion by a resumed caller shares that caller's slice", () =>
     Effect.gen(function*() {
       const manual = makeManualScheduler()
       const slices = new Slices(manual.dispatcher)
