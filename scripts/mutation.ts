@@ -226,14 +226,17 @@ const main = async (): Promise<void> => {
   const millisOf = new Map<string, number>()
   const atLoad = new Set<number>()
   const withServer = drawn.some(({ room }) => room === "redis" || room === "store")
-  const measured = tests.filter((file) => withServer || !needsServer.has(file))
+  const reach = new Map(tests.map((test) => [test, loadedBy(test)]))
+  const measured = tests.filter((file) =>
+    (withServer || !needsServer.has(file)) && drawn.some(({ mutant }) => reach.get(file)!.has(mutant.file))
+  )
   await inParallel(async (worker) => {
     const lines = await run({ files: measured.filter((_, i) => i % workers === worker), work: [] })
     for (const line of lines) {
       if ("broken" in line) throw new Error(`${line.broken} cannot be loaded: ${line.error}`)
       if ("loaded" in line) { for (const mutant of line.loaded) atLoad.add(mutant) }
       if (!("test" in line)) continue
-      if (line.outcome !== undefined) say(`left out, since it fails without any mutant: ${line.test}`)
+      if (line.outcome !== undefined) say(`left out, since it fails without any mutant: ${line.test} (${line.reason})`)
       else {
         millisOf.set(line.test, line.millis)
         for (const mutant of line.hits) reaching[mutant]!.push({ id: line.test, millis: line.millis })
@@ -283,7 +286,6 @@ const main = async (): Promise<void> => {
   // What modules do while they are loaded is done before a mutant can be activated: a process for each.
   const left = [...atLoad].filter((mutant) => verdicts.get(mutant)!.outcome === "survived")
   if (left.length > 0) say(`${left.length} mutants may show only while modules are loaded`)
-  const reach = new Map(measured.map((test) => [test, loadedBy(test)]))
   await inParallel(async () => {
     for (let mutant = left.pop(); mutant !== undefined; mutant = left.pop()) {
       const { mutant: { file }, room } = drawn[mutant]!

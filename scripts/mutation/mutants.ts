@@ -218,7 +218,7 @@ export const sitesOf = (file: string, source: ts.SourceFile): ReadonlyArray<Site
       ts.isOptionalChain(node) && !ts.isOptionalChain(node.parent) && !ts.isNonNullChain(node.parent) && !isBound(node)
     ) {
       for (let at: ts.Node = node; ts.isOptionalChain(at); at = at.expression) {
-        if (at.questionDotToken) {
+        if (!ts.isNonNullChain(at) && at.questionDotToken) {
           const member = ts.isPropertyAccessExpression(at)
           add(node, replace(node, at.questionDotToken, member ? "." : ""))
         }

@@ -30,6 +30,7 @@ export type Baseline =
     readonly test: string
     readonly millis: number
     readonly outcome: "failed" | "timeout" | undefined
+    readonly reason: string
     readonly hits: ReadonlyArray<number>
   }
 

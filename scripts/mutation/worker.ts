@@ -47,10 +47,14 @@ interface Test {
 }
 
 const begun = new Set<RunnerTestSuite>()
-const hooksOf = (suites: ReadonlyArray<RunnerTestSuite>, name: "beforeEach" | "afterEach" | "afterAll" | "beforeAll") =>
-  suites.flatMap((suite) => TestRunner.getSuiteHooks(suite)?.[name] ?? []) as Array<
-    (...args: Array<unknown>) => unknown
-  >
+const runHooks = async (suite: RunnerTestSuite, name: "beforeAll" | "afterAll") => {
+  const hooks = TestRunner.getSuiteHooks(suite)
+  if (hooks.beforeEach.length + hooks.afterEach.length > 0) throw new Error("beforeEach and afterEach are not run here")
+  for (const hook of hooks[name]) await hook(suite)
+}
+
+/** Why the last test failed. */
+let reason = ""
 
 /** Runs one test: `undefined` when it passes. */
 const attempt = async (test: Test, millis: number): Promise<"failed" | "timeout" | undefined> => {
@@ -59,7 +63,7 @@ const attempt = async (test: Test, millis: number): Promise<"failed" | "timeout"
     if (begun.has(suite)) continue
     begun.add(suite)
     allow(millis + 30_000)
-    for (const hook of hooksOf([suite], "beforeAll")) await hook(suite)
+    await runHooks(suite, "beforeAll")
     allow(millis + 3_000)
   }
   let timer: NodeJS.Timeout | undefined
@@ -68,11 +72,10 @@ const attempt = async (test: Test, millis: number): Promise<"failed" | "timeout"
   })
   const body = async () => {
     try {
-      for (const hook of hooksOf(test.suites, "beforeEach")) await hook({}, test.suites[0])
       await test.run()
-      for (const hook of hooksOf(test.suites, "afterEach")) await hook({}, test.suites[0])
       return undefined
-    } catch {
+    } catch (error) {
+      reason = String(error)
       return "failed" as const
     }
   }
@@ -90,7 +93,7 @@ const measure = async (tests: ReadonlyMap<string, Test>) => {
     hits.fill(0)
     const began = performance.now()
     const outcome = await attempt(test, 60_000)
-    report({ test: test.id, millis: performance.now() - began, outcome, hits: taken() })
+    report({ test: test.id, millis: performance.now() - began, outcome, reason, hits: taken() })
   }
 }
 
@@ -138,10 +141,8 @@ const tryMutants = async (tests: ReadonlyMap<string, Test>) => {
   }
 }
 
-const suites: Array<string> = []
 for (const file of job.files) {
-  suites.push(file)
-  describe(file, async () => {
+  describe(`${file}`, async () => {
     try {
       await import(join(job.root, file))
     } catch (error) {
@@ -168,7 +169,7 @@ it("mutation", async ({ task }) => {
     if (child.type === "suite") collect(child as RunnerTestSuite, child.name, [child as RunnerTestSuite])
   }
   await (job.work.length === 0 ? measure(tests) : tryMutants(tests))
-  for (const suite of begun) for (const hook of hooksOf([suite], "afterAll")) await hook(suite)
+  for (const suite of begun) await runHooks(suite, "afterAll")
   report({ ended: true })
   process.kill(process.pid, "SIGKILL")
 }, 0)
