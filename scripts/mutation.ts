@@ -60,7 +60,7 @@ const runVitest = async () => {
     execArgv: ["--expose-gc"],
     isolate: false,
     fileParallelism: false,
-    reporters: [{}],
+    reporters: ["dot"],
     silent: true,
     testTimeout: 0,
     hookTimeout: 0
@@ -196,12 +196,14 @@ const main = async (): Promise<void> => {
       cwd: copy,
       detached: true,
       env: { ...process.env, MUTATION_JOB: path, TMPDIR: join(copy, "tmp"), NO_COLOR: "1" },
-      stdio: ["ignore", "ignore", "pipe"]
+      stdio: ["ignore", "pipe", "pipe"]
     })
     let errors = ""
-    child.stderr!.on("data", (chunk: Buffer) => {
-      errors = (errors + chunk).slice(-4000)
-    })
+    for (const stream of [child.stdout!, child.stderr!]) {
+      stream.on("data", (chunk: Buffer) => {
+        errors = (errors + chunk).slice(-4000)
+      })
+    }
     children.add(child)
     await new Promise((resolve) => child.on("exit", resolve))
     children.delete(child)
