@@ -141,17 +141,7 @@ const tryMutants = async (tests: ReadonlyMap<string, Test>) => {
   }
 }
 
-for (const file of job.files) {
-  describe(`${file}`, async () => {
-    try {
-      await import(join(job.root, file))
-    } catch (error) {
-      if (job.activeFromLoad === undefined) report({ broken: file, error: String(error) })
-      else report({ mutant: job.activeFromLoad, outcome: "failed", by: `${file} cannot be loaded`, millis: 0 })
-    }
-  })
-}
-
+// The first test of all, and the last: the process ends before vitest comes to those that it runs itself.
 it("mutation", async ({ task }) => {
   const tests = new Map<string, Test>()
   const collect = (suite: RunnerTestSuite, path: string, suites: ReadonlyArray<RunnerTestSuite>) => {
@@ -173,3 +163,14 @@ it("mutation", async ({ task }) => {
   report({ ended: true })
   process.kill(process.pid, "SIGKILL")
 }, 0)
+
+for (const file of job.files) {
+  describe(`${file}`, async () => {
+    try {
+      await import(join(job.root, file))
+    } catch (error) {
+      if (job.activeFromLoad === undefined) report({ broken: file, error: String(error) })
+      else report({ mutant: job.activeFromLoad, outcome: "failed", by: `${file} cannot be loaded`, millis: 0 })
+    }
+  })
+}
