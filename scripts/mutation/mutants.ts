@@ -262,7 +262,10 @@ export const instrument = (
     ts.forEachChild(node, (child) => {
       const start = child.getStart(source)
       if (start < at) return
-      out += text.slice(at, start) + print(child)
+      const printed = print(child)
+      // The statement before may end without a semicolon.
+      const listed = ts.isBlock(node) || ts.isSourceFile(node) || ts.isCaseOrDefaultClause(node)
+      out += text.slice(at, start) + (listed && ts.isStatement(child) && /^[([`]/.test(printed) ? ";" : "") + printed
       at = child.end
     })
     return out + text.slice(at, node.end)
