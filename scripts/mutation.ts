@@ -20,6 +20,7 @@ import {
   mkdtempSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync
 } from "node:fs"
@@ -206,14 +207,26 @@ const main = async (): Promise<void> => {
       })
     }
     children.add(child)
-    await new Promise((resolve) => child.on("exit", resolve))
-    children.delete(child)
-    try {
-      // A redis-server may have outlived the test that started it.
-      process.kill(-child.pid!, "SIGKILL")
-    } catch {
-      // Nothing has.
+    const kill = () => {
+      try {
+        process.kill(-child.pid!, "SIGKILL")
+      } catch {
+        // All of it has ended.
+      }
     }
+    // Vitest itself may wait for what its worker left behind, and so may a redis-server.
+    let told = 0
+    let silent = 0
+    const watch = setInterval(() => {
+      const { size } = statSync(results)
+      silent = size === told ? silent + 1 : 0
+      told = size
+      if (silent >= (readFileSync(results, "utf8").endsWith("{\"ended\":true}\n") ? 15 : 300)) kill()
+    }, 1_000)
+    await new Promise((resolve) => child.on("exit", resolve))
+    clearInterval(watch)
+    children.delete(child)
+    kill()
     const lines: ReadonlyArray<Baseline | Outcome> = readFileSync(results, "utf8").split("\n").filter((_) => _ !== "")
       .map((_) => JSON.parse(_))
     if (lines.length === 0) throw new Error(`a worker ended before it began:\n${errors}`)
@@ -275,6 +288,7 @@ const main = async (): Promise<void> => {
       for (const line of lines) {
         if (!("mutant" in line)) continue
         if ("began" in line) begun.add(line.mutant)
+        else if ("again" in line) begun.delete(line.mutant)
         else {
           begun.delete(line.mutant)
           settle(line)
@@ -347,4 +361,8 @@ const main = async (): Promise<void> => {
   if (low.length > 0 || stale.length > 0) process.exitCode = 1
 }
 
-await (process.env["MUTATION_JOB"] === undefined ? main() : runVitest())
+if (process.env["MUTATION_JOB"] === undefined) await main()
+else {
+  await runVitest()
+  process.exit()
+}

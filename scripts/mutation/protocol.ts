@@ -37,6 +37,7 @@ export type Baseline =
 export type Outcome =
   | { readonly ended: true }
   | { readonly mutant: number; readonly began: true }
+  | { readonly mutant: number; readonly again: true }
   | Verdict
 
 export interface Verdict {

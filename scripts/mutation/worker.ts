@@ -6,7 +6,7 @@
  * without it, and where that does not pass, this process ends and another goes on. A thread ends this process when a
  * test does not come back, which is what an endless loop looks like from outside.
  */
-import { closeSync, openSync, readFileSync, writeSync } from "node:fs"
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import { Worker } from "node:worker_threads"
 import { describe, it, type RunnerTestCase, type RunnerTestSuite, TestRunner } from "vitest"
@@ -111,6 +111,7 @@ const tryMutants = async (tests: ReadonlyMap<string, Test>) => {
   /** How often a test killed a mutant of a file: such a test is tried earlier. */
   const kills = new Map<string, number>()
   const last = performance.now() + job.maxMillis
+  let first = true
   for (const { file, mutant, tests: reaching } of job.work) {
     if (!claim(mutant)) continue
     report({ mutant, began: true })
@@ -135,6 +136,13 @@ const tryMutants = async (tests: ReadonlyMap<string, Test>) => {
       }
       break
     }
+    if (outcome.disturbed === true && !first) {
+      // It may be an earlier mutant that made the test fail: another process tries this one first of all.
+      rmSync(join(job.claims, String(mutant)))
+      report({ mutant, again: true })
+      return
+    }
+    first = false
     report({ ...outcome, millis: performance.now() - began })
     // Another process goes on with a clean memory.
     if (outcome.disturbed === true || process.memoryUsage.rss() > 2e9 || performance.now() > last) return
@@ -159,8 +167,9 @@ it("mutation", async ({ task }) => {
     if (child.type === "suite") collect(child as RunnerTestSuite, child.name, [child as RunnerTestSuite])
   }
   await (job.work.length === 0 ? measure(tests) : tryMutants(tests))
-  for (const suite of begun) await runHooks(suite, "afterAll")
   report({ ended: true })
+  allow(10_000)
+  for (const suite of begun) await runHooks(suite, "afterAll")
   process.kill(process.pid, "SIGKILL")
 }, 0)
 
