@@ -18,6 +18,7 @@ import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import type * as Tracer from "effect/Tracer"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 
 class NotFound extends Data.TaggedError("NotFound")<{ readonly id: number }> {}
 class Broken extends Data.TaggedError("Broken")<{}> {}
@@ -32,8 +33,6 @@ class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, Us
 const user = (id: number): User => ({ id, name: `user ${id}` })
 const missing = (request: GetUser) => Exit.fail(new NotFound({ id: request.id }))
 const get = (id: number) => new GetUser({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
   Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency })))
 
@@ -63,11 +62,6 @@ const users = (
     })
     return { calls, interrupted, resolver, load: (id: number) => Effect.request(get(id), resolver) }
   })
-
-/** Lets everything that can run without waiting for time or an answer do so. */
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 describe("B1 rounds", () => {
   it.effect("B1 independent look-ups make one call, their results go where they belong", () =>
@@ -661,30 +655,6 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(yield* Fiber.joinAll([job, other]), [user(1), user(1)])
       assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live(undefined, 1))))
-
-  it.effect("B5 a batch whose job leaves goes on inside another job that waits for it", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load } = yield* users()
-      // Each job fills the width that it lends, and another job is first to get the width that one of them leaves.
-      const job = (id: number) =>
-        Scheduler.schedule(Effect.gen(function*() {
-          yield* start(Scheduler.schedule(Deferred.await(gate)))
-          return yield* load(id)
-        }))
-      const first = yield* start(job(1))
-      const second = yield* start(job(2))
-      const other = yield* start(Scheduler.schedule(Effect.never))
-      yield* settle
-      yield* Fiber.interrupt(first)
-      yield* settle
-      assert.deepStrictEqual([calls, (yield* Scheduler.stats).queued], [[], 1])
-      yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.join(second), user(2))
-      assert.deepStrictEqual(calls, [[2]])
-      yield* Fiber.interrupt(other)
-      assert.strictEqual((yield* Scheduler.stats).running, 0)
-    }).pipe(Effect.provide(live(undefined, 2))))
 
   it.effect("B5 a batch that its job's full width has no room for queues like any other", () =>
     Effect.gen(function*() {

@@ -8,8 +8,7 @@ import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import { Hooks, Reducer } from "effect-funnel"
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+import { fork } from "./support/fibers.ts"
 
 /** Hooks that write down what they are told. */
 const recorder = () => {

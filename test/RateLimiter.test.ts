@@ -337,54 +337,6 @@ describe("order", () => {
       yield* exceeded(limiter.withLimit(Effect.void, { onExceeded: "fail" }))
     }))
 
-  /** One caller is served, the subject waits, and another one behind it. */
-  const queueOfTwo = Effect.gen(function*() {
-    const clock = new ManualClock()
-    const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" }).pipe(
-      Effect.provideService(Clock.Clock, clock)
-    )
-    yield* Effect.orDie(limiter.consume())
-    return { clock, limiter, started: false, behind: undefined as Fiber.Fiber<number> | undefined }
-  })
-  type Queue = Effect.Success<typeof queueOfTwo>
-  /** The second that the one behind starts in. */
-  const behind = (queue: Queue) =>
-    Effect.forkScoped(
-      Effect.map(Effect.orDie(queue.limiter.consume()), () => Math.round(queue.clock.now / 1e9)),
-      { startImmediately: true }
-    ).pipe(Effect.map((fiber) => {
-      queue.behind = fiber
-    }))
-  const turns = (queue: Queue) =>
-    Effect.forEach(
-      [1, 2, 3],
-      () =>
-        Effect.sync(() => queue.clock.advance(500)).pipe(Effect.andThen(Effect.yieldNow), Effect.repeat({ times: 1 }))
-    )
-
-  it.effect("L3 wherever a waiting call is interrupted, its token is spent if and only if it went on", () =>
-    Effect.gen(function*() {
-      const seen = { spent: 0, unspent: 0 }
-      const operations = yield* interruptionSweep({
-        make: queueOfTwo,
-        subject: (queue) =>
-          Effect.map(queue.limiter.consume(), () => {
-            queue.started = true
-          }),
-        meanwhile: (queue) => Effect.andThen(behind(queue), turns(queue)),
-        check: (queue) =>
-          Effect.gen(function*() {
-            const second = yield* Fiber.join(queue.behind!)
-            expect(second).toBe(queue.started ? 2 : 1)
-            seen[queue.started ? "spent" : "unspent"]++
-            expect(queue.clock.pending).toBe(0)
-          })
-      })
-      expect(operations).toBeGreaterThan(3)
-      expect(seen.spent).toBeGreaterThan(0)
-      expect(seen.unspent).toBeGreaterThan(3)
-    }))
-
   // A subject that is interrupted wherever: alone at a key at rest, or behind another.
   for (const strict of [false, true]) {
     for (const ahead of [0, 1]) {

@@ -14,6 +14,7 @@ import { makeMemory, type Party, type ReducerStore } from "../src/internal/store
 import { codecOf } from "../src/internal/reducer/codec.js"
 import { StoreError } from "../src/internal/store/failure.js"
 import * as Guard from "../src/internal/store/guard.js"
+import { settle } from "./support/fibers.ts"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 
 class NotThere extends Schema.TaggedError<NotThere>()("NotThere", { id: Schema.String }) {}
@@ -89,8 +90,6 @@ const unreliable = (store: ReducerStore) => {
 /** Lets time pass in small steps: each timer that is set on the way is met. */
 const pass = (millis: number) =>
   Effect.forEach(Array.from({ length: Math.ceil(millis / 50) }), () => TestClock.adjust(50), { discard: true })
-
-const settle = Effect.forEach(Array.from({ length: 20 }), () => Effect.yieldNow, { discard: true })
 
 describe("shared flights, over the store in memory", () => {
   it.effect("two processes make one run, and both get its result through the codec", () =>

@@ -4,7 +4,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import * as Scheduler from "effect-funnel/Scheduler"
-import { CurrentNode } from "../src/internal/waits/waits.js"
 import { simulate } from "./support/simulation.ts"
 
 const many = 3000
@@ -65,46 +64,6 @@ describe("a call on many items that ends does a part of its work in each turn of
       }
     }
   }
-})
-
-/** Whether one value can be reached from another. */
-const reaches = (from: object, to: unknown): boolean => {
-  const been = new Set<unknown>([from])
-  for (const at of been) {
-    if (at === to && at !== from) return true
-    if (typeof at !== "object" || at === null) continue
-    for (const value of Object.values(at)) been.add(value)
-  }
-  return false
-}
-
-describe("an item that has ended keeps nothing, whoever keeps the item", () => {
-  it.effect("neither its value, its call, its fiber nor the items before it", () =>
-    Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({ concurrency: 2 })
-      const nodes: Array<object> = []
-      const values: Array<object> = []
-      const fibers: Array<unknown> = []
-      const done = yield* Deferred.make<void>()
-      const chain = (left: number): Effect.Effect<unknown, unknown> => {
-        const value = { left }
-        values.push(value)
-        return scheduler.forEach([value], () =>
-          Effect.withFiber<unknown, unknown>((fiber) => {
-            nodes.push(fiber.getRef(CurrentNode)!)
-            fibers.push(fiber)
-            return left === 0
-              ? Deferred.succeed(done, undefined)
-              : Effect.forkDetach(Effect.suspend(() => chain(left - 1)))
-          }))
-      }
-      yield* chain(20)
-      yield* Deferred.await(done)
-      yield* Effect.yieldNow
-      for (const node of nodes) {
-        for (const kept of [...values, ...fibers, ...nodes]) expect(reaches(node, kept)).toBe(false)
-      }
-    }))
 })
 
 describe("a resize that refuses several waiting items of a call", () => {

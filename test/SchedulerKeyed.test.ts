@@ -3,6 +3,7 @@ import { Cause, Effect, Exit, Fiber, Latch, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
+import { settle } from "./support/fibers.ts"
 
 class Hosts extends Scheduler.Keyed<Hosts>()("test/Hosts", {
   lookup: (_host: string) => ({ concurrency: 1 })
@@ -11,8 +12,6 @@ class Hosts extends Scheduler.Keyed<Hosts>()("test/Hosts", {
 class Paced extends Scheduler.Keyed<Paced>()("test/Paced", {
   lookup: (_host: string) => ({ concurrency: 10, rate: { limit: 1, window: "1 minute" } })
 }) {}
-
-const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
 
 const now = Effect.clockWith((clock) => clock.currentTimeMillis)
 

@@ -69,6 +69,16 @@ describe("Reducer", () => {
     expected: [1, 1, 1],
     check: (self) => Effect.andThen(check(self), Effect.sync(() => expect(self.job.most).toBeLessThanOrEqual(1)))
   })
+  sweep("a caller that joins another's run, who does not notice", {
+    make: Effect.gen(function*() {
+      const self = yield* make
+      const first = yield* fork(self.reducer.reduce("key", Effect.andThen(turns, self.job.of(1))))
+      return { ...self, first }
+    }),
+    subject: ({ job, reducer }) => reducer.reduce("key", job.of(1)),
+    expected: 1,
+    check: (self) => Effect.andThen(Effect.map(Fiber.join(self.first), (_) => expect(_).toBe(1)), check(self))
+  })
   sweep("a caller behind a run whose last caller left", {
     make: Effect.gen(function*() {
       const self = yield* make
@@ -290,6 +300,63 @@ describe("Scheduler", () => {
     expected: [...Array<string>(3).fill("QueueFull"), "ran", "ran"],
     check: (_) => Effect.map(_.stats, (stats) => expect(stats).toMatchObject({ running: 0, weight: 0, queued: 0 }))
   })
+  sweep("jobs that wait for the rate", {
+    make: Scheduler.make({ concurrency: 2, rate: { limit: 10, window: "1 second" } }),
+    subject: (_) => Effect.all([1, 2, 3].map((i) => _.schedule(job(i))), { concurrency: "unbounded" }),
+    expected: [1, 2, 3],
+    check: idle
+  })
+
+  // What was opened is closed: jobs, iterators and streams.
+  const makeOpen = Effect.map(
+    Scheduler.make({ concurrency: 2, maxQueued: 1 }),
+    (scheduler) => ({ scheduler, opened: 0, closed: 0 })
+  )
+  type Open = Effect.Success<typeof makeOpen>
+  const held = (self: Open) => (i: number) =>
+    Effect.acquireUseRelease(Effect.sync(() => self.opened++), () => job(i), () => Effect.sync(() => self.closed++))
+  function* pulled(self: Open): Generator<number> {
+    self.opened++
+    try {
+      yield* items
+    } finally {
+      self.closed++
+    }
+  }
+  const resource = (self: Open) =>
+    Stream.unwrap(Effect.as(
+      Effect.acquireRelease(Effect.sync(() => self.opened++), () => Effect.sync(() => self.closed++)),
+      Stream.fromIterable([1, 2, 3])
+    ))
+  const opening: Record<string, Pick<Subject<Open, unknown, unknown>, "subject" | "expected">> = {
+    "forEach that fails": {
+      subject: (_) => Effect.flip(_.scheduler.forEach(pulled(_), (i) => i === 3 ? Effect.fail("no") : held(_)(i))),
+      expected: "no"
+    },
+    "forEach of a stream": { subject: (_) => _.scheduler.forEach(resource(_), held(_)), expected: [1, 2, 3] },
+    "stream": {
+      subject: (_) => Stream.runCollect(_.scheduler.stream(pulled(_), held(_), { order: "input" })),
+      expected: items
+    },
+    "stream that is left early": {
+      subject: (_) =>
+        Stream.runCollect(_.scheduler.stream(resource(_), held(_), { order: "input" }).pipe(Stream.take(1))),
+      expected: [1]
+    },
+    "firstSuccess": {
+      subject: (_) => _.scheduler.firstSuccess([Effect.fail("no"), Effect.andThen(turns, held(_)(1)), held(_)(2)]),
+      expected: 2
+    }
+  }
+  for (const [name, { expected, subject }] of Object.entries(opening)) {
+    sweep(`${name}, which opens and closes`, {
+      make: makeOpen,
+      subject,
+      expected,
+      check: (self) => Effect.andThen(idle(self.scheduler), Effect.sync(() => expect(self.closed).toBe(self.opened)))
+    })
+  }
+
   sweep("Scheduler.schedule with weights and priorities", {
     make: two,
     subject: (_) =>
@@ -407,6 +474,17 @@ describe("Batcher", () => {
       subject: (self) => Effect.all([load([1, 2])(self), load([2, 1])(self)], { concurrency: 1 }),
       expected: [[10, 20], [20, 10]],
       check
+    })
+  }
+  for (const [name, services] of Object.entries({ alone, "in a queue": queued })) {
+    sweep(`look-ups of what another asks for, who does not notice, ${name}`, {
+      make: Effect.gen(function*() {
+        const self = yield* makeOn(services)
+        return { ...self, other: yield* fork(Effect.request(get(1), self.resolver)) }
+      }),
+      subject: load([1, 2]),
+      expected: [10, 20],
+      check: (self) => Effect.andThen(Effect.map(Fiber.join(self.other), (_) => expect(_).toBe(10)), check(self))
     })
   }
   sweep("jobs that look up", {
