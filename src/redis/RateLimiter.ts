@@ -29,19 +29,12 @@
  */
 import * as Config from "effect/Config"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
-import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import type { Taken } from "../internal/store/gcraStore.js"
-import { register } from "../internal/limiter/limiter.js"
-import type { StoreError, Waiter } from "../internal/limiter/limiter.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Quotas from "../internal/limiter/quota.js"
-import * as Calls from "../internal/limiter/calls.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as Checked from "../internal/redis/options.js"
 import * as Guard from "../internal/store/guard.js"
@@ -105,146 +98,7 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
     }),
     (limiter) => limiter.close
   )
-  return fromLimiter(limiter, plan.name)
-})
-
-const fromLimiter = (limiter: LimiterRedis.LimiterRedis, name: string): RateLimiter.RateLimiter => {
-  const handle: RateLimiter.RateLimiter = {
-    [RateLimiter.TypeId]: RateLimiter.TypeId,
-    consume: (options) => {
-      Calls.check("RateLimiter.consume", options)
-      return admit(limiter, name, options)
-    },
-    withLimit: Calls.dataFirstOrLast((effect, options) =>
-      Effect.andThen(admit(limiter, name, options), effect)
-    ) as RateLimiter.RateLimiter["withLimit"],
-    penalize: (options) => {
-      const nanos = Calls.penalty(options)
-      return Effect.andThen(
-        command(limiter, name, "penalize", limiter.store.penalize(LimiterRedis.nameOf(options.key), nanos / 1e6)),
-        Effect.sync(() => {
-          limiter.local.penalizeUnsafe(options.key, nanos)
-          limiter.forfeit(options.key)
-        })
-      )
-    },
-    reset: (options) =>
-      Effect.andThen(
-        command(limiter, name, "reset", Effect.suspend(() => limiter.store.reset(LimiterRedis.nameOf(options?.key)))),
-        Effect.sync(() => {
-          limiter.local.resetUnsafe(options?.key)
-          limiter.forfeit(options?.key)
-        })
-      )
-  }
-  return register(handle, limiter)
-}
-
-const admit = (
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  options: RateLimiter.ConsumeOptions | undefined
-) => {
-  const key = options?.key
-  const tokens = options?.tokens ?? 1
-  return Effect.suspend(() => {
-    if (tokens > limiter.burst) return Effect.fail(tooLarge(name, tokens, limiter.burst))
-    return options?.onExceeded === "fail" ? take(limiter, name, key, tokens) : wait(limiter, name, key, tokens)
-  })
-}
-
-const wait = (
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  key: string | undefined,
-  tokens: number
-): Effect.Effect<RateLimiter.ConsumeResult, RateLimiter.RateLimiterError> =>
-  Effect.callback((resume) => {
-    const since = limiter.now()
-    const waiter: Waiter<StoreError> = {
-      key,
-      tokens,
-      since,
-      link: undefined,
-      onDue: () => resume(Exit.succeed(resultOf(limiter, limiter.standing(key), limiter.now() - since))),
-      onTooLarge: (burst) => resume(Exit.fail(tooLarge(name, tokens, burst))),
-      onFailure: (failure) => resume(Exit.fail(storeError(name, failure)))
-    }
-    limiter.waitUnsafe(waiter)
-    return Effect.sync(() => limiter.cancelUnsafe(waiter))
-  })
-
-const take = Effect.fnUntraced(function*(
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  key: string | undefined,
-  tokens: number
-) {
-  const asked = yield* Effect.result(
-    limiter.guard.run("take", Effect.suspend(() => limiter.store.take(LimiterRedis.nameOf(key), [tokens], 0)))
-  )
-  if (Result.isSuccess(asked)) {
-    const taken = asked.success
-    if (taken.waits.length === 1) return resultOf(limiter, taken, 0)
-    return yield* exceeded(limiter, name, key, taken.tightest, taken.remaining, Math.ceil(taken.retryMillis * 1e6))
-  }
-  if (limiter.onStoreError === "fail") return yield* Effect.fail(storeError(name, asked.failure))
-  yield* limiter.guard.applied(limiter.onStoreError, asked.failure)
-  if (limiter.onStoreError === "allow") return resultOf(limiter, undefined, 0)
-  const now = limiter.local.now()
-  if (limiter.local.takeUnsafe(key, tokens, now)) return resultOf(limiter, undefined, 0)
-  return yield* exceeded(limiter, name, key, 0, 0, limiter.local.retryAfterUnsafe(key, tokens, now))
-})
-
-const exceeded = (
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  key: string | undefined,
-  tightest: number,
-  remaining: number,
-  nanos: number
-) =>
-  Effect.fail(
-    new RateLimiter.RateLimiterError({
-      limiter: name,
-      reason: new RateLimiter.RateLimitExceeded({
-        key,
-        limit: limiter.rates[tightest]!.limit,
-        remaining,
-        retryAfter: Duration.nanos(BigInt(Math.ceil(nanos)))
-      })
-    })
-  )
-
-/** A command without an answer: when the store is away it fails, or is done here alone. */
-const command = (
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  operation: string,
-  effect: Effect.Effect<void, StoreError>
-): Effect.Effect<void, RateLimiter.RateLimiterError> =>
-  Effect.catch(limiter.guard.run(operation, effect), (failure) =>
-    limiter.onStoreError === "fail"
-      ? Effect.fail(storeError(name, failure))
-      : limiter.guard.applied(limiter.onStoreError, failure))
-
-const tooLarge = (name: string, tokens: number, burst: number) =>
-  new RateLimiter.RateLimiterError({
-    limiter: name,
-    reason: new RateLimiter.InsufficientCapacity({ what: "tokens", asked: tokens, most: burst })
-  })
-
-const storeError = (name: string, reason: StoreError) => new RateLimiter.RateLimiterError({ limiter: name, reason })
-
-const resultOf = (
-  limiter: LimiterRedis.LimiterRedis,
-  taken: Taken | undefined,
-  waitedNanos: number
-): RateLimiter.ConsumeResult => ({
-  waited: Duration.nanos(BigInt(Math.round(waitedNanos))),
-  limit: limiter.rates[taken?.tightest ?? 0]!.limit,
-  remaining: taken?.remaining ?? 0,
-  resetAfter: Duration.nanos(BigInt(Math.ceil((taken?.resetMillis ?? 0) * 1e6)))
+  return RateLimiter.fromLimiter(limiter, plan.name)
 })
 
 /**

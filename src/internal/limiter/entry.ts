@@ -3,7 +3,7 @@
  */
 import type * as DueHeap from "../data/dueHeap.js"
 import * as Gcra from "./gcra.js"
-import type { Waiter } from "./limiter.js"
+import type { Standing, Waiter } from "./limiter.js"
 import type * as RestList from "./restList.js"
 import { StartLog } from "./startLog.js"
 import * as WaiterList from "./waiterList.js"
@@ -92,14 +92,6 @@ export interface Entry extends RestList.Member<Entry> {
   rare: Rare | undefined
   /** The quotas that the times are under. */
   version: Version
-}
-
-/** What stands in the way of a key, read in the step in which it is asked for. */
-export interface Standing {
-  readonly limit: number
-  readonly remaining: number
-  /** Nanoseconds until the key has its full burst. */
-  readonly resetAfter: number
 }
 
 export const make = (version: Version, key: string | undefined): Entry => ({

@@ -9,7 +9,7 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Gcra from "./gcra.js"
-import type { Granted, Limiter, Waiter } from "./limiter.js"
+import type { Backend, Granted, Refusal, Standing, Waiter } from "./limiter.js"
 import * as Entry from "./entry.js"
 import { Grant, Line, Node } from "./entry.js"
 import * as RestList from "./restList.js"
@@ -44,7 +44,7 @@ export const makeUnsafe = (rates: ReadonlyArray<Gcra.Rate>, fiber: Fiber.Fiber<u
 /**
  * The state of all keys, and one timer for them.
  */
-export class LimiterMemory implements Limiter {
+export class LimiterMemory implements Backend {
   private readonly entries = new Map<string | undefined, Entry.Entry>()
   /** The entry looked up last: calls for one key come in a row. */
   private recent: Entry.Entry | undefined
@@ -64,7 +64,7 @@ export class LimiterMemory implements Limiter {
   private closed = false
   private latestTat = 0
   private readonly place: Timers.Place
-  private epoch: bigint
+  epoch: bigint
   private version: Entry.Version
   /** Those that have not heard of the quotas of now, and others. */
   private renewals: Iterator<Entry.Entry> | undefined
@@ -90,7 +90,6 @@ export class LimiterMemory implements Limiter {
     this.longestWindow = rates.reduce((most, rate) => rate.strict ? Math.max(most, rate.window) : most, 0)
   }
 
-  /** How many keys are held. */
   get size(): number {
     return this.entries.size
   }
@@ -113,7 +112,6 @@ export class LimiterMemory implements Limiter {
     return this.takeAtUnsafe(key, tokens, since, this.time(), later)
   }
 
-  /** `takeUnsafe` for one who has just read the time. */
   takeAtUnsafe(key: string | undefined, tokens: number, since: number, now: number, later?: Granted): boolean {
     if (tokens > this.burst) return false
     const entry = this.lookup(key) ?? this.enter(key)
@@ -121,6 +119,19 @@ export class LimiterMemory implements Limiter {
     if (taken) this.take(entry, tokens, since, now, later)
     if (now >= this.rests.nextCheck) this.sweep(now, sweepPerCall)
     return taken
+  }
+
+  attempt<A, E, R>(
+    key: string | undefined,
+    tokens: number,
+    now: number,
+    granted: Granted | undefined,
+    answer: (refusal?: Refusal) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> {
+    // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
+    if (this.settle() && this.takeAtUnsafe(key, tokens, now, now, granted)) return answer()
+    const { limit, remaining } = this.standingUnsafe(key, now)
+    return answer({ limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now) })
   }
 
   beginUnsafe(granted: Granted): void {
@@ -252,7 +263,10 @@ export class LimiterMemory implements Limiter {
     this.reconsider(line)
   }
 
-  /** Lets nothing of this key pass before `until`, and after it one token first. */
+  penalize(key: string | undefined, nanos: number): Effect.Effect<void> {
+    return Effect.sync(() => this.penalizeUnsafe(key, nanos))
+  }
+
   penalizeUnsafe(key: string | undefined, nanos: number): void {
     const now = this.time()
     const entry = this.lookup(key) ?? this.enter(key)
@@ -264,7 +278,10 @@ export class LimiterMemory implements Limiter {
     this.settle()
   }
 
-  /** Forgets what this key has consumed. */
+  reset(key: string | undefined): Effect.Effect<void> {
+    return Effect.sync(() => this.resetUnsafe(key))
+  }
+
   resetUnsafe(key: string | undefined): void {
     const entry = this.lookup(key)
     if (entry === undefined) return
@@ -277,8 +294,7 @@ export class LimiterMemory implements Limiter {
     this.settle()
   }
 
-  /** The most constrained quota of a key. */
-  standingUnsafe(key: string | undefined, now: number): Entry.Standing {
+  standingUnsafe(key: string | undefined, now: number): Standing {
     return Entry.standing(this.rates, this.lookup(key), now)
   }
 

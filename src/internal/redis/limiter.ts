@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
-import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Backend, Granted, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type * as Failure from "../store/failure.js"
 import { SlotStock } from "./slotStock.js"
@@ -95,6 +95,7 @@ export interface Options {
   readonly expectedProcesses: number
 }
 
+/** Makes a limiter on the clock of the running fiber. */
 export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effect<LimiterRedis> =>
   Effect.withFiber((fiber) =>
     Effect.succeed(new LimiterRedis(rates, options, fiber.context, fiber.getRef(Clock.Clock)))
@@ -104,30 +105,26 @@ const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
   rates.map((rate) => ({ burst: rate.burst, intervalMicros: intervalWithoutLog(rate) / 1000 }))
 
 /** The name of a key in the store: no key at all is a key as well. */
-export const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
+const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
 
-export class LimiterRedis implements Limiter<StoreError> {
-  readonly guard: Guard
-  readonly onStoreError: Options["onStoreError"]
+export class LimiterRedis implements Backend {
   private readonly options: Options
   private readonly context: Context.Context<never>
   private readonly clock: Clock.Clock
-  private readonly epoch: bigint
+  readonly epoch: bigint
   private readonly entries = new Map<string | undefined, Entry>()
   /** What an answer takes: follows at once when it falls and step by step when it rises, so that a stall is not one. */
   private answerMillis = 0
   private closed = false
-  rates: ReadonlyArray<Rate>
-  store: GcraStore
+  private rates: ReadonlyArray<Rate>
+  private store: GcraStore
   burst: number
   private catchUp: number
   /** This process' share, for when the store is away. */
-  readonly local: LimiterMemory.LimiterMemory
+  private readonly local: LimiterMemory.LimiterMemory
 
   constructor(rates: ReadonlyArray<Rate>, options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
-    this.guard = options.guard
-    this.onStoreError = options.onStoreError
     this.context = context
     this.clock = clock
     this.epoch = clock.monotonicTimeNanosUnsafe()
@@ -168,9 +165,12 @@ export class LimiterRedis implements Limiter<StoreError> {
   refundUnsafe(): void {}
 
   takeUnsafe(key: string | undefined, tokens: number): boolean {
+    return this.takeAtUnsafe(key, tokens, 0, this.now())
+  }
+
+  takeAtUnsafe(key: string | undefined, tokens: number, _since: number, now: number): boolean {
     const entry = this.entries.get(key)
-    if (entry === undefined || entry.first !== undefined) return false
-    const now = this.now()
+    if (entry === undefined || entry.first !== undefined || tokens > this.burst) return false
     entry.slots.expire(now - this.catchUp, now, false)
     return this.spend(entry, tokens, now)
   }
@@ -240,18 +240,79 @@ export class LimiterRedis implements Limiter<StoreError> {
     for (const entry of Array.from(this.entries.values())) this.settle(entry)
   }
 
-  /** What the store last said of a key. */
-  standing(key: string | undefined): Taken | undefined {
-    return this.entries.get(key)?.last_
+  attempt<A, E, R>(
+    key: string | undefined,
+    tokens: number,
+    _now: number,
+    _granted: Granted | undefined,
+    answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> {
+    const { guard, onStoreError } = this.options
+    return Effect.matchEffect(guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [tokens], 0))), {
+      onSuccess: (taken) => {
+        const standing = this.standingOf(taken)
+        return taken.waits.length === 1
+          ? answer(undefined, standing)
+          : answer({ ...standing, retryAfter: Math.ceil(taken.retryMillis * nanosPerMilli) })
+      },
+      onFailure: (failure) =>
+        onStoreError === "fail" ? answer(failure) : Effect.flatMap(guard.applied(onStoreError, failure), () => {
+          const { local } = this
+          const now = local.now()
+          const standing = this.standingOf(undefined)
+          return onStoreError === "allow" || local.takeUnsafe(key, tokens, now)
+            ? answer(undefined, standing)
+            : answer({ ...standing, retryAfter: local.retryAfterUnsafe(key, tokens, now) })
+        })
+    })
   }
 
-  /** Gives up what is reserved for a key here, and asks anew. */
-  forfeit(key: string | undefined): void {
-    const entry = this.entries.get(key)
-    if (entry === undefined) return
-    entry.slots.clear()
-    entry.retryAt = 0
-    this.settle(entry)
+  standingUnsafe(key: string | undefined): Standing {
+    return this.standingOf(this.entries.get(key)?.last_)
+  }
+
+  private standingOf(taken: Taken | undefined): Standing {
+    return {
+      limit: this.rates[taken?.tightest ?? 0]!.limit,
+      remaining: taken?.remaining ?? 0,
+      resetAfter: Math.ceil((taken?.resetMillis ?? 0) * nanosPerMilli)
+    }
+  }
+
+  penalize(key: string | undefined, nanos: number): Effect.Effect<void, StoreError> {
+    return this.command(
+      "penalize",
+      key,
+      () => this.store.penalize(nameOf(key), nanos / nanosPerMilli),
+      () => this.local.penalizeUnsafe(key, nanos)
+    )
+  }
+
+  reset(key: string | undefined): Effect.Effect<void, StoreError> {
+    return this.command("reset", key, () => this.store.reset(nameOf(key)), () => this.local.resetUnsafe(key))
+  }
+
+  /** A command without an answer: when the store is away it fails, or is done here alone. */
+  private command(
+    operation: string,
+    key: string | undefined,
+    send: () => Effect.Effect<void, StoreError>,
+    here: () => void
+  ): Effect.Effect<void, StoreError> {
+    const { guard, onStoreError } = this.options
+    const sent = Effect.catch(
+      guard.run(operation, Effect.suspend(send)),
+      (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
+    )
+    return Effect.map(sent, () => {
+      here()
+      const entry = this.entries.get(key)
+      if (entry === undefined) return
+      // What is reserved here was granted before: ask anew.
+      entry.slots.clear()
+      entry.retryAt = 0
+      this.settle(entry)
+    })
   }
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
@@ -335,7 +396,7 @@ export class LimiterRedis implements Limiter<StoreError> {
   private giveBack(entry: Entry): Effect.Effect<void> {
     const { state, tokens } = entry.slots.giveBack()
     if (tokens === 0) return Effect.void
-    return Effect.ignore(this.guard.once("giveBack", this.store.giveBack(nameOf(entry.key), tokens, state)))
+    return Effect.ignore(this.options.guard.once("giveBack", this.store.giveBack(nameOf(entry.key), tokens, state)))
   }
 
   private drop(entry: Entry): void {
@@ -358,7 +419,7 @@ export class LimiterRedis implements Limiter<StoreError> {
     const ahead = lookaheadMillis + this.answerMillis
     const askedAt = this.now()
     const command = Effect.matchEager(
-      this.guard.run("take", Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, ahead))),
+      this.options.guard.run("take", Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, ahead))),
       {
         onFailure: (failure) => {
           entry.asking = undefined
@@ -396,9 +457,11 @@ export class LimiterRedis implements Limiter<StoreError> {
       waiters.push(waiter)
     }
     this.rest(entry, this.now())
-    if (this.onStoreError !== "fail") Effect.runForkWith(this.context)(this.guard.applied(this.onStoreError, failure))
+    if (this.options.onStoreError !== "fail") {
+      Effect.runForkWith(this.context)(this.options.guard.applied(this.options.onStoreError, failure))
+    }
     for (const waiter of waiters) {
-      switch (this.onStoreError) {
+      switch (this.options.onStoreError) {
         case "fail":
           waiter.onFailure(failure)
           break
