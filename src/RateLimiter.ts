@@ -240,6 +240,16 @@ export const RateLimiter: Context.Service<RateLimiter, RateLimiter> = /*#__PURE_
 /**
  * Tells whether a value is a rate limiter.
  *
+ * **Example** (Telling a limiter from another value)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const limiter = Effect.runSync(RateLimiter.make({ limit: 1, window: "1 second" }))
+ * RateLimiter.isRateLimiter(limiter) // => true
+ * ```
+ *
  * @category guards
  * @since 0.1.0
  */

@@ -3,25 +3,25 @@
  *
  * **When to use**
  *
- * Use where a quota belongs to an account and not to a process. The program stays as it is: this layer takes the place of
- * `RateLimiter.layer`, and a `Scheduler` whose `rate` is the tag takes from it as well.
+ * Use it where a quota belongs to an account and not to a process. This layer takes the place of `RateLimiter.layer`, the
+ * program stays as it is, and a `Scheduler` whose `rate` is the tag takes from it as well.
  *
  * **Details**
  *
- * The state of a key is a debt, counted by the clock of the Redis server; clocks of the processes play no part. In any
+ * The state of a key is a debt, counted by the clock of the Redis server; the clocks of the processes play no part. In any
  * interval of length Δ all processes together take at most `burst + Δ · limit / window` tokens, by the times at which
- * they are due. Who waits, waits in its process: one command at a time asks for those in front, up to 50 milliseconds
- * ahead, so that neither the network nor a stall of that length costs pace. Within a process they go in order of arrival;
+ * they are due. Calls wait in their process: one command at a time asks on behalf of the first ones, up to 50 milliseconds
+ * ahead, so that neither the network nor a stall of that length costs pace. The calls of a process go in order of arrival;
  * between processes the first to ask is the first served.
  *
  * **Gotchas**
  *
- * - An interrupted waiter costs nothing while others wait behind it. With nobody behind, what was taken ahead for it is given
- *   back, unless other processes have been granted tokens since: then it is lost.
- * - `strict` spaces what is due, by the clock of the server. A start that is late, by a timer or the network, is not made
- *   good by the other processes: a window of actual starts can hold as many more as are due in 10 milliseconds, and in what
- *   an answer of Redis was late. Where the other side counts to the last call, ask for a little less.
- * - After `penalize`, tokens that other processes hold already are used, up to 50 milliseconds' worth.
+ * - An interrupted caller costs nothing while others wait behind it. With nobody behind, the tokens that were taken ahead for
+ *   it are given back, unless other processes have been granted tokens since: then they are lost.
+ * - `strict` spaces due times, by the clock of the server. The other processes do not make up for a start that a timer or the
+ *   network has made late: a window of actual starts can hold as many more as are due in 10 milliseconds, and in the time by
+ *   which an answer of Redis was late. Where the other side counts to the last call, ask for a little less.
+ * - After `penalize`, other processes use the tokens that they hold already, up to 50 milliseconds' worth.
  * - When the clock of the server steps back, a key is denied for as long as its debt, not for the step.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
  *
@@ -41,12 +41,12 @@ import * as Guard from "../internal/store/guard.js"
 import * as RateLimiter from "../RateLimiter.js"
 
 /**
- * Configures how a rate limiter uses Redis.
+ * How a rate limiter uses Redis.
  *
  * **Details**
  *
- * - `prefix`: what the names of its keys begin with, `"effect-funnel"` by default.
- * - `onStoreError`: what happens to a call when Redis is away: `"fail"`, the default, fails with a `StoreError`; `"local"`
+ * - `prefix`: the beginning of the names of its keys, `"effect-funnel"` by default.
+ * - `onStoreError`: the answer to a call when Redis is away: `"fail"`, the default, fails with a `StoreError`; `"local"`
  *   admits at the pace divided by `expectedProcesses`, counted here; `"allow"` admits. The last two leave a line in the
  *   log and a count in the metric `effect_funnel_store_policy`.
  * - `expectedProcesses`: how many processes share the rate, 1 by default; used by `"local"` alone.
@@ -63,7 +63,7 @@ export interface StoreOptions extends Checked.StoreOptions {
 }
 
 /**
- * Configures a rate limiter over Redis: its pace, and how it uses Redis.
+ * Options of a rate limiter over Redis: its pace, and how it uses Redis.
  *
  * **Details**
  *
@@ -106,7 +106,7 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
  *
  * **When to use**
  *
- * Use inside a service that has a quota of its own to share. In an application, provide `layer`.
+ * Use it inside a service that has a quota of its own to share. In an application, provide {@link layer}.
  *
  * **Example** (Sharing a quota inside a service)
  *
@@ -133,18 +133,14 @@ export const make = (
 /**
  * Provides the default rate limiter, over Redis.
  *
- * **When to use**
- *
- * Use in the place of `RateLimiter.layer`, with a `Redis` such as `NodeRedis.layer` beneath it.
- *
  * **Details**
  *
- * The client is best made with `NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })`: commands
- * then fail at once while there is no connection, and how long one may take is `storeTimeout`.
+ * It takes the place of `RateLimiter.layer`. Make the client as in the example: its commands then fail at once without a connection,
+ * and `storeTimeout` alone bounds their time.
  *
  * **Gotchas**
  *
- * Never give the client a `socketTimeout`: it closes it for good.
+ * Give the client no `socketTimeout`: it closes the client for good.
  *
  * **Example** (Sharing a quota among processes)
  *
@@ -164,8 +160,6 @@ export const make = (
  * Layer.isLayer(RateLimiterLive) // => true
  * ```
  *
- * @see {@link layerConfig} for options from the configuration
- * @see {@link layerService} for tags of one's own
  * @category layers
  * @since 0.1.0
  */
