@@ -338,10 +338,10 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
     shadow.rare.log = rare.log?.copy()
   }
   const start = { now, later: false, strict: rates.some((rate) => rate.strict) }
-  for (let node = entry.line.first; node !== undefined; node = node.after) {
-    start.now = Math.max(start.now, dueAt(rates, shadow, node.waiter.tokens, now))
-    if (shadow.rare === undefined && !start.strict) take(rates, shadow, start.now, node.waiter.tokens)
-    else takeRare(rates, shadow, start.now, node.waiter.tokens, start)
+  for (let place = entry.line.first; place !== undefined; place = place.after) {
+    const { since, tokens } = place.waiter
+    start.now = Math.max(start.now, dueAt(rates, shadow, tokens, now))
+    takeRare(rates, shadow, Gcra.arrival(since, start.now), tokens, start)
   }
   return Math.max(start.now, dueAt(rates, shadow, tokens, now)) - now
 }
