@@ -31,7 +31,7 @@ export const maxCatchUp = 50_000_000
 export const rate = (limit: number, window: number, burst: number, strict: boolean): Rate => ({
   limit,
   window,
-  // Up to 2 ** 53 the quotient of integers is rounded to no integer that it does not reach.
+  // Exact: below 2 ** 53 no quotient of integers is rounded down to an integer.
   interval: Math.ceil(window / limit),
   burst,
   strict
