@@ -15,13 +15,13 @@ import * as Scope from "effect/Scope"
  *
  * **When to use**
  *
- * Use around `NodeRedis.layer(…)` where a program is to start while Redis is away: `onStoreError` then applies from the first
- * call on. The client's own layer fails when its first attempt to connect does.
+ * Use it around `NodeRedis.layer(…)` where a program has to start while Redis is away: `onStoreError` then applies from the
+ * first call on. Without it the client's layer fails when its first attempt to connect does.
  *
  * **Details**
  *
- * Until the connection stands every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
- * 50 milliseconds apart to begin with, and 2 seconds at most. Once connected, reconnecting is the client's.
+ * Until there is a connection, every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
+ * 50 milliseconds apart at first, and 2 seconds at most. Once connected, the client reconnects by itself.
  *
  * **Example** (Starting while Redis is away)
  *
