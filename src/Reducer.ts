@@ -60,22 +60,14 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type * as Persistable from "effect/persistence/Persistable"
-import type * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
-import type { Lease } from "./internal/reducer/reduceShared.js"
 import { dispatcherIn } from "./internal/data/dispatcher.js"
 import { ReducerFlights } from "./internal/reducer/flights.js"
-import type { ReducerError } from "./internal/reducer/error.js"
 import { Run, type Space } from "./internal/reducer/run.js"
 import { formatSteps, stepsOf } from "./internal/waits/cycle.js"
 import { CurrentNode, type Node, nodeOf } from "./internal/waits/waits.js"
-import * as Shared from "./internal/reducer/sharedCalls.js"
-
-export { CodecError, ReducerError } from "./internal/reducer/error.js"
-export type { Lease } from "./internal/reducer/reduceShared.js"
-export { StoreError } from "./internal/store/failure.js"
+import type { Exactly, Failure, Fits, NoScope, Success } from "./internal/reducer/misuse.js"
 
 /**
  * Identifies values of this module at run time.
@@ -100,92 +92,6 @@ export type TypeId = "~effect-funnel/Reducer"
  * @since 0.1.0
  */
 export type Key = string | number | bigint | boolean | symbol | null | undefined | object
-
-/**
- * Turns a misuse into a compile error: no value has this type, and its parameter says what is wrong.
- *
- * @category utility types
- * @since 0.1.0
- */
-export interface Misuse<out Reason extends string> {
-  readonly "~effect-funnel/Reducer/Misuse": Reason
-}
-
-/**
- * `unknown` for an effect that may run under the key, otherwise a `Misuse` that says why it may not.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Fits<K, A, E, R> = (
-  [unknown] extends [K] ? Sound<R>
-    // Nothing is inferred from what is no effect.
-    : [K, unknown, unknown, unknown] extends [Effect.Effect<unknown, unknown, unknown>, A, E, R]
-      ? Checked<"The arguments are swapped: the key comes first, then the effect">
-    : [K] extends [Request.Request<infer A0, infer E0, unknown>] ? Sound<
-        R,
-        [A] extends [A0]
-          ? [E] extends [E0] ? Checked : Checked<"The effect fails with an error that the request does not declare">
-          : Checked<"The effect succeeds with a value that is not the request's">
-      >
-    : Sound<R>
-)["~misuse"]
-
-/**
- * `unknown` unless the requirements contain `Scope`, whose resources would close under the callers that joined, or are
- * unknown.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type NoScope<R> = Sound<R>["~misuse"]
-
-type Sound<R, Otherwise = Checked> = 0 extends 1 & R ? Otherwise
-  : [unknown] extends [R]
-    ? Checked<"This is not an effect, or its requirements are unknown: annotate what it is made from">
-  : [Exclude<Scope.Scope, R>] extends [never]
-    ? Checked<"The effect requires Scope, which would close under the callers that joined: write Effect.scoped inside">
-  : Otherwise
-
-// The verdict is looked up in an object, because the compiler takes such a look-up for passed as long as a type parameter
-// leaves it open: a generic wrapper compiles, and the check happens where it is called. A bare conditional type would not.
-interface Checked<out Reason extends string = never> {
-  readonly "~misuse": [Reason] extends [never] ? unknown : Misuse<Reason>
-}
-
-/**
- * The parameters of a reduced function: those of the function, and a compile error in place of any more.
- *
- * **Details**
- *
- * All arguments of a call are its key. `Effect.forEach` and `Array.map` hand over an index as well, which would make every
- * call another one, so they do not take a reduced function: write `(id) => f(id)`.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Exactly<Args extends ReadonlyArray<unknown>> = [
-  ...Args,
-  ...ReadonlyArray<
-    Misuse<"An argument that the function does not declare would be part of the key: write (id) => f(id)">
-  >
-]
-
-/**
- * What a call under this key succeeds with: a request's own type, otherwise that of the effect.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Success<K, A> = [K] extends [Request.Request<infer A0, unknown, unknown>] ? A0 : A
-
-/**
- * What a call under this key fails with: a request's own type, otherwise that of the effect.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Failure<K, E> = [K] extends [Request.Request<unknown, infer E0, unknown>] ? E0 : E
 
 /**
  * Describes a run in flight, as `inFlight` finds it.
@@ -797,117 +703,6 @@ export const forget: Operations<Reducer>["forget"] = accessors.forget
  * @since 0.1.0
  */
 export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
-
-/**
- * Runs an effect once for all equal requests that are under way, in this process and in all that share its store.
- *
- * **When to use**
- *
- * Use where several processes would ask a backend for the same thing at the same time.
- *
- * **Details**
- *
- * The request is a `Persistable`: its tag and primary key are the key, and its schemas carry the result from one process to
- * another. Calls of one process share a local run first, as those of `reduce` do. Which processes share is the layer's:
- * `Reducer.layer` keeps to this one, and passes every result through the schemas all the same, so that a wrong one shows;
- * `layer` of `effect-funnel/redis/Reducer` coordinates through Redis. Success, typed failure and defect are results; an
- * interruption is none: when a leader is interrupted another process leads.
- *
- * **Gotchas**
- *
- * - At least once: a leader that was frozen for longer than its lease, or a store that lost its state, makes a second run.
- *   Let the effect be idempotent, or send `lease.fence` along with what it writes and refuse what is smaller there.
- * - When a lease is lost the run is interrupted, and the call takes the result of whoever has the lease now.
- * - Requests share a run if their two schemas are the same objects: keep schemas in constants. A getter that builds a new
- *   schema each time shares nothing.
- * - A defect arrives elsewhere as its message.
- * - A run that calls for its own key through another process waits for itself; cycles are found within a process only.
- *
- * **Example** (Sharing a report among processes)
- *
- * ```ts import.meta.vitest
- * import { Effect, Schema } from "effect"
- * import { Persistable } from "effect/persistence"
- * import { Reducer } from "effect-funnel"
- *
- * class GetReport extends Persistable.Class<{ payload: { readonly month: string } }>()("GetReport", {
- *   primaryKey: (_) => _.month,
- *   success: Schema.Struct({ total: Schema.Number })
- * }) {}
- *
- * let runs = 0
- * const report = (month: string) =>
- *   Reducer.reduceShared(new GetReport({ month }), () =>
- *     Effect.gen(function*() {
- *       runs++
- *       yield* Effect.yieldNow
- *       return { total: 42 }
- *     }))
- *
- * const program = Effect.all([report("2026-01"), report("2026-01")], { concurrency: "unbounded" })
- *
- * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => [{ total: 42 }, { total: 42 }]
- * runs // => 1
- * ```
- *
- * @see {@link reduceSharedBy} for tags of one's own and for handles
- * @category operations
- * @since 0.1.0
- */
-export const reduceShared = <Req extends Persistable.Any, R>(
-  request: Req,
-  f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R> & NoScope<R>
-): Effect.Effect<
-  Persistable.Success<Req>,
-  Persistable.Error<Req> | ReducerError,
-  R | Persistable.Services<Req> | Reducer
-> => Reducer.use((_) => shared(_, request, f))
-
-/**
- * Makes the `reduceShared` of a reducer of one's own: of a tag, or of a handle.
- *
- * **Details**
- *
- * It is not attached to the classes that `Service` makes, so that only programs that share pay for schemas.
- *
- * **Example** (Sharing through a tag of one's own)
- *
- * ```ts import.meta.vitest
- * import { Effect, Schema } from "effect"
- * import { Persistable } from "effect/persistence"
- * import { Reducer } from "effect-funnel"
- *
- * class Reports extends Reducer.Service<Reports>()("app/Reports") {}
- *
- * class GetReport extends Persistable.Class<{ payload: { readonly month: string } }>()("GetReport", {
- *   primaryKey: (_) => _.month,
- *   success: Schema.Number
- * }) {}
- *
- * const program = Reducer.reduceSharedBy(Reports)(new GetReport({ month: "2026-01" }), () => Effect.succeed(42))
- *
- * await Effect.runPromise(Effect.provide(program, Reports.layer)) // => 42
- * ```
- *
- * @category operations
- * @since 0.1.0
- */
-export const reduceSharedBy =
-  <Self = never>(reducer: Reducer | Context.Service<Self, Reducer>) =>
-  <Req extends Persistable.Any, R>(
-    request: Req,
-    f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R> & NoScope<R>
-  ): Effect.Effect<
-    Persistable.Success<Req>,
-    Persistable.Error<Req> | ReducerError,
-    R | Persistable.Services<Req> | Self
-  > => "use" in reducer ? reducer.use((_) => shared(_, request, f)) : shared(reducer, request, f)
-
-const shared = <Req extends Persistable.Any, R>(
-  reducer: Reducer,
-  request: Req,
-  f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R>
-) => Shared.reduceShared(reducer, (key, effect) => reducer.reduce(key, effect), request, f)
 
 /**
  * Takes an effect out of the run that it is started from, for the detection of cycles.
