@@ -27,7 +27,6 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import { BufferedResponse, errorOf } from "./internal/http/bufferedResponse.js"
 import { refuse } from "./internal/data/refuse.js"
-import type { NoScope } from "./internal/reducer/misuse.js"
 import { jobOptions } from "./internal/scheduler/schedule.js"
 import type * as RateLimiter from "./RateLimiter.js"
 import type * as Reducer from "./Reducer.js"
@@ -258,11 +257,11 @@ export const reduce: {
     reducer: Context.Key<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
   ): <E, R>(
-    self: HttpClient.HttpClient.With<E, R> & NoScope<R>
+    self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>
   ) => HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
   /** Lets equal requests that are under way at the same time share one response. */
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R> & NoScope<R>,
+    self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>,
     reducer: Context.Key<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
   ): HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
@@ -295,7 +294,7 @@ export const reduce: {
           return readOnce(self.postprocess(Effect.succeed(sent)), sent, () => role === "left")
         })
         // Sound: the client, of which R is, was asked for the same.
-        const scopeless = run as typeof run & NoScope<R>
+        const scopeless = run as typeof run & Reducer.NoScope<R>
         const alone = Effect.flatMap(effect, (response) => buffered(response, request))
         return Effect.flatMap(tag, (reducer) =>
           reducer.reduce([client, asked, ...transportOf(fiber.context)], scopeless).pipe(
