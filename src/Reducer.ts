@@ -56,18 +56,21 @@
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import * as Inspectable from "effect/Inspectable"
 import * as Layer from "effect/Layer"
+import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import * as Predicate from "effect/Predicate"
 import type * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
 import { dispatcherIn } from "./internal/data/dispatcher.js"
-import { ReducerFlights } from "./internal/reducer/flights.js"
+import { type InFlight, ReducerFlights } from "./internal/reducer/flights.js"
 import { Run, type Space } from "./internal/reducer/run.js"
 import { formatSteps, stepsOf } from "./internal/waits/cycle.js"
 import { CurrentNode, type Node, nodeOf } from "./internal/waits/waits.js"
+
+export type { InFlight } from "./internal/reducer/flights.js"
 
 /**
  * Identifies values of this module at run time.
@@ -149,29 +152,6 @@ type Success<K, A> = [K] extends [Request.Request<infer A0, unknown, unknown>] ?
 type Failure<K, E> = [K] extends [Request.Request<unknown, infer E0, unknown>] ? E0 : E
 
 /**
- * Describes a run in flight, as `inFlight` finds it.
- *
- * **Details**
- *
- * - `name`: the name of the function, for what was made with `fn`.
- * - `key`: the key; of a function its arguments (a single primitive one by itself), or what its `key` option made of them.
- * - `callers`: how many wait for it.
- * - `age`: how long it has been in flight.
- * - `phase`: `"running"`; `"ending"` once its last caller was interrupted and its finalizers run; `"pending"` while it
- *   waits for such a run of the same key to end.
- *
- * @category models
- * @since 0.1.0
- */
-export interface InFlight {
-  readonly name: string | undefined
-  readonly key: unknown
-  readonly callers: number
-  readonly age: Duration.Duration
-  readonly phase: "pending" | "running" | "ending"
-}
-
-/**
  * Lists what a reducer can do. `Self` is what the operations require: nothing for a handle, the tag for accessors.
  *
  * @category models
@@ -223,14 +203,24 @@ export interface Operations<Self> {
 /**
  * Reduces equal calls that happen at the same time to one. Its methods require nothing beyond what the effects require.
  *
+ * `toJSON` returns its name and how many runs are in flight.
+ *
  * @see {@link make} for making one
  * @see {@link layer} for providing one
  * @category models
  * @since 0.1.0
  */
-export interface Reducer extends Operations<never> {
+export interface Reducer extends Operations<never>, Pipeable, Inspectable.Inspectable {
   readonly [TypeId]: TypeId
 }
+
+/**
+ * Checks whether a value is a `Reducer`.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isReducer = (u: unknown): u is Reducer => Predicate.hasProperty(u, TypeId)
 
 /**
  * The tag of the default reducer.
@@ -336,6 +326,16 @@ export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Sco
 const cycleOf = (path: ReadonlyArray<Node>): ReducerCycle =>
   new ReducerCycle({ path: stepsOf(path, (node, next) => !(node instanceof Run) || node.predecessor !== next) })
 
+const handle = (name: string | undefined, inFlight: () => number, operations: Operations<never>): Reducer => ({
+  ...operations,
+  ...Inspectable.BaseProto,
+  [TypeId]: TypeId,
+  toJSON: () => ({ _id: "effect-funnel/Reducer", name, inFlight: inFlight() }),
+  pipe() {
+    return pipeArguments(this, arguments)
+  }
+})
+
 const fromFlights = (flights: ReducerFlights): Reducer => {
   const plain = flights.space()
   const spaces = new WeakMap<object, WeakMap<object, Space>>()
@@ -374,51 +374,23 @@ const fromFlights = (flights: ReducerFlights): Reducer => {
       }
     })
 
-  const reducer: Direct = {
-    [TypeId]: TypeId,
-    [enter]: (key, effect, resume) => flights.enter(plain, key, effect, resume),
+  return handle(flights.name, () => flights.inFlight(0).length, {
     reduce: reduceWith((key, effect) => flights.call(plain, key, effect)),
     fn,
     forget,
-    inFlight: Effect.clockWith((clock) => Effect.succeed(flights.snapshot(clock)))
-  }
-  return reducer
+    inFlight: Effect.clockWith((clock) => Effect.succeed(flights.inFlight(clock.currentTimeMillisUnsafe())))
+  })
 }
 
-// Lets an accessor find its reducer and enter it in one operation of the calling fiber.
-const enter = /*#__PURE__*/ Symbol("effect-funnel/Reducer/enter")
-
-interface Direct extends Reducer {
-  readonly [enter]: (
-    key: Key,
-    effect: Effect.Effect<unknown, unknown>,
-    resume: (effect: Effect.Effect<unknown, unknown>) => void
-  ) => Effect.Effect<void> | undefined
-}
-
-const isDirect = (reducer: Reducer): reducer is Direct => enter in reducer
-
-// Both spellings of `reduce` from one function, which need not know the types that the key promises.
+// Both spellings of `reduce` from one function.
 const reduceWith = <Self>(
   run: (key: Key, effect: Effect.Effect<unknown, unknown>) => Effect.Effect<unknown, unknown, Self>
-): Operations<Self>["reduce"] => {
-  function reduce<K extends Key>(
-    key: K
-  ): <A, E, R>(
-    effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
-  ) => Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
-  function reduce<K extends Key, A, E, R>(
-    key: K,
-    effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
-  ): Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
-  // Sound: what the effect requires is in the result, so it is in the fiber that makes the call and starts the effect.
-  function reduce(key: Key, effect?: Effect.Effect<unknown, unknown, unknown>): unknown {
-    return effect === undefined
-      ? (effect: Effect.Effect<unknown, unknown, unknown>) => run(key, effect as Effect.Effect<unknown, unknown>)
-      : run(key, effect as Effect.Effect<unknown, unknown>)
-  }
-  return reduce
-}
+): Operations<Self>["reduce"] =>
+  // Sound: the result has the types that the key promises, or else those of the effect, and requires what the effect does.
+  ((key: Key, effect?: Effect.Effect<unknown, unknown>) =>
+    effect === undefined
+      ? (effect: Effect.Effect<unknown, unknown>) => run(key, effect)
+      : run(key, effect)) as Operations<Self>["reduce"]
 
 const sourceOf = (
   f: object,
@@ -497,53 +469,19 @@ export const layer = (options?: Options): Layer.Layer<Reducer> => Layer.effect(R
  */
 export const layerNoop: Layer.Layer<Reducer> = /*#__PURE__*/ Layer.suspend(() => Layer.succeed(Reducer, makeNoop()))
 
-const makeNoop = (): Reducer => ({
-  [TypeId]: TypeId,
-  reduce: reduceWith((_, effect) => effect),
-  fn:
-    () =>
-    <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) =>
-    (...args: Exactly<Args>) => f(...handOver(args)),
-  forget: () => Effect.void,
-  inFlight: Effect.succeed([])
-})
-
-const accessReduce = <Self>(
-  tag: Context.Service<Self, Reducer>,
-  key: Key,
-  effect: Effect.Effect<unknown, unknown>
-): Effect.Effect<unknown, unknown, Self> =>
-  Effect.callback((resume) => {
-    // Sound: the result requires the tag.
-    const reducer = Context.get(Fiber.getCurrent()!.context as Context.Context<Self>, tag)
-    return isDirect(reducer) ? reducer[enter](key, effect, resume) : resume(reducer.reduce(key, effect))
+const makeNoop = (): Reducer =>
+  handle(undefined, () => 0, {
+    reduce: reduceWith((_, effect) => effect),
+    fn:
+      () =>
+      <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) =>
+      (...args: Exactly<Args>) => f(...handOver(args)),
+    forget: () => Effect.void,
+    inFlight: Effect.succeed([])
   })
 
-/**
- * Builds the accessors of a tag: each operation of the reducer under it, with the tag in its requirements.
- *
- * **When to use**
- *
- * Use it to extend a tag that {@link Service} did not make.
- *
- * **Example** (Building accessors for a tag)
- *
- * ```ts import.meta.vitest
- * import { Context, Effect, Layer } from "effect"
- * import { Reducer } from "effect-funnel"
- *
- * class Prices extends Context.Service<Prices, Reducer.Reducer>()("app/Prices") {}
- * const { reduce } = Reducer.operations(Prices)
- *
- * const layer = Layer.effect(Prices, Reducer.make({ name: "prices" }))
- *
- * await Effect.runPromise(Effect.provide(reduce("EUR", Effect.succeed(1.08)), layer)) // => 1.08
- * ```
- *
- * @category accessors
- * @since 0.1.0
- */
-export const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
+// The operations of a tag: those of the reducer under it, with the tag in their requirements.
+const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
   const fn =
     <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
     <Args extends KeyArgs, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>) => {
@@ -560,20 +498,12 @@ export const operations = <Self>(tag: Context.Service<Self, Reducer>): Operation
       return reduced
     }
 
-  function forget(key: Key): Effect.Effect<void, never, Self>
-  function forget<Args extends ReadonlyArray<unknown>, A, E, R>(
-    f: (...args: Args) => Effect.Effect<A, E, R>,
-    ...args: NoInfer<Args>
-  ): Effect.Effect<void, never, Self>
-  function forget(key: Key, ...args: ReadonlyArray<unknown>): Effect.Effect<void, never, Self> {
-    if (args.length === 0) return tag.use((_) => _.forget(key))
+  const forget = (key: Key, ...args: ReadonlyArray<unknown>): Effect.Effect<void, never, Self> =>
     // Sound: only the overload for functions takes arguments.
-    const f = key as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
-    return tag.use((_) => _.forget(f, ...args))
-  }
+    tag.use((_) => _.forget(key as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>, ...args))
 
   return {
-    reduce: reduceWith((key, effect) => accessReduce(tag, key, effect)),
+    reduce: reduceWith((key, effect) => tag.use((_) => _.reduce(key, effect))),
     fn,
     forget,
     inFlight: tag.use((_) => _.inFlight)

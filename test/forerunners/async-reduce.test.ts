@@ -68,10 +68,10 @@ describe("async-reduce, what it offers", () => {
       yield* job.gate.open
     }))
 
-  for (const detail of [undefined, "key", "function"] as const) {
+  for (const detail of [undefined, "key", "name"] as const) {
     it.effect(`golden counts: 4 calls, 2 executed, 1 reduced, 1 error (${detail ?? "overall"})`, () =>
       Effect.gen(function*() {
-        const statistics = Hooks.statistics({ detail })
+        const statistics = Hooks.statistics(detail && { by: (event) => event[detail] })
         const reducer = yield* Reducer.make({ hooks: Hooks.combine(Hooks.debug, statistics) })
         const job = counted()
         const foo = reducer.fn("foo")((n: number) => n < 0 ? Effect.fail("error") : job.of(n))
@@ -87,8 +87,8 @@ describe("async-reduce, what it offers", () => {
           errors: 1
         })
         // Both statistics count the same.
-        const rows = yield* statistics.detail
-        const sum = (field: keyof Hooks.Counts) => rows.reduce((total, row) => total + row[field], 0)
+        const rows = yield* statistics.groups
+        const sum = (field: keyof Hooks.Counts) => rows.reduce((total, [, counts]) => total + counts[field], 0)
         expect(rows.length).toBe(detail === undefined ? 0 : detail === "key" ? 3 : 1)
         if (detail !== undefined) {
           expect([sum("calls"), sum("succeeded"), sum("joined"), sum("failed")]).toEqual([4, 2, 1, 1])
