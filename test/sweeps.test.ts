@@ -5,6 +5,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Latch, Layer, Request, Schema, Scope, Stream } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Persistable from "effect/persistence/Persistable"
 import { leftIn } from "./support/leftInResolver.ts"
 import { interruptionSweep, scheduleSweep, yieldSweep } from "./support/sweep.ts"
@@ -134,11 +135,11 @@ describe("Reducer", () => {
     primaryKey: (_) => _.id,
     success: Schema.Number
   }) {}
-  sweep("Reducer.reduceShared on the store in memory", {
+  sweep("reduceShared in one process", {
     make,
     subject: ({ job, reducer }) =>
       Effect.all(
-        [1, 2].map(() => Reducer.reduceShared(new GetUser({ id: "1" }), () => job.of(1))),
+        [1, 2].map(() => reduceShared(new GetUser({ id: "1" }), () => job.of(1))),
         both
       ).pipe(Effect.provideService(Reducer.Reducer, reducer)),
     expected: [1, 1],

@@ -28,9 +28,9 @@ import * as Scope from "effect/Scope"
  * ```ts import.meta.vitest
  * import { Effect, Layer, Schema } from "effect"
  * import { Persistable, Redis } from "effect/persistence"
- * import { Reducer } from "effect-funnel"
  * import * as RedisLayer from "effect-funnel/redis/Redis"
  * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ * import { reduceShared } from "effect-funnel/SharedReducer"
  *
  * // In an application: NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
  * const unreachable = Layer.effect(Redis.Redis, Effect.fail(new Redis.RedisError({ cause: "connection refused" })))
@@ -40,7 +40,7 @@ import * as Scope from "effect/Scope"
  *   success: Schema.Number
  * }) {}
  *
- * const program = Reducer.reduceShared(new GetReport({ month: "2026-01" }), () => Effect.succeed(42)).pipe(
+ * const program = reduceShared(new GetReport({ month: "2026-01" }), () => Effect.succeed(42)).pipe(
  *   Effect.catchReason("ReducerError", "StoreError", ({ operation }) => Effect.succeed(`no answer to ${operation}`))
  * )
  *

@@ -3,8 +3,8 @@
  *
  * **When to use**
  *
- * Use it where several processes would ask a backend for the same thing at the same time. `Reducer.reduceShared` is the call,
- * and this layer takes the place of `Reducer.layer`.
+ * Use it where several processes would ask a backend for the same thing at the same time. `reduceShared` of
+ * `effect-funnel/SharedReducer` is the call, and this layer takes the place of `Reducer.layer`.
  *
  * **Details**
  *
@@ -86,8 +86,7 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
   return attach(handle, {
     store: RedisReducerStore.make(redis, inbox, checked),
     guard: Guard.make({ service: "Reducer", ...checked }),
-    onStoreError: checked.onStoreError,
-    verify: false
+    onStoreError: checked.onStoreError
   })
 })
 
@@ -110,6 +109,7 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
  * import { Persistable } from "effect/persistence"
  * import { Reducer } from "effect-funnel"
  * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ * import { reduceShared } from "effect-funnel/SharedReducer"
  *
  * class GetRate extends Persistable.Class<{ payload: { readonly currency: string } }>()("GetRate", {
  *   primaryKey: (_) => _.currency,
@@ -117,8 +117,11 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
  * }) {}
  *
  * const rates = Effect.gen(function*() {
- *   const reduceShared = Reducer.reduceSharedBy(yield* RedisReducer.make({ lease: "30 seconds" }))
- *   return (currency: string) => reduceShared(new GetRate({ currency }), () => Effect.succeed(1.08))
+ *   const reducer = yield* RedisReducer.make({ lease: "30 seconds" })
+ *   return (currency: string) =>
+ *     reduceShared(new GetRate({ currency }), () => Effect.succeed(1.08)).pipe(
+ *       Effect.provideService(Reducer.Reducer, reducer)
+ *     )
  * })
  *
  * Effect.isEffect(Effect.provide(rates, NodeRedis.layer({ url: "redis://localhost" }))) // => true
