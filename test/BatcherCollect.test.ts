@@ -25,7 +25,9 @@ const unbounded = { concurrency: "unbounded" } as const
 
 const live = (concurrency: number, options?: Batcher.Options) =>
   Layer.mergeAll(
-    Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
+      Layer.provideMerge(Scheduler.layer({ concurrency }))
+    ),
     Layer.succeed(Tenant, "anybody")
   )
 

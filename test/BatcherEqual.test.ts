@@ -24,7 +24,9 @@ const unbounded = { concurrency: "unbounded" } as const
 
 const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
   Layer.mergeAll(
-    Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
+      Layer.provideMerge(Scheduler.layer({ concurrency }))
+    ),
     Layer.succeed(Tenant, "a")
   )
 

@@ -48,7 +48,7 @@ const unbounded = { concurrency: "unbounded" } as const
 
 const live = (concurrency: number | "unbounded") =>
   Layer.mergeAll(
-    Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Layer.succeed(Me, new Id("anybody", () => true))
   )
 

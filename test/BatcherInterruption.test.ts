@@ -12,7 +12,9 @@ import { interruptionSweep } from "./support/interruptionSweep.ts"
 class Get extends Request.TaggedClass("Get")<{ readonly key: number }, string> {}
 const get = (key: number) => new Get({ key })
 
-const live = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 1 })))
+const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+  Layer.provideMerge(Scheduler.layer({ concurrency: 1 }))
+)
 
 const turns = Effect.forEach(Array.range(1, 20), () => Effect.yieldNow, { discard: true })
 

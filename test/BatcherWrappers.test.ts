@@ -19,7 +19,7 @@ const get = (id: number) => new Get({ id })
 const unbounded = { concurrency: "unbounded" } as const
 
 const live = Layer.mergeAll(
-  Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))),
+  Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))),
   Layer.succeed(Tenant, "anybody")
 )
 

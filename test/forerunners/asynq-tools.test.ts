@@ -25,7 +25,9 @@ const unbounded = { concurrency: "unbounded" } as const
 class Get extends Request.Class<{ readonly key: number }, number> {}
 
 const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
-  Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency })))
+  Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency }))
+  )
 
 const store = Effect.gen(function*() {
   const flushes: Array<ReadonlyArray<number>> = []

@@ -13,7 +13,9 @@ class Bad extends Data.TaggedError("Bad")<{ readonly key: number }> {}
 class Get extends Request.Class<{ readonly key: number }, number, Bad> {}
 const unbounded = { concurrency: "unbounded" } as const
 
-const live = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" })))
+const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+  Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" }))
+)
 
 /** A store that answers with ten times the key; negative keys fail. */
 const store = Effect.gen(function*() {

@@ -15,7 +15,9 @@ class Load extends Request.Class<{ readonly key: string | number }, string, Fail
 const load = (key: string | number) => new Load({ key })
 const unbounded = { concurrency: "unbounded" } as const
 
-const live = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" })))
+const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+  Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" }))
+)
 
 type Keys = ReadonlyArray<string | number>
 
