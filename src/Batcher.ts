@@ -77,7 +77,7 @@ import * as Request from "effect/Request"
 import type * as RequestResolver from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
 import { NotFoundError } from "./internal/batcher/error.js"
-import { each } from "./internal/batcher/many.js"
+import { each } from "./internal/batcher/hooks.js"
 import { byGroup, byId, inOrder } from "./internal/batcher/plan.js"
 import { checkOptions, makeResolver, refuseNonsense, ServiceName } from "./internal/batcher/resolver.js"
 import type {
