@@ -468,6 +468,21 @@ describe("long steps", () => {
       }
     }).pipe(Effect.provide(live(1))))
 
+  it.effect("B3 B4 however many batches end at once, few callers are told in one turn of the event loop", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Me>()
+      const gate = yield* Deferred.make<void>()
+      let told = 0
+      for (let batch = 0; batch < 4; batch++) {
+        const { resolver } = yield* store({ gate: Deferred.await(gate) })
+        for (const i of many) Effect.requestUnsafe(get(i), { resolver, context, onExit: () => told++ })
+      }
+      yield* settle
+      assert.strictEqual(told, 0)
+      const most = yield* mostInTurn(() => told, Effect.andThen(Deferred.succeed(gate, undefined), settle))
+      assert.deepStrictEqual([told, most <= 10_000], [4 * many.length, true], `${most}`)
+    }).pipe(Effect.provide(live(4))))
+
   it.effect("B1 B3 however many look-ups a batch brings, few of them are asked for and dealt out in one turn", () =>
     Effect.gen(function*() {
       let ids = 0

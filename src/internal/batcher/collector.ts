@@ -28,6 +28,7 @@ import { Batch, Groups, isInBatch, Item } from "./parts.js"
 import type { Bulk, Caller, Group, Result, Slot } from "./parts.js"
 import { admit, release } from "./queue.js"
 import { inTurns, most } from "./turns.js"
+import type { Budget } from "./turns.js"
 import type { Turns } from "./window.js"
 import { KeyMap } from "../data/keyMap.js"
 import type { Engine } from "../scheduler/engine.js"
@@ -238,8 +239,12 @@ export class Collector<Req extends Request.Any, R> {
     bulk.left = true
     bulk.edge?.remove()
     batch.bulks.delete(bulk)
-    for (const item of bulk.items) item.release()
-    batch.compact()
+    if (batch.callers === bulk.items.length) {
+      batch.callers = batch.size = 0
+    } else {
+      for (const item of bulk.items) item.release()
+      batch.compact()
+    }
     this.lose(batch, constVoid)
   }
 
@@ -249,7 +254,7 @@ export class Collector<Req extends Request.Any, R> {
     if (last) {
       batch.open = false
       batch.seal()
-      batch.unlist()
+      batch.vanish()
     }
     try {
       end()
@@ -378,12 +383,11 @@ export class Collector<Req extends Request.Any, R> {
 
   /** Ends a batch: nobody can join it any more, then its callers are told, as the returned effect goes on to do. */
   private settle(batch: Batch<Req>, exit: Exit.Exit<void, Request.Error<Req>>): Effect.Effect<void> {
-    const { group, items } = batch
+    const { group } = batch
     batch.seal()
     batch.open = false
-    // Of the only batch of a group, all goes at once.
-    if (--group.batches === 0 && items.length > 16) group.inFlight = new KeyMap()
-    else batch.unlist()
+    batch.vanish()
+    group.batches--
     this.running.delete(batch)
     this.forget()
     batch.ended = true
@@ -396,7 +400,7 @@ export class Collector<Req extends Request.Any, R> {
     } finally {
       endUnsafe(batch)
     }
-    return inTurns((most) => tell(batch, exit, most))
+    return inTurns((budget) => tell(batch, exit, budget))
   }
 
   // ------------------------------------------------------------------------------------------------------------- places
@@ -466,18 +470,18 @@ export class Collector<Req extends Request.Any, R> {
 const tell = <Req extends Request.Any>(
   batch: Batch<Req>,
   exit: Exit.Exit<void, Request.Error<Req>>,
-  most: number
+  budget: Budget
 ): boolean => {
   for (const { items } = batch; batch.told < items.length; batch.told++) {
     const item = items[batch.told]!
     item.exit = item.resultOf(exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
-    most -= item.end(item.exit, most)
+    budget.left -= item.end(item.exit, budget.left)
     if (item.first !== undefined) return false
   }
   for (const bulk of batch.bulks) {
-    if (most <= 0) return false
+    if (budget.left <= 0) return false
     batch.bulks.delete(bulk)
-    most -= bulk.items.length
+    budget.left -= bulk.items.length
     bulk.end()
   }
   batch.items = []

@@ -18,7 +18,7 @@ import type { Collector } from "./collector.js"
 import { ValueMap } from "./key.js"
 import { Bulk, Caller } from "./parts.js"
 import type { Batch, Group, Result } from "./parts.js"
-import { andThen, forEachInTurns, most } from "./turns.js"
+import { andThen, most } from "./turns.js"
 import { guarded } from "../data/guarded.js"
 
 /** A look-up that core collects, for our resolver itself or for one that wraps it. */
@@ -241,13 +241,19 @@ export const each = <Req extends Request.Any>(
     }
     const together = collector?.options.turns !== undefined && collector.options.maxBatchSize === Infinity
     const size = together ? Math.max(most, Math.ceil(all.length / mostSlices)) : 1
+    let bulk: Bulk<Req> | undefined
     const askAll = (from: number): Effect.Effect<void> => {
       if (end !== undefined || from >= all.length) return Effect.void
-      if (!together) { for (let i = from; i < all.length; i++) ask(i) }
-      if (!together) return Effect.void
+      if (!together) {
+        for (let i = from; i < all.length; i++) ask(i)
+        return Effect.void
+      }
       const to = Math.min(all.length, from + size)
-      const bulk = new Bulk<Req>(target, context)
-      leave.push(() => collector!.leaveAll(bulk))
+      // What comes after its batch was sent travels in another.
+      if (bulk === undefined || bulk.batch?.hasRoom(Infinity) === false) {
+        const next = bulk = new Bulk<Req>(target, context)
+        leave.push(() => collector!.leaveAll(next))
+      }
       for (const index of collector!.askMany(all, from, to, bulk)) ask(index)
       return to === all.length ? Effect.void : Effect.flatMap(Effect.yieldNow, () => askAll(to))
     }
@@ -262,7 +268,8 @@ export const each = <Req extends Request.Any>(
       (exit) => {
         if (exit._tag === "Success") return Effect.void
         end ??= exit
-        return forEachInTurns(leave, (go) => guarded(go, constVoid))
+        for (const go of leave) guarded(go, constVoid)
+        return Effect.void
       }
     )
   })

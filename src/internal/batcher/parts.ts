@@ -304,9 +304,10 @@ export class Batch<Req extends Request.Any> implements Node {
     this.close()
   }
 
-  /** Nobody can join any more. */
-  unlist(): void {
-    for (const item of this.items) item.unlist()
+  /** Nobody can join any more. Of the only batch of a group, all goes at once. */
+  vanish(): void {
+    if (this.group.batches === 1 && this.items.length > 16) this.group.inFlight = new KeyMap()
+    else for (const item of this.items) item.unlist()
   }
 }
 
