@@ -430,7 +430,11 @@ describe("Scheduler: rate", () => {
         yield* turns
       }).pipe(
         Effect.withTracer(slow),
-        Effect.provide(Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 10, rate })))),
+        Effect.provide(
+          Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+            Layer.provideMerge(Scheduler.layer({ concurrency: 10, rate }))
+          )
+        ),
         Effect.provideService(Clock.Clock, clock)
       )
       expect(starts.length).toBe(3)

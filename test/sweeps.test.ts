@@ -448,11 +448,15 @@ describe("Batcher", () => {
       expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
       expect(yield* Effect.request(get(9), resolver)).toBe(90)
     })
-  const alone = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" })))
+  const alone = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" }))
+  )
   const queued = Batcher.layer({ maxBatchSize: 2, scheduler: Scheduler.Scheduler }).pipe(
     Layer.provideMerge(Scheduler.layer({ concurrency: 1 }))
   )
-  const timed = Batcher.layer({ window: "10 millis" }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 1 })))
+  const timed = Batcher.layer({ window: "10 millis", scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: 1 }))
+  )
   const load = (ids: ReadonlyArray<number>) => ({ resolver }: Fixture) =>
     Effect.forEach(ids, (id) => Effect.request(get(id), resolver), { concurrency: "unbounded" })
 
