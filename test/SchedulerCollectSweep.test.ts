@@ -85,8 +85,8 @@ class Hosts extends Scheduler.Keyed<Hosts>()("test/Hosts", { lookup: (_host: str
 describe("Scheduler.Keyed interrupted at whatever operation leaves no key behind", () => {
   const keyed: Record<string, Effect.Effect<unknown, unknown, Hosts>> = {
     schedule: Hosts.schedule("a", Effect.andThen(Effect.yieldNow, Hosts.schedule("a", Effect.void))),
-    forEach: Hosts.forEach("a", [1, 2], () => Effect.yieldNow),
-    stream: Stream.runDrain(Hosts.stream("a", [1, 2], () => Effect.yieldNow))
+    forEach: Effect.flatMap(Hosts.get("a"), (a) => a.forEach([1, 2], () => Effect.yieldNow)),
+    stream: Effect.flatMap(Hosts.get("a"), (a) => Stream.runDrain(a.stream([1, 2], () => Effect.yieldNow)))
   }
   for (const [name, subject] of Object.entries(keyed)) {
     it.effect(name, () =>

@@ -53,7 +53,6 @@ Api./**/firstSuccess([effect])
 Hosts./**/schedule("a", effect)
 Hosts./**/get("a")
 Hosts./**/size
-Hosts./**/forEach("a", [1], f)
 Hosts./**/layer
 RateLimiter./**/withLimit(effect)
 Rate./**/consume()
@@ -109,7 +108,7 @@ describe("An editor", () => {
       const info = service.getQuickInfoAtPosition(file, use.index + use[0].length - 1)
       return [`${use[1]}${use[2]}`, ts.displayPartsToString(info?.documentation).split("\n")[0]]
     })
-    expect(hovers).toHaveLength(51)
+    expect(hovers).toHaveLength(50)
     expect(hovers.filter(([, docs]) => docs === "")).toEqual([])
   })
 })

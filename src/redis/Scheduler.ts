@@ -38,8 +38,6 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import type { Rate } from "../internal/limiter/gcra.js"
-import { limiterOf } from "../internal/limiter/limiter.js"
-import type { Limiter, StoreError } from "../internal/limiter/limiter.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as PermitPool from "../internal/redis/permitPool.js"
 import * as Quotas from "../internal/limiter/quota.js"
@@ -47,7 +45,8 @@ import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as Checked from "../internal/redis/options.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
-import * as Handle from "../internal/scheduler/handle.js"
+import { handleOf } from "../internal/scheduler/handle.js"
+import * as Plan from "../internal/scheduler/plan.js"
 import * as Guard from "../internal/store/guard.js"
 import type * as RateLimiter from "../RateLimiter.js"
 import * as Scheduler from "../Scheduler.js"
@@ -102,7 +101,7 @@ const check = <Limiter>(caller: string, name: string, options: Options<Limiter>)
   ...Checked.store(caller, "p", options),
   ratePrefix: Checked.store(caller, "r", options).prefix,
   concurrency: Quotas.count(caller, "concurrency", options.concurrency),
-  plan: Handle.plan<Limiter>(caller, name, options),
+  plan: Plan.plan<Limiter>(caller, name, options),
   leaseMillis: Checked.millis(caller, "lease", options.lease ?? "10 seconds", 1),
   onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
   expectedProcesses: Quotas.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)
@@ -122,7 +121,7 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   // Registered first, so that it is closed last: the engine's jobs end before their permits go.
   const made: { pool?: PermitPool.PermitPool; limiter?: LimiterRedis.LimiterRedis } = {}
   yield* Effect.addFinalizer(() => made.pool === undefined ? Effect.void : made.pool.close)
-  const engine = yield* Handle.build<never>({ ...plan, rate: undefined })
+  const engine = yield* Plan.build<never>({ ...plan, rate: undefined })
   yield* Effect.addFinalizer(() => made.limiter === undefined ? Effect.void : made.limiter.close)
   const shareRate = (rates: ReadonlyArray<Rate>) => {
     made.limiter = new LimiterRedis.LimiterRedis(
@@ -140,7 +139,7 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   }
   if (plan.rate !== undefined) {
     if (isRates(plan.rate)) shareRate(plan.rate)
-    else engine.adoptLimiterUnsafe(yield* sharedLimiter(plan.rate))
+    else engine.adoptLimiterUnsafe(Plan.sharedLimiter(plan.rate, yield* Effect.context<I>()))
   }
   const store = RedisPermitStore.make(redis, inbox, {
     prefix,
@@ -149,33 +148,24 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
     onWake: () => made.pool?.wake()
   })
   made.pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
-  const scheduler = Scheduler.fromEngine(engine)
-  const handle: Scheduler.Scheduler = {
-    ...scheduler,
+  const scheduler = handleOf(engine)
+  const { setRate } = scheduler
+  return Object.assign(scheduler, {
     // One that had no rate gets one in Redis, and not of this process alone.
-    setRate: (quotas) => {
-      const rates = Handle.checkRate("Scheduler.setRate", quotas)
+    setRate: (quotas: Plan.Quotas) => {
+      const rates = Plan.checkRate(quotas)
       return Effect.suspend(() => {
-        if (engine.limiter !== undefined) return scheduler.setRate(quotas)
+        if (engine.limiter !== undefined) return setRate(quotas)
         // In this step: a second one finds what the first has made.
         shareRate(rates)
         return Effect.void
       })
     }
-  }
-  return Handle.register(handle, engine)
+  })
 })
 
 const isRates = <I>(rate: ReadonlyArray<Rate> | Context.Key<I, object>): rate is ReadonlyArray<Rate> =>
   Array.isArray(rate)
-
-const sharedLimiter = <I>(tag: Context.Key<I, object>): Effect.Effect<Limiter<StoreError>, never, I> =>
-  Effect.flatMap(tag, (handle) => {
-    const limiter = limiterOf(handle)
-    return limiter === undefined
-      ? Effect.die(new TypeError(`Scheduler: the service ${tag.key} given as rate was not made by RateLimiter`))
-      : Effect.succeed(limiter)
-  })
 
 /**
  * Makes a scheduler over Redis that closes with the scope.

@@ -90,6 +90,7 @@ export class Engine extends Lanes {
   telling = false
   private claim: Claim | undefined = undefined
   private starts = 0
+  /** Called whenever somebody has left and nobody waits, and after each end of a job once it is closed. */
   readonly watchers = new Set<() => void>()
 
   constructor(options: EngineOptions) {
@@ -454,15 +455,6 @@ export class Engine extends Lanes {
     this.paused = false
     this.resumedAt = this.now()
     this.pump()
-  }
-
-  /** Called whenever somebody has left and nobody waits, and after each end of a job once it is closed. */
-  watch(watcher: () => void): void {
-    this.watchers.add(watcher)
-  }
-
-  unwatch(watcher: () => void): void {
-    this.watchers.delete(watcher)
   }
 
   private notify(): void {
