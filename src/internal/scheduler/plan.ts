@@ -131,7 +131,7 @@ const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>
 export const awaitIdle = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const around = nodeOf(fiber.context)
-    return waitUntil(engine, () => engine.queued === 0 && !engine.runsOthersThan(around))
+    return waitUntil(engine, () => engine.queued === 0 && !engine.lanes.runsOthersThan(around))
   })
 
 /** Interrupts what waits and what runs, and waits for the end of all but the jobs that this is called from. */
@@ -139,5 +139,5 @@ export const close = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const around = nodeOf(fiber.context)
     engine.closeUnsafe()
-    return waitUntil(engine, () => !engine.telling && !engine.runsOthersThan(around))
+    return waitUntil(engine, () => !engine.telling && !engine.lanes.runsOthersThan(around))
   })

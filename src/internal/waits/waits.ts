@@ -35,7 +35,7 @@ export interface Node {
 export interface Inside {
   readonly engine: object
   /** Of another scheduler, in the same node. */
-  next: Inside | undefined
+  sibling: Inside | undefined
   /** Those that run: a ring. */
   first: Inner | undefined
   /** The node has ended: what it left behind belongs to the heir, or to nobody. */
@@ -166,7 +166,7 @@ const leaveGraph = (node: Node): void => {
     else edge.pass(heir)
   }
   for (let inside = node.inside; inside !== undefined; inside = node.inside) {
-    node.inside = inside.next
+    node.inside = inside.sibling
     inside.passUnsafe(heir)
   }
   if (heir === undefined) return
@@ -255,7 +255,7 @@ export const isAbove = (node: Node, is: (node: Node) => boolean): boolean => is(
 /** Gives what a node waits for: jobs that run in it, and what its fibers wait for. Ends early when told to. */
 const below = (node: Node, visit: (node: Node) => boolean): boolean => {
   for (let edge = node.waits; edge !== undefined; edge = edge.nextOut) if (visit(edge.to)) return true
-  for (let inside = node.inside; inside !== undefined; inside = inside.next) {
+  for (let inside = node.inside; inside !== undefined; inside = inside.sibling) {
     const first = inside.first
     let job = first
     while (job !== undefined) {
