@@ -20,13 +20,14 @@
  */
 import type * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
-import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { QueueFull, SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import type { Job, Lane } from "./job.js"
 import { type Host, Lanes } from "./lanes.js"
 import { begin, Slices } from "../data/slices.js"
+import { type Claim, type Claimant, Rate } from "./rate.js"
 import { endUnsafe } from "../waits/waits.js"
 
 export { Job } from "./job.js"
@@ -48,33 +49,6 @@ export interface Permits {
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
 }
 
-/** A place in the limiter's queue, for whoever is in front when it is due. */
-class Claim implements Waiter<StoreError> {
-  readonly key: string | undefined = undefined
-  link: unknown = undefined
-  readonly tokens: number
-  since: number
-  readonly engine: Engine
-
-  constructor(engine: Engine, tokens: number, since: number) {
-    this.engine = engine
-    this.tokens = tokens
-    this.since = since
-  }
-  behind(): number {
-    return this.engine.behindClaim()
-  }
-  onDue(): void {
-    this.engine.onDue(this)
-  }
-  onTooLarge(): void {
-    this.engine.onBurstChanged(this)
-  }
-  onFailure(error: StoreError): void {
-    this.engine.onStoreFailure(this, error)
-  }
-}
-
 export interface EngineOptions {
   /** What its errors call it. */
   readonly name: string
@@ -84,13 +58,13 @@ export interface EngineOptions {
   readonly dispatcher: SchedulerDispatcher
 }
 
-export class Engine implements Host {
+export class Engine implements Host, Claimant {
   readonly name: string
   readonly maxQueued: number
   readonly lanes: Lanes
   readonly slices: Slices
   permits: Permits | undefined = undefined
-  limiter: Limiter<StoreError> | undefined
+  private readonly rate: Rate
   paused = false
   closed = false
 
@@ -105,7 +79,6 @@ export class Engine implements Host {
   private soon = false
   /** It is closed, and not all have heard of it. */
   telling = false
-  private claim: Claim | undefined = undefined
   private starts = 0
   /** Called whenever somebody has left and nobody waits, and after each end of a job once it is closed. */
   readonly watchers = new Set<() => void>()
@@ -113,14 +86,18 @@ export class Engine implements Host {
   constructor({ concurrency, dispatcher, limiter, maxQueued, name }: EngineOptions) {
     this.name = name
     this.maxQueued = maxQueued
-    this.limiter = limiter
+    this.rate = new Rate(this, limiter)
     this.dispatcher = dispatcher
     this.slices = new Slices(dispatcher)
     this.lanes = new Lanes(this, concurrency)
   }
 
+  get limiter(): Limiter<StoreError> | undefined {
+    return this.rate.limiter
+  }
+
   now(): number {
-    return this.limiter === undefined ? 0 : this.limiter.now()
+    return this.rate.now()
   }
 
   get main(): Lane {
@@ -154,7 +131,7 @@ export class Engine implements Host {
     if (lane === undefined) return false
     const limiter = this.limiter
     if (limiter !== undefined && job.tokens > 0) {
-      if (this.claim !== undefined || this.lanes.lenders.front !== undefined) return false
+      if (this.rate.claimed || this.lanes.lenders.front !== undefined) return false
       // It comes this very moment: there is no lateness that could be made up.
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
@@ -173,10 +150,9 @@ export class Engine implements Host {
       job.state = "Done"
       return job.onClose()
     }
-    const error = this.impossible(job, this.limit, this.burst)
+    const error = this.impossible(job, this.limit, this.rate.burst)
     if (error !== undefined) return this.refuse(job, error)
-    const limiter = this.limiter
-    if (limiter !== undefined) job.arrived = limiter.now()
+    job.arrived = this.now()
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= this.maxQueued) {
       // Since it was found that it had to wait, its fiber may have yielded.
@@ -252,11 +228,11 @@ export class Engine implements Host {
       do {
         this.again = false
         let lane = this.front
-        while (lane !== undefined && this.starts < maxStartsPerStep && this.takeRate(lane)) {
+        while (lane !== undefined && this.starts < maxStartsPerStep && this.pays(lane)) {
           this.startHead(lane)
           lane = this.front
         }
-        if (lane === undefined) this.withdraw()
+        if (lane === undefined) this.rate.withdraw()
       } while (this.again && this.starts < maxStartsPerStep)
       settled = this.starts < maxStartsPerStep
     } finally {
@@ -284,57 +260,24 @@ export class Engine implements Host {
     }, 0)
   }
 
-  /** Takes the rate for the lane's head in this step, or sees to it that one claim waits for it. */
-  private takeRate(lane: Lane): boolean {
-    const limiter = this.limiter
-    if (limiter === undefined) return true
+  private pays(lane: Lane): boolean {
     const job = this.lanes.headOf(lane)
-    if (job.tokens === 0) return true
-    const since = Math.max(job.arrived, lane.freeAt, this.resumedAt)
-    const claim = this.claim
-    if (claim !== undefined) {
-      // The place is kept for whoever is in front when it is due; only another price needs another claim.
-      if (claim.tokens === job.tokens) {
-        claim.since = since
-        return false
-      }
-    } else if (limiter.takeUnsafe(undefined, job.tokens, since, job)) {
-      return true
-    }
-    this.claim = new Claim(this, job.tokens, since)
-    limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { insteadOf: claim })
-    return false
+    return this.rate.take(job, Math.max(job.arrived, lane.freeAt, this.resumedAt))
   }
 
-  /** Withdraws a claim in the step in which it would no longer fit who is in front. */
+  /** Withdraws the claim in the step in which it would no longer fit who is in front. */
   private recheckClaim(): void {
-    if (this.claim === undefined) return
+    if (!this.rate.claimed) return
     const lane = this.front
-    if (lane === undefined || this.lanes.headOf(lane).tokens !== this.claim.tokens) this.withdraw()
+    this.rate.recheck(lane === undefined ? undefined : this.lanes.headOf(lane))
   }
 
-  private withdraw(): void {
-    const claim = this.claim
-    if (claim === undefined) return
-    this.claim = undefined
-    this.limiter!.cancelUnsafe(claim)
-  }
-
-  /** How many could start after the one in front: a bound, for a limiter that asks for several at a time. */
   behindClaim(): number {
     return Math.max(0, Math.min(this.queued, this.main.capacity - this.main.used) - 1)
   }
 
-  /** Whether a claim was still out. What a limiter tells others may withdraw one that it has to tell as well. */
-  private settles(claim: Claim): boolean {
-    if (this.claim !== claim) return false
-    this.claim = undefined
-    return true
-  }
-
   /** The rate was taken for whoever is in front now. */
   onDue(claim: Claim): void {
-    if (!this.settles(claim)) return
     const lane = this.paidBy(claim)
     if (lane === undefined) {
       this.limiter!.refundUnsafe(claim)
@@ -356,13 +299,11 @@ export class Engine implements Host {
     return main.state === "candidate" && main.head!.tokens === claim.tokens ? main : undefined
   }
 
-  /** Somebody made a shared limiter's burst smaller. */
-  onBurstChanged(claim: Claim): void {
-    if (this.settles(claim)) this.reviewUnsafe()
+  onTooLarge(): void {
+    this.reviewUnsafe()
   }
 
-  onStoreFailure(claim: Claim, error: StoreError): void {
-    if (!this.settles(claim)) return
+  onStoreFailure(error: StoreError): void {
     const lane = this.front
     if (lane === undefined) return
     const job = this.lanes.headOf(lane)
@@ -391,10 +332,6 @@ export class Engine implements Host {
     return new SchedulerError({ scheduler: this.name, reason })
   }
 
-  private get burst(): number {
-    return this.limiter === undefined ? Infinity : this.limiter.burst
-  }
-
   private impossible(job: Job, limit: number, burst: number): SchedulerError | undefined {
     if (job.weight > limit) {
       return this.error(new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit }))
@@ -412,7 +349,8 @@ export class Engine implements Host {
 
   /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
   reviewUnsafe(): void {
-    const { burst, limit } = this
+    const { limit } = this
+    const { burst } = this.rate
     const refused: Array<Job> = []
     this.main.queue.forEach(({ job }) => {
       if (job.weight <= limit && job.tokens <= burst) return
@@ -476,7 +414,7 @@ export class Engine implements Host {
 
   /** Gives a rate to an engine that had none. */
   adoptLimiterUnsafe(limiter: Limiter<StoreError>): void {
-    this.limiter = limiter
+    this.rate.limiter = limiter
     // Its time axis is new to those who wait.
     this.resumedAt = limiter.now()
     this.reviewUnsafe()
@@ -502,7 +440,7 @@ export class Engine implements Host {
   /** Nothing starts any more: tells those who wait and those who run. */
   closeUnsafe(): void {
     this.closed = true
-    this.withdraw()
+    this.rate.withdraw()
     const jobs: Array<Job> = []
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true

@@ -16,17 +16,30 @@ import { append, type List, remove } from "../data/list.js"
 import { above, changes, findAbove, newMark } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
 import type { Job, Lane, Place } from "./job.js"
-import type { Lanes } from "./lanes.js"
 
 /** How far to look for a lender above the first of all, before its lane is searched for who is the first below. */
 const glance = 8
+
+/** The widths, as the lenders see them. */
+interface Widths {
+  readonly main: Lane
+  readonly queued: number
+  readonly unbounded: boolean
+  now(): number
+  lends(node: Node): node is Job
+  known(node: Node): Lane | undefined
+  laneOf(node: Node): Lane
+  hasRoom(lane: Lane): boolean
+  fits(lane: Lane, job: Job): boolean
+  refresh(): void
+}
 
 export class Lenders {
   /** How often a lender may have come to have room for what is made below it from then on. */
   rooms = 0
   /** The job in front of the lender in front. */
   job: Job | undefined = undefined
-  private readonly lanes: Lanes
+  private readonly lanes: Widths
   /** Each in its turn. */
   private readonly candidates: List<Lane> = { first: undefined, last: undefined }
   private readonly blocked = new Map<Lane, Place>()
@@ -40,7 +53,7 @@ export class Lenders {
   private seen = -1
   private found: Lane | undefined = undefined
 
-  constructor(lanes: Lanes) {
+  constructor(lanes: Widths) {
     this.lanes = lanes
   }
 
