@@ -179,33 +179,6 @@ let epoch = 0
 /** A mark that no node has. */
 export const newMark = (): number => ++epoch
 
-/** All that wait for a node, itself included, each once; `visit` says whether to go on to those above it. */
-export const above = (node: Node, visit: (node: Node) => boolean): void => {
-  const mark = ++epoch
-  const nodes = [node]
-  node.mark = mark
-  for (let i = 0; i < nodes.length; i++) {
-    const node = nodes[i]!
-    if (!visit(node)) continue
-    const outer = liveNode(node.outer)
-    if (outer !== undefined && outer.mark !== mark) {
-      outer.mark = mark
-      nodes.push(outer)
-    }
-    const first = node.waiters
-    let edge = first
-    while (edge !== undefined) {
-      const from = edge.from!
-      if (from.mark !== mark) {
-        from.mark = mark
-        nodes.push(from)
-      }
-      edge = edge.nextIn
-      if (edge === first) break
-    }
-  }
-}
-
 const stirAbove = (node: Node): void =>
   above(node, (node) => {
     node.stirUnsafe?.()
@@ -247,6 +220,11 @@ export const findAbove = (node: Node, visit: (node: Node) => boolean | undefined
     }
   }
   return false
+}
+
+/** All that wait for a node, itself included, each once; `visit` says whether to go on to those above it. */
+export const above = (node: Node, visit: (node: Node) => boolean): void => {
+  if (visit(node)) findAbove(node, (node) => visit(node) ? false : undefined)
 }
 
 /** Whether a node, or one that waits for it, is so. */
