@@ -1,7 +1,7 @@
 /**
  * A queue of intrusive nodes: first come first served within a priority, a larger priority first.
  *
- * A node is its own list link, so that enqueue and removal allocate nothing. The levels, one a priority in use, form an
+ * A node is its own list link, so that enqueue and removal allocate nothing. The levels, one for each priority, form an
  * indexed binary heap (Williams, 1964): a level that empties leaves it at once, from wherever it is, and so priorities
  * that came and went cost nothing. Head O(1); enqueue and removal O(1) within a level and O(log p) when one appears or
  * goes, with p priorities in use.

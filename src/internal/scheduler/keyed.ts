@@ -1,8 +1,8 @@
 /**
- * One scheduler a key, for as long as it is used or its rate remembers anything.
+ * One scheduler a key, for as long as it is used or its rate is not at rest.
  *
- * Whoever uses a key holds its entry. An entry that nobody holds goes at once if its rate is at rest; else it is filed to be
- * looked at when it can be, by whoever comes next and by one timer for all of them.
+ * Each use of a key holds its entry. An entry without holders is dropped at once if its rate is at rest. Otherwise it is
+ * filed by the time at which the rate will be, and dropped by a later call or by one timer for all entries.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -38,7 +38,7 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
   before: Entry | undefined = undefined
   after: Entry | undefined = undefined
   holders = 0
-  /** Its options are no longer those that `lookup` gives: it would be forgotten with the entry, so the entry stays. */
+  /** Its options were changed. A new entry would not have the change, so this one stays. */
   changed = false
 
   constructor(key: unknown, hash: number, engine: Engine, limiter: Limiter<StoreError> | undefined) {
@@ -48,12 +48,12 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
     this.limiter = limiter
   }
 
-  /** Nanoseconds until the rate remembers nothing, at most 0 if it does already. */
+  /** Nanoseconds until the rate is at rest, at most 0 if it is. */
   get rest(): number {
     return this.limiter === undefined ? 0 : this.limiter.restAt() - this.limiter.now()
   }
 
-  /** Whether it would be forgotten how it was set. */
+  /** Whether dropping the entry would lose something. */
   get pinned(): boolean {
     return this.changed || this.engine.paused || !this.engine.idle
   }
@@ -89,7 +89,7 @@ export class Registry<K, I> {
     const entry = new Entry(key, hash, engine, Context.isKey(plan.rate) ? undefined : engine.limiter)
     entry.holders = 1
     if (this.closed) {
-      // It answers as any scheduler does that is closed.
+      // A new scheduler answers as any that is closed.
       entry.engine.closeUnsafe()
       return entry
     }
@@ -174,7 +174,7 @@ export class Registry<K, I> {
     })
   }
 
-  /** Runs what `f` gives while the key's entry is held, which then stays: a new one would not be as it is told to be. */
+  /** As `use`, and keeps the entry from then on. */
   change<A, E, R>(key: K, f: (engine: Engine) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return this.use(key, (entry) => {
       entry.changed = true
@@ -195,7 +195,7 @@ export class Registry<K, I> {
 /** The handle of a family of schedulers. */
 export class KeyedHandle<K, I> extends Pipeable.Class {
   readonly name: string
-  /** What stands for the scheduler of a key: each use holds the key's entry, and so finds the same one as all who use it. */
+  /** Returns a handle that finds the scheduler of its key anew for each use, and holds it meanwhile. */
   readonly get: (key: K) => Handle
   readonly size: Effect.Effect<number>
 

@@ -26,7 +26,7 @@ export class Lanes implements Owner {
   readonly runs: List<Seat> = { first: undefined, last: undefined }
   running = 0
   queued = 0
-  /** How many of the queued were made inside a job. */
+  /** How many of the queued jobs were made inside a job. */
   private inside = 0
   private arrivals = 0
   private readonly host: Host
@@ -77,7 +77,7 @@ export class Lanes implements Owner {
     }
   }
 
-  /** Gives back what the job is charged with, and says to whom. */
+  /** Gives back the width of a job, and returns the lane that gets it. */
   end(job: Job): Lane {
     job.state = "Done"
     this.running--
@@ -97,7 +97,7 @@ export class Lanes implements Owner {
     if (lane !== this.main) this.lenders.rooms++
     const own = job.inside === undefined ? undefined : this.known(job)
     if (own !== undefined) {
-      // What it lent and still runs is no longer lent: it counts where the lender counted.
+      // Jobs that still run in the width it lent count from now on where the lender counted.
       lane.used += own.used
       own.forward = lane
       this.lenders.drop(own)
@@ -112,7 +112,7 @@ export class Lanes implements Owner {
     return (node as Job).engine === this && (node as Job).state === "Running"
   }
 
-  /** Of a node and what is around it: the nearest job of this scheduler, or else the run or batch that is around all. */
+  /** The nearest job of this scheduler around a node, or else the outermost run or batch around it. */
   private rootOf(inner: Node | undefined): Node | undefined {
     for (let node = inner; node !== undefined;) {
       if (this.lends(node)) return node
@@ -141,7 +141,7 @@ export class Lanes implements Owner {
     return lane
   }
 
-  /** A node that lasts must not keep all the schedulers that were used in it. */
+  /** Drops an empty lane: a node that lasts must not keep every scheduler that was used in it. */
   private forget(lane: Lane): void {
     const node = lane.node!
     if ((node.inside === lane && lane.sibling === undefined) || lane.size > 0 || this.lends(node)) return
@@ -170,7 +170,7 @@ export class Lanes implements Owner {
     return this.unbounded || lane.used + Math.min(job.weight, lane.capacity) <= lane.capacity
   }
 
-  /** Where a job that is not queued could start now but for the rate: in what is lent to it, so that free width is left to others, or in free width. */
+  /** Where a new job could start now but for the rate: in lent width first, so that free width is left to others. */
   roomFor(job: Job): Lane | undefined {
     if (job.outer !== undefined) {
       const root = this.rootOf(job.outer = liveNode(job.outer))
@@ -182,7 +182,7 @@ export class Lanes implements Owner {
     return this.queued === 0 && this.fits(this.main, job) ? this.main : undefined
   }
 
-  /** How many jobs wait where this one would have to. Those inside a job count in that job's queue only. */
+  /** How many jobs wait in the queue of a job. Those inside a job count in that job's queue only. */
   waitingBefore(job: Job): number {
     const root = job.outer === undefined ? undefined : this.rootOf(liveNode(job.outer))
     return root?.kind === "job" ? this.laneOf(root).size : this.queued - this.inside
@@ -213,7 +213,7 @@ export class Lanes implements Owner {
     else changes.seats += by
   }
 
-  /** Out of all queues. `refresh` has to follow. */
+  /** Takes a job out of all queues. `refresh` has to follow. */
   leave(job: Job): void {
     this.queued--
     this.main.queue.remove(job)
@@ -225,7 +225,7 @@ export class Lanes implements Owner {
     if (place.blocks) this.lenders.unblock(place)
   }
 
-  /** What a node left behind when it ended. */
+  /** Passes the jobs of a node that has ended on to its heir. */
   inheritUnsafe(lane: Lane, heir: Node | undefined): void {
     const home = heir === undefined ? undefined : this.laneOf(heir)
     for (let job = lane.first; job !== undefined; job = lane.first) {
@@ -268,7 +268,7 @@ export class Lanes implements Owner {
 
   // ----------------------------------------------------------------------------------------------------- who is in front
 
-  /** Keeps whether the first of all could start but for the rate. Called after every change of it or of the width. */
+  /** Notes whether the first job in the queue fits. Called after every change of that job or of the width. */
   refresh(): void {
     const { main } = this
     const { head } = main
@@ -283,7 +283,7 @@ export class Lanes implements Owner {
     }
   }
 
-  /** The lane whose first job may be the next to start: of a job that lends before the scheduler's own. */
+  /** The lane whose first job is the next to start: that of a lender before the scheduler's own. */
   get front(): Lane | undefined {
     return this.lenders.front ?? (this.main.state === "candidate" ? this.main : undefined)
   }
@@ -293,7 +293,7 @@ export class Lanes implements Owner {
   }
 }
 
-/** Where a width is charged today: lenders that ended hand on what they lent. */
+/** The lane that a width is charged to now: a lender that has ended hands it on. */
 const resolve = (lane: Lane): Lane => {
   let end = lane
   while (end.forward !== undefined) end = end.forward

@@ -1,23 +1,23 @@
 /**
  * The running jobs that lend: which of them may have a job below that could start in their width.
  *
- * A lender, which is a running job with width that nobody uses, pulls from below: from its own lane, and from those of runs
- * and batches that it waits for, as far as no other lender is nearer to them.
+ * A lender is a running job with unused width. It pulls jobs from below: from its own lane, and from the lanes of runs and
+ * batches that it waits for, unless another lender is nearer to them.
  *
- * Lenders that may find something are candidates, and are looked at only when somebody could start. At any time, a lender
- * that is none and has width left has nothing below, or has something that does not fit and is then `blocked`.
+ * A lender that may find a job is a candidate. Candidates are searched only when a job could start. A lender with unused
+ * width that is no candidate has nothing below, or its first job does not fit: then it is `blocked`.
  *
- * Who runs in the width of a job that he was made in is waited for by it. A stranger in a width was made elsewhere, in what
- * its owner waited for then; that may be over, and the stranger may come to wait for the owner in turn. So while there are
- * strangers, lenders pull from beyond those that are nearer. Without, that is never needed: of jobs that all wait, one that
- * lends nothing yet is the nearest above somebody.
+ * Most jobs run in the width of a job that they were made in, and that job waits for them. A stranger was made elsewhere, in
+ * something that the lender waited for then. That wait may be over, and the stranger may come to wait for the lender. So
+ * while strangers run, lenders also pull jobs to which another lender is nearer. Without strangers this is never needed: of
+ * jobs that all wait, one that lends nothing yet is the nearest above a queued job.
  */
 import { append, type List, remove } from "../data/list.js"
 import { above, changes, findAbove, newMark } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
 import type { Job, Lane, Place } from "./job.js"
 
-/** How far to look for a lender above the first of all, before its lane is searched for who is the first below. */
+/** How far to look from the first job in the queue up to a lender, before the lender is searched downwards. */
 const glance = 8
 
 /** The widths, as the lenders see them. */
@@ -35,7 +35,7 @@ interface Widths {
 }
 
 export class Lenders {
-  /** How often a lender may have come to have room for what is made below it from then on. */
+  /** Counts each time that a lender may have got room for a job that is made below it later. */
   rooms = 0
   /** The job in front of the lender in front. */
   job: Job | undefined = undefined
@@ -43,10 +43,10 @@ export class Lenders {
   /** Each in its turn. */
   private readonly candidates: List<Lane> = { first: undefined, last: undefined }
   private readonly blocked = new Map<Lane, Place>()
-  /** With this mark, a node has nothing below that waits. Taken anew when that may have changed. */
+  /** Nodes with this mark have no queued job below. A new mark is taken when that may have changed. */
   private dry = 0
   private dryAt = -1
-  /** How many run in the width of a job that they were not made in. */
+  /** How many jobs run in the width of a job that they were not made in. */
   private strangers = 0
   /** Grows whenever another lender may be in front. */
   private version = 0
@@ -61,7 +61,7 @@ export class Lenders {
     return this.candidates.first !== undefined
   }
 
-  /** Somebody came or left, or a width has changed. */
+  /** A job came or left, or a width has changed. */
   changed(): void {
     this.version++
   }
@@ -99,12 +99,12 @@ export class Lenders {
 
   // ---------------------------------------------------------------------------------------------------------- strangers
 
-  /** It runs as a stranger. */
+  /** The job runs as a stranger. */
   admit(job: Job): void {
     job.stranger = true
     changes.strangers++
     if (this.strangers++ > 0) return
-    // Until now nobody looked beyond those that are nearer.
+    // Until now no lender looked beyond those that are nearer.
     this.dryAt = -1
     this.rooms++
     this.version++
@@ -119,7 +119,7 @@ export class Lenders {
 
   // --------------------------------------------------------------------------------------------------------------- room
 
-  /** A lender above that has room for the job, and nobody to whom that belongs before. */
+  /** The lane of a lender above that has room for the job, and no queued job before it. */
   roomFor(root: Node, job: Job): Lane | undefined {
     const { lanes } = this
     if (lanes.lends(root)) {
@@ -139,7 +139,7 @@ export class Lenders {
     return found
   }
 
-  /** As long as it is the same, those that were full are, and nobody else came to be above anybody. */
+  /** While this is the same, no lender above a node got room, and no node got a new one above it. */
   private get pathsAndRooms(): number {
     return changes.added + this.rooms
   }
@@ -150,7 +150,7 @@ export class Lenders {
 
   // --------------------------------------------------------------------------------------------------------- candidates
 
-  /** One of the lenders above that have room for a place becomes a candidate, unless all that have are. */
+  /** Makes one of the lenders above a candidate that has room for the place, unless all of them are candidates. */
   call(place: Place): void {
     this.version++
     this.dryAt = -1
@@ -185,7 +185,7 @@ export class Lenders {
     if (!found && !room) lane.fullAt = this.pathsAndRooms
   }
 
-  /** All of the lenders above that have room become candidates. */
+  /** Makes all lenders above candidates that have room. */
   callAll(lane: Lane): void {
     this.version++
     this.dryAt = -1
@@ -196,7 +196,7 @@ export class Lenders {
     })
   }
 
-  /** A place goes before those of less priority, whatever widths they block. */
+  /** A place goes before those of less priority, also where they block a width. */
   outrank(place: Place): void {
     for (const [lane, first] of this.blocked) if (place.priority > first.priority) this.note(lane)
   }
@@ -216,7 +216,7 @@ export class Lenders {
     append(this.candidates, lane)
   }
 
-  /** It is no candidate any more. With a place, that one keeps the others from its width. */
+  /** The lender is no candidate any more. With a place, that place blocks its width. */
   drop(lane: Lane, place?: Place): void {
     if (lane.state === "none") return
     this.version++
@@ -237,14 +237,14 @@ export class Lenders {
       this.blocked.set(lane, place)
       changes.blocked++
     }
-    // Others that have room were not asked, for it was to serve this one.
+    // Other lenders with room were not asked, because this one was to serve the place.
     const { notedFor } = lane
     if (notedFor === undefined) return
     lane.notedFor = undefined
     if (notedFor.job.place === notedFor) this.call(notedFor)
   }
 
-  /** Of the jobs that lend, each has its turn: one with many inside does not keep the others from the rate. */
+  /** Lenders take turns: one with many jobs inside does not keep the others from the rate. */
   yieldTurn(lane: Lane): void {
     if (lane.state !== "candidate") return
     if (!this.lanes.hasRoom(lane)) return this.drop(lane)
@@ -253,7 +253,7 @@ export class Lenders {
     append(this.candidates, lane)
   }
 
-  /** A lender's width is less used than before: who waits below may have it, or who runs below in free width. */
+  /** A lender has more unused width: for a job that waits below, or one that runs below in free width. */
   freed(lane: Lane): void {
     const { node } = lane
     if (
@@ -267,7 +267,7 @@ export class Lenders {
     }
   }
 
-  /** What runs in free width, and was made in a lender that nobody needs, is charged to that: free width is for all. */
+  /** Charges jobs that run in free width to the lender they were made in: free width is for all. */
   private recharge(lane: Lane): void {
     const { main, unbounded } = this.lanes
     let job = lane.first
@@ -282,7 +282,7 @@ export class Lenders {
     this.lanes.refresh()
   }
 
-  /** The first of those that a lender waits for and, without strangers, that no other lender is nearer to. */
+  /** The first queued job below a lender, without strangers only of those to which no other lender is nearer. */
   private firstBelow(lane: Lane): Place | undefined {
     const head = this.lanes.main.head
     if (head === undefined) return undefined
@@ -322,12 +322,12 @@ export class Lenders {
         }
       }
     }
-    // What it looked at is not empty.
+    // The marked nodes have a queued job below.
     if (best !== undefined) this.dryAt = -1
     return best
   }
 
-  /** Whether a lender is seen to be the nearest above a lane at a glance. */
+  /** Whether a lender is found above a lane within a few steps, with no other lender nearer. */
   private reaches(lender: Lane, lane: Lane): boolean {
     if (lender === lane) return true
     if (lane.node!.kind === "job" && this.strangers === 0) return false

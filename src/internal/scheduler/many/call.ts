@@ -45,7 +45,7 @@ export interface Handlers<B, E, X, XE> {
 }
 
 class Item<A, B, E, R, X, XE> extends Job {
-  // Until it has ended: what it left behind keeps the job in its context, and through it would keep the call.
+  // Cleared at the end: fibers that the item left behind keep it in their context.
   call: Call<A, B, E, R, X, XE> | undefined
   value: A | undefined
   readonly index: number
@@ -76,8 +76,7 @@ class Item<A, B, E, R, X, XE> extends Job {
 }
 
 /**
- * Hears of the end of one item after another, so that an item needs no closure of its own. It holds its item only until
- * that has ended.
+ * Observes one item after another, so that an item needs no closure of its own. It drops an item that has ended.
  */
 class Observer<A, B, E, R, X, XE> {
   job: Item<A, B, E, R, X, XE> | undefined = undefined
@@ -297,8 +296,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   }
 
   /**
-   * Takes those that wait out of the queue and interrupts those that run, in slices: the call ends with `exit` once they have
-   * ended. Until its turn comes, one that waits may be admitted, and is withdrawn then: it has not begun, and costs nothing.
+   * Withdraws the waiting items and interrupts the running ones, in slices. The call ends with `exit` once they have ended.
+   * A waiting item that is admitted before its turn is withdrawn then: it has not begun, and costs nothing.
    */
   stopUnsafe(exit: Exit.Exit<X, XE>): void {
     if (this.exit !== undefined) return
