@@ -51,7 +51,6 @@ Api./**/firstSuccess([effect])
 Hosts./**/schedule("a", effect)
 Hosts./**/get("a")
 Hosts./**/size
-Hosts./**/forEach("a", [1], f)
 Hosts./**/layer
 RateLimiter./**/withLimit(effect)
 Rate./**/consume()

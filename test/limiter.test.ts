@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import * as Gcra from "../src/internal/limiter/gcra.js"
 import { limiterOf, type Waiter } from "../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"

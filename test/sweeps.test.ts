@@ -404,9 +404,9 @@ describe("Scheduler", () => {
       Effect.provideContext(
         Effect.all([
           Hosts.schedule("a", Effect.andThen(Effect.yieldNow, Hosts.schedule("a", Effect.succeed(1)))),
-          Hosts.forEach("a", items, job),
+          Effect.flatMap(Hosts.get("a"), (a) => a.forEach(items, job)),
           Hosts.schedule("b", job(2)),
-          Stream.runCollect(Hosts.stream("b", items, job, { order: "input" }))
+          Effect.flatMap(Hosts.get("b"), (b) => Stream.runCollect(b.stream(items, job, { order: "input" })))
         ], { concurrency: "unbounded" }),
         context
       ),

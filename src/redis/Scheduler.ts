@@ -45,7 +45,8 @@ import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as Checked from "../internal/redis/options.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
-import * as Handle from "../internal/scheduler/handle.js"
+import { handleOf } from "../internal/scheduler/handle.js"
+import * as Plan from "../internal/scheduler/plan.js"
 import * as Guard from "../internal/store/guard.js"
 import type * as RateLimiter from "../RateLimiter.js"
 import * as Scheduler from "../Scheduler.js"
@@ -100,7 +101,7 @@ const check = <Limiter>(caller: string, name: string, options: Options<Limiter>)
   ...Checked.store(caller, "p", options),
   ratePrefix: Checked.store(caller, "r", options).prefix,
   concurrency: Quotas.count(caller, "concurrency", options.concurrency),
-  plan: Handle.plan<Limiter>(caller, name, options),
+  plan: Plan.plan<Limiter>(caller, name, options),
   leaseMillis: Checked.millis(caller, "lease", options.lease ?? "10 seconds", 1),
   onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
   expectedProcesses: Quotas.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)
@@ -121,7 +122,7 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   const made: { pool?: PermitPool.PermitPool; limiter?: LimiterRedis.LimiterRedis } = {}
   yield* Effect.addFinalizer(() => made.pool === undefined ? Effect.void : made.pool.close)
   const rates = isRates(plan.rate) ? plan.rate : undefined
-  const engine = yield* Handle.build<I>(rates === undefined ? plan : { ...plan, rate: undefined })
+  const engine = yield* Plan.build<I>(rates === undefined ? plan : { ...plan, rate: undefined })
   yield* Effect.addFinalizer(() => made.limiter === undefined ? Effect.void : made.limiter.close)
   const shareRate = (rates: ReadonlyArray<Rate>) => {
     made.limiter = new LimiterRedis.LimiterRedis(
@@ -145,21 +146,20 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
     onWake: () => made.pool?.wake()
   })
   made.pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
-  const scheduler = Scheduler.fromEngine(engine)
-  const handle: Scheduler.Scheduler = {
-    ...scheduler,
+  const scheduler = handleOf(engine)
+  const { setRate } = scheduler
+  return Object.assign(scheduler, {
     // One that had no rate gets one in Redis, and not of this process alone.
-    setRate: (quotas) => {
-      const rates = Handle.checkRate("Scheduler.setRate", quotas)
+    setRate: (quotas: Plan.Quotas) => {
+      const rates = Plan.checkRate(quotas)
       return Effect.suspend(() => {
-        if (engine.limiter !== undefined) return scheduler.setRate(quotas)
+        if (engine.limiter !== undefined) return setRate(quotas)
         // In this step: a second one finds what the first has made.
         shareRate(rates)
         return Effect.void
       })
     }
-  }
-  return Handle.register(handle, engine)
+  })
 })
 
 const isRates = (rate: ReadonlyArray<Rate> | object | undefined): rate is ReadonlyArray<Rate> => Array.isArray(rate)
