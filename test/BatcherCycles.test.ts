@@ -17,7 +17,7 @@ const get = (id: number) => new Get({ id })
 
 const live = (concurrency: number) =>
   Layer.mergeAll(
-    Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Reducer.layer()
   )
 
@@ -196,7 +196,7 @@ describe("R7 cycles through batches", () => {
 })
 
 describe("what errors call a resolver", () => {
-  class Users extends Batcher.Service<Users>()(
+  class Users extends Batcher.Resolver<Users>()(
     "app/Users",
     Batcher.ordered(Get, { execute: () => Effect.succeed([]) })
   ) {}

@@ -22,7 +22,9 @@ class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, Br
 const get = (id: number) => new Get({ id })
 const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
   Layer.mergeAll(
-    Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
+      Layer.provideMerge(Scheduler.layer({ concurrency }))
+    ),
     Layer.succeed(Tenant, "a")
   )
 

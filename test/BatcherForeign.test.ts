@@ -13,7 +13,6 @@ import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import { loaderOf } from "../src/internal/batcher/loader.ts"
 import { CurrentNode } from "../src/internal/waits/waits.ts"
 import type { Node } from "../src/internal/waits/waits.ts"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
@@ -47,7 +46,7 @@ class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, n
 const get = (id: unknown) => new Get({ id })
 const live = (concurrency: number | "unbounded") =>
   Layer.mergeAll(
-    Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Layer.succeed(Me, new Id("anybody", () => true))
   )
 
@@ -339,7 +338,22 @@ describe("long steps", () => {
       }
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B1 B3 a turn takes in, asks for and deals out a bounded number of a batch's look-ups, however many there are", () =>
+  it.effect("B3 B4 a turn of the event loop tells a bounded number of callers, however many batches end at once", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Me>()
+      const gate = yield* Deferred.make<void>()
+      let told = 0
+      for (let batch = 0; batch < 4; batch++) {
+        const { resolver } = yield* store({ gate: Deferred.await(gate) })
+        for (const i of many) Effect.requestUnsafe(get(i), { resolver, context, onExit: () => told++ })
+      }
+      yield* settle
+      assert.strictEqual(told, 0)
+      const most = yield* mostInTurn(() => told, Effect.andThen(Deferred.succeed(gate, undefined), settle))
+      assert.deepStrictEqual([told, most <= 10_000], [4 * many.length, true], `${most}`)
+    }).pipe(Effect.provide(live(4))))
+
+  it.effect("B1 B3 a turn asks for and deals out a bounded number of a batch's look-ups, however many there are", () =>
     Effect.gen(function*() {
       let ids = 0
       let rows = 0
@@ -350,10 +364,7 @@ describe("long steps", () => {
         resultId: (row) => (rows++, Number(row)),
         missing: () => (missing++, Exit.succeed("none"))
       })
-      const loader = loaderOf(resolver)!
-      const taken = () => Math.max(0, ...Array.fromIterable(loader["running"]).map(({ items }) => items.length))
       const counts: ReadonlyArray<readonly [string, () => number]> = [
-        ["taken in", taken],
         ["ids", () => ids],
         ["rows", () => rows],
         ["missing", () => missing]

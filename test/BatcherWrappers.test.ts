@@ -18,7 +18,7 @@ class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, never, Tenant> {}
 const get = (id: number) => new Get({ id })
 const live = Layer.mergeAll(
-  Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))),
+  Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))),
   Layer.succeed(Tenant, "anybody")
 )
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Context, Duration, Effect, Exit, Fiber, Layer, Schema } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Layer, Schema } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
@@ -553,13 +553,14 @@ describe("services", () => {
       expect(limiterOf(noop)!.takeUnsafe(undefined, 1e9, 0)).toBe(true)
     }).pipe(Effect.provide([GitHub.layer, RateLimiter.layerNoop])))
 
-  it.effect("operations builds the accessors of any tag", () =>
+  it.effect("a handle is known by isRateLimiter, has pipe, and tells its name and how many keys it holds", () =>
     Effect.gen(function*() {
-      class Own extends Context.Service<Own, RateLimiter.RateLimiter>()("test/Own") {}
-      const { consume, withLimit } = RateLimiter.operations(Own)
-      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
-      const program = Effect.andThen(consume(), exceeded(withLimit(Effect.void, { onExceeded: "fail" })))
-      expect((yield* Effect.provideService(program, Own, limiter)).limit).toBe(1)
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" }, { name: "mail" })
+      yield* limiter.consume({ key: "k" })
+      expect(JSON.parse(JSON.stringify(limiter))).toEqual({ _id: "effect-funnel/RateLimiter", name: "mail", keys: 1 })
+      expect(limiter.pipe((self) => self === limiter)).toBe(true)
+      const [noop] = yield* Effect.all([RateLimiter.RateLimiter]).pipe(Effect.provide(RateLimiter.layerNoop))
+      expect([limiter, noop, {}, null, "k"].map(RateLimiter.isRateLimiter)).toEqual([true, true, false, false, false])
     }))
 })
 
@@ -678,6 +679,20 @@ describe("misuse", () => {
         const { retryAfter } = yield* exceeded(hour.consume({ key: "k", onExceeded: "fail" }))
         expect(Math.round(Duration.toSeconds(retryAfter))).toBe(3599)
       }
+    }))
+
+  it.effect("what a call waited is told in full, though another call came after 52 days of it", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const year = yield* RateLimiter.make({ limit: 1, window: "365 days" }).pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
+      yield* year.consume({ key: "k" })
+      const waiting = yield* Effect.forkChild(year.consume({ key: "k" }), { startImmediately: true })
+      clock.advance(60 * 86_400_000)
+      yield* year.consume({ key: "other" })
+      clock.advance(305 * 86_400_000)
+      expect((yield* Fiber.join(waiting)).waited).toEqual(Duration.days(365))
     }))
 
   it.effect("limits at the edge of what is sensible work", () =>

@@ -1135,6 +1135,22 @@ describe("Reducer", () => {
         yield* job.gate.open
       }))
 
+    it.effect("a handle is told from other values, is pipeable, and logs its name and how many runs are in flight", () =>
+      Effect.gen(function*() {
+        const reducer = yield* Reducer.make({ name: "prices" })
+        yield* Effect.forkChild(reducer.reduce("key", Effect.never), { startImmediately: true })
+        expect([reducer, yield* Reducer.Reducer, Reducer, {}, null].map(Reducer.isReducer)).toEqual([
+          true,
+          true,
+          false,
+          false,
+          false
+        ])
+        expect(reducer.pipe((_) => _.reduce("other", Effect.succeed(1)), Effect.runSync)).toBe(1)
+        expect(reducer.toJSON()).toEqual({ _id: "effect-funnel/Reducer", name: "prices", inFlight: 1 })
+        expect(String(reducer)).toBe(`{"_id":"effect-funnel/Reducer","name":"prices","inFlight":1}`)
+      }).pipe(Effect.provide(Reducer.layerNoop)))
+
     it.effect("layerNoop reduces nothing", () => {
       class One extends Reducer.Service<One>()("test/One") {}
       return Effect.gen(function*() {

@@ -23,7 +23,9 @@ class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string> {}
 
 describe("cycles through runs, jobs and batches", () => {
   const noop = Layer.merge(Batcher.layerNoop, Scheduler.layerNoop)
-  const layer = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 })))
+  const layer = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))
+  )
   for (const [where, services, job] of [["on its own", noop, ""], ["in a scheduler", layer, "a job.* -> "]] as const) {
     for (const [name, called] of [["Users", "Users"], [undefined, "Get"]] as const) {
       it.effect(`R7 a run that waits for a batch ${where} which reduces its key dies, and the path names ${called}`, () =>

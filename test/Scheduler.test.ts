@@ -43,6 +43,19 @@ const atRest = { running: 0, weight: 0, queued: 0, paused: false }
 
 const clockedBy = (step: Duration.Input, times: number) => Effect.repeat(TestClock.adjust(step), { times: times - 1 })
 
+describe("The handle of a scheduler", () => {
+  it.effect("is recognized, goes through a pipe, and tells its name and its stats as JSON", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2, name: "printer" })
+      expect([scheduler, { ...Scheduler }, undefined].map(Scheduler.isScheduler)).toEqual([true, false, false])
+      expect(scheduler.pipe((_) => _ === scheduler)).toBe(true)
+      const json = { _id: "effect-funnel/Scheduler", name: "printer", concurrency: 2, ...atRest }
+      expect(JSON.parse(JSON.stringify(scheduler))).toEqual(json)
+      yield* scheduler.pause
+      expect(scheduler.toJSON()).toEqual({ ...json, paused: true })
+    }))
+})
+
 describe("Scheduler.schedule", () => {
   it.effect("S1 never more than the concurrency runs, and whoever ends makes room in the same step", () =>
     Effect.gen(function*() {
@@ -430,7 +443,11 @@ describe("Scheduler: rate", () => {
         yield* turns
       }).pipe(
         Effect.withTracer(slow),
-        Effect.provide(Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 10, rate })))),
+        Effect.provide(
+          Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+            Layer.provideMerge(Scheduler.layer({ concurrency: 10, rate }))
+          )
+        ),
         Effect.provideService(Clock.Clock, clock)
       )
       expect(starts.length).toBe(3)

@@ -3,7 +3,10 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import type * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
+import { piecesPerTurn } from "../src/internal/data/slices.js"
+import { CurrentNode } from "../src/internal/waits/waits.js"
 import { simulate } from "./support/simulation.ts"
 
 const many = 3000
@@ -59,11 +62,91 @@ describe("a call on many items that ends does a part of its work in each turn of
         it(`${way} of ${concurrency} jobs that ${how}`, () => {
           const counts = mostInATurn(concurrency, end, way)
           expect(counts.reduce((sum, n) => sum + n, 0)).toBe(how === "fails" ? many - 1 : many)
-          expect(Math.max(...counts)).toBeLessThanOrEqual(256)
+          expect(Math.max(...counts)).toBeLessThanOrEqual(piecesPerTurn)
         })
       }
     }
   }
+})
+
+describe("a call on many items that wait", () => {
+  const queueAll = Effect.fnUntraced(function*(rate?: RateLimiter.Quota) {
+    const scheduler = yield* Scheduler.make({ concurrency: many, rate })
+    let started = 0
+    yield* scheduler.pause
+    const call = yield* Effect.forkChild(
+      scheduler.forEach(items, () => Effect.sync(() => started++), { discard: true })
+    )
+    while ((yield* scheduler.stats).queued < many) yield* Effect.yieldNow
+    const end = yield* Effect.forkChild(Fiber.interrupt(call), { startImmediately: true })
+    return { scheduler, end, started: () => started }
+  })
+
+  it.effect("withdraws a part of them in each turn of the event loop when it is interrupted", () =>
+    Effect.gen(function*() {
+      const { end, scheduler, started } = yield* queueAll()
+      const left: Array<number> = [many]
+      while (left.at(-1)! > 0) {
+        const { queued } = yield* scheduler.stats
+        expect(left.at(-1)! - queued).toBeLessThanOrEqual(piecesPerTurn)
+        left.push(queued)
+        yield* Effect.yieldNow
+      }
+      expect(left[1]).toBeGreaterThan(0)
+      yield* Fiber.join(end)
+      expect(started()).toBe(0)
+    }))
+
+  it.effect("S3 begins none of them that is admitted after its end, and spends neither width nor rate on it", () =>
+    Effect.gen(function*() {
+      const { end, scheduler, started } = yield* queueAll({ limit: 1, window: "1 minute" })
+      expect((yield* scheduler.stats).queued).toBeGreaterThan(0)
+      yield* scheduler.resume
+      yield* Fiber.join(end)
+      expect(started()).toBe(0)
+      expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+      expect(yield* scheduler.schedule(Effect.succeed("at once"))).toBe("at once")
+    }))
+})
+
+/** Whether one value can be reached from another. */
+const reaches = (from: object, to: unknown): boolean => {
+  const been = new Set<unknown>([from])
+  for (const at of been) {
+    if (at === to && at !== from) return true
+    if (typeof at !== "object" || at === null) continue
+    for (const value of Object.values(at)) been.add(value)
+  }
+  return false
+}
+
+describe("an item that has ended keeps nothing, whoever keeps the item", () => {
+  it.effect("neither its value, its call, its fiber nor the items before it", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      const nodes: Array<object> = []
+      const values: Array<object> = []
+      const fibers: Array<unknown> = []
+      const done = yield* Deferred.make<void>()
+      const chain = (left: number): Effect.Effect<unknown, unknown> => {
+        const value = { left }
+        values.push(value)
+        return scheduler.forEach([value], () =>
+          Effect.withFiber<unknown, unknown>((fiber) => {
+            nodes.push(fiber.getRef(CurrentNode)!)
+            fibers.push(fiber)
+            return left === 0
+              ? Deferred.succeed(done, undefined)
+              : Effect.forkDetach(Effect.suspend(() => chain(left - 1)))
+          }))
+      }
+      yield* chain(20)
+      yield* Deferred.await(done)
+      yield* Effect.yieldNow
+      for (const node of nodes) {
+        for (const kept of [...values, ...fibers, ...nodes]) expect(reaches(node, kept)).toBe(false)
+      }
+    }))
 })
 
 describe("a resize that refuses several waiting items of a call", () => {

@@ -317,7 +317,9 @@ class Me extends Context.Service<Me, unknown>()("test/ForeignMe") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, never, Me> {}
 
 describe("foreign code hurts nobody but its own caller: Batcher", () => {
-  const live = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 })))
+  const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))
+  )
   const store = (options?: Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Me], number>>[1]>) =>
     Effect.gen(function*() {
       const context = yield* Layer.build(live)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import * as Gcra from "../src/internal/limiter/gcra.js"
 import { limiterOf, type Waiter } from "../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
@@ -104,6 +104,29 @@ describe("late timers", () => {
     limiter.beginUnsafe(first)
     clock.advance(100)
     expect(times()).toEqual([27])
+  })
+
+  it("L1 strict: a key stays for what was granted before the rate was changed and has not begun", () => {
+    const { clock, enter, limiter, times, waiter } = setup(Gcra.rate(1, 10_000_000, 1, true))
+    const first = waiter("first")
+    expect(limiter.takeUnsafe("k", 1, 0, first)).toBe(true)
+    limiter.setQuotas([Gcra.rate(1, 20_000_000, 1, true)])
+    clock.advance(1000)
+    limiter.beginUnsafe(first)
+    enter(0, { key: "k" })
+    clock.advance(1000)
+    expect(times()).toEqual([1020])
+    expect(limiter.size).toBe(0)
+  })
+
+  it("L1 strict: a longer window holds what was started before it", () => {
+    const { clock, limiter } = setup(perSecond(3, 3, true))
+    expect(limiter.takeUnsafe("k", 1, 0)).toBe(true)
+    limiter.setQuotas([Gcra.rate(3, 10 * second, 3, true)])
+    clock.advance(9999)
+    expect(limiter.takeUnsafe("k", 3, limiter.now())).toBe(false)
+    clock.advance(1)
+    expect(limiter.takeUnsafe("k", 3, limiter.now())).toBe(true)
   })
 
   it("L1 strict: a grant that begins calls nobody back, which would come between its time and its effect", () => {
@@ -383,6 +406,13 @@ describe("keys at rest", () => {
     expect(limiter.takeUnsafe("b", 1, limiter.now())).toBe(true)
   })
 
+  it("L5 a key that is used once is looked at once", () => {
+    const { clock, limiter } = setup(perSecond(10))
+    limiter.takeUnsafe("k", 1, 0)
+    clock.advance(10_000)
+    expect([limiter.size, clock.set]).toEqual([0, 1])
+  })
+
   it("L5 a waiter keeps its key, and one that leaves gives it up", () => {
     const { clock, enter, limiter } = setup(perSecond(1))
     enter("a", { key: "a" })
@@ -430,13 +460,32 @@ describe("keys at rest", () => {
     expect([take("k"), take("x"), take("k")]).toEqual([true, true, false])
   })
 
-  it("tells when all is at rest", () => {
+  it("tells when all keys are at rest", () => {
     const { clock, enter, limiter } = setup(perSecond(10, 3))
-    expect(limiter.restAt()).toBeLessThanOrEqual(clock.now)
+    const restAt = () => limiter.restAt() / 1e6
+    expect(restAt()).toBe(0)
     for (let i = 0; i < 3; i++) enter(i)
-    expect(limiter.restAt()).toBe(300_000_000)
-    clock.block(300)
-    expect(limiter.restAt()).toBeLessThanOrEqual(clock.now)
+    enter("other", { key: "k" })
+    expect(restAt()).toBe(300)
+    clock.block(100)
+    limiter.penalizeUnsafe("p", second)
+    expect(restAt()).toBe(1300)
+    limiter.setQuotas([perSecond(1, 3)])
+    expect(restAt()).toBe(3100)
+  })
+
+  it("strict: all keys are at rest when no window holds a start, as from when each begins", () => {
+    const { clock, limiter, waiter } = setup(perSecond(10, 1, true))
+    const restAt = () => limiter.restAt() / 1e6
+    const late = waiter("late")
+    limiter.takeUnsafe("a", 1, 0)
+    expect(restAt()).toBe(1000)
+    limiter.takeUnsafe("b", 1, 0, late)
+    clock.block(500)
+    limiter.beginUnsafe(late)
+    expect(restAt()).toBe(1500)
+    limiter.setQuotas([Gcra.rate(10, 3 * second, 1, true)])
+    expect(restAt()).toBe(3500)
   })
 })
 
@@ -661,6 +710,55 @@ describe("what is told", () => {
     }
   })
 
+  it.prop(
+    "L2 retryAfter is exact, whatever was granted, waits, is penalized and began in another order",
+    {
+      quotas: Schema.Array(Schema.Struct({
+        limit: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 5 })),
+        millis: Schema.Int.check(Schema.isBetween({ minimum: 20, maximum: 400 })),
+        burst: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 5 })),
+        strict: Schema.Boolean
+      })).check(Schema.isMinLength(1), Schema.isMaxLength(3)),
+      steps: Schema.Array(Schema.Struct({
+        gap: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 150 })),
+        what: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 11 })),
+        tokens: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 3 }))
+      })).check(Schema.isMaxLength(14))
+    },
+    ({ quotas, steps }) => {
+      // In whole milliseconds, so that no timer is late.
+      const rates = quotas.map(({ burst, limit, millis, strict }) =>
+        Gcra.rate(limit, limit * millis * 1e6, strict ? Math.min(burst, limit) : burst, strict)
+      )
+      const { clock, enter, limiter, waiter } = setup(...rates)
+      const within = (tokens: number) => Math.min(tokens, limiter.burst)
+      const granted: Array<Waiter> = []
+      for (const { gap, tokens, what } of steps) {
+        clock.advance(gap)
+        if (what < 5) enter("w", { tokens: within(tokens) })
+        else if (what < 9) {
+          const later = waiter("later")
+          if (limiter.takeUnsafe(undefined, within(tokens), limiter.now(), later)) granted.push(later)
+        } else if (what < 11 && granted.length > 0) limiter.beginUnsafe(granted.pop()!)
+        else limiter.penalizeUnsafe(undefined, tokens * 50e6)
+      }
+      for (const each of granted.reverse()) limiter.beginUnsafe(each)
+      const asked = within(steps.length % 3 + 1)
+      const retryAfter = limiter.retryAfterUnsafe(undefined, asked, limiter.now())
+      // Asking changes nothing.
+      expect(limiter.retryAfterUnsafe(undefined, asked, limiter.now())).toBe(retryAfter)
+      if (retryAfter > 0) {
+        clock.advance((retryAfter - 1) / 1e6)
+        expect(limiter.takeUnsafe(undefined, asked, limiter.now())).toBe(false)
+        clock.advance(1e-6)
+      } else {
+        clock.fire()
+      }
+      expect(limiter.takeUnsafe(undefined, asked, limiter.now())).toBe(true)
+    },
+    { arbitrary: { runs: 500 } }
+  )
+
   it("remaining is what another could have: nothing while others wait", () => {
     const { enter, limiter } = setup(perSecond(10, 4))
     enter("a", { tokens: 2 })
@@ -681,6 +779,38 @@ describe("what is told", () => {
 
   it("a handle of somebody else's making has no limiter behind it", () => {
     expect(limiterOf({})).toBe(undefined)
+  })
+})
+
+describe("the axis of time", () => {
+  it("nothing is forgotten when it begins anew, after 52 days", () => {
+    for (const strict of [false, true]) {
+      const { clock, enter, limiter, starts, waiter } = setup(perSecond(2, 2, strict))
+      const began = 53 * 86_400_000
+      clock.block(began)
+      const take = (key: string, tokens: number, later?: Waiter) => limiter.takeUnsafe(key, tokens, Infinity, later)
+      const granted = waiter("granted", { since: Infinity })
+      expect([take("a", 2), take("b", 2), take("c", 1), take("c", 1, granted)]).toEqual([true, true, true, true])
+      limiter.penalizeUnsafe("p", 1200 * 1e6)
+      limiter.waitUnsafe(waiter("first", { key: "a", since: Infinity }))
+      clock.block(100)
+      // The axis begins anew.
+      expect(limiter.now()).toBe(0)
+      expect(limiter.restAt() / 1e6).toBe(1600)
+      expect(limiter.standingUnsafe("p", 0).resetAfter / 1e6).toBe(1600)
+      enter("second", { key: "b", tokens: 2 })
+      enter("penalized", { key: "p" })
+      // It counts as taken from here on, and its begin is told.
+      limiter.beginUnsafe(granted)
+      expect(take("c", 1)).toBe(false)
+      clock.advance(10_000)
+      expect(starts.map(([at, name]) => [at - began, name])).toEqual(
+        strict
+          ? [[1000, "first"], [1000, "second"], [1200, "penalized"]]
+          : [[500, "first"], [1000, "second"], [1200, "penalized"]]
+      )
+      expect([limiter.size, clock.pending]).toEqual([0, 0])
+    }
   })
 })
 

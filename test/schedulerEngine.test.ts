@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Scheduler as FiberScheduler } from "effect"
+import { piecesPerTurn } from "../src/internal/data/slices.js"
 import * as Gcra from "../src/internal/limiter/gcra.js"
 import type { Limiter, Waiter } from "../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
@@ -159,13 +160,63 @@ describe("Engine", () => {
     })
   })
 
+  it("S8 closing tells those who wait and those who run, and starts nothing more", () => {
+    const { engine, log, submit } = setup(1)
+    const outer = submit()
+    const inner = submit({ outer })
+    submit({ outer })
+    submit()
+    engine.closeUnsafe()
+    expect(log.slice(2).sort()).toEqual(["close 0", "close 1", "close 2", "close 3"])
+    engine.releaseUnsafe(inner)
+    engine.releaseUnsafe(outer)
+    expectRest(engine)
+    const late = submit()
+    expect(late.closed).toBe(true)
+    expectRest(engine)
+  })
+
+  it("S3 a claim that was withdrawn starts nothing, though its limiter tells it that it is due, refused or failed", () => {
+    const clock = new ManualClock()
+    const waiters: Array<Waiter<StoreError>> = []
+    const limiter = Object.assign(new LimiterMemory([Gcra.rate(1, 1_000_000_000, 1, false)], clock.context, clock), {
+      takeUnsafe: () => false,
+      waitUnsafe: (waiter: Waiter<StoreError>) => void waiters.push(waiter),
+      cancelUnsafe() {}
+    })
+    const { engine, log, submit } = setup(1, Infinity, limiter)
+    engine.releaseUnsafe(submit())
+    const second = submit()
+    expect(waiters).toHaveLength(2)
+    waiters[0]!.onDue()
+    waiters[0]!.onTooLarge(0)
+    waiters[0]!.onFailure(new StoreError({ operation: "take", cause: "gone" }))
+    expect([log, waiters.length]).toEqual([[], 2])
+    waiters[1]!.onDue()
+    expect(log).toEqual(["start 1"])
+    engine.releaseUnsafe(second)
+    expectRest(engine)
+  })
+
+  it("S6 a job that finds a permit free once it comes to queue starts, though the queue is full", () => {
+    const { engine, job, log, submit } = setup(1, 0)
+    const first = submit()
+    const second = job()
+    expect(engine.startUnsafe(second)).toBe(false)
+    engine.releaseUnsafe(first)
+    engine.enqueueUnsafe(second)
+    expect(log).toEqual(["start 0", "start 1"])
+    engine.releaseUnsafe(second)
+    expectRest(engine)
+  })
+
   it("S8 closing tells a bounded number in one turn; until they are told, who waits may leave, and who comes is told at once", () => {
     const { dispatcher, engine, job, log, submit } = setup(1_000)
     const running = Array.from({ length: 1_000 }, () => submit())
     const waiting = Array.from({ length: 2_000 }, () => submit())
     log.length = 0
     engine.closeUnsafe()
-    expect(log.length).toBeLessThanOrEqual(512)
+    expect(log.length).toBeLessThanOrEqual(piecesPerTurn)
     expect(engine.telling).toBe(true)
     const gone = waiting.at(-1)!
     engine.releaseUnsafe(gone)
@@ -205,7 +256,7 @@ describe("Engine", () => {
     expect(engine.queued).toBe(1)
     engine.releaseUnsafe(heavy[0]!)
     expect(light.state).toBe("Running")
-    expect(log.length).toBeLessThanOrEqual(513)
+    expect(log.length).toBeLessThanOrEqual(piecesPerTurn + 1)
     dispatcher.flush()
     expect(heavy.slice(1).every((one) => one.error?.reason._tag === "InsufficientCapacity")).toBe(true)
   })

@@ -5,6 +5,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Latch, Layer, Request, Schema, Scope, Stream } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Persistable from "effect/persistence/Persistable"
 import { leftIn } from "./support/leftInResolver.ts"
 import { interruptionSweep, scheduleSweep, yieldSweep } from "./support/sweep.ts"
@@ -134,11 +135,11 @@ describe("Reducer", () => {
     primaryKey: (_) => _.id,
     success: Schema.Number
   }) {}
-  sweep("Reducer.reduceShared on the store in memory", {
+  sweep("reduceShared in one process", {
     make,
     subject: ({ job, reducer }) =>
       Effect.all(
-        [1, 2].map(() => Reducer.reduceShared(new GetUser({ id: "1" }), () => job.of(1))),
+        [1, 2].map(() => reduceShared(new GetUser({ id: "1" }), () => job.of(1))),
         both
       ).pipe(Effect.provideService(Reducer.Reducer, reducer)),
     expected: [1, 1],
@@ -403,9 +404,9 @@ describe("Scheduler", () => {
       Effect.provideContext(
         Effect.all([
           Hosts.schedule("a", Effect.andThen(Effect.yieldNow, Hosts.schedule("a", Effect.succeed(1)))),
-          Hosts.forEach("a", items, job),
+          Effect.flatMap(Hosts.get("a"), (a) => a.forEach(items, job)),
           Hosts.schedule("b", job(2)),
-          Stream.runCollect(Hosts.stream("b", items, job, { order: "input" }))
+          Effect.flatMap(Hosts.get("b"), (b) => Stream.runCollect(b.stream(items, job, { order: "input" })))
         ], { concurrency: "unbounded" }),
         context
       ),
@@ -447,11 +448,15 @@ describe("Batcher", () => {
       expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
       expect(yield* Effect.request(get(9), resolver)).toBe(90)
     })
-  const alone = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" })))
+  const alone = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" }))
+  )
   const queued = Batcher.layer({ maxBatchSize: 2, scheduler: Scheduler.Scheduler }).pipe(
     Layer.provideMerge(Scheduler.layer({ concurrency: 1 }))
   )
-  const timed = Batcher.layer({ window: "10 millis" }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 1 })))
+  const timed = Batcher.layer({ window: "10 millis", scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: 1 }))
+  )
   const load = (ids: ReadonlyArray<number>) => ({ resolver }: Fixture) =>
     Effect.forEach(ids, (id) => Effect.request(get(id), resolver), { concurrency: "unbounded" })
 

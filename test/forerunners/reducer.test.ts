@@ -7,8 +7,8 @@ import { fork, unbounded } from "../support/fibers.ts"
 describe("async-reduce", () => {
   it.effect("of 4 calls 2 are executed, 1 is reduced and 1 fails, in each of the statistics", () =>
     Effect.gen(function*() {
-      for (const detail of [undefined, "key", "function"] as const) {
-        const statistics = Hooks.statistics({ detail })
+      for (const detail of [undefined, "key", "name"] as const) {
+        const statistics = Hooks.statistics(detail && { by: (event) => event[detail] })
         const reducer = yield* Reducer.make({ hooks: Hooks.combine(Hooks.debug, statistics) })
         const gate = Latch.makeUnsafe()
         const foo = reducer.fn("foo")((n: number) => n < 0 ? Effect.fail("error") : Effect.as(gate.await, n))
@@ -18,10 +18,10 @@ describe("async-reduce", () => {
         yield* Fiber.joinAll(fibers)
         const counts = { calls: 4, succeeded: 2, joined: 1, failed: 1 }
         expect(yield* statistics.overall).toMatchObject(counts)
-        const rows = yield* statistics.detail
+        const rows = yield* statistics.groups
         expect(rows.length).toBe(detail === undefined ? 0 : detail === "key" ? 3 : 1)
         for (const [field, count] of rows.length === 0 ? [] : Object.entries(counts)) {
-          expect(rows.reduce((sum, row) => sum + row[field as keyof typeof counts], 0)).toBe(count)
+          expect(rows.reduce((sum, [, group]) => sum + group[field as keyof typeof counts], 0)).toBe(count)
         }
       }
     }))

@@ -1,0 +1,49 @@
+/** What the processes of a mutation run tell each other, as lines of JSON. */
+
+/** The work of one process. */
+export interface Job {
+  readonly root: string
+  /** Test files to load. */
+  readonly files: ReadonlyArray<string>
+  /** How many mutants are compiled in. */
+  readonly mutants: number
+  /** Where a mutant that is being tried leaves a file, so that no other process takes it. */
+  readonly claims: string
+  readonly results: string
+  /** After so long a process makes room for another. */
+  readonly maxMillis: number
+  /** A mutant that shows only while modules are loaded is active all the time. */
+  readonly activeFromLoad?: number | undefined
+  /** Empty for a process that measures which test reaches which mutant. */
+  readonly work: ReadonlyArray<{
+    readonly mutant: number
+    readonly file: string
+    readonly tests: ReadonlyArray<{ readonly id: string; readonly millis: number }>
+  }>
+}
+
+/** What measuring tells: first what loading the files reached, then each test. */
+export type Baseline =
+  | { readonly loaded: ReadonlyArray<number> }
+  | { readonly broken: string; readonly error: string }
+  | {
+    readonly test: string
+    readonly millis: number
+    readonly outcome: "failed" | "timeout" | undefined
+    readonly reason: string
+    readonly hits: ReadonlyArray<number>
+  }
+
+export type Outcome =
+  | { readonly ended: true }
+  | { readonly mutant: number; readonly began: true }
+  | { readonly mutant: number; readonly again: true }
+  | Verdict
+
+export interface Verdict {
+  readonly mutant: number
+  readonly outcome: "survived" | "failed" | "timeout"
+  readonly by?: string | undefined
+  readonly millis: number
+  readonly disturbed?: boolean | undefined
+}

@@ -1,0 +1,24 @@
+/** The rooms of `src`: a folder under `src/internal` is one, and so are the public modules. */
+export const rooms = [
+  "data",
+  "waits",
+  "store",
+  "limiter",
+  "reducer",
+  "scheduler",
+  "batcher",
+  "redis",
+  "http",
+  "services"
+] as const
+
+export type Room = typeof rooms[number]
+
+/** The room of a file, which is given by its path below `src`. */
+export const roomOf = (file: string): Room => {
+  const folder = /^internal\/([^/]+)\//.exec(file)?.[1]
+  if (folder === undefined && !file.startsWith("internal/")) return file.startsWith("redis/") ? "redis" : "services"
+  const room = rooms.find((_) => _ === folder)
+  if (room === undefined) throw new Error(`src/${file} is in no room: scripts/mutation/rooms.ts`)
+  return room
+}
