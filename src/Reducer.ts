@@ -1,33 +1,33 @@
 /**
- * Single flight by key: calls with an equal key that happen at the same time become one run, and all get its result.
+ * Single flight by key: calls with an equal key that run at the same time share one run and its result.
  *
  * **When to use**
  *
- * Use in front of whatever is asked for the same thing by many callers at once: a backend behind a popular page, a token
- * that is about to be refreshed, a file that is read on demand.
+ * Use in front of a backend that many callers ask the same thing at once: a popular page, a token about to be refreshed, a
+ * file that is read on demand.
  *
  * **Details**
  *
- * - While a run of a key is in flight, calls with an equal key join it. It executes once, and all get its exit:
+ * - While a run of a key is in flight, calls with an equal key join it. It executes once, and all callers get its exit:
  *   success, typed failure or defect.
  * - Nothing is kept. After the run has ended, the next call starts another. To keep results, use `Cache`.
- * - Interrupting one caller, the first included, concerns nobody else. Interrupting the last one interrupts the run, and
- *   returns when its finalizers are done. A call that comes meanwhile waits for that end and then runs anew; it never
- *   gets the exit of the run that is being interrupted.
- * - The run has the context of the call that started it. The current spans of the others get a link to its span.
+ * - Interrupting one caller, the first included, does not affect the others. Interrupting the last one interrupts the run,
+ *   and returns when its finalizers are done. A call that comes meanwhile waits for that end and then runs anew; it never
+ *   gets the exit of the interrupted run.
+ * - The run has the context of the call that started it. The current spans of the other callers get a link to its span.
  * - A call that would wait for itself dies with a `ReducerCycle`.
  *
- * Equality of keys: plain objects, arrays, dates, maps, sets, requests, and what implements `Equal` itself are equal by
- * structure. Everything with hidden state, such as functions and instances of other classes, is equal to itself alone.
+ * Equality of keys: plain objects, arrays, dates, maps, sets, requests, and values that implement `Equal` are equal by
+ * structure. Values with hidden state, such as functions and instances of other classes, are equal to themselves alone.
  * -1 and -2, 1 and true and "1" are different keys; NaN is equal to itself, and 0 to -0.
  *
  * **Gotchas**
  *
- * - Plain keys are trusted: two effects under an equal key are expected to be the same question. Put whatever makes them
+ * - The compiler does not check plain keys: two effects under an equal key must ask the same question. Put what makes them
  *   differ, such as the tenant, into the key. A `Request` as key carries its types, and a misfit does not compile.
  * - Two layers of one tag merge to the last one. A `layer(…)` written twice is two reducers, which share nothing, and
  *   `Effect.provide(layer)` around each call reduces nothing.
- * - `effect` itself exports a module `Reducer`, a fold: import one of the two under another name where you need both.
+ * - `effect` itself exports a module `Reducer`, a fold: where you need both, rename one import.
  *
  * **Example** (Asking once for many callers)
  *
@@ -288,12 +288,12 @@ const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
  *
  * **When to use**
  *
- * Use inside a service that has calls of its own to reduce. In an application, provide `layer`.
+ * Use inside a service that reduces calls of its own. In an application, provide `layer`.
  *
  * **Details**
  *
- * When the scope closes, all runs are interrupted, their callers see that, and closing waits until their finalizers are
- * done. Calls after that are interrupted at once. A run that closes the scope of its own reducer does not wait for itself.
+ * When the scope closes, all runs and their callers are interrupted, and closing waits until the finalizers of the runs are
+ * done. Later calls are interrupted at once. A run that closes the scope of its own reducer does not wait for itself.
  *
  * **Example** (Reducing inside a service)
  *
@@ -413,16 +413,11 @@ const withRunSpan = <A, E, R>(name: string, evaluate: () => Effect.Effect<A, E, 
   )
 
 /**
- * Provides the default reducer, for as long as the layer's scope is open.
- *
- * **When to use**
- *
- * Use once, at the edge of the application, where its other layers are provided.
+ * Provides the default reducer while the layer's scope is open.
  *
  * **Gotchas**
  *
- * Each `layer(…)` is a reducer of its own: keep it in a constant and provide that. See `make` for what happens when the
- * scope closes.
+ * Each `layer(…)` is a reducer of its own: keep it in a constant and provide that. `make` says what closing does.
  *
  * **Example** (Providing a reducer)
  *
@@ -444,11 +439,7 @@ const withRunSpan = <A, E, R>(name: string, evaluate: () => Effect.Effect<A, E, 
 export const layer = (options?: Options): Layer.Layer<Reducer> => Layer.effect(Reducer, make(options))
 
 /**
- * Provides a reducer that reduces nothing: every call runs its own effect in its own fiber.
- *
- * **When to use**
- *
- * Use in tests of code that reduces calls, where each call is to be seen.
+ * Provides a reducer that reduces nothing: every call runs its own effect in its own fiber. Use it in tests.
  *
  * **Example** (Running every call)
  *
@@ -513,28 +504,25 @@ const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self>
 const accessors = /*#__PURE__*/ operations(Reducer)
 
 /**
- * Runs an effect, or shares the run that a call with an equal key has in flight, and returns its result.
- *
- * **When to use**
- *
- * Use for calls that are worth making once for all who ask at the same time. Data last, it ends a pipe.
+ * Runs an effect, or shares the run that a call with an equal key has in flight.
  *
  * **Details**
  *
- * Joining and leaving cost the same however many callers there are. A run resumes them in the order in which they came: up
- * to 1,024 in the step in which it ends, and as many in each turn of the event loop after that, so a crowd does not hold up
- * anything else. Where the key is a `Request`, the result has the
- * types of the request, and an effect that does not fit is a compile error. An effect that requires `Scope` is a compile
- * error too: write `Effect.scoped` inside. A run starts interruptible, whatever its caller is.
+ * - Joining and leaving cost the same for any number of callers. A run resumes its callers in the order in which they came:
+ *   up to 1,024 in the step in which it ends, and as many in each later turn of the event loop.
+ * - Where the key is a `Request`, the result has the types of the request, and an effect that does not fit is a compile
+ *   error.
+ * - An effect that requires `Scope` is a compile error: write `Effect.scoped` inside.
+ * - A run starts interruptible, whatever its caller is.
  *
  * **Gotchas**
  *
  * - Interrupted, a caller returns at once while others wait; the last one returns when the run's finalizers are done.
- * - The effect runs with the services and references of the call that started the run. What ends with that caller, such
- *   as a transaction, belongs inside the effect or into the key.
+ * - The effect runs with the services and references of the call that started the run. A resource that ends with that
+ *   caller, such as a transaction, belongs inside the effect or into the key.
  * - Inside a run, a call for which the run would wait in turn dies with `ReducerCycle`.
- * - A run that waits for a permit which one of its callers holds waits for ever, if the permit is that of a `Semaphore`:
- *   take it around `reduce`, not inside. A `Scheduler` sees who waits for whom, and lends the run the width of its callers.
+ * - A run that takes a permit of a `Semaphore` which one of its callers holds waits for ever: take the permit around
+ *   `reduce`. A `Scheduler` sees the wait, and lends the run the width of its callers.
  *
  * **Example** (Sharing one request)
  *
@@ -566,25 +554,20 @@ const accessors = /*#__PURE__*/ operations(Reducer)
 export const reduce: Operations<Reducer>["reduce"] = accessors.reduce
 
 /**
- * Makes a function whose equal calls are reduced: while one is in flight, calls with equal arguments share it.
- *
- * **When to use**
- *
- * Use where the arguments say it all, so that no key has to be written.
+ * Makes a function whose calls with equal arguments share one run while it is in flight.
  *
  * **Details**
  *
- * The key is the function `f` together with its arguments, compared by structure, or with what the `key` option makes of
- * them. The name is not part of it: it names the span of the run, and the function to hooks and snapshots.
+ * The key is the function `f` with its arguments, compared by structure, or with the result of the `key` option. The name
+ * is not part of the key: it names the span of the run, and the function to hooks and snapshots.
  *
  * **Gotchas**
  *
- * - A function that is written in place is another one each time: make the reduced function once, outside of what calls it.
- * - All arguments of a call are its key, for no rule could tell those that `f` looks at: `(id, page = 1) => …` declares as
- *   many as `(id) => …` does. `Effect.forEach(ids, findUser)` would hand over an index as well and reduce nothing, so it does
- *   not compile: write `Effect.forEach(ids, (id) => findUser(id))`. Where the compiler is not asked, the index counts.
- *   So does the one that it may hand over to an optional number: give such a function a `key`.
- * - What `f` throws is a defect of the run.
+ * - A function that is written in place is another one each time: make the reduced function once, outside its callers.
+ * - All arguments of a call are its key. `Effect.forEach(ids, findUser)` would hand over an index as well and reduce nothing,
+ *   so it does not compile: write `Effect.forEach(ids, (id) => findUser(id))`. Without the compiler's check the index counts,
+ *   and so does an index passed to an optional number: give such a function a `key`.
+ * - An exception that `f` throws is a defect of the run.
  *
  * **Example** (Reducing a function)
  *
@@ -614,16 +597,16 @@ export const reduce: Operations<Reducer>["reduce"] = accessors.reduce
 export const fn: Operations<Reducer>["fn"] = accessors.fn
 
 /**
- * Forgets a key: the next call with it starts a run at once, whatever is in flight. Those in flight keep theirs.
+ * Forgets a key: the next call with it starts a run at once. Callers in flight keep theirs.
  *
  * **When to use**
  *
- * Use after a write, when the run in flight may have read what was there before.
+ * Use after a write, when the run in flight may have read the old value.
  *
  * **Details**
  *
  * For a function made with `fn`, give the function and the arguments of the call, or the function alone to forget all of
- * its calls. Forgetting what is not in flight does nothing.
+ * its calls. Forgetting a key that is not in flight does nothing.
  *
  * **Gotchas**
  *
@@ -655,17 +638,10 @@ export const forget: Operations<Reducer>["forget"] = accessors.forget
 /**
  * Lists the runs in flight, the oldest first.
  *
- * **When to use**
- *
- * Use to see what is slow, or to assert in a test that nothing is left.
- *
  * **Details**
  *
- * Runs whose key was forgotten are in it until they end. The list costs time in the number of runs.
- *
- * **Gotchas**
- *
- * A snapshot, out of date the instant after it is read.
+ * Runs whose key was forgotten are listed until they end. The list costs time in the number of runs. It is a snapshot, out
+ * of date the instant after it is read.
  *
  * **Example** (Seeing who waits)
  *
@@ -690,7 +666,7 @@ export const forget: Operations<Reducer>["forget"] = accessors.forget
 export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
 
 /**
- * Takes an effect out of the run that it is started from, for the detection of cycles.
+ * Detaches an effect from the run that it is started from, for the detection of cycles.
  *
  * **When to use**
  *
@@ -703,7 +679,7 @@ export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
  *
  * **Gotchas**
  *
- * A run that does wait for a detached effect which waits for the run hangs.
+ * A run that waits for a detached effect which waits for the run hangs.
  *
  * **Example** (Asking again in the background)
  *
@@ -787,18 +763,13 @@ export const Service = <Self>() => <const Id extends string>(id: Id, options?: O
 }
 
 /**
- * The defect of a call that would wait for itself: the way from the run that makes the call back to itself.
+ * The defect of a call that would wait for itself, with the path from its run back to that run.
  *
  * **Details**
  *
- * `path` begins and ends with the run, or the batch, that made the call. Between them is what it would have waited for,
- * each step for the next one: runs, by their `key` and the `name` of their function; jobs, by the `name` of their
- * scheduler; batches, by the `name` of their resolver.
- *
- * **Gotchas**
- *
- * It is a defect, not a typed error, since no caller can do anything about it: see it with `Effect.exit` or
- * `Effect.catchDefect`.
+ * `path` begins and ends with the run, or the batch, that made the call. Each step waits for the next one: runs, by their
+ * `key` and the `name` of their function; jobs, by the `name` of their scheduler; batches, by the `name` of their resolver.
+ * It is a defect, not a typed error, since no caller can recover from it. `Effect.exit` and `Effect.catchDefect` show it.
  *
  * **Example** (Reducing a key inside of itself)
  *
