@@ -26,7 +26,8 @@
  * structure, other objects by their own `Equal` or else by identity.
  *
  * Core's combinators (`RequestResolver.batchN`, `setDelay`, `around`, `withCache`, `withSpan`, `race`) work on these
- * resolvers. The resolvers they return have batches of their own, which do not go on collecting in the queue.
+ * resolvers. The resolvers they return have batches of their own, which do not go on collecting in the queue. Make a wrapper
+ * of your own as they do, from a spread of the resolver (`RequestResolver.makeWith({ ...resolver, … })`).
  *
  * **Gotchas**
  *

@@ -229,6 +229,20 @@ describe("B2 equal requests", () => {
       yield* Fiber.joinAll([...fibers, last])
     }).pipe(Effect.provide(live())))
 
+  it.effect("B2 equal requests count once against maxBatchSize in what core collects for a wrapper too", () =>
+    Effect.gen(function*() {
+      const { calls, resolver } = yield* users({ maxBatchSize: 3 })
+      const wrapped = RequestResolver.around(resolver, () => Effect.void, () => Effect.void)
+      const ask = (id: number) => start(Effect.request(get(id), wrapped))
+      const fibers = yield* Effect.forEach([1, 1, 2, 1, 2, 2, 1], ask)
+      yield* Effect.yieldNow
+      yield* Fiber.interrupt(fibers[2]!)
+      assert.deepStrictEqual(calls, [])
+      const last = yield* ask(3)
+      assert.deepStrictEqual(calls, [[1, 2, 3]])
+      yield* Fiber.joinAll([last, fibers[0]!, fibers[6]!])
+    }).pipe(Effect.provide(live())))
+
   it.effect("B2 26 requests in batches of 3 at most are 9 calls; one that leaves makes room", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* users({ maxBatchSize: 3 })

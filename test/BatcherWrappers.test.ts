@@ -11,6 +11,7 @@ import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
+import * as Tracer from "effect/Tracer"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 
@@ -201,6 +202,32 @@ describe("race", () => {
         yield* settle
         assert.strictEqual(leftIn(resolver), "")
       }
+    }).pipe(Effect.provide(live)))
+})
+
+describe("withSpan", () => {
+  it.effect("B4 the span of core's withSpan fails where its batch fails", () =>
+    Effect.gen(function*() {
+      const ended: Array<readonly [string, string]> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          const end = span.end.bind(span)
+          span.end = (time, exit) => {
+            ended.push([span.name, exit._tag])
+            end(time, exit)
+          }
+          return span
+        }
+      })
+      const { resolver } = yield* store({ gate: Effect.die("broken") })
+      const exit = yield* Effect.request(get(1), RequestResolver.withSpan(resolver, "look-ups")).pipe(
+        Effect.exit,
+        Effect.withTracer(tracer)
+      )
+      yield* settle
+      assert.isTrue(Exit.hasDies(exit))
+      assert.deepStrictEqual(ended, [["look-ups", "Failure"]])
     }).pipe(Effect.provide(live)))
 })
 

@@ -28,7 +28,6 @@ import { Batch, Groups, isInBatch, Item } from "./parts.js"
 import type { Bulk, Caller, Group, Result, Slot } from "./parts.js"
 import { admit, release } from "./queue.js"
 import { inTurns, most } from "./turns.js"
-import type { Budget } from "./turns.js"
 import type { Turns } from "./window.js"
 import { KeyMap } from "../data/keyMap.js"
 import type { Engine } from "../scheduler/engine.js"
@@ -377,7 +376,7 @@ export class Collector<Req extends Request.Any, R> {
       const { name } = this.options
       return name === undefined
         ? execute
-        : Effect.withSpan(execute, name, { links: linksOf(batch), attributes: { batchSize: batch.callers } })
+        : Effect.withSpan(execute, name, { links: batch.links, attributes: { batchSize: batch.callers } })
     })
   }
 
@@ -400,7 +399,7 @@ export class Collector<Req extends Request.Any, R> {
     } finally {
       endUnsafe(batch)
     }
-    return inTurns((budget) => tell(batch, exit, budget))
+    return inTurns((budget) => batch.tell(exit, budget))
   }
 
   // ------------------------------------------------------------------------------------------------------------- places
@@ -464,39 +463,6 @@ export class Collector<Req extends Request.Any, R> {
     group.inFlight.get(key, hash)?.outdate(primed)
     return { group: this.groups.registered(group), key, hash }
   }
-}
-
-/** Tells callers what they wait for, in order of arrival of what they asked for, and returns whether all have been told. */
-const tell = <Req extends Request.Any>(
-  batch: Batch<Req>,
-  exit: Exit.Exit<void, Request.Error<Req>>,
-  budget: Budget
-): boolean => {
-  for (const { items } = batch; batch.told < items.length; batch.told++) {
-    const item = items[batch.told]!
-    item.exit = item.resultOf(exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
-    budget.left -= item.end(item.exit, budget.left)
-    if (item.first !== undefined) return false
-  }
-  for (const bulk of batch.bulks) {
-    if (budget.left <= 0) return false
-    batch.bulks.delete(bulk)
-    budget.left -= bulk.items.length
-    bulk.end()
-  }
-  batch.items = []
-  batch.apart = batch.answer = undefined
-  return true
-}
-
-/** Those who asked, as a span knows them. */
-const linksOf = <Req extends Request.Any>(batch: Batch<Req>): ReadonlyArray<Tracer.SpanLink> => {
-  const spans = new Set<Tracer.AnySpan>()
-  batch.forEach(({ context }) => {
-    const span = Context.getOrUndefined(context, Tracer.ParentSpan)
-    if (span !== undefined) spans.add(span)
-  })
-  return Array.from(spans, (span) => ({ span, attributes: {} }))
 }
 
 const wasAskedAnew = (node: Node): boolean => node instanceof Batch && node.anew

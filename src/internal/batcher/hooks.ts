@@ -87,7 +87,7 @@ export const makeHooks = <Req extends Request.Any, R>(
     })
 
   /** At which size of a set of core's its distinct requests may have become too many, since they were counted. */
-  const full = new WeakMap<object, number>()
+  let full = new WeakMap<object, number>()
 
   /** Counts distinct requests: core's set holds all of them. */
   const collectWhile = (entries: ReadonlySet<Entry>): boolean => {
@@ -169,6 +169,7 @@ export const makeHooks = <Req extends Request.Any, R>(
       }
       if (!state.left) {
         state.left = true
+        full = new WeakMap()
         // Before anything else, or core's `withCache` serves a defect to the next caller.
         entry.completeUnsafe(Exit.interrupt())
         state.group.checkRest()

@@ -11,7 +11,9 @@ import * as Context from "effect/Context"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Request from "effect/Request"
+import * as Tracer from "effect/Tracer"
 import { Isolation } from "./key.js"
+import type { Budget } from "./turns.js"
 import { hashKey, KeyMap, native } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
 import type { Job } from "../scheduler/engine.js"
@@ -304,9 +306,39 @@ export class Batch<Req extends Request.Any> implements Node {
     this.close()
   }
 
-  /** Nobody can join any more. Of the only batch of a group, all goes at once. */
+  /** Those who asked, as a span knows them. */
+  get links(): ReadonlyArray<Tracer.SpanLink> {
+    const spans = new Set<Tracer.AnySpan>()
+    this.forEach(({ context }) => {
+      const span = Context.getOrUndefined(context, Tracer.ParentSpan)
+      if (span !== undefined) spans.add(span)
+    })
+    return Array.from(spans, (span) => ({ span, attributes: {} }))
+  }
+
+  /** Tells callers what they wait for, in order of arrival of what they asked for, and returns whether all have been told. */
+  tell(exit: Exit.Exit<void, Request.Error<Req>>, budget: Budget): boolean {
+    for (const { items } = this; this.told < items.length; this.told++) {
+      const item = items[this.told]!
+      item.exit = item.resultOf(exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
+      budget.left -= item.end(item.exit, budget.left)
+      if (item.first !== undefined) return false
+    }
+    for (const bulk of this.bulks) {
+      if (budget.left <= 0) return false
+      this.bulks.delete(bulk)
+      budget.left -= bulk.items.length
+      bulk.end()
+    }
+    this.items = []
+    this.apart = this.answer = undefined
+    return true
+  }
+
+  /** Nobody can join any more. Of the only batch of a group, or of a closed resolver, all goes at once. */
   vanish(): void {
-    if (this.group.batches === 1 && this.items.length > 16) this.group.inFlight = new KeyMap()
+    const { batches, owner } = this.group
+    if (owner.closed || (batches === 1 && this.items.length > 16)) this.group.inFlight = new KeyMap()
     else for (const item of this.items) item.unlist()
   }
 }
@@ -324,6 +356,7 @@ export interface Cached<Req extends Request.Any> extends Keyed<Cached<Req>> {
 
 /** What errors ask of a resolver. */
 export interface Owner {
+  readonly closed: boolean
   nameFor(request: Request.Any): string
 }
 
