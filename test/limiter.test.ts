@@ -271,6 +271,19 @@ describe("late timers", () => {
     expect(times()).toEqual([27])
   })
 
+  it("L1 strict: a grant that is given back is in no window", () => {
+    const { clock, enter, limiter, times, waiter } = setup(perSecond(2, 2, true))
+    const never = waiter("never")
+    expect(limiter.takeUnsafe("k", 1, 0, never)).toBe(true)
+    limiter.refundUnsafe(never)
+    enter(0, { key: "k" })
+    clock.advance(500)
+    enter(1, { key: "k" })
+    enter(2, { key: "k" })
+    clock.advance(1000)
+    expect(times()).toEqual([0, 500, 1000])
+  })
+
   it("L1 strict: a key stays for what was granted before the rate was changed and has not begun", () => {
     const { clock, enter, limiter, times, waiter } = setup(Gcra.rate(1, 10_000_000, 1, true))
     const first = waiter("first")
