@@ -433,7 +433,6 @@ export class LimiterMemory implements Backend {
   private moveEpoch(nanos: number): number {
     this.epoch += BigInt(nanos)
     for (const entry of this.entries.values()) Entry.shift(entry, nanos)
-    this.rests.nextCheck -= nanos
     this.latestTat -= nanos
     this.alarm.at -= nanos
     this.restAlarm.at -= nanos
