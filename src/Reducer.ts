@@ -75,7 +75,7 @@ import * as Shared from "./internal/reducer/sharedCalls.js"
 
 export { CodecError, ReducerError } from "./internal/reducer/error.js"
 export type { Lease } from "./internal/reducer/reduceShared.js"
-export { StoreError } from "./internal/store/failure.js"
+export { StoreError } from "./internal/store/storeError.js"
 
 /**
  * Identifies values of this module at run time.

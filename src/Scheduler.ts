@@ -76,7 +76,7 @@ export type {
 } from "./internal/scheduler/many/collect.js"
 export type { Collections, KeyedCollections } from "./internal/scheduler/many/collections.js"
 export type { Progress, ProgressServices } from "./internal/scheduler/many/progress.js"
-export { StoreError } from "./internal/store/failure.js"
+export { StoreError } from "./internal/store/storeError.js"
 
 /**
  * Identifies scheduler handles at run time.

@@ -12,7 +12,7 @@ import { Reducer } from "effect-funnel"
 import { type Coordination, flight, type Lease } from "../src/internal/reducer/reduceShared.js"
 import { makeMemory, type Party, type ReducerStore } from "../src/internal/store/reducerStore.js"
 import { codecOf } from "../src/internal/reducer/codec.js"
-import { StoreError } from "../src/internal/store/failure.js"
+import { StoreError } from "../src/internal/store/storeError.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 

@@ -5,7 +5,7 @@ import type { Limiter, Waiter } from "../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
 import { Engine, Job } from "../src/internal/scheduler/engine.js"
 import type { SchedulerError } from "../src/internal/scheduler/error.js"
-import { StoreError } from "../src/internal/store/failure.js"
+import { StoreError } from "../src/internal/store/storeError.js"
 import { ManualClock } from "./support/manualClock.js"
 import { ownLane } from "./support/ownLane.js"
 

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Redis from "effect/persistence/Redis"
-import { StoreError } from "../store/failure.js"
+import { StoreError } from "../store/storeError.js"
 
 /** The time in every script is the server's, in microseconds; numbers go through Redis as text without losing digits. */
 export const prelude = `

@@ -3,7 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { StoreError } from "./failure.js"
+import type { StoreError } from "./storeError.js"
 
 /** What a process is told that joins the flight of a key. */
 export type Joined =
