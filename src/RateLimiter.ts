@@ -34,7 +34,7 @@ import * as Quotas from "./internal/limiter/quota.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
 export { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./internal/limiter/error.js"
-export { StoreError } from "./internal/store/failure.js"
+export { StoreError } from "./internal/store/storeError.js"
 
 /**
  * Identifies a `RateLimiter` at run time.

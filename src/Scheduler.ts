@@ -69,7 +69,7 @@ export { AllFailed, FirstSuccessError, NothingToTry } from "./internal/scheduler
 export type { AllOptions, ForEachOptions, StreamOptions } from "./internal/scheduler/many/collect.js"
 export type { Progress } from "./internal/scheduler/many/progress.js"
 export type { ScheduleOptions, Stats } from "./internal/scheduler/operations.js"
-export { StoreError } from "./internal/store/failure.js"
+export { StoreError } from "./internal/store/storeError.js"
 
 /**
  * The limits of a scheduler.

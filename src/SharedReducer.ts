@@ -14,7 +14,7 @@ import { type NoScope, Reducer } from "./Reducer.js"
 
 export { CodecError, ReducerError } from "./internal/reducer/error.js"
 export type { Lease } from "./internal/reducer/reduceShared.js"
-export { StoreError } from "./internal/store/failure.js"
+export { StoreError } from "./internal/store/storeError.js"
 
 /**
  * Runs an effect once for all equal requests that are under way, in this process and in all that share its store.

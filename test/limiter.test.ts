@@ -106,6 +106,19 @@ describe("late timers", () => {
     expect(times()).toEqual([27])
   })
 
+  it("L1 strict: a grant that is given back is in no window", () => {
+    const { clock, enter, limiter, times, waiter } = setup(perSecond(2, 2, true))
+    const never = waiter("never")
+    expect(limiter.takeUnsafe("k", 1, 0, never)).toBe(true)
+    limiter.refundUnsafe(never)
+    enter(0, { key: "k" })
+    clock.advance(500)
+    enter(1, { key: "k" })
+    enter(2, { key: "k" })
+    clock.advance(1000)
+    expect(times()).toEqual([0, 500, 1000])
+  })
+
   it("L1 strict: a key stays for what was granted before the rate was changed and has not begun", () => {
     const { clock, enter, limiter, times, waiter } = setup(Gcra.rate(1, 10_000_000, 1, true))
     const first = waiter("first")
@@ -303,17 +316,20 @@ describe("timer", () => {
     Effect.gen(function*() {
       const { clock, enter, limiter, starts } = setup(perSecond(1))
       enter("a")
-      enter("b")
+      const waiting = enter("b")
       // One for those who wait, one for keys at rest.
       enter("x", { key: "x" })
       expect(clock.pending).toBe(2)
       yield* limiter.close
       expect(clock.pending).toBe(0)
+      // The last of a key to leave clears the timer, which is not set anew either.
+      limiter.cancelUnsafe(waiting)
       clock.advance(5000)
       enter("c")
+      enter("waits")
       enter("y", { key: "y" })
       expect(clock.pending).toBe(0)
-      expect(starts).toEqual([[0, "a"], [0, "x"], [5000, "y"]])
+      expect(starts).toEqual([[0, "a"], [0, "x"], [5000, "c"], [5000, "y"]])
     }))
 })
 
@@ -790,7 +806,9 @@ describe("the axis of time", () => {
       clock.block(began)
       const take = (key: string, tokens: number, later?: Waiter) => limiter.takeUnsafe(key, tokens, Infinity, later)
       const granted = waiter("granted", { since: Infinity })
-      expect([take("a", 2), take("b", 2), take("c", 1), take("c", 1, granted)]).toEqual([true, true, true, true])
+      const never = waiter("never", { since: Infinity })
+      for (const key of ["a", "a", "b", "b", "c", "d"]) expect(take(key, 1)).toBe(true)
+      expect([take("c", 1, granted), take("d", 1, never), take("untouched", 1)]).toEqual([true, true, true])
       limiter.penalizeUnsafe("p", 1200 * 1e6)
       limiter.waitUnsafe(waiter("first", { key: "a", since: Infinity }))
       clock.block(100)
@@ -798,11 +816,16 @@ describe("the axis of time", () => {
       expect(limiter.now()).toBe(0)
       expect(limiter.restAt() / 1e6).toBe(1600)
       expect(limiter.standingUnsafe("p", 0).resetAfter / 1e6).toBe(1600)
+      const timers = clock.set
       enter("second", { key: "b", tokens: 2 })
       enter("penalized", { key: "p" })
-      // It counts as taken from here on, and its begin is told.
+      expect(take("later", 1)).toBe(true)
+      // The timers that are set are earlier.
+      expect(clock.set).toBe(timers)
+      // What is granted counts as taken from here on, also if it never begins.
       limiter.beginUnsafe(granted)
-      expect(take("c", 1)).toBe(false)
+      limiter.refundUnsafe(never)
+      expect([take("c", 1), take("d", 1)]).toEqual([false, false])
       clock.advance(10_000)
       expect(starts.map(([at, name]) => [at - began, name])).toEqual(
         strict

@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Cell, GcraStore } from "../../src/internal/store/gcraStore.js"
-import { StoreError } from "../../src/internal/store/failure.js"
+import { StoreError } from "../../src/internal/store/storeError.js"
 import type { ManualClock } from "./manualClock.js"
 
 export class GcraStoreModel {

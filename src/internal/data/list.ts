@@ -3,7 +3,7 @@
  * the same wherever it is, and allocates nothing. A member does not know its list: whoever holds it does.
  */
 
-/** The links of a member, `undefined` outside of a list. */
+/** The links of a member. */
 export interface Member<Self> {
   before: Self | undefined
   after: Self | undefined
@@ -24,7 +24,7 @@ export const append = <M extends Member<M>>(list: List<M>, member: M): void => {
   list.last = member
 }
 
-/** Puts one in the place of a member, which leaves. */
+/** Puts one in the place of a member, which is not used again. */
 export const replace = <M extends Member<M>>(list: List<M>, member: M, by: M): void => {
   const { after, before } = member
   by.before = before
@@ -33,8 +33,6 @@ export const replace = <M extends Member<M>>(list: List<M>, member: M, by: M): v
   else before.after = by
   if (after === undefined) list.last = by
   else after.before = by
-  member.before = undefined
-  member.after = undefined
 }
 
 /** Takes a member out. It keeps no neighbour from being collected. */

@@ -1,7 +1,7 @@
 import * as Duration from "effect/Duration"
 import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { StacklessError } from "../data/stacklessError.js"
-import type { StoreError } from "../store/failure.js"
+import type { StoreError } from "../store/storeError.js"
 
 /**
  * Not enough tokens right now.

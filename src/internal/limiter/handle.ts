@@ -14,7 +14,7 @@ import { firstStep } from "./firstStep.js"
 import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
 import { register } from "./limiter.js"
 import * as Quotas from "./quota.js"
-import { StoreError } from "../store/failure.js"
+import { StoreError } from "../store/storeError.js"
 
 export const TypeId = "~effect-funnel/RateLimiter"
 

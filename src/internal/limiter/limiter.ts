@@ -3,9 +3,9 @@
  */
 import * as Effect from "effect/Effect"
 import type { Rate } from "./gcra.js"
-import type { StoreError } from "../store/failure.js"
+import type { StoreError } from "../store/storeError.js"
 
-export type { StoreError } from "../store/failure.js"
+export type { StoreError } from "../store/storeError.js"
 
 /**
  * One to whom tokens are granted, for as long as its start can still fail to come.

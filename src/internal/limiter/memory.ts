@@ -9,7 +9,7 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Gcra from "./gcra.js"
-import type { Backend, Granted, Refusal, Standing, Waiter } from "./limiter.js"
+import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import { Place } from "./line.js"
@@ -123,13 +123,7 @@ export class LimiterMemory implements Backend {
     return taken
   }
 
-  attempt<A, E, R>(
-    key: string | undefined,
-    tokens: number,
-    now: number,
-    granted: Granted | undefined,
-    answer: (refusal?: Refusal) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E, R> {
+  readonly attempt: Backend["attempt"] = (key, tokens, now, granted, answer) => {
     // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
     if (this.settle() && this.takeAtUnsafe(key, tokens, now, now, granted)) return answer()
     const { limit, remaining } = this.standingUnsafe(key, now)
@@ -439,7 +433,6 @@ export class LimiterMemory implements Backend {
   private moveEpoch(nanos: number): number {
     this.epoch += BigInt(nanos)
     for (const entry of this.entries.values()) Entry.shift(entry, nanos)
-    this.rests.nextCheck -= nanos
     this.latestTat -= nanos
     this.alarm.at -= nanos
     this.restAlarm.at -= nanos

@@ -4,16 +4,11 @@
  * A debt, not an absolute time of arrival: it loses no fraction, and a server whose clock steps back denies for no
  * longer than the debt lasts.
  */
-import * as Effect from "effect/Effect"
 import * as Redis from "effect/persistence/Redis"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
-import { StoreError } from "../store/failure.js"
+import * as Command from "./command.js"
 
-const prelude = `
-local function num(x) return string.format('%.17g', x) end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local cells = tonumber(ARGV[1])
+const prelude = `${Command.prelude}local cells = tonumber(ARGV[1])
 local interval, burst, debt = {}, {}, {}
 for q = 1, cells do interval[q], burst[q], debt[q] = tonumber(ARGV[2 * q]), tonumber(ARGV[2 * q + 1]), 0 end
 local stored, stepped = redis.call('GET', KEYS[1]), false
@@ -138,33 +133,22 @@ export const make = (redis: Redis.Redis["Service"], options: {
   const giveBack = redis.eval(giveBackScript)
   const penalize = redis.eval(penalizeScript)
   const at = (key: string) => `{${options.prefix}${key}}:r`
-  const named = (operation: string) => (error: Redis.RedisError) => new StoreError({ operation, cause: error.cause })
 
   return {
     take: (key, tokens, maxWaitMillis) =>
-      Effect.mapBoth(take(at(key), cells, Math.ceil(maxWaitMillis * 1000), tokens), {
-        onFailure: named("take"),
-        onSuccess: (reply): Taken => ({
-          retryMillis: Number(reply[0]) / 1000,
-          remaining: Number(reply[1]),
-          resetMillis: Number(reply[2]) / 1000,
-          tightest: Number(reply[3]),
-          before: reply[4]!,
-          after: reply[5]!,
-          waits: reply.slice(6).map((wait) => Number(wait) / 1000)
-        })
-      }),
-    giveBack: (key, tokens, after) =>
-      Effect.mapBoth(giveBack(at(key), cells, tokens, after), {
-        onFailure: named("giveBack"),
-        onSuccess: () => undefined
-      }),
-    penalize: (key, millis) =>
-      Effect.mapBoth(penalize(at(key), cells, Math.ceil(millis * 1000)), {
-        onFailure: named("penalize"),
-        onSuccess: () => undefined
-      }),
-    reset: (key) =>
-      Effect.mapBoth(redis.send("DEL", at(key)), { onFailure: named("reset"), onSuccess: () => undefined })
+      Command.command("take", take(at(key), cells, Math.ceil(maxWaitMillis * 1000), tokens), (reply): Taken => ({
+        retryMillis: Number(reply[0]) / 1000,
+        remaining: Number(reply[1]),
+        resetMillis: Number(reply[2]) / 1000,
+        tightest: Number(reply[3]),
+        before: reply[4]!,
+        after: reply[5]!,
+        waits: reply.slice(6).map((wait) => Number(wait) / 1000)
+      })),
+    giveBack: (key, tokens, after) => Command.command("giveBack", giveBack(at(key), cells, tokens, after), ignore),
+    penalize: (key, millis) => Command.command("penalize", penalize(at(key), cells, Math.ceil(millis * 1000)), ignore),
+    reset: (key) => Command.command("reset", redis.send("DEL", at(key)), ignore)
   }
 }
+
+const ignore = () => undefined

@@ -11,9 +11,9 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
-import type { Backend, Granted, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Backend, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import * as LimiterMemory from "../limiter/memory.js"
-import type * as Failure from "../store/failure.js"
+import type * as Failure from "../store/storeError.js"
 import { SlotStock } from "./slotStock.js"
 import type { Guard } from "../store/guard.js"
 import * as Timers from "../data/timers.js"
@@ -225,13 +225,7 @@ export class LimiterRedis implements Backend {
     for (const entry of Array.from(this.entries.values())) this.settle(entry)
   }
 
-  attempt<A, E, R>(
-    key: string | undefined,
-    tokens: number,
-    _now: number,
-    _granted: Granted | undefined,
-    answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E, R> {
+  readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
     const { guard, onStoreError } = this.options
     return Effect.matchEffect(guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [tokens], 0))), {
       onSuccess: (taken) => {

@@ -13,7 +13,7 @@ import type { PermitStore } from "../store/permitStore.js"
 import type { Engine, Permits } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
-import { StoreError } from "../store/failure.js"
+import { StoreError } from "../store/storeError.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 
 /** For how long a permit goes from one job to the next here before others are asked. */

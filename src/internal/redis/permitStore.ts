@@ -1,18 +1,13 @@
 /**
  * Permits in Redis: who holds one and until when, which processes wait, in which order, and how much they need next.
  */
-import * as Effect from "effect/Effect"
 import * as Redis from "effect/persistence/Redis"
 import type { Acquired, PermitStore } from "../store/permitStore.js"
 import type { RedisInbox } from "./inbox.js"
-import { StoreError } from "../store/failure.js"
+import * as Command from "./command.js"
 
 // held: permit → end of its lease; queue: inbox → arrival; alive: inbox → end of its place; needs: inbox → its head's weight
-const prelude = `
-local function num(x) return string.format('%.17g', x) end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local held, queue, alive, needs = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+const prelude = `${Command.prelude}local held, queue, alive, needs = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local function leave(inbox)
   redis.call('ZREM', queue, inbox)
   redis.call('ZREM', alive, inbox)
@@ -159,18 +154,18 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
   const acquire = redis.eval(acquireScript)
   const renew = redis.eval(renewScript)
   const release = redis.eval(releaseScript)
-  const named = (operation: string) => (error: Redis.RedisError) => new StoreError({ operation, cause: error.cause })
 
   return {
     leaseMillis,
     node: `${inbox.node}.${token}`,
     close: () => inbox.remove(token),
     acquire: (groups, limit) =>
-      Effect.mapBoth(acquire(keys, place, leaseMicros, limit, groups), {
-        onFailure: named("acquire"),
-        onSuccess: ([granted, poll]): Acquired => ({ granted, pollMillis: Number(poll) / 1000 })
-      }),
-    renew: (ids, limit) => Effect.mapError(renew(keys, leaseMicros, limit, ids), named("renew")),
-    release: (ids) => Effect.mapBoth(release(keys, ids), { onFailure: named("release"), onSuccess: () => undefined })
+      Command.command(
+        "acquire",
+        acquire(keys, place, leaseMicros, limit, groups),
+        ([granted, poll]): Acquired => ({ granted, pollMillis: Number(poll) / 1000 })
+      ),
+    renew: (ids, limit) => Command.command("renew", renew(keys, leaseMicros, limit, ids), (lost) => lost),
+    release: (ids) => Command.command("release", release(keys, ids), () => undefined)
   }
 }

@@ -3,20 +3,15 @@
  *
  * All time is the server's, inside the scripts; every script may run twice; every key has a time to live.
  */
-import * as Effect from "effect/Effect"
 import * as Redis from "effect/persistence/Redis"
 import type { RedisInbox } from "./inbox.js"
 import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
-import { StoreError } from "../store/failure.js"
+import * as Command from "./command.js"
 
 /** What is larger than this is fetched by those who wait, not sent along with the wake-up. */
 export const inlineBytes = 16 * 1024
 
-const prelude = `
-local function num(x) return string.format('%.17g', x) end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local state, waiting = KEYS[1], KEYS[2]
+const prelude = `${Command.prelude}local state, waiting = KEYS[1], KEYS[2]
 local function wake(message)
   for _, member in ipairs(redis.call('SMEMBERS', waiting)) do
     local space = string.find(member, ' ', 1, true)
@@ -173,7 +168,6 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
   const state = (key: string) => `{${prefix}${key}}:f`
   const waiting = (key: string) => `{${prefix}${key}}:w`
   const member = (party: Party) => `${party.owner.slice(inbox.node.length + 1)} ${inbox.channel}`
-  const named = (operation: string) => (error: Redis.RedisError) => new StoreError({ operation, cause: error.cause })
 
   return {
     leaseMillis,
@@ -182,9 +176,10 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
       return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
     },
     join: (key, party, after) =>
-      Effect.mapBoth(join(state(key), waiting(key), party.owner, member(party), leaseMicros, after), {
-        onFailure: named("join"),
-        onSuccess: (reply): Joined => {
+      Command.command(
+        "join",
+        join(state(key), waiting(key), party.owner, member(party), leaseMicros, after),
+        (reply): Joined => {
           const fence = Number(reply[1])
           switch (reply[0]) {
             case "L":
@@ -195,21 +190,18 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
               return { _tag: "Done", fence, payload: reply[2] }
           }
         }
-      }),
+      ),
     renew: (key, party, fence) =>
-      Effect.mapBoth(renew(state(key), waiting(key), party.owner, fence, leaseMicros), {
-        onFailure: named("renew"),
-        onSuccess: (reply) => reply === 1
-      }),
+      Command.command("renew", renew(state(key), waiting(key), party.owner, fence, leaseMicros), isOne),
     complete: (key, party, fence, payload) =>
-      Effect.mapBoth(complete(state(key), waiting(key), party.owner, fence, retainMicros, payload), {
-        onFailure: named("complete"),
-        onSuccess: (reply) => reply === 1
-      }),
+      Command.command(
+        "complete",
+        complete(state(key), waiting(key), party.owner, fence, retainMicros, payload),
+        isOne
+      ),
     release: (key, party) =>
-      Effect.mapBoth(release(state(key), waiting(key), party.owner, member(party)), {
-        onFailure: named("release"),
-        onSuccess: () => undefined
-      })
+      Command.command("release", release(state(key), waiting(key), party.owner, member(party)), () => undefined)
   }
 }
+
+const isOne = (reply: number): boolean => reply === 1

@@ -1,6 +1,6 @@
 import type * as Schema from "effect/Schema"
 import { StacklessError } from "../data/stacklessError.js"
-import type { StoreError } from "../store/failure.js"
+import type { StoreError } from "../store/storeError.js"
 
 /**
  * A result that does not fit the schemas of its request: the leader could not encode it, or a follower could not decode

@@ -13,7 +13,7 @@ import { ReducerError } from "./error.js"
 import type { Party, ReducerStore, Signal } from "../store/reducerStore.js"
 import type { Codec } from "./codec.js"
 import { unencodable } from "./codec.js"
-import type { StoreError } from "../store/failure.js"
+import type { StoreError } from "../store/storeError.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 
 /** How often one who waits for a wake-up looks for itself, in milliseconds. */

@@ -1,6 +1,6 @@
 import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { StacklessError } from "../data/stacklessError.js"
-import type { StoreError } from "../store/failure.js"
+import type { StoreError } from "../store/storeError.js"
 
 /**
  * A full queue: the call would have had to wait, and `maxQueued` calls wait already.

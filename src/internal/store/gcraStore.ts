@@ -2,7 +2,7 @@
  * What a rate across processes needs of a store.
  */
 import type * as Effect from "effect/Effect"
-import type { StoreError } from "./failure.js"
+import type { StoreError } from "./storeError.js"
 
 /** One quota in the terms of GCRA: microseconds a token, and how many tokens may be taken at once. */
 export interface Cell {

@@ -5,7 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import { StoreError } from "./failure.js"
+import { StoreError } from "./storeError.js"
 
 /** How often `onStoreError` took the place of the store, by service and policy. */
 const policies = /*#__PURE__*/ Metric.counter("effect_funnel_store_policy", {

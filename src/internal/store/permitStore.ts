@@ -2,7 +2,7 @@
  * What a concurrency across processes needs of a store.
  */
 import type * as Effect from "effect/Effect"
-import type { StoreError } from "./failure.js"
+import type { StoreError } from "./storeError.js"
 
 /** What an `acquire` was given. */
 export interface Acquired {

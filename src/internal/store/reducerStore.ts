@@ -2,7 +2,7 @@
  * What a single flight across processes needs of a store.
  */
 import type * as Effect from "effect/Effect"
-import type { StoreError } from "./failure.js"
+import type { StoreError } from "./storeError.js"
 
 /** What a process is told that joins the flight of a key. */
 export type Joined =
