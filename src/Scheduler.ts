@@ -530,7 +530,7 @@ export const stats: Operations<Scheduler>["stats"] = /*#__PURE__*/ Scheduler.use
  *
  * **Details**
  *
- * Each item is a job with a fiber of its own, in the context of the call. The call pulls an item when it can run, and queues
+ * Each item is a job in the context of the call, with a fiber of its own: what it forks ends with it. The call pulls an item when it can run, and queues
  * it in that step behind the jobs that wait already: a call with a million items does not lock out another caller.
  *
  * The items that are pulled and have not ended are at most as many as the scheduler's `concurrency`, so ten million items

@@ -366,14 +366,19 @@ export class Engine implements Host, Claimant {
   }
 
   /** Does something for each of some jobs, in slices. By its turn, a job may have ended by itself. */
-  each<J extends Job>(jobs: ReadonlyArray<J>, f: (job: J) => void, done: () => void = () => {}): void {
-    let next = 0
+  each<J extends Job>(jobs: Iterable<J>, f: (job: J) => void, done: () => void = () => {}): void {
+    const rest = jobs[Symbol.iterator]()
+    let next = rest.next()
     begin({
       slices: this.slices,
       get pending() {
-        return next < jobs.length
+        return next.done !== true
       },
-      step: () => f(jobs[next++]!),
+      step: () => {
+        const job = next.value
+        next = rest.next()
+        f(job)
+      },
       done
     })
   }

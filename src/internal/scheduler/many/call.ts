@@ -226,7 +226,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     // The call has R: the context is the one of the fiber that made it.
     const context = Context.add(this.context, CurrentNode, job) as Context.Context<R>
     const fiber = Effect.runForkWith(context)(effect, this.run)
-    job.fiber = fiber
+    // Those without are not interrupted by a call that has ended, but here.
+    if (this.exit === undefined) job.fiber = fiber
     const observer = this.observers.pop() ?? new Observer(this.observed)
     observer.job = job
     fiber.addObserver(observer.onExit)
@@ -303,19 +304,22 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     if (this.exit !== undefined) return
     this.exit = exit
     if (!this.exhausted) this.close()
-    const waiting: Array<Item<A, B, E, R, X, XE>> = []
-    const running: Array<Item<A, B, E, R, X, XE>> = []
-    for (const job of this.items) {
-      if (job.fiber !== undefined) running.push(job)
-      else if (job.state !== "Running") waiting.push(job)
-    }
-    this.options.engine.each(waiting.concat(running), (job) => {
+    this.options.engine.each(this.left(), (job) => {
       if (job.fiber !== undefined) job.fiber.interruptUnsafe(this.options.parent.id)
       else if (job.call !== undefined) this.withdraw(job)
     }, () => {
       this.options.onChange?.()
       this.settle()
     })
+  }
+
+  /** First those that wait: they must not be admitted to the width that the others leave. */
+  private *left(): Generator<Item<A, B, E, R, X, XE>, void> {
+    for (const job of this.items) {
+      if (this.queued === 0) break
+      if (job.state !== "Running") yield job
+    }
+    for (const job of this.items) if (job.fiber !== undefined) yield job
   }
 
   private withdraw(job: Item<A, B, E, R, X, XE>): void {
