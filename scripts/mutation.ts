@@ -261,10 +261,11 @@ const main = async (): Promise<void> => {
     if (!lines.some((_) => "ended" in _)) throw new Error(`measuring ended early: ${JSON.stringify(lines.at(-1))}`)
   })
   const fileOf = (id: string) => id.slice(0, id.indexOf(" > "))
+  const suspects = drawn.map((): Array<string> => [])
   const work = drawn.map(({ mutant: { file }, room }, mutant) => {
     const all = reaching[mutant]!
     const quick = all.filter(({ id }) => !needsServer.has(fileOf(id)))
-    return { mutant, file, tests: room === "redis" || quick.length === 0 ? all : quick }
+    return { mutant, file, suspects: suspects[mutant]!, tests: room === "redis" || quick.length === 0 ? all : quick }
   })
   const total = [...millisOf.values()].reduce((sum, _) => sum + _, 0)
   say(`${millisOf.size} tests take ${(total / 1000).toFixed(0)} s`)
@@ -288,8 +289,10 @@ const main = async (): Promise<void> => {
       for (const line of lines) {
         if (!("mutant" in line)) continue
         if ("began" in line) begun.add(line.mutant)
-        else if ("again" in line) begun.delete(line.mutant)
-        else {
+        else if ("again" in line) {
+          begun.delete(line.mutant)
+          suspects[line.mutant]!.push(line.again)
+        } else {
           begun.delete(line.mutant)
           settle(line)
         }
@@ -311,7 +314,7 @@ const main = async (): Promise<void> => {
       const files = quick.length === 0 ? loading : quick
       const tests = [...millisOf].filter(([id]) => files.includes(fileOf(id))).map(([id, millis]) => ({ id, millis }))
       rmSync(join(copy, "claims", String(mutant)), { force: true })
-      const lines = await run({ files, activeFromLoad: mutant, work: [{ mutant, file, tests }] })
+      const lines = await run({ files, activeFromLoad: mutant, work: [{ mutant, file, suspects: [], tests }] })
       const verdict = lines.find((_) => "outcome" in _ && "mutant" in _)
       settle(verdict as Verdict | undefined ?? { mutant, outcome: "timeout", millis: 0 })
     }
