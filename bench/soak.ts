@@ -14,7 +14,7 @@ class Refused extends Data.TaggedError("Refused")<{ readonly id: number }> {}
 
 class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, string, Refused> {}
 
-class Users extends Batcher.Service<Users>()(
+class Users extends Batcher.Resolver<Users>()(
   "soak/Users",
   Batcher.ordered(GetUser, {
     execute: (requests: ReadonlyArray<GetUser>) =>
@@ -28,7 +28,7 @@ class Users extends Batcher.Service<Users>()(
 ) {}
 
 const layers = Users.layer.pipe(
-  Layer.provideMerge(Batcher.layer({})),
+  Layer.provideMerge(Batcher.layer({ scheduler: Scheduler.Scheduler })),
   Layer.provideMerge(Scheduler.layer({ concurrency: 50, rate: { limit: 20_000, window: "1 second", burst: 50 } })),
   Layer.provideMerge(Reducer.layer()),
   Layer.provideMerge(RateLimiter.layer({ limit: 50_000, window: "1 second", burst: 100 }))

@@ -21,7 +21,7 @@ class UnknownCurrency extends Data.TaggedError("UnknownCurrency")<{ readonly cur
 
 const rates: Record<string, number> = { CHF: 0.94, EUR: 1, USD: 1.08 }
 
-const statistics = Hooks.statistics({ detail: "key" })
+const statistics = Hooks.statistics({ by: (event) => event.key })
 
 class Rates extends Reducer.Service<Rates>()("example/Rates", {
   name: "rates",
@@ -49,9 +49,9 @@ const program = Effect.gen(function*() {
 
   const { calls, failed, joined, started, succeeded } = yield* statistics.overall
   yield* Console.log(`${calls} calls, ${started} runs, ${joined} joined: ${succeeded} succeeded, ${failed} failed`)
-  const byKey = Order.mapInput(Order.String, (row: Hooks.DetailedCounts) => String(row.key))
-  for (const row of Arr.sort(yield* statistics.detail, byKey)) {
-    yield* Console.log(`${String(row.key)}: ${row.calls} calls, ${row.started} run`)
+  const byKey = Order.mapInput(Order.String, ([key]: readonly [unknown, Hooks.Counts]) => String(key))
+  for (const [key, { calls, started }] of Arr.sort(yield* statistics.groups, byKey)) {
+    yield* Console.log(`${String(key)}: ${calls} calls, ${started} run`)
   }
 })
 

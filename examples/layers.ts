@@ -23,7 +23,7 @@ interface Reader {
   readonly name: string
 }
 
-class Readers extends Batcher.Service<Readers>()(
+class Readers extends Batcher.Resolver<Readers>()(
   "app/Readers",
   Batcher.findById(GetReader, {
     id: (request) => request.id,

@@ -10,7 +10,7 @@
  *       comments 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20
  */
 import { Console, Effect, Exit, Layer, Request } from "effect"
-import { Batcher, Scheduler } from "effect-funnel"
+import { Batcher } from "effect-funnel"
 
 interface Post {
   readonly id: number
@@ -31,7 +31,7 @@ class GetComments extends Request.TaggedClass("GetComments")<
   ReadonlyArray<{ readonly post: number; readonly text: string }>
 > {}
 
-class Users extends Batcher.Service<Users>()(
+class Users extends Batcher.Resolver<Users>()(
   "example/Users",
   Batcher.findById(GetUser, {
     id: (request) => request.id,
@@ -41,7 +41,7 @@ class Users extends Batcher.Service<Users>()(
   })
 ) {}
 
-class Comments extends Batcher.Service<Comments>()(
+class Comments extends Batcher.Resolver<Comments>()(
   "example/Comments",
   Batcher.grouped(GetComments, {
     id: (request) => request.post,
@@ -70,7 +70,7 @@ const count = (title: string, batcher: Layer.Layer<Batcher.Batcher>) =>
 
 const program = Effect.gen(function*() {
   yield* count("one at a time", Batcher.layerNoop)
-  yield* count("batched", Layer.provide(Batcher.layer(), Scheduler.layer({ concurrency: 4 })))
+  yield* count("batched", Batcher.layer())
   yield* Effect.forEach(queries, (query) => Console.log(`  ${query}`))
 })
 

@@ -14,6 +14,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   RateLimiter: [],
   Hooks: [],
   Reducer: ["Hooks"],
+  SharedReducer: ["Hooks", "Reducer"],
   Scheduler: ["RateLimiter"],
   Batcher: ["RateLimiter", "Scheduler"],
   http: ["Hooks", "RateLimiter", "Reducer", "Scheduler"],

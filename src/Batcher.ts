@@ -1,92 +1,63 @@
 /**
- * Request resolvers whose look-ups travel together: independent look-ups make one backend call, equal ones ask once, and
- * the calls go through a `Scheduler`.
+ * Batches single look-ups: independent ones make one backend call, and equal ones ask once.
  *
  * **When to use**
  *
  * Use for whatever is looked up one by one and can be fetched many at a time: rows by id, records behind an API that
- * takes a list of ids, keys of a store. Callers write `Effect.request` where they need one; the N + 1 queries of a page
- * become two.
+ * takes a list of ids, keys of a store. The `N + 1` queries of a page become two.
  *
  * **Details**
  *
+ * - `fn` makes a function of an id. `findById`, `ordered` and `grouped` make resolvers for `Effect.request`.
  * - A batch collects for a `window`. `"idle"`, the default, sends it after two turns of the event loop in a row in which
- *   no look-up joined it, after 16 at the latest: about 12 µs for a lone one where there is `setImmediate`. Look-ups that
- *   are made in promise callbacks join as those of fibers do.
- * - Equal requests of a batch reach the backend once and count once against `maxBatchSize`. One whose equal is already
- *   in flight joins it. Nothing is kept after that, unless `cache` asks for it.
- * - A caller that is interrupted leaves. Its request is taken out of a batch that collects or queues. A batch that runs
- *   goes on while any of its requests has a caller, and is interrupted when the last one is gone.
- * - Batches are jobs of a `Scheduler`: bounded in number and pace, and waiting for room where its queue is bounded. A
- *   batch that a running job of that scheduler waits for may run within that job's width, so jobs that load do not wait
- *   for themselves.
- * - A batch in the queue of its scheduler goes on collecting until it is admitted, up to `maxBatchSize`: the busier the
- *   scheduler, the larger the batches. It fails, and is interrupted, for those who joined as for those who came first.
- *   Look-ups that are made inside a batch neither join one that waits nor are joined, so that no batch comes to wait for
- *   itself.
- * - `execute` sees distinct requests in order of arrival. It has the services of the place where the resolver was made,
- *   except those in `isolate`, and runs in the span of the batch's first caller. A `Scope` it asks for ends with the batch.
+ *   no look-up joined, after 16 at the latest. A lone look-up waits about 12 µs where there is `setImmediate`.
+ * - Equal requests of a batch reach the backend once, and count once against `maxBatchSize`. A request whose equal is in
+ *   flight joins it. Results are kept only with the option `cache`.
+ * - An interrupted caller returns at once. A batch that has not started loses the request. A running batch goes on while
+ *   any of its requests has a caller, and the last caller to leave interrupts it.
+ * - Without the option `scheduler`, any number of batches run at once. With it, batches are jobs of that scheduler. A
+ *   queued batch goes on collecting until it is admitted, up to `maxBatchSize`, and waits for room where the queue is
+ *   bounded. A job that loads does not wait for itself: the batch may run within that job's width.
+ * - Look-ups made inside a batch neither join a queued batch nor are joined, so that no batch waits for itself.
+ * - `execute` gets distinct requests in order of arrival. It has the services of the place where the resolver was made,
+ *   except those in `isolate`, and runs in the span of the batch's first caller. Its `Scope` closes with the batch.
  *
  * Requests are equal when all their fields are: primitives by value, arrays, plain objects, dates, maps and sets by
  * structure, other objects by their own `Equal` or else by identity.
  *
  * Core's combinators (`RequestResolver.batchN`, `setDelay`, `around`, `withCache`, `withSpan`, `race`) work on these
- * resolvers. What they return keeps its own batches: these do not go on collecting in the queue.
+ * resolvers. The resolvers they return have batches of their own, which do not go on collecting in the queue.
  *
  * **Gotchas**
  *
- * - Make a resolver once, as a service or in a layer. One that is made for each call never batches; `Scope` in its
+ * - Make a resolver once, as a service or in a layer: one that is made for each call batches nothing. `Scope` in its
  *   requirements shows that mistake at the edge of the program.
- * - A fiber that yields twice or more before its look-up may miss the batch, and after I/O or a timer it is a new round.
- *   Give those a `window` in time.
- * - Where there is no `setImmediate`, as in browsers, a turn is a timer's, and browsers make nested timers wait about
- *   4 ms: a lone look-up then takes 8 ms or so.
- * - `RequestResolver.grouped` takes the place of what tells these resolvers that a caller left: a batch then runs to its
- *   end. Use `isolate` to keep callers apart. `RequestResolver.withCache` knows nothing of `isolate`, and does not keep
- *   what joins an equal look-up that was made without it; the option `cache` does.
- * - Two layers of one tag merge to the last one, and `layer(…)` written twice is two Batchers. That costs nothing but a
- *   watcher: batches belong to resolvers.
+ * - A fiber that yields twice or more before its look-up may miss the batch. A look-up after I/O or a timer is a new
+ *   round. Give those a `window` in time.
+ * - Where there is no `setImmediate`, as in browsers, a turn is a timer's, and a lone look-up takes about 8 ms.
+ * - `RequestResolver.grouped` hides from these resolvers that a caller left, so a batch runs to its end: use `isolate`.
+ *   `RequestResolver.withCache` ignores `isolate` and misses what joins an equal look-up: use `cache`.
  *
  * **Example** (Loading users together)
  *
  * ```ts import.meta.vitest
- * import { Data, Effect, Exit, Layer, Request } from "effect"
- * import { Batcher, Scheduler } from "effect-funnel"
+ * import { Effect } from "effect"
+ * import { Batcher } from "effect-funnel"
  *
- * class UserNotFound extends Data.TaggedError("UserNotFound")<{ readonly id: number }> {}
+ * const queries: Array<string> = []
+ * const select = (ids: ReadonlyArray<number>) => {
+ *   queries.push(`SELECT … WHERE id IN (${ids.join(", ")})`)
+ *   return Effect.succeed(ids.map((id) => ({ id, name: `user ${id}` })))
+ * }
  *
- * class GetUser extends Request.TaggedClass("GetUser")<
- *   { readonly id: number },
- *   { readonly id: number; readonly name: string },
- *   UserNotFound
- * > {}
+ * const program = Effect.gen(function*() {
+ *   const getUser = yield* Batcher.fn("users")(select, { resultId: (user) => user.id })
+ *   return yield* Effect.forEach([1, 2, 1], getUser, { concurrency: "unbounded" })
+ * })
  *
- * const calls: Array<ReadonlyArray<number>> = []
- *
- * class Users extends Batcher.Service<Users>()(
- *   "app/Users",
- *   Batcher.findById(GetUser, {
- *     id: (request) => request.id,
- *     execute: (ids) => {
- *       calls.push(ids)
- *       return Effect.succeed(ids.map((id) => ({ id, name: `user ${id}` })))
- *     },
- *     resultId: (user) => user.id,
- *     missing: (request) => Exit.fail(new UserNotFound({ id: request.id }))
- *   })
- * ) {}
- *
- * const name = (id: number) => Effect.map(Effect.request(new GetUser({ id }), Users), (user) => user.name)
- *
- * const program = Effect.all([name(1), name(2), name(1)], { concurrency: "unbounded" })
- *
- * const layer = Users.layer.pipe(
- *   Layer.provide(Batcher.layer()),
- *   Layer.provide(Scheduler.layer({ concurrency: 4 }))
- * )
- *
- * await Effect.runPromise(Effect.provide(program, layer)) // => ["user 1", "user 2", "user 1"]
- * calls // => [[1, 2]]
+ * const users = await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Batcher.layer())))
+ * users.map((user) => user.name) // => ["user 1", "user 2", "user 1"]
+ * queries // => ["SELECT … WHERE id IN (1, 2)"]
  * ```
  *
  * @since 0.1.0
@@ -96,11 +67,17 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { BaseProto } from "effect/Inspectable"
+import type { Inspectable } from "effect/Inspectable"
 import * as Layer from "effect/Layer"
-import type * as Request from "effect/Request"
+import { Prototype } from "effect/Pipeable"
+import type { Pipeable } from "effect/Pipeable"
+import { hasProperty } from "effect/Predicate"
+import * as Request from "effect/Request"
 import type * as RequestResolver from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
-import { each } from "./internal/batcher/many.js"
+import { NotFoundError } from "./internal/batcher/error.js"
+import { each } from "./internal/batcher/hooks.js"
 import { byGroup, byId, inOrder } from "./internal/batcher/plan.js"
 import { checkOptions, makeResolver, refuseNonsense, ServiceName } from "./internal/batcher/resolver.js"
 import type {
@@ -113,10 +90,10 @@ import type {
 } from "./internal/batcher/resolver.js"
 import { Turns } from "./internal/batcher/window.js"
 import { engineOf } from "./internal/scheduler/handle.js"
-import * as Scheduler from "./Scheduler.js"
+import type { Scheduler } from "./Scheduler.js"
 
-export { BatcherError, LookupCycle, ResultLengthMismatch } from "./internal/batcher/error.js"
-export type { CachedResolver, CacheOptions, Isolating, ResolverOptions, Result } from "./internal/batcher/resolver.js"
+export { BatcherError, LookupCycle, NotFoundError, ResultLengthMismatch } from "./internal/batcher/error.js"
+export type { CachedResolver, CacheOptions, ResolverOptions, Result } from "./internal/batcher/resolver.js"
 
 /**
  * Identifies values of this module at run time.
@@ -139,35 +116,46 @@ export type TypeId = "~effect-funnel/Batcher"
  *
  * **Details**
  *
- * - `window`: how long a batch collects before it is sent to the scheduler, where it goes on collecting for as long as it
- *   has to wait: `"idle"`, or a duration by the clock of its first caller. Default `"idle"`.
- * - `maxBatchSize`: how many distinct requests a batch holds; a full one is sent at once. Default: no bound.
- * - `scheduler`: the tag of the scheduler whose jobs the batches are. Default `Scheduler.Scheduler`.
+ * - `window`: how long a batch collects before it is sent, or before it goes to the scheduler: `"idle"`, or a duration by
+ *   the clock of the place where the resolver was made. Default `"idle"`.
+ * - `maxBatchSize`: how many distinct requests a batch holds. A full batch is sent at once. Default: no bound.
+ * - `scheduler`: the tag of the scheduler whose jobs the batches are. Default: none, so any number of batches run at once.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Options<I = Scheduler.Scheduler> {
+export interface Options<I = never> {
   readonly window?: "idle" | Duration.Input | undefined
   readonly maxBatchSize?: number | undefined
-  readonly scheduler?: Context.Key<I, Scheduler.Scheduler> | undefined
+  readonly scheduler?: Context.Key<I, Scheduler> | undefined
 }
 
-/**
- * A request class, or a constructor made by `Request.tagged` or `Request.of`: it says what the resolver answers.
- *
- * @category models
- * @since 0.1.0
- */
-export type Constructor<Req extends Request.Any> = (new(args: never) => Req) | ((args: never) => Req)
+/** A request class, or a constructor made by `Request.tagged` or `Request.of`: it says what the resolver answers. */
+type Constructor<Req extends Request.Any> = (new(args: never) => Req) | ((args: never) => Req)
 
 /**
- * What `findById` needs to know of the backend.
+ * Options of `fn`.
  *
  * **Details**
  *
- * `execute` gets distinct ids. Of its rows, those of other ids are ignored, and of two rows of one id the first counts. Ids may be primitives, or data that is compared by
- * structure.
+ * - `resultId`: the id of a row.
+ * - `missing`: the exit of a look-up that has no row. Default: it fails with a `NotFoundError`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FnOptions<Id, Row, A, E> {
+  readonly resultId: (row: NoInfer<Row>) => NoInfer<Id>
+  readonly missing?: ((id: NoInfer<Id>) => Exit.Exit<A, E>) | undefined
+}
+
+/**
+ * Options of `findById`.
+ *
+ * **Details**
+ *
+ * `execute` gets distinct ids. Rows of other ids are ignored, and of two rows of one id the first counts. Ids are
+ * primitives, or data that is compared by structure. `missing` is the exit of a request that has no row.
  *
  * @category models
  * @since 0.1.0
@@ -176,16 +164,12 @@ export interface FindByIdOptions<Req extends Request.Any, Id, Row extends Reques
   readonly id: (request: Req) => Id
   readonly execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, Request.Error<Req>, R>
   readonly resultId: (row: NoInfer<Row>) => NoInfer<Id>
-  /** What a request ends with that has no row. */
   readonly missing: (request: Req) => Result<Req>
 }
 
 /**
- * What `ordered` needs to know of the backend.
- *
- * **Details**
- *
- * One result for each request, in the order of the requests. A result that is an `Exit` is what its request ends with.
+ * Options of `ordered`: `execute` returns one result for each request, in their order. A result that is an `Exit` ends its
+ * request so.
  *
  * @category models
  * @since 0.1.0
@@ -197,7 +181,7 @@ export interface OrderedOptions<Req extends Request.Any, R> {
 }
 
 /**
- * What `grouped` needs to know of the backend.
+ * Options of `grouped`.
  *
  * @category models
  * @since 0.1.0
@@ -208,49 +192,29 @@ export interface GroupedOptions<Req extends Request.Any, Id, Row, R> {
   readonly resultId: (row: NoInfer<Row>) => NoInfer<Id>
 }
 
-/**
- * The resolver that options make: with a cache of some capacity, one that can be told what to keep.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Resolver<Req extends Request.Any, Capacity extends number> = [Capacity] extends [never]
-  ? RequestResolver.RequestResolver<Req>
-  : CachedResolver<Req>
-
-/**
- * What makes a resolver: it needs what `execute` needs, except the services that come from its callers.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Make<
+/** What makes a resolver: it needs what `execute` needs, except the services that come from its callers. */
+type Make<
   Self,
   Req extends Request.Any,
   R,
   Isolate extends Isolating<Req>,
   Capacity extends number
 > = Effect.Effect<
-  Resolver<Req, Capacity>,
+  [Capacity] extends [never] ? RequestResolver.RequestResolver<Req> : CachedResolver<Req>,
   never,
   Self | Scope.Scope | Exclude<R, Context.Service.Identifier<Isolate[number]>>
 >
 
-/**
- * What a list consists of, where the list may be of any length.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type RowOf<List> = List extends ReadonlyArray<infer A> ? Array<A> extends List ? A : never : never
+/** What a list consists of, where the list may be of any length. */
+type RowOf<List> = List extends ReadonlyArray<infer A> ? Array<A> extends List ? A : never : never
 
-/**
- * The operations of a Batcher that is found under `Self`; `never` for those of a handle.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Operations<Self> {
+/** The operations of a Batcher that is found under `Self`; `never` for those of a handle. */
+interface Operations<Self> {
+  /** Makes a function that looks rows up by id: the smallest way in. */
+  readonly fn: (name: string) => <Id, Row, E = never, R = never, A = never, E2 = NotFoundError<Id>>(
+    execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, E, R>,
+    options: FnOptions<Id, Row, A, E2>
+  ) => Effect.Effect<(id: Id) => Effect.Effect<Row | A, E | E2>, never, Self | Scope.Scope | R>
   /** Makes a resolver of requests that have an id each, from a backend that finds rows by a list of ids. */
   readonly findById: <
     Req extends Request.Any,
@@ -288,38 +252,17 @@ export interface Operations<Self> {
 }
 
 /**
- * Makes resolvers that share a scheduler, a window and a watcher of the event loop.
+ * A handle that makes resolvers.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Batcher extends Operations<never> {
+export interface Batcher extends Operations<never>, Pipeable, Inspectable {
   readonly [TypeId]: TypeId
 }
 
 /**
  * The tag of the default Batcher.
- *
- * **Example** (Making a resolver with a handle)
- *
- * ```ts import.meta.vitest
- * import { Effect, Layer, Request } from "effect"
- * import { Batcher, Scheduler } from "effect-funnel"
- *
- * class Square extends Request.Class<{ readonly of: number }, number> {}
- *
- * const program = Effect.gen(function*() {
- *   const batcher = yield* Batcher.Batcher
- *   const squares = yield* batcher.ordered(Square, {
- *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
- *   })
- *   return yield* Effect.request(new Square({ of: 3 }), squares)
- * })
- *
- * const layer = Layer.provide(Batcher.layer(), Scheduler.layer({ concurrency: 4 }))
- *
- * await Effect.runPromise(Effect.provide(Effect.scoped(program), layer)) // => 9
- * ```
  *
  * @category services
  * @since 0.1.0
@@ -327,6 +270,18 @@ export interface Batcher extends Operations<never> {
 export const Batcher: Context.Service<Batcher, Batcher> = /*#__PURE__*/ Context.Service<Batcher>(
   "effect-funnel/Batcher"
 )
+
+/**
+ * Whether a value is a Batcher.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isBatcher = (u: unknown): u is Batcher => hasProperty(u, TypeId)
+
+interface Lookup<Id, A, E> extends Request.Request<A, E> {
+  readonly id: Id
+}
 
 const fromSettings = (settings: Settings): Batcher => {
   const findById = <Req extends Request.Any, Id, Row extends Request.Success<Req>, R>(
@@ -341,9 +296,32 @@ const fromSettings = (settings: Settings): Batcher => {
     _: Constructor<Req>,
     options: GroupedOptions<Req, Id, Row, R> & AnyOptions<Req>
   ) => makeResolver(settings, byGroup(options), checkOptions("Batcher.grouped", options))
+  const fn = (name: string) =>
+  <Id, Row, E, R, A, E2>(
+    execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, E, R>,
+    { missing, resultId }: FnOptions<Id, Row, A, E2>
+  ) => {
+    type Req = Lookup<Id, Row | A, E | E2 | NotFoundError<Id>>
+    const lookup = Request.of<Req>()
+    const plan = byId<Req, Id, Row, R>({
+      id: ({ id }) => id,
+      execute,
+      resultId,
+      missing: ({ id }) => missing === undefined ? Exit.fail(new NotFoundError({ resolver: name, id })) : missing(id)
+    })
+    return Effect.map(
+      makeResolver(settings, plan, { name }),
+      (resolver) => (id: Id) => Effect.request(lookup({ id }), resolver)
+    )
+  }
   return {
+    ...Prototype,
+    ...BaseProto,
     [TypeId]: TypeId,
-    // Sound: the public types add which of the two resolvers comes of which options, and which services callers bring.
+    toJSON: () => ({ _id: "effect-funnel/Batcher", window: settings.window, maxBatchSize: settings.maxBatchSize }),
+    // Sound: the public types add which of the two resolvers comes of which options, which services callers bring, and
+    // that there is a NotFoundError only without `missing`.
+    fn: fn as Operations<never>["fn"],
     findById: findById as Operations<never>["findById"],
     ordered: ordered as Operations<never>["ordered"],
     grouped: grouped as Operations<never>["grouped"]
@@ -351,11 +329,11 @@ const fromSettings = (settings: Settings): Batcher => {
 }
 
 /**
- * Makes a Batcher whose batches are jobs of the scheduler that `scheduler` names.
+ * Makes a Batcher.
  *
  * **When to use**
  *
- * Use where a handle is wanted; most programs use `layer`.
+ * Use where a handle is wanted, such as for a second Batcher under a tag of your own. Most programs use `layer`.
  *
  * **Gotchas**
  *
@@ -365,7 +343,7 @@ const fromSettings = (settings: Settings): Batcher => {
  *
  * ```ts import.meta.vitest
  * import { Effect, Request } from "effect"
- * import { Batcher, Scheduler } from "effect-funnel"
+ * import { Batcher } from "effect-funnel"
  *
  * class Square extends Request.Class<{ readonly of: number }, number> {}
  *
@@ -377,24 +355,24 @@ const fromSettings = (settings: Settings): Batcher => {
  *   return yield* Effect.request(new Square({ of: 4 }), squares)
  * })
  *
- * await Effect.runPromise(Effect.provide(Effect.scoped(program), Scheduler.layer({ concurrency: 4 }))) // => 16
+ * await Effect.runPromise(Effect.scoped(program)) // => 16
  * ```
  *
  * @see {@link layer} for the same as a layer
  * @category constructors
  * @since 0.1.0
  */
-export const make = <I = Scheduler.Scheduler>(options: Options<I> = {}): Effect.Effect<Batcher, never, I> =>
+export const make = <I = never>(options: Options<I> = {}): Effect.Effect<Batcher, never, I> =>
   fromOptions("Batcher.make", options)
 
 const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batcher, never, I> => {
   const { maxBatchSize = Infinity, window = "idle" } = checkOptions(name, options)
-  // Sound: without the option, I is what it defaults to.
-  const tag = (options.scheduler ?? Scheduler.Scheduler) as Context.Key<I, Scheduler.Scheduler>
-  return Effect.flatMap(tag, (scheduler) => {
+  const from = (engine: Settings["engine"]) => fromSettings({ maxBatchSize, window, engine, turns: new Turns() })
+  if (options.scheduler === undefined) return Effect.sync(() => from(undefined))
+  return Effect.flatMap(options.scheduler, (scheduler) => {
     const engine = engineOf(scheduler)
     if (engine === undefined) return Effect.die(new TypeError(`${name}: scheduler must be one of Scheduler.make`))
-    return Effect.sync(() => fromSettings({ maxBatchSize, window, engine, turns: new Turns() }))
+    return Effect.sync(() => from(engine))
   })
 }
 
@@ -403,8 +381,8 @@ const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batche
  *
  * **When to use**
  *
- * Use at the edge of the program, under the layers of the resolvers. To give resolvers another scheduler, provide their
- * layers with a `layer` of their own.
+ * Use at the edge of the program, under the layers of the resolvers. A resolver with another scheduler gets a `layer` of
+ * its own.
  *
  * **Example** (Bounding the calls of one backend)
  *
@@ -418,7 +396,7 @@ const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batche
  *
  * const sizes: Array<number> = []
  *
- * class Rates extends Batcher.Service<Rates>()(
+ * class Rates extends Batcher.Resolver<Rates>()(
  *   "app/Rates",
  *   Batcher.ordered(GetRate, {
  *     execute: (requests) => {
@@ -443,19 +421,16 @@ const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batche
  * @category layers
  * @since 0.1.0
  */
-export const layer = <I = Scheduler.Scheduler>(options: Options<I> = {}): Layer.Layer<Batcher, never, I> =>
+export const layer = <I = never>(options: Options<I> = {}): Layer.Layer<Batcher, never, I> =>
   Layer.effect(Batcher, fromOptions("Batcher.layer", options))
 
 /**
- * Provides a Batcher that batches nothing: each look-up is its own call, made at once and outside any scheduler.
+ * Provides a Batcher that batches nothing, for tests: each look-up is its own call, made at once.
  *
  * **When to use**
  *
- * Use in tests of what a resolver does with one request, and to see what batching saves.
- *
- * **Details**
- *
- * Equal look-ups are not merged, and `window` and `maxBatchSize` have no meaning. `cache` and `isolate` have.
+ * Use in tests of what a resolver does with one request, and to see what batching saves. Equal look-ups are not merged,
+ * and `window` and `maxBatchSize` have no meaning. `cache` and `isolate` have.
  *
  * **Example** (Seeing what batching saves)
  *
@@ -466,7 +441,7 @@ export const layer = <I = Scheduler.Scheduler>(options: Options<I> = {}): Layer.
  * class Square extends Request.Class<{ readonly of: number }, number> {}
  *
  * let calls = 0
- * class Squares extends Batcher.Service<Squares>()(
+ * class Squares extends Batcher.Resolver<Squares>()(
  *   "app/Squares",
  *   Batcher.ordered(Square, {
  *     execute: (requests) => {
@@ -492,55 +467,58 @@ export const layerNoop: Layer.Layer<Batcher> = /*#__PURE__*/ Layer.sync(
   () => fromSettings({ maxBatchSize: 1, window: "idle", engine: undefined, turns: undefined })
 )
 
-/**
- * Builds the accessors of a Batcher that is found under a tag of one's own.
- *
- * **Example** (Using a second Batcher)
- *
- * ```ts import.meta.vitest
- * import { Context, Effect, Layer, Request } from "effect"
- * import { Batcher, Scheduler } from "effect-funnel"
- *
- * class Slow extends Context.Service<Slow, Batcher.Batcher>()("app/Slow") {
- *   static readonly layer = Layer.effect(Slow, Batcher.make({ window: "5 millis" }))
- * }
- * const slow = Batcher.operations(Slow)
- *
- * class Square extends Request.Class<{ readonly of: number }, number> {}
- *
- * class Squares extends Batcher.Service<Squares>()(
- *   "app/Squares",
- *   slow.ordered(Square, {
- *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
- *   })
- * ) {}
- *
- * const layer = Squares.layer.pipe(Layer.provide(Slow.layer), Layer.provide(Scheduler.layer({ concurrency: 4 })))
- *
- * await Effect.runPromise(Effect.provide(Effect.request(new Square({ of: 5 }), Squares), layer)) // => 25
- * ```
- *
- * @category constructors
- * @since 0.1.0
- */
-export const operations = <Self>(tag: Context.Service<Self, Batcher>): Operations<Self> => ({
-  findById: through(tag, "findById"),
-  ordered: through(tag, "ordered"),
-  grouped: through(tag, "grouped")
-})
-
-/** One by one, so that a program that uses one accessor bundles no other. */
-const through = <Self, Name extends keyof Operations<never>>(
-  tag: Context.Service<Self, Batcher>,
-  name: Name
-): Operations<Self>[Name] => {
-  const accessor = <Req extends Request.Any>(request: Constructor<Req>, options: AnyOptions<Req>) => {
+/** Refuses nonsense where it is written; the accessors are made one by one, so that a program bundles those it uses. */
+const accessor = <Name extends "findById" | "ordered" | "grouped">(name: Name): Operations<Batcher>[Name] => {
+  const make = <Req extends Request.Any>(request: Constructor<Req>, options: AnyOptions<Req>) => {
     refuseNonsense(`Batcher.${name}`, options)
     // Sound: the options of this operation come in, and its resolver goes out.
-    return tag.use((_) => (_[name] as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown>)(request, options))
+    return Batcher.use((_) =>
+      (_[name] as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown>)(request, options)
+    )
   }
-  return accessor as Operations<Self>[Name]
+  return make as Operations<Batcher>[Name]
 }
+
+/**
+ * Makes a function that looks rows up by id: the smallest way in.
+ *
+ * **Details**
+ *
+ * `execute` gets distinct ids, and returns rows in any order. An id without a row fails with a `NotFoundError`, or ends
+ * with the exit that `missing` returns. The name is in errors, and is that of the span of each batch.
+ *
+ * **Gotchas**
+ *
+ * Make the function once, as with any resolver: its batches belong to it. When `execute` fails, all look-ups of that batch
+ * fail with its error.
+ *
+ * **Example** (Looking up cities)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Batcher } from "effect-funnel"
+ *
+ * const cities = [{ code: "ZRH", name: "Zurich" }, { code: "OSL", name: "Oslo" }]
+ *
+ * const program = Effect.gen(function*() {
+ *   const getCity = yield* Batcher.fn("cities")(
+ *     (codes: ReadonlyArray<string>) => Effect.succeed(cities.filter((city) => codes.includes(city.code))),
+ *     { resultId: (city) => city.code }
+ *   )
+ *   const [oslo, error] = yield* Effect.all([getCity("OSL"), Effect.flip(getCity("ATL"))], { concurrency: "unbounded" })
+ *   return [oslo.name, error.message]
+ * })
+ *
+ * const result = await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Batcher.layer())))
+ * result // => ["Oslo", 'cities: no row with id "ATL"']
+ * ```
+ *
+ * @see {@link findById} for requests of `Effect.request`
+ * @category resolvers
+ * @since 0.1.0
+ */
+export const fn: Operations<Batcher>["fn"] = (name) => (execute, options) =>
+  Batcher.use((_) => _.fn(name)(execute, options))
 
 /**
  * Makes a resolver of requests that have an id each, from a backend that finds rows by a list of ids.
@@ -569,7 +547,7 @@ const through = <Self, Name extends keyof Operations<never>>(
  *
  * const cities = [{ code: "ZRH", name: "Zurich" }, { code: "OSL", name: "Oslo" }]
  *
- * class Cities extends Batcher.Service<Cities>()(
+ * class Cities extends Batcher.Resolver<Cities>()(
  *   "app/Cities",
  *   Batcher.findById(GetCity, {
  *     id: (request) => request.code,
@@ -591,7 +569,7 @@ const through = <Self, Name extends keyof Operations<never>>(
  * @category resolvers
  * @since 0.1.0
  */
-export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ through(Batcher, "findById")
+export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ accessor("findById")
 
 /**
  * Makes a resolver from a backend that answers a list of requests with a list of results in the same order.
@@ -609,7 +587,7 @@ export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ through(B
  *
  * class Root extends Request.Class<{ readonly of: number }, number, "negative"> {}
  *
- * class Roots extends Batcher.Service<Roots>()(
+ * class Roots extends Batcher.Resolver<Roots>()(
  *   "app/Roots",
  *   Batcher.ordered(Root, {
  *     execute: (requests) =>
@@ -630,7 +608,7 @@ export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ through(B
  * @category resolvers
  * @since 0.1.0
  */
-export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ through(Batcher, "ordered")
+export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ accessor("ordered")
 
 /**
  * Makes a resolver of requests that each ask for all rows of an id.
@@ -653,7 +631,7 @@ export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ through(Bat
  *
  * const stored: ReadonlyArray<Comment> = [{ post: 1, text: "first" }, { post: 1, text: "second" }]
  *
- * class Comments extends Batcher.Service<Comments>()(
+ * class Comments extends Batcher.Resolver<Comments>()(
  *   "app/Comments",
  *   Batcher.grouped(GetComments, {
  *     id: (request) => request.post,
@@ -672,15 +650,10 @@ export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ through(Bat
  * @category resolvers
  * @since 0.1.0
  */
-export const grouped: Operations<Batcher>["grouped"] = /*#__PURE__*/ through(Batcher, "grouped")
+export const grouped: Operations<Batcher>["grouped"] = /*#__PURE__*/ accessor("grouped")
 
-/**
- * The class of a resolver: its tag, with the layers that make it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ServiceClass<Self, Id extends string, Shape, R> extends Context.ServiceClass<Self, Id, Shape> {
+/** The class of a resolver: its tag, with the layers that make it. */
+interface ResolverClass<Self, Id extends string, Shape, R> extends Context.ServiceClass<Self, Id, Shape> {
   /** Provides the resolver under this tag. */
   readonly layer: Layer.Layer<Self, never, Exclude<R, Scope.Scope>>
   /** Provides one that batches nothing, for tests: each look-up is a call of its own. */
@@ -700,19 +673,19 @@ export interface ServiceClass<Self, Id extends string, Shape, R> extends Context
  *
  * **Gotchas**
  *
- * When the layer's scope closes, batches that run are interrupted and their callers see it, and so do those of pending
- * ones. A later look-up is interrupted at once. A batch that closes its own layer does not wait for itself.
+ * When the layer's scope closes, its batches are interrupted, those that collect too, and so are their callers. A later
+ * look-up is interrupted at once. A batch that closes its own layer does not wait for itself.
  *
  * **Example** (Using a resolver as a service)
  *
  * ```ts import.meta.vitest
  * import { Effect, Layer, Request } from "effect"
- * import { Batcher, Scheduler } from "effect-funnel"
+ * import { Batcher } from "effect-funnel"
  *
  * class Square extends Request.Class<{ readonly of: number }, number> {}
  *
  * let calls = 0
- * class Squares extends Batcher.Service<Squares>()(
+ * class Squares extends Batcher.Resolver<Squares>()(
  *   "app/Squares",
  *   Batcher.ordered(Square, {
  *     execute: (requests) => {
@@ -722,68 +695,42 @@ export interface ServiceClass<Self, Id extends string, Shape, R> extends Context
  *   })
  * ) {}
  *
- * const layer = Squares.layer.pipe(
- *   Layer.provide(Batcher.layer()),
- *   Layer.provide(Scheduler.layer({ concurrency: 4 }))
- * )
+ * const layer = Layer.provide(Squares.layer, Batcher.layer())
  *
- * const sum = Effect.map(
- *   Effect.all([Effect.request(new Square({ of: 3 }), Squares), Effect.request(new Square({ of: 4 }), Squares)], {
- *     concurrency: "unbounded"
- *   }),
- *   ([a, b]) => a + b
- * )
+ * const squares = Effect.all([Effect.request(new Square({ of: 3 }), Squares), Effect.request(new Square({ of: 4 }), Squares)], {
+ *   concurrency: "unbounded"
+ * })
  *
- * await Effect.runPromise(Effect.provide(sum, layer)) // => 25
+ * await Effect.runPromise(Effect.provide(squares, layer)) // => [9, 16]
  * calls // => 1
  * ```
  *
  * @category constructors
  * @since 0.1.0
  */
-export const Service = <Self>() =>
+export const Resolver = <Self>() =>
 <const Id extends string, Shape extends RequestResolver.RequestResolver<never>, R>(
   id: Id,
   resolver: Effect.Effect<Shape, never, R>
-): ServiceClass<Self, Id, Shape, R> => {
+): ResolverClass<Self, Id, Shape, R> => {
   const tag = Context.Service<Self, Shape>()(id)
   const layer = Layer.effect(tag, Effect.provideService(resolver, ServiceName, id))
   return Object.assign(tag, { layer, layerNoop: Layer.provide(layer, layerNoop) })
 }
 
-/**
- * The request that a list of requests consists of.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type RequestOf<Reqs> = Reqs extends Iterable<infer Req extends Request.Any> ? Req : never
+/** The request that a list of requests consists of. */
+type RequestOf<Reqs> = Reqs extends Iterable<infer Req extends Request.Any> ? Req : never
 
-/**
- * The services of a list of requests; none for an empty list.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type ServicesOf<Reqs> = [RequestOf<Reqs>] extends [never] ? never : Request.Services<RequestOf<Reqs>>
+/** The services of a list of requests; none for an empty list. */
+type ServicesOf<Reqs> = [RequestOf<Reqs>] extends [never] ? never : Request.Services<RequestOf<Reqs>>
 
-/**
- * A list that is known not to be empty where the list of requests is.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Loaded<Reqs, A> = Reqs extends readonly [] ? []
+/** A list that is known not to be empty where the list of requests is. */
+type Loaded<Reqs, A> = Reqs extends readonly [] ? []
   : Reqs extends readonly [unknown, ...ReadonlyArray<unknown>] ? NonEmptyArray<A>
   : Array<A>
 
-/**
- * A resolver, or an effect of one such as the tag of a `Batcher.Service`.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type ResolverInput<Req extends Request.Any, E, R> =
+/** A resolver, or an effect of one such as the tag of a `Batcher.Resolver`. */
+type ResolverInput<Req extends Request.Any, E, R> =
   | RequestResolver.RequestResolver<Req>
   | Effect.Effect<RequestResolver.RequestResolver<Req>, E, R>
 
@@ -807,12 +754,12 @@ export type ResolverInput<Req extends Request.Any, E, R> =
  *
  * ```ts import.meta.vitest
  * import { Effect, Layer, Request } from "effect"
- * import { Batcher, Scheduler } from "effect-funnel"
+ * import { Batcher } from "effect-funnel"
  *
  * class Square extends Request.Class<{ readonly of: number }, number> {}
  *
  * let calls = 0
- * class Squares extends Batcher.Service<Squares>()(
+ * class Squares extends Batcher.Resolver<Squares>()(
  *   "app/Squares",
  *   Batcher.ordered(Square, {
  *     execute: (requests) => {
@@ -822,10 +769,7 @@ export type ResolverInput<Req extends Request.Any, E, R> =
  *   })
  * ) {}
  *
- * const layer = Squares.layer.pipe(
- *   Layer.provide(Batcher.layer()),
- *   Layer.provide(Scheduler.layer({ concurrency: 4 }))
- * )
+ * const layer = Layer.provide(Squares.layer, Batcher.layer())
  *
  * const program = Batcher.loadMany([3, 4, 3].map((of) => new Square({ of })), Squares)
  *
@@ -866,7 +810,7 @@ export const loadMany = <Req extends Request.Any, const Reqs extends Iterable<Re
  *
  * class Root extends Request.Class<{ readonly of: number }, number, "negative"> {}
  *
- * class Roots extends Batcher.Service<Roots>()(
+ * class Roots extends Batcher.Resolver<Roots>()(
  *   "app/Roots",
  *   Batcher.ordered(Root, {
  *     execute: (requests) =>

@@ -156,17 +156,6 @@ export interface Counts {
 }
 
 /**
- * Counts of one key or of one function.
- *
- * @category models
- * @since 0.1.0
- */
-export interface DetailedCounts extends Counts {
-  readonly name: string | undefined
-  readonly key: unknown
-}
-
-/**
  * Hooks that count, with effects to read the counts.
  *
  * @see {@link statistics} for making one
@@ -176,9 +165,9 @@ export interface DetailedCounts extends Counts {
 export interface Statistics extends Hooks {
   /** The counts of all calls together. A snapshot, out of date the instant after it is read. */
   readonly overall: Effect.Effect<Counts>
-  /** The counts by key or by function, in no particular order; empty unless `detail` was asked for. */
-  readonly detail: Effect.Effect<ReadonlyArray<DetailedCounts>>
-  /** Sets everything back to zero and forgets keys and functions. */
+  /** The counts of each group that the option `by` made, in no particular order; empty without the option. */
+  readonly groups: Effect.Effect<ReadonlyArray<readonly [by: unknown, counts: Counts]>>
+  /** Sets everything back to zero and forgets the groups. */
   readonly reset: Effect.Effect<void>
 }
 
@@ -186,22 +175,20 @@ type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
 const zero = (): Mutable<Counts> => ({ calls: 0, started: 0, joined: 0, succeeded: 0, failed: 0, interrupted: 0 })
 
-class Row implements Keyed<Row> {
-  readonly name: string | undefined
+class Group implements Keyed<Group> {
   readonly key: unknown
   readonly hash: number
   readonly counts = zero()
-  chain: Row | undefined = undefined
+  chain: Group | undefined = undefined
 
-  constructor(name: string | undefined, key: unknown, hash: number) {
-    this.name = name
+  constructor(key: unknown, hash: number) {
     this.key = key
     this.hash = hash
   }
 }
 
 /**
- * Makes hooks that count calls and runs, overall and on demand by key or by function.
+ * Makes hooks that count calls and runs, overall and by key or function.
  *
  * **When to use**
  *
@@ -209,14 +196,14 @@ class Row implements Keyed<Row> {
  *
  * **Details**
  *
- * `detail: "key"` counts every key of every function by itself, `detail: "function"` every function made with
- * `Reducer.fn`, and all plain keys together. Counting costs a few additions an event, the detail a look-up more. One
- * `Statistics` may serve several reducers.
+ * - `by`: the group that an event is counted in as well: `(event) => event.key` for counts by key, `(event) => event.name`
+ *   by function. Groups are compared as keys are. No groups by default.
+ *
+ * Counting costs a few additions an event, groups a look-up more. One `Statistics` may serve several reducers.
  *
  * **Gotchas**
  *
- * `detail: "key"` remembers every key that it has ever seen, until `reset`. With keys from an unbounded set, such as
- * ids from requests, use `detail: "function"`.
+ * Each group is remembered until `reset`. With keys from an unbounded set, such as ids from requests, count by function.
  *
  * **Example** (Counting saved calls)
  *
@@ -224,46 +211,38 @@ class Row implements Keyed<Row> {
  * import { Effect } from "effect"
  * import { Hooks, Reducer } from "effect-funnel"
  *
- * const statistics = Hooks.statistics()
+ * const statistics = Hooks.statistics({ by: (event) => event.key })
  *
  * const program = Effect.gen(function*() {
  *   const price = Reducer.reduce("EUR", Effect.as(Effect.yieldNow, 1.08))
  *   yield* Effect.all([price, price, price], { concurrency: "unbounded" })
- *   return yield* statistics.overall
+ *   return [yield* statistics.overall, (yield* statistics.groups).map(([key, { calls }]) => [key, calls])]
  * })
  *
- * const counts = await Effect.runPromise(Effect.provide(program, Reducer.layer({ hooks: statistics })))
- * counts // => { calls: 3, started: 1, joined: 2, succeeded: 1, failed: 0, interrupted: 0 }
+ * const [overall, groups] = await Effect.runPromise(Effect.provide(program, Reducer.layer({ hooks: statistics })))
+ * overall // => { calls: 3, started: 1, joined: 2, succeeded: 1, failed: 0, interrupted: 0 }
+ * groups // => [["EUR", 3]]
  * ```
  *
  * @category hooks
  * @since 0.1.0
  */
 export const statistics = (options?: {
-  readonly detail?: "key" | "function" | undefined
+  readonly by?: ((event: Event) => unknown) | undefined
 }): Statistics => {
-  const detail = options?.detail
+  const by = options?.by
   let overall = zero()
-  let tables = new Map<string | undefined, KeyMap<Row>>()
+  let groups = new KeyMap<Group>()
 
-  const rowOf = (event: Event): Row => {
-    const key = detail === "key" ? event.key : undefined
-    let table = tables.get(event.name)
-    if (table === undefined) {
-      tables.set(event.name, table = new KeyMap())
-    }
+  const groupOf = (key: unknown): Group => {
     const hash = hashKey(key)
-    let row = table.get(key, hash)
-    if (row === undefined) {
-      table.add(row = new Row(event.name, key, hash))
-    }
-    return row
+    let group = groups.get(key, hash)
+    if (group === undefined) groups.add(group = new Group(key, hash))
+    return group
   }
   const count = (field: keyof Counts) => (event: Event): void => {
     overall[field]++
-    if (detail !== undefined) {
-      rowOf(event).counts[field]++
-    }
+    if (by !== undefined) groupOf(by(event)).counts[field]++
   }
 
   return {
@@ -274,14 +253,10 @@ export const statistics = (options?: {
     onFailure: count("failed"),
     onInterrupt: count("interrupted"),
     overall: Effect.sync(() => ({ ...overall })),
-    detail: Effect.sync(() =>
-      Array.from(tables.values()).flatMap((table) =>
-        table.values().map((row) => ({ name: row.name, key: row.key, ...row.counts }))
-      )
-    ),
+    groups: Effect.sync(() => groups.values().map(({ counts, key }) => [key, { ...counts }] as const)),
     reset: Effect.sync(() => {
       overall = zero()
-      tables = new Map()
+      groups = new KeyMap()
     })
   }
 }

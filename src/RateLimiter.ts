@@ -3,38 +3,37 @@
  *
  * **When to use**
  *
- * Use it in front of anything with a quota: an API with so many requests a minute, a model with so many tokens a minute,
- * a login form with so many attempts for an account. To bound how many run at once as well, use a `Scheduler`, which
- * takes a rate; give it a `RateLimiter` tag to share one rate between several.
+ * Use it in front of anything with a quota: requests a minute of an API, tokens a minute of a model, attempts an account of a
+ * login form. To bound how many calls run at once as well, use a `Scheduler`, which takes a rate; give it a `RateLimiter` tag
+ * to share one rate between several.
  *
  * **Details**
  *
- * The algorithm is GCRA in its virtual scheduling form (ITU-T I.371): each key is one number, the time at which it is at
- * rest, and a token comes back every `window / limit`. With a burst of 1, the default, starts are evenly spaced; a larger
- * burst lets so many go at once after a rest. Time is the monotonic clock of the `Clock` that the limiter was made with, in
- * integer nanoseconds. All who wait share one timer and are admitted in order of arrival for each key; what a late timer
- * held up is made up, up to 50 milliseconds of it. Keys are forgotten when they are at rest, a few of them with each call.
+ * The algorithm is GCRA in its virtual scheduling form (ITU-T I.371). The state of a key is one number, the time at which it
+ * has its full burst again, and a token comes back every `window / limit`. With a burst of 1, the default, starts are evenly
+ * spaced; a larger burst lets that many go at once after a rest.
+ *
+ * Time is the monotonic clock of the `Clock` that the limiter was made with, in integer nanoseconds. All waiting calls share
+ * one timer and are admitted in order of arrival for each key. The limiter makes up for a late timer, by 50 milliseconds at
+ * most. It forgets a key that has its full burst.
  *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import type { Fiber } from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import { firstStep } from "./internal/limiter/firstStep.js"
+import type { Pipeable } from "effect/Pipeable"
+import * as Predicate from "effect/Predicate"
+import type { RateLimiterError } from "./internal/limiter/error.js"
 import type { Rate } from "./internal/limiter/gcra.js"
-import { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
-import { register, unlimited } from "./internal/limiter/limiter.js"
-import type { Granted, Waiter } from "./internal/limiter/limiter.js"
+import * as Handle from "./internal/limiter/handle.js"
+import { type Backend, unlimited } from "./internal/limiter/limiter.js"
 import * as LimiterMemory from "./internal/limiter/memory.js"
 import * as Quotas from "./internal/limiter/quota.js"
-import { check, dataFirstOrLast as withLimitOf, penalty } from "./internal/limiter/calls.js"
-import { StacklessError } from "./internal/data/stacklessError.js"
-import type { StoreError } from "./internal/store/failure.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
+export { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./internal/limiter/error.js"
 export { StoreError } from "./internal/store/failure.js"
 
 /**
@@ -43,7 +42,7 @@ export { StoreError } from "./internal/store/failure.js"
  * @category type IDs
  * @since 0.1.0
  */
-export const TypeId: TypeId = "~effect-funnel/RateLimiter"
+export const TypeId: TypeId = Handle.TypeId
 
 /**
  * Identifies a `RateLimiter` in types.
@@ -54,7 +53,7 @@ export const TypeId: TypeId = "~effect-funnel/RateLimiter"
 export type TypeId = "~effect-funnel/RateLimiter"
 
 /**
- * Says how many tokens may be consumed in how much time.
+ * How many tokens may be consumed in how much time.
  *
  * **Details**
  *
@@ -62,17 +61,17 @@ export type TypeId = "~effect-funnel/RateLimiter"
  * - `window`: a finite duration, at least a nanosecond for each token of `limit`.
  * - `burst`: how many tokens may go at once after a rest, an integer of at least 1; 1 by default, which spaces them
  *   evenly. In any interval of length Δ at most `burst + Δ · limit / window` tokens pass.
- * - `strict`: when true no half-open window of that length ever holds more than `limit` tokens, the burst included, by when
- *   each call starts in fact. A full burst and the full pace go together: ten a second with a burst of 10 start ten at
- *   once, ten more a second later, and so on. The times of the last `limit` starts of a key are kept, 16 bytes each.
+ * - `strict`: when true, no half-open window of that length ever holds more than `limit` tokens, the burst included, by the
+ *   times at which calls really start. A full burst and the full pace go together: ten a second with a burst of 10 start ten
+ *   at once, ten more a second later, and so on. The limiter keeps the last `limit` starts of a key, 16 bytes each.
  *
  * A quota whose burst takes more than a hundred years to come back is refused.
  *
  * **Gotchas**
  *
- * A strict start that a timer made late pushes the start `limit` places behind it: with a limit of 1 each start is pushed.
- * It counts from after the first step of the effect: what stops the process there, such as the collector or another process,
- * makes a window longer, never shorter. What the effect does in later steps is not seen.
+ * A late timer makes a strict start late, and that pushes the start `limit` places behind it: with a limit of 1, each start.
+ * A strict start counts from after the first step of the effect: a pause of the process there (the collector, another
+ * process) makes a window longer, never shorter. The limiter does not see later steps of the effect.
  *
  * @category models
  * @since 0.1.0
@@ -89,8 +88,8 @@ export interface Quota {
  *
  * **Details**
  *
- * It stands by itself where it is all that a function is told: in `make`, `layer` and `Service`, and in `setRate` of a
- * scheduler. Beside other options it is the option `rate`: of a scheduler, and of the layers over Redis.
+ * It is bare where it is the whole argument: in `make`, `layer` and `Service`, and in `setRate` of a scheduler. Beside other
+ * options it is the option `rate`: of a scheduler, and of the layers over Redis.
  *
  * @category models
  * @since 0.1.0
@@ -112,14 +111,14 @@ export interface NameOptions {
 }
 
 /**
- * Says what is asked of a limiter.
+ * Options of a call.
  *
  * **Details**
  *
- * - `key`: whose quota; every key has its own, and so have the calls without one.
+ * - `key`: the key whose quota is used. Every key has a quota of its own; the calls without a key share one as well.
  * - `tokens`: how many, an integer of at least 1; 1 by default.
- * - `onExceeded`: "delay", the default, waits its turn; "fail" fails with `RateLimitExceeded` when the tokens cannot be
- *   had at once, and consumes nothing.
+ * - `onExceeded`: "delay", the default, waits its turn; "fail" fails with `RateLimitExceeded` when there are not enough tokens
+ *   right now, and consumes nothing.
  *
  * @category models
  * @since 0.1.0
@@ -131,7 +130,7 @@ export interface ConsumeOptions {
 }
 
 /**
- * Tells what an admission left.
+ * The state of a key after an admission.
  *
  * **Details**
  *
@@ -151,7 +150,7 @@ export interface ConsumeResult {
 }
 
 /**
- * Says for how long nothing of a key passes.
+ * Which key is held up, and for how long.
  *
  * @category models
  * @since 0.1.0
@@ -162,11 +161,7 @@ export interface PenalizeOptions {
 }
 
 /**
- * Says whose consumption is forgotten.
- *
- * **Details**
- *
- * - `key`: whose quota; the calls without a key are one as well.
+ * Which key starts over; without one, the calls without a key.
  *
  * @category models
  * @since 0.1.0
@@ -176,7 +171,7 @@ export interface ResetOptions {
 }
 
 /**
- * Lists what a limiter does. `Self` is what each operation requires: nothing on a handle, the tag on an accessor.
+ * The operations of a limiter. `Self` is what each one requires: nothing on a handle, the tag on an accessor.
  *
  * @category models
  * @since 0.1.0
@@ -199,17 +194,21 @@ export interface Operations<Self> {
 }
 
 /**
- * Describes a limiter: keyed quotas and those who wait for them.
+ * A limiter: keyed quotas and the calls that wait for them.
+ *
+ * **Details**
+ *
+ * `toJSON`, which logs and `console.log` use, tells its name and how many keys it holds at that moment.
  *
  * @category models
  * @since 0.1.0
  */
-export interface RateLimiter extends Operations<never> {
+export interface RateLimiter extends Operations<never>, Pipeable {
   readonly [TypeId]: TypeId
 }
 
 /**
- * Serves as the tag of the default limiter.
+ * The tag of the default limiter.
  *
  * **When to use**
  *
@@ -238,14 +237,23 @@ export const RateLimiter: Context.Service<RateLimiter, RateLimiter> = /*#__PURE_
   "effect-funnel/RateLimiter"
 )
 
-const dataFirstOrLast = <Self>(
-  f: <A, E, R>(
-    effect: Effect.Effect<A, E, R>,
-    options: ConsumeOptions | undefined
-  ) => Effect.Effect<A, E | RateLimiterError, R | Self>
-): Operations<Self>["withLimit"] =>
-  // An implementation is not checked against a conditional type; the two branches of withLimitOf are its two cases.
-  withLimitOf(f) as Operations<Self>["withLimit"]
+/**
+ * Tells whether a value is a rate limiter.
+ *
+ * **Example** (Telling a limiter from another value)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const limiter = Effect.runSync(RateLimiter.make({ limit: 1, window: "1 second" }))
+ * RateLimiter.isRateLimiter(limiter) // => true
+ * ```
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isRateLimiter = (u: unknown): u is RateLimiter => Predicate.hasProperty(u, TypeId)
 
 /**
  * Makes a limiter.
@@ -257,8 +265,8 @@ const dataFirstOrLast = <Self>(
  * **Details**
  *
  * Nonsense options throw a `RangeError` when `make` is called. A decision costs some hundred nanoseconds, a waiting call
- * O(1) whatever the number of those who wait. It holds no resource: there is nothing to close, its timer runs only while
- * somebody waits, and nothing keeps a process from ending.
+ * O(1) however many wait. The limiter holds no resource: there is nothing to close, its timer runs only while a call waits,
+ * and nothing keeps a process from ending.
  *
  * **Example** (Spacing calls evenly)
  *
@@ -283,166 +291,18 @@ export const make = (quota: Options, options?: NameOptions | undefined): Effect.
   fromRates(Quotas.rates("RateLimiter.make", "", quota), options?.name ?? RateLimiter.key)
 
 const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<RateLimiter> =>
-  Effect.map(LimiterMemory.make(rates), (limiter) => {
-    const handle: RateLimiter = {
-      [TypeId]: TypeId,
-      consume(options) {
-        check("RateLimiter.consume", options)
-        const key = options?.key
-        const tokens = options?.tokens ?? 1
-        // What is taken is used in the same operation: in between two a fiber may yield, and be interrupted then.
-        return Effect.withFiber((fiber) => {
-          const now = limiter.now()
-          return limiter.takeAtUnsafe(key, tokens, now, now)
-            ? firstStep(Exit.succeed(resultOf(limiter, key, 0, now)), fiber)
-            : otherwise(
-              limiter,
-              name,
-              options,
-              now,
-              fiber,
-              (waited) => Exit.succeed(resultOf(limiter, key, waited, limiter.now()))
-            )
-        })
-      },
-      withLimit: dataFirstOrLast((effect, options) => {
-        const key = options?.key
-        const tokens = options?.tokens ?? 1
-        return Effect.withFiber((fiber) => {
-          const now = limiter.now()
-          const granted = grantOf(limiter)
-          return limiter.takeAtUnsafe(key, tokens, now, now, granted)
-            ? start(limiter, granted, effect, fiber)
-            : otherwise(limiter, name, options, now, fiber, () => effect)
-        })
-      }),
-      penalize(options) {
-        const nanos = penalty(options)
-        return Effect.sync(() => limiter.penalizeUnsafe(options.key, nanos))
-      },
-      reset: (options) => Effect.sync(() => limiter.resetUnsafe(options?.key))
-    }
-    return register(handle, limiter)
-  })
+  Effect.map(LimiterMemory.make(rates), (limiter) => fromLimiter(limiter, name))
 
-/** What is to be told of its start, where that matters. */
-const grantOf = (limiter: LimiterMemory.LimiterMemory): Granted | undefined =>
-  limiter.strict ? { link: undefined } : undefined
+/** @internal */
+export const fromLimiter = (limiter: Backend, name: string): RateLimiter =>
+  // Sound: `withLimit` has the two branches of the conditional type, which no implementation can be checked against.
+  Handle.make(limiter, name) as RateLimiter
 
-/**
- * Begins what was granted. Its start is told after its first step: whatever stops the process between the two, a collection
- * of garbage or another process, makes a strict window longer and not shorter.
- */
-const start = <A, E, R>(
-  limiter: LimiterMemory.LimiterMemory,
-  granted: Granted | undefined,
-  effect: Effect.Effect<A, E, R>,
-  fiber: Fiber<unknown, unknown>
-): Effect.Effect<A, E, R> => {
-  if (granted === undefined) return firstStep(effect, fiber)
-  try {
-    return firstStep(effect, fiber)
-  } finally {
-    limiter.beginUnsafe(granted)
-  }
-}
+const layerOf = <Self>(tag: Context.Key<Self, RateLimiter>, rates: ReadonlyArray<Rate>, name = tag.key) =>
+  Layer.effect(tag, fromRates(rates, name))
 
-/** Waits for tokens that were not to be had at once and goes on with what `then` gives for the time waited, or fails. */
-const otherwise = <A, E, R>(
-  limiter: LimiterMemory.LimiterMemory,
-  name: string,
-  options: ConsumeOptions | undefined,
-  now: number,
-  fiber: Fiber<unknown, unknown>,
-  then: (waited: number) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E | RateLimiterError, R> => {
-  const key = options?.key
-  const tokens = options?.tokens ?? 1
-  if (tokens > limiter.burst) return Exit.fail(tooLarge(name, tokens, limiter.burst))
-  if (options?.onExceeded !== "fail") {
-    return Effect.flatMap(
-      wait(limiter, name, key, tokens, now),
-      (waiter) => start(limiter, waiter, then(limiter.now() - now), fiber)
-    )
-  }
-  // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
-  const granted = grantOf(limiter)
-  if (limiter.settle() && limiter.takeAtUnsafe(key, tokens, now, now, granted)) {
-    return start(limiter, granted, then(0), fiber)
-  }
-  const { limit, remaining } = limiter.standingUnsafe(key, now)
-  const retryAfter = duration(limiter.retryAfterUnsafe(key, tokens, now))
-  const reason = new RateLimitExceeded({ key, limit, remaining, retryAfter })
-  return Exit.fail(new RateLimiterError({ limiter: name, reason }))
-}
-
-const wait = (
-  limiter: LimiterMemory.LimiterMemory,
-  name: string,
-  key: string | undefined,
-  tokens: number,
-  since: number
-): Effect.Effect<Waiter, RateLimiterError> =>
-  Effect.callback((resume) => {
-    const waiter: Waiter = {
-      key,
-      tokens,
-      since,
-      link: undefined,
-      onDue: () => resume(Exit.succeed(waiter)),
-      onTooLarge: (burst) => resume(Exit.fail(tooLarge(name, tokens, burst))),
-      onFailure() {}
-    }
-    limiter.waitUnsafe(waiter)
-    return Effect.sync(() => {
-      limiter.cancelUnsafe(waiter)
-      // Interrupted between its grant and its next step: it has not started.
-      limiter.refundUnsafe(waiter)
-    })
-  })
-
-const tooLarge = (name: string, tokens: number, burst: number): RateLimiterError =>
-  new RateLimiterError({
-    limiter: name,
-    reason: new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst })
-  })
-
-const resultOf = (
-  limiter: LimiterMemory.LimiterMemory,
-  key: string | undefined,
-  waited: number,
-  now: number
-): ConsumeResult => {
-  const { limit, remaining, resetAfter } = limiter.standingUnsafe(key, now)
-  return { waited: waited === 0 ? Duration.zero : duration(waited), limit, remaining, resetAfter: duration(resetAfter) }
-}
-
-const duration = (nanos: number): Duration.Duration =>
-  nanos % 1_000_000 === 0 ? Duration.millis(nanos / 1_000_000) : Duration.nanos(BigInt(nanos))
-
-const makeNoop = (): RateLimiter => {
-  const result: ConsumeResult = {
-    waited: Duration.zero,
-    limit: Infinity,
-    remaining: Infinity,
-    resetAfter: Duration.zero
-  }
-  const consume = Effect.succeed(result)
-  const handle: RateLimiter = {
-    [TypeId]: TypeId,
-    consume: (options) => {
-      check("RateLimiter.consume", options)
-      return consume
-    },
-    withLimit: dataFirstOrLast((effect) => effect),
-    penalize: (options) => {
-      penalty(options)
-      return Effect.void
-    },
-    reset: () => Effect.void
-  }
-  return register(handle, unlimited)
-}
+const noop = <Self>(tag: Context.Key<Self, RateLimiter>): Layer.Layer<Self> =>
+  Layer.sync(tag, () => fromLimiter(unlimited, tag.key))
 
 /**
  * Provides a limiter under the default tag.
@@ -477,14 +337,10 @@ const makeNoop = (): RateLimiter => {
  * @since 0.1.0
  */
 export const layer = (quota: Options, options?: NameOptions | undefined): Layer.Layer<RateLimiter> =>
-  Layer.effect(RateLimiter, fromRates(Quotas.rates("RateLimiter.layer", "", quota), options?.name ?? RateLimiter.key))
+  layerOf(RateLimiter, Quotas.rates("RateLimiter.layer", "", quota), options?.name)
 
 /**
- * Provides a limiter that admits everything at once, under the default tag.
- *
- * **When to use**
- *
- * Use it in tests of code that is not about its rate.
+ * Provides a limiter that admits everything at once, under the default tag, for tests.
  *
  * **Example** (Taking the limit away)
  *
@@ -500,10 +356,10 @@ export const layer = (quota: Options, options?: NameOptions | undefined): Layer.
  * @category layers
  * @since 0.1.0
  */
-export const layerNoop: Layer.Layer<RateLimiter> = /*#__PURE__*/ Layer.sync(RateLimiter, makeNoop)
+export const layerNoop: Layer.Layer<RateLimiter> = /*#__PURE__*/ noop(RateLimiter)
 
 /**
- * Describes a tag made by {@link Service}: the tag, its layers and its accessors.
+ * A tag made by {@link Service}: the tag, its layers and its accessors.
  *
  * @category models
  * @since 0.1.0
@@ -543,45 +399,21 @@ export interface ServiceClass<in out Self, in out Id extends string>
 export const Service = <Self>() => <const Id extends string>(id: Id, quota: Options): ServiceClass<Self, Id> => {
   const rates = Quotas.rates("RateLimiter.Service", "", quota)
   const Tag = Context.Service<Self, RateLimiter>()(id)
-  return Object.assign(Tag, operations(Tag), {
-    layer: Layer.effect(Tag, fromRates(rates, id)),
-    layerNoop: Layer.sync(Tag, makeNoop)
-  })
+  return Object.assign(Tag, operations(Tag), { layer: layerOf(Tag, rates), layerNoop: noop(Tag) })
 }
 
-/**
- * Builds the accessors of a tag: each operation of the limiter under it, with the tag in its requirements.
- *
- * **When to use**
- *
- * Use it to extend a tag that {@link Service} did not make.
- *
- * **Example** (Building accessors for a tag)
- *
- * ```ts import.meta.vitest
- * import { Context, Effect, Layer } from "effect"
- * import { RateLimiter } from "effect-funnel"
- *
- * class Mail extends Context.Service<Mail, RateLimiter.RateLimiter>()("app/Mail") {}
- * const { consume } = RateLimiter.operations(Mail)
- *
- * const program = Effect.map(consume(), (_) => _.limit)
- * const layer = Layer.effect(Mail, RateLimiter.make({ limit: 30, window: "1 minute" }))
- *
- * await Effect.runPromise(Effect.provide(program, layer)) // => 30
- * ```
- *
- * @category accessors
- * @since 0.1.0
- */
-export const operations = <Self>(tag: Context.Service<Self, RateLimiter>): Operations<Self> => ({
+/** The accessors of a tag. */
+const operations = <Self>(tag: Context.Service<Self, RateLimiter>): Operations<Self> => ({
   consume: (options) => {
-    check("RateLimiter.consume", options)
+    Handle.check("RateLimiter.consume", options)
     return tag.use((_) => _.consume(options))
   },
-  withLimit: dataFirstOrLast((effect, options) => tag.use((_) => _.withLimit(effect, options))),
+  // Sound as in `fromLimiter`.
+  withLimit: Handle.dataFirstOrLast((effect, options) => tag.use((_) => _.withLimit(effect, options))) as Operations<
+    Self
+  >["withLimit"],
   penalize: (options) => {
-    penalty(options)
+    Handle.penalty(options)
     return tag.use((_) => _.penalize(options))
   },
   reset: (options) => tag.use((_) => _.reset(options))
@@ -594,20 +426,19 @@ const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
  *
  * **When to use**
  *
- * Use it where the admission is a step of its own, or where its result is of interest, as for `RateLimit` headers. To
- * put a limit on an effect use {@link withLimit}.
+ * Use it where the admission is a step of its own, or for its {@link ConsumeResult}, as for `RateLimit` headers. To put a
+ * limit on an effect use {@link withLimit}.
  *
  * **Details**
  *
- * Waits in order of arrival for each key unless `onExceeded` is "fail". What it returns is in {@link ConsumeResult};
- * nothing is left to sleep. Fails with `InsufficientCapacity` at once when `tokens` exceed the burst, since they can
- * never pass. A call that does not wait costs some hundred nanoseconds, a refusal about 3 µs: its error carries no stack.
+ * The call waits in order of arrival for its key unless `onExceeded` is "fail"; the caller has nothing left to sleep. It fails
+ * with `InsufficientCapacity` at once when `tokens` exceed the burst, since they can never pass. A call that does not wait
+ * costs some hundred nanoseconds, a refusal about 3 µs: its error carries no stack.
  *
  * **Gotchas**
  *
- * Interrupted while it waits, or before it goes on, it has cost nothing, and those behind it move up. Once it goes on the
- * tokens are spent, whatever becomes of the caller. A heavy call is not overtaken by lighter ones behind it. While others wait for the key,
- * "fail" fails.
+ * A call that is interrupted while it waits, or before it goes on, has cost nothing, and those behind it move up. Once it
+ * goes on, its tokens are spent. Lighter calls do not overtake a heavy one. While others wait for the key, "fail" fails.
  *
  * **Example** (Refusing an attempt too many)
  *
@@ -636,20 +467,15 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
 /**
  * Runs an effect once its tokens are admitted.
  *
- * **When to use**
- *
- * Use it around each call to what has the quota.
- *
  * **Details**
  *
  * `withLimit(effect)`, `withLimit(effect, options)`, `effect.pipe(withLimit)` and `effect.pipe(withLimit(options))` are the
- * same. The effect runs in its caller's fiber, with its caller's services; only its start is limited, not how many run.
+ * same. The effect runs in its caller's fiber, with its caller's services. Only its start is limited, not how many run.
  *
  * **Gotchas**
  *
- * Interrupted while it waits it never runs and costs nothing; interrupted while the effect runs, its tokens are spent. The
- * effect's failures are its own. Retried inside `withLimit` only the first try is limited: write
- * `Effect.retry(RateLimiter.withLimit(effect), policy)`.
+ * Interrupted while it waits, the effect never runs and costs nothing; interrupted while it runs, its tokens are spent. A
+ * retry inside `withLimit` is not limited: write `Effect.retry(RateLimiter.withLimit(effect), policy)`.
  *
  * **Example** (Limiting each of many calls)
  *
@@ -676,16 +502,16 @@ export const withLimit: Operations<RateLimiter>["withLimit"] = ops.withLimit
  *
  * **When to use**
  *
- * Use it when the other side has spoken: a 429 with its `Retry-After`.
+ * Use it for the `Retry-After` of a 429.
  *
  * **Details**
  *
- * Those who wait go on waiting. When the time is over one token passes, and the burst fills at its pace from then on. A
+ * Waiting calls go on waiting. When the time is over one token passes, and the burst fills at its pace from then on. A
  * penalty never shortens a wait, and zero changes nothing. A negative, infinite or NaN time throws a `RangeError`.
  *
  * **Gotchas**
  *
- * Only the key it names is held up; without one, the calls without one.
+ * Only the named key is held up; without one, the calls without a key.
  *
  * **Example** (Obeying Retry-After)
  *
@@ -713,11 +539,11 @@ export const penalize: Operations<RateLimiter>["penalize"] = ops.penalize
  *
  * **When to use**
  *
- * Use it when a reason to limit is gone: a login that succeeded after some that failed.
+ * Use it when the reason to limit is gone: a login that succeeded after some that failed.
  *
  * **Details**
  *
- * The key has its full burst at once; those who wait for it go first.
+ * The key has its full burst at once; calls that wait for it go first.
  *
  * **Example** (Starting over)
  *
@@ -740,72 +566,3 @@ export const penalize: Operations<RateLimiter>["penalize"] = ops.penalize
  * @since 0.1.0
  */
 export const reset: Operations<RateLimiter>["reset"] = ops.reset
-
-/**
- * Not enough tokens right now.
- *
- * **Details**
- *
- * `limit` and `remaining` are those of the quota with the fewest tokens left. `retryAfter` is the exact time after which
- * the same call is admitted if nobody else comes: refused before it, admitted at it. Nothing was consumed.
- *
- * @category errors
- * @since 0.1.0
- */
-export class RateLimitExceeded extends /*#__PURE__*/ StacklessError("RateLimitExceeded")<{
-  readonly key: string | undefined
-  readonly limit: number
-  readonly remaining: number
-  readonly retryAfter: Duration.Duration
-}> {
-  /**
-   * Tells the wait, in whole milliseconds and never too short, and whose it is.
-   *
-   * @since 0.1.0
-   */
-  override get message(): string {
-    const whose = this.key === undefined ? "" : ` for ${JSON.stringify(this.key)}`
-    const wait = Duration.format(Duration.millis(Math.ceil(Duration.toMillis(this.retryAfter))))
-    return `rate limit exceeded${whose}: ${this.remaining} of ${this.limit} left, retry after ${wait}`
-  }
-}
-
-/**
- * Lists why a limiter fails.
- *
- * @category errors
- * @since 0.1.0
- */
-export type RateLimiterErrorReason = RateLimitExceeded | InsufficientCapacity | StoreError
-
-/**
- * The error of every limiter operation: which limiter, and why.
- *
- * **Details**
- *
- * - `RateLimitExceeded`: not yet. Try again after `retryAfter`.
- * - `InsufficientCapacity`: never, as the limiter stands. The tokens are more than its burst.
- * - `StoreError`: the state of the limiter is elsewhere, and it did not answer. A limiter in memory never fails with it.
- *
- * Read a reason back with `Effect.catchReason("RateLimiterError", "RateLimitExceeded", …)`.
- *
- * It carries no stack, and neither do its reasons, so that shedding load stays cheap: `stack` is name and message. To know
- * where a refused call was made, give the call a span: `Cause.pretty` shows it.
- *
- * @category errors
- * @since 0.1.0
- */
-export class RateLimiterError extends /*#__PURE__*/ StacklessError("RateLimiterError")<{
-  /** The id of the limiter's tag, or the `name` in its options. */
-  readonly limiter: string
-  readonly reason: RateLimiterErrorReason
-}> {
-  /**
-   * Tells the limiter and the reason.
-   *
-   * @since 0.1.0
-   */
-  override get message(): string {
-    return `${this.limiter}: ${this.reason.message}`
-  }
-}

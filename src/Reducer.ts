@@ -56,26 +56,21 @@
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import * as Inspectable from "effect/Inspectable"
 import * as Layer from "effect/Layer"
-import type * as Persistable from "effect/persistence/Persistable"
+import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import * as Predicate from "effect/Predicate"
 import type * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
-import type { Lease } from "./internal/reducer/reduceShared.js"
 import { dispatcherIn } from "./internal/data/dispatcher.js"
-import { ReducerFlights } from "./internal/reducer/flights.js"
-import type { ReducerError } from "./internal/reducer/error.js"
+import { type InFlight, ReducerFlights } from "./internal/reducer/flights.js"
 import { Run, type Space } from "./internal/reducer/run.js"
 import { formatSteps, stepsOf } from "./internal/waits/cycle.js"
 import { CurrentNode, type Node, nodeOf } from "./internal/waits/waits.js"
-import * as Shared from "./internal/reducer/sharedCalls.js"
 
-export { CodecError, ReducerError } from "./internal/reducer/error.js"
-export type { Lease } from "./internal/reducer/reduceShared.js"
-export { StoreError } from "./internal/store/failure.js"
+export type { InFlight } from "./internal/reducer/flights.js"
 
 /**
  * Identifies values of this module at run time.
@@ -101,23 +96,13 @@ export type TypeId = "~effect-funnel/Reducer"
  */
 export type Key = string | number | bigint | boolean | symbol | null | undefined | object
 
-/**
- * Turns a misuse into a compile error: no value has this type, and its parameter says what is wrong.
- *
- * @category utility types
- * @since 0.1.0
- */
-export interface Misuse<out Reason extends string> {
-  readonly "~effect-funnel/Reducer/Misuse": Reason
-}
+// Helper types are aliases, none an interface: the declarations of a program that exports a reduced function spell them out.
 
-/**
- * `unknown` for an effect that may run under the key, otherwise a `Misuse` that says why it may not.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Fits<K, A, E, R> = (
+/** Turns a misuse into a compile error: no value has this type, and its parameter says what is wrong. */
+type Misuse<out Reason extends string> = { readonly "~effect-funnel/Reducer/Misuse": Reason }
+
+/** `unknown` for an effect that may run under the key, otherwise a `Misuse` that says why it may not. */
+type Fits<K, A, E, R> = (
   [unknown] extends [K] ? Sound<R>
     // Nothing is inferred from what is no effect.
     : [K, unknown, unknown, unknown] extends [Effect.Effect<unknown, unknown, unknown>, A, E, R]
@@ -132,8 +117,7 @@ export type Fits<K, A, E, R> = (
 )["~misuse"]
 
 /**
- * `unknown` unless the requirements contain `Scope`, whose resources would close under the callers that joined, or are
- * unknown.
+ * `unknown` unless the requirements are unknown or contain `Scope`, which would close under the callers that joined.
  *
  * @category utility types
  * @since 0.1.0
@@ -149,66 +133,23 @@ type Sound<R, Otherwise = Checked> = 0 extends 1 & R ? Otherwise
 
 // The verdict is looked up in an object, because the compiler takes such a look-up for passed as long as a type parameter
 // leaves it open: a generic wrapper compiles, and the check happens where it is called. A bare conditional type would not.
-interface Checked<out Reason extends string = never> {
+type Checked<out Reason extends string = never> = {
   readonly "~misuse": [Reason] extends [never] ? unknown : Misuse<Reason>
 }
 
-/**
- * The parameters of a reduced function: those of the function, and a compile error in place of any more.
- *
- * **Details**
- *
- * All arguments of a call are its key. `Effect.forEach` and `Array.map` hand over an index as well, which would make every
- * call another one, so they do not take a reduced function: write `(id) => f(id)`.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Exactly<Args extends ReadonlyArray<unknown>> = [
+/** The parameters of a reduced function: all of them are its key, so any more are a compile error. */
+type Exactly<Args extends ReadonlyArray<unknown>> = [
   ...Args,
   ...ReadonlyArray<
     Misuse<"An argument that the function does not declare would be part of the key: write (id) => f(id)">
   >
 ]
 
-/**
- * What a call under this key succeeds with: a request's own type, otherwise that of the effect.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Success<K, A> = [K] extends [Request.Request<infer A0, unknown, unknown>] ? A0 : A
+/** What a call under this key succeeds with: a request's own type, otherwise that of the effect. */
+type Success<K, A> = [K] extends [Request.Request<infer A0, unknown, unknown>] ? A0 : A
 
-/**
- * What a call under this key fails with: a request's own type, otherwise that of the effect.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type Failure<K, E> = [K] extends [Request.Request<unknown, infer E0, unknown>] ? E0 : E
-
-/**
- * Describes a run in flight, as `inFlight` finds it.
- *
- * **Details**
- *
- * - `name`: the name of the function, for what was made with `fn`.
- * - `key`: the key; of a function its arguments (a single primitive one by itself), or what its `key` option made of them.
- * - `callers`: how many wait for it.
- * - `age`: how long it has been in flight.
- * - `phase`: `"running"`; `"ending"` once its last caller was interrupted and its finalizers run; `"pending"` while it
- *   waits for such a run of the same key to end.
- *
- * @category models
- * @since 0.1.0
- */
-export interface InFlight {
-  readonly name: string | undefined
-  readonly key: unknown
-  readonly callers: number
-  readonly age: Duration.Duration
-  readonly phase: "pending" | "running" | "ending"
-}
+/** What a call under this key fails with: a request's own type, otherwise that of the effect. */
+type Failure<K, E> = [K] extends [Request.Request<unknown, infer E0, unknown>] ? E0 : E
 
 /**
  * Lists what a reducer can do. `Self` is what the operations require: nothing for a handle, the tag for accessors.
@@ -262,14 +203,24 @@ export interface Operations<Self> {
 /**
  * Reduces equal calls that happen at the same time to one. Its methods require nothing beyond what the effects require.
  *
+ * `toJSON` returns its name and how many runs are in flight.
+ *
  * @see {@link make} for making one
  * @see {@link layer} for providing one
  * @category models
  * @since 0.1.0
  */
-export interface Reducer extends Operations<never> {
+export interface Reducer extends Operations<never>, Pipeable, Inspectable.Inspectable {
   readonly [TypeId]: TypeId
 }
+
+/**
+ * Checks whether a value is a `Reducer`.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isReducer = (u: unknown): u is Reducer => Predicate.hasProperty(u, TypeId)
 
 /**
  * The tag of the default reducer.
@@ -375,6 +326,16 @@ export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Sco
 const cycleOf = (path: ReadonlyArray<Node>): ReducerCycle =>
   new ReducerCycle({ path: stepsOf(path, (node, next) => !(node instanceof Run) || node.predecessor !== next) })
 
+const handle = (name: string | undefined, inFlight: () => number, operations: Operations<never>): Reducer => ({
+  ...operations,
+  ...Inspectable.BaseProto,
+  [TypeId]: TypeId,
+  toJSON: () => ({ _id: "effect-funnel/Reducer", name, inFlight: inFlight() }),
+  pipe() {
+    return pipeArguments(this, arguments)
+  }
+})
+
 const fromFlights = (flights: ReducerFlights): Reducer => {
   const plain = flights.space()
   const spaces = new WeakMap<object, WeakMap<object, Space>>()
@@ -413,51 +374,23 @@ const fromFlights = (flights: ReducerFlights): Reducer => {
       }
     })
 
-  const reducer: Direct = {
-    [TypeId]: TypeId,
-    [enter]: (key, effect, resume) => flights.enter(plain, key, effect, resume),
+  return handle(flights.name, () => flights.inFlight(0).length, {
     reduce: reduceWith((key, effect) => flights.call(plain, key, effect)),
     fn,
     forget,
-    inFlight: Effect.clockWith((clock) => Effect.succeed(flights.snapshot(clock)))
-  }
-  return reducer
+    inFlight: Effect.clockWith((clock) => Effect.succeed(flights.inFlight(clock.currentTimeMillisUnsafe())))
+  })
 }
 
-// Lets an accessor find its reducer and enter it in one operation of the calling fiber.
-const enter = /*#__PURE__*/ Symbol("effect-funnel/Reducer/enter")
-
-interface Direct extends Reducer {
-  readonly [enter]: (
-    key: Key,
-    effect: Effect.Effect<unknown, unknown>,
-    resume: (effect: Effect.Effect<unknown, unknown>) => void
-  ) => Effect.Effect<void> | undefined
-}
-
-const isDirect = (reducer: Reducer): reducer is Direct => enter in reducer
-
-// Both spellings of `reduce` from one function, which need not know the types that the key promises.
+// Both spellings of `reduce` from one function.
 const reduceWith = <Self>(
   run: (key: Key, effect: Effect.Effect<unknown, unknown>) => Effect.Effect<unknown, unknown, Self>
-): Operations<Self>["reduce"] => {
-  function reduce<K extends Key>(
-    key: K
-  ): <A, E, R>(
-    effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
-  ) => Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
-  function reduce<K extends Key, A, E, R>(
-    key: K,
-    effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
-  ): Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
-  // Sound: what the effect requires is in the result, so it is in the fiber that makes the call and starts the effect.
-  function reduce(key: Key, effect?: Effect.Effect<unknown, unknown, unknown>): unknown {
-    return effect === undefined
-      ? (effect: Effect.Effect<unknown, unknown, unknown>) => run(key, effect as Effect.Effect<unknown, unknown>)
-      : run(key, effect as Effect.Effect<unknown, unknown>)
-  }
-  return reduce
-}
+): Operations<Self>["reduce"] =>
+  // Sound: the result has the types that the key promises, or else those of the effect, and requires what the effect does.
+  ((key: Key, effect?: Effect.Effect<unknown, unknown>) =>
+    effect === undefined
+      ? (effect: Effect.Effect<unknown, unknown>) => run(key, effect)
+      : run(key, effect)) as Operations<Self>["reduce"]
 
 const sourceOf = (
   f: object,
@@ -536,53 +469,19 @@ export const layer = (options?: Options): Layer.Layer<Reducer> => Layer.effect(R
  */
 export const layerNoop: Layer.Layer<Reducer> = /*#__PURE__*/ Layer.suspend(() => Layer.succeed(Reducer, makeNoop()))
 
-const makeNoop = (): Reducer => ({
-  [TypeId]: TypeId,
-  reduce: reduceWith((_, effect) => effect),
-  fn:
-    () =>
-    <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) =>
-    (...args: Exactly<Args>) => f(...handOver(args)),
-  forget: () => Effect.void,
-  inFlight: Effect.succeed([])
-})
-
-const accessReduce = <Self>(
-  tag: Context.Service<Self, Reducer>,
-  key: Key,
-  effect: Effect.Effect<unknown, unknown>
-): Effect.Effect<unknown, unknown, Self> =>
-  Effect.callback((resume) => {
-    // Sound: the result requires the tag.
-    const reducer = Context.get(Fiber.getCurrent()!.context as Context.Context<Self>, tag)
-    return isDirect(reducer) ? reducer[enter](key, effect, resume) : resume(reducer.reduce(key, effect))
+const makeNoop = (): Reducer =>
+  handle(undefined, () => 0, {
+    reduce: reduceWith((_, effect) => effect),
+    fn:
+      () =>
+      <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) =>
+      (...args: Exactly<Args>) => f(...handOver(args)),
+    forget: () => Effect.void,
+    inFlight: Effect.succeed([])
   })
 
-/**
- * Builds the accessors of a tag: each operation of the reducer under it, with the tag in its requirements.
- *
- * **When to use**
- *
- * Use it to extend a tag that {@link Service} did not make.
- *
- * **Example** (Building accessors for a tag)
- *
- * ```ts import.meta.vitest
- * import { Context, Effect, Layer } from "effect"
- * import { Reducer } from "effect-funnel"
- *
- * class Prices extends Context.Service<Prices, Reducer.Reducer>()("app/Prices") {}
- * const { reduce } = Reducer.operations(Prices)
- *
- * const layer = Layer.effect(Prices, Reducer.make({ name: "prices" }))
- *
- * await Effect.runPromise(Effect.provide(reduce("EUR", Effect.succeed(1.08)), layer)) // => 1.08
- * ```
- *
- * @category accessors
- * @since 0.1.0
- */
-export const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
+// The operations of a tag: those of the reducer under it, with the tag in their requirements.
+const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
   const fn =
     <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
     <Args extends KeyArgs, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>) => {
@@ -599,20 +498,12 @@ export const operations = <Self>(tag: Context.Service<Self, Reducer>): Operation
       return reduced
     }
 
-  function forget(key: Key): Effect.Effect<void, never, Self>
-  function forget<Args extends ReadonlyArray<unknown>, A, E, R>(
-    f: (...args: Args) => Effect.Effect<A, E, R>,
-    ...args: NoInfer<Args>
-  ): Effect.Effect<void, never, Self>
-  function forget(key: Key, ...args: ReadonlyArray<unknown>): Effect.Effect<void, never, Self> {
-    if (args.length === 0) return tag.use((_) => _.forget(key))
+  const forget = (key: Key, ...args: ReadonlyArray<unknown>): Effect.Effect<void, never, Self> =>
     // Sound: only the overload for functions takes arguments.
-    const f = key as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
-    return tag.use((_) => _.forget(f, ...args))
-  }
+    tag.use((_) => _.forget(key as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>, ...args))
 
   return {
-    reduce: reduceWith((key, effect) => accessReduce(tag, key, effect)),
+    reduce: reduceWith((key, effect) => tag.use((_) => _.reduce(key, effect))),
     fn,
     forget,
     inFlight: tag.use((_) => _.inFlight)
@@ -797,117 +688,6 @@ export const forget: Operations<Reducer>["forget"] = accessors.forget
  * @since 0.1.0
  */
 export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
-
-/**
- * Runs an effect once for all equal requests that are under way, in this process and in all that share its store.
- *
- * **When to use**
- *
- * Use where several processes would ask a backend for the same thing at the same time.
- *
- * **Details**
- *
- * The request is a `Persistable`: its tag and primary key are the key, and its schemas carry the result from one process to
- * another. Calls of one process share a local run first, as those of `reduce` do. Which processes share is the layer's:
- * `Reducer.layer` keeps to this one, and passes every result through the schemas all the same, so that a wrong one shows;
- * `layer` of `effect-funnel/redis/Reducer` coordinates through Redis. Success, typed failure and defect are results; an
- * interruption is none: when a leader is interrupted another process leads.
- *
- * **Gotchas**
- *
- * - At least once: a leader that was frozen for longer than its lease, or a store that lost its state, makes a second run.
- *   Let the effect be idempotent, or send `lease.fence` along with what it writes and refuse what is smaller there.
- * - When a lease is lost the run is interrupted, and the call takes the result of whoever has the lease now.
- * - Requests share a run if their two schemas are the same objects: keep schemas in constants. A getter that builds a new
- *   schema each time shares nothing.
- * - A defect arrives elsewhere as its message.
- * - A run that calls for its own key through another process waits for itself; cycles are found within a process only.
- *
- * **Example** (Sharing a report among processes)
- *
- * ```ts import.meta.vitest
- * import { Effect, Schema } from "effect"
- * import { Persistable } from "effect/persistence"
- * import { Reducer } from "effect-funnel"
- *
- * class GetReport extends Persistable.Class<{ payload: { readonly month: string } }>()("GetReport", {
- *   primaryKey: (_) => _.month,
- *   success: Schema.Struct({ total: Schema.Number })
- * }) {}
- *
- * let runs = 0
- * const report = (month: string) =>
- *   Reducer.reduceShared(new GetReport({ month }), () =>
- *     Effect.gen(function*() {
- *       runs++
- *       yield* Effect.yieldNow
- *       return { total: 42 }
- *     }))
- *
- * const program = Effect.all([report("2026-01"), report("2026-01")], { concurrency: "unbounded" })
- *
- * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => [{ total: 42 }, { total: 42 }]
- * runs // => 1
- * ```
- *
- * @see {@link reduceSharedBy} for tags of one's own and for handles
- * @category operations
- * @since 0.1.0
- */
-export const reduceShared = <Req extends Persistable.Any, R>(
-  request: Req,
-  f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R> & NoScope<R>
-): Effect.Effect<
-  Persistable.Success<Req>,
-  Persistable.Error<Req> | ReducerError,
-  R | Persistable.Services<Req> | Reducer
-> => Reducer.use((_) => shared(_, request, f))
-
-/**
- * Makes the `reduceShared` of a reducer of one's own: of a tag, or of a handle.
- *
- * **Details**
- *
- * It is not attached to the classes that `Service` makes, so that only programs that share pay for schemas.
- *
- * **Example** (Sharing through a tag of one's own)
- *
- * ```ts import.meta.vitest
- * import { Effect, Schema } from "effect"
- * import { Persistable } from "effect/persistence"
- * import { Reducer } from "effect-funnel"
- *
- * class Reports extends Reducer.Service<Reports>()("app/Reports") {}
- *
- * class GetReport extends Persistable.Class<{ payload: { readonly month: string } }>()("GetReport", {
- *   primaryKey: (_) => _.month,
- *   success: Schema.Number
- * }) {}
- *
- * const program = Reducer.reduceSharedBy(Reports)(new GetReport({ month: "2026-01" }), () => Effect.succeed(42))
- *
- * await Effect.runPromise(Effect.provide(program, Reports.layer)) // => 42
- * ```
- *
- * @category operations
- * @since 0.1.0
- */
-export const reduceSharedBy =
-  <Self = never>(reducer: Reducer | Context.Service<Self, Reducer>) =>
-  <Req extends Persistable.Any, R>(
-    request: Req,
-    f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R> & NoScope<R>
-  ): Effect.Effect<
-    Persistable.Success<Req>,
-    Persistable.Error<Req> | ReducerError,
-    R | Persistable.Services<Req> | Self
-  > => "use" in reducer ? reducer.use((_) => shared(_, request, f)) : shared(reducer, request, f)
-
-const shared = <Req extends Persistable.Any, R>(
-  reducer: Reducer,
-  request: Req,
-  f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R>
-) => Shared.reduceShared(reducer, (key, effect) => reducer.reduce(key, effect), request, f)
 
 /**
  * Takes an effect out of the run that it is started from, for the detection of cycles.

@@ -18,6 +18,7 @@ import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import type * as Tracer from "effect/Tracer"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 
 class NotFound extends Data.TaggedError("NotFound")<{ readonly id: number }> {}
 class Broken extends Data.TaggedError("Broken")<{}> {}
@@ -32,10 +33,10 @@ class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, Us
 const user = (id: number): User => ({ id, name: `user ${id}` })
 const missing = (request: GetUser) => Exit.fail(new NotFound({ id: request.id }))
 const get = (id: number) => new GetUser({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
-  Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency })))
+  Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency }))
+  )
 
 /** A resolver that notes its calls; ids from 1,000 on do not exist. */
 const users = (
@@ -63,11 +64,6 @@ const users = (
     })
     return { calls, interrupted, resolver, load: (id: number) => Effect.request(get(id), resolver) }
   })
-
-/** Lets everything that can run without waiting for time or an answer do so. */
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 describe("B1 rounds", () => {
   it.effect("B1 independent look-ups make one call, their results go where they belong", () =>
@@ -662,30 +658,6 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live(undefined, 1))))
 
-  it.effect("B5 a batch whose job leaves goes on inside another job that waits for it", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load } = yield* users()
-      // Each job fills the width that it lends, and another job is first to get the width that one of them leaves.
-      const job = (id: number) =>
-        Scheduler.schedule(Effect.gen(function*() {
-          yield* start(Scheduler.schedule(Deferred.await(gate)))
-          return yield* load(id)
-        }))
-      const first = yield* start(job(1))
-      const second = yield* start(job(2))
-      const other = yield* start(Scheduler.schedule(Effect.never))
-      yield* settle
-      yield* Fiber.interrupt(first)
-      yield* settle
-      assert.deepStrictEqual([calls, (yield* Scheduler.stats).queued], [[], 1])
-      yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.join(second), user(2))
-      assert.deepStrictEqual(calls, [[2]])
-      yield* Fiber.interrupt(other)
-      assert.strictEqual((yield* Scheduler.stats).running, 0)
-    }).pipe(Effect.provide(live(undefined, 2))))
-
   it.effect("B5 a batch that its job's full width has no room for queues like any other", () =>
     Effect.gen(function*() {
       const leave = yield* Deferred.make<void>()
@@ -742,7 +714,11 @@ describe("B5 admission", () => {
       yield* Effect.forEach([1, 2, 3, 4], load, unbounded)
       assert.strictEqual(calls.length, 4)
     }).pipe(
-      Effect.provide(Batcher.layer().pipe(Layer.provide(Scheduler.layer({ concurrency: 1, maxQueued: 0 }))))
+      Effect.provide(
+        Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+          Layer.provide(Scheduler.layer({ concurrency: 1, maxQueued: 0 }))
+        )
+      )
     ))
 
   it.effect("B5 a Batcher uses the scheduler it is given", () => {
@@ -1233,7 +1209,7 @@ describe("core's combinators", () => {
 })
 
 describe("layers", () => {
-  class Users extends Batcher.Service<Users>()(
+  class Users extends Batcher.Resolver<Users>()(
     "test/Users",
     Batcher.findById(GetUser, {
       id: (_) => _.id,
@@ -1245,7 +1221,7 @@ describe("layers", () => {
   const sizes: Array<number> = []
   const three = Effect.forEach([1, 1, 2], (id) => Effect.request(get(id), Users), unbounded)
 
-  it.effect("Service is a tag that is itself the resolver, and its layer needs a Batcher", () =>
+  it.effect("Resolver is a tag that is itself the resolver, and its layer needs a Batcher", () =>
     Effect.gen(function*() {
       sizes.length = 0
       assert.deepStrictEqual(yield* three, [user(1), user(1), user(2)])
@@ -1290,6 +1266,104 @@ describe("layers", () => {
       )
       assert.deepStrictEqual(cells.map((_) => _.at), [[1, 2], [2, 1]])
     }).pipe(Effect.provide(live())))
+})
+
+describe("fn", () => {
+  const rows = (calls: Array<ReadonlyArray<number>>) => (ids: Array.NonEmptyArray<number>) =>
+    Effect.sync(() => (calls.push(ids), ids.filter((id) => id < 1_000).map(user).reverse()))
+  const resultId = (_: User) => _.id
+
+  it.effect("independent look-ups make one call, with each id once, and every one gets its row", () =>
+    Effect.gen(function*() {
+      const calls: Array<ReadonlyArray<number>> = []
+      const getUser = yield* Batcher.fn("users")(rows(calls), { resultId })
+      assert.deepStrictEqual(yield* Effect.forEach([3, 1, 3, 2], getUser, unbounded), [3, 1, 3, 2].map(user))
+      assert.deepStrictEqual(calls, [[3, 1, 2]])
+    }).pipe(Effect.provide(Batcher.layer())))
+
+  it.effect("an id without a row fails alone, with an error that names the function and the id", () =>
+    Effect.gen(function*() {
+      const getUser = yield* Batcher.fn("users")(rows([]), { resultId })
+      const [found, error] = yield* Effect.all([getUser(1), Effect.flip(getUser(2_000))], unbounded)
+      assert.deepStrictEqual(found, user(1))
+      assert.instanceOf(error, Batcher.NotFoundError)
+      assert.deepStrictEqual([error._tag, error.resolver, error.id], ["NotFoundError", "users", 2_000])
+      assert.strictEqual(error.message, "users: no row with id 2000")
+    }).pipe(Effect.provide(Batcher.layer())))
+
+  it.effect("`missing` says what an id without a row ends with", () =>
+    Effect.gen(function*() {
+      const getUser = yield* Batcher.fn("users")(rows([]), { resultId, missing: (id) => Exit.succeed(-id) })
+      assert.deepStrictEqual(yield* Effect.all([getUser(1), getUser(2_000)], unbounded), [user(1), -2_000])
+    }).pipe(Effect.provide(Batcher.layer())))
+
+  it.effect("ids that are data are compared by structure", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const getCell = yield* Batcher.fn("cells")((ids: ReadonlyArray<readonly [number, number]>) =>
+        Effect.sync(() => (asked += ids.length, ids.map(([row, column]) => ({ at: [row, column] as const })))), {
+        resultId: (_) =>
+          _.at
+      })
+      const cells = yield* Effect.all([getCell([1, 2]), getCell([2, 1]), getCell([1, 2])], unbounded)
+      assert.deepStrictEqual(
+        cells.map((_) =>
+          _.at
+        ),
+        [[1, 2], [2, 1], [1, 2]]
+      )
+      assert.strictEqual(asked, 2)
+    }).pipe(Effect.provide(Batcher.layer())))
+
+  it.effect("an error of execute is the error of its look-ups, and one interrupted caller leaves the others", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void, Broken>()
+      const getUser = yield* Batcher.fn("users")(
+        (ids: Array.NonEmptyArray<number>) => Effect.as(Deferred.await(gate), ids.map(user)),
+        { resultId }
+      )
+      const [one, two] = yield* Effect.forEach([1, 2], (id) => start(getUser(id)))
+      yield* settle
+      yield* Fiber.interrupt(one!)
+      yield* Deferred.fail(gate, new Broken())
+      assert.deepStrictEqual(yield* Effect.flip(Fiber.join(two!)), new Broken())
+    }).pipe(Effect.provide(Batcher.layer())))
+})
+
+describe("without a scheduler", () => {
+  it.effect("any number of batches run at once", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, load } = yield* users({ gate: Deferred.await(gate), maxBatchSize: 1 })
+      const fibers = yield* Effect.forEach(Array.range(1, 100), (id) => start(load(id)))
+      yield* settle
+      assert.strictEqual(calls.length, 100)
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.joinAll(fibers)
+    }).pipe(Effect.provide(Batcher.layer())))
+
+  it.effect("a Scheduler that is there and not named bounds nothing", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, load } = yield* users({ gate: Deferred.await(gate), maxBatchSize: 1 })
+      yield* Effect.forEach([1, 2, 3], (id) => start(load(id)))
+      yield* settle
+      assert.strictEqual(calls.length, 3)
+      assert.strictEqual((yield* Scheduler.stats).running, 0)
+    }).pipe(Effect.provide(Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 1 }))))))
+})
+
+describe("handle", () => {
+  it.effect("isBatcher knows a Batcher, which can be piped and shown", () =>
+    Effect.gen(function*() {
+      const batcher = yield* Batcher.make({ maxBatchSize: 7 })
+      assert.isTrue(Batcher.isBatcher(batcher))
+      assert.isTrue(batcher.pipe(Batcher.isBatcher))
+      assert.isFalse(Batcher.isBatcher({}))
+      assert.isFalse(Batcher.isBatcher(null))
+      assert.deepStrictEqual(batcher.toJSON(), { _id: "effect-funnel/Batcher", window: "idle", maxBatchSize: 7 })
+      assert.strictEqual(String(batcher), `{"_id":"effect-funnel/Batcher","window":"idle","maxBatchSize":7}`)
+    }))
 })
 
 describe("misuse", () => {
@@ -1338,17 +1412,20 @@ describe("misuse", () => {
       )
       const said = (program: Effect.Effect<unknown, never, Scheduler.Scheduler>) =>
         Effect.map(Effect.exit(Effect.provide(program, own)), (exit) => Exit.isFailure(exit) ? String(exit.cause) : "")
-      assert.include(yield* said(Batcher.make()), "Batcher.make: scheduler must be one of Scheduler.make")
       assert.include(
-        yield* said(Effect.scoped(Layer.build(Batcher.layer()))),
+        yield* said(Batcher.make({ scheduler: Scheduler.Scheduler })),
+        "Batcher.make: scheduler must be one of Scheduler.make"
+      )
+      assert.include(
+        yield* said(Effect.scoped(Layer.build(Batcher.layer({ scheduler: Scheduler.Scheduler })))),
         "Batcher.layer: scheduler must be one of Scheduler.make"
       )
     }))
 
-  it("what a Service is made of names the accessor, for its layer has no options", () => {
+  it("the effect that a Resolver is made of names the accessor, for its layer has no options", () => {
     assert.throws(
       () =>
-        class extends Batcher.Service<any>()(
+        class extends Batcher.Resolver<any>()(
           "test/Users",
           Batcher.findById(GetUser, { ...options, window: NaN })
         ) {},

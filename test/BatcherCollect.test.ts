@@ -13,26 +13,20 @@ import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import type * as Tracer from "effect/Tracer"
-import { interruptionSweep } from "./support/interruptionSweep.ts"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 
 class Broken extends Data.TaggedError("Broken")<{}> {}
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, number, Broken, Tenant> {}
 const get = (id: number) => new Get({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = (concurrency: number, options?: Batcher.Options) =>
   Layer.mergeAll(
-    Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
+      Layer.provideMerge(Scheduler.layer({ concurrency }))
+    ),
     Layer.succeed(Tenant, "anybody")
   )
-
-/** Lets everything that can run without waiting for time or an answer do so. */
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 type Options = Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Tenant]>>[1]> & {
   readonly gate?: Effect.Effect<void, Broken> | undefined
@@ -128,13 +122,9 @@ describe("B5 collecting until admitted", () => {
       yield* Scheduler.resume
       assert.deepStrictEqual(yield* Fiber.joinAll(fibers), [10, 20])
       assert.deepStrictEqual(calls, [[1, 2]])
-      yield* Scheduler.pause
-      yield* round(3)
-      yield* TestClock.adjust("10 millis")
       const late = yield* start(load(4))
-      yield* Scheduler.resume
       yield* settle
-      assert.deepStrictEqual(calls, [[1, 2], [3]])
+      assert.deepStrictEqual(calls, [[1, 2]])
       yield* TestClock.adjust("10 millis")
       assert.strictEqual(yield* Fiber.join(late), 40)
     }).pipe(Effect.provide(live(1, { window: "10 millis" }))))
@@ -241,26 +231,6 @@ describe("B3 leaving a batch that others joined", () => {
       assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
     }).pipe(Effect.provide(live(2))))
 
-  it.effect("B3 a running batch is interrupted only when those who joined it are gone as well", () =>
-    Effect.gen(function*() {
-      let interrupted = 0
-      const { calls, round } = yield* store({
-        gate: Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++))
-      })
-      yield* Scheduler.pause
-      const first = yield* round(1)
-      const joined = yield* round(2)
-      yield* Scheduler.resume
-      yield* settle
-      assert.deepStrictEqual(calls, [[1, 2]])
-      yield* Fiber.interruptAll(first)
-      yield* settle
-      assert.strictEqual(interrupted, 0)
-      yield* Fiber.interruptAll(joined)
-      yield* settle
-      assert.strictEqual(interrupted, 1)
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B3 100,000 callers that join a batch that waits and leave it again cost nobody anything", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
@@ -276,35 +246,6 @@ describe("B3 leaving a batch that others joined", () => {
       yield* Scheduler.resume
       assert.strictEqual(yield* Fiber.join(first), 10)
       assert.deepStrictEqual(calls, [[1]])
-    }).pipe(Effect.provide(live(1))))
-
-  it.effect("B3 closing the resolver or its scheduler interrupts those who joined", () =>
-    Effect.gen(function*() {
-      for (const closes of ["resolver", "scheduler"] as const) {
-        const scopes = { resolver: yield* Scope.make(), scheduler: yield* Scope.make() }
-        const context = yield* Layer.buildWithScope(live(1), scopes.scheduler)
-        yield* Effect.gen(function*() {
-          const { calls, round } = yield* Scope.provide(store({ maxBatchSize: 2 }), scopes.resolver)
-          yield* Scheduler.pause
-          const fibers = [...(yield* round(1)), ...(yield* round(2, 3)), ...(yield* round(4))]
-          yield* Scope.close(scopes[closes], Exit.void)
-          for (const exit of yield* Fiber.awaitAll(fibers)) assert.isTrue(Exit.hasInterrupts(exit), closes)
-          assert.deepStrictEqual(calls, [])
-        }).pipe(Effect.provide(context))
-      }
-    }))
-
-  it.effect("B3 a batch that closes its own resolver does not wait for those that joined it", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const { round } = yield* Scope.provide(
-        store({ maxBatchSize: 2, execute: () => Effect.as(Scope.close(scope, Exit.void), []) }),
-        scope
-      )
-      yield* Scheduler.pause
-      const fibers = [...(yield* round(1)), ...(yield* round(2, 3))]
-      yield* Scheduler.resume
-      for (const exit of yield* Fiber.awaitAll(fibers)) assert.isTrue(Exit.hasInterrupts(exit))
     }).pipe(Effect.provide(live(1))))
 
   it.effect("B3 what found no room in a batch that closes the resolver is interrupted as well, and not asked for", () =>
@@ -331,69 +272,9 @@ describe("B3 leaving a batch that others joined", () => {
       for (const exit of exits) assert.isTrue(Exit.hasInterrupts(exit))
       assert.deepStrictEqual(calls, [[1, 2]])
     }).pipe(Effect.provide(live(1))))
-
-  it.effect("B3 interrupted at every one of its operations, a look-up that joins leaves nothing behind and nobody notices", () =>
-    Effect.gen(function*() {
-      const operations = yield* interruptionSweep({
-        make: Effect.gen(function*() {
-          yield* Scheduler.resume
-          const fixture = yield* store()
-          yield* Scheduler.pause
-          const other = yield* Effect.forkScoped(fixture.load(1), { startImmediately: true })
-          yield* settle
-          return { ...fixture, other }
-        }),
-        subject: ({ load }) => load(2),
-        meanwhile: () => Effect.andThen(settle, Scheduler.resume),
-        check: ({ calls, load, other }) =>
-          Effect.gen(function*() {
-            yield* Scheduler.resume
-            assert.deepStrictEqual(yield* Fiber.await(other), Exit.succeed(10))
-            yield* settle
-            assert.isAtMost(calls.length, 2)
-            assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-            assert.strictEqual(yield* load(3), 30)
-          })
-      })
-      assert.isAtLeast(operations, 3)
-    }).pipe(Effect.provide(live(1))))
 })
 
 describe("B4 failing with a batch that others joined", () => {
-  it.effect("B4 a batch that fails fails those who joined it, typed, and no others", () =>
-    Effect.gen(function*() {
-      const { round } = yield* store({
-        maxBatchSize: 3,
-        execute: (requests) =>
-          requests.length === 3 ? Effect.fail(new Broken()) : Effect.succeed(requests.map((_) => _.id * 10))
-      })
-      yield* Scheduler.pause
-      const fibers = [...(yield* round(1)), ...(yield* round(2, 3, 4))]
-      yield* Scheduler.resume
-      const broken = Exit.fail(new Broken())
-      assert.deepStrictEqual(yield* Fiber.awaitAll(fibers), [broken, broken, broken, Exit.succeed(40)])
-    }).pipe(Effect.provide(live(1))))
-
-  it.effect("B4 a defect of the batch, and an item that fails alone, reach those who joined it", () =>
-    Effect.gen(function*() {
-      const bug = new Error("bug")
-      for (const id of [2, 3]) {
-        const { round } = yield* store({
-          execute: (requests) => {
-            if (id === 3) throw bug
-            return Effect.succeed(requests.map((_) => _.id === 2 ? Exit.fail(new Broken()) : _.id * 10))
-          }
-        })
-        yield* Scheduler.pause
-        const fibers = [...(yield* round(1)), ...(yield* round(2))]
-        yield* Scheduler.resume
-        assert.deepStrictEqual(
-          yield* Fiber.awaitAll(fibers),
-          id === 3 ? [Exit.die(bug), Exit.die(bug)] : [Exit.succeed(10), Exit.fail(new Broken())]
-        )
-      }
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B4 a look-up made inside a batch joins no batch that waits, so what it waits for does not grow", () =>
     Effect.gen(function*() {
       const { go, inner, outer } = yield* nested
@@ -427,20 +308,6 @@ describe("B4 failing with a batch that others joined", () => {
 })
 
 describe("B5 jobs that join", () => {
-  it.effect("B5 a job whose look-up joins a batch that waits takes it into its own width, so it does not deadlock", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load, round } = yield* store()
-      const job = yield* start(Scheduler.schedule(Effect.andThen(Deferred.await(gate), load(2))))
-      const others = yield* round(1)
-      assert.strictEqual(yield* queued, 1)
-      yield* Deferred.succeed(gate, undefined)
-      assert.strictEqual(yield* Fiber.join(job), 20)
-      assert.deepStrictEqual(yield* Fiber.joinAll(others), [10])
-      assert.deepStrictEqual(calls, [[1, 2]])
-      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B5 a batch that several jobs joined starts in the width of any that waits for it, and not of one that left", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
@@ -466,42 +333,6 @@ describe("B5 jobs that join", () => {
       assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
     }).pipe(Effect.provide(live(3))))
 
-  it.effect("B5 a batch that waits for a job's full width starts in free width, for those who joined it as for the job", () =>
-    Effect.gen(function*() {
-      const { calls, load, round } = yield* store()
-      const job = yield* start(Scheduler.schedule(Effect.andThen(start(Scheduler.schedule(Effect.never)), load(1))))
-      const other = yield* start(Scheduler.schedule(Effect.never))
-      yield* settle
-      assert.deepStrictEqual([yield* queued, calls], [1, []])
-      const joined = yield* round(2)
-      assert.deepStrictEqual([yield* queued, calls], [1, []])
-      yield* Fiber.interrupt(other)
-      assert.deepStrictEqual(yield* Fiber.joinAll(joined), [20])
-      assert.strictEqual(yield* Fiber.join(job), 10)
-      assert.deepStrictEqual(calls, [[1, 2]])
-    }).pipe(Effect.provide(live(2))))
-
-  it.effect("B5 many jobs that load one after the other do not deadlock, however narrow the scheduler", () =>
-    Effect.gen(function*() {
-      const { calls, load } = yield* store({ gate: settle })
-      for (const width of [1, 2, 3]) {
-        yield* Scheduler.resize(width)
-        calls.length = 0
-        const loaded = yield* Effect.forEach(
-          Array.range(1, 12),
-          (id) =>
-            Effect.andThen(
-              Effect.forEach(Array.range(1, id), () => Effect.yieldNow, { discard: true }),
-              id % 3 === 0 ? load(id) : Scheduler.schedule(Effect.flatMap(load(id), () => load(100 + id)))
-            ),
-          unbounded
-        )
-        assert.deepStrictEqual(loaded, Array.range(1, 12).map((id) => 10 * (id % 3 === 0 ? id : 100 + id)))
-        const asked = calls.flat()
-        assert.strictEqual(new Set(asked).size, asked.length)
-      }
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B5 a look-up made in a job of another scheduler, whose permit the batch needs, may join", () =>
     Effect.gen(function*() {
       const outer = yield* Scheduler.make({ concurrency: 1 })
@@ -521,32 +352,6 @@ describe("B5 jobs that join", () => {
 })
 
 describe("what goes with a batch that others joined", () => {
-  it.effect("a name opens one span for the batch, linked to the spans of all who are in it when it is sent", () =>
-    Effect.gen(function*() {
-      const spans: Array<Tracer.Span> = []
-      const { load } = yield* store({
-        name: "gets",
-        execute: (requests) =>
-          Effect.map(Effect.orDie(Effect.currentSpan), (_) => {
-            spans.push(_)
-            return requests.map((_) => _.id * 10)
-          })
-      })
-      yield* Scheduler.pause
-      const fibers = yield* Effect.forEach(
-        [[1, "one"], [2, "two"], [3, "three"], [1, "four"]] as const,
-        ([id, name]) => Effect.tap(start(Effect.withSpan(load(id), name)), () => settle)
-      )
-      yield* Fiber.interrupt(fibers[1]!)
-      yield* Scheduler.resume
-      yield* Fiber.awaitAll(fibers)
-      assert.deepStrictEqual(spans.map((_) => [_.name, _.attributes.get("batchSize")]), [["gets", 3]])
-      assert.deepStrictEqual(
-        spans[0]!.links.map((_) => _.span._tag === "Span" && _.span.name).sort(),
-        ["four", "one", "three"]
-      )
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B6 what was cleared or primed while its batch waits is asked for once, and what was primed stays", () =>
     Effect.gen(function*() {
       const calls: Array<ReadonlyArray<number>> = []
@@ -636,21 +441,5 @@ describe("what goes with a batch that others joined", () => {
           assert.deepStrictEqual(own.calls, [])
         }
       }
-    }).pipe(Effect.provide(live(1))))
-
-  it.effect("core's withCache knows every look-up that comes while a batch waits", () =>
-    Effect.gen(function*() {
-      const { calls, resolver } = yield* store()
-      const cached = yield* RequestResolver.withCache(resolver, { capacity: 10 })
-      yield* Scheduler.pause
-      const fibers = yield* Effect.forEach(
-        [1, 2],
-        (id) => Effect.tap(start(Effect.request(get(id), cached)), () => settle)
-      )
-      yield* Scheduler.resume
-      yield* Fiber.joinAll(fibers)
-      const before = calls.length
-      yield* Effect.forEach([1, 2], (id) => Effect.request(get(id), cached))
-      assert.strictEqual(calls.length, before)
     }).pipe(Effect.provide(live(1))))
 })

@@ -1,6 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Batcher, Reducer, Scheduler } from "effect-funnel"
-import * as Array from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -10,6 +9,7 @@ import { format } from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
+import { fork as start, settle } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string> {}
@@ -17,12 +17,9 @@ const get = (id: number) => new Get({ id })
 
 const live = (concurrency: number) =>
   Layer.mergeAll(
-    Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Reducer.layer()
   )
-
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** A resolver that notes its calls, and does what the test says before it answers. */
 const store = (
@@ -162,20 +159,6 @@ describe("B4 cycles", () => {
 })
 
 describe("R7 cycles through batches", () => {
-  it.effect("R7 a run that waits for a batch that waits for the run dies at once, and names both", () =>
-    Effect.gen(function*() {
-      const { calls, load, resolver } = yield* store("users", () => Reducer.reduce("k", Effect.succeed("other")))
-      const died = defect(yield* Effect.exit(Reducer.reduce("k", load(7))))
-      assert.instanceOf(died, Reducer.ReducerCycle)
-      assert.strictEqual(
-        died.message,
-        `the run would wait for itself: users 7 -> a job of effect-funnel/Scheduler -> "k" -> users 7`
-      )
-      assert.deepStrictEqual(calls, [[7]])
-      assert.strictEqual(leftIn(resolver), "")
-      assert.deepStrictEqual(yield* Reducer.inFlight, [])
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("R7 a batch that waits for a run that looks up the same dies, and names both", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store("users", ([id], load) => Reducer.reduce("k", load(id!)))
@@ -184,20 +167,6 @@ describe("R7 cycles through batches", () => {
       assert.isAtMost(calls.length, 2)
       assert.strictEqual(leftIn(resolver), "")
       assert.deepStrictEqual(yield* Reducer.inFlight, [])
-    }).pipe(Effect.provide(live(1))))
-
-  it.effect("R7 a cycle through the run of an outside caller dies as well", () =>
-    Effect.gen(function*() {
-      const go = yield* Deferred.make<void>()
-      const { load, resolver } = yield* store("users", () =>
-        Effect.andThen(Deferred.await(go), Reducer.reduce("k", Effect.succeed("own"))))
-      const outside = yield* start(Effect.exit(Reducer.reduce("k", Effect.andThen(settle, load(7)))))
-      const first = yield* start(Effect.exit(load(7)))
-      yield* settle
-      yield* Deferred.succeed(go, undefined)
-      assert.instanceOf(defect(yield* Fiber.join(first)), Reducer.ReducerCycle)
-      assert.instanceOf(defect(yield* Fiber.join(outside)), Reducer.ReducerCycle)
-      assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(live(1))))
 
   it.effect("B4 a run that a batch no longer waits for joins that batch", () =>
@@ -227,7 +196,7 @@ describe("R7 cycles through batches", () => {
 })
 
 describe("what errors call a resolver", () => {
-  class Users extends Batcher.Service<Users>()(
+  class Users extends Batcher.Resolver<Users>()(
     "app/Users",
     Batcher.ordered(Get, { execute: () => Effect.succeed([]) })
   ) {}

@@ -13,25 +13,20 @@ import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import { interruptionSweep } from "./support/interruptionSweep.ts"
+import { fork as start, settle } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.js"
 
 class Broken extends Data.TaggedError("Broken")<{}> {}
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, Broken, Tenant> {}
 const get = (id: number) => new Get({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
   Layer.mergeAll(
-    Batcher.layer(options).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
+      Layer.provideMerge(Scheduler.layer({ concurrency }))
+    ),
     Layer.succeed(Tenant, "a")
   )
-
-/** Lets everything that can run without waiting for time or an answer do so. */
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 type Options = Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Tenant], number>>[1]> & {
   readonly gate?: Effect.Effect<void, Broken> | undefined
@@ -93,27 +88,6 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(ran, [[1], [2]])
     }).pipe(Effect.provideService(Tenant, "a")))
 
-  it.effect("B2 they are asked for once, where the first of them stands, and all get the answer", () =>
-    Effect.gen(function*() {
-      const { calls, load } = yield* store()
-      const loaded = yield* Effect.forEach([3, 1, 3, 2, 1, 3], load, unbounded)
-      assert.deepStrictEqual(loaded, [3, 1, 3, 2, 1, 3].map((id) => `value of ${id}`))
-      assert.deepStrictEqual(calls, [[3, 1, 2]])
-    }).pipe(Effect.provide(live())))
-
-  it.effect("B2 those of loadMany and single ones are asked for once, in order of arrival, whoever came first", () =>
-    Effect.gen(function*() {
-      const { calls, load, resolver } = yield* store()
-      const many = (...ids: ReadonlyArray<number>) => start(Batcher.loadMany(ids.map(get), resolver))
-      const first = yield* many(5, 1)
-      const single = yield* Effect.forEach([2, 1, 2], (id) => start(load(id)))
-      const second = yield* many(4, 2, 5)
-      assert.deepStrictEqual(yield* Fiber.join(first), ["value of 5", "value of 1"])
-      assert.deepStrictEqual(yield* Fiber.joinAll(single), ["value of 2", "value of 1", "value of 2"])
-      assert.deepStrictEqual(yield* Fiber.join(second), ["value of 4", "value of 2", "value of 5"])
-      assert.deepStrictEqual(calls, [[5, 1, 2, 4]])
-    }).pipe(Effect.provide(live())))
-
   it.effect("B2 they keep the window open as others do", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
@@ -125,20 +99,6 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       const two = yield* start(load(2))
       yield* Fiber.joinAll([one, two])
       assert.deepStrictEqual(calls, [[1, 2]])
-    }).pipe(Effect.provide(live())))
-
-  it.effect("B4 a batch that fails fails all of them, and a defect reaches all of them", () =>
-    Effect.gen(function*() {
-      const failing = yield* store({ execute: () => Effect.fail(new Broken()) })
-      const exits = yield* Effect.forEach([1, 1, 2, 1], (id) => Effect.exit(failing.load(id)), unbounded)
-      assert.deepStrictEqual(exits, Array.replicate(Exit.fail(new Broken()), 4))
-      const throwing = yield* store({
-        execute: () => {
-          throw new Error("no")
-        }
-      })
-      const dead = yield* Effect.forEach([1, 1, 2, 1], (id) => Effect.exit(throwing.load(id)), unbounded)
-      assert.isTrue(dead.every(Exit.hasDies))
     }).pipe(Effect.provide(live())))
 
   it.effect("B4 a batch that joined what is collected waits for it: what would wait for that batch in turn is asked anew, and dies there", () =>
@@ -185,24 +145,6 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
     }).pipe(Effect.provide(live({}, 1))))
 
-  it.effect("B5 a job that asks for what is collected for another has a place in the queue, and does not wait for itself", () =>
-    Effect.gen(function*() {
-      const { calls, load } = yield* store()
-      const outside = yield* start(load(1))
-      const jobs = yield* Effect.forEach([1, 2, 1], (id) => start(Scheduler.schedule(load(id))))
-      yield* Fiber.joinAll([outside, ...jobs])
-      assert.deepStrictEqual(calls[0], [1])
-      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-    }).pipe(Effect.provide(live({}, 1))))
-
-  it.effect("B7 callers whose isolating services differ do not share what is collected", () =>
-    Effect.gen(function*() {
-      const { calls, load } = yield* store({ isolate: [Tenant] })
-      const as = (tenant: string) => Effect.provideService(load(1), Tenant, tenant)
-      yield* Effect.all([as("a"), as("b"), as("a"), as("b")], unbounded)
-      assert.deepStrictEqual(calls, [[1], [1]])
-    }).pipe(Effect.provide(live())))
-
   it.effect("B6 what is primed while it is collected stays, and those who wait get the answer", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* Effect.gen(function*() {
@@ -218,19 +160,6 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(yield* Fiber.joinAll(waiting), ["asked 1", "asked 1"])
       assert.strictEqual(yield* load(1), "primed")
       assert.deepStrictEqual(calls, [1])
-    }).pipe(Effect.provide(live())))
-
-  it.effect("B6 what is primed while core collects it for loadMany stays", () =>
-    Effect.gen(function*() {
-      let asked = 0
-      const resolver = yield* Batcher.ordered(Get, {
-        execute: (requests) => Effect.sync(() => requests.map(() => `asked ${++asked}`)),
-        cache: { capacity: 10, timeToLive: () => "1 hour" }
-      })
-      const many = yield* start(Batcher.loadMany([1, 2].map(get), resolver))
-      yield* resolver.prime(get(1), "primed")
-      assert.deepStrictEqual(yield* Fiber.join(many), ["asked 1", "asked 2"])
-      assert.deepStrictEqual(yield* Batcher.loadMany([1, 2].map(get), resolver), ["primed", "asked 2"])
     }).pipe(Effect.provide(live())))
 
   it.effect("B6 B7 what has expired is asked for again, once for all of a tenant, when nothing else is kept for it", () =>
@@ -284,20 +213,6 @@ describe("B2 equal look-ups that come while a batch collects", () => {
 })
 
 describe("B3 leaving what is collected", () => {
-  for (const who of ["first", "last"] as const) {
-    it.effect(`B3 the ${who} of those who ask for the same leaves, and nobody else notices`, () =>
-      Effect.gen(function*() {
-        const { calls, startAll } = yield* store()
-        const fibers = yield* startAll(1, 2, 1, 1)
-        const leaver = fibers[who === "first" ? 0 : 3]!
-        yield* Fiber.interrupt(leaver)
-        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(leaver)))
-        const others = fibers.filter((_) => _ !== leaver)
-        assert.strictEqual((yield* Fiber.joinAll(others)).length, 3)
-        assert.deepStrictEqual(calls, [[1, 2]])
-      }).pipe(Effect.provide(live())))
-  }
-
   it.effect("B3 what all have left is not asked for, in whatever order they go; one that comes back comes last", () =>
     Effect.gen(function*() {
       for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2]]) {
@@ -308,19 +223,6 @@ describe("B3 leaving what is collected", () => {
         const back = yield* start(load(1))
         yield* Fiber.joinAll([other, back])
         assert.deepStrictEqual(calls, [[2, 1]])
-      }
-    }).pipe(Effect.provide(live())))
-
-  it.effect("B3 a pending batch whose callers are all gone is not sent, and the next look-up finds nothing of it", () =>
-    Effect.gen(function*() {
-      for (const order of [[0, 1, 2], [2, 1, 0], [1, 2, 0]]) {
-        const { calls, load, startAll } = yield* store({ isolate: [Tenant] })
-        const fibers = yield* startAll(1, 1, 2)
-        for (const i of order) yield* Fiber.interrupt(fibers[i]!)
-        yield* settle
-        assert.deepStrictEqual(calls, [])
-        assert.strictEqual(yield* load(1), "value of 1")
-        assert.deepStrictEqual(calls, [[1]])
       }
     }).pipe(Effect.provide(live())))
 
@@ -439,45 +341,6 @@ describe("B3 leaving what is collected", () => {
       assert.isTrue(exits.length === 1 && Exit.hasInterrupts(exits[0]!))
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 one that leaves makes room in a bounded batch when it was the last of its kind, and only then", () =>
-    Effect.gen(function*() {
-      const { calls, load, startAll } = yield* store({ maxBatchSize: 3 })
-      const [one, , two, again] = yield* startAll(1, 1, 2, 2)
-      yield* Fiber.interruptAll([one!, two!, again!])
-      yield* startAll(3)
-      assert.deepStrictEqual(calls, [])
-      yield* start(load(4))
-      assert.deepStrictEqual(calls, [[1, 3, 4]])
-    }).pipe(Effect.provide(live({ window: "1 hour" }))))
-
-  it.effect("B3 the first leaves and the others go with the batch that waits for its scheduler", () =>
-    Effect.gen(function*() {
-      const { calls, startAll } = yield* store()
-      yield* Scheduler.pause
-      const waiting = yield* startAll(1)
-      yield* settle
-      const fibers = yield* startAll(2, 2, 3, 3)
-      yield* Fiber.interruptAll([fibers[0]!, fibers[2]!])
-      yield* settle
-      yield* Fiber.interrupt(fibers[3]!)
-      yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.joinAll([waiting[0]!, fibers[1]!]), ["value of 1", "value of 2"])
-      assert.deepStrictEqual(calls, [[1, 2]])
-      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-    }).pipe(Effect.provide(live({}, 1))))
-
-  it.effect("B3 closing the resolver interrupts all who wait for what it collects", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const { calls, startAll } = yield* Scope.provide(store(), scope)
-      const fibers = yield* startAll(1, 1, 2, 1)
-      yield* Fiber.interrupt(fibers[0]!)
-      yield* Scope.close(scope, Exit.void)
-      const exits = yield* Effect.forEach(fibers, Fiber.await)
-      assert.isTrue(exits.every(Exit.hasInterrupts))
-      assert.deepStrictEqual(calls, [])
-    }).pipe(Effect.provide(live())))
-
   it.effect("B3 100,000 who ask for the same come and leave in linear time, the first before the others", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
@@ -488,27 +351,4 @@ describe("B3 leaving what is collected", () => {
       assert.strictEqual(yield* Fiber.join(stays!), "value of 1")
       assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live({ window: "1 hour" }))))
-
-  it.effect("B3 interrupted at every one of its operations, the first leaves nothing behind and the others do not notice", () =>
-    Effect.gen(function*() {
-      const operations = yield* interruptionSweep({
-        make: Effect.gen(function*() {
-          yield* Tenant
-          yield* Scheduler.resume
-          const gate = yield* Deferred.make<void>()
-          return { gate, ...(yield* store({ gate: Deferred.await(gate) })) }
-        }),
-        subject: ({ load }) =>
-          Effect.all([load(1), Effect.andThen(Effect.yieldNow, load(1)), load(2), load(1)], unbounded),
-        meanwhile: ({ gate }) => Effect.andThen(settle, Deferred.succeed(gate, undefined)),
-        check: ({ gate, load }) =>
-          Effect.gen(function*() {
-            yield* Deferred.succeed(gate, undefined)
-            yield* settle
-            assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-            assert.strictEqual(yield* load(1), "value of 1")
-          })
-      })
-      assert.isAtLeast(operations, 10)
-    }).pipe(Effect.provide(live({}, 1))))
 })

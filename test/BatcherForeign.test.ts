@@ -13,9 +13,9 @@ import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import { loaderOf } from "../src/internal/batcher/loader.ts"
 import { CurrentNode } from "../src/internal/waits/waits.ts"
 import type { Node } from "../src/internal/waits/waits.ts"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 
 const bug = new Error("bug")
@@ -44,16 +44,11 @@ class Id implements Equal.Equal {
 class Me extends Context.Service<Me, Id>()("test/Me") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, never, Me> {}
 const get = (id: unknown) => new Get({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = (concurrency: number | "unbounded") =>
   Layer.mergeAll(
-    Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
+    Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
     Layer.succeed(Me, new Id("anybody", () => true))
   )
-
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 const nameOf = (id: unknown) => id instanceof Id ? id.name : String(id)
 
@@ -109,19 +104,6 @@ describe("B7 services that throw where they are compared", () => {
       assert.strictEqual(yield* as(ada)(load(1)), "of ada")
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B7 tenants whose Equal throws share nothing, and none of them dies of it", () =>
-    Effect.gen(function*() {
-      const { calls, load, resolver } = yield* store({ isolate: [Me] })
-      const answers = yield* Effect.forEach(
-        ["ada", "bob", "eve"],
-        (name) => as(new Id(name))(Effect.all([load(1), load(2)], unbounded)),
-        unbounded
-      )
-      assert.deepStrictEqual(answers, Array.makeBy(3, () => ["value of 1", "value of 2"]))
-      assert.deepStrictEqual(calls, Array.makeBy(3, () => ["1", "2"]))
-      assert.strictEqual(leftIn(resolver), "")
-    }).pipe(Effect.provide(live(3))))
-
   it.effect("B7 a look-up that dies before it is collected leaves no tenant behind", () =>
     Effect.gen(function*() {
       const { resolver } = yield* store({ isolate: [Me] })
@@ -139,56 +121,6 @@ describe("B7 services that throw where they are compared", () => {
 })
 
 describe("B4 requests that throw where they are compared", () => {
-  it.effect("B4 they end nobody: each is asked for by itself, while core collects and while a batch waits", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load, resolver, round } = yield* store({ gate: Deferred.await(gate) })
-      const evil = () => new Id("evil")
-      const first = yield* round(1)
-      // This one waits in the queue, and collects what follows.
-      const second = yield* round(2, evil())
-      const many = yield* start(Batcher.loadMany([get(evil()), get(evil()), get(3)], resolver))
-      const third = yield* round(evil(), 3, 3)
-      yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.joinAll([...first, ...second, ...third]), [
-        "value of 1",
-        "value of 2",
-        "value of evil",
-        "value of evil",
-        "value of 3",
-        "value of 3"
-      ])
-      assert.deepStrictEqual(yield* Fiber.join(many), ["value of evil", "value of evil", "value of 3"])
-      assert.strictEqual(calls.flat().filter((_) => _ === "3").length, 1)
-      assert.strictEqual(yield* load(3), "value of 3")
-      assert.strictEqual(leftIn(resolver), "")
-    }).pipe(Effect.provide(live(1))))
-
-  for (const maxBatchSize of [2, undefined]) {
-    it.effect(`B4 they come, leave and are kept like others, with ${maxBatchSize ?? "no"} as maxBatchSize`, () =>
-      Effect.gen(function*() {
-        const gate = yield* Deferred.make<void>()
-        const { load, resolver, round } = yield* store({
-          maxBatchSize,
-          gate: Deferred.await(gate),
-          cache: { capacity: 2, timeToLive: () => "1 hour" }
-        })
-        yield* Scheduler.pause
-        const fibers = yield* round(new Id("a"), new Id("b"), new Id("c"), 1, 1, new Id("d"))
-        yield* Fiber.interruptAll([fibers[1]!, fibers[3]!])
-        yield* Scheduler.resume
-        yield* settle
-        yield* Fiber.interrupt(fibers[2]!)
-        yield* Deferred.succeed(gate, undefined)
-        const rest = yield* Fiber.joinAll([fibers[0]!, fibers[4]!, fibers[5]!])
-        assert.deepStrictEqual(rest, ["value of a", "value of 1", "value of d"])
-        assert.strictEqual(yield* load(new Id("a")), "value of a")
-        yield* (resolver as Batcher.CachedResolver<Get>).clear(get(new Id("a")))
-        yield* (resolver as Batcher.CachedResolver<Get>).clearAll
-        assert.strictEqual(leftIn(resolver), "")
-      }).pipe(Effect.provide(live(1))))
-  }
-
   it.effect("B4 a request that cannot be read ends its own caller, and what loadMany brings goes to nobody else", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store()
@@ -218,58 +150,9 @@ describe("B4 requests that throw where they are compared", () => {
       assert.deepStrictEqual(yield* Fiber.joinAll(first), ["value of ending"])
       assert.deepStrictEqual(calls, [["ending"], ["ending"]])
     }).pipe(Effect.provide(live(1))))
-
-  it.effect("B4 an Equal that interrupts, looks up and clears where it is called hangs nobody", () =>
-    Effect.gen(function*() {
-      const context = yield* Effect.context<Me>()
-      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-      const { load, resolver, round } = yield* store({
-        gate: Effect.yieldNow,
-        cache: { capacity: 2, timeToLive: () => "1 hour" }
-      })
-      let calls = 0
-      const equal = () => {
-        if (++calls > 200) return false
-        const run = Effect.runForkWith(context)
-        if (calls % 5 === 0) run((resolver as Batcher.CachedResolver<Get>).clearAll)
-        else if (calls % 5 === 1) fibers[calls % fibers.length]?.interruptUnsafe()
-        else if (calls % 5 === 2) fibers.push(run(Batcher.loadMany([get(hostile()), get(1)], resolver)))
-        else fibers.push(run(load(hostile())))
-        return calls % 2 === 0
-      }
-      const hostile = () => new Id("hostile", equal)
-      for (let i = 0; i < 20; i++) fibers.push(...(yield* round(hostile(), hostile(), 1)))
-      for (const exit of yield* Fiber.awaitAll(fibers)) {
-        if (Exit.isFailure(exit)) assert.isTrue(Cause.hasInterruptsOnly(exit.cause), Cause.pretty(exit.cause))
-      }
-      yield* (resolver as Batcher.CachedResolver<Get>).clearAll
-      assert.strictEqual(leftIn(resolver), "")
-      assert.strictEqual(yield* load(2), "value of 2")
-    }).pipe(Effect.provide(live(1))))
 })
 
 describe("B4 callers that throw where they are told", () => {
-  it.effect("B4 an observer of a fiber that throws keeps nobody's answer, and the batch gives its width back", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { load, resolver, round } = yield* store({ gate: Deferred.await(gate) })
-      const fibers: Array<Fiber.Fiber<unknown>> = [
-        ...(yield* round(1, 1, 2)),
-        yield* start(Batcher.loadMany([get(1), get(3)], resolver))
-      ]
-      for (const fiber of fibers) fiber.addObserver(fail)
-      yield* Deferred.succeed(gate, undefined)
-      yield* settle
-      assert.deepStrictEqual(fibers.map((_) => _.pollUnsafe()).map((exit) => result(exit!)), [
-        "value of 1",
-        "value of 1",
-        "value of 2",
-        ["value of 1", "value of 3"]
-      ])
-      assert.strictEqual(yield* load(4), "value of 4")
-      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-    }).pipe(Effect.provide(live(1))))
-
   it.effect("B3 one that throws where it leaves as the last interrupts the batch all the same", () =>
     Effect.gen(function*() {
       let interrupted = 0
@@ -343,20 +226,6 @@ describe("B6 what is kept", () => {
         assert.strictEqual(calls, 2)
       }).pipe(Effect.provide(live(1))))
   }
-
-  it.effect("B6 a timeToLive that throws for one request fails the batch, and nothing of it is kept", () =>
-    Effect.gen(function*() {
-      let broken = true
-      const { calls, load } = yield* store({
-        cache: { capacity: 10, timeToLive: (_, request) => broken && request.id === 2 ? fail() : "1 hour" }
-      })
-      for (const exit of yield* Effect.forEach([1, 2, 3], (id) => Effect.exit(load(id)), unbounded)) {
-        assert.deepStrictEqual(exit, Exit.die(bug))
-      }
-      broken = false
-      yield* Effect.forEach([1, 2, 3], load, unbounded)
-      assert.deepStrictEqual(calls, [["1", "2", "3"], ["1", "2", "3"]])
-    }).pipe(Effect.provide(live(1))))
 
   it.effect("B6 what timeToLive looks up, primes and clears is answered, and counts", () =>
     Effect.gen(function*() {
@@ -469,7 +338,22 @@ describe("long steps", () => {
       }
     }).pipe(Effect.provide(live(1))))
 
-  it.effect("B1 B3 however many look-ups a batch brings, few of them are taken in, asked for and dealt out in one turn", () =>
+  it.effect("B3 B4 however many batches end at once, few callers are told in one turn of the event loop", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Me>()
+      const gate = yield* Deferred.make<void>()
+      let told = 0
+      for (let batch = 0; batch < 4; batch++) {
+        const { resolver } = yield* store({ gate: Deferred.await(gate) })
+        for (const i of many) Effect.requestUnsafe(get(i), { resolver, context, onExit: () => told++ })
+      }
+      yield* settle
+      assert.strictEqual(told, 0)
+      const most = yield* mostInTurn(() => told, Effect.andThen(Deferred.succeed(gate, undefined), settle))
+      assert.deepStrictEqual([told, most <= 10_000], [4 * many.length, true], `${most}`)
+    }).pipe(Effect.provide(live(4))))
+
+  it.effect("B1 B3 however many look-ups a batch brings, few of them are asked for and dealt out in one turn", () =>
     Effect.gen(function*() {
       let ids = 0
       let rows = 0
@@ -480,10 +364,7 @@ describe("long steps", () => {
         resultId: (row) => (rows++, Number(row)),
         missing: () => (missing++, Exit.succeed("none"))
       })
-      const loader = loaderOf(resolver)!
-      const taken = () => Math.max(0, ...Array.fromIterable(loader["running"]).map(({ items }) => items.length))
       const counts: ReadonlyArray<readonly [string, () => number]> = [
-        ["taken in", taken],
         ["ids", () => ids],
         ["rows", () => rows],
         ["missing", () => missing]

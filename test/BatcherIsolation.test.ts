@@ -33,7 +33,9 @@ class Tenant implements Equal.Equal {
 class Me extends Context.Service<Me, unknown>()("test/Me") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, never, Me> {}
 
-const live = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" })))
+const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+  Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" }))
+)
 
 /** What callers get who ask for one thing at once, and the groups that batches were made of. */
 const askAs = (values: ReadonlyArray<unknown>) =>

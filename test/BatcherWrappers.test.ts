@@ -11,20 +11,16 @@ import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, never, Tenant> {}
 const get = (id: number) => new Get({ id })
-const unbounded = { concurrency: "unbounded" } as const
-
 const live = Layer.mergeAll(
-  Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))),
+  Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))),
   Layer.succeed(Tenant, "anybody")
 )
-
-const settle = Effect.forEach(Array.range(1, 40), () => Effect.yieldNow, { discard: true })
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 type Resolver = RequestResolver.RequestResolver<Get>
 

@@ -8,8 +8,7 @@ import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import { Hooks, Reducer } from "effect-funnel"
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+import { fork } from "./support/fibers.ts"
 
 /** Hooks that write down what they are told. */
 const recorder = () => {
@@ -230,7 +229,7 @@ describe("Hooks.statistics", () => {
       })
       yield* Fiber.interrupt(left)
       expect((yield* statistics.overall).interrupted).toBe(1)
-      expect(yield* statistics.detail).toEqual([])
+      expect(yield* statistics.groups).toEqual([])
       yield* statistics.reset
       expect(yield* statistics.overall).toEqual({
         calls: 0,
@@ -242,10 +241,21 @@ describe("Hooks.statistics", () => {
       })
     }))
 
-  for (const detail of ["key", "function"] as const) {
-    it.effect(`counts by ${detail}`, () =>
+  for (
+    const [what, by, groups] of [
+      ["key", (event: Hooks.Event) => [event.name, event.key], [[["double", [{ n: 1 }]], 2], [
+        ["double", [{ n: 2 }]],
+        1
+      ], [[
+        undefined,
+        ["a"]
+      ], 2]]],
+      ["function", (event: Hooks.Event) => event.name, [["double", 3], [undefined, 2]]]
+    ] as const
+  ) {
+    it.effect(`counts by ${what}`, () =>
       Effect.gen(function*() {
-        const statistics = Hooks.statistics({ detail })
+        const statistics = Hooks.statistics({ by })
         const reducer = yield* Reducer.make({ hooks: statistics })
         const double = reducer.fn("double")((query: { readonly n: number }) => Effect.succeed(query.n * 2))
         yield* double({ n: 1 })
@@ -253,27 +263,14 @@ describe("Hooks.statistics", () => {
         yield* double({ n: 2 })
         yield* reducer.reduce(["a"], Effect.void)
         yield* reducer.reduce(["a"], Effect.void)
-        const rows = (yield* statistics.detail).map(({ calls, key, name, started, succeeded }) => ({
-          name,
-          key,
-          calls,
-          started,
-          succeeded
-        }))
-        expect(rows).toEqual(
-          detail === "key"
-            ? [
-              { name: "double", key: [{ n: 1 }], calls: 2, started: 2, succeeded: 2 },
-              { name: "double", key: [{ n: 2 }], calls: 1, started: 1, succeeded: 1 },
-              { name: undefined, key: ["a"], calls: 2, started: 2, succeeded: 2 }
-            ]
-            : [
-              { name: "double", key: undefined, calls: 3, started: 3, succeeded: 3 },
-              { name: undefined, key: undefined, calls: 2, started: 2, succeeded: 2 }
-            ]
-        )
+        expect(
+          (yield* statistics.groups).map(([group, { calls, started, succeeded }]) => {
+            expect([started, succeeded]).toEqual([calls, calls])
+            return [group, calls]
+          })
+        ).toEqual(groups)
         yield* statistics.reset
-        expect(yield* statistics.detail).toEqual([])
+        expect(yield* statistics.groups).toEqual([])
       }))
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Context, Duration, Effect, Exit, Fiber, Layer, Schema } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Layer, Schema } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
@@ -337,54 +337,6 @@ describe("order", () => {
       yield* exceeded(limiter.withLimit(Effect.void, { onExceeded: "fail" }))
     }))
 
-  /** One caller is served, the subject waits, and another one behind it. */
-  const queueOfTwo = Effect.gen(function*() {
-    const clock = new ManualClock()
-    const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" }).pipe(
-      Effect.provideService(Clock.Clock, clock)
-    )
-    yield* Effect.orDie(limiter.consume())
-    return { clock, limiter, started: false, behind: undefined as Fiber.Fiber<number> | undefined }
-  })
-  type Queue = Effect.Success<typeof queueOfTwo>
-  /** The second that the one behind starts in. */
-  const behind = (queue: Queue) =>
-    Effect.forkScoped(
-      Effect.map(Effect.orDie(queue.limiter.consume()), () => Math.round(queue.clock.now / 1e9)),
-      { startImmediately: true }
-    ).pipe(Effect.map((fiber) => {
-      queue.behind = fiber
-    }))
-  const turns = (queue: Queue) =>
-    Effect.forEach(
-      [1, 2, 3],
-      () =>
-        Effect.sync(() => queue.clock.advance(500)).pipe(Effect.andThen(Effect.yieldNow), Effect.repeat({ times: 1 }))
-    )
-
-  it.effect("L3 wherever a waiting call is interrupted, its token is spent if and only if it went on", () =>
-    Effect.gen(function*() {
-      const seen = { spent: 0, unspent: 0 }
-      const operations = yield* interruptionSweep({
-        make: queueOfTwo,
-        subject: (queue) =>
-          Effect.map(queue.limiter.consume(), () => {
-            queue.started = true
-          }),
-        meanwhile: (queue) => Effect.andThen(behind(queue), turns(queue)),
-        check: (queue) =>
-          Effect.gen(function*() {
-            const second = yield* Fiber.join(queue.behind!)
-            expect(second).toBe(queue.started ? 2 : 1)
-            seen[queue.started ? "spent" : "unspent"]++
-            expect(queue.clock.pending).toBe(0)
-          })
-      })
-      expect(operations).toBeGreaterThan(3)
-      expect(seen.spent).toBeGreaterThan(0)
-      expect(seen.unspent).toBeGreaterThan(3)
-    }))
-
   // A subject that is interrupted wherever: alone at a key at rest, or behind another.
   for (const strict of [false, true]) {
     for (const ahead of [0, 1]) {
@@ -601,13 +553,14 @@ describe("services", () => {
       expect(limiterOf(noop)!.takeUnsafe(undefined, 1e9, 0)).toBe(true)
     }).pipe(Effect.provide([GitHub.layer, RateLimiter.layerNoop])))
 
-  it.effect("operations builds the accessors of any tag", () =>
+  it.effect("a handle is known by isRateLimiter, has pipe, and tells its name and how many keys it holds", () =>
     Effect.gen(function*() {
-      class Own extends Context.Service<Own, RateLimiter.RateLimiter>()("test/Own") {}
-      const { consume, withLimit } = RateLimiter.operations(Own)
-      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
-      const program = Effect.andThen(consume(), exceeded(withLimit(Effect.void, { onExceeded: "fail" })))
-      expect((yield* Effect.provideService(program, Own, limiter)).limit).toBe(1)
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" }, { name: "mail" })
+      yield* limiter.consume({ key: "k" })
+      expect(JSON.parse(JSON.stringify(limiter))).toEqual({ _id: "effect-funnel/RateLimiter", name: "mail", keys: 1 })
+      expect(limiter.pipe((self) => self === limiter)).toBe(true)
+      const [noop] = yield* Effect.all([RateLimiter.RateLimiter]).pipe(Effect.provide(RateLimiter.layerNoop))
+      expect([limiter, noop, {}, null, "k"].map(RateLimiter.isRateLimiter)).toEqual([true, true, false, false, false])
     }))
 })
 
@@ -726,6 +679,20 @@ describe("misuse", () => {
         const { retryAfter } = yield* exceeded(hour.consume({ key: "k", onExceeded: "fail" }))
         expect(Math.round(Duration.toSeconds(retryAfter))).toBe(3599)
       }
+    }))
+
+  it.effect("what a call waited is told in full, though another call came after 52 days of it", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const year = yield* RateLimiter.make({ limit: 1, window: "365 days" }).pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
+      yield* year.consume({ key: "k" })
+      const waiting = yield* Effect.forkChild(year.consume({ key: "k" }), { startImmediately: true })
+      clock.advance(60 * 86_400_000)
+      yield* year.consume({ key: "other" })
+      clock.advance(305 * 86_400_000)
+      expect((yield* Fiber.join(waiting)).waited).toEqual(Duration.days(365))
     }))
 
   it.effect("limits at the edge of what is sensible work", () =>

@@ -14,11 +14,9 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { Reducer } from "effect-funnel"
-import { interruptionSweep } from "./support/interruptionSweep.js"
+import { fork } from "./support/fibers.ts"
 
 /** Starts at once, so that what is registered synchronously is registered when it returns. */
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
-
 /** An effect that counts its runs and waits for a gate; its finalizer waits for another one, if there is one. */
 const makeJob = (options?: { readonly finalizer?: Latch.Latch }) => {
   const gate = Latch.makeUnsafe(false)
@@ -333,101 +331,6 @@ describe("Reducer", () => {
         )
         expect(Exit.hasInterrupts(yield* Fiber.await(caller))).toBe(true)
         expect(yield* reducer.inFlight).toEqual([])
-      }))
-  })
-
-  describe("the interruption sweep", () => {
-    const fixture = Effect.gen(function*() {
-      const reducer = yield* Reducer.make()
-      return { reducer, job: makeJob(), other: makeJob() }
-    })
-    type Fixture = Effect.Success<typeof fixture>
-
-    const nothingLeft = ({ job, other, reducer }: Fixture) =>
-      Effect.gen(function*() {
-        yield* job.gate.open
-        yield* other.gate.open
-        yield* Effect.yieldNow
-        yield* Effect.yieldNow
-        expect(job.started).toBe(job.ended)
-        expect(other.started).toBe(other.ended)
-        expect(job.most).toBeLessThanOrEqual(1)
-        expect(yield* reducer.inFlight).toEqual([])
-        expect(yield* reducer.reduce("key", Effect.sync(() => "free"))).toBe("free")
-      })
-
-    it.effect("a lone caller interrupted at any operation leaves no run and no entry", () =>
-      Effect.gen(function*() {
-        const steps = yield* interruptionSweep({
-          make: fixture,
-          subject: ({ job, reducer }) => reducer.reduce("key", job.effect),
-          meanwhile: ({ job }) => job.gate.open,
-          check: nothingLeft
-        })
-        expect(steps).toBeGreaterThan(5)
-      }))
-
-    it.effect("a caller that joins, interrupted at any operation, costs the others nothing", () =>
-      Effect.gen(function*() {
-        const steps = yield* interruptionSweep({
-          make: Effect.gen(function*() {
-            const f = yield* fixture
-            const first = yield* fork(f.reducer.reduce("key", f.job.effect))
-            return { ...f, first }
-          }),
-          subject: ({ job, reducer }) => reducer.reduce("key", job.effect),
-          meanwhile: ({ job }) => job.gate.open,
-          check: (f) =>
-            Effect.gen(function*() {
-              expect(yield* Fiber.join(f.first)).toBe(1)
-              yield* nothingLeft(f)
-            })
-        })
-        expect(steps).toBeGreaterThan(1)
-      }))
-
-    it.effect("a newcomer behind a dying run, interrupted at any operation, leaves nothing", () =>
-      Effect.gen(function*() {
-        const steps = yield* interruptionSweep({
-          make: Effect.gen(function*() {
-            const finalizer = Latch.makeUnsafe(false)
-            const reducer = yield* Reducer.make()
-            const dying = makeJob({ finalizer })
-            const first = yield* fork(reducer.reduce("key", dying.effect))
-            yield* fork(Fiber.interrupt(first))
-            yield* Effect.yieldNow
-            return { reducer, job: makeJob(), other: dying, finalizer }
-          }),
-          subject: ({ job, reducer }) => reducer.reduce("key", job.effect),
-          meanwhile: ({ finalizer, job }) =>
-            Effect.all([Effect.yieldNow, finalizer.open, Effect.yieldNow, job.gate.open, Effect.yieldNow]),
-          check: nothingLeft
-        })
-        expect(steps).toBeGreaterThan(5)
-      }))
-
-    it.effect("a run that reduces another key, interrupted at any operation, leaves neither", () =>
-      Effect.gen(function*() {
-        yield* interruptionSweep({
-          make: fixture,
-          subject: ({ job, other, reducer }) =>
-            reducer.reduce("outer", Effect.andThen(other.effect, reducer.reduce("key", job.effect))),
-          meanwhile: ({ job, other }) => Effect.all([other.gate.open, Effect.yieldNow, job.gate.open]),
-          check: nothingLeft
-        })
-      }))
-
-    it.effect("fn and an accessor, interrupted at any operation, leave nothing", () =>
-      Effect.gen(function*() {
-        yield* interruptionSweep({
-          make: Effect.gen(function*() {
-            const f = yield* fixture
-            return { ...f, call: Reducer.fn("job")((_: string) => f.job.effect) }
-          }),
-          subject: ({ call, reducer }) => Effect.provideService(call("key"), Reducer.Reducer, reducer),
-          meanwhile: ({ job }) => job.gate.open,
-          check: nothingLeft
-        })
       }))
   })
 
@@ -1231,6 +1134,22 @@ describe("Reducer", () => {
         expect(job.started).toBe(2)
         yield* job.gate.open
       }))
+
+    it.effect("a handle is told from other values, is pipeable, and logs its name and how many runs are in flight", () =>
+      Effect.gen(function*() {
+        const reducer = yield* Reducer.make({ name: "prices" })
+        yield* Effect.forkChild(reducer.reduce("key", Effect.never), { startImmediately: true })
+        expect([reducer, yield* Reducer.Reducer, Reducer, {}, null].map(Reducer.isReducer)).toEqual([
+          true,
+          true,
+          false,
+          false,
+          false
+        ])
+        expect(reducer.pipe((_) => _.reduce("other", Effect.succeed(1)), Effect.runSync)).toBe(1)
+        expect(reducer.toJSON()).toEqual({ _id: "effect-funnel/Reducer", name: "prices", inFlight: 1 })
+        expect(String(reducer)).toBe(`{"_id":"effect-funnel/Reducer","name":"prices","inFlight":1}`)
+      }).pipe(Effect.provide(Reducer.layerNoop)))
 
     it.effect("layerNoop reduces nothing", () => {
       class One extends Reducer.Service<One>()("test/One") {}

@@ -11,9 +11,8 @@ import { Scheduler } from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Reducer } from "effect-funnel"
 import { piecesPerTurn } from "../src/internal/data/slices.js"
+import { fork } from "./support/fibers.ts"
 import { makeManualScheduler } from "./support/manualScheduler.js"
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** A reducer whose turns of the event loop are made by hand. */
 const makeManual = Effect.gen(function*() {

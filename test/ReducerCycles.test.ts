@@ -10,8 +10,7 @@ import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { Batcher, Reducer, Scheduler } from "effect-funnel"
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+import { fork } from "./support/fibers.ts"
 
 const cycleOf = (exit: Exit.Exit<unknown, unknown>): Reducer.ReducerCycle | undefined => {
   const die = Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isDieReason) : undefined
@@ -24,7 +23,9 @@ class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string> {}
 
 describe("cycles through runs, jobs and batches", () => {
   const noop = Layer.merge(Batcher.layerNoop, Scheduler.layerNoop)
-  const layer = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 })))
+  const layer = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))
+  )
   for (const [where, services, job] of [["on its own", noop, ""], ["in a scheduler", layer, "a job.* -> "]] as const) {
     for (const [name, called] of [["Users", "Users"], [undefined, "Get"]] as const) {
       it.effect(`R7 a run that waits for a batch ${where} which reduces its key dies, and the path names ${called}`, () =>
@@ -87,19 +88,6 @@ describe("cycles through runs, jobs and batches", () => {
         ["run", 7]
       ])
       expect(yield* scheduler.schedule(Effect.succeed("free"))).toBe("free")
-    }))
-
-  it.effect("R7 a job that joins a run whose effect waits in the queue of its scheduler goes on", () =>
-    Effect.gen(function*() {
-      const reducer = yield* Reducer.make()
-      const scheduler = yield* Scheduler.make({ concurrency: 1 })
-      const gate = Latch.makeUnsafe(false)
-      const shared = reducer.reduce("shared", scheduler.schedule(Effect.succeed("value")))
-      const job = yield* fork(scheduler.schedule(Effect.andThen(gate.await, shared)))
-      const outside = yield* fork(shared)
-      yield* gate.open
-      expect(yield* Fiber.join(job)).toBe("value")
-      expect(yield* Fiber.join(outside)).toBe("value")
     }))
 
   for (const others of [0, 1]) {

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "@effect/vitest"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -27,50 +26,7 @@ const runsFrom = (...roots: ReadonlyArray<unknown>): ReadonlyArray<Run> => {
   return runs
 }
 
-// Core keeps up to eight values of a reference in the layers of one context.
-const layers = 9
-
 describe("what a run leaves behind", () => {
-  const links = 2_000
-  for (
-    const [name, call] of [
-      ["reduce", (reducer, n, effect) => reducer.reduce(n, effect)],
-      ["fn", (reducer, n, effect) => reducer.fn("link")((_: number) => effect)(n)],
-      [
-        "reduce of one key that was forgotten",
-        (reducer, _, effect) => Effect.andThen(reducer.forget("key"), reducer.reduce("key", effect))
-      ]
-    ] satisfies ReadonlyArray<
-      readonly [
-        string,
-        (reducer: Reducer.Reducer, n: number, effect: Effect.Effect<unknown>) => Effect.Effect<unknown>
-      ]
-    >
-  ) {
-    it.effect(`a chain of runs by ${name}, each of which leaves the next one behind, keeps none that has ended`, () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const last = yield* Deferred.make<Fiber.Fiber<unknown, unknown>>()
-        const step = (n: number): Effect.Effect<unknown> =>
-          call(
-            reducer,
-            n,
-            n === links
-              ? Effect.andThen(Effect.withFiber((fiber) => Deferred.succeed(last, fiber)), Effect.never)
-              : Effect.forkDetach(Effect.suspend(() => step(n + 1)))
-          )
-        yield* step(0)
-        const fiber = yield* Deferred.await(last)
-        const runs = runsFrom(fiber, fiber.context, reducer)
-        expect(runs.length).toBeGreaterThan(0)
-        expect(runs.filter((run) => run.ended).length).toBeLessThanOrEqual(layers)
-        // What is reached through a context holds on to nothing itself.
-        for (const run of runs.filter((run) => run.ended)) {
-          expect(runsFrom(...Object.entries(run).flatMap(([key, value]) => key === "space" ? [] : [value]))).toEqual([])
-        }
-      }))
-  }
-
   it.effect("a chain of runs, each of which waited behind the dying one before it, keeps none that has ended", () =>
     Effect.gen(function*() {
       const reducer = yield* Reducer.make()

@@ -7,13 +7,17 @@ import * as Fiber from "effect/Fiber"
 import * as Persistable from "effect/persistence/Persistable"
 import * as PrimaryKey from "effect/PrimaryKey"
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
 import * as TestClock from "effect/testing/TestClock"
 import { Reducer } from "effect-funnel"
+import { reduceShared } from "effect-funnel/SharedReducer"
 import { type Coordination, flight, type Lease } from "../src/internal/reducer/reduceShared.js"
-import { makeMemory, type Party, type ReducerStore } from "../src/internal/store/reducerStore.js"
+import type { Party, ReducerStore } from "../src/internal/store/reducerStore.js"
 import { codecOf } from "../src/internal/reducer/codec.js"
 import { StoreError } from "../src/internal/store/failure.js"
 import * as Guard from "../src/internal/store/guard.js"
+import { settle } from "./support/fibers.ts"
+import { makeMemory } from "./support/memoryReducerStore.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 
 class NotThere extends Schema.TaggedError<NotThere>()("NotThere", { id: Schema.String }) {}
@@ -35,7 +39,6 @@ const processOn = (store: ReducerStore, options: Partial<Coordination> & { reado
     store,
     guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: options.budget ?? 0 }),
     onStoreError: "local",
-    verify: false,
     ...options
   }
   return <R>(f: (lease: Lease) => Effect.Effect<typeof user, NotThere, R>) => flight(coordination, codec, "1", f)
@@ -89,8 +92,6 @@ const unreliable = (store: ReducerStore) => {
 /** Lets time pass in small steps: each timer that is set on the way is met. */
 const pass = (millis: number) =>
   Effect.forEach(Array.from({ length: Math.ceil(millis / 50) }), () => TestClock.adjust(50), { discard: true })
-
-const settle = Effect.forEach(Array.from({ length: 20 }), () => Effect.yieldNow, { discard: true })
 
 describe("shared flights, over the store in memory", () => {
   it.effect("two processes make one run, and both get its result through the codec", () =>
@@ -397,8 +398,7 @@ describe("shared flights, over the store in memory", () => {
       const coordination: Coordination = {
         store,
         guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
-        onStoreError: "local",
-        verify: false
+        onStoreError: "local"
       }
       const b = yield* Effect.forkChild(
         Effect.flip(flight(coordination, other, "1", () => Effect.sync(() => ++ran)))
@@ -528,7 +528,7 @@ describe("reduceShared within one process", () => {
   it.effect("equal requests whose schemas come in an object that is made anew each time share a run", () =>
     Effect.gen(function*() {
       let runs = 0
-      const call = Reducer.reduceShared(
+      const call = reduceShared(
         new Made("2026-01"),
         () => Effect.andThen(Effect.yieldNow, Effect.sync(() => ++runs))
       )
@@ -537,9 +537,40 @@ describe("reduceShared within one process", () => {
 
   it.effect("requests with other schemas do not share, whatever their keys", () =>
     Effect.gen(function*() {
-      const numbers = Reducer.reduceShared(new Made("2026-01"), () => Effect.as(Effect.yieldNow, 1))
-      const texts = Reducer.reduceShared(new Text("2026-01"), () => Effect.as(Effect.yieldNow, "one"))
+      const numbers = reduceShared(new Made("2026-01"), () => Effect.as(Effect.yieldNow, 1))
+      const texts = reduceShared(new Text("2026-01"), () => Effect.as(Effect.yieldNow, "one"))
       expect(yield* Effect.all([numbers, texts], { concurrency: "unbounded" })).toEqual([1, "one"])
+    }).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("a result passes through the schemas, so that one which does not fit is a typed error", () =>
+    Effect.gen(function*() {
+      class OneWay extends Report {
+        readonly [Persistable.symbol] = {
+          success: Schema.String.pipe(Schema.encodeTo(Schema.String, {
+            decode: SchemaGetter.forbidden(() => "never"),
+            encode: SchemaGetter.passthrough()
+          })),
+          error: Schema.Never
+        }
+      }
+      // @ts-expect-error a result of another type
+      const misfit = reduceShared(new Text("2026-01"), () => Effect.succeed(1))
+      const oneWay = reduceShared(new OneWay("2026-01"), () => Effect.succeed("one"))
+      for (const [call, operation] of [[misfit, "encode"], [oneWay, "decode"]] as const) {
+        expect(yield* Effect.flip(call)).toMatchObject({
+          _tag: "ReducerError",
+          reason: { _tag: "CodecError", operation }
+        })
+      }
+    }).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("each run has a larger fence, even if the clock stands still", () =>
+    Effect.gen(function*() {
+      yield* TestClock.setTime(1_767_225_600_000)
+      const fence = reduceShared(new Made("2026-01"), (lease) => Effect.succeed(lease.fence))
+      const first = yield* fence
+      expect(first).toBeGreaterThanOrEqual(1_767_225_600_000_000)
+      expect(yield* fence).toBeGreaterThan(first)
     }).pipe(Effect.provide(Reducer.layer())))
 
   it.effect("a getter of a request that throws is a defect of its caller alone", () =>
@@ -563,7 +594,7 @@ describe("reduceShared within one process", () => {
         }
       }
       const gate = Deferred.makeUnsafe<number>()
-      const call = Reducer.reduceShared(new Hostile("2026-01"), () => Deferred.await(gate))
+      const call = reduceShared(new Hostile("2026-01"), () => Deferred.await(gate))
       const first = yield* Effect.forkChild(call, { startImmediately: true })
       for (const field of ["_tag", "primary key", "schemas"]) {
         broken = field

@@ -19,12 +19,8 @@ import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
 import { MixedScheduler } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { engineOf } from "../src/internal/scheduler/handle.js"
-import { interruptionSweep } from "./support/interruptionSweep.js"
+import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.js"
-
-const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** A job that says when it starts and ends when it is told to. */
 const gated = (started: Array<unknown>, name: unknown) => {
@@ -46,6 +42,19 @@ const reasonOf = <A, E, R>(effect: Effect.Effect<A, E | Scheduler.SchedulerError
 const atRest = { running: 0, weight: 0, queued: 0, paused: false }
 
 const clockedBy = (step: Duration.Input, times: number) => Effect.repeat(TestClock.adjust(step), { times: times - 1 })
+
+describe("The handle of a scheduler", () => {
+  it.effect("is recognized, goes through a pipe, and tells its name and its stats as JSON", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2, name: "printer" })
+      expect([scheduler, { ...Scheduler }, undefined].map(Scheduler.isScheduler)).toEqual([true, false, false])
+      expect(scheduler.pipe((_) => _ === scheduler)).toBe(true)
+      const json = { _id: "effect-funnel/Scheduler", name: "printer", concurrency: 2, ...atRest }
+      expect(JSON.parse(JSON.stringify(scheduler))).toEqual(json)
+      yield* scheduler.pause
+      expect(scheduler.toJSON()).toEqual({ ...json, paused: true })
+    }))
+})
 
 describe("Scheduler.schedule", () => {
   it.effect("S1 never more than the concurrency runs, and whoever ends makes room in the same step", () =>
@@ -226,31 +235,6 @@ describe("Scheduler.schedule", () => {
       yield* settle
       expect((yield* scheduler.stats).running).toBe(0)
       expect(waiting.pollUnsafe()).toBeDefined()
-    }))
-
-  it.effect("S3 at whatever operation a job is interrupted, running, waiting or about to, everything comes back", () =>
-    Effect.gen(function*() {
-      for (const free of [true, false]) {
-        const operations = yield* interruptionSweep({
-          make: Effect.gen(function*() {
-            const scheduler = yield* Scheduler.make({ concurrency: 1 })
-            const blocker = gated([], "blocker")
-            if (!free) yield* fork(scheduler.schedule(blocker.effect))
-            return { scheduler, blocker, before: yield* Effect.context<never>() }
-          }),
-          subject: ({ scheduler }) =>
-            scheduler.schedule(Effect.andThen(Effect.yieldNow, Effect.as(scheduler.schedule(Effect.yieldNow), "done"))),
-          meanwhile: ({ blocker }) => blocker.open,
-          check: ({ scheduler }, exit) =>
-            Effect.gen(function*() {
-              yield* settle
-              expect(yield* scheduler.stats).toEqual({ ...atRest, concurrency: 1 })
-              expect(yield* scheduler.schedule(Effect.succeed("free"))).toBe("free")
-              if (Exit.isFailure(exit)) expect(Cause.hasInterruptsOnly(exit.cause)).toBe(true)
-            })
-        })
-        expect(operations).toBeGreaterThan(8)
-      }
     }))
 
   it.effect("S4 100,000 jobs that wait are all started, interrupted in any order or not, without deepening the stack", () =>
@@ -459,7 +443,11 @@ describe("Scheduler: rate", () => {
         yield* turns
       }).pipe(
         Effect.withTracer(slow),
-        Effect.provide(Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 10, rate })))),
+        Effect.provide(
+          Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+            Layer.provideMerge(Scheduler.layer({ concurrency: 10, rate }))
+          )
+        ),
         Effect.provideService(Clock.Clock, clock)
       )
       expect(starts.length).toBe(3)
@@ -753,28 +741,6 @@ describe("Scheduler: rate", () => {
         Scheduler.make({ concurrency: 1, rate: RateLimiter.RateLimiter }).pipe(Effect.provide(mock))
       )
       expect(String(Exit.isFailure(exit) ? Cause.squash(exit.cause) : exit)).toContain("effect-funnel/RateLimiter")
-    }))
-
-  it.effect("S3 interrupted at whatever operation, a job that waits for the rate leaves nothing behind", () =>
-    Effect.gen(function*() {
-      const operations = yield* interruptionSweep({
-        make: Effect.gen(function*() {
-          const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 10, window: "1 second" } })
-          yield* Effect.orDie(scheduler.schedule(Effect.void))
-          return scheduler
-        }),
-        subject: (scheduler) => scheduler.schedule(Effect.as(Effect.yieldNow, "done")),
-        meanwhile: () => TestClock.adjust("100 millis"),
-        check: (scheduler) =>
-          Effect.gen(function*() {
-            yield* settle
-            expect(yield* scheduler.stats).toEqual({ ...atRest, concurrency: 1 })
-            const next = yield* fork(scheduler.schedule(Effect.succeed("next")))
-            yield* TestClock.adjust("100 millis")
-            expect(next.pollUnsafe()).toEqual(Exit.succeed("next"))
-          })
-      })
-      expect(operations).toBeGreaterThan(4)
     }))
 })
 

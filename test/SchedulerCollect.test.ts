@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { Job } from "../src/internal/scheduler/engine.js"
 import { engineOf } from "../src/internal/scheduler/handle.js"
+import { settle } from "./support/fibers.ts"
 
 /** Counts what runs, so that a test can ask for the most at once. */
 const meter = () => {
@@ -46,8 +47,6 @@ const pulls = (length: number, throwAt = -1) => {
   }
   return self
 }
-
-const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
 
 const provide = (options: Scheduler.Options) => Effect.provide(Scheduler.layer(options))
 
@@ -566,19 +565,6 @@ describe("Scheduler.forEach", () => {
       expect(jobs.started.length).toBe(4)
       yield* Fiber.interrupt(fiber)
     }).pipe(provide({ concurrency: 1 })))
-
-  it.effect("starts obey the rate", () =>
-    Effect.gen(function*() {
-      const starts: Array<number> = []
-      const fiber = yield* Scheduler.forEach(
-        [0, 1, 2, 3, 4],
-        () => Effect.map(Effect.clockWith((clock) => clock.currentTimeMillis), (now) => starts.push(now)),
-        { discard: true }
-      ).pipe(Effect.forkChild)
-      yield* TestClock.adjust(800)
-      yield* Fiber.join(fiber)
-      expect(starts).toEqual([0, 200, 400, 600, 800])
-    }).pipe(provide({ concurrency: 2, rate: { limit: 5, window: "1 second" } })))
 
   it.effect("tokens, weight and priority are given for all items or for each", () =>
     Effect.gen(function*() {

@@ -3,7 +3,9 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import type * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
+import { piecesPerTurn } from "../src/internal/data/slices.js"
 import { CurrentNode } from "../src/internal/waits/waits.js"
 import { simulate } from "./support/simulation.ts"
 
@@ -60,11 +62,51 @@ describe("a call on many items that ends does a part of its work in each turn of
         it(`${way} of ${concurrency} jobs that ${how}`, () => {
           const counts = mostInATurn(concurrency, end, way)
           expect(counts.reduce((sum, n) => sum + n, 0)).toBe(how === "fails" ? many - 1 : many)
-          expect(Math.max(...counts)).toBeLessThanOrEqual(256)
+          expect(Math.max(...counts)).toBeLessThanOrEqual(piecesPerTurn)
         })
       }
     }
   }
+})
+
+describe("a call on many items that wait", () => {
+  const queueAll = Effect.fnUntraced(function*(rate?: RateLimiter.Quota) {
+    const scheduler = yield* Scheduler.make({ concurrency: many, rate })
+    let started = 0
+    yield* scheduler.pause
+    const call = yield* Effect.forkChild(
+      scheduler.forEach(items, () => Effect.sync(() => started++), { discard: true })
+    )
+    while ((yield* scheduler.stats).queued < many) yield* Effect.yieldNow
+    const end = yield* Effect.forkChild(Fiber.interrupt(call), { startImmediately: true })
+    return { scheduler, end, started: () => started }
+  })
+
+  it.effect("withdraws a part of them in each turn of the event loop when it is interrupted", () =>
+    Effect.gen(function*() {
+      const { end, scheduler, started } = yield* queueAll()
+      const left: Array<number> = [many]
+      while (left.at(-1)! > 0) {
+        const { queued } = yield* scheduler.stats
+        expect(left.at(-1)! - queued).toBeLessThanOrEqual(piecesPerTurn)
+        left.push(queued)
+        yield* Effect.yieldNow
+      }
+      expect(left[1]).toBeGreaterThan(0)
+      yield* Fiber.join(end)
+      expect(started()).toBe(0)
+    }))
+
+  it.effect("S3 begins none of them that is admitted after its end, and spends neither width nor rate on it", () =>
+    Effect.gen(function*() {
+      const { end, scheduler, started } = yield* queueAll({ limit: 1, window: "1 minute" })
+      expect((yield* scheduler.stats).queued).toBeGreaterThan(0)
+      yield* scheduler.resume
+      yield* Fiber.join(end)
+      expect(started()).toBe(0)
+      expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+      expect(yield* scheduler.schedule(Effect.succeed("at once"))).toBe("at once")
+    }))
 })
 
 /** Whether one value can be reached from another. */

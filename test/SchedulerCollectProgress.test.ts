@@ -2,10 +2,9 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
+import { settle } from "./support/fibers.ts"
 
 const provide = (options: Scheduler.Options) => Effect.provide(Scheduler.layer(options))
-
-const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
 
 const brief = ({ done, failed, queued, running }: Scheduler.Progress) => [done, failed, running, queued]
 

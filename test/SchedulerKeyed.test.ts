@@ -3,6 +3,7 @@ import { Cause, Effect, Exit, Fiber, Latch, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
+import { settle } from "./support/fibers.ts"
 
 class Hosts extends Scheduler.Keyed<Hosts>()("test/Hosts", {
   lookup: (_host: string) => ({ concurrency: 1 })
@@ -12,7 +13,7 @@ class Paced extends Scheduler.Keyed<Paced>()("test/Paced", {
   lookup: (_host: string) => ({ concurrency: 10, rate: { limit: 1, window: "1 minute" } })
 }) {}
 
-const settle = Effect.repeat(Effect.yieldNow, { times: 20 })
+const statsOf = (host: string) => Effect.flatMap(Hosts.get(host), (_) => _.stats)
 
 const now = Effect.clockWith((clock) => clock.currentTimeMillis)
 
@@ -29,7 +30,7 @@ describe("Scheduler.Keyed", () => {
       ]
       yield* settle
       expect(started).toEqual(["a1", "b1"])
-      expect(yield* Hosts.stats("a")).toMatchObject({ running: 1, queued: 1, concurrency: 1 })
+      expect(yield* statsOf("a")).toMatchObject({ running: 1, queued: 1, concurrency: 1 })
       expect(yield* Hosts.size).toBe(2)
       yield* gate.open
       yield* Fiber.joinAll(fibers)
@@ -50,8 +51,9 @@ describe("Scheduler.Keyed", () => {
       expect(yield* Hosts.size).toBe(1)
       yield* Fiber.interrupt(fiber)
       expect(yield* Hosts.size).toBe(0)
-      yield* Hosts.stats("a")
-      yield* Hosts.awaitIdle("a")
+      const a = yield* Hosts.get("a")
+      yield* a.stats
+      yield* a.awaitIdle
       expect(yield* Hosts.size).toBe(0)
     }).pipe(Effect.provide(Hosts.layer)))
 
@@ -113,10 +115,12 @@ describe("Scheduler.Keyed", () => {
   it.effect("keys are compared by structure", () =>
     Effect.gen(function*() {
       const gate = Latch.makeUnsafe()
+      const runningOf = (key: { readonly tenant: string; readonly region: string }) =>
+        Effect.flatMap(Tenants.get(key), (_) => Effect.map(_.stats, (_) => _.running))
       const a = yield* Effect.forkChild(Tenants.schedule({ tenant: "a", region: "eu" }, gate.await))
       yield* settle
-      expect((yield* Tenants.stats({ region: "eu", tenant: "a" })).running).toBe(1)
-      expect((yield* Tenants.stats({ region: "us", tenant: "a" })).running).toBe(0)
+      expect(yield* runningOf({ region: "eu", tenant: "a" })).toBe(1)
+      expect(yield* runningOf({ region: "us", tenant: "a" })).toBe(0)
       yield* gate.open
       yield* Fiber.join(a)
       expect(yield* Tenants.size).toBe(0)
@@ -157,40 +161,54 @@ describe("Scheduler.Keyed", () => {
 
   it.effect("a key whose width or rate was changed stays, and so does one that is paused until it is resumed", () =>
     Effect.gen(function*() {
-      yield* Hosts.resize("a", 3)
-      expect((yield* Hosts.stats("a")).concurrency).toBe(3)
+      const [a, b, c] = [yield* Hosts.get("a"), yield* Hosts.get("b"), yield* Hosts.get("c")]
+      yield* a.resize(3)
+      expect((yield* a.stats).concurrency).toBe(3)
       expect(yield* Hosts.size).toBe(1)
-      yield* Hosts.pause("b")
+      yield* b.pause
       const fiber = yield* Effect.forkChild(Hosts.schedule("b", Effect.succeed("b")))
       yield* settle
       yield* Fiber.interrupt(fiber)
-      expect((yield* Hosts.stats("b")).paused).toBe(true)
+      expect((yield* b.stats).paused).toBe(true)
       expect(yield* Hosts.size).toBe(2)
-      yield* Hosts.resume("b")
+      yield* b.resume
       expect(yield* Hosts.size).toBe(1)
-      yield* Hosts.setRate("c", { limit: 1, window: "1 second" })
+      yield* c.setRate({ limit: 1, window: "1 second" })
       yield* Hosts.schedule("c", Effect.void)
       const paced = yield* Effect.forkChild(Hosts.schedule("c", now))
       yield* TestClock.adjust("1 second")
       expect(yield* Fiber.join(paced)).toBe(1000)
     }).pipe(Effect.provide(Hosts.layer)))
 
-  it.effect("every accessor of a scheduler is there with the key first", () =>
+  it.effect("every operation of a key's scheduler finds its key, and leaves it behind when it is done", () =>
     Effect.gen(function*() {
-      expect(yield* Hosts.forEach("a", [1, 2], (i) => Effect.succeed(i + 1))).toEqual([2, 3])
-      expect(yield* Hosts.all("a", { x: Effect.succeed(1) })).toEqual({ x: 1 })
-      expect(yield* Hosts.firstSuccess("a", [Effect.fail("no"), Effect.succeed(1)])).toBe(1)
-      expect(Array.from(yield* Stream.runCollect(Hosts.stream("a", [1, 2], (i) => Effect.succeed(i))))).toEqual([1, 2])
-      const mapped = Stream.make(1, 2).pipe(Hosts.mapEffect("a", (i) => Effect.succeed(i * 2)))
+      const a = yield* Hosts.get("a")
+      expect(yield* a.forEach([1, 2], (i) => Effect.succeed(i + 1))).toEqual([2, 3])
+      expect(yield* a.all({ x: Effect.succeed(1) })).toEqual({ x: 1 })
+      expect(yield* a.firstSuccess([Effect.fail("no"), Effect.succeed(1)])).toBe(1)
+      expect(Array.from(yield* Stream.runCollect(a.stream([1, 2], (i) => Effect.succeed(i))))).toEqual([1, 2])
+      const mapped = Stream.make(1, 2).pipe(a.mapEffect((i) => Effect.succeed(i * 2)))
       expect(Array.from(yield* Stream.runCollect(mapped))).toEqual([2, 4])
       expect(yield* Effect.succeed(1).pipe(Hosts.schedule("a", { weight: 1 }))).toBe(1)
       expect(yield* Effect.succeed(1).pipe(Hosts.schedule("a"))).toBe(1)
       expect(yield* Hosts.size).toBe(0)
     }).pipe(Effect.provide(Hosts.layer)))
 
+  it.effect("a family and the scheduler of a key tell the name of their tag as JSON, and never the key", () =>
+    Effect.gen(function*() {
+      const hosts = yield* Hosts
+      const host = hosts.get("a")
+      expect([hosts.toJSON(), host.toJSON()]).toEqual([
+        { _id: "effect-funnel/KeyedScheduler", name: "test/Hosts" },
+        { _id: "effect-funnel/Scheduler", name: "test/Hosts" }
+      ])
+      expect(Scheduler.isScheduler(host)).toBe(true)
+    }).pipe(Effect.provide(Hosts.layer)))
+
   it.effect("a stream holds its key while it is consumed, and no longer", () =>
     Effect.gen(function*() {
-      const fiber = yield* Hosts.stream("a", [1, 2, 3], (i) => Effect.succeed(i)).pipe(
+      const a = yield* Hosts.get("a")
+      const fiber = yield* a.stream([1, 2, 3], (i) => Effect.succeed(i)).pipe(
         Stream.runForEach(() => Effect.never),
         Effect.forkChild
       )
@@ -202,7 +220,8 @@ describe("Scheduler.Keyed", () => {
 
   it.effect("S5 a job that schedules on its own key does not deadlock", () =>
     Effect.gen(function*() {
-      const nested = Hosts.schedule("a", Hosts.schedule("a", Hosts.forEach("a", [1, 2], (i) => Effect.succeed(i))))
+      const a = yield* Hosts.get("a")
+      const nested = Hosts.schedule("a", Hosts.schedule("a", a.forEach([1, 2], (i) => Effect.succeed(i))))
       expect(yield* nested).toEqual([1, 2])
     }).pipe(Effect.provide(Hosts.layer)))
 
@@ -248,7 +267,8 @@ describe("Scheduler.Keyed", () => {
 
   it.effect("layerNoop limits nothing", () =>
     Effect.gen(function*() {
-      yield* Paced.pause("a")
+      const a = yield* Paced.get("a")
+      yield* a.pause
       const all = yield* Effect.forEach([1, 2, 3], (i) => Paced.schedule("a", Effect.succeed(i)), {
         concurrency: "unbounded"
       })

@@ -4,13 +4,16 @@ import * as Funnel from "effect-funnel/http"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import { HttpClient, HttpClientResponse } from "effect/http"
 import type { HttpClientRequest } from "effect/http"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
 import { BufferedResponse } from "../src/internal/http/bufferedResponse.js"
+import { fork } from "./support/fibers.ts"
 import { foreignSweep, foreignValues } from "./support/foreignCode.ts"
 import type { Meddle } from "./support/foreignCode.ts"
 import { leftIn } from "./support/leftInResolver.ts"
@@ -117,6 +120,44 @@ describe("foreign code hurts nobody but its own caller: Reducer", () => {
     }, { callers: 5 })
     expect(calls).toBeGreaterThan(0)
   })
+
+  for (const fault of ["throws", "ends the run", "leaves"]) {
+    it.effect(`R5 a tracer whose addLinks ${fault} hurts nobody`, () => {
+      const logged: Array<unknown> = []
+      const ending: { now: () => void } = { now: () => {} }
+      const fibers: Array<Fiber.Fiber<number>> = []
+      class Hostile extends Tracer.NativeSpan {
+        override addLinks(): void {
+          if (fault === "throws") throw new Error("tracer")
+          if (fault === "ends the run") ending.now()
+          else Fiber.getCurrent()!.interruptUnsafe()
+        }
+      }
+      const tracer = Tracer.make({ span: (options) => new Hostile(options) })
+      return Effect.gen(function*() {
+        const reducer = yield* Reducer.make()
+        const run = Effect.callback<number>((resume) => {
+          ending.now = () => resume(Effect.succeed(1))
+        })
+        for (const name of ["first", "second"]) {
+          fibers.push(yield* fork(Effect.withSpan(reducer.reduce("key", run), name)))
+        }
+        expect((yield* reducer.inFlight).map((run) => run.callers)).toEqual(
+          fault === "ends the run" ? [] : fault === "leaves" ? [1] : [2]
+        )
+        ending.now()
+        const [first, second] = yield* Fiber.awaitAll(fibers)
+        expect(first).toEqual(Exit.succeed(1))
+        if (fault === "leaves") expect(Exit.hasInterrupts(second!)).toBe(true)
+        else expect(second).toEqual(Exit.succeed(1))
+        expect(logged.length).toBe(fault === "throws" ? 1 : 0)
+        expect(yield* reducer.inFlight).toEqual([])
+      }).pipe(
+        Effect.withTracer(tracer),
+        Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))]))
+      )
+    })
+  }
 })
 
 describe("foreign code hurts nobody but its own caller: Scheduler", () => {
@@ -238,7 +279,9 @@ class Me extends Context.Service<Me, unknown>()("test/ForeignMe") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, never, Me> {}
 
 describe("foreign code hurts nobody but its own caller: Batcher", () => {
-  const live = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 })))
+  const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))
+  )
   const store = (options?: Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Me], number>>[1]>) =>
     Effect.gen(function*() {
       const context = yield* Layer.build(live)

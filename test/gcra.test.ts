@@ -10,21 +10,6 @@ const quota = {
   window: int(1_000, 60 * second),
   burst: int(1, 20)
 }
-/** Arrivals: how long after the one before, in thousandths of the interval, and for how many tokens. */
-const arrivals = Schema.Array(Schema.Struct({ gap: int(0, 4000), tokens: int(1, 20), late: int(0, 3000) }))
-  .check(Schema.isMaxLength(60))
-
-interface Start {
-  readonly at: number
-  readonly tokens: number
-}
-
-const tokensWithin = (starts: ReadonlyArray<Start>, from: number, to: number): number => {
-  let sum = 0
-  for (let i = from; i <= to; i++) sum += starts[i]!.tokens
-  return sum
-}
-
 describe("interval", () => {
   it("the interval is the window by the limit, rounded up", () => {
     expect(Gcra.rate(100, second, 1, false)).toEqual({
@@ -53,59 +38,6 @@ describe("interval", () => {
       const strict = Gcra.rate(limit, window, burst, true)
       expect(Gcra.intervalWithoutLog(strict) * (limit - burst + 1)).toBeGreaterThanOrEqual(window)
     }
-  })
-})
-
-describe("grid", () => {
-  it.prop(
-    "L1 due times obey: the tokens of any interval Δ are at most burst + Δ/T",
-    { ...quota, arrivals },
-    ({ arrivals, burst, limit, window }) => {
-      const rate = Gcra.rate(limit, window, burst, false)
-      let now = 0
-      let tat = 0
-      const starts: Array<Start> = []
-      for (const { gap, tokens: asked } of arrivals) {
-        now += Math.round(gap * rate.interval / 1000)
-        const tokens = Math.min(asked, burst)
-        const at = Math.max(now, Gcra.dueAt(rate, tat, tokens))
-        tat = Gcra.take(rate, tat, at, tokens)
-        starts.push({ at, tokens })
-      }
-      for (let i = 0; i < starts.length; i++) {
-        for (let j = i; j < starts.length; j++) {
-          const span = starts[j]!.at - starts[i]!.at
-          expect(tokensWithin(starts, i, j)).toBeLessThanOrEqual(burst + span / rate.interval)
-        }
-      }
-    }
-  )
-
-  it.prop(
-    "L2 tokens are refused a nanosecond before they are due and conform when they are",
-    { ...quota, taken: int(1, 20), asked: int(1, 20), gap: int(0, 4000) },
-    ({ asked, burst, gap, limit, taken, window }) => {
-      const rate = Gcra.rate(limit, window, burst, false)
-      const tat = Gcra.take(rate, 0, 0, Math.min(taken, burst))
-      const tokens = Math.min(asked, burst)
-      const due = Gcra.dueAt(rate, tat, tokens)
-      const now = Math.round(gap * rate.interval / 1000)
-      for (const at of [now, due, due - 1]) {
-        expect(Gcra.remaining(rate, tat, at) >= tokens).toBe(at >= due)
-      }
-    }
-  )
-
-  it("no extra cell after a long rest", () => {
-    const rate = Gcra.rate(10, second, 3, false)
-    const after = 1000 * second
-    let tat = 0
-    let passed = 0
-    while (Gcra.dueAt(rate, tat, 1) <= after) {
-      tat = Gcra.take(rate, tat, after, 1)
-      passed++
-    }
-    expect(passed).toBe(3)
   })
 })
 

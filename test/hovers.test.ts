@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const uses = `
 import * as Funnel from "effect-funnel/http"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
-import { Context, Effect, Exit, Request, Stream } from "effect"
+import { Effect, Exit, Request, Stream } from "effect"
 import { HttpClient } from "effect/http"
 
 class Users extends Reducer.Service<Users>()("Users") {}
@@ -23,9 +23,7 @@ class GetAll extends Request.Class<{ readonly id: number }, ReadonlyArray<number
 const answer = { execute: (all: ReadonlyArray<Get>) => Effect.succeed(all.map((_) => _.id)) }
 const one = { id: (_: Get) => _.id, execute: (ids: ReadonlyArray<number>) => Effect.succeed(ids), resultId: (_: number) => _ }
 const every = { ...one, id: (_: GetAll) => _.id }
-class Numbers extends Batcher.Service<Numbers>()("Numbers", Batcher.ordered(Get, answer)) {}
-class Own extends Context.Service<Own, Batcher.Batcher>()("Own") {}
-const own = Batcher.operations(Own)
+class Numbers extends Batcher.Resolver<Numbers>()("Numbers", Batcher.ordered(Get, answer)) {}
 declare const handle: Batcher.Batcher
 
 Reducer./**/reduce("key", effect)
@@ -53,7 +51,6 @@ Api./**/firstSuccess([effect])
 Hosts./**/schedule("a", effect)
 Hosts./**/get("a")
 Hosts./**/size
-Hosts./**/forEach("a", [1], f)
 Hosts./**/layer
 RateLimiter./**/withLimit(effect)
 Rate./**/consume()
@@ -64,6 +61,7 @@ Rate./**/layer
 Funnel./**/schedule(client, Api)
 client.pipe(Funnel./**/schedule(Api))
 client.pipe(Funnel./**/penalize(Rate))
+Batcher./**/fn("f")(one.execute, one)
 Batcher./**/findById(Get, { ...one, missing: () => Exit.succeed(0) })
 Batcher./**/ordered(Get, answer)
 Batcher./**/grouped(GetAll, every)
@@ -72,11 +70,9 @@ Batcher./**/loadManyExit([new Get({ id: 1 })], Numbers)
 Batcher./**/layer()
 Batcher./**/layerNoop
 handle./**/findById(Get, { ...one, missing: () => Exit.succeed(0) })
+handle./**/fn("f")(one.execute, one)
 handle./**/ordered(Get, answer)
 handle./**/grouped(GetAll, every)
-own./**/findById(Get, { ...one, missing: () => Exit.succeed(0) })
-own./**/ordered(Get, answer)
-own./**/grouped(GetAll, every)
 Numbers./**/layer
 Numbers./**/layerNoop
 `
@@ -109,7 +105,7 @@ describe("An editor", () => {
       const info = service.getQuickInfoAtPosition(file, use.index + use[0].length - 1)
       return [`${use[1]}${use[2]}`, ts.displayPartsToString(info?.documentation).split("\n")[0]]
     })
-    expect(hovers).toHaveLength(51)
+    expect(hovers).toHaveLength(50)
     expect(hovers.filter(([, docs]) => docs === "")).toEqual([])
   })
 })

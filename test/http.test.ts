@@ -365,52 +365,6 @@ describe("reduce", () => {
     })).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("shares a failure", () => {
-    const gate = makeGate()
-    return withServer(
-      () => Effect.as(gate.pass, HttpServerResponse.empty({ status: 418 })),
-      Effect.fnUntraced(function*(plain) {
-        const client = plain.pipe(HttpClient.filterStatusOk, Funnel.reduce(Reducer.Reducer))
-        const all = yield* Effect.forkChild(
-          Effect.forEach([1, 2], () => Effect.flip(client.get("/")), { concurrency: "unbounded" }),
-          { startImmediately: true }
-        )
-        yield* gate.arrived(1)
-        yield* gate.open
-        expect((yield* Fiber.join(all)).map((error) => error.reason._tag)).toEqual(Array(2).fill("StatusCodeError"))
-        expect(gate.state.arrived).toBe(1)
-      })
-    ).pipe(Effect.provide(Reducer.layer()))
-  })
-
-  it.effect("shares a body that breaks off, as a failure of the request", () => {
-    const gate = makeGate()
-    return withServer(
-      () =>
-        Effect.succeed(
-          HttpServerResponse.stream(Stream.concat(
-            Stream.make(bytes),
-            Stream.fromEffect(Effect.andThen(gate.pass, Effect.fail("broken")))
-          ))
-        ),
-      Effect.fnUntraced(function*(plain) {
-        const begun = Deferred.makeUnsafe<void>()
-        const client = plain.pipe(
-          HttpClient.tap(() => Deferred.done(begun, Exit.void)),
-          Funnel.reduce(Reducer.Reducer)
-        )
-        const all = yield* Effect.forkChild(
-          Effect.forEach([1, 2], () => Effect.flip(client.get("/")), { concurrency: "unbounded" }),
-          { startImmediately: true }
-        )
-        yield* Deferred.await(begun)
-        yield* gate.open
-        expect((yield* Fiber.join(all)).map((error) => error.reason._tag)).toEqual(Array(2).fill("DecodeError"))
-        expect(gate.state.arrived).toBe(1)
-      })
-    ).pipe(Effect.provide(Reducer.layer()))
-  })
-
   it.effect("passes on responses without a body: 204, 304 and HEAD", () =>
     withServer(
       (request) =>

@@ -3,9 +3,9 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Fiber } from "effect"
-import * as Scheduler from "effect-funnel/Scheduler"
 import * as PermitPool from "../src/internal/redis/permitPool.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
+import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { simulate } from "./support/simulation.ts"
 
@@ -32,7 +32,7 @@ const make = Effect.withFiber((fiber) => {
       close() {}
     }
   }
-  return Effect.map(PermitPool.make(options), (pool) => ({ engine, pool, scheduler: Scheduler.fromEngine(engine) }))
+  return Effect.map(PermitPool.make(options), (pool) => ({ engine, pool, scheduler: handleOf(engine) }))
 })
 
 describe("the permits of several processes", () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from "@effect/vitest"
 import { Cause, Duration, Effect, Equal, Exit, Fiber, Layer } from "effect"
-import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import { RateLimiter, Scheduler } from "effect-funnel"
+import * as SharedReducer from "effect-funnel/SharedReducer"
 import { inspect, types } from "node:util"
 
 const none = { limit: 1, window: "1 hour" } as const
@@ -17,7 +18,7 @@ const errors = (): Record<string, Cause.YieldableError & { readonly _tag: string
   const full = new Scheduler.QueueFull({ queued: 100, maxQueued: 100 })
   const weight = new Scheduler.InsufficientCapacity({ what: "weight", asked: 7, most: 5 })
   const tokens = new RateLimiter.InsufficientCapacity({ what: "tokens", asked: 7, most: 5 })
-  const codec = new Reducer.CodecError({ operation: "encode", cause: "not a number" })
+  const codec = new SharedReducer.CodecError({ operation: "encode", cause: "not a number" })
   return {
     "rate limit exceeded for \"ada\": 0 of 5 left, retry after 3s": exceeded,
     "the queue is full: 100 jobs wait, at most 100 may": full,
@@ -180,7 +181,7 @@ describe("an error names the service that refused", () => {
     Effect.gen(function*() {
       expect(Scheduler.InsufficientCapacity).toBe(RateLimiter.InsufficientCapacity)
       expect(Scheduler.StoreError).toBe(RateLimiter.StoreError)
-      expect(Reducer.StoreError).toBe(RateLimiter.StoreError)
+      expect(SharedReducer.StoreError).toBe(RateLimiter.StoreError)
       const limits = Layer.merge(RateLimiter.layer(none), Scheduler.layer({ concurrency: 2, rate: none }))
       const asked = (reason: Scheduler.InsufficientCapacity) => Effect.succeed([reason.what, reason.asked, reason.most])
       const both = Effect.all([

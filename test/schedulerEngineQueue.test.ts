@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { JobQueue, QueueNode } from "../src/internal/scheduler/jobQueue.js"
+import { random } from "./support/random.js"
 
 class Node extends QueueNode<Node> {
   readonly priority: number
@@ -8,15 +9,6 @@ class Node extends QueueNode<Node> {
     super()
     this.id = id
     this.priority = priority
-  }
-}
-
-/** Numbers that look random and are the same in every run. */
-const random = (seed: number) => {
-  let state = seed
-  return (below: number) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return Math.floor(state / 0x1_0000_0000 * below)
   }
 }
 
@@ -30,26 +22,6 @@ const drain = (queue: JobQueue<Node>) => {
 }
 
 describe("JobQueue", () => {
-  it("S2 leaves in order of arrival within a priority, the largest priority first", () => {
-    const queue = new JobQueue<Node>()
-    const priorities = [0, 5, -1, 5, 0.5, 0, -1]
-    priorities.forEach((priority, id) => queue.enqueue(new Node(id, priority)))
-    expect(queue.size).toBe(7)
-    expect(drain(queue)).toEqual([1, 3, 4, 0, 5, 2, 6])
-    expect(queue.size).toBe(0)
-    expect(queue.head).toBeUndefined()
-  })
-
-  it("S2 a priority that emptied does not stay in front of those that came after it", () => {
-    const queue = new JobQueue<Node>()
-    queue.enqueue(new Node(0, 9))
-    queue.remove(queue.head!)
-    queue.enqueue(new Node(1, 1))
-    expect(queue.head?.id).toBe(1)
-    queue.enqueue(new Node(2, 9))
-    expect(drain(queue)).toEqual([2, 1])
-  })
-
   it("S2 S3 keeps the order of a plain sorted list under random arrivals and removals from anywhere", () => {
     for (let seed = 1; seed <= 40; seed++) {
       const next = random(seed)

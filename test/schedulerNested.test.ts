@@ -54,23 +54,6 @@ describe("jobs that wait for others", () => {
       expect(yield* Fiber.join(outside)).toBe("done")
     }))
 
-  it.effect("S2 S6 an item that waits for room goes by its priority in the one queue", () =>
-    Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({ concurrency: 1, maxQueued: 1 })
-      const started: Array<string> = []
-      const gate = yield* Deferred.make<void>()
-      yield* Effect.forkChild(scheduler.schedule(Deferred.await(gate)), now)
-      const low = yield* Effect.forkChild(scheduler.schedule(Effect.sync(() => started.push("job of 0"))), now)
-      const items = yield* Effect.forkChild(
-        scheduler.forEach(["item of 10"], (item) => Effect.sync(() => started.push(item)), { priority: 10 }),
-        now
-      )
-      yield* Deferred.succeed(gate, undefined)
-      yield* Fiber.join(low)
-      yield* Fiber.join(items)
-      expect(started).toEqual(["item of 10", "job of 0"])
-    }))
-
   it.live("S1 a scheduler that is built under runSync gives the event loop its turns", () =>
     Effect.gen(function*() {
       const scheduler = Effect.runSync(Scope.provide(Scheduler.make({ concurrency: 1 }), Scope.makeUnsafe()))

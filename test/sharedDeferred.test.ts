@@ -5,8 +5,8 @@ import * as Fiber from "effect/Fiber"
 import { MixedScheduler } from "effect/Scheduler"
 import { piecesPerTurn, Slices } from "../src/internal/data/slices.js"
 import { SharedDeferred, Waiter } from "../src/internal/reducer/sharedDeferred.js"
+import { fork } from "./support/fibers.ts"
 import { makeManualScheduler } from "./support/manualScheduler.js"
-import { interruptionSweep } from "./support/interruptionSweep.js"
 
 class Shared extends SharedDeferred<number, string> {
   override readonly slices: Slices
@@ -48,8 +48,6 @@ class Shared extends SharedDeferred<number, string> {
     return out
   }
 }
-
-const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(effect, { startImmediately: true })
 
 describe("sharedDeferred", () => {
   for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]]) {
@@ -117,67 +115,6 @@ describe("sharedDeferred", () => {
       expect(shared.head).toBe(undefined)
     }))
 
-  it.effect("the first exit counts, and callers get it in the order in which they came", () =>
-    Effect.gen(function*() {
-      const shared = new Shared()
-      const order: Array<number> = []
-      const fibers = yield* Effect.forEach([0, 1, 2], (i) =>
-        fork(Effect.tap(shared.join, (value) => Effect.sync(() => order.push(i * 10 + value)))))
-      shared.complete(Exit.succeed(1))
-      shared.complete(Exit.succeed(2))
-      yield* Fiber.joinAll(fibers)
-      expect(order).toEqual([1, 11, 21])
-      expect(shared.callers).toBe(0)
-      expect(yield* shared.join).toBe(1)
-      expect(shared.abandonedTimes).toBe(0)
-    }))
-
-  it.effect("an exit that is an interruption is no departure", () =>
-    Effect.gen(function*() {
-      const shared = new Shared()
-      const fibers = yield* Effect.forEach([0, 1], () => fork(shared.join))
-      shared.complete(Exit.interrupt(1))
-      for (const fiber of fibers) {
-        expect(Exit.hasInterrupts(yield* Fiber.await(fiber))).toBe(true)
-      }
-      expect(shared.callers).toBe(0)
-      expect(shared.abandonedTimes).toBe(0)
-    }))
-
-  it.effect("a caller interrupted while others are being resumed leaves cleanly", () =>
-    Effect.gen(function*() {
-      for (const victim of [1, 2, 3]) {
-        const shared = new Shared()
-        const fibers: Array<Fiber.Fiber<number, string>> = []
-        fibers.push(yield* fork(Effect.tap(shared.join, () => Effect.sync(() => fibers[victim]!.interruptUnsafe()))))
-        for (let i = 0; i < 3; i++) {
-          fibers.push(yield* fork(shared.join))
-        }
-        shared.complete(Exit.succeed(1))
-        const exits = yield* Effect.forEach(fibers, (fiber) => Fiber.await(fiber))
-        expect(exits.map(Exit.isSuccess)).toEqual([0, 1, 2, 3].map((i) => i !== victim))
-        expect(shared.callers).toBe(0)
-        expect(shared.head).toBe(undefined)
-      }
-    }))
-
-  it.effect("a caller whose resumption throws does not keep the exit from the others", () =>
-    Effect.gen(function*() {
-      const shared = new Shared()
-      const first = yield* fork(shared.join)
-      first.addObserver(() => {
-        throw new Error("observer")
-      })
-      const second = yield* fork(shared.join)
-      expect(() => shared.complete(Exit.succeed(1))).toThrow("observer")
-      expect(yield* Fiber.join(second)).toBe(1)
-      // And the depth is counted right afterwards.
-      const next = new Shared()
-      const third = yield* fork(next.join)
-      next.complete(Exit.succeed(2))
-      expect(yield* Fiber.join(third)).toBe(2)
-    }))
-
   it.effect("a chain of ten thousand completions stays off the stack and reaches its end", () =>
     Effect.gen(function*() {
       const chain = Array.from({ length: 10_000 }, () => new Shared())
@@ -242,61 +179,6 @@ describe("sharedDeferred", () => {
       expect(shared.doneTimes).toBe(1)
     }))
 
-  it.effect("a crowd gets the exit in slices, one a turn of the event loop, in the order in which it came", () =>
-    Effect.gen(function*() {
-      const manual = makeManualScheduler()
-      const shared = new Shared(new Slices(manual.dispatcher))
-      const order: Array<number> = []
-      const n = 2 * piecesPerTurn + 1
-      for (let i = 0; i < n; i++) {
-        yield* fork(Effect.tap(shared.join, () => Effect.sync(() => order.push(i))))
-      }
-      shared.complete(Exit.succeed(1))
-      expect(order.length).toBe(piecesPerTurn)
-      expect(shared.doneTimes).toBe(0)
-      manual.turn()
-      expect(order.length).toBe(2 * piecesPerTurn)
-      manual.turn()
-      expect(order).toEqual(Array.from({ length: n }, (_, i) => i))
-      expect([shared.doneTimes, shared.callers, manual.waiting]).toEqual([1, 0, 0])
-    }))
-
-  it.effect("a crowd that fits one slice gets the exit in the step in which there is one", () =>
-    Effect.gen(function*() {
-      const manual = makeManualScheduler()
-      const shared = new Shared(new Slices(manual.dispatcher))
-      const fibers = yield* Effect.forEach(Array.from({ length: piecesPerTurn }), () => fork(shared.join))
-      shared.complete(Exit.succeed(1))
-      expect(fibers.every((fiber) => fiber.pollUnsafe() !== undefined)).toBe(true)
-      expect([shared.doneTimes, manual.waiting]).toEqual([1, 0])
-    }))
-
-  for (const who of ["one of them", "all of them"]) {
-    it.effect(`between two slices ${who} may leave, which returns at once and abandons nothing`, () =>
-      Effect.gen(function*() {
-        const manual = makeManualScheduler()
-        const shared = new Shared(new Slices(manual.dispatcher))
-        const fibers = yield* Effect.forEach(
-          Array.from({ length: piecesPerTurn + 3 }),
-          () => fork(shared.join)
-        )
-        shared.complete(Exit.succeed(1))
-        const rest = fibers.slice(piecesPerTurn)
-        const leaving = who === "all of them" ? rest : [rest[1]!]
-        for (const fiber of leaving) {
-          fiber.interruptUnsafe()
-          expect(Exit.hasInterrupts(fiber.pollUnsafe()!)).toBe(true)
-        }
-        expect(shared.callers).toBe(3 - leaving.length)
-        expect(shared.doneTimes).toBe(0)
-        manual.turn()
-        expect(rest.map((fiber) => Exit.isSuccess(fiber.pollUnsafe()!))).toEqual(
-          rest.map((fiber) => !leaving.includes(fiber))
-        )
-        expect([shared.doneTimes, shared.abandonedTimes, manual.waiting]).toEqual([1, 0, 0])
-      }))
-  }
-
   it.effect("what a resumed caller completes in turn shares its slice", () =>
     Effect.gen(function*() {
       const manual = makeManualScheduler()
@@ -316,30 +198,5 @@ describe("sharedDeferred", () => {
       manual.turn()
       expect(told).toBe(2 * piecesPerTurn)
       expect([first.doneTimes, second.doneTimes, manual.waiting]).toEqual([1, 1, 0])
-    }))
-
-  it.effect("the last caller goes on when what it abandoned has ended", () =>
-    Effect.gen(function*() {
-      const shared = new Shared()
-      const steps: Array<string> = []
-      shared.onAbandoned = Effect.andThen(Effect.yieldNow, Effect.sync(() => void steps.push("ended")))
-      const fiber = yield* fork(Effect.onInterrupt(shared.join, () => Effect.sync(() => steps.push("returned"))))
-      yield* Fiber.interrupt(fiber)
-      expect(steps).toEqual(["ended", "returned"])
-    }))
-
-  it.effect("a caller interrupted at any operation is either counted or gone", () =>
-    Effect.gen(function*() {
-      const steps = yield* interruptionSweep({
-        make: Effect.sync(() => new Shared()),
-        subject: (shared) => shared.join,
-        meanwhile: (shared) => Effect.sync(() => shared.complete(Exit.succeed(1))),
-        check: (shared) =>
-          Effect.sync(() => {
-            expect(shared.callers).toBe(0)
-            expect(shared.head).toBe(undefined)
-          })
-      })
-      expect(steps).toBeGreaterThan(0)
     }))
 })

@@ -5,6 +5,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Latch, Layer, Request, Schema, Scope, Stream } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Persistable from "effect/persistence/Persistable"
 import { leftIn } from "./support/leftInResolver.ts"
 import { interruptionSweep, scheduleSweep, yieldSweep } from "./support/sweep.ts"
@@ -69,6 +70,16 @@ describe("Reducer", () => {
     expected: [1, 1, 1],
     check: (self) => Effect.andThen(check(self), Effect.sync(() => expect(self.job.most).toBeLessThanOrEqual(1)))
   })
+  sweep("a caller that joins another's run, who does not notice", {
+    make: Effect.gen(function*() {
+      const self = yield* make
+      const first = yield* fork(self.reducer.reduce("key", Effect.andThen(turns, self.job.of(1))))
+      return { ...self, first }
+    }),
+    subject: ({ job, reducer }) => reducer.reduce("key", job.of(1)),
+    expected: 1,
+    check: (self) => Effect.andThen(Effect.map(Fiber.join(self.first), (_) => expect(_).toBe(1)), check(self))
+  })
   sweep("a caller behind a run whose last caller left", {
     make: Effect.gen(function*() {
       const self = yield* make
@@ -124,11 +135,11 @@ describe("Reducer", () => {
     primaryKey: (_) => _.id,
     success: Schema.Number
   }) {}
-  sweep("Reducer.reduceShared on the store in memory", {
+  sweep("reduceShared in one process", {
     make,
     subject: ({ job, reducer }) =>
       Effect.all(
-        [1, 2].map(() => Reducer.reduceShared(new GetUser({ id: "1" }), () => job.of(1))),
+        [1, 2].map(() => reduceShared(new GetUser({ id: "1" }), () => job.of(1))),
         both
       ).pipe(Effect.provideService(Reducer.Reducer, reducer)),
     expected: [1, 1],
@@ -290,6 +301,63 @@ describe("Scheduler", () => {
     expected: [...Array<string>(3).fill("QueueFull"), "ran", "ran"],
     check: (_) => Effect.map(_.stats, (stats) => expect(stats).toMatchObject({ running: 0, weight: 0, queued: 0 }))
   })
+  sweep("jobs that wait for the rate", {
+    make: Scheduler.make({ concurrency: 2, rate: { limit: 10, window: "1 second" } }),
+    subject: (_) => Effect.all([1, 2, 3].map((i) => _.schedule(job(i))), { concurrency: "unbounded" }),
+    expected: [1, 2, 3],
+    check: idle
+  })
+
+  // What was opened is closed: jobs, iterators and streams.
+  const makeOpen = Effect.map(
+    Scheduler.make({ concurrency: 2, maxQueued: 1 }),
+    (scheduler) => ({ scheduler, opened: 0, closed: 0 })
+  )
+  type Open = Effect.Success<typeof makeOpen>
+  const held = (self: Open) => (i: number) =>
+    Effect.acquireUseRelease(Effect.sync(() => self.opened++), () => job(i), () => Effect.sync(() => self.closed++))
+  function* pulled(self: Open): Generator<number> {
+    self.opened++
+    try {
+      yield* items
+    } finally {
+      self.closed++
+    }
+  }
+  const resource = (self: Open) =>
+    Stream.unwrap(Effect.as(
+      Effect.acquireRelease(Effect.sync(() => self.opened++), () => Effect.sync(() => self.closed++)),
+      Stream.fromIterable([1, 2, 3])
+    ))
+  const opening: Record<string, Pick<Subject<Open, unknown, unknown>, "subject" | "expected">> = {
+    "forEach that fails": {
+      subject: (_) => Effect.flip(_.scheduler.forEach(pulled(_), (i) => i === 3 ? Effect.fail("no") : held(_)(i))),
+      expected: "no"
+    },
+    "forEach of a stream": { subject: (_) => _.scheduler.forEach(resource(_), held(_)), expected: [1, 2, 3] },
+    "stream": {
+      subject: (_) => Stream.runCollect(_.scheduler.stream(pulled(_), held(_), { order: "input" })),
+      expected: items
+    },
+    "stream that is left early": {
+      subject: (_) =>
+        Stream.runCollect(_.scheduler.stream(resource(_), held(_), { order: "input" }).pipe(Stream.take(1))),
+      expected: [1]
+    },
+    "firstSuccess": {
+      subject: (_) => _.scheduler.firstSuccess([Effect.fail("no"), Effect.andThen(turns, held(_)(1)), held(_)(2)]),
+      expected: 2
+    }
+  }
+  for (const [name, { expected, subject }] of Object.entries(opening)) {
+    sweep(`${name}, which opens and closes`, {
+      make: makeOpen,
+      subject,
+      expected,
+      check: (self) => Effect.andThen(idle(self.scheduler), Effect.sync(() => expect(self.closed).toBe(self.opened)))
+    })
+  }
+
   sweep("Scheduler.schedule with weights and priorities", {
     make: two,
     subject: (_) =>
@@ -336,9 +404,9 @@ describe("Scheduler", () => {
       Effect.provideContext(
         Effect.all([
           Hosts.schedule("a", Effect.andThen(Effect.yieldNow, Hosts.schedule("a", Effect.succeed(1)))),
-          Hosts.forEach("a", items, job),
+          Effect.flatMap(Hosts.get("a"), (a) => a.forEach(items, job)),
           Hosts.schedule("b", job(2)),
-          Stream.runCollect(Hosts.stream("b", items, job, { order: "input" }))
+          Effect.flatMap(Hosts.get("b"), (b) => Stream.runCollect(b.stream(items, job, { order: "input" })))
         ], { concurrency: "unbounded" }),
         context
       ),
@@ -380,11 +448,15 @@ describe("Batcher", () => {
       expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
       expect(yield* Effect.request(get(9), resolver)).toBe(90)
     })
-  const alone = Batcher.layer().pipe(Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" })))
+  const alone = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" }))
+  )
   const queued = Batcher.layer({ maxBatchSize: 2, scheduler: Scheduler.Scheduler }).pipe(
     Layer.provideMerge(Scheduler.layer({ concurrency: 1 }))
   )
-  const timed = Batcher.layer({ window: "10 millis" }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 1 })))
+  const timed = Batcher.layer({ window: "10 millis", scheduler: Scheduler.Scheduler }).pipe(
+    Layer.provideMerge(Scheduler.layer({ concurrency: 1 }))
+  )
   const load = (ids: ReadonlyArray<number>) => ({ resolver }: Fixture) =>
     Effect.forEach(ids, (id) => Effect.request(get(id), resolver), { concurrency: "unbounded" })
 
@@ -407,6 +479,17 @@ describe("Batcher", () => {
       subject: (self) => Effect.all([load([1, 2])(self), load([2, 1])(self)], { concurrency: 1 }),
       expected: [[10, 20], [20, 10]],
       check
+    })
+  }
+  for (const [name, services] of Object.entries({ alone, "in a queue": queued })) {
+    sweep(`look-ups of what another asks for, who does not notice, ${name}`, {
+      make: Effect.gen(function*() {
+        const self = yield* makeOn(services)
+        return { ...self, other: yield* fork(Effect.request(get(1), self.resolver)) }
+      }),
+      subject: load([1, 2]),
+      expected: [10, 20],
+      check: (self) => Effect.andThen(Effect.map(Fiber.join(self.other), (_) => expect(_).toBe(10)), check(self))
     })
   }
   sweep("jobs that look up", {

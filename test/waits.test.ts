@@ -210,7 +210,7 @@ describe("waits", () => {
           const first = firstOf(queued)
           const { capacity, head, used } = engine.main
           expect(head).toBe(first)
-          const strangers = engine["strangers"] > 0
+          const strangers = engine.lanes.lenders["strangers"] > 0
           if (strangers) counts.strangers++
           const claims = {
             "S1 who is the first of all does not fit": first === undefined || used + first.weight > capacity
@@ -241,7 +241,7 @@ describe("waits", () => {
       for (const job of jobs) engineOf.get(job)!.releaseUnsafe(job)
       for (const { engine, settle } of made) {
         settle()
-        expect([engine.queued, engine.running, engine.main.used, engine["inside"]]).toEqual([0, 0, 0, 0])
+        expect([engine.queued, engine.running, engine.main.used, engine.lanes["inside"]]).toEqual([0, 0, 0, 0])
       }
       for (const run of runs) endUnsafe(run)
       expect([changes.seats, changes.blocked, changes.strangers]).toEqual([0, 0, 0])
@@ -310,7 +310,12 @@ describe("waits", () => {
         }
         settle()
       }
-      expect([engine.queued, engine.running, engine.main.used, engine["inside"]], `seed ${seed}`).toEqual([0, 0, 0, 0])
+      expect([engine.queued, engine.running, engine.main.used, engine.lanes["inside"]], `seed ${seed}`).toEqual([
+        0,
+        0,
+        0,
+        0
+      ])
       expect([changes.seats, changes.blocked, changes.strangers]).toEqual([0, 0, 0])
       expect(runs.every((run) => run.ended)).toBe(true)
     }

@@ -46,7 +46,9 @@ const funnel = await Effect.runPromise(
       Batcher.Batcher,
       await build(
         Batcher.Batcher,
-        Batcher.layer({}).pipe(Layer.provide(Scheduler.layer({ concurrency: "unbounded" })))
+        Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+          Layer.provide(Scheduler.layer({ concurrency: "unbounded" }))
+        )
       )
     ),
     Effect.provideService(Scope.Scope, Scope.makeUnsafe())

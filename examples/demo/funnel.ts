@@ -42,7 +42,7 @@ class GetWorks extends Request.Class<
   DatabaseError
 > {}
 
-class Packages extends Batcher.Service<Packages>()(
+class Packages extends Batcher.Resolver<Packages>()(
   "demo/Packages",
   Batcher.findById(GetPackage, {
     id: ({ name }) => name,
@@ -52,7 +52,7 @@ class Packages extends Batcher.Service<Packages>()(
   })
 ) {}
 
-class Installs extends Batcher.Service<Installs>()(
+class Installs extends Batcher.Resolver<Installs>()(
   "demo/Installs",
   Batcher.grouped(GetInstalls, {
     id: ({ pkg }) => pkg,
@@ -61,7 +61,7 @@ class Installs extends Batcher.Service<Installs>()(
   })
 ) {}
 
-class Authors extends Batcher.Service<Authors>()(
+class Authors extends Batcher.Resolver<Authors>()(
   "demo/Authors",
   Batcher.grouped(GetAuthors, {
     id: ({ pkg }) => pkg,
@@ -70,7 +70,7 @@ class Authors extends Batcher.Service<Authors>()(
   })
 ) {}
 
-class Works extends Batcher.Service<Works>()(
+class Works extends Batcher.Resolver<Works>()(
   "demo/Works",
   Batcher.grouped(GetWorks, {
     id: ({ person }) => person,

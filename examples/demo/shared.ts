@@ -7,6 +7,7 @@ import { Effect, Layer, Schema } from "effect"
 import { Reducer } from "effect-funnel"
 import * as RedisReducer from "effect-funnel/redis/Reducer"
 import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+import { reduceShared } from "effect-funnel/SharedReducer"
 import { Persistable } from "effect/persistence"
 import { Author, Package, PackageNotFound } from "./api.ts"
 import { Catalog } from "./catalog.ts"
@@ -32,14 +33,18 @@ export const layer = (options: { readonly prefix: string; readonly processes: nu
   Layer.effect(
     Catalog,
     Effect.gen(function*() {
-      const reduceShared = Reducer.reduceSharedBy(yield* Reducer.Reducer)
+      const reducer = yield* Reducer.Reducer
       const catalog = yield* answers
       return Catalog.of({
         ...catalog,
         find: (name) =>
-          reduceShared(new Find({ name }), () => catalog.find(name)).pipe(Effect.catchTag("ReducerError", Effect.die)),
+          reduceShared(new Find({ name }), () => catalog.find(name)).pipe(
+            Effect.provideService(Reducer.Reducer, reducer),
+            Effect.catchTag("ReducerError", Effect.die)
+          ),
         authors: (name) =>
           reduceShared(new Authors({ name }), () => catalog.authors(name)).pipe(
+            Effect.provideService(Reducer.Reducer, reducer),
             Effect.catchTag("ReducerError", Effect.die)
           )
       })

@@ -22,7 +22,10 @@ const inScope = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>): A =>
   Effect.runSync(Effect.orDie(Effect.provideService(effect, Scope.Scope, Scope.makeUnsafe())))
 
 const batcherOf = (concurrency: number | "unbounded" = "unbounded") =>
-  build(Batcher.Batcher, Batcher.layer().pipe(Layer.provide(Scheduler.layer({ concurrency }))))
+  build(
+    Batcher.Batcher,
+    Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provide(Scheduler.layer({ concurrency })))
+  )
 
 const batched = (execute: Execute, options: {
   readonly maxBatchSize?: number

@@ -3,25 +3,25 @@
  *
  * **When to use**
  *
- * Use where a quota belongs to an account and not to a process. The program stays as it is: this layer takes the place of
- * `RateLimiter.layer`, and a `Scheduler` whose `rate` is the tag takes from it as well.
+ * Use it where a quota belongs to an account and not to a process. This layer takes the place of `RateLimiter.layer`, the
+ * program stays as it is, and a `Scheduler` whose `rate` is the tag takes from it as well.
  *
  * **Details**
  *
- * The state of a key is a debt, counted by the clock of the Redis server; clocks of the processes play no part. In any
+ * The state of a key is a debt, counted by the clock of the Redis server; the clocks of the processes play no part. In any
  * interval of length Δ all processes together take at most `burst + Δ · limit / window` tokens, by the times at which
- * they are due. Who waits, waits in its process: one command at a time asks for those in front, up to 50 milliseconds
- * ahead, so that neither the network nor a stall of that length costs pace. Within a process they go in order of arrival;
+ * they are due. Calls wait in their process: one command at a time asks on behalf of the first ones, up to 50 milliseconds
+ * ahead, so that neither the network nor a stall of that length costs pace. The calls of a process go in order of arrival;
  * between processes the first to ask is the first served.
  *
  * **Gotchas**
  *
- * - An interrupted waiter costs nothing while others wait behind it. With nobody behind, what was taken ahead for it is given
- *   back, unless other processes have been granted tokens since: then it is lost.
- * - `strict` spaces what is due, by the clock of the server. A start that is late, by a timer or the network, is not made
- *   good by the other processes: a window of actual starts can hold as many more as are due in 10 milliseconds, and in what
- *   an answer of Redis was late. Where the other side counts to the last call, ask for a little less.
- * - After `penalize`, tokens that other processes hold already are used, up to 50 milliseconds' worth.
+ * - An interrupted caller costs nothing while others wait behind it. With nobody behind, the tokens that were taken ahead for
+ *   it are given back, unless other processes have been granted tokens since: then they are lost.
+ * - `strict` spaces due times, by the clock of the server. The other processes do not make up for a start that a timer or the
+ *   network has made late: a window of actual starts can hold as many more as are due in 10 milliseconds, and in the time by
+ *   which an answer of Redis was late. Where the other side counts to the last call, ask for a little less.
+ * - After `penalize`, other processes use the tokens that they hold already, up to 50 milliseconds' worth.
  * - When the clock of the server steps back, a key is denied for as long as its debt, not for the step.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
  *
@@ -29,31 +29,24 @@
  */
 import * as Config from "effect/Config"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
-import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import type { Taken } from "../internal/store/gcraStore.js"
-import { register } from "../internal/limiter/limiter.js"
-import type { StoreError, Waiter } from "../internal/limiter/limiter.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Quotas from "../internal/limiter/quota.js"
-import * as Calls from "../internal/limiter/calls.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as Checked from "../internal/redis/options.js"
 import * as Guard from "../internal/store/guard.js"
 import * as RateLimiter from "../RateLimiter.js"
 
 /**
- * Configures how a rate limiter uses Redis.
+ * How a rate limiter uses Redis.
  *
  * **Details**
  *
- * - `prefix`: what the names of its keys begin with, `"effect-funnel"` by default.
- * - `onStoreError`: what happens to a call when Redis is away: `"fail"`, the default, fails with a `StoreError`; `"local"`
+ * - `prefix`: the beginning of the names of its keys, `"effect-funnel"` by default.
+ * - `onStoreError`: the answer to a call when Redis is away: `"fail"`, the default, fails with a `StoreError`; `"local"`
  *   admits at the pace divided by `expectedProcesses`, counted here; `"allow"` admits. The last two leave a line in the
  *   log and a count in the metric `effect_funnel_store_policy`.
  * - `expectedProcesses`: how many processes share the rate, 1 by default; used by `"local"` alone.
@@ -70,7 +63,7 @@ export interface StoreOptions extends Checked.StoreOptions {
 }
 
 /**
- * Configures a rate limiter over Redis: its pace, and how it uses Redis.
+ * Options of a rate limiter over Redis: its pace, and how it uses Redis.
  *
  * **Details**
  *
@@ -105,146 +98,7 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
     }),
     (limiter) => limiter.close
   )
-  return fromLimiter(limiter, plan.name)
-})
-
-const fromLimiter = (limiter: LimiterRedis.LimiterRedis, name: string): RateLimiter.RateLimiter => {
-  const handle: RateLimiter.RateLimiter = {
-    [RateLimiter.TypeId]: RateLimiter.TypeId,
-    consume: (options) => {
-      Calls.check("RateLimiter.consume", options)
-      return admit(limiter, name, options)
-    },
-    withLimit: Calls.dataFirstOrLast((effect, options) =>
-      Effect.andThen(admit(limiter, name, options), effect)
-    ) as RateLimiter.RateLimiter["withLimit"],
-    penalize: (options) => {
-      const nanos = Calls.penalty(options)
-      return Effect.andThen(
-        command(limiter, name, "penalize", limiter.store.penalize(LimiterRedis.nameOf(options.key), nanos / 1e6)),
-        Effect.sync(() => {
-          limiter.local.penalizeUnsafe(options.key, nanos)
-          limiter.forfeit(options.key)
-        })
-      )
-    },
-    reset: (options) =>
-      Effect.andThen(
-        command(limiter, name, "reset", Effect.suspend(() => limiter.store.reset(LimiterRedis.nameOf(options?.key)))),
-        Effect.sync(() => {
-          limiter.local.resetUnsafe(options?.key)
-          limiter.forfeit(options?.key)
-        })
-      )
-  }
-  return register(handle, limiter)
-}
-
-const admit = (
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  options: RateLimiter.ConsumeOptions | undefined
-) => {
-  const key = options?.key
-  const tokens = options?.tokens ?? 1
-  return Effect.suspend(() => {
-    if (tokens > limiter.burst) return Effect.fail(tooLarge(name, tokens, limiter.burst))
-    return options?.onExceeded === "fail" ? take(limiter, name, key, tokens) : wait(limiter, name, key, tokens)
-  })
-}
-
-const wait = (
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  key: string | undefined,
-  tokens: number
-): Effect.Effect<RateLimiter.ConsumeResult, RateLimiter.RateLimiterError> =>
-  Effect.callback((resume) => {
-    const since = limiter.now()
-    const waiter: Waiter<StoreError> = {
-      key,
-      tokens,
-      since,
-      link: undefined,
-      onDue: () => resume(Exit.succeed(resultOf(limiter, limiter.standing(key), limiter.now() - since))),
-      onTooLarge: (burst) => resume(Exit.fail(tooLarge(name, tokens, burst))),
-      onFailure: (failure) => resume(Exit.fail(storeError(name, failure)))
-    }
-    limiter.waitUnsafe(waiter)
-    return Effect.sync(() => limiter.cancelUnsafe(waiter))
-  })
-
-const take = Effect.fnUntraced(function*(
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  key: string | undefined,
-  tokens: number
-) {
-  const asked = yield* Effect.result(
-    limiter.guard.run("take", Effect.suspend(() => limiter.store.take(LimiterRedis.nameOf(key), [tokens], 0)))
-  )
-  if (Result.isSuccess(asked)) {
-    const taken = asked.success
-    if (taken.waits.length === 1) return resultOf(limiter, taken, 0)
-    return yield* exceeded(limiter, name, key, taken.tightest, taken.remaining, Math.ceil(taken.retryMillis * 1e6))
-  }
-  if (limiter.onStoreError === "fail") return yield* Effect.fail(storeError(name, asked.failure))
-  yield* limiter.guard.applied(limiter.onStoreError, asked.failure)
-  if (limiter.onStoreError === "allow") return resultOf(limiter, undefined, 0)
-  const now = limiter.local.now()
-  if (limiter.local.takeUnsafe(key, tokens, now)) return resultOf(limiter, undefined, 0)
-  return yield* exceeded(limiter, name, key, 0, 0, limiter.local.retryAfterUnsafe(key, tokens, now))
-})
-
-const exceeded = (
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  key: string | undefined,
-  tightest: number,
-  remaining: number,
-  nanos: number
-) =>
-  Effect.fail(
-    new RateLimiter.RateLimiterError({
-      limiter: name,
-      reason: new RateLimiter.RateLimitExceeded({
-        key,
-        limit: limiter.rates[tightest]!.limit,
-        remaining,
-        retryAfter: Duration.nanos(BigInt(Math.ceil(nanos)))
-      })
-    })
-  )
-
-/** A command without an answer: when the store is away it fails, or is done here alone. */
-const command = (
-  limiter: LimiterRedis.LimiterRedis,
-  name: string,
-  operation: string,
-  effect: Effect.Effect<void, StoreError>
-): Effect.Effect<void, RateLimiter.RateLimiterError> =>
-  Effect.catch(limiter.guard.run(operation, effect), (failure) =>
-    limiter.onStoreError === "fail"
-      ? Effect.fail(storeError(name, failure))
-      : limiter.guard.applied(limiter.onStoreError, failure))
-
-const tooLarge = (name: string, tokens: number, burst: number) =>
-  new RateLimiter.RateLimiterError({
-    limiter: name,
-    reason: new RateLimiter.InsufficientCapacity({ what: "tokens", asked: tokens, most: burst })
-  })
-
-const storeError = (name: string, reason: StoreError) => new RateLimiter.RateLimiterError({ limiter: name, reason })
-
-const resultOf = (
-  limiter: LimiterRedis.LimiterRedis,
-  taken: Taken | undefined,
-  waitedNanos: number
-): RateLimiter.ConsumeResult => ({
-  waited: Duration.nanos(BigInt(Math.round(waitedNanos))),
-  limit: limiter.rates[taken?.tightest ?? 0]!.limit,
-  remaining: taken?.remaining ?? 0,
-  resetAfter: Duration.nanos(BigInt(Math.ceil((taken?.resetMillis ?? 0) * 1e6)))
+  return RateLimiter.fromLimiter(limiter, plan.name)
 })
 
 /**
@@ -252,7 +106,7 @@ const resultOf = (
  *
  * **When to use**
  *
- * Use inside a service that has a quota of its own to share. In an application, provide `layer`.
+ * Use it inside a service that has a quota of its own to share. In an application, provide {@link layer}.
  *
  * **Example** (Sharing a quota inside a service)
  *
@@ -279,18 +133,14 @@ export const make = (
 /**
  * Provides the default rate limiter, over Redis.
  *
- * **When to use**
- *
- * Use in the place of `RateLimiter.layer`, with a `Redis` such as `NodeRedis.layer` beneath it.
- *
  * **Details**
  *
- * The client is best made with `NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })`: commands
- * then fail at once while there is no connection, and how long one may take is `storeTimeout`.
+ * It takes the place of `RateLimiter.layer`. Make the client as in the example: its commands then fail at once without a connection,
+ * and `storeTimeout` alone bounds their time.
  *
  * **Gotchas**
  *
- * Never give the client a `socketTimeout`: it closes it for good.
+ * Give the client no `socketTimeout`: it closes the client for good.
  *
  * **Example** (Sharing a quota among processes)
  *
@@ -310,8 +160,6 @@ export const make = (
  * Layer.isLayer(RateLimiterLive) // => true
  * ```
  *
- * @see {@link layerConfig} for options from the configuration
- * @see {@link layerService} for tags of one's own
  * @category layers
  * @since 0.1.0
  */

@@ -15,22 +15,22 @@ import * as Scope from "effect/Scope"
  *
  * **When to use**
  *
- * Use around `NodeRedis.layer(…)` where a program is to start while Redis is away: `onStoreError` then applies from the first
- * call on. The client's own layer fails when its first attempt to connect does.
+ * Use it around `NodeRedis.layer(…)` where a program has to start while Redis is away: `onStoreError` then applies from the
+ * first call on. Without it the client's layer fails when its first attempt to connect does.
  *
  * **Details**
  *
- * Until the connection stands every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
- * 50 milliseconds apart to begin with, and 2 seconds at most. Once connected, reconnecting is the client's.
+ * Until there is a connection, every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
+ * 50 milliseconds apart at first, and 2 seconds at most. Once connected, the client reconnects by itself.
  *
  * **Example** (Starting while Redis is away)
  *
  * ```ts import.meta.vitest
  * import { Effect, Layer, Schema } from "effect"
  * import { Persistable, Redis } from "effect/persistence"
- * import { Reducer } from "effect-funnel"
  * import * as RedisLayer from "effect-funnel/redis/Redis"
  * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ * import { reduceShared } from "effect-funnel/SharedReducer"
  *
  * // In an application: NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
  * const unreachable = Layer.effect(Redis.Redis, Effect.fail(new Redis.RedisError({ cause: "connection refused" })))
@@ -40,7 +40,7 @@ import * as Scope from "effect/Scope"
  *   success: Schema.Number
  * }) {}
  *
- * const program = Reducer.reduceShared(new GetReport({ month: "2026-01" }), () => Effect.succeed(42)).pipe(
+ * const program = reduceShared(new GetReport({ month: "2026-01" }), () => Effect.succeed(42)).pipe(
  *   Effect.catchReason("ReducerError", "StoreError", ({ operation }) => Effect.succeed(`no answer to ${operation}`))
  * )
  *

@@ -3,25 +3,25 @@
  *
  * **When to use**
  *
- * Use where several processes would ask a backend for the same thing at the same time. The program stays as it is:
- * `Reducer.reduceShared` is the call, and this layer takes the place of `Reducer.layer`.
+ * Use it where several processes would ask a backend for the same thing at the same time. `reduceShared` of
+ * `effect-funnel/SharedReducer` is the call, and this layer takes the place of `Reducer.layer`.
  *
  * **Details**
  *
- * All calls of a process share a local flight first, so that a process is one party however many callers it has. One party
- * leads: it has a lease, renews it while its run goes on, and publishes the result to those who follow. When the leader is
- * gone its lease ends and a follower leads; one that is interrupted hands over at once. Each lease has a fence that only
- * grows, and the result of a leader that lost its lease is dropped: it takes the one that the others got.
+ * The calls of a process share a local flight first, so a process is one party however many callers it has. One party leads:
+ * it holds a lease, renews it while its run goes on, and publishes the result to the followers. When the leader is gone, its
+ * lease ends and a follower leads; a leader that is interrupted hands over at once. Each lease has a fence that only grows.
+ * A leader that lost its lease drops its result and takes the one that the others got.
  *
  * The promise: one run a key and process, always. Among processes at most one run a key while leases hold and Redis keeps
  * its state. Runs overlap only when a leader is frozen for longer than its lease, when Redis loses its state, or when the
- * clock of its server steps forward by more than a lease. Let effects be idempotent, or have their writes refused by the
- * fence. Plain `Reducer.reduce` stays in the process.
+ * clock of its server steps forward by more than a lease. Make effects idempotent, or let the backend refuse their writes by
+ * the fence. Plain `Reducer.reduce` stays in the process.
  *
  * **Gotchas**
  *
- * Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported. Results lie in Redis, readable, for as
- * long as `retain` while there are those who wait for them.
+ * Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported. While a follower waits, the result lies
+ * in Redis, readable, for as long as `retain`.
  *
  * @since 0.1.0
  */
@@ -40,16 +40,16 @@ import * as Guard from "../internal/store/guard.js"
 import * as Reducer from "../Reducer.js"
 
 /**
- * Configures how a reducer uses Redis.
+ * How a reducer uses Redis.
  *
  * **Details**
  *
- * - `prefix`: what the names of its keys begin with, `"effect-funnel"` by default. All processes that are to meet have the
- *   same; give a new one to a release whose requests have other schemas.
- * - `lease`: for how long a leader that was not heard of keeps its key, 10 seconds by default. It is renewed three times
- *   as often. A dead process costs the others that long, a longer pause of a live one a second run.
+ * - `prefix`: the beginning of the names of its keys, `"effect-funnel"` by default. Processes that are to meet have the same;
+ *   give a new one to a release whose requests have other schemas.
+ * - `lease`: for how long a silent leader keeps its key, 10 seconds by default. It is renewed three times as often. A dead
+ *   process holds up the others that long; a live one that pauses for longer causes a second run.
  * - `retain`: for how long a result that others wait for stays to be fetched, 10 seconds by default.
- * - `onStoreError`: what a call does when Redis is away: `"local"`, the default, runs its effect in this process, with a
+ * - `onStoreError`: the answer to a call when Redis is away: `"local"`, the default, runs its effect in this process, with a
  *   line in the log and a count in the metric `effect_funnel_store_policy`; `"fail"` fails with a `StoreError`.
  * - `storeTimeout`: how long a command may take, 1 second by default.
  * - `outageBudget`: how long Redis is asked again before `onStoreError` applies, 1 second by default; zero applies it at
@@ -65,7 +65,7 @@ export interface StoreOptions extends Checked.StoreOptions {
 }
 
 /**
- * Configures a reducer over Redis: what `Reducer.layer` takes, and how it uses Redis.
+ * Options of a reducer over Redis: those of `Reducer.layer`, and how it uses Redis.
  *
  * @category models
  * @since 0.1.0
@@ -86,8 +86,7 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
   return attach(handle, {
     store: RedisReducerStore.make(redis, inbox, checked),
     guard: Guard.make({ service: "Reducer", ...checked }),
-    onStoreError: checked.onStoreError,
-    verify: false
+    onStoreError: checked.onStoreError
   })
 })
 
@@ -96,7 +95,7 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
  *
  * **When to use**
  *
- * Use inside a service that has calls of its own to share. In an application, provide `layer`.
+ * Use it inside a service that has calls of its own to share. In an application, provide {@link layer}.
  *
  * **Gotchas**
  *
@@ -110,6 +109,7 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
  * import { Persistable } from "effect/persistence"
  * import { Reducer } from "effect-funnel"
  * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ * import { reduceShared } from "effect-funnel/SharedReducer"
  *
  * class GetRate extends Persistable.Class<{ payload: { readonly currency: string } }>()("GetRate", {
  *   primaryKey: (_) => _.currency,
@@ -117,8 +117,11 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
  * }) {}
  *
  * const rates = Effect.gen(function*() {
- *   const reduceShared = Reducer.reduceSharedBy(yield* RedisReducer.make({ lease: "30 seconds" }))
- *   return (currency: string) => reduceShared(new GetRate({ currency }), () => Effect.succeed(1.08))
+ *   const reducer = yield* RedisReducer.make({ lease: "30 seconds" })
+ *   return (currency: string) =>
+ *     reduceShared(new GetRate({ currency }), () => Effect.succeed(1.08)).pipe(
+ *       Effect.provideService(Reducer.Reducer, reducer)
+ *     )
  * })
  *
  * Effect.isEffect(Effect.provide(rates, NodeRedis.layer({ url: "redis://localhost" }))) // => true
@@ -140,18 +143,14 @@ export const make = (
 /**
  * Provides the default reducer, over Redis.
  *
- * **When to use**
- *
- * Use in the place of `Reducer.layer`, with a `Redis` such as `NodeRedis.layer` beneath it.
- *
  * **Details**
  *
- * The client is best made with `NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })`: commands
- * then fail at once while there is no connection, and how long one may take is `storeTimeout`.
+ * It takes the place of `Reducer.layer`. Make the client as in the example: its commands then fail at once without a connection,
+ * and `storeTimeout` alone bounds their time.
  *
  * **Gotchas**
  *
- * Never give the client a `socketTimeout`: it closes it for good.
+ * Give the client no `socketTimeout`: it closes the client for good.
  *
  * **Example** (Sharing the runs of several processes)
  *
@@ -167,8 +166,6 @@ export const make = (
  * Layer.isLayer(ReducerLive) // => true
  * ```
  *
- * @see {@link layerConfig} for options from the configuration
- * @see {@link layerService} for tags of one's own
  * @category layers
  * @since 0.1.0
  */

@@ -3,26 +3,26 @@
  *
  * **When to use**
  *
- * Use where what a backend can take belongs to all processes together. The program stays as it is: this layer takes the
- * place of `Scheduler.layer`.
+ * Use it where the limits of a backend hold for all processes together. This layer takes the place of `Scheduler.layer`, and
+ * the program stays as it is.
  *
  * **Details**
  *
- * Jobs queue in their process, as ever, in order of arrival and priority. A process holds permits for the jobs that run and
- * asks for more on behalf of those that wait; processes are served in order of arrival. A permit is a lease that is renewed
- * while it is held: when a process is gone its permits are free once the lease ends.
+ * Jobs queue in their process, by priority and arrival. A process holds permits for its running jobs and asks for more on
+ * behalf of the waiting ones; processes are served in order of arrival. A permit is a lease that is renewed while it is held:
+ * when a process is gone, its permits are free once the lease ends.
  *
- * A job whose permit is lost, because its process was frozen or cut off from Redis for longer than the lease, is interrupted
- * and fails with a `StoreError`, so that it does not run beside its successor for longer than it takes to stop.
+ * A process that was frozen, or cut off from Redis, for longer than the lease loses its permits. Its jobs are interrupted and
+ * fail with a `StoreError`, so that they do not run beside their successors for longer than they take to stop.
  *
  * **Gotchas**
  *
- * - Never more than `concurrency` runs while leases hold and Redis keeps its state. A frozen process overshoots by what it
- *   runs, between the end of its lease and its waking.
- * - With a rate, the job in front holds its permit while it waits for its slot. Since every start of any process takes a
- *   slot, this delays no other start, except that of a job with `tokens: 0` in another process.
- * - `resize` and `setRate` change what this process asks for: all processes have to be told the same. Where there was no
- *   rate, `setRate` begins one that is shared by those who set it.
+ * - Never more than `concurrency` runs while leases hold and Redis keeps its state. A frozen process overshoots by its running
+ *   jobs, between the end of its lease and its waking.
+ * - With a rate, the first job holds its permit while it waits for its slot. Every start of any process takes a slot, so this
+ *   delays no other start, except that of a job with `tokens: 0` in another process.
+ * - `resize` and `setRate` change what this process asks for: tell all processes the same. Where there was no rate, `setRate`
+ *   begins one that is shared by those who set it.
  * - Priorities order the jobs of a process; between processes nobody overtakes.
  * - A job inside a job runs within the weight of the outer one and takes no permit.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
@@ -38,8 +38,6 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import type { Rate } from "../internal/limiter/gcra.js"
-import { limiterOf } from "../internal/limiter/limiter.js"
-import type { Limiter, StoreError } from "../internal/limiter/limiter.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as PermitPool from "../internal/redis/permitPool.js"
 import * as Quotas from "../internal/limiter/quota.js"
@@ -47,19 +45,20 @@ import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as Checked from "../internal/redis/options.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
-import * as Handle from "../internal/scheduler/handle.js"
+import { handleOf } from "../internal/scheduler/handle.js"
+import * as Plan from "../internal/scheduler/plan.js"
 import * as Guard from "../internal/store/guard.js"
 import type * as RateLimiter from "../RateLimiter.js"
 import * as Scheduler from "../Scheduler.js"
 
 /**
- * Configures how a scheduler uses Redis.
+ * How a scheduler uses Redis.
  *
  * **Details**
  *
- * - `prefix`: what the names of its keys begin with, `"effect-funnel"` by default.
- * - `lease`: for how long a process that was not heard of keeps its permits, 10 seconds by default.
- * - `onStoreError`: what happens to jobs that wait when Redis is away: `"fail"`, the default, fails them with a `StoreError`;
+ * - `prefix`: the beginning of the names of its keys, `"effect-funnel"` by default.
+ * - `lease`: for how long a silent process keeps its permits, 10 seconds by default.
+ * - `onStoreError`: the answer to waiting jobs when Redis is away: `"fail"`, the default, fails them with a `StoreError`;
  *   `"local"` goes on with concurrency and rate divided by `expectedProcesses`, with a line in the log and a count in the
  *   metric `effect_funnel_store_policy`.
  * - `expectedProcesses`: how many processes share the scheduler, 1 by default; used by `"local"` alone.
@@ -77,12 +76,12 @@ export interface StoreOptions extends Checked.StoreOptions {
 }
 
 /**
- * Configures a scheduler over Redis: what it bounds, and how it uses Redis.
+ * Options of a scheduler over Redis: its bounds, and how it uses Redis.
  *
  * **Details**
  *
- * `concurrency`, `rate` and `maxQueued` are those of `Scheduler.layer`; `concurrency` is a number, and all processes have to
- * say the same. `maxQueued` counts in each process. A `rate` that is a tag may be a limiter over Redis or one of this process.
+ * `concurrency`, `rate` and `maxQueued` are those of `Scheduler.layer`; `concurrency` is a number, the same in all processes.
+ * `maxQueued` counts in each process. A `rate` that is a tag may be a limiter over Redis or one of this process.
  *
  * @category models
  * @since 0.1.0
@@ -102,7 +101,7 @@ const check = <Limiter>(caller: string, name: string, options: Options<Limiter>)
   ...Checked.store(caller, "p", options),
   ratePrefix: Checked.store(caller, "r", options).prefix,
   concurrency: Quotas.count(caller, "concurrency", options.concurrency),
-  plan: Handle.plan<Limiter>(caller, name, options),
+  plan: Plan.plan<Limiter>(caller, name, options),
   leaseMillis: Checked.millis(caller, "lease", options.lease ?? "10 seconds", 1),
   onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
   expectedProcesses: Quotas.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)
@@ -122,7 +121,8 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   // Registered first, so that it is closed last: the engine's jobs end before their permits go.
   const made: { pool?: PermitPool.PermitPool; limiter?: LimiterRedis.LimiterRedis } = {}
   yield* Effect.addFinalizer(() => made.pool === undefined ? Effect.void : made.pool.close)
-  const engine = yield* Handle.build<never>({ ...plan, rate: undefined })
+  const rates = isRates(plan.rate) ? plan.rate : undefined
+  const engine = yield* Plan.build<I>(rates === undefined ? plan : { ...plan, rate: undefined })
   yield* Effect.addFinalizer(() => made.limiter === undefined ? Effect.void : made.limiter.close)
   const shareRate = (rates: ReadonlyArray<Rate>) => {
     made.limiter = new LimiterRedis.LimiterRedis(
@@ -138,10 +138,7 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
     )
     engine.adoptLimiterUnsafe(made.limiter)
   }
-  if (plan.rate !== undefined) {
-    if (isRates(plan.rate)) shareRate(plan.rate)
-    else engine.adoptLimiterUnsafe(yield* sharedLimiter(plan.rate))
-  }
+  if (rates !== undefined) shareRate(rates)
   const store = RedisPermitStore.make(redis, inbox, {
     prefix,
     name,
@@ -149,40 +146,30 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
     onWake: () => made.pool?.wake()
   })
   made.pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
-  const scheduler = Scheduler.fromEngine(engine)
-  const handle: Scheduler.Scheduler = {
-    ...scheduler,
+  const scheduler = handleOf(engine)
+  const { setRate } = scheduler
+  return Object.assign(scheduler, {
     // One that had no rate gets one in Redis, and not of this process alone.
-    setRate: (quotas) => {
-      const rates = Handle.checkRate("Scheduler.setRate", quotas)
+    setRate: (quotas: Plan.Quotas) => {
+      const rates = Plan.checkRate(quotas)
       return Effect.suspend(() => {
-        if (engine.limiter !== undefined) return scheduler.setRate(quotas)
+        if (engine.limiter !== undefined) return setRate(quotas)
         // In this step: a second one finds what the first has made.
         shareRate(rates)
         return Effect.void
       })
     }
-  }
-  return Handle.register(handle, engine)
+  })
 })
 
-const isRates = <I>(rate: ReadonlyArray<Rate> | Context.Key<I, object>): rate is ReadonlyArray<Rate> =>
-  Array.isArray(rate)
-
-const sharedLimiter = <I>(tag: Context.Key<I, object>): Effect.Effect<Limiter<StoreError>, never, I> =>
-  Effect.flatMap(tag, (handle) => {
-    const limiter = limiterOf(handle)
-    return limiter === undefined
-      ? Effect.die(new TypeError(`Scheduler: the service ${tag.key} given as rate was not made by RateLimiter`))
-      : Effect.succeed(limiter)
-  })
+const isRates = (rate: ReadonlyArray<Rate> | object | undefined): rate is ReadonlyArray<Rate> => Array.isArray(rate)
 
 /**
  * Makes a scheduler over Redis that closes with the scope.
  *
  * **When to use**
  *
- * Use inside a service that has a backend of its own to protect. In an application, provide `layer`.
+ * Use it inside a service that has a backend of its own to protect. In an application, provide {@link layer}.
  *
  * **Details**
  *
@@ -218,18 +205,14 @@ export const make = <Limiter = never>(
 /**
  * Provides the default scheduler, over Redis.
  *
- * **When to use**
- *
- * Use in the place of `Scheduler.layer`, with a `Redis` such as `NodeRedis.layer` beneath it.
- *
  * **Details**
  *
- * The client is best made with `NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })`: commands
- * then fail at once while there is no connection, and how long one may take is `storeTimeout`.
+ * It takes the place of `Scheduler.layer`. Make the client as in the example: its commands then fail at once without a connection,
+ * and `storeTimeout` alone bounds their time.
  *
  * **Gotchas**
  *
- * Never give the client a `socketTimeout`: it closes it for good.
+ * Give the client no `socketTimeout`: it closes the client for good.
  *
  * **Example** (Bounding what several processes do at once)
  *
@@ -248,8 +231,6 @@ export const make = <Limiter = never>(
  * Layer.isLayer(SchedulerLive) // => true
  * ```
  *
- * @see {@link layerConfig} for options from the configuration
- * @see {@link layerService} for tags of one's own
  * @category layers
  * @since 0.1.0
  */

@@ -37,7 +37,7 @@ const simulate = (seed: number) =>
     const bounded = next(3) === 0
     const caches = next(4) === 0
     const services = yield* Layer.buildWithScope(
-      Batcher.layer(next(3) === 0 ? { window: "3 millis" } : {}).pipe(
+      Batcher.layer({ ...(next(3) === 0 && { window: "3 millis" }), scheduler: Scheduler.Scheduler }).pipe(
         Layer.provideMerge(Scheduler.layer({ concurrency: 1 + next(2) }))
       ),
       scope

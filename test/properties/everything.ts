@@ -138,6 +138,7 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
     const makeResolver = (name: string, scheduler: Scheduler.Scheduler, level: Place["level"]) =>
       Effect.gen(function*() {
         const batcher = yield* Batcher.make({
+          scheduler: Scheduler.Scheduler,
           ...(chance(3) && { window: "2 millis" }),
           ...(chance(3) && { maxBatchSize: 2 })
         })

@@ -7,6 +7,7 @@ import * as Reducer from "effect-funnel/Reducer"
 import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
 import * as RedisReducer from "effect-funnel/redis/Reducer"
 import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -59,8 +60,10 @@ const row = (name: string, times: ReadonlyArray<number>, per = 1) =>
 const program = Effect.gen(function*() {
   const { url } = yield* redisServer()
 
-  const a = Reducer.reduceSharedBy(yield* elsewhere(url, RedisReducer.make()))
-  const b = Reducer.reduceSharedBy(yield* elsewhere(url, RedisReducer.make()))
+  const on = (reducer: Reducer.Reducer) => <R>(request: Get, f: () => Effect.Effect<string, never, R>) =>
+    Effect.provideService(reduceShared(request, f), Reducer.Reducer, reducer)
+  const a = on(yield* elsewhere(url, RedisReducer.make()))
+  const b = on(yield* elsewhere(url, RedisReducer.make()))
   const flight = a(new Get({ id: "1" }), () => Effect.succeed("x"))
   yield* sample(2000, flight)
   row("a shared flight that nobody else wants", yield* sample(4000, flight))

@@ -18,6 +18,7 @@ import * as RedisLayer from "../../src/redis/Redis.js"
 import * as RedisReducer from "../../src/redis/Reducer.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Reducer from "../../src/Reducer.js"
+import { reduceShared } from "../../src/SharedReducer.js"
 import * as Scheduler from "../../src/Scheduler.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
@@ -43,7 +44,7 @@ describe("policies while Redis is away", () => {
         { service: "Reducer", policy: "local" }
       ))
       const before = yield* count
-      const call = Reducer.reduceShared(new GetUser({ id: "1" }), ({ fence }) => Effect.succeed(fence))
+      const call = reduceShared(new GetUser({ id: "1" }), ({ fence }) => Effect.succeed(fence))
       const results = yield* Effect.all([call, call, call]).pipe(
         Effect.provide(RedisReducer.layer({ outageBudget: 0 }).pipe(Layer.provide(nowhere))),
         Effect.provide(Logger.layer([logger]))
@@ -56,7 +57,7 @@ describe("policies while Redis is away", () => {
   it.live("fail is a typed error with the operation and the cause, of each service", () =>
     Effect.gen(function*() {
       const reducer = yield* Effect.flip(
-        Reducer.reduceShared(new GetUser({ id: "1" }), () => Effect.succeed(1)).pipe(
+        reduceShared(new GetUser({ id: "1" }), () => Effect.succeed(1)).pipe(
           Effect.provide(RedisReducer.layer({ outageBudget: 0, onStoreError: "fail" }))
         )
       )
@@ -209,7 +210,7 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       yield* Effect.gen(function*() {
         expect((yield* Scheduler.stats).concurrency).toBe(3)
         expect((yield* RateLimiter.consume()).limit).toBe(10)
-        const keys = yield* Reducer.reduceShared(new GetUser({ id: "1" }), () =>
+        const keys = yield* reduceShared(new GetUser({ id: "1" }), () =>
           Effect.promise(async () => {
             const names = await server.command("KEYS", "{app:1:f:effect-funnel/Reducer:*")
             const ttl = await server.command("PTTL", `{app:1:f:effect-funnel/Reducer:["GetUser","1"]}:f`)
@@ -227,7 +228,7 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       const layer = RedisReducer.layer({ outageBudget: 0 }).pipe(
         Layer.provide(RedisLayer.layerBackground(layerClient(server.url)))
       )
-      const call = Reducer.reduceShared(new GetUser({ id: "1" }), ({ fence }) => Effect.succeed(fence))
+      const call = reduceShared(new GetUser({ id: "1" }), ({ fence }) => Effect.succeed(fence))
       yield* Effect.gen(function*() {
         expect(yield* call).toBe(0)
         yield* Effect.promise(() => server.start())
@@ -253,7 +254,7 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
         RedisScheduler.layer({ concurrency: 1 })
       ).pipe(Layer.provideMerge(layerClient(url)))
       yield* Effect.gen(function*() {
-        const slow = Reducer.reduceShared(new GetUser({ id: "1" }), () => Effect.delay(Effect.succeed(1), "50 millis"))
+        const slow = reduceShared(new GetUser({ id: "1" }), () => Effect.delay(Effect.succeed(1), "50 millis"))
         const other = yield* Layer.build(Layer.fresh(RedisReducer.layer({ onStoreError: "fail" })))
         yield* Effect.sleep(100)
         expect(yield* Effect.all([slow, Effect.provideContext(slow, other)], { concurrency: 2 })).toEqual([1, 1])
@@ -278,8 +279,8 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       let runs = 0
       const f = () => Effect.delay(Effect.sync(() => ++runs), "50 millis")
       yield* Effect.all([
-        Reducer.reduceSharedBy(One)(new GetUser({ id: "1" }), f),
-        Reducer.reduceSharedBy(Two)(new GetUser({ id: "1" }), f)
+        Effect.provideServiceEffect(reduceShared(new GetUser({ id: "1" }), f), Reducer.Reducer, One),
+        Effect.provideServiceEffect(reduceShared(new GetUser({ id: "1" }), f), Reducer.Reducer, Two)
       ], { concurrency: "unbounded" }).pipe(Effect.provide(layers))
       expect(runs).toBe(2)
     }).pipe(Effect.scoped))

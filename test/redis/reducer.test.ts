@@ -7,6 +7,7 @@ import * as Persistable from "effect/persistence/Persistable"
 import * as Schema from "effect/Schema"
 import * as RedisReducer from "../../src/redis/Reducer.js"
 import * as Reducer from "../../src/Reducer.js"
+import { reduceShared } from "../../src/SharedReducer.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -30,11 +31,11 @@ describe.skipIf(!hasRedis)("Reducer over Redis", () => {
       const gate = yield* Deferred.make<void>()
       const callers = yield* Effect.forEach(processes, (reducer) =>
         Effect.forkChild(Effect.forEach(Array.from({ length: 1000 }), () =>
-          Reducer.reduceSharedBy(reducer)(new GetUser({ id: "1" }), ({ fence }) =>
+          reduceShared(new GetUser({ id: "1" }), ({ fence }) =>
             Effect.suspend(() => {
               runs++
               return Effect.as(Deferred.await(gate), String(fence))
-            })), { concurrency: "unbounded" })))
+            })).pipe(Effect.provideService(Reducer.Reducer, reducer)), { concurrency: "unbounded" })))
       yield* Effect.sleep(300)
       yield* Deferred.succeed(gate, undefined)
       const results = (yield* Effect.forEach(callers, Fiber.join)).flat()

@@ -11,6 +11,7 @@ import * as RedisLimiter from "../../src/redis/RateLimiter.js"
 import * as RedisReducer from "../../src/redis/Reducer.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Reducer from "../../src/Reducer.js"
+import { reduceShared } from "../../src/SharedReducer.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -42,7 +43,11 @@ const program = (url: string, name: string) =>
         Effect.forEach(items, (i) => Effect.as(limiter.consume(), i), both),
         Effect.forEach(items, (i) =>
           Effect.as(
-            Reducer.reduceSharedBy(reducer)(new GetUser({ id: "1" }), () => Effect.as(Effect.yieldNow, "row")),
+            Effect.provideService(
+              reduceShared(new GetUser({ id: "1" }), () => Effect.as(Effect.yieldNow, "row")),
+              Reducer.Reducer,
+              reducer
+            ),
             i
           ), both)
       ], both), both)

@@ -3,23 +3,22 @@
  */
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
-import { loaderOf } from "../../src/internal/batcher/loader.ts"
+import { collectorOf } from "../../src/internal/batcher/hooks.ts"
 
 /** Names what is left in the maps of a resolver that nobody waits for; "" is nothing. */
 export const leftIn = <Req extends Request.Any>(resolver: RequestResolver<Req>): string => {
-  const loader = loaderOf(resolver)!
+  const collector = collectorOf(resolver)!
   const left: Array<string> = []
   const count = (what: string, n: number) => {
     if (n !== 0) left.push(`${n} ${what}`)
   }
-  count("batches that run", loader["running"].size)
-  count("batches that go on collecting", loader["waiting"].size)
-  const groups = loader["groups"]
+  count("batches that run", collector["running"].size)
+  const { groups } = collector
   if (groups.all === undefined) count("groups", groups.values().length)
   for (const group of groups.values()) {
-    count("windows", group.open)
-    count("requests that are collected", group.collected)
-    count("batches of a group", group.running)
+    count("windows", group.windows)
+    count("batches of a group", group.batches)
+    count("batches that collect", [group.main, group.inner].filter((slot) => slot.batch !== undefined).length)
     count("requests in flight", group.inFlight.values().length)
   }
   return left.join(", ")

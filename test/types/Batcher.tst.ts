@@ -76,7 +76,47 @@ describe("Batcher", () => {
   it("needs no Batcher when made by a handle", () => {
     const made = Effect.flatMap(Batcher.make(), (batcher) => batcher.findById(GetUser, byId))
     expect(made).type.toBe<
-      Effect.Effect<RequestResolver.RequestResolver<GetUser>, never, Scheduler.Scheduler | Scope.Scope | Database>
+      Effect.Effect<RequestResolver.RequestResolver<GetUser>, never, Scope.Scope | Database>
+    >()
+  })
+
+  it("fn infers ids and rows from execute, and fails with NotFoundError unless `missing` says otherwise", () => {
+    const execute = (_: Array.NonEmptyArray<number>) => Database.use((_) => _.rows)
+    const resultId = (row: User) => row.id
+    expect(Batcher.fn("users")(execute, { resultId })).type.toBe<
+      Effect.Effect<
+        (id: number) => Effect.Effect<User, DbError | Batcher.NotFoundError<number>>,
+        never,
+        Batcher.Batcher | Scope.Scope | Database
+      >
+    >()
+    expect(
+      Batcher.fn("users")((ids: ReadonlyArray<string>) => Effect.succeed(ids), {
+        resultId: (row) => row,
+        missing: (id) => {
+          expect(id).type.toBe<string>()
+          return Exit.succeed(undefined)
+        }
+      })
+    ).type.toBe<
+      Effect.Effect<(id: string) => Effect.Effect<string | undefined>, never, Batcher.Batcher | Scope.Scope>
+    >()
+    expect(Batcher.fn("users")(execute, { resultId, missing: () => Exit.fail(new NotFound()) })).type.toBe<
+      Effect.Effect<
+        (id: number) => Effect.Effect<User, DbError | NotFound>,
+        never,
+        Batcher.Batcher | Scope.Scope | Database
+      >
+    >()
+    expect(Batcher.fn("users")).type.not.toBeCallableWith(execute, { resultId: () => "id" })
+    expect(Batcher.fn("users")).type.not.toBeCallableWith(execute, {})
+    const made = Effect.flatMap(Batcher.make(), (batcher) => batcher.fn("users")(execute, { resultId }))
+    expect(made).type.toBe<
+      Effect.Effect<
+        (id: number) => Effect.Effect<User, DbError | Batcher.NotFoundError<number>>,
+        never,
+        Scope.Scope | Database
+      >
     >()
   })
 
@@ -140,8 +180,8 @@ describe("Batcher", () => {
     expect<ReturnType<Batcher.CachedResolver<GetDoc>["clear"]>>().type.toBe<Effect.Effect<void, never, Tenant>>()
   })
 
-  it("Service is a tag of the resolver, with layers", () => {
-    class Users extends Batcher.Service<Users>()("Users", Batcher.findById(GetUser, byId)) {}
+  it("Resolver is a tag of the resolver, with layers", () => {
+    class Users extends Batcher.Resolver<Users>()("Users", Batcher.findById(GetUser, byId)) {}
     expect(Users.layer).type.toBe<Layer.Layer<Users, never, Batcher.Batcher | Database>>()
     expect(Users.layerNoop).type.toBe<Layer.Layer<Users, never, Database>>()
     expect(Effect.request(new GetUser({ id: 1 }), Users)).type.toBe<
@@ -149,18 +189,18 @@ describe("Batcher", () => {
     >()
   })
 
-  it("layer needs the scheduler it names", () => {
+  it("layer and make need the scheduler they name, and none unless they name one", () => {
     class Backend extends Context.Service<Backend, Scheduler.Scheduler>()("Backend") {}
-    expect(Batcher.layer()).type.toBe<Layer.Layer<Batcher.Batcher, never, Scheduler.Scheduler>>()
-    expect(Batcher.layer({ window: "5 millis" })).type.toBe<
-      Layer.Layer<Batcher.Batcher, never, Scheduler.Scheduler>
-    >()
+    expect(Batcher.layer()).type.toBe<Layer.Layer<Batcher.Batcher>>()
+    expect(Batcher.layer({ window: "5 millis" })).type.toBe<Layer.Layer<Batcher.Batcher>>()
+    expect(Batcher.make({ window: "5 millis" })).type.toBe<Effect.Effect<Batcher.Batcher>>()
+    expect(Batcher.make({ scheduler: Backend })).type.toBe<Effect.Effect<Batcher.Batcher, never, Backend>>()
     expect(Batcher.layer({ scheduler: Backend })).type.toBe<Layer.Layer<Batcher.Batcher, never, Backend>>()
     expect(Batcher.layerNoop).type.toBe<Layer.Layer<Batcher.Batcher>>()
   })
 
   it("loadMany has the channels of the requests, and keeps a list that is not empty", () => {
-    class Users extends Batcher.Service<Users>()("Users", Batcher.findById(GetUser, byId)) {}
+    class Users extends Batcher.Resolver<Users>()("Users", Batcher.findById(GetUser, byId)) {}
     const one = new GetUser({ id: 1 })
     expect(Batcher.loadMany([one].slice(), Users)).type.toBe<
       Effect.Effect<Array<User>, NotFound | DbError, Users>

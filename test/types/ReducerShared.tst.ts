@@ -2,6 +2,7 @@ import { Context, Effect, type Layer, Schema, type Scope } from "effect"
 import { type RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as RedisReducer from "effect-funnel/redis/Reducer"
 import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+import { type Lease, type ReducerError, reduceShared } from "effect-funnel/SharedReducer"
 import { Persistable, type Redis } from "effect/persistence"
 import { describe, expect, test } from "tstyche"
 
@@ -23,20 +24,20 @@ const request = new GetUser({ id: "1" })
 
 describe("reduceShared", () => {
   test("has the request's result, its error and the reducer's, and the effect's requirements", () => {
-    expect(Reducer.reduceShared(request, () => user)).type.toBe<
-      Effect.Effect<{ readonly name: string }, NotFound | Reducer.ReducerError, Db | Reducer.Reducer>
+    expect(reduceShared(request, () => user)).type.toBe<
+      Effect.Effect<{ readonly name: string }, NotFound | ReducerError, Db | Reducer.Reducer>
     >()
-    expect(Reducer.reduceSharedBy(Prices)(request, () => user)).type.toBe<
-      Effect.Effect<{ readonly name: string }, NotFound | Reducer.ReducerError, Db | Prices>
+    expect(Effect.provideServiceEffect(reduceShared(request, () => user), Reducer.Reducer, Prices)).type.toBe<
+      Effect.Effect<{ readonly name: string }, NotFound | ReducerError, Db | Prices>
     >()
-    expect(Reducer.reduceSharedBy(reducer)(request, () => user)).type.toBe<
-      Effect.Effect<{ readonly name: string }, NotFound | Reducer.ReducerError, Db>
+    expect(Effect.provideService(reduceShared(request, () => user), Reducer.Reducer, reducer)).type.toBe<
+      Effect.Effect<{ readonly name: string }, NotFound | ReducerError, Db>
     >()
   })
 
   test("hands the effect its lease", () => {
-    Reducer.reduceShared(request, (lease) => {
-      expect(lease).type.toBe<Reducer.Lease>()
+    reduceShared(request, (lease) => {
+      expect(lease).type.toBe<Lease>()
       expect(lease.fence).type.toBe<number>()
       return user
     })
@@ -44,13 +45,13 @@ describe("reduceShared", () => {
 
   test("takes no effect that does not fit the request, none that requires Scope, and no plain key", () => {
     // @ts-expect-error Type 'Effect<number, never, never>' is not assignable to type 'Effect<{ readonly name: string; }, NotFound, never>'
-    Reducer.reduceShared(request, () => Effect.succeed(1))
+    reduceShared(request, () => Effect.succeed(1))
     // @ts-expect-error Type 'Effect<never, string, never>' is not assignable to type 'Effect<{ readonly name: string; }, NotFound, never>'
-    Reducer.reduceShared(request, () => Effect.fail("no"))
+    reduceShared(request, () => Effect.fail("no"))
     // @ts-expect-error The effect requires Scope, which would close under the callers that joined: write Effect.scoped inside
-    Reducer.reduceShared(request, () => Effect.andThen(Effect.scope, user))
+    reduceShared(request, () => Effect.andThen(Effect.scope, user))
     // @ts-expect-error Argument of type 'string' is not assignable to parameter of type 'Any'
-    Reducer.reduceShared("key", () => user)
+    reduceShared("key", () => user)
   })
 })
 

@@ -177,9 +177,6 @@ describe("Keyed", () => {
     expect(get(1).pipe(Hosts.schedule("a", { weight: 2 }))).type.toBe<
       Effect.Effect<string, NotFound | Error, Api | Hosts>
     >()
-    expect(Hosts.forEach("a", source, get, { discard: true })).type.toBe<
-      Effect.Effect<void, NotFound | Down | Error, Api | Source | Hosts>
-    >()
     expect(Hosts.get("a")).type.toBe<Effect.Effect<Scheduler.Scheduler, never, Hosts>>()
     // @ts-expect-error! a key of another type
     Hosts.schedule(1, get(1))

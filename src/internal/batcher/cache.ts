@@ -1,43 +1,72 @@
 /**
  * The exits that a resolver keeps: bounded in number, the least recently used goes first, each with its own time to live.
  */
-import type * as Exit from "effect/Exit"
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Request from "effect/Request"
+import type { Batch, Cached, Group, Item, Result } from "./parts.js"
+import { forEachInTurns } from "./turns.js"
 import { KeyMap } from "../data/keyMap.js"
-import type { Keyed } from "../data/keyMap.js"
 
-/** One per isolated group of callers: what one of them was told is never told to another. */
-export interface Shelf<A, E> {
-  cached: KeyMap<Cached<A, E>>
-  /** How many are on it. */
-  kept: number
-  /** Called when the last one is gone. */
-  onEmpty(): void
+export interface MemoryOptions<Req extends Request.Any> {
+  readonly capacity: number
+  readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
 }
 
-export interface Cached<A, E> extends Keyed<Cached<A, E>> {
-  readonly shelf: Shelf<A, E>
-  readonly exit: Exit.Exit<A, E>
-  readonly expires: number
-  /** That of the cache while it is kept there. */
-  era: object | undefined
-  newer: Cached<A, E> | undefined
-  older: Cached<A, E> | undefined
-}
-
-export class ExitCache<A, E> {
-  size = 0
-  private readonly capacity: number
+export class Memory<Req extends Request.Any> {
+  private readonly options: MemoryOptions<Req>
+  private readonly clock: Clock.Clock
+  private size = 0
   /** Another after each time that all of it was cleared. */
   private era = {}
-  private newest: Cached<A, E> | undefined = undefined
-  private oldest: Cached<A, E> | undefined = undefined
+  private newest: Cached<Req> | undefined = undefined
+  private oldest: Cached<Req> | undefined = undefined
 
-  constructor(capacity: number) {
-    this.capacity = capacity
+  constructor(options: MemoryOptions<Req>, clock: Clock.Clock) {
+    this.options = options
+    this.clock = clock
   }
 
-  get(shelf: Shelf<A, E>, key: unknown, hash: number, now: number): Exit.Exit<A, E> | undefined {
-    const cached = shelf.cached.get(key, hash)
+  get now(): number {
+    return this.clock.currentTimeMillisUnsafe()
+  }
+
+  /**
+   * Keeps what a batch that has ended came to, and returns its exit: another one where `timeToLive` throws, which is asked
+   * about all before any is kept. Nothing is kept of what something else than `execute` made of its answer.
+   */
+  remember(
+    batch: Batch<Req>,
+    exit: Exit.Exit<void, Request.Error<Req>>
+  ): Effect.Effect<Exit.Exit<void, Request.Error<Req>>> {
+    const { answer, group, items } = batch
+    if (answer === undefined || !isSame(exit, answer)) return Effect.succeed(exit)
+    const times = new Float64Array(items.length)
+    const date = (now: number) => (item: Item<Req>, i: number): void => {
+      const result = item.resultOf(exit)
+      if (result !== undefined) times[i] = this.expires(result, item.request, now)
+    }
+    const keep = (item: Item<Req>, i: number): void => {
+      const result = item.resultOf(exit)
+      const expires = times[i]!
+      if (result !== undefined && expires > 0 && !item.stale) this.set(group, item.key, item.hash, result, expires)
+    }
+    return Effect.matchCause(Effect.suspend(() => forEachInTurns(items, date(this.now))), {
+      onFailure: Exit.failCause,
+      onSuccess: () => exit
+    }).pipe(Effect.tap((final) => final === exit ? Effect.suspend(() => forEachInTurns(items, keep)) : Effect.void))
+  }
+
+  expires(result: Result<Req>, request: Req, now: number): number {
+    if (Exit.hasInterrupts(result)) return 0
+    const millis = Duration.toMillis(Duration.fromInputUnsafe(this.options.timeToLive(result, request)))
+    return millis > 0 ? now + millis : 0
+  }
+
+  get(group: Group<Req>, key: unknown, hash: number, now: number): Result<Req> | undefined {
+    const cached = group.cached.get(key, hash)
     if (cached === undefined || cached.era !== this.era) return undefined
     if (cached.expires <= now) {
       this.remove(cached)
@@ -50,12 +79,12 @@ export class ExitCache<A, E> {
     return cached.exit
   }
 
-  set(shelf: Shelf<A, E>, key: unknown, hash: number, exit: Exit.Exit<A, E>, expires: number): void {
-    // First of all, so that the shelf is not empty for a moment.
-    shelf.kept++
-    this.delete(shelf, key, hash)
-    const cached: Cached<A, E> = {
-      shelf,
+  set(group: Group<Req>, key: unknown, hash: number, exit: Result<Req>, expires: number): void {
+    // First of all, so that the group is not empty for a moment.
+    group.kept++
+    this.delete(group, key, hash)
+    const cached: Cached<Req> = {
+      group,
       key,
       hash,
       exit,
@@ -65,40 +94,40 @@ export class ExitCache<A, E> {
       newer: undefined,
       older: undefined
     }
-    shelf.cached.add(cached)
+    group.cached.add(cached)
     this.link(cached)
     this.size++
-    if (this.size > this.capacity) this.remove(this.oldest!)
+    if (this.size > this.options.capacity) this.remove(this.oldest!)
   }
 
-  delete(shelf: Shelf<A, E>, key: unknown, hash: number): void {
-    const cached = shelf.cached.get(key, hash)
+  delete(group: Group<Req>, key: unknown, hash: number): void {
+    const cached = group.cached.get(key, hash)
     // What compares keys may have cleared it.
     if (cached !== undefined && cached.era === this.era) this.remove(cached)
   }
 
-  /** Empties the cache and the shelves that it has, however much they hold. */
-  clear(shelves: ReadonlyArray<Shelf<A, E>>): void {
+  /** Empties the cache and the groups that it has, however much they hold. */
+  clear(groups: ReadonlyArray<Group<Req>>): void {
     this.era = {}
     this.size = 0
     this.newest = this.oldest = undefined
-    for (const shelf of shelves) {
-      if (shelf.kept === 0) continue
-      shelf.cached = new KeyMap()
-      shelf.kept = 0
-      shelf.onEmpty()
+    for (const group of groups) {
+      if (group.kept === 0) continue
+      group.cached = new KeyMap()
+      group.kept = 0
+      group.checkRest()
     }
   }
 
-  private remove(cached: Cached<A, E>): void {
+  private remove(cached: Cached<Req>): void {
     cached.era = undefined
-    cached.shelf.cached.remove(cached)
+    cached.group.cached.remove(cached)
     this.unlink(cached)
     this.size--
-    if (--cached.shelf.kept === 0) cached.shelf.onEmpty()
+    if (--cached.group.kept === 0) cached.group.checkRest()
   }
 
-  private link(cached: Cached<A, E>): void {
+  private link(cached: Cached<Req>): void {
     cached.older = this.newest
     cached.newer = undefined
     if (this.newest === undefined) this.oldest = cached
@@ -106,10 +135,16 @@ export class ExitCache<A, E> {
     this.newest = cached
   }
 
-  private unlink(cached: Cached<A, E>): void {
+  private unlink(cached: Cached<Req>): void {
     if (cached.newer === undefined) this.newest = cached.older
     else cached.newer.older = cached.older
     if (cached.older === undefined) this.oldest = cached.newer
     else cached.older.newer = cached.newer
   }
 }
+
+/** Whether nothing was added to an exit: what is added to a failure is one more reason. */
+const isSame = (exit: Exit.Exit<void, unknown>, answer: Exit.Exit<void, unknown>): boolean =>
+  Exit.isSuccess(exit)
+    ? Exit.isSuccess(answer)
+    : Exit.isFailure(answer) && exit.cause.reasons.length === answer.cause.reasons.length

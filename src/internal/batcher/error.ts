@@ -5,7 +5,23 @@ import { formatSteps } from "../waits/cycle.js"
 import type { Step } from "../waits/cycle.js"
 
 /**
- * Says that `execute` of an ordered resolver did not answer with one result for each request.
+ * The error of a look-up that has no row, by a function of `Batcher.fn`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotFoundError<Id = unknown> extends Data.TaggedError("NotFoundError")<{
+  /** The name that was given to `fn`. */
+  readonly resolver: string
+  readonly id: Id
+}> {
+  override get message(): string {
+    return `${this.resolver}: no row with id ${format(this.id)}`
+  }
+}
+
+/**
+ * `execute` of an ordered resolver did not return one result for each request.
  *
  * @category errors
  * @since 0.1.0
@@ -24,11 +40,11 @@ export class ResultLengthMismatch extends Data.TaggedError("ResultLengthMismatch
 }
 
 /**
- * Says that a batch, while it runs, looked up what can only be answered once that same batch has ended.
+ * A running batch looked up what can only be answered once that same batch has ended.
  *
  * **Details**
  *
- * `path` leads from the batch back to itself: resolvers and what they are asked for, and the runs of a `Reducer` between them.
+ * `path` leads from the batch back to itself: resolvers with the requests they got, and the runs of a `Reducer` between them.
  *
  * @category errors
  * @since 0.1.0
@@ -46,12 +62,12 @@ export class LookupCycle extends Data.TaggedError("LookupCycle")<{
 }
 
 /**
- * Wraps what is wrong with a resolver, as a defect: programs do not handle it, they are corrected.
+ * A defect that says what is wrong with a resolver: correct the program.
  *
  * **Details**
  *
  * - `ResultLengthMismatch`: the requests of that batch die with it.
- * - `LookupCycle`: a look-up that would close a cycle is asked for anew once, and dies with it when it comes back.
+ * - `LookupCycle`: a look-up that would close a cycle is asked for once more, and dies when it comes back.
  *
  * @category errors
  * @since 0.1.0

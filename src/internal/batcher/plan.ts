@@ -7,7 +7,7 @@ import * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import { BatcherError, ResultLengthMismatch } from "./error.js"
 import { ValueMap } from "./key.js"
-import type { Item, Result } from "./state.js"
+import type { Item, Result } from "./parts.js"
 import { andThen, forEachInTurns } from "./turns.js"
 
 export type Plan<Req extends Request.Any, R> = (
@@ -62,8 +62,8 @@ export const inOrder = <Req extends Request.Any, R>(options: {
   const requests = items.map((item) => item.request) as NonEmptyArray<Req>
   return Effect.flatMap(options.execute(requests), (results) => {
     if (results.length !== items.length) {
-      const { group, request } = items[0]
-      const resolver = group.owner.nameFor(request)
+      const { batch, request } = items[0]
+      const resolver = batch.group.owner.nameFor(request)
       const reason = new ResultLengthMismatch({ resolver, expected: items.length, actual: results.length })
       return Effect.die(new BatcherError({ reason }))
     }

@@ -4,18 +4,17 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Request from "effect/Request"
-import type { Batch } from "./batch.js"
-import type { Run } from "./run.js"
+import type { Batch } from "./parts.js"
 import { Job } from "../scheduler/engine.js"
 import type { Engine } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 
 type Answer = Effect.Effect<SchedulerError | undefined>
 
-class BatchJob extends Job {
-  private readonly batch: Batch
+class BatchJob<Req extends Request.Any> extends Job {
+  private readonly batch: Batch<Req>
   private resume: ((answer: Answer) => void) | undefined
-  constructor(batch: Batch, resume: (answer: Answer) => void) {
+  constructor(batch: Batch<Req>, resume: (answer: Answer) => void) {
     super(1, 1, 0, batch, true)
     this.batch = batch
     this.resume = resume
@@ -41,7 +40,7 @@ class BatchJob extends Job {
 }
 
 /** Waits until the batch may run, or is refused. */
-export const admit = <Req extends Request.Any>(batch: Run<Req>, engine: Engine | undefined): Answer => {
+export const admit = <Req extends Request.Any>(batch: Batch<Req>, engine: Engine | undefined): Answer => {
   if (engine === undefined) {
     batch.started = true
     return Effect.succeed(undefined)
@@ -52,6 +51,6 @@ export const admit = <Req extends Request.Any>(batch: Run<Req>, engine: Engine |
 }
 
 /** Gives back what the batch holds, wherever it is. */
-export const release = (batch: Batch, engine: Engine | undefined): void => {
+export const release = <Req extends Request.Any>(batch: Batch<Req>, engine: Engine | undefined): void => {
   if (batch.job !== undefined) engine?.releaseUnsafe(batch.job)
 }

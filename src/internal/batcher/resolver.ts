@@ -6,9 +6,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
-import * as RequestResolver from "effect/RequestResolver"
+import type * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
-import { Loader } from "./loader.js"
+import { Collector } from "./collector.js"
+import { makeHooks } from "./hooks.js"
 import { toResult } from "./plan.js"
 import type { Plan } from "./plan.js"
 import type { Turns } from "./window.js"
@@ -174,7 +175,7 @@ export const makeResolver = <Req extends Request.Any, R>(
   options: Checked<Req>
 ): Effect.Effect<RequestResolver.RequestResolver<Req> | CachedResolver<Req>, never, Scope.Scope | R> =>
   Effect.flatMap(Effect.context<Scope.Scope | R>(), (context) => {
-    const loader = new Loader<Req, R>({
+    const collector = new Collector<Req, R>({
       resolve: plan,
       onRejected: options.onRejected,
       isolate: options.isolate ?? [],
@@ -187,34 +188,23 @@ export const makeResolver = <Req extends Request.Any, R>(
       cache: options.cache,
       context
     })
-    const resolver = loader.register(RequestResolver.makeWith<Req>({
-      // Core calls it on the resolver that the look-up was made with: this one, or one that wraps it.
-      batchKey(this: unknown, entry) {
-        return loader.batchKey(entry, this)
-      },
-      preCheck(this: unknown, entry) {
-        return loader.preCheck(entry, this)
-      },
-      delay: loader.delay,
-      collectWhile: (entries) => loader.collectWhile(entries),
-      runAll: (entries, key) => loader.runAll(entries, key)
-    }))
+    const resolver = makeHooks(collector)
     return Effect.as(
-      Scope.addFinalizer(Context.get(context, Scope.Scope), loader.close),
-      options.cache === undefined ? resolver : Object.assign(resolver, cacheOperations(loader))
+      Scope.addFinalizer(Context.get(context, Scope.Scope), collector.close),
+      options.cache === undefined ? resolver : Object.assign(resolver, cacheOperations(collector))
     )
   })
 
 const cacheOperations = <Req extends Request.Any, R>(
-  loader: Loader<Req, R>
+  collector: Collector<Req, R>
 ): Pick<CachedResolver<Req>, "prime" | "clear" | "clearAll"> => ({
   prime: (request, result) =>
     Effect.contextWith((context: Context.Context<Request.Services<Req>>) =>
-      Effect.sync(() => loader.primeUnsafe(request, toResult<Req>(result), context))
+      Effect.sync(() => collector.primeUnsafe(request, toResult<Req>(result), context))
     ),
   clear: (request) =>
     Effect.contextWith((context: Context.Context<Request.Services<Req>>) =>
-      Effect.sync(() => loader.clearUnsafe(request, context))
+      Effect.sync(() => collector.clearUnsafe(request, context))
     ),
-  clearAll: Effect.sync(() => loader.clearAllUnsafe())
+  clearAll: Effect.sync(() => collector.clearAllUnsafe())
 })

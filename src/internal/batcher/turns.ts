@@ -7,16 +7,42 @@ import { guarded } from "../data/guarded.js"
 /** How many are told, or kept, in one turn: so many that those who look up again when they are told make few batches. */
 export const most = 4096
 
+/** How many may still be told in this turn, by all batches together. */
+export interface Budget {
+  left: number
+}
+
+const budget: Budget = { left: 0 }
+let turn = 0
+let pending = 0
+
 /**
- * Takes steps until one of them is the last, each in a turn of its own. What runs in those who are told is not ours: where it
- * throws, the steps go on, and the error is a defect then.
+ * Takes steps until one of them is the last, each in a turn of its own. Several that go on at once share the budget of a
+ * turn. What runs in those who are told is not ours: where it throws, the steps go on, and the error is a defect then.
  */
-export const inTurns = (step: (most: number) => boolean): Effect.Effect<void> => {
-  const rest = () => inTurns(step)
-  return guarded(
-    () => step(most) ? Effect.void : Effect.flatMap(Effect.yieldNow, rest),
-    (error) => Effect.ensuring(Effect.die(error), Effect.suspend(rest))
+export const inTurns = (step: (budget: Budget) => boolean): Effect.Effect<void> => {
+  if (pending === 0) budget.left = most
+  return go(step)
+}
+
+const go = (step: (budget: Budget) => boolean): Effect.Effect<void> =>
+  guarded(
+    () => step(budget) ? Effect.void : inNextTurn(step),
+    (error) => Effect.ensuring(Effect.die(error), Effect.suspend(() => go(step)))
   )
+
+/** The first to go on in a turn renews the budget. */
+const inNextTurn = (step: (budget: Budget) => boolean): Effect.Effect<void> => {
+  const last = turn
+  pending++
+  return Effect.flatMap(Effect.yieldNow, () => {
+    pending--
+    if (turn === last) {
+      turn++
+      budget.left = most
+    }
+    return go(step)
+  })
 }
 
 /**

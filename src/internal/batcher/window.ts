@@ -4,9 +4,6 @@
  * One watcher serves all pending batches of a `Batcher`. A turn is one pass of Effect's fiber scheduler, which is
  * `setImmediate` where there is one and a timer elsewhere.
  */
-import type * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { Scheduler, SchedulerDispatcher } from "effect/Scheduler"
@@ -24,7 +21,7 @@ const mostTurns = 16
 
 interface Window {
   readonly activity: Activity
-  readonly resume: (effect: Effect.Effect<void>) => void
+  readonly onClose: () => void
   joins: number
   quiet: number
   turns: number
@@ -38,28 +35,19 @@ export class Turns {
   private scheduler: Scheduler | undefined = undefined
   private dispatcher: SchedulerDispatcher | undefined = undefined
 
-  /** Waits until `activity` has been quiet. */
-  idle(activity: Activity): Effect.Effect<void> {
-    return Effect.callback<void>((resume) => {
-      const window: Window = {
-        activity,
-        resume,
-        joins: activity.joins,
-        quiet: 0,
-        turns: 0,
-        closed: false
-      }
-      this.windows.push(window)
-      const { scheduler } = Fiber.getCurrent()!.cache
-      if (scheduler !== this.scheduler) {
-        this.scheduler = scheduler
-        this.dispatcher = scheduler.makeDispatcher()
-        this.armed = false
-      }
-      this.arm()
-      return Effect.sync(() => {
-        window.closed = true
-      })
+  /** Calls `onClose` when `activity` has been quiet, unless the returned effect has been run. */
+  watch(activity: Activity, onClose: () => void): Effect.Effect<void> {
+    const window: Window = { activity, onClose, joins: activity.joins, quiet: 0, turns: 0, closed: false }
+    this.windows.push(window)
+    const { scheduler } = Fiber.getCurrent()!.cache
+    if (scheduler !== this.scheduler) {
+      this.scheduler = scheduler
+      this.dispatcher = scheduler.makeDispatcher()
+      this.armed = false
+    }
+    this.arm()
+    return Effect.sync(() => {
+      window.closed = true
     })
   }
 
@@ -86,14 +74,7 @@ export class Turns {
       else this.windows.push(window)
     }
     if (this.windows.length > 0) this.arm()
-    // A batch runs inside `resume` until it first waits: it may interrupt those behind it and open windows of its own.
-    for (const window of due) if (!window.closed) window.resume(Effect.void)
+    // A batch runs inside `onClose` until it first waits: it may interrupt those behind it and open windows of its own.
+    for (const window of due) if (!window.closed) window.onClose()
   }
 }
-
-/** Waits for a time by a clock, or until the resolver closes. */
-export const pause = (
-  clock: Clock.Clock,
-  duration: Duration.Duration,
-  closing: Deferred.Deferred<void>
-): Effect.Effect<void> => Effect.raceFirst(clock.sleep(duration), Deferred.await(closing))

@@ -42,3 +42,52 @@ export const idleAfter = (millis: number, f: () => void, place: Place): () => vo
   // What `setTimeout` gives is what `clearTimeout` takes, whatever it is on this host.
   return () => clearTimeout(timer as Parameters<typeof clearTimeout>[0])
 }
+
+/** One timer for whatever is due next. */
+export class Alarm {
+  private readonly start: typeof after
+  private readonly ring: () => void
+  private readonly place: Place
+  private cancel: (() => void) | undefined = undefined
+  /** When it rings, `Infinity` while it is not set, `-Infinity` once it is closed. */
+  at = Infinity
+
+  /** `start` is `after` or `idleAfter`. */
+  constructor(start: typeof after, ring: () => void, place: Place) {
+    this.start = start
+    this.ring = ring
+    this.place = place
+  }
+
+  /** Rings at `due`, in nanoseconds as `now`, unless it is set for an earlier time. */
+  set(due: number, now: number): void {
+    if (due === Infinity) return
+    // The ceiling: the timers of a host drop fractions, and nothing is early.
+    const millis = Math.max(1, Math.ceil((due - now) / 1e6))
+    const at = now + millis * 1e6
+    if (at >= this.at) return
+    this.clear()
+    this.at = at
+    let rang = false
+    const cancel = this.start(millis, () => {
+      rang = true
+      this.cancel = undefined
+      this.at = Infinity
+      this.ring()
+    }, this.place)
+    if (!rang) this.cancel = cancel
+  }
+
+  clear(): void {
+    const { cancel } = this
+    this.cancel = undefined
+    if (this.at > -Infinity) this.at = Infinity
+    cancel?.()
+  }
+
+  /** Ends it: it is not set again. */
+  close(): void {
+    this.clear()
+    this.at = -Infinity
+  }
+}

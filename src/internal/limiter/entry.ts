@@ -2,36 +2,22 @@
  * What a limiter in memory knows of one key, and what follows from it.
  */
 import type * as DueHeap from "../data/dueHeap.js"
+import * as List from "../data/list.js"
 import * as Gcra from "./gcra.js"
-import type { Waiter } from "./limiter.js"
+import type { Standing } from "./limiter.js"
+import { Line } from "./line.js"
 import type * as RestList from "./restList.js"
 import { StartLog } from "./startLog.js"
-import * as WaiterList from "./waiterList.js"
 
 type Rates = ReadonlyArray<Gcra.Rate>
 
-/** The place of one who waits. */
-export class Node implements WaiterList.Node<Node> {
-  readonly waiter: Waiter
-  readonly line: Line
-  before: Node | undefined = undefined
-  after: Node | undefined = undefined
-  constructor(waiter: Waiter, line: Line) {
-    this.waiter = waiter
-    this.line = line
-  }
-}
-
-/** Those who wait for one key, first come first. */
-export class Line implements WaiterList.List<Node>, DueHeap.Member {
+/** Those who wait for one key, and when the first of them is due. */
+export class DueLine extends Line<never> implements DueHeap.Member {
   readonly entry: Entry
-  first: Node | undefined = undefined
-  last: Node | undefined = undefined
-  /** The tokens of all of them. */
-  queued = 0
   due = 0
   index = -1
   constructor(entry: Entry) {
+    super()
     this.entry = entry
   }
 }
@@ -52,7 +38,7 @@ export interface Change {
 }
 
 /** Tokens that were taken for a start which has not begun, or after such. */
-export class Grant implements WaiterList.Node<Grant> {
+export class Grant implements List.Member<Grant> {
   readonly entry: Entry
   readonly tokens: number
   readonly arrival: number
@@ -73,7 +59,7 @@ export class Grant implements WaiterList.Node<Grant> {
 }
 
 /** What few keys have. */
-export class Rare implements WaiterList.List<Grant> {
+export class Rare implements List.List<Grant> {
   /** Until when the other side wants no call: over with the first start after it. */
   penaltyUntil = -Infinity
   log: StartLog | undefined = undefined
@@ -88,18 +74,10 @@ export interface Entry extends RestList.Member<Entry> {
   readonly key: string | undefined
   tats: Array<number>
   /** `undefined` while nobody waits. */
-  line: Line | undefined
+  line: DueLine | undefined
   rare: Rare | undefined
   /** The quotas that the times are under. */
   version: Version
-}
-
-/** What stands in the way of a key, read in the step in which it is asked for. */
-export interface Standing {
-  readonly limit: number
-  readonly remaining: number
-  /** Nanoseconds until the key has its full burst. */
-  readonly resetAfter: number
 }
 
 export const make = (version: Version, key: string | undefined): Entry => ({
@@ -115,12 +93,6 @@ export const make = (version: Version, key: string | undefined): Entry => ({
 })
 
 const fresh = (rates: Rates): Array<number> => rates.length === 1 ? [-Infinity] : rates.map(() => -Infinity)
-
-/** Takes one who waits out of the line. */
-export const unlink = (node: Node): void => {
-  WaiterList.unlink(node.line, node)
-  node.line.queued -= node.waiter.tokens
-}
 
 /** When so many tokens conform, if what was granted and has not begun begins at `pending`. */
 export const dueAt = (rates: Rates, entry: Entry, tokens: number, pending = Infinity): number =>
@@ -195,7 +167,7 @@ export const takeRare = (
   let grant: Grant | undefined
   if (start.later || rare.first !== undefined) {
     if (rare.first === undefined) rare.base = tats.slice()
-    WaiterList.append(rare, grant = new Grant(entry, tokens, arrival, !start.later))
+    List.append(rare, grant = new Grant(entry, tokens, arrival, !start.later))
   }
   charge(rates, tats, arrival, tokens)
   if (start.strict) {
@@ -230,7 +202,7 @@ export const refund = (rates: Rates, grant: Grant): void => {
   if (!grant.listed) return
   const { entry } = grant
   const rare = entry.rare!
-  WaiterList.unlink(rare, grant)
+  List.remove(rare, grant)
   const tats = rare.base!.slice()
   for (let each = rare.first; each !== undefined; each = each.after) charge(rates, tats, each.arrival, each.tokens)
   entry.tats = tats
@@ -251,7 +223,7 @@ const prune = (rates: Rates, entry: Entry): void => {
   for (let first = rare.first; first?.begun; first = rare.first) {
     charge(rates, rare.base!, first.arrival, first.tokens)
     first.listed = false
-    WaiterList.unlink(rare, first)
+    List.remove(rare, first)
   }
   if (rare.first === undefined) rare.base = undefined
   tidy(entry, rare)
@@ -366,10 +338,10 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
     shadow.rare.log = rare.log?.copy()
   }
   const start = { now, later: false, strict: rates.some((rate) => rate.strict) }
-  for (let node = entry.line.first; node !== undefined; node = node.after) {
-    start.now = Math.max(start.now, dueAt(rates, shadow, node.waiter.tokens, now))
-    if (shadow.rare === undefined && !start.strict) take(rates, shadow, start.now, node.waiter.tokens)
-    else takeRare(rates, shadow, start.now, node.waiter.tokens, start)
+  for (let place = entry.line.first; place !== undefined; place = place.after) {
+    const { since, tokens } = place.waiter
+    start.now = Math.max(start.now, dueAt(rates, shadow, tokens, now))
+    takeRare(rates, shadow, Gcra.arrival(since, start.now), tokens, start)
   }
   return Math.max(start.now, dueAt(rates, shadow, tokens, now)) - now
 }

@@ -28,21 +28,21 @@ export const maxCatchUp = 50_000_000
 /**
  * The rate of `limit` tokens in `window` nanoseconds.
  */
-export const rate = (limit: number, window: number, burst: number, strict: boolean): Rate => {
-  const interval = Math.ceil(window / limit)
-  return { limit, window, interval: interval * limit < window ? interval + 1 : interval, burst, strict }
-}
+export const rate = (limit: number, window: number, burst: number, strict: boolean): Rate => ({
+  limit,
+  window,
+  // Exact: below 2 ** 53 no quotient of integers is rounded down to an integer.
+  interval: Math.ceil(window / limit),
+  burst,
+  strict
+})
 
 /**
  * The interval with which no window holds more than the limit by due times alone, for a limiter that keeps no log: N tokens
  * take at least `(N - burst) * interval` from the first start to the last, which reaches `window` at N = limit + 1.
  */
-export const intervalWithoutLog = ({ burst, interval, limit, strict, window }: Rate): number => {
-  if (!strict) return interval
-  const cells = limit - burst + 1
-  const longer = Math.ceil(window / cells)
-  return longer * cells < window ? longer + 1 : longer
-}
+export const intervalWithoutLog = ({ burst, interval, limit, strict, window }: Rate): number =>
+  strict ? Math.ceil(window / (limit - burst + 1)) : interval
 
 /**
  * When `tokens` conform. Only meaningful for `tokens <= burst`.

@@ -68,6 +68,45 @@ export interface Limiter<E = never> {
   readonly close: Effect.Effect<void>
 }
 
+/** The most constrained quota of a key. */
+export interface Standing {
+  readonly limit: number
+  readonly remaining: number
+  /** Nanoseconds until the key has its full burst. */
+  readonly resetAfter: number
+}
+
+/** What stands in the way of a call. */
+export interface Refusal {
+  readonly limit: number
+  readonly remaining: number
+  /** Nanoseconds until the same call passes. */
+  readonly retryAfter: number
+}
+
+/** What a handle needs as well: answers for those who do not wait. */
+export interface Backend extends Limiter<StoreError> {
+  /** Where the axis begins. It moves after weeks. */
+  readonly epoch: bigint
+  /** How many keys are held. */
+  readonly size: number
+  /** `takeUnsafe` for one who has just read the time. */
+  takeAtUnsafe(key: string | undefined, tokens: number, since: number, now: number, later?: Granted): boolean
+  /** Asks once more for one whom `takeAtUnsafe` has refused: `answer` is given nothing when its tokens are taken. */
+  attempt<A, E, R>(
+    key: string | undefined,
+    tokens: number,
+    now: number,
+    granted: Granted | undefined,
+    answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R>
+  standingUnsafe(key: string | undefined, now: number): Standing
+  /** Lets nothing of a key pass for so many nanoseconds, and after them one token first. */
+  penalize(key: string | undefined, nanos: number): Effect.Effect<void, StoreError>
+  /** Forgets what a key has consumed. */
+  reset(key: string | undefined): Effect.Effect<void, StoreError>
+}
+
 const limiters = /*#__PURE__*/ new WeakMap<object, Limiter<StoreError>>()
 
 /**
@@ -86,10 +125,17 @@ export const limiterOf = (handle: object): Limiter<StoreError> | undefined => li
 /**
  * Admits everything at once.
  */
-export const unlimited: Limiter = {
+export const unlimited: Backend = {
   burst: Infinity,
+  epoch: 0n,
+  size: 0,
   now: () => 0,
   takeUnsafe: () => true,
+  takeAtUnsafe: () => true,
+  attempt: (_key, _tokens, _now, _granted, answer) => answer(),
+  standingUnsafe: () => ({ limit: Infinity, remaining: Infinity, resetAfter: 0 }),
+  penalize: () => Effect.void,
+  reset: () => Effect.void,
   strict: false,
   beginUnsafe() {},
   refundUnsafe() {},

@@ -9,14 +9,12 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Gcra from "./gcra.js"
-import type { Granted, Limiter, Waiter } from "./limiter.js"
+import type { Backend, Granted, Refusal, Standing, Waiter } from "./limiter.js"
 import * as Entry from "./entry.js"
-import { Grant, Line, Node } from "./entry.js"
+import { DueLine, Grant } from "./entry.js"
+import { Place } from "./line.js"
 import * as RestList from "./restList.js"
 import * as Timers from "../data/timers.js"
-import * as WaiterList from "./waiterList.js"
-
-const nanosPerMilli = 1_000_000
 
 /** How many callers one step calls back before it gives the event loop a turn. */
 const callbacksPerStep = 256
@@ -44,32 +42,30 @@ export const makeUnsafe = (rates: ReadonlyArray<Gcra.Rate>, fiber: Fiber.Fiber<u
 /**
  * The state of all keys, and one timer for them.
  */
-export class LimiterMemory implements Limiter {
+export class LimiterMemory implements Backend {
   private readonly entries = new Map<string | undefined, Entry.Entry>()
   /** The entry looked up last: calls for one key come in a row. */
   private recent: Entry.Entry | undefined
   private readonly rests = new RestList.RestList<Entry.Entry>()
-  private restTimer: (() => void) | undefined
-  private restTimerAt = Infinity
   /** By when the first of each line is due. */
-  private readonly due: Array<Line> = []
+  private readonly due: Array<DueLine> = []
   /** Those who can never pass and are not told yet. */
   private readonly refusing = new Set<Waiter>()
   private granting = false
   /** More is due than one step does: the rest follows in the next turn. */
   private deferred = false
   private dispatcher: SchedulerDispatcher | undefined
-  private timer: (() => void) | undefined
-  private timerAt = Infinity
+  private readonly alarm: Timers.Alarm
+  private readonly restAlarm: Timers.Alarm
   private closed = false
   private latestTat = 0
   private readonly place: Timers.Place
-  private epoch: bigint
+  epoch: bigint
   private version: Entry.Version
   /** Those that have not heard of the quotas of now, and others. */
   private renewals: Iterator<Entry.Entry> | undefined
   /** Of these those that come next, the last one first: somebody waits there. */
-  private urgent: Array<Line> = []
+  private urgent: Array<DueLine> = []
   private renewing = false
   private rates: ReadonlyArray<Gcra.Rate> = []
   private longestWindow = 0
@@ -78,6 +74,12 @@ export class LimiterMemory implements Limiter {
 
   constructor(rates: ReadonlyArray<Gcra.Rate>, context: Context.Context<never>, clock: Clock.Clock) {
     this.place = { context, clock }
+    this.alarm = new Timers.Alarm(Timers.after, () => this.settle(), this.place)
+    this.restAlarm = new Timers.Alarm(Timers.idleAfter, () => {
+      const now = this.time()
+      this.sweep(now, sweepPerTick)
+      this.restAlarm.set(this.rests.nextCheck, now)
+    }, this.place)
     this.epoch = clock.monotonicTimeNanosUnsafe()
     this.version = { rates, next: undefined }
     this.quote(rates)
@@ -90,7 +92,6 @@ export class LimiterMemory implements Limiter {
     this.longestWindow = rates.reduce((most, rate) => rate.strict ? Math.max(most, rate.window) : most, 0)
   }
 
-  /** How many keys are held. */
   get size(): number {
     return this.entries.size
   }
@@ -113,7 +114,6 @@ export class LimiterMemory implements Limiter {
     return this.takeAtUnsafe(key, tokens, since, this.time(), later)
   }
 
-  /** `takeUnsafe` for one who has just read the time. */
   takeAtUnsafe(key: string | undefined, tokens: number, since: number, now: number, later?: Granted): boolean {
     if (tokens > this.burst) return false
     const entry = this.lookup(key) ?? this.enter(key)
@@ -121,6 +121,19 @@ export class LimiterMemory implements Limiter {
     if (taken) this.take(entry, tokens, since, now, later)
     if (now >= this.rests.nextCheck) this.sweep(now, sweepPerCall)
     return taken
+  }
+
+  attempt<A, E, R>(
+    key: string | undefined,
+    tokens: number,
+    now: number,
+    granted: Granted | undefined,
+    answer: (refusal?: Refusal) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> {
+    // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
+    if (this.settle() && this.takeAtUnsafe(key, tokens, now, now, granted)) return answer()
+    const { limit, remaining } = this.standingUnsafe(key, now)
+    return answer({ limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now) })
   }
 
   beginUnsafe(granted: Granted): void {
@@ -157,31 +170,21 @@ export class LimiterMemory implements Limiter {
       return waiter.onTooLarge(this.burst)
     }
     const entry = this.lookup(waiter.key) ?? this.enter(waiter.key)
-    const line = entry.line ??= new Line(entry)
-    const node = new Node(waiter, line)
-    waiter.link = node
-    const place = former?.link
-    if (former !== undefined && place instanceof Node) {
-      WaiterList.replace(line, place, node)
-      line.queued += waiter.tokens - former.tokens
-      former.link = undefined
-    } else {
-      WaiterList.append(line, node)
-      line.queued += waiter.tokens
-    }
-    if (line.first !== node) return
+    const line = entry.line ??= new DueLine(entry)
+    line.add(waiter, former?.link instanceof Place ? former.link : undefined)
+    if (line.first!.waiter !== waiter) return
     this.reconsider(line)
     this.settle()
   }
 
   cancelUnsafe(waiter: Waiter): void {
-    const node = waiter.link
-    if (node === undefined) this.refusing.delete(waiter)
-    if (!(node instanceof Node)) return
-    const { line } = node
-    const wasFirst = line.first === node
-    Entry.unlink(node)
-    waiter.link = undefined
+    const place = waiter.link
+    if (place === undefined) this.refusing.delete(waiter)
+    if (!(place instanceof Place)) return
+    // A waiter of this limiter waits in a line of its own kind.
+    const line = place.line as DueLine
+    const wasFirst = line.first === place
+    line.remove(place)
     if (wasFirst && this.reconsider(line)) this.settle()
   }
 
@@ -242,17 +245,14 @@ export class LimiterMemory implements Limiter {
     this.refile(entry, this.time())
     const { line } = entry
     if (line === undefined) return
-    for (let node = line.first; node !== undefined; node = node.after) {
-      if (node.waiter.tokens > this.burst) {
-        this.refusing.add(node.waiter)
-        node.waiter.link = undefined
-        Entry.unlink(node)
-      }
-    }
+    for (const waiter of line.removeLarger(this.burst)) this.refusing.add(waiter)
     this.reconsider(line)
   }
 
-  /** Lets nothing of this key pass before `until`, and after it one token first. */
+  penalize(key: string | undefined, nanos: number): Effect.Effect<void> {
+    return Effect.sync(() => this.penalizeUnsafe(key, nanos))
+  }
+
   penalizeUnsafe(key: string | undefined, nanos: number): void {
     const now = this.time()
     const entry = this.lookup(key) ?? this.enter(key)
@@ -264,7 +264,10 @@ export class LimiterMemory implements Limiter {
     this.settle()
   }
 
-  /** Forgets what this key has consumed. */
+  reset(key: string | undefined): Effect.Effect<void> {
+    return Effect.sync(() => this.resetUnsafe(key))
+  }
+
   resetUnsafe(key: string | undefined): void {
     const entry = this.lookup(key)
     if (entry === undefined) return
@@ -277,8 +280,7 @@ export class LimiterMemory implements Limiter {
     this.settle()
   }
 
-  /** The most constrained quota of a key. */
-  standingUnsafe(key: string | undefined, now: number): Entry.Standing {
+  standingUnsafe(key: string | undefined, now: number): Standing {
     return Entry.standing(this.rates, this.lookup(key), now)
   }
 
@@ -320,8 +322,8 @@ export class LimiterMemory implements Limiter {
 
   readonly close: Effect.Effect<void> = Effect.sync(() => {
     this.closed = true
-    this.disarm()
-    this.restTimer?.()
+    this.alarm.close()
+    this.restAlarm.close()
   })
 
   private lookup(key: string | undefined): Entry.Entry | undefined {
@@ -368,12 +370,12 @@ export class LimiterMemory implements Limiter {
   }
 
   /** Brings the place of a line up to date after a change; whether its first is due earlier than it was. */
-  private reconsider(line: Line): boolean {
+  private reconsider(line: DueLine): boolean {
     const { entry, first } = line
     if (first === undefined) {
       entry.line = undefined
       DueHeap.remove(this.due, line)
-      if (this.due.length === 0) this.disarm()
+      if (this.due.length === 0) this.alarm.clear()
       if (entry.level === -1) this.file(entry, this.time())
       return false
     }
@@ -386,9 +388,8 @@ export class LimiterMemory implements Limiter {
     return line.due < before
   }
 
-  private grant(line: Line, now: number): void {
-    const { waiter } = line.first!
-    Entry.unlink(line.first!)
+  private grant(line: DueLine, now: number): void {
+    const waiter = line.shift()!
     this.take(line.entry, waiter.tokens, waiter.since, now, waiter)
     this.reconsider(line)
     waiter.onDue()
@@ -410,37 +411,16 @@ export class LimiterMemory implements Limiter {
   }
 
   private arm(): void {
-    const line = this.due[0]
-    if (line === undefined || line.due === Infinity || this.closed) return
-    const now = this.time()
-    // The ceiling: the timers of a host drop fractions, and a cell is never early.
-    const millis = Math.max(1, Math.ceil((line.due - now) / nanosPerMilli))
-    const at = now + millis * nanosPerMilli
-    if (at >= this.timerAt) return
-    this.disarm()
-    this.timerAt = at
-    let fired = false
-    const cancel = Timers.after(millis, () => {
-      fired = true
-      this.timer = undefined
-      this.timerAt = Infinity
-      this.settle()
-    }, this.place)
-    if (!fired) this.timer = cancel
-  }
-
-  private disarm(): void {
-    const timer = this.timer
-    this.timer = undefined
-    this.timerAt = Infinity
-    timer?.()
+    if (this.due.length > 0) this.alarm.set(this.due[0]!.due, this.time())
   }
 
   private file(entry: Entry.Entry, now: number): void {
     const rest = Entry.restOf(this.rates, entry)
     this.rests.file(entry, rest === Infinity ? now : rest, now, Gcra.maxCatchUp)
     // The calls without a key are one key, which goes with the limiter.
-    if (entry.key !== undefined && this.rests.nextCheck < this.restTimerAt) this.armRest(now)
+    if (entry.key !== undefined && this.rests.nextCheck < this.restAlarm.at) {
+      this.restAlarm.set(this.rests.nextCheck, now)
+    }
   }
 
   /** What was in use when it was looked at last is to be looked at again. */
@@ -456,30 +436,13 @@ export class LimiterMemory implements Limiter {
     })
   }
 
-  private armRest(now: number): void {
-    this.restTimer?.()
-    this.restTimer = undefined
-    this.restTimerAt = Infinity
-    if (this.closed || this.rests.nextCheck === Infinity) return
-    const millis = Math.max(1, Math.ceil((this.rests.nextCheck - now) / nanosPerMilli))
-    this.restTimerAt = now + millis * nanosPerMilli
-    this.restTimer = Timers.idleAfter(millis, () => {
-      this.restTimer = undefined
-      // Until the sweep is over: what it files sets no timer of its own.
-      this.restTimerAt = -Infinity
-      const now = this.time()
-      this.sweep(now, sweepPerTick)
-      this.armRest(now)
-    }, this.place)
-  }
-
   private moveEpoch(nanos: number): number {
     this.epoch += BigInt(nanos)
     for (const entry of this.entries.values()) Entry.shift(entry, nanos)
     this.rests.nextCheck -= nanos
     this.latestTat -= nanos
-    this.timerAt -= nanos
-    this.restTimerAt -= nanos
+    this.alarm.at -= nanos
+    this.restAlarm.at -= nanos
     return this.time()
   }
 }

@@ -4,13 +4,13 @@
  * An entry is looked at again at most twice as late as need be. After the hierarchical timing wheels of Varghese and
  * Lauck, with one slot a wheel.
  */
-export interface Member<A> {
+import * as List from "../data/list.js"
+
+export interface Member<A> extends List.Member<A> {
   /** When to look again. */
   checkAt: number
   /** The file it is in, -1 outside. */
   level: number
-  before: A | undefined
-  after: A | undefined
 }
 
 const levels = 32
@@ -20,8 +20,7 @@ const millisecond = 1_000_000
  * Files of entries.
  */
 export class RestList<A extends Member<A>> {
-  private readonly first: Array<A | undefined> = new Array(levels).fill(undefined)
-  private readonly last: Array<A | undefined> = new Array(levels).fill(undefined)
+  private readonly files: Array<List.List<A> | undefined> = new Array(levels).fill(undefined)
   /** Before this no entry has to be looked at. */
   nextCheck = Infinity
 
@@ -30,38 +29,29 @@ export class RestList<A extends Member<A>> {
     const millis = Math.min(0x8000_0000, Math.max(1, Math.ceil((restAt - now) / millisecond)))
     const level = millis === 1 ? 0 : 32 - Math.clz32(millis - 1)
     const at = Math.min(level, levels - 1)
-    const last = this.last[at]
     entry.level = at
     entry.checkAt = now + 2 ** at * millisecond + slack
-    entry.before = last
-    if (last === undefined) this.first[at] = entry
-    else last.after = entry
-    this.last[at] = entry
+    List.append(this.files[at] ??= { first: undefined, last: undefined }, entry)
     if (entry.checkAt < this.nextCheck) this.nextCheck = entry.checkAt
   }
 
   /** Takes an entry out. */
   remove(entry: A): void {
-    const { after, before, level } = entry
-    if (level === -1) return
-    if (before === undefined) this.first[level] = after
-    else before.after = after
-    if (after === undefined) this.last[level] = before
-    else after.before = before
-    entry.before = undefined
-    entry.after = undefined
+    if (entry.level === -1) return
+    // It was filed there.
+    List.remove(this.files[entry.level]!, entry)
     entry.level = -1
   }
 
   /** Takes out up to `budget` entries whose time has come, and hands them over to be dropped or filed again. */
   sweep(now: number, budget: number, f: (entry: A) => void): void {
     this.nextCheck = Infinity
-    for (let level = 0; level < levels; level++) {
-      let entry = this.first[level]
+    for (const file of this.files) {
+      let entry = file?.first
       while (entry !== undefined && entry.checkAt <= now && budget-- > 0) {
         this.remove(entry)
         f(entry)
-        entry = this.first[level]
+        entry = file?.first
       }
       if (entry !== undefined && entry.checkAt < this.nextCheck) this.nextCheck = entry.checkAt
     }

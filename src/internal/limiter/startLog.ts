@@ -28,7 +28,7 @@ export class StartLog {
   /** One for each rate that is strict, by its place among the rates. */
   private views: ReadonlyArray<View | undefined>
   private pending = 0
-  private restsAt = -Infinity
+  private last = -Infinity
   private longest: number
 
   constructor(rates: ReadonlyArray<Rate>) {
@@ -38,7 +38,7 @@ export class StartLog {
 
   /** When no window holds anything any more; `Infinity` while something granted has not begun. */
   get restAt(): number {
-    return this.pending > 0 ? Infinity : this.restsAt
+    return this.pending > 0 ? Infinity : this.last + this.longest
   }
 
   /** Adds a start, which begins `at` or, if that is `Infinity`, when `begin` tells. Returns its number. */
@@ -59,23 +59,25 @@ export class StartLog {
     this.times[place] = at
     this.tokens[place] = tokens
     if (at === Infinity) this.pending++
-    else this.note(at)
+    else this.last = at
     return this.next++
   }
 
-  /** A start that was granted begins. */
+  /**
+   * A start that was granted begins. It is still here, and in every view: no grant conforms that would push out a start which
+   * has not begun.
+   */
   begin(start: number, at: number): void {
     this.pending--
-    this.note(at)
-    if (start >= this.oldest) this.times[start % this.times.length] = at
+    this.last = at
+    this.times[start % this.times.length] = at
   }
 
   /** A start that was granted never begins. */
   forget(start: number): void {
     this.pending--
-    if (start < this.oldest) return
     const place = start % this.times.length
-    for (const view of this.views) if (view !== undefined && start >= view.first) view.held -= this.tokens[place]!
+    for (const view of this.views) if (view !== undefined) view.held -= this.tokens[place]!
     this.times[place] = -Infinity
     this.tokens[place] = 0
   }
@@ -115,9 +117,7 @@ export class StartLog {
       for (let i = this.oldest; i < this.next; i++) held += this.tokens[i % this.tokens.length]!
       return { limit, window, first: this.oldest, held }
     })
-    const last = this.restsAt - this.longest
     this.longest = longestWindow(rates)
-    this.restsAt = last + this.longest
   }
 
   /** A log to try out what comes. */
@@ -134,11 +134,7 @@ export class StartLog {
   /** Moves all times back. */
   shift(nanos: number): void {
     for (let i = 0; i < this.times.length; i++) this.times[i]! -= nanos
-    this.restsAt -= nanos
-  }
-
-  private note(at: number): void {
-    if (at + this.longest > this.restsAt) this.restsAt = at + this.longest
+    this.last -= nanos
   }
 
   private dueIn(view: View, tokens: number, pending: number): number {
@@ -146,8 +142,8 @@ export class StartLog {
     let latest = -Infinity
     for (let i = view.first; excess > 0 && i < this.next; i++) {
       const place = i % this.times.length
-      const at = Math.min(this.times[place]!, pending)
-      if (at > latest) latest = at
+      const at = this.times[place]!
+      latest = Math.max(latest, at === Infinity ? pending : at)
       excess -= this.tokens[place]!
     }
     return latest + view.window

@@ -7,17 +7,17 @@
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
-import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Backend, Granted, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type * as Failure from "../store/failure.js"
 import { SlotStock } from "./slotStock.js"
 import type { Guard } from "../store/guard.js"
-import * as WaiterList from "../limiter/waiterList.js"
+import * as Timers from "../data/timers.js"
+import { Line, type Place } from "../limiter/line.js"
 
 /** A slot that nobody took is void after this, in nanoseconds: the past is not saved up. */
 const catchUpOf = (rates: ReadonlyArray<Rate>): number => rates.some((rate) => rate.strict) ? 10_000_000 : maxCatchUp
@@ -42,23 +42,24 @@ const keepNanos = 2_000_000
 
 const nanosPerMilli = 1_000_000
 
-interface Node extends WaiterList.Node<Node> {
-  readonly waiter: Waiter<StoreError>
-  readonly entry: Entry
-}
-
-interface Entry extends WaiterList.List<Node> {
+/** What is known here of a key, and those who wait for it. */
+class Entry extends Line<StoreError> {
   readonly key: string | undefined
-  readonly slots: SlotStock
+  readonly slots = new SlotStock()
+  readonly alarm: Timers.Alarm
   /** Since when nobody waits. */
-  idleAt: number | undefined
-  asking: Fiber.Fiber<void> | undefined
+  idleAt: number | undefined = undefined
+  asking: Fiber.Fiber<void> | undefined = undefined
   /** Not worth asking before, for as many tokens as were refused. */
-  retryAt: number
-  refused: number
-  timer: Fiber.Fiber<void> | undefined
-  timerAt: number
-  last_: Taken | undefined
+  retryAt = 0
+  refused = 0
+  /** What the store said last. */
+  told: Taken | undefined = undefined
+  constructor(key: string | undefined, place: Timers.Place, settle: (entry: Entry) => void) {
+    super()
+    this.key = key
+    this.alarm = new Timers.Alarm(Timers.after, () => settle(this), place)
+  }
 }
 
 /** A waiter of the shared rate in the queue of the local one, whose time axis is another. */
@@ -95,6 +96,7 @@ export interface Options {
   readonly expectedProcesses: number
 }
 
+/** Makes a limiter on the clock of the running fiber. */
 export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effect<LimiterRedis> =>
   Effect.withFiber((fiber) =>
     Effect.succeed(new LimiterRedis(rates, options, fiber.context, fiber.getRef(Clock.Clock)))
@@ -104,32 +106,26 @@ const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
   rates.map((rate) => ({ burst: rate.burst, intervalMicros: intervalWithoutLog(rate) / 1000 }))
 
 /** The name of a key in the store: no key at all is a key as well. */
-export const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
+const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
 
-export class LimiterRedis implements Limiter<StoreError> {
-  readonly guard: Guard
-  readonly onStoreError: Options["onStoreError"]
+export class LimiterRedis implements Backend {
   private readonly options: Options
-  private readonly context: Context.Context<never>
-  private readonly clock: Clock.Clock
-  private readonly epoch: bigint
+  private readonly place: Timers.Place
+  readonly epoch: bigint
   private readonly entries = new Map<string | undefined, Entry>()
   /** What an answer takes: follows at once when it falls and step by step when it rises, so that a stall is not one. */
   private answerMillis = 0
   private closed = false
-  rates: ReadonlyArray<Rate>
-  store: GcraStore
+  private rates: ReadonlyArray<Rate>
+  private store: GcraStore
   burst: number
   private catchUp: number
   /** This process' share, for when the store is away. */
-  readonly local: LimiterMemory.LimiterMemory
+  private readonly local: LimiterMemory.LimiterMemory
 
   constructor(rates: ReadonlyArray<Rate>, options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
-    this.guard = options.guard
-    this.onStoreError = options.onStoreError
-    this.context = context
-    this.clock = clock
+    this.place = { context, clock }
     this.epoch = clock.monotonicTimeNanosUnsafe()
     this.rates = rates
     this.store = options.store(cells(rates))
@@ -152,7 +148,7 @@ export class LimiterRedis implements Limiter<StoreError> {
   }
 
   now(): number {
-    return Number(this.clock.monotonicTimeNanosUnsafe() - this.epoch)
+    return Number(this.place.clock.monotonicTimeNanosUnsafe() - this.epoch)
   }
 
   restAt(): number {
@@ -168,9 +164,12 @@ export class LimiterRedis implements Limiter<StoreError> {
   refundUnsafe(): void {}
 
   takeUnsafe(key: string | undefined, tokens: number): boolean {
+    return this.takeAtUnsafe(key, tokens, 0, this.now())
+  }
+
+  takeAtUnsafe(key: string | undefined, tokens: number, _since: number, now: number): boolean {
     const entry = this.entries.get(key)
-    if (entry === undefined || entry.first !== undefined) return false
-    const now = this.now()
+    if (entry === undefined || entry.first !== undefined || tokens > this.burst) return false
     entry.slots.expire(now - this.catchUp, now, false)
     return this.spend(entry, tokens, now)
   }
@@ -184,36 +183,30 @@ export class LimiterRedis implements Limiter<StoreError> {
       if (former !== undefined) this.cancelUnsafe(former)
       return waiter.onTooLarge(this.burst)
     }
-    // As in `cancelUnsafe`.
-    const place = former?.link as Node | StandIn | undefined
-    if (former !== undefined) former.link = undefined
+    const place = former?.link
     if (place instanceof StandIn) {
+      former!.link = undefined
       const standIn = new StandIn(this.local, waiter)
       waiter.link = standIn
       return this.local.waitUnsafe(standIn, { insteadOf: place })
     }
-    const entry = place?.entry ?? this.entries.get(waiter.key) ?? this.enter(waiter.key)
-    const node: Node = { waiter, entry, before: undefined, after: undefined }
-    waiter.link = node
-    if (place !== undefined) {
-      WaiterList.replace(entry, place, node)
-    } else {
-      WaiterList.append(entry, node)
-      // Those in front are being asked for; whoever is behind them is next in turn.
-      if (entry.asking !== undefined && entry.first !== node) return
-    }
-    this.settle(entry)
+    const entry = this.entries.get(waiter.key) ?? this.enter(waiter.key)
+    // Only this class sets the link: to a place in its own queue, or to who stands in for the waiter in the local one.
+    entry.add(waiter, place as Place<StoreError> | undefined)
+    // Those in front are being asked for; whoever is behind them is next in turn.
+    if (place !== undefined || entry.asking === undefined || entry.first!.waiter === waiter) this.settle(entry)
   }
 
   cancelUnsafe(waiter: Waiter<StoreError>): void {
-    const node = waiter.link
-    if (node === undefined) return
-    // Only this class sets the link: to a place in its own queue, or to who stands in for the waiter in the local one.
-    const link = node as Node | StandIn
-    waiter.link = undefined
-    if (link instanceof StandIn) return this.local.cancelUnsafe(link)
-    WaiterList.unlink(link.entry, link)
-    this.settle(link.entry)
+    // As in `waitUnsafe`.
+    const link = waiter.link as Place<StoreError> | StandIn | undefined
+    if (link === undefined) return
+    if (link instanceof StandIn) {
+      waiter.link = undefined
+      return this.local.cancelUnsafe(link)
+    }
+    link.line.remove(link)
+    this.settle(link.line as Entry)
   }
 
   setQuotas(rates: ReadonlyArray<Rate>): void {
@@ -226,39 +219,92 @@ export class LimiterRedis implements Limiter<StoreError> {
     for (const entry of this.entries.values()) {
       entry.retryAt = 0
       entry.slots.keep()
-      for (let node = entry.first; node !== undefined; node = node.after) {
-        if (node.waiter.tokens > this.burst) {
-          WaiterList.unlink(entry, node)
-          tooLarge.push(node.waiter)
-        }
-      }
+      tooLarge.push(...entry.removeLarger(this.burst))
     }
-    for (const waiter of tooLarge) {
-      waiter.link = undefined
-      waiter.onTooLarge(this.burst)
-    }
+    for (const waiter of tooLarge) waiter.onTooLarge(this.burst)
     for (const entry of Array.from(this.entries.values())) this.settle(entry)
   }
 
-  /** What the store last said of a key. */
-  standing(key: string | undefined): Taken | undefined {
-    return this.entries.get(key)?.last_
+  attempt<A, E, R>(
+    key: string | undefined,
+    tokens: number,
+    _now: number,
+    _granted: Granted | undefined,
+    answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> {
+    const { guard, onStoreError } = this.options
+    return Effect.matchEffect(guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [tokens], 0))), {
+      onSuccess: (taken) => {
+        const standing = this.standingOf(taken)
+        return taken.waits.length === 1
+          ? answer(undefined, standing)
+          : answer({ ...standing, retryAfter: Math.ceil(taken.retryMillis * nanosPerMilli) })
+      },
+      onFailure: (failure) =>
+        onStoreError === "fail" ? answer(failure) : Effect.flatMap(guard.applied(onStoreError, failure), () => {
+          const { local } = this
+          const now = local.now()
+          const standing = this.standingOf(undefined)
+          return onStoreError === "allow" || local.takeUnsafe(key, tokens, now)
+            ? answer(undefined, standing)
+            : answer({ ...standing, retryAfter: local.retryAfterUnsafe(key, tokens, now) })
+        })
+    })
   }
 
-  /** Gives up what is reserved for a key here, and asks anew. */
-  forfeit(key: string | undefined): void {
-    const entry = this.entries.get(key)
-    if (entry === undefined) return
-    entry.slots.clear()
-    entry.retryAt = 0
-    this.settle(entry)
+  standingUnsafe(key: string | undefined): Standing {
+    return this.standingOf(this.entries.get(key)?.told)
+  }
+
+  private standingOf(taken: Taken | undefined): Standing {
+    return {
+      limit: this.rates[taken?.tightest ?? 0]!.limit,
+      remaining: taken?.remaining ?? 0,
+      resetAfter: Math.ceil((taken?.resetMillis ?? 0) * nanosPerMilli)
+    }
+  }
+
+  penalize(key: string | undefined, nanos: number): Effect.Effect<void, StoreError> {
+    return this.command(
+      "penalize",
+      key,
+      () => this.store.penalize(nameOf(key), nanos / nanosPerMilli),
+      () => this.local.penalizeUnsafe(key, nanos)
+    )
+  }
+
+  reset(key: string | undefined): Effect.Effect<void, StoreError> {
+    return this.command("reset", key, () => this.store.reset(nameOf(key)), () => this.local.resetUnsafe(key))
+  }
+
+  /** A command without an answer: when the store is away it fails, or is done here alone. */
+  private command(
+    operation: string,
+    key: string | undefined,
+    send: () => Effect.Effect<void, StoreError>,
+    here: () => void
+  ): Effect.Effect<void, StoreError> {
+    const { guard, onStoreError } = this.options
+    const sent = Effect.catch(
+      guard.run(operation, Effect.suspend(send)),
+      (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
+    )
+    return Effect.map(sent, () => {
+      here()
+      const entry = this.entries.get(key)
+      if (entry === undefined) return
+      // What is reserved here was granted before: ask anew.
+      entry.slots.clear()
+      entry.retryAt = 0
+      this.settle(entry)
+    })
   }
 
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
     const left: Array<Effect.Effect<void>> = []
     for (const entry of this.entries.values()) {
-      entry.timer?.interruptUnsafe()
+      entry.alarm.close()
       entry.asking?.interruptUnsafe()
       left.push(this.giveBack(entry))
     }
@@ -266,19 +312,7 @@ export class LimiterRedis implements Limiter<StoreError> {
   })
 
   private enter(key: string | undefined): Entry {
-    const entry: Entry = {
-      key,
-      first: undefined,
-      last: undefined,
-      slots: new SlotStock(),
-      idleAt: undefined,
-      asking: undefined,
-      retryAt: 0,
-      refused: 0,
-      timer: undefined,
-      timerAt: Infinity,
-      last_: undefined
-    }
+    const entry = new Entry(key, this.place, (entry) => this.settle(entry))
     this.entries.set(key, entry)
     return entry
   }
@@ -298,10 +332,7 @@ export class LimiterRedis implements Limiter<StoreError> {
     // What runs in a caller is not ours: if it throws, such as an observer of its fiber, the others still have their turn.
     try {
       while (entry.first !== undefined && this.spend(entry, entry.first.waiter.tokens, now)) {
-        const { waiter } = entry.first
-        WaiterList.unlink(entry, entry.first)
-        waiter.link = undefined
-        waiter.onDue()
+        entry.shift()!.onDue()
       }
     } finally {
       if (entry.first === undefined) this.rest(entry, now)
@@ -316,7 +347,7 @@ export class LimiterRedis implements Limiter<StoreError> {
     if (entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
     const next = entry.slots.firstDue
     const at = entry.asking === undefined ? entry.retryAt : Infinity
-    this.arm(entry, Math.min(next > now ? next : Infinity, at > now ? at : Infinity), now)
+    entry.alarm.set(Math.min(next > now ? next : Infinity, at > now ? at : Infinity), now)
   }
 
   /** Nobody waits: what is left goes to who comes in a moment, or back. */
@@ -325,21 +356,21 @@ export class LimiterRedis implements Limiter<StoreError> {
     if (entry.slots.empty) return this.drop(entry)
     entry.idleAt ??= now
     const until = entry.idleAt + keepNanos
-    if (now < until) return this.arm(entry, until, now)
-    Effect.runForkWith(this.context)(this.giveBack(entry))
+    if (now < until) return entry.alarm.set(until, now)
+    Effect.runForkWith(this.place.context)(this.giveBack(entry))
     // What others came after stays for who comes while it is fresh.
     if (entry.slots.empty) this.drop(entry)
-    else this.arm(entry, entry.slots.lastDue + this.catchUp + nanosPerMilli, now)
+    else entry.alarm.set(entry.slots.lastDue + this.catchUp + nanosPerMilli, now)
   }
 
   private giveBack(entry: Entry): Effect.Effect<void> {
     const { state, tokens } = entry.slots.giveBack()
     if (tokens === 0) return Effect.void
-    return Effect.ignore(this.guard.once("giveBack", this.store.giveBack(nameOf(entry.key), tokens, state)))
+    return Effect.ignore(this.options.guard.once("giveBack", this.store.giveBack(nameOf(entry.key), tokens, state)))
   }
 
   private drop(entry: Entry): void {
-    this.disarm(entry)
+    entry.alarm.clear()
     if (this.entries.get(entry.key) === entry) this.entries.delete(entry.key)
   }
 
@@ -358,7 +389,7 @@ export class LimiterRedis implements Limiter<StoreError> {
     const ahead = lookaheadMillis + this.answerMillis
     const askedAt = this.now()
     const command = Effect.matchEager(
-      this.guard.run("take", Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, ahead))),
+      this.options.guard.run("take", Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, ahead))),
       {
         onFailure: (failure) => {
           entry.asking = undefined
@@ -370,7 +401,7 @@ export class LimiterRedis implements Limiter<StoreError> {
         }
       }
     )
-    const fiber = Effect.runForkWith(this.context)(command)
+    const fiber = Effect.runForkWith(this.place.context)(command)
     if (fiber.pollUnsafe() === undefined) entry.asking = fiber
   }
 
@@ -378,7 +409,7 @@ export class LimiterRedis implements Limiter<StoreError> {
     // The store decided before its answer arrived, so from here a slot may be late, and never early.
     const now = this.now()
     this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
-    entry.last_ = taken
+    entry.told = taken
     entry.slots.add(tokens, taken, now)
     const retry = Math.ceil(taken.retryMillis * nanosPerMilli)
     entry.refused = tokens[taken.waits.length] ?? 0
@@ -389,16 +420,13 @@ export class LimiterRedis implements Limiter<StoreError> {
   /** The store is away: those who wait get what the policy says. */
   private away(entry: Entry, failure: Failure.StoreError): void {
     const waiters: Array<Waiter<StoreError>> = []
-    while (entry.first !== undefined) {
-      const { waiter } = entry.first
-      WaiterList.unlink(entry, entry.first)
-      waiter.link = undefined
-      waiters.push(waiter)
-    }
+    for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) waiters.push(waiter)
     this.rest(entry, this.now())
-    if (this.onStoreError !== "fail") Effect.runForkWith(this.context)(this.guard.applied(this.onStoreError, failure))
+    if (this.options.onStoreError !== "fail") {
+      Effect.runForkWith(this.place.context)(this.options.guard.applied(this.options.onStoreError, failure))
+    }
     for (const waiter of waiters) {
-      switch (this.onStoreError) {
+      switch (this.options.onStoreError) {
         case "fail":
           waiter.onFailure(failure)
           break
@@ -409,31 +437,5 @@ export class LimiterRedis implements Limiter<StoreError> {
           this.local.waitUnsafe(waiter.link = new StandIn(this.local, waiter))
       }
     }
-  }
-
-  private arm(entry: Entry, due: number, now: number): void {
-    if (due === Infinity) return
-    // The ceiling: the timers of a host drop fractions, and a slot is never early.
-    const millis = Math.max(1, Math.ceil((due - now) / nanosPerMilli))
-    const at = now + millis * nanosPerMilli
-    if (at >= entry.timerAt && entry.timerAt > now) return
-    this.disarm(entry)
-    entry.timerAt = at
-    const timer = Effect.runForkWith(this.context)(
-      Effect.flatMap(this.clock.sleep(Duration.millis(millis)), () =>
-        Effect.sync(() => {
-          entry.timer = undefined
-          entry.timerAt = Infinity
-          this.settle(entry)
-        }))
-    )
-    if (timer.pollUnsafe() === undefined) entry.timer = timer
-  }
-
-  private disarm(entry: Entry): void {
-    const timer = entry.timer
-    entry.timer = undefined
-    entry.timerAt = Infinity
-    timer?.interruptUnsafe()
   }
 }

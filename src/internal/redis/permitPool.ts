@@ -10,10 +10,9 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { PermitStore } from "../store/permitStore.js"
-import type { Engine } from "../scheduler/engine.js"
+import type { Engine, Permits } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
-import type { Permits } from "../scheduler/lanes.js"
 import { StoreError } from "../store/failure.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 
@@ -274,9 +273,9 @@ export class PermitPool implements Permits {
     if (this.alone) return
     engine.main.capacity = this.permits.length
     let over = engine.main.used - this.permits.length
-    for (const job of engine.holders()) {
+    for (const job of engine.runs()) {
       if (over <= 0) break
-      const end = this.losers.get(job)
+      const end = job.lane === engine.main ? this.losers.get(job) : undefined
       if (end === undefined) continue
       over -= job.width
       end(engine.error(failure))

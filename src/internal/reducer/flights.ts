@@ -15,8 +15,22 @@ import type { Resume } from "./sharedDeferred.js"
 import { begin, Slices, type Work } from "../data/slices.js"
 import { above, closes, cycleOf, Edge, type Node, nodeOf } from "../waits/waits.js"
 
-/** A run as a snapshot shows it. */
-export interface Snapshot {
+/**
+ * A run in flight, as `inFlight` lists it.
+ *
+ * **Details**
+ *
+ * - `name`: the name of the function, for what was made with `fn`.
+ * - `key`: the key; of a function its arguments (a single primitive one by itself), or what its `key` option made of them.
+ * - `callers`: how many callers wait for it.
+ * - `age`: how long it has been in flight.
+ * - `phase`: `"running"`; `"ending"` once its last caller was interrupted and its finalizers run; `"pending"` while it
+ *   waits for such a run of the same key to end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface InFlight {
   readonly name: string | undefined
   readonly key: unknown
   readonly callers: number
@@ -136,19 +150,14 @@ export class ReducerFlights implements Flights {
     }
   }
 
-  snapshot(clock: Clock.Clock): ReadonlyArray<Snapshot> {
-    const now = clock.currentTimeMillisUnsafe()
-    const out: Array<Snapshot> = []
+  /** The runs in flight, the oldest first. */
+  inFlight(now: number): ReadonlyArray<InFlight> {
+    const out: Array<InFlight> = []
     for (let run = this.live; run !== undefined; run = run.liveAfter) {
+      const { callers, exit, key, name, phase, since = now } = run
       // One that has ended is live until all of its callers are told.
-      if (run.exit !== undefined || run.phase === "over") continue
-      out.push({
-        name: run.space.name,
-        key: run.key,
-        callers: run.callers,
-        age: Duration.millis(Math.max(0, now - (run.since ?? now))),
-        phase: run.phase
-      })
+      if (exit !== undefined || phase === "over") continue
+      out.push({ name, key, callers, age: Duration.millis(Math.max(0, now - since)), phase })
     }
     return out.reverse()
   }

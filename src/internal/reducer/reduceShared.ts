@@ -41,8 +41,6 @@ export interface Coordination {
   readonly store: ReducerStore
   readonly guard: Guard
   readonly onStoreError: "local" | "fail"
-  /** Decodes what was encoded, although nobody needs it here: the in-memory store shows a wrong schema that way. */
-  readonly verify: boolean
 }
 
 /** Runs, or waits for, the flight of a key on behalf of this process. */
@@ -147,7 +145,7 @@ class Flight<A, E, R, S> {
 
   /** Runs the effect while the lease lasts; nothing when it did not last long enough. */
   private readonly lead = Effect.fnUntraced(function*(this: Flight<A, E, R, S>, fence: number, sentAt: number) {
-    const { guard, onStoreError, store, verify } = this.coordination
+    const { guard, onStoreError, store } = this.coordination
     const lease = { fence, deadline: sentAt + store.leaseMillis }
     const exit = yield* Effect.raceFirst(
       Effect.exit(Effect.suspend(() => this.f({ fence }))),
@@ -172,7 +170,6 @@ class Flight<A, E, R, S> {
       if (!completed.success) return undefined
     }
     if (Result.isFailure(encoded)) return Exit.fail(encoded.failure)
-    if (verify) yield* this.codec.decode(payload)
     return exit
   })
 

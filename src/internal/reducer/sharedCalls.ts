@@ -1,16 +1,16 @@
 /**
  * From a request to the flight of its key: in this process first, then among processes.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
 import * as Hash from "effect/Hash"
 import type * as Persistable from "effect/persistence/Persistable"
 import * as PrimaryKey from "effect/PrimaryKey"
 import { type Coordination, flight, type Lease } from "./reduceShared.js"
 import type { ReducerError } from "./error.js"
-import { makeMemory } from "../store/reducerStore.js"
-import { codecOf } from "./codec.js"
-import * as Guard from "../store/guard.js"
+import { type Codec, codecOf } from "./codec.js"
 
 const coordinations = /*#__PURE__*/ new WeakMap<object, Coordination>()
 
@@ -20,16 +20,20 @@ export const attach = <A extends object>(handle: A, coordination: Coordination):
   return handle
 }
 
-// Without a store every flight is its own: the local one before it has made sure that it is the only one.
-let alone: Coordination | undefined
-let flights = 0
-const inProcess = (): Coordination =>
-  alone ??= {
-    store: makeMemory({ leaseMillis: Infinity, retainMillis: 0 }),
-    guard: Guard.make({ service: "Reducer", storeTimeoutMillis: Infinity, outageBudgetMillis: Infinity }),
-    onStoreError: "fail",
-    verify: true
-  }
+let lastFence = 0
+
+/** Runs the effect without a store. Its result goes through the codec all the same, so that a wrong schema shows. */
+const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Effect<A, E, R>) =>
+  Effect.flatMap(
+    Effect.exit(Effect.clockWith((clock) => {
+      lastFence = Math.max(lastFence + 1, clock.currentTimeMillisUnsafe() * 1000)
+      return f({ fence: lastFence })
+    })),
+    (exit) =>
+      Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
+        ? exit
+        : Effect.andThen(Effect.flatMap(codec.encode(exit), codec.decode), exit)
+  )
 
 /** The key of the local flight. Requests with other schemas are other flights, whatever their primary keys. */
 class SharedKey implements Equal.Equal {
@@ -72,7 +76,7 @@ export const reduceShared = <Req extends Persistable.Any, R>(
     const codec = codecOf(request)
     const key = keyOf(request)
     const shared = coordination === undefined
-      ? flight(inProcess(), codec, String(++flights), f)
+      ? alone(codec, f)
       : flight(coordination, codec, key, f)
     // Sound: calls of an equal key have one codec and so one type of result, and a run has no other requirements than
     // those of its effect and its codec.

@@ -18,13 +18,16 @@
  *
  * `onStart`, `onFailure` and `onClose` are called inside the engine's step: they may submit and release, and must not throw.
  */
+import type * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
-import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { QueueFull, SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import type { Job, Lane } from "./job.js"
-import { Lanes } from "./lanes.js"
+import { type Host, Lanes } from "./lanes.js"
+import { begin, Slices } from "../data/slices.js"
+import { type Claim, type Claimant, Rate } from "./rate.js"
 import { endUnsafe } from "../waits/waits.js"
 
 export { Job } from "./job.js"
@@ -32,34 +35,18 @@ export { Job } from "./job.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
-/** How many jobs one step tells of a refusal or of the end before it gives the event loop a turn. */
-const maxToldPerStep = 512
-
-/** A place in the limiter's queue, for whoever is in front when it is due. */
-class Claim implements Waiter<StoreError> {
-  readonly key: string | undefined = undefined
-  link: unknown = undefined
-  readonly tokens: number
-  since: number
-  readonly engine: Engine
-
-  constructor(engine: Engine, tokens: number, since: number) {
-    this.engine = engine
-    this.tokens = tokens
-    this.since = since
-  }
-  behind(): number {
-    return this.engine.behindClaim()
-  }
-  onDue(): void {
-    this.engine.onDue(this)
-  }
-  onTooLarge(): void {
-    this.engine.onBurstChanged(this)
-  }
-  onFailure(error: StoreError): void {
-    this.engine.onStoreFailure(this, error)
-  }
+/**
+ * Permits that come from elsewhere: the width of the main lane is then what is held of them, and changes all the time.
+ */
+export interface Permits {
+  /** The most that there can ever be. */
+  limit: number
+  /** Demand may have changed. */
+  changed(): void
+  /** A job has ended: what it held may be given back before the next one takes it. */
+  freed(): void
+  /** Settles when its permits are lost; never, as long as it holds them. */
+  guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
 }
 
 export interface EngineOptions {
@@ -71,9 +58,13 @@ export interface EngineOptions {
   readonly dispatcher: SchedulerDispatcher
 }
 
-export class Engine extends Lanes {
+export class Engine implements Host, Claimant {
   readonly name: string
-  limiter: Limiter<StoreError> | undefined
+  readonly maxQueued: number
+  readonly lanes: Lanes
+  readonly slices: Slices
+  permits: Permits | undefined = undefined
+  private readonly rate: Rate
   paused = false
   closed = false
 
@@ -88,19 +79,46 @@ export class Engine extends Lanes {
   private soon = false
   /** It is closed, and not all have heard of it. */
   telling = false
-  private claim: Claim | undefined = undefined
   private starts = 0
+  /** Called whenever somebody has left and nobody waits, and after each end of a job once it is closed. */
   readonly watchers = new Set<() => void>()
 
-  constructor(options: EngineOptions) {
-    super(options.concurrency, options.maxQueued)
-    this.name = options.name
-    this.limiter = options.limiter
-    this.dispatcher = options.dispatcher
+  constructor({ concurrency, dispatcher, limiter, maxQueued, name }: EngineOptions) {
+    this.name = name
+    this.maxQueued = maxQueued
+    this.rate = new Rate(this, limiter)
+    this.dispatcher = dispatcher
+    this.slices = new Slices(dispatcher)
+    this.lanes = new Lanes(this, concurrency)
   }
 
-  protected now(): number {
-    return this.limiter === undefined ? 0 : this.limiter.now()
+  get limiter(): Limiter<StoreError> | undefined {
+    return this.rate.limiter
+  }
+
+  now(): number {
+    return this.rate.now()
+  }
+
+  get main(): Lane {
+    return this.lanes.main
+  }
+
+  get running(): number {
+    return this.lanes.running
+  }
+
+  get queued(): number {
+    return this.lanes.queued
+  }
+
+  get idle(): boolean {
+    return this.running === 0 && this.queued === 0
+  }
+
+  /** The most weight that may ever run at one time. */
+  get limit(): number {
+    return this.permits === undefined ? this.main.capacity : this.permits.limit
   }
 
   // ---------------------------------------------------------------------------------------------- a job's way through
@@ -109,15 +127,15 @@ export class Engine extends Lanes {
   startUnsafe(job: Job, later?: Job): boolean {
     if (this.paused || this.closed || job.state !== "Idle") return false
     if (job.weight > this.limit) return false
-    const lane = this.roomFor(job)
+    const lane = this.lanes.roomFor(job)
     if (lane === undefined) return false
     const limiter = this.limiter
     if (limiter !== undefined && job.tokens > 0) {
-      if (this.claim !== undefined || this.anyLenderReady) return false
+      if (this.rate.claimed || this.lanes.lenders.front !== undefined) return false
       // It comes this very moment: there is no lateness that could be made up.
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
-    this.begin(job, lane)
+    this.lanes.begin(job, lane)
     return true
   }
 
@@ -132,17 +150,16 @@ export class Engine extends Lanes {
       job.state = "Done"
       return job.onClose()
     }
-    const error = this.impossible(job, this.limit, this.burst)
+    const error = this.impossible(job, this.limit, this.rate.burst)
     if (error !== undefined) return this.refuse(job, error)
-    const limiter = this.limiter
-    if (limiter !== undefined) job.arrived = limiter.now()
-    const queued = job.patient ? undefined : this.full(job)
-    if (queued !== undefined) {
+    job.arrived = this.now()
+    const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
+    if (queued >= this.maxQueued) {
+      // Since it was found that it had to wait, its fiber may have yielded.
       if (this.startUnsafe(job, job)) return job.onStart()
       return this.refuse(job, this.error(new QueueFull({ queued, maxQueued: this.maxQueued })))
     }
-    this.enter(job)
-    this.refreshMain()
+    this.lanes.enter(job)
     this.pump()
   }
 
@@ -166,23 +183,23 @@ export class Engine extends Lanes {
   }
 
   private withdrawJob(job: Job): void {
-    this.leave(job)
+    this.lanes.leave(job)
     job.state = "Done"
-    this.refreshMain()
+    this.lanes.refresh()
   }
 
   private finish(job: Job): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
-    const lane = this.end(job)
+    const lane = this.lanes.end(job)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
-    if (lane !== this.main) this.freed(lane)
+    if (lane !== this.main) this.lanes.lenders.freed(lane)
     if (this.permits !== undefined) {
-      this.refreshMain()
+      this.lanes.refresh()
       this.recheckClaim()
       this.permits.freed()
     }
     if (this.queued > 0) {
-      this.refreshMain()
+      this.lanes.refresh()
       this.pump()
     }
     this.notify()
@@ -191,8 +208,7 @@ export class Engine extends Lanes {
   // ------------------------------------------------------------------------------------------------------------- pump
 
   private get front(): Lane | undefined {
-    if (this.paused || this.closed) return undefined
-    return this.inFront
+    return this.paused || this.closed ? undefined : this.lanes.front
   }
 
   /**
@@ -202,8 +218,6 @@ export class Engine extends Lanes {
   private pump(granted?: Lane, link?: unknown): void {
     if (this.pumping || this.deferred) {
       this.again = true
-      // What runs inside this step may change who is in front while a claim is out.
-      this.recheckClaim()
       return
     }
     this.pumping = true
@@ -214,11 +228,11 @@ export class Engine extends Lanes {
       do {
         this.again = false
         let lane = this.front
-        while (lane !== undefined && this.starts < maxStartsPerStep && this.takeRate(lane)) {
+        while (lane !== undefined && this.starts < maxStartsPerStep && this.pays(lane)) {
           this.startHead(lane)
           lane = this.front
         }
-        if (lane === undefined) this.withdraw()
+        if (lane === undefined) this.rate.withdraw()
       } while (this.again && this.starts < maxStartsPerStep)
       settled = this.starts < maxStartsPerStep
     } finally {
@@ -228,7 +242,7 @@ export class Engine extends Lanes {
     if (this.permits !== undefined) this.permits.changed()
   }
 
-  protected pumpSoon(): void {
+  pumpSoon(): void {
     this.again = true
     if (this.soon || this.pumping || this.deferred) return
     this.soon = true
@@ -246,51 +260,24 @@ export class Engine extends Lanes {
     }, 0)
   }
 
-  /** Takes the rate for the lane's head in this step, or sees to it that one claim waits for it. */
-  private takeRate(lane: Lane): boolean {
-    const limiter = this.limiter
-    if (limiter === undefined) return true
-    const job = this.headOf(lane)
-    if (job.tokens === 0) return true
-    const since = Math.max(job.arrived, lane.freeAt, this.resumedAt)
-    const claim = this.claim
-    if (claim !== undefined) {
-      // The place is kept for whoever is in front when it is due; only another price needs another claim.
-      if (claim.tokens === job.tokens) {
-        claim.since = since
-        return false
-      }
-    } else if (limiter.takeUnsafe(undefined, job.tokens, since, job)) {
-      return true
-    }
-    this.claim = new Claim(this, job.tokens, since)
-    limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { insteadOf: claim })
-    return false
+  private pays(lane: Lane): boolean {
+    const job = this.lanes.headOf(lane)
+    return this.rate.take(job, Math.max(job.arrived, lane.freeAt, this.resumedAt))
   }
 
-  /** Withdraws a claim in the step in which it would no longer fit who is in front. */
+  /** Withdraws the claim in the step in which it would no longer fit who is in front. */
   private recheckClaim(): void {
-    if (this.claim === undefined) return
+    if (!this.rate.claimed) return
     const lane = this.front
-    if (lane === undefined || this.headOf(lane).tokens !== this.claim.tokens) this.withdraw()
+    this.rate.recheck(lane === undefined ? undefined : this.lanes.headOf(lane))
   }
 
-  private withdraw(): void {
-    const claim = this.claim
-    if (claim === undefined) return
-    this.claim = undefined
-    this.limiter!.cancelUnsafe(claim)
-  }
-
-  /** How many could start after the one in front: a bound, for a limiter that asks for several at a time. */
   behindClaim(): number {
     return Math.max(0, Math.min(this.queued, this.main.capacity - this.main.used) - 1)
   }
 
   /** The rate was taken for whoever is in front now. */
   onDue(claim: Claim): void {
-    if (this.claim !== claim) return this.limiter!.refundUnsafe(claim)
-    this.claim = undefined
     const lane = this.paidBy(claim)
     if (lane === undefined) {
       this.limiter!.refundUnsafe(claim)
@@ -307,23 +294,19 @@ export class Engine extends Lanes {
   /** Whom a claim pays for. Since the turn in which it was made, one that asks another price may have come in front. */
   private paidBy(claim: Claim): Lane | undefined {
     const lane = this.front
-    if (lane === undefined || this.headOf(lane).tokens === claim.tokens) return lane
-    return this.mainIsReady && this.main.head!.tokens === claim.tokens ? this.main : undefined
+    if (lane === undefined || this.lanes.headOf(lane).tokens === claim.tokens) return lane
+    const { main } = this
+    return main.state === "candidate" && main.head!.tokens === claim.tokens ? main : undefined
   }
 
-  /** Somebody made a shared limiter's burst smaller. */
-  onBurstChanged(claim: Claim): void {
-    if (this.claim !== claim) return
-    this.claim = undefined
+  onTooLarge(): void {
     this.reviewUnsafe()
   }
 
-  onStoreFailure(claim: Claim, error: StoreError): void {
-    if (this.claim !== claim) return
-    this.claim = undefined
+  onStoreFailure(error: StoreError): void {
     const lane = this.front
     if (lane === undefined) return
-    const job = this.headOf(lane)
+    const job = this.lanes.headOf(lane)
     this.withdrawJob(job)
     this.refuse(job, this.error(error))
     this.pump()
@@ -332,13 +315,13 @@ export class Engine extends Lanes {
 
   /** `link` is what a claim was granted, which from here on is the job's. */
   private startHead(lane: Lane, link?: unknown): void {
-    const job = this.headOf(lane)
+    const job = this.lanes.headOf(lane)
     if (link !== undefined) job.link = link
     this.starts++
-    this.leave(job)
-    this.begin(job, lane)
-    this.refreshMain()
-    this.yieldTurn(lane)
+    this.lanes.leave(job)
+    this.lanes.begin(job, lane)
+    this.lanes.refresh()
+    if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
     job.onStart()
   }
@@ -347,10 +330,6 @@ export class Engine extends Lanes {
 
   error(reason: SchedulerErrorReason): SchedulerError {
     return new SchedulerError({ scheduler: this.name, reason })
-  }
-
-  private get burst(): number {
-    return this.limiter === undefined ? Infinity : this.limiter.burst
   }
 
   private impossible(job: Job, limit: number, burst: number): SchedulerError | undefined {
@@ -370,35 +349,33 @@ export class Engine extends Lanes {
 
   /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
   reviewUnsafe(): void {
-    const { burst, limit } = this
+    const { limit } = this
+    const { burst } = this.rate
     const refused: Array<Job> = []
     this.main.queue.forEach(({ job }) => {
       if (job.weight <= limit && job.tokens <= burst) return
-      this.leave(job)
+      this.lanes.leave(job)
       job.state = "Done"
       refused.push(job)
     })
-    this.refreshMain()
+    this.lanes.refresh()
     // Before anybody hears of it: who is told may use the rate.
     this.pump()
-    this.tell(refused, (job) => this.refuse(job, this.impossible(job, limit, burst)!))
+    this.each(refused, (job) => this.refuse(job, this.impossible(job, limit, burst)!))
     this.notify()
   }
 
-  /** In slices, for there may be very many. Each has left the queue already, or is asked for its state. */
-  private tell(jobs: ReadonlyArray<Job>, f: (job: Job) => void, onEnd?: () => void): void {
+  /** Does something for each of some jobs, in slices. By its turn, a job may have ended by itself. */
+  each<J extends Job>(jobs: ReadonlyArray<J>, f: (job: J) => void, done: () => void = () => {}): void {
     let next = 0
-    const step = () => {
-      const end = Math.min(jobs.length, next + maxToldPerStep)
-      // What runs in those who are told is not ours: if it throws, the others still hear of it.
-      try {
-        while (next < end) f(jobs[next++]!)
-      } finally {
-        if (next < jobs.length) this.dispatcher.scheduleTask(step, 0)
-        else onEnd?.()
-      }
-    }
-    step()
+    begin({
+      slices: this.slices,
+      get pending() {
+        return next < jobs.length
+      },
+      step: () => f(jobs[next++]!),
+      done
+    })
   }
 
   // ---------------------------------------------------------------------------------------------------------- control
@@ -406,26 +383,25 @@ export class Engine extends Lanes {
   /** So much of the permits is held now. */
   grantUnsafe(width: number): void {
     this.main.capacity = width
-    this.refreshMain()
+    this.lanes.refresh()
     this.pump()
   }
 
   /** Refuses those who wait for a permit: there is nobody to ask for one. */
   refuseWaitingUnsafe(error: SchedulerError): void {
     // What has a place inside a job that runs needs no permit.
-    const waiting = this.waiting().filter((job) => job.place === undefined)
+    const waiting: Array<Job> = []
+    this.main.queue.forEach(({ job }) => void (job.place === undefined && waiting.push(job)))
     for (const job of waiting) this.withdrawJob(job)
     this.pump()
-    this.tell(waiting, (job) => this.refuse(job, error))
+    this.each(waiting, (job) => this.refuse(job, error))
     this.notify()
   }
 
-  /** The jobs that hold permits, those first that began last. */
-  holders(): Array<Job> {
+  /** The jobs that run, those first that began last. */
+  runs(): Array<Job> {
     const jobs: Array<Job> = []
-    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) {
-      if (seat.job.lane === this.main) jobs.push(seat.job)
-    }
+    for (let { last } = this.lanes.runs; last !== undefined; last = last.before) jobs.push(last.job)
     return jobs
   }
 
@@ -438,7 +414,7 @@ export class Engine extends Lanes {
 
   /** Gives a rate to an engine that had none. */
   adoptLimiterUnsafe(limiter: Limiter<StoreError>): void {
-    this.limiter = limiter
+    this.rate.limiter = limiter
     // Its time axis is new to those who wait.
     this.resumedAt = limiter.now()
     this.reviewUnsafe()
@@ -456,15 +432,6 @@ export class Engine extends Lanes {
     this.pump()
   }
 
-  /** Called whenever somebody has left and nobody waits, and after each end of a job once it is closed. */
-  watch(watcher: () => void): void {
-    this.watchers.add(watcher)
-  }
-
-  unwatch(watcher: () => void): void {
-    this.watchers.delete(watcher)
-  }
-
   private notify(): void {
     if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
     for (const watcher of Array.from(this.watchers)) watcher()
@@ -472,13 +439,12 @@ export class Engine extends Lanes {
 
   /** Nothing starts any more: tells those who wait and those who run. */
   closeUnsafe(): void {
-    if (this.closed) return
     this.closed = true
-    this.withdraw()
-    const jobs = this.waiting()
-    for (let seat = this.firstRunning; seat !== undefined; seat = seat.next) jobs.push(seat.job)
+    this.rate.withdraw()
+    const jobs: Array<Job> = []
+    this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
-    this.tell(jobs, (job) => {
+    this.each(jobs.concat(this.runs()), (job) => {
       if (job.state === "Queued") this.withdrawJob(job)
       else if (job.state !== "Running") return
       job.onClose()

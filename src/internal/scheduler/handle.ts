@@ -1,144 +1,136 @@
 /**
- * From a scheduler's options to its engine, and from its handle back to it.
+ * The handle of a scheduler.
  */
-import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
-import { dispatcherIn } from "../data/dispatcher.js"
-import type { Rate } from "../limiter/gcra.js"
-import { limiterOf } from "../limiter/limiter.js"
-import type { Limiter, StoreError } from "../limiter/limiter.js"
-import * as LimiterMemory from "../limiter/memory.js"
-import * as Quota from "../limiter/quota.js"
-import { checkCount } from "./schedule.js"
-import { Engine } from "./engine.js"
-import { nodeOf } from "../waits/waits.js"
-
-const engines = /*#__PURE__*/ new WeakMap<object, Engine>()
-
-export const register = <A extends object>(handle: A, engine: Engine): A => {
-  engines.set(handle, engine)
-  return handle
-}
+import * as Pipeable from "effect/Pipeable"
+import type * as Stream from "effect/Stream"
+import type { Engine } from "./engine.js"
+import * as Collect from "./many/collect.js"
+import type { AllOptions, ForEachOptions, Items, StreamOptions } from "./many/collect.js"
+import * as CollectStream from "./many/stream.js"
+import { effectFirstOrLast } from "./operations.js"
+import type { Operations, Stats } from "./operations.js"
+import * as Plan from "./plan.js"
+import { schedule } from "./schedule.js"
 
 /**
- * The engine behind a handle; `undefined` for a handle that somebody else made, such as a mock.
+ * Identifies scheduler handles at run time.
+ *
+ * @category type IDs
+ * @since 0.1.0
  */
-export const engineOf = (handle: object): Engine | undefined => engines.get(handle)
+export const TypeId: TypeId = "~effect-funnel/Scheduler"
 
-interface QuotaInput {
-  readonly limit: number
-  readonly window: Duration.Input
-  readonly burst?: number | undefined
-  readonly strict?: boolean | undefined
+/**
+ * Identifies scheduler handles in types.
+ *
+ * @category type IDs
+ * @since 0.1.0
+ */
+export type TypeId = "~effect-funnel/Scheduler"
+
+/** How a handle reaches its engine, for each run of an operation. */
+export interface Access {
+  readonly effect: <A, E, R>(f: (engine: Engine) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  readonly stream: <A, E, R>(f: (engine: Engine) => Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
+  /** As `effect`, for what changes the engine's options. */
+  readonly change: (f: (engine: Engine) => Effect.Effect<void>) => Effect.Effect<void>
 }
 
-type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
+const statsOf = (engine: Engine): Stats => ({
+  concurrency: engine.limit,
+  running: engine.running,
+  weight: engine.main.used,
+  queued: engine.queued,
+  paused: engine.paused
+})
 
-/** Options that were checked when they were given, to be built from as often as the layer is. */
-export interface Plan<out I> {
-  /** What its errors call it. */
+// The casts are sound: the types of these operations say of their results what the implementations know by construction.
+export class Handle extends Pipeable.Class implements Operations<never> {
+  readonly [TypeId]: TypeId = TypeId
   readonly name: string
-  readonly concurrency: number
-  readonly maxQueued: number
-  readonly rate: ReadonlyArray<Rate> | Context.Key<I, object> | undefined
-}
+  /** `undefined` for what stands for the scheduler of a key. */
+  readonly engine: Engine | undefined
+  readonly access: Access
 
-export const checkWidth = (name: string, concurrency: number | "unbounded"): number =>
-  concurrency === "unbounded" ? Infinity : checkCount(name, "concurrency", concurrency, 1)
+  constructor(name: string, access: Access, engine?: Engine) {
+    super()
+    this.name = name
+    this.access = access
+    this.engine = engine
+  }
 
-/** `caller` is the function that was given the options, `id` the tag that the scheduler is made for. */
-export const plan = <I>(caller: string, id: string, options: {
-  readonly name?: string | undefined
-  readonly concurrency: number | "unbounded"
-  readonly rate?: Quotas | Context.Key<I, object> | undefined
-  readonly maxQueued?: number | undefined
-}): Plan<I> => ({
-  name: options.name ?? id,
-  concurrency: checkWidth(caller, options.concurrency),
-  maxQueued: options.maxQueued === undefined ? Infinity : checkCount(caller, "maxQueued", options.maxQueued, 0),
-  rate: options.rate === undefined || isTag(options.rate) ? options.rate : Quota.rates(caller, "rate", options.rate)
-})
-
-export const unbounded = (name: string): Plan<never> => ({
-  name,
-  concurrency: Infinity,
-  maxQueued: Infinity,
-  rate: undefined
-})
-
-const isTag = <I>(rate: Quotas | Context.Key<I, object>): rate is Context.Key<I, object> => Context.isKey(rate)
-
-/** An engine that closes with the scope. */
-export const build = <I>(
-  { concurrency, maxQueued, name, rate }: Plan<I>
-): Effect.Effect<Engine, never, I | Scope.Scope> =>
-  Effect.flatMap(limiter(rate), (limiter) =>
-    Effect.acquireRelease(
-      Effect.withFiber((fiber) => {
-        const dispatcher = dispatcherIn(fiber.context)
-        return Effect.succeed(new Engine({ name, concurrency, maxQueued, limiter, dispatcher }))
-      }),
-      close
-    ))
-
-const limiter = <I>(rate: Plan<I>["rate"]): Effect.Effect<Limiter<StoreError> | undefined, never, I> => {
-  if (rate === undefined) return Effect.undefined
-  if (isRates(rate)) return LimiterMemory.make(rate)
-  return Effect.flatMap(rate, (handle) => {
-    const limiter = limiterOf(handle)
-    // A scheduler queues inside the limiter, not in front of it: what has none inside cannot be shared.
-    return limiter === undefined
-      ? Effect.die(new TypeError(`Scheduler: the service ${rate.key} given as rate was not made by RateLimiter`))
-      : Effect.succeed(limiter)
-  })
-}
-
-const isRates = <I>(rate: ReadonlyArray<Rate> | Context.Key<I, object>): rate is ReadonlyArray<Rate> =>
-  Array.isArray(rate)
-
-export const checkRate = (name: string, quotas: Quotas): ReadonlyArray<Rate> => Quota.rates(name, "", quotas)
-
-export const setRate = (engine: Engine, quotas: Quotas): Effect.Effect<void> => {
-  const rates = checkRate("Scheduler.setRate", quotas)
-  // Looked for, made and adopted in one step: of two that overlap the second finds what the first has made.
-  return Effect.withFiber((fiber) => {
-    const limiter = engine.limiter
-    if (limiter === undefined) {
-      engine.adoptLimiterUnsafe(LimiterMemory.makeUnsafe(rates, fiber))
-    } else {
-      limiter.setQuotas(rates)
-      engine.reviewUnsafe()
+  toJSON(): unknown {
+    return {
+      _id: "effect-funnel/Scheduler",
+      name: this.name,
+      ...this.engine === undefined ? undefined : statsOf(this.engine)
     }
-    return Effect.void
-  })
+  }
+
+  readonly schedule = effectFirstOrLast<never>((effect, options) =>
+    this.access.effect((engine) => schedule(engine, effect, options))
+  )
+
+  readonly resize: Operations<never>["resize"] = (concurrency) => {
+    const width = Plan.checkWidth("Scheduler.resize", concurrency)
+    return this.access.change((engine) => Effect.sync(() => engine.resizeUnsafe(width)))
+  }
+
+  readonly setRate: Operations<never>["setRate"] = (quotas) => {
+    const rates = Plan.checkRate(quotas)
+    return this.access.change((engine) => Plan.setRate(engine, rates))
+  }
+
+  readonly pause = this.run((engine) => Effect.sync(() => engine.pauseUnsafe()))
+  readonly resume = this.run((engine) => Effect.sync(() => engine.resumeUnsafe()))
+  readonly awaitIdle = this.run(Plan.awaitIdle)
+  readonly stats = this.run((engine) => Effect.sync(() => statsOf(engine)))
+
+  readonly forEach =
+    ((items: Items, f: never, options?: ForEachOptions<unknown, boolean, unknown>) =>
+      this.access.effect((engine) => Collect.forEach(engine, items, f, options))) as Operations<never>["forEach"]
+
+  readonly all =
+    ((arg: Iterable<never>, options?: AllOptions) =>
+      this.access.effect((engine) => Collect.all(engine, arg, options))) as Operations<never>["all"]
+
+  readonly stream =
+    ((items: Items, f: never, options?: StreamOptions<unknown, unknown>) =>
+      this.access.stream((engine) => CollectStream.stream(engine, items, f, options))) as Operations<never>["stream"]
+
+  readonly mapEffect =
+    ((f: never, options?: StreamOptions<unknown, unknown>) => (self: Stream.Stream<unknown>) =>
+      this.access.stream((engine) =>
+        CollectStream.stream(engine, self, f, options, "Scheduler.mapEffect")
+      )) as Operations<never>["mapEffect"]
+
+  readonly firstSuccess: Operations<never>["firstSuccess"] = (effects) =>
+    this.access.effect((engine) => Collect.firstSuccess(engine, effects))
+
+  private run<A>(f: (engine: Engine) => Effect.Effect<A>): Effect.Effect<A> {
+    return Effect.suspend(() => this.access.effect(f))
+  }
 }
 
-/** Waits until `done`, which is asked after each end of a job, or of a wait, that leaves nobody waiting. */
-const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>
-  Effect.callback<void>((resume) => {
-    if (done()) return resume(Effect.void)
-    const watcher = () => {
-      if (!done()) return
-      engine.unwatch(watcher)
-      resume(Effect.void)
-    }
-    engine.watch(watcher)
-    return Effect.sync(() => engine.unwatch(watcher))
-  })
+/** The handle of one engine. */
+export const handleOf = (engine: Engine): Handle =>
+  new Handle(engine.name, { effect: (f) => f(engine), stream: (f) => f(engine), change: (f) => f(engine) }, engine)
 
-/** Waits until nothing waits, and nothing runs but the jobs that this is called from. */
-export const awaitIdle = (engine: Engine): Effect.Effect<void> =>
-  Effect.withFiber((fiber) => {
-    const around = nodeOf(fiber.context)
-    return waitUntil(engine, () => engine.queued === 0 && !engine.runsOthersThan(around))
-  })
+/** The engine behind a handle; `undefined` for a handle that somebody else made, such as a mock. */
+export const engineOf = (handle: object): Engine | undefined => handle instanceof Handle ? handle.engine : undefined
 
-/** Interrupts what waits and what runs, and waits for the end of all but the jobs that this is called from. */
-export const close = (engine: Engine): Effect.Effect<void> =>
-  Effect.withFiber((fiber) => {
-    const around = nodeOf(fiber.context)
-    engine.closeUnsafe()
-    return waitUntil(engine, () => !engine.telling && !engine.runsOthersThan(around))
+/** Changes a handle so that nothing which is asked of it makes anything wait. */
+export const limitless = (handle: Handle): Handle =>
+  Object.assign(handle, {
+    resize: (concurrency: number | "unbounded") => {
+      Plan.checkWidth("Scheduler.resize", concurrency)
+      return Effect.void
+    },
+    setRate: (rate: Plan.Quotas) => {
+      Plan.checkRate(rate)
+      return Effect.void
+    },
+    pause: Effect.void,
+    resume: Effect.void
   })

@@ -1,6 +1,7 @@
 /**
  * What the engine runs, the widths it runs in, and how what runs inside a job finds it.
  */
+import type { Member } from "../data/list.js"
 import { JobQueue, QueueNode } from "./jobQueue.js"
 import type { SchedulerError } from "./error.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
@@ -29,7 +30,7 @@ export class Place extends Seat {
   }
 }
 
-/** What a job and a lane know of their engine. */
+/** What a job and a lane know of their scheduler. */
 export interface Owner {
   readonly name: string
   stirUnsafe(job: Job): void
@@ -110,11 +111,11 @@ export abstract class Job extends Seat implements Inner {
  * A width and those who wait for it: the scheduler's own, or the weight that a running job lends. Of a run, a batch or a
  * job of another scheduler, which lend nothing: those of this scheduler that were made in it.
  */
-export class Lane implements Inside {
+export class Lane implements Inside, Member<Lane> {
   readonly engine: Owner
   /** `undefined` for the scheduler's own, and once the node has ended. */
   node: Node | undefined
-  next: Lane | undefined = undefined
+  sibling: Lane | undefined = undefined
   /** Those made in the node that run: a ring, in front those that run in the scheduler's own width. */
   first: Job | undefined = undefined
   capacity: number
@@ -124,9 +125,9 @@ export class Lane implements Inside {
   freeAt = 0
   /** Set once the lender has ended: whose width its jobs are charged to since. */
   forward: Lane | undefined = undefined
-  /** Whether some of those below a lender might start in its width. */
+  /** Whether some of those below a lender might start in its width; of the scheduler's own, whether its first job fits. */
   state: "none" | "candidate" | "blocked" = "none"
-  prev: Lane | undefined = undefined
+  before: Lane | undefined = undefined
   after: Lane | undefined = undefined
   /** The place for which it became a candidate: others that could serve it were not asked. */
   notedFor: Place | undefined = undefined

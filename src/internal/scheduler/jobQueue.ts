@@ -1,28 +1,28 @@
 /**
  * A queue of intrusive nodes: first come first served within a priority, a larger priority first.
  *
- * A node is its own list link, so that enqueue and removal allocate nothing. The levels, one a priority in use, form an
+ * A node is its own list link, so that enqueue and removal allocate nothing. The levels, one for each priority, form an
  * indexed binary heap (Williams, 1964): a level that empties leaves it at once, from wherever it is, and so priorities
  * that came and went cost nothing. Head O(1); enqueue and removal O(1) within a level and O(log p) when one appears or
  * goes, with p priorities in use.
  */
 
+import { append, type List, type Member, remove } from "../data/list.js"
+
 /**
  * What a queue keeps in the things it queues. A node is in one queue at a time.
  */
-export abstract class QueueNode<T extends QueueNode<T>> {
+export abstract class QueueNode<T extends QueueNode<T>> implements Member<T> {
   abstract readonly priority: number
   /** When it came, for queues that become one. */
   order = 0
   level: Level<T> | undefined = undefined
-  prev: T | undefined = undefined
-  next: T | undefined = undefined
+  before: T | undefined = undefined
+  after: T | undefined = undefined
 }
 
-interface Level<T> {
+interface Level<T> extends List<T> {
   readonly priority: number
-  head: T | undefined
-  tail: T | undefined
   /** Its place in the heap, −1 while it is out. */
   index: number
 }
@@ -35,51 +35,44 @@ export class JobQueue<T extends QueueNode<T>> {
   private recent: Level<T> | undefined = undefined
 
   get head(): T | undefined {
-    return this.size === 0 ? undefined : this.heap[0]!.head
+    return this.size === 0 ? undefined : this.heap[0]!.first
   }
 
   enqueue(node: T): void {
     const level = this.levelOf(node.priority)
     node.level = level
-    node.prev = level.tail
-    node.next = undefined
-    if (level.tail === undefined) level.head = node
-    else level.tail.next = node
-    level.tail = node
+    append(level, node)
     this.size++
   }
 
   remove(node: T): void {
     const level = node.level!
-    if (node.prev === undefined) level.head = node.next
-    else node.prev.next = node.next
-    if (node.next === undefined) level.tail = node.prev
-    else node.next.prev = node.prev
-    node.level = node.prev = node.next = undefined
+    remove(level, node)
+    node.level = undefined
     this.size--
     // The last level stays: one that is used again at once would come and go with each job.
-    if (level.head === undefined && this.heap.length > 1) this.drop(level)
+    if (level.first === undefined && this.heap.length > 1) this.drop(level)
   }
 
   /** Takes over all of another queue, which is given up; what came first stays in front. */
   absorb(that: JobQueue<T>): void {
-    for (const { tail } of that.heap) {
-      if (tail === undefined) continue
-      const level = this.levelOf(tail.priority)
-      let at = level.tail
-      for (let node: T | undefined = tail; node !== undefined;) {
-        const before: T | undefined = node.prev
-        while (at !== undefined && at.order > node.order) at = at.prev
-        const after: T | undefined = at === undefined ? level.head : at.next
+    for (const { last } of that.heap) {
+      if (last === undefined) continue
+      const level = this.levelOf(last.priority)
+      let at = level.last
+      for (let node: T | undefined = last; node !== undefined;) {
+        const next: T | undefined = node.before
+        while (at !== undefined && at.order > node.order) at = at.before
+        const after: T | undefined = at === undefined ? level.first : at.after
         node.level = level
-        node.prev = at
-        node.next = after
-        if (at === undefined) level.head = node
-        else at.next = node
-        if (after === undefined) level.tail = node
-        else after.prev = node
+        node.before = at
+        node.after = after
+        if (at === undefined) level.first = node
+        else at.after = node
+        if (after === undefined) level.last = node
+        else after.before = node
         this.size++
-        node = before
+        node = next
       }
     }
   }
@@ -87,9 +80,9 @@ export class JobQueue<T extends QueueNode<T>> {
   /** In the order in which they would leave within each priority; the visitor may remove the node it is given. */
   forEach(visit: (node: T) => void): void {
     for (const level of Array.from(this.heap)) {
-      let node = level.head
+      let node = level.first
       while (node !== undefined) {
-        const next: T | undefined = node.next
+        const next: T | undefined = node.after
         visit(node)
         node = next
       }
@@ -103,7 +96,7 @@ export class JobQueue<T extends QueueNode<T>> {
     if (level === undefined) {
       // The one level kept although empty must not stay on top of the others.
       if (this.size === 0 && this.heap.length === 1) this.drop(this.heap[0]!)
-      level = { priority, head: undefined, tail: undefined, index: this.heap.length }
+      level = { priority, first: undefined, last: undefined, index: this.heap.length }
       this.levels.set(priority, level)
       this.heap.push(level)
       this.up(level)

@@ -1,24 +1,22 @@
 /**
- * One scheduler a key, for as long as it is used or its rate remembers anything.
+ * One scheduler a key, for as long as it is used or its rate is not at rest.
  *
- * Whoever uses a key holds its entry. An entry that nobody holds goes at once if its rate is at rest; else it is filed to be
- * looked at when it can be, by whoever comes next and by one timer for all of them.
+ * Each use of a key holds its entry. An entry without holders is dropped at once if its rate is at rest. Otherwise it is
+ * filed by the time at which the rate will be, and dropped by a later call or by one timer for all entries.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type { SchedulerDispatcher } from "effect/Scheduler"
+import * as Pipeable from "effect/Pipeable"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { dispatcherIn } from "../data/dispatcher.js"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
-import { limiterOf } from "../limiter/limiter.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
-import { LimiterMemory } from "../limiter/memory.js"
 import { RestList } from "../limiter/restList.js"
 import type { Member } from "../limiter/restList.js"
-import { Engine } from "./engine.js"
-import type { Plan } from "./handle.js"
+import type { Engine } from "./engine.js"
+import { Handle } from "./handle.js"
+import { close, engineUnsafe, type Plan, type Site, site } from "./plan.js"
 import { idleAfter } from "../data/timers.js"
 
 /** The least time between two looks of the timer. */
@@ -32,6 +30,7 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
   readonly key: unknown
   readonly hash: number
   readonly engine: Engine
+  /** Its own, which goes with it; `undefined` if it has none or shares one. */
   private readonly limiter: Limiter<StoreError> | undefined
   chain: Entry | undefined = undefined
   checkAt = 0
@@ -39,43 +38,30 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
   before: Entry | undefined = undefined
   after: Entry | undefined = undefined
   holders = 0
-  /** Its options are no longer those that `lookup` gives: it would be forgotten with the entry, so the entry stays. */
+  /** Its options were changed. A new entry would not have the change, so this one stays. */
   changed = false
 
-  constructor(key: unknown, hash: number, { engine, limiter }: Made) {
+  constructor(key: unknown, hash: number, engine: Engine, limiter: Limiter<StoreError> | undefined) {
     this.key = key
     this.hash = hash
     this.engine = engine
     this.limiter = limiter
   }
 
-  /** Nanoseconds until the rate remembers nothing, at most 0 if it does already. */
+  /** Nanoseconds until the rate is at rest, at most 0 if it is. */
   get rest(): number {
     return this.limiter === undefined ? 0 : this.limiter.restAt() - this.limiter.now()
   }
 
-  /** Whether it would be forgotten how it was set. */
+  /** Whether dropping the entry would lose something. */
   get pinned(): boolean {
     return this.changed || this.engine.paused || !this.engine.idle
   }
 }
 
-/** A new scheduler. */
-export interface Made {
-  readonly engine: Engine
-  /** Its own, which goes with it; `undefined` if it has none or shares one. */
-  readonly limiter: Limiter<StoreError> | undefined
-}
-
-export interface RegistryOptions<K> {
-  /** May throw. */
-  readonly make: (key: K) => Made
-  readonly context: Context.Context<never>
-  readonly clock: Clock.Clock
-}
-
-export class Registry<K> {
-  private readonly options: RegistryOptions<K>
+export class Registry<K, I> {
+  private readonly plan: (key: K) => Plan<I>
+  private readonly site: Site<I>
   private readonly entries = new KeyMap<Entry>()
   private readonly resting = new RestList<Entry>()
   private timer: (() => void) | undefined = undefined
@@ -83,8 +69,10 @@ export class Registry<K> {
   private closed = false
   size = 0
 
-  constructor(options: RegistryOptions<K>) {
-    this.options = options
+  /** `plan` may throw. */
+  constructor(plan: (key: K) => Plan<I>, site: Site<I>) {
+    this.plan = plan
+    this.site = site
   }
 
   /** The entry of a key, made if there is none; held until it is released. */
@@ -96,10 +84,12 @@ export class Registry<K> {
       found.holders++
       return found
     }
-    const entry = new Entry(key, hash, this.options.make(key))
+    const plan = this.plan(key)
+    const engine = engineUnsafe(plan, this.site)
+    const entry = new Entry(key, hash, engine, Context.isKey(plan.rate) ? undefined : engine.limiter)
     entry.holders = 1
     if (this.closed) {
-      // It answers as any scheduler does that is closed.
+      // A new scheduler answers as any that is closed.
       entry.engine.closeUnsafe()
       return entry
     }
@@ -132,7 +122,7 @@ export class Registry<K> {
   }
 
   private now(): number {
-    return Number(this.options.clock.monotonicTimeNanosUnsafe())
+    return Number(this.site.clock.monotonicTimeNanosUnsafe())
   }
 
   private arm(now: number): void {
@@ -151,11 +141,11 @@ export class Registry<K> {
       const now = this.now()
       this.sweep(now, sweepPerTick)
       this.arm(now)
-    }, this.options)
+    }, this.site)
   }
 
-  /** Ends the timer, and all the schedulers with `close`. */
-  close(close: (engine: Engine) => Effect.Effect<void>): Effect.Effect<void> {
+  /** Ends the timer, and all the schedulers. */
+  get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.closed = true
       this.timer?.()
@@ -168,13 +158,13 @@ export class Registry<K> {
   }
 
   /** Runs what `f` gives while the key's entry is held. */
-  use<A, E, R>(key: K, f: (engine: Engine, entry: Entry) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+  use<A, E, R>(key: K, f: (entry: Entry) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
       let entry: Entry | undefined
       return Effect.onExit(
         Effect.suspend(() => {
           entry = this.acquire(key)
-          return f(entry.engine, entry)
+          return f(entry)
         }),
         () => {
           if (entry !== undefined) this.release(entry)
@@ -184,11 +174,11 @@ export class Registry<K> {
     })
   }
 
-  /** Runs what `f` gives while the key's entry is held, which then stays: a new one would not be as it is told to be. */
+  /** As `use`, and keeps the entry from then on. */
   change<A, E, R>(key: K, f: (engine: Engine) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return this.use(key, (engine, entry) => {
+    return this.use(key, (entry) => {
       entry.changed = true
-      return f(engine)
+      return f(entry.engine)
     })
   }
 
@@ -202,39 +192,41 @@ export class Registry<K> {
   }
 }
 
-/** Where a registry's schedulers live. */
-export interface Site<I> {
-  readonly context: Context.Context<I>
-  readonly clock: Clock.Clock
-  readonly dispatcher: SchedulerDispatcher
+/** The handle of a family of schedulers. */
+export class KeyedHandle<K, I> extends Pipeable.Class {
+  readonly name: string
+  /** Returns a handle that finds the scheduler of its key anew for each use, and holds it meanwhile. */
+  readonly get: (key: K) => Handle
+  readonly size: Effect.Effect<number>
+
+  constructor(name: string, registry: Registry<K, I>, change: (handle: Handle) => Handle) {
+    super()
+    this.name = name
+    this.get = (key) =>
+      change(
+        new Handle(name, {
+          effect: (f) => registry.use(key, (entry) => f(entry.engine)),
+          stream: (f) => registry.stream(key, f),
+          change: (f) => registry.change(key, f)
+        })
+      )
+    this.size = Effect.sync(() => registry.size)
+  }
+
+  toJSON(): unknown {
+    return { _id: "effect-funnel/KeyedScheduler", name: this.name }
+  }
 }
 
-export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
-  Effect.contextWith((context: Context.Context<I>) =>
-    Effect.withFiber((fiber) =>
-      Effect.succeed({
-        context,
-        clock: fiber.getRef(Clock.Clock),
-        dispatcher: dispatcherIn(fiber.context)
-      })
-    )
+export const make = <K, I>(
+  id: string,
+  plan: (key: K) => Plan<I>,
+  change: (handle: Handle) => Handle
+): Effect.Effect<KeyedHandle<K, I>, never, I | Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.map(site<I>(), (site) => new Registry(plan, site)),
+      (registry) => registry.close
+    ),
+    (registry) => new KeyedHandle(id, registry, change)
   )
-
-/** An engine in this very step, as a key needs it that is new. */
-export const engineUnsafe = <I>(
-  { concurrency, maxQueued, name, rate }: Plan<I>,
-  { clock, context, dispatcher }: Site<I>
-): {
-  readonly engine: Engine
-  readonly limiter: Limiter<StoreError> | undefined
-} => {
-  if (rate === undefined || !Context.isKey(rate)) {
-    const limiter = rate === undefined ? undefined : new LimiterMemory(rate, context, clock)
-    return { engine: new Engine({ name, concurrency, maxQueued, limiter, dispatcher }), limiter }
-  }
-  const limiter = limiterOf(Context.get(context, rate))
-  if (limiter === undefined) {
-    throw new TypeError(`Scheduler: the service ${rate.key} given as rate was not made by RateLimiter`)
-  }
-  return { engine: new Engine({ name, concurrency, maxQueued, limiter, dispatcher }), limiter: undefined }
-}

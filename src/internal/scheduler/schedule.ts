@@ -47,8 +47,8 @@ export const jobOptions = (
 }
 
 /**
- * The first step of a job's effect. The engine is told after it, not before: what stops the process between the two, a
- * collection of garbage or another process, makes a strict window longer and not shorter.
+ * The first step of a job's effect. The engine is told after it, not before: if the process stops between the two, for a
+ * garbage collection say, a strict window gets longer and not shorter.
  */
 export const firstStepOf = <A, E, R>(
   engine: Engine,
@@ -57,7 +57,7 @@ export const firstStepOf = <A, E, R>(
   fiber: Fiber<unknown, unknown>
 ): Effect.Effect<A, E, R> => {
   const { link } = job
-  // Who ends with its first step is released in it, and has begun all the same: nothing is given back.
+  // A job that ends in its first step is released in it, and has begun all the same: nothing is given back.
   job.link = undefined
   try {
     return firstStep(self(), fiber)
@@ -74,7 +74,7 @@ export const beginning = <A, E, R>(engine: Engine, job: Job, self: Effect.Effect
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
   private readonly engine_: Engine
-  // Until it has ended: what it left behind keeps the job in its context, and through it would keep all of this.
+  // Cleared at the end: fibers that the job left behind keep it in their context.
   private self: Effect.Effect<A, E, R> | undefined
   private fiber: Fiber<unknown, unknown> | undefined
   private context: Context.Context<never> | undefined
@@ -124,15 +124,15 @@ class EffectJob<A, E, R> extends Job {
     this.resume?.(Effect.fail(error))
   }
   onClose(): void {
-    // One that waits may do so where it cannot be interrupted, so it is answered; one that runs is its fiber's.
+    // A queued job may be uninterruptible: resume it. A running one is interrupted through its fiber.
     if (this.state === "Running") this.fiber?.interruptUnsafe(this.fiber.id)
     else this.resume?.(Effect.interrupt)
   }
 }
 
 /**
- * The frame that releases is there before anything is taken, so that whatever interrupts, wherever, releases what was
- * taken until then: that takes no mask. It also is what takes a waiting job out of the queue.
+ * Runs an effect as a job. The frame that releases is there before anything is taken, so an interruption at any point
+ * releases what was taken until then, without a mask. It also takes a waiting job out of the queue.
  */
 export const schedule = <A, E, R>(
   engine: Engine,

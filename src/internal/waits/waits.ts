@@ -35,7 +35,7 @@ export interface Node {
 export interface Inside {
   readonly engine: object
   /** Of another scheduler, in the same node. */
-  next: Inside | undefined
+  sibling: Inside | undefined
   /** Those that run: a ring. */
   first: Inner | undefined
   /** The node has ended: what it left behind belongs to the heir, or to nobody. */
@@ -166,7 +166,7 @@ const leaveGraph = (node: Node): void => {
     else edge.pass(heir)
   }
   for (let inside = node.inside; inside !== undefined; inside = node.inside) {
-    node.inside = inside.next
+    node.inside = inside.sibling
     inside.passUnsafe(heir)
   }
   if (heir === undefined) return
@@ -178,33 +178,6 @@ let epoch = 0
 
 /** A mark that no node has. */
 export const newMark = (): number => ++epoch
-
-/** All that wait for a node, itself included, each once; `visit` says whether to go on to those above it. */
-export const above = (node: Node, visit: (node: Node) => boolean): void => {
-  const mark = ++epoch
-  const nodes = [node]
-  node.mark = mark
-  for (let i = 0; i < nodes.length; i++) {
-    const node = nodes[i]!
-    if (!visit(node)) continue
-    const outer = liveNode(node.outer)
-    if (outer !== undefined && outer.mark !== mark) {
-      outer.mark = mark
-      nodes.push(outer)
-    }
-    const first = node.waiters
-    let edge = first
-    while (edge !== undefined) {
-      const from = edge.from!
-      if (from.mark !== mark) {
-        from.mark = mark
-        nodes.push(from)
-      }
-      edge = edge.nextIn
-      if (edge === first) break
-    }
-  }
-}
 
 const stirAbove = (node: Node): void =>
   above(node, (node) => {
@@ -249,13 +222,18 @@ export const findAbove = (node: Node, visit: (node: Node) => boolean | undefined
   return false
 }
 
+/** All that wait for a node, itself included, each once; `visit` says whether to go on to those above it. */
+export const above = (node: Node, visit: (node: Node) => boolean): void => {
+  if (visit(node)) findAbove(node, (node) => visit(node) ? false : undefined)
+}
+
 /** Whether a node, or one that waits for it, is so. */
 export const isAbove = (node: Node, is: (node: Node) => boolean): boolean => is(node) || findAbove(node, is)
 
 /** Gives what a node waits for: jobs that run in it, and what its fibers wait for. Ends early when told to. */
 const below = (node: Node, visit: (node: Node) => boolean): boolean => {
   for (let edge = node.waits; edge !== undefined; edge = edge.nextOut) if (visit(edge.to)) return true
-  for (let inside = node.inside; inside !== undefined; inside = inside.next) {
+  for (let inside = node.inside; inside !== undefined; inside = inside.sibling) {
     const first = inside.first
     let job = first
     while (job !== undefined) {

@@ -16,7 +16,8 @@ import * as RedisRateLimiter from "../../../src/redis/RateLimiter.js"
 import { layerBackground } from "../../../src/redis/Redis.js"
 import * as RedisReducer from "../../../src/redis/Reducer.js"
 import * as RedisScheduler from "../../../src/redis/Scheduler.js"
-import * as Reducer from "../../../src/Reducer.js"
+import type * as Reducer from "../../../src/Reducer.js"
+import { type Lease, type ReducerError, reduceShared } from "../../../src/SharedReducer.js"
 import * as Scheduler from "../../../src/Scheduler.js"
 import type { Share, WorkerOptions } from "./harness.ts"
 
@@ -49,7 +50,7 @@ const tell = (message: unknown) => {
 }
 
 let runs = 0
-const work = (key: string, millis: number, size: number) => ({ fence }: Reducer.Lease) =>
+const work = (key: string, millis: number, size: number) => ({ fence }: Lease) =>
   Effect.suspend(() => {
     const id = `${process.pid}:${++runs}`
     tell({ event: "start", id, key, fence })
@@ -81,9 +82,9 @@ const fibers = new Map<string, Array<Fiber.Fiber<unknown, unknown>>>()
 const operations: Record<string, (args: never) => Promise<unknown>> = {
   ready: () => runtime.runPromise(Effect.void),
   share: async ({ callers = 1, key, millis, name = key, numeric = false, size = 0 }: Share) => {
-    const call: Effect.Effect<unknown, Reducer.ReducerError, Reducer.Reducer> = numeric
-      ? Reducer.reduceShared(new Numeric({ key }), (lease) => Effect.as(work(key, millis, size)(lease), 1))
-      : Reducer.reduceShared(new Text({ key }), work(key, millis, size))
+    const call: Effect.Effect<unknown, ReducerError, Reducer.Reducer> = numeric
+      ? reduceShared(new Numeric({ key }), (lease) => Effect.as(work(key, millis, size)(lease), 1))
+      : reduceShared(new Text({ key }), work(key, millis, size))
     const all = Array.from({ length: callers }, () => runtime.runFork(call))
     fibers.set(name, all)
     const exits = await Promise.all(all.map((fiber) => Effect.runPromise(Fiber.await(fiber))))
@@ -98,7 +99,7 @@ const operations: Record<string, (args: never) => Promise<unknown>> = {
   flights: ({ count, fibers: width, keys }: { count: number; fibers: number; keys: number }) =>
     runtime.runPromise(
       Effect.forEach(Array.from({ length: count }, (_, i) => i), (i) =>
-        Reducer.reduceShared(new Text({ key: `flight ${i % keys}` }), () => Effect.succeed("x")), {
+        reduceShared(new Text({ key: `flight ${i % keys}` }), () => Effect.succeed("x")), {
         concurrency: width,
         discard: true
       })

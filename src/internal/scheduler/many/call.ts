@@ -25,9 +25,6 @@ const lookahead = 1024
 /** How many items one step pulls before it gives the event loop a turn. */
 const maxPullsPerStep = 1024
 
-/** How many items one step interrupts: their finalizers run in it, and there may be as many as the width allows. */
-const maxInterruptionsPerStep = 256
-
 /**
  * What an item costs, checked.
  */
@@ -48,13 +45,11 @@ export interface Handlers<B, E, X, XE> {
 }
 
 class Item<A, B, E, R, X, XE> extends Job {
-  // Until it has ended: what it left behind keeps the job in its context, and through it would keep the call.
+  // Cleared at the end: fibers that the item left behind keep it in their context.
   call: Call<A, B, E, R, X, XE> | undefined
   value: A | undefined
   readonly index: number
   fiber: Fiber.Fiber<B, E> | undefined = undefined
-  before: Item<A, B, E, R, X, XE> | undefined = undefined
-  after: Item<A, B, E, R, X, XE> | undefined = undefined
 
   constructor(
     call: Call<A, B, E, R, X, XE>,
@@ -81,8 +76,7 @@ class Item<A, B, E, R, X, XE> extends Job {
 }
 
 /**
- * Hears of the end of one item after another, so that an item needs no closure of its own. It holds its item only until
- * that has ended.
+ * Observes one item after another, so that an item needs no closure of its own. It drops an item that has ended.
  */
 class Observer<A, B, E, R, X, XE> {
   job: Item<A, B, E, R, X, XE> | undefined = undefined
@@ -125,8 +119,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   private exhausted = false
   private filling = false
   private deferred = false
-  private first: Item<A, B, E, R, X, XE> | undefined = undefined
-  private last: Item<A, B, E, R, X, XE> | undefined = undefined
+  /** Those that wait or run. */
+  private readonly items = new Set<Item<A, B, E, R, X, XE>>()
   /** Those of items that have ended. */
   private readonly observers: Array<Observer<A, B, E, R, X, XE>> = []
 
@@ -205,7 +199,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       this.close()
       return false
     }
-    this.link(job)
+    this.items.add(job)
     this.queued++
     this.options.onChange?.()
     this.options.engine.submitUnsafe(job)
@@ -213,6 +207,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   }
 
   onStart(job: Item<A, B, E, R, X, XE>): void {
+    if (this.exit !== undefined) return this.withdraw(job)
     this.queued--
     this.running++
     this.options.onChange?.()
@@ -283,8 +278,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   }
 
   onClose(job: Item<A, B, E, R, X, XE>): void {
-    // Once the call has stopped, none of those that waited is counted any more.
-    if (job.state !== "Running" && this.exit === undefined) {
+    if (job.state !== "Running") {
       this.queued--
       this.unlink(job)
     }
@@ -301,33 +295,33 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.stopUnsafe(Exit.failCause(Cause.interrupt(this.options.parent.id)))
   }
 
-  /** Takes those that wait out of the queue and interrupts those that run: the call ends with `exit` once they have ended. */
+  /**
+   * Withdraws the waiting items and interrupts the running ones, in slices. The call ends with `exit` once they have ended.
+   * A waiting item that is admitted before its turn is withdrawn then: it has not begun, and costs nothing.
+   */
   stopUnsafe(exit: Exit.Exit<X, XE>): void {
     if (this.exit !== undefined) return
     this.exit = exit
-    const running: Array<Fiber.Fiber<B, E>> = []
-    for (let job = this.first; job !== undefined;) {
-      const next: Item<A, B, E, R, X, XE> | undefined = job.after
-      if (job.fiber !== undefined) {
-        running.push(job.fiber)
-      } else if (job.state !== "Running") {
-        this.unlink(job)
-        this.queued--
-        this.options.engine.releaseUnsafe(job)
-      }
-      job = next
-    }
     if (!this.exhausted) this.close()
-    this.interruptSome(running, 0)
-    this.options.onChange?.()
-    this.settle()
+    const waiting: Array<Item<A, B, E, R, X, XE>> = []
+    const running: Array<Item<A, B, E, R, X, XE>> = []
+    for (const job of this.items) {
+      if (job.fiber !== undefined) running.push(job)
+      else if (job.state !== "Running") waiting.push(job)
+    }
+    this.options.engine.each(waiting.concat(running), (job) => {
+      if (job.fiber !== undefined) job.fiber.interruptUnsafe(this.options.parent.id)
+      else if (job.call !== undefined) this.withdraw(job)
+    }, () => {
+      this.options.onChange?.()
+      this.settle()
+    })
   }
 
-  private interruptSome(running: ReadonlyArray<Fiber.Fiber<B, E>>, from: number): void {
-    const { parent } = this.options
-    const to = Math.min(running.length, from + maxInterruptionsPerStep)
-    for (let i = from; i < to; i++) running[i]!.interruptUnsafe(parent.id)
-    if (to < running.length) parent.currentDispatcher.scheduleTask(() => this.interruptSome(running, to), 0)
+  private withdraw(job: Item<A, B, E, R, X, XE>): void {
+    this.queued--
+    this.unlink(job)
+    this.options.engine.releaseUnsafe(job)
   }
 
   private close(): void {
@@ -354,24 +348,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.options.onSettled(this.exit)
   }
 
-  private link(job: Item<A, B, E, R, X, XE>): void {
-    const last = this.last
-    job.before = last
-    if (last === undefined) this.first = job
-    else last.after = job
-    this.last = job
-  }
-
   private unlink(job: Item<A, B, E, R, X, XE>): void {
-    if (job.before === undefined) this.first = job.after
-    else job.before.after = job.after
-    if (job.after === undefined) this.last = job.before
-    else job.after.before = job.before
-    job.before =
-      job.after =
-      job.fiber =
-      job.call =
-      job.value =
-        undefined
+    this.items.delete(job)
+    job.fiber = job.call = job.value = undefined
   }
 }

@@ -19,20 +19,10 @@ import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import { IterableSource, StreamSource } from "./source.js"
 
-/**
- * What `forEach` and `stream` take items from.
- *
- * @category models
- * @since 0.1.0
- */
+/** What `forEach` and `stream` take items from. */
 export type Items = Iterable<unknown> | Stream.Stream<unknown, unknown, unknown>
 
-/**
- * Types of the items of an iterable or a stream.
- *
- * @category models
- * @since 0.1.0
- */
+/** Types of the items of an iterable or a stream. */
 export declare namespace Items {
   /** What an item is. */
   export type Item<S> = S extends Stream.Stream<infer A, any, any> ? A
@@ -47,12 +37,7 @@ export declare namespace Items {
   export type Results<S, B> = S extends Arr.NonEmptyReadonlyArray<unknown> ? Arr.NonEmptyArray<B> : Array<B>
 }
 
-/**
- * What each item of a call may cost, given for all of them or for each.
- *
- * @category options
- * @since 0.1.0
- */
+/** What each item of a call costs, given for all of them or for each. */
 export interface ItemOptions<in A> {
   /** How many permits an item takes while it runs; 1 by default. */
   readonly weight?: number | ((item: A, index: number) => number) | undefined
@@ -62,19 +47,14 @@ export interface ItemOptions<in A> {
   readonly priority?: number | ((item: A, index: number) => number) | undefined
 }
 
-/**
- * Asks to be told how far a call is.
- *
- * @category options
- * @since 0.1.0
- */
+/** Asks to be told how far a call is. */
 export interface ProgressOptions<out X> {
   /**
-   * Called with the counts of this call at most every 100 ms, and once when it has ended, however it has. It may return an
-   * effect, which is run. If it throws or fails this is logged, and the call goes on.
+   * Gets the counts of this call at most every 100 ms, and once at its end, however it ends. An effect that it returns is
+   * run. If it throws or fails, this is logged and the call goes on.
    */
   readonly onProgress?: ((progress: Progress) => X) | undefined
-  /** How many items there are, where that cannot be seen: of a stream, or of an iterable without `length` or `size`. */
+  /** The number of items, where it is not known: of a stream, or of an iterable without `length` or `size`. */
   readonly total?: number | undefined
 }
 
@@ -85,7 +65,7 @@ export interface ProgressOptions<out X> {
  * @since 0.1.0
  */
 export interface ForEachOptions<in A, out Discard extends boolean, out X> extends ItemOptions<A>, ProgressOptions<X> {
-  /** Keeps no results, so that the call takes the memory of as many items as run at once. */
+  /** Keeps no results: the call takes the memory of as many items as run at once. */
   readonly discard?: Discard | undefined
 }
 
@@ -97,8 +77,8 @@ export interface ForEachOptions<in A, out Discard extends boolean, out X> extend
  */
 export interface StreamOptions<in A, out X> extends ItemOptions<A>, ProgressOptions<X> {
   /**
-   * `"completion"`, the default, emits results as they complete; `"input"` in the order of the items, where a result that
-   * comes early keeps its place among the pulled ones until those before it have come.
+   * `"completion"`, the default, emits results as they complete. `"input"` emits them in the order of the items: an early
+   * result counts as pulled until those before it have come.
    */
   readonly order?: "completion" | "input" | undefined
 }
@@ -119,12 +99,7 @@ export interface AllOptions {
   readonly priority?: number | undefined
 }
 
-/**
- * What `all` gives: the shape of its argument, as `Effect.all` does.
- *
- * @category models
- * @since 0.1.0
- */
+/** What `all` returns: the shape of its argument, as `Effect.all` does. */
 export type AllReturn<
   Arg extends Iterable<Effect.Effect<any, any, any>> | Record<string, Effect.Effect<any, any, any>>,
   O extends AllOptions,
@@ -137,7 +112,7 @@ export type AllReturn<
   : never
 
 /**
- * Says that there was nothing to try: the list of effects was empty.
+ * The list of effects was empty.
  *
  * @category errors
  * @since 0.1.0
@@ -149,7 +124,7 @@ export class NothingToTry extends Data.TaggedError("NothingToTry")<{}> {
 }
 
 /**
- * Says that every effect failed, and with what.
+ * Every effect failed.
  *
  * @category errors
  * @since 0.1.0
@@ -167,7 +142,7 @@ export class AllFailed<out E> extends Data.TaggedError("AllFailed")<{
 }
 
 /**
- * Says why `firstSuccess` has no success to give.
+ * The error of `firstSuccess`: no effect succeeded.
  *
  * @category errors
  * @since 0.1.0

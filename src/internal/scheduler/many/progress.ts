@@ -29,12 +29,7 @@ export interface Progress {
   readonly eta: Duration.Duration | undefined
 }
 
-/**
- * The services that a callback needs which may return an effect.
- *
- * @category models
- * @since 0.1.0
- */
+/** The services that a callback needs which may return an effect. */
 export type ProgressServices<X> = 0 extends 1 & X ? never
   : X extends Effect.Effect<any, any, infer R> ? R
   : never

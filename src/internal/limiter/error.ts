@@ -1,0 +1,73 @@
+import * as Duration from "effect/Duration"
+import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
+import { StacklessError } from "../data/stacklessError.js"
+import type { StoreError } from "../store/failure.js"
+
+/**
+ * Not enough tokens right now.
+ *
+ * **Details**
+ *
+ * `limit` and `remaining` are those of the quota with the fewest tokens left. `retryAfter` is exact: if nobody else comes, the
+ * same call is refused before it and admitted at it. Nothing was consumed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RateLimitExceeded extends /*#__PURE__*/ StacklessError("RateLimitExceeded")<{
+  readonly key: string | undefined
+  readonly limit: number
+  readonly remaining: number
+  readonly retryAfter: Duration.Duration
+}> {
+  /**
+   * Tells the key, what is left, and the wait, rounded up to a millisecond.
+   *
+   * @since 0.1.0
+   */
+  override get message(): string {
+    const whose = this.key === undefined ? "" : ` for ${JSON.stringify(this.key)}`
+    const wait = Duration.format(Duration.millis(Math.ceil(Duration.toMillis(this.retryAfter))))
+    return `rate limit exceeded${whose}: ${this.remaining} of ${this.limit} left, retry after ${wait}`
+  }
+}
+
+/**
+ * Lists why a limiter fails.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type RateLimiterErrorReason = RateLimitExceeded | InsufficientCapacity | StoreError
+
+/**
+ * The error of every limiter operation: which limiter, and why.
+ *
+ * **Details**
+ *
+ * - `RateLimitExceeded`: not yet. Try again after `retryAfter`.
+ * - `InsufficientCapacity`: never, as the limiter stands. The tokens are more than its burst.
+ * - `StoreError`: the store of the limiter did not answer. A limiter in memory never fails with it.
+ *
+ * Read a reason back with `Effect.catchReason("RateLimiterError", "RateLimitExceeded", …)`.
+ *
+ * The error and its reasons carry no stack, so that shedding load stays cheap. Give a call a span to see in `Cause.pretty`
+ * where it was refused.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RateLimiterError extends /*#__PURE__*/ StacklessError("RateLimiterError")<{
+  /** The id of the limiter's tag, or the `name` in its options. */
+  readonly limiter: string
+  readonly reason: RateLimiterErrorReason
+}> {
+  /**
+   * Tells the limiter and the reason.
+   *
+   * @since 0.1.0
+   */
+  override get message(): string {
+    return `${this.limiter}: ${this.reason.message}`
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * Those who wait for one key, first come first, in memory and over a store alike.
+ */
+import * as List from "../data/list.js"
+import type { Waiter } from "./limiter.js"
+
+/** The place of one who waits. */
+export class Place<E> implements List.Member<Place<E>> {
+  readonly waiter: Waiter<E>
+  readonly line: Line<E>
+  before: Place<E> | undefined = undefined
+  after: Place<E> | undefined = undefined
+  constructor(waiter: Waiter<E>, line: Line<E>) {
+    this.waiter = waiter
+    this.line = line
+  }
+}
+
+export class Line<E> implements List.List<Place<E>> {
+  first: Place<E> | undefined = undefined
+  last: Place<E> | undefined = undefined
+  /** The tokens of all of them. */
+  queued = 0
+
+  /** Adds one at the end, or in the place of another, which is withdrawn. */
+  add(waiter: Waiter<E>, former?: Place<E> | undefined): void {
+    const place = new Place(waiter, this)
+    if (former === undefined) {
+      List.append(this, place)
+    } else {
+      List.replace(this, former, place)
+      this.queued -= former.waiter.tokens
+      former.waiter.link = undefined
+    }
+    waiter.link = place
+    this.queued += waiter.tokens
+  }
+
+  /** Takes one out. */
+  remove(place: Place<E>): void {
+    List.remove(this, place)
+    this.queued -= place.waiter.tokens
+    place.waiter.link = undefined
+  }
+
+  /** Takes the first one out. */
+  shift(): Waiter<E> | undefined {
+    const { first } = this
+    if (first !== undefined) this.remove(first)
+    return first?.waiter
+  }
+
+  /** Takes out all who ask for more than the burst. */
+  removeLarger(burst: number): Array<Waiter<E>> {
+    const larger: Array<Waiter<E>> = []
+    for (let place = this.first; place !== undefined;) {
+      const { after, waiter } = place
+      if (waiter.tokens > burst) {
+        this.remove(place)
+        larger.push(waiter)
+      }
+      place = after
+    }
+    return larger
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * The rate of a scheduler: its limiter, and one claim on it for whichever job is in front when the claim is due.
+ */
+import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Job } from "./job.js"
+
+/** What becomes of a claim, which is over then. */
+export interface Claimant {
+  /** How many could start after the one in front: a bound, for a limiter that asks for several at a time. */
+  behindClaim(): number
+  /** Its tokens were taken. */
+  onDue(claim: Claim): void
+  /** Somebody made a shared limiter's burst smaller. */
+  onTooLarge(): void
+  onStoreFailure(error: StoreError): void
+}
+
+/** A place in the limiter's queue. */
+export class Claim implements Waiter<StoreError> {
+  readonly key: string | undefined = undefined
+  link: unknown = undefined
+  readonly tokens: number
+  since: number
+  private readonly rate: Rate
+
+  constructor(rate: Rate, tokens: number, since: number) {
+    this.rate = rate
+    this.tokens = tokens
+    this.since = since
+  }
+
+  behind(): number {
+    return this.rate.claimant.behindClaim()
+  }
+  onDue(): void {
+    if (this.rate.settles(this)) this.rate.claimant.onDue(this)
+  }
+  onTooLarge(): void {
+    if (this.rate.settles(this)) this.rate.claimant.onTooLarge()
+  }
+  onFailure(error: StoreError): void {
+    if (this.rate.settles(this)) this.rate.claimant.onStoreFailure(error)
+  }
+}
+
+export class Rate {
+  readonly claimant: Claimant
+  limiter: Limiter<StoreError> | undefined
+  private claim: Claim | undefined = undefined
+
+  constructor(claimant: Claimant, limiter: Limiter<StoreError> | undefined) {
+    this.claimant = claimant
+    this.limiter = limiter
+  }
+
+  get claimed(): boolean {
+    return this.claim !== undefined
+  }
+
+  get burst(): number {
+    return this.limiter === undefined ? Infinity : this.limiter.burst
+  }
+
+  now(): number {
+    return this.limiter === undefined ? 0 : this.limiter.now()
+  }
+
+  /** Takes the rate for the job in front in this step, or sees to it that one claim waits for it. */
+  take(job: Job, since: number): boolean {
+    const { claim, limiter } = this
+    if (limiter === undefined || job.tokens === 0) return true
+    if (claim !== undefined) {
+      // The place is kept for whoever is in front when it is due; only another price needs another claim.
+      if (claim.tokens === job.tokens) {
+        claim.since = since
+        return false
+      }
+    } else if (limiter.takeUnsafe(undefined, job.tokens, since, job)) {
+      return true
+    }
+    this.claim = new Claim(this, job.tokens, since)
+    limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { insteadOf: claim })
+    return false
+  }
+
+  /** Withdraws the claim, unless it fits the job in front. */
+  recheck(front: Job | undefined): void {
+    if (this.claim !== undefined && front?.tokens !== this.claim.tokens) this.withdraw()
+  }
+
+  withdraw(): void {
+    const { claim } = this
+    if (claim === undefined) return
+    this.claim = undefined
+    this.limiter!.cancelUnsafe(claim)
+  }
+
+  /** Whether a claim was still out. What a limiter tells others may withdraw one that it has to tell as well. */
+  settles(claim: Claim): boolean {
+    if (this.claim !== claim) return false
+    this.claim = undefined
+    return true
+  }
+}
