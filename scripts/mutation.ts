@@ -175,7 +175,6 @@ const main = async (): Promise<void> => {
     writeFileSync(join(copy, "src", file), instrument(source, sites, ({ mutant }) => numbers.get(mutant)))
   }
   const tests = globSync("test/**/*.test.ts", { cwd: root }).filter((_) => !leftOut.test(_)).toSorted()
-  const needsServer = new Set(tests.filter((_) => readFileSync(join(root, _), "utf8").includes("redisServer")))
 
   let jobs = 0
   /** Runs one process to its end and returns what it told. */
@@ -241,11 +240,8 @@ const main = async (): Promise<void> => {
   const reaching = drawn.map((): Array<{ readonly id: string; readonly millis: number }> => [])
   const millisOf = new Map<string, number>()
   const atLoad = new Set<number>()
-  const withServer = drawn.some(({ room }) => room === "redis" || room === "store")
   const reach = new Map(tests.map((test) => [test, loadedBy(test)]))
-  const measured = tests.filter((file) =>
-    (withServer || !needsServer.has(file)) && drawn.some(({ mutant }) => reach.get(file)!.has(mutant.file))
-  )
+  const measured = tests.filter((test) => drawn.some(({ mutant }) => reach.get(test)!.has(mutant.file)))
   await inParallel(async (worker) => {
     const lines = await run({ files: measured.filter((_, i) => i % workers === worker), work: [] })
     for (const line of lines) {
@@ -261,11 +257,13 @@ const main = async (): Promise<void> => {
     if (!lines.some((_) => "ended" in _)) throw new Error(`measuring ended early: ${JSON.stringify(lines.at(-1))}`)
   })
   const fileOf = (id: string) => id.slice(0, id.indexOf(" > "))
-  const work = drawn.map(({ mutant: { file }, room }, mutant) => {
-    const all = reaching[mutant]!
-    const quick = all.filter(({ id }) => !needsServer.has(fileOf(id)))
-    return { mutant, file, tests: room === "redis" || quick.length === 0 ? all : quick }
-  })
+  const suspects = drawn.map((): Array<string> => [])
+  const work = drawn.map(({ mutant: { file } }, mutant) => ({
+    mutant,
+    file,
+    suspects: suspects[mutant]!,
+    tests: reaching[mutant]!
+  }))
   const total = [...millisOf.values()].reduce((sum, _) => sum + _, 0)
   say(`${millisOf.size} tests take ${(total / 1000).toFixed(0)} s`)
 
@@ -288,8 +286,10 @@ const main = async (): Promise<void> => {
       for (const line of lines) {
         if (!("mutant" in line)) continue
         if ("began" in line) begun.add(line.mutant)
-        else if ("again" in line) begun.delete(line.mutant)
-        else {
+        else if ("again" in line) {
+          begun.delete(line.mutant)
+          suspects[line.mutant]!.push(line.again)
+        } else {
           begun.delete(line.mutant)
           settle(line)
         }
@@ -305,13 +305,11 @@ const main = async (): Promise<void> => {
   if (left.length > 0) say(`${left.length} mutants may show only while modules are loaded`)
   await inParallel(async () => {
     for (let mutant = left.pop(); mutant !== undefined; mutant = left.pop()) {
-      const { mutant: { file }, room } = drawn[mutant]!
-      const loading = measured.filter((test) => reach.get(test)!.has(file))
-      const quick = room === "redis" ? loading : loading.filter((test) => !needsServer.has(test))
-      const files = quick.length === 0 ? loading : quick
+      const { file } = drawn[mutant]!.mutant
+      const files = measured.filter((test) => reach.get(test)!.has(file))
       const tests = [...millisOf].filter(([id]) => files.includes(fileOf(id))).map(([id, millis]) => ({ id, millis }))
       rmSync(join(copy, "claims", String(mutant)), { force: true })
-      const lines = await run({ files, activeFromLoad: mutant, work: [{ mutant, file, tests }] })
+      const lines = await run({ files, activeFromLoad: mutant, work: [{ mutant, file, suspects: [], tests }] })
       const verdict = lines.find((_) => "outcome" in _ && "mutant" in _)
       settle(verdict as Verdict | undefined ?? { mutant, outcome: "timeout", millis: 0 })
     }

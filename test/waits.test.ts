@@ -53,6 +53,9 @@ const makeEngine = (concurrency: number) => {
   return { engine, settle: dispatcher.flush }
 }
 
+/** The process counts them: tests of other files may have left some. */
+const counted = () => [changes.seats, changes.blocked, changes.strangers]
+
 /** The texts of what does not hold. */
 const broken = (claims: Record<string, boolean>): ReadonlyArray<string> =>
   Object.keys(claims).filter((claim) => claims[claim] !== true)
@@ -115,6 +118,7 @@ describe("waits", () => {
   })
 
   it("S1 S2 S5 who starts is the first of all in free width, or the first below a job that waits for it in the width of that one; nobody who could start is left behind", () => {
+    const before = counted()
     const counts = { late: 0, lent: 0, recharged: 0, blocked: 0, strangers: 0 }
     for (let seed = 1; seed <= 120; seed++) {
       const next = random(seed)
@@ -244,7 +248,7 @@ describe("waits", () => {
         expect([engine.queued, engine.running, engine.main.used, engine.lanes["inside"]]).toEqual([0, 0, 0, 0])
       }
       for (const run of runs) endUnsafe(run)
-      expect([changes.seats, changes.blocked, changes.strangers]).toEqual([0, 0, 0])
+      expect(counted()).toEqual(before)
     }
     expect(counts.late).toBeGreaterThan(500)
     expect(counts.lent).toBeGreaterThan(500)
@@ -254,6 +258,7 @@ describe("waits", () => {
   })
 
   it("S5 if each ends that waits for nothing any more, all end", () => {
+    const before = counted()
     let lent = 0
     for (let seed = 1; seed <= 20_000; seed++) {
       const next = random(seed)
@@ -316,7 +321,7 @@ describe("waits", () => {
         0,
         0
       ])
-      expect([changes.seats, changes.blocked, changes.strangers]).toEqual([0, 0, 0])
+      expect(counted()).toEqual(before)
       expect(runs.every((run) => run.ended)).toBe(true)
     }
     expect(lent).toBeGreaterThan(20_000)
@@ -351,6 +356,7 @@ describe("waits", () => {
   })
 
   it("S5 a job whose width is held by one that waits for it in turn goes on in the width that this one lends", () => {
+    const before = counted()
     const { engine, settle } = makeEngine(1)
     const [batch, run] = [new Plain(), new Plain()]
     const lender = new TestJob({ outer: batch })
@@ -372,7 +378,8 @@ describe("waits", () => {
     expect(back.remove()).toBe(true)
     engine.releaseUnsafe(stranger)
     endUnsafe(batch)
-    expect([engine.running, engine.main.used, changes.strangers]).toEqual([0, 0, 0])
+    expect([engine.running, engine.main.used]).toEqual([0, 0])
+    expect(counted()).toEqual(before)
   })
 
   const crowd = 2_000

@@ -18,6 +18,8 @@ export interface Job {
   readonly work: ReadonlyArray<{
     readonly mutant: number
     readonly file: string
+    /** Tests that failed with the mutant and then without it too. */
+    readonly suspects: ReadonlyArray<string>
     readonly tests: ReadonlyArray<{ readonly id: string; readonly millis: number }>
   }>
 }
@@ -37,7 +39,7 @@ export type Baseline =
 export type Outcome =
   | { readonly ended: true }
   | { readonly mutant: number; readonly began: true }
-  | { readonly mutant: number; readonly again: true }
+  | { readonly mutant: number; readonly again: string }
   | Verdict
 
 export interface Verdict {

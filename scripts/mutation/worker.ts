@@ -112,16 +112,24 @@ const tryMutants = async (tests: ReadonlyMap<string, Test>) => {
   const kills = new Map<string, number>()
   const last = performance.now() + job.maxMillis
   let first = true
-  for (const { file, mutant, tests: reaching } of job.work) {
+  for (const { file, mutant, suspects, tests: reaching } of job.work) {
     if (!claim(mutant)) continue
     report({ mutant, began: true })
     const rank = ({ id, millis }: { readonly id: string; readonly millis: number }) =>
       millis / (1 + 4 * (kills.get(`${file} ${id}`) ?? 0))
     const began = performance.now()
     let outcome: Verdict = { mutant, outcome: "survived", millis: 0 }
+    let again: string | undefined
+    const sound = new Set<string>()
+    const unsound = new Set<string>()
+    for (const { id, millis } of first ? reaching : []) {
+      const test = suspects.includes(id) ? tests.get(id) : undefined
+      if (test !== undefined) (await attempt(test, patience(millis)) === undefined ? sound : unsound).add(id)
+    }
     for (const { id, millis } of reaching.toSorted((a, b) => rank(a) - rank(b))) {
       const test = tests.get(id)
       if (test === undefined) continue
+      if (unsound.has(id)) continue
       active = mutant
       const failure = await attempt(test, patience(millis))
       active = job.activeFromLoad ?? -1
@@ -129,17 +137,18 @@ const tryMutants = async (tests: ReadonlyMap<string, Test>) => {
       kills.set(`${file} ${id}`, (kills.get(`${file} ${id}`) ?? 0) + 1)
       outcome = { mutant, outcome: failure, by: id, millis: 0 }
       if (job.activeFromLoad !== undefined) break
-      const again = performance.now()
+      const start = performance.now()
       const disturbed = await attempt(test, patience(millis))
-      if (disturbed !== undefined || performance.now() - again > 100 + 3 * millis) {
+      if (disturbed !== undefined && !sound.has(id)) again = id
+      if (disturbed !== undefined || performance.now() - start > 100 + 3 * millis) {
         outcome = { ...outcome, disturbed: true }
       }
       break
     }
-    if (outcome.disturbed === true && !first) {
-      // It may be an earlier mutant that made the test fail: another process tries this one first of all.
+    if (again !== undefined) {
+      // Another mutant or test may be to blame. A new process begins with this mutant, and tries the test without it first.
       rmSync(join(job.claims, String(mutant)))
-      report({ mutant, again: true })
+      report({ mutant, again })
       return
     }
     first = false
