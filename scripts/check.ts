@@ -6,8 +6,7 @@
  *     npm run check -- --only lint,types
  *
  * Each step is an npm script. A failed step does not stop the next one. The results are written to .tmp/check.json,
- * where
- * .ci/run counts them.
+ * where .ci/run counts them.
  */
 import Table from "cli-table3"
 import { spawn } from "node:child_process"

@@ -2,8 +2,7 @@
  * Checks the imports of src against the rules in CONTRIBUTING.md: dependencies point one way.
  *
  * The table below lists the public modules that each public module may reach. The check follows imports through
- * internal
- * modules, so an indirect dependency counts too.
+ * internal modules, so an indirect dependency counts too.
  */
 import { globSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join, normalize, relative } from "node:path"

@@ -1,7 +1,6 @@
 /**
  * Checks that every public export has a docblock with @category and @since, that every value has an example that runs,
- * and
- * that every module begins with a docblock. An export from another module is checked in that module.
+ * and that every module begins with a docblock. An export from another module is checked in that module.
  */
 import { globSync, readFileSync } from "node:fs"
 import { dirname, join } from "node:path"

@@ -1,7 +1,6 @@
 /**
  * Checks that the lockfile names no registry, is complete for every platform (otherwise `npm ci` refuses it), and
- * agrees
- * with package.json.
+ * agrees with package.json.
  */
 import { existsSync, readFileSync } from "node:fs"
 import { isDeepStrictEqual } from "node:util"

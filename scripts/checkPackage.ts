@@ -2,8 +2,7 @@
  * Checks the package as its users get it.
  *
  * It packs the package, lints the tarball, follows the links in its documents, and unpacks it into an empty project.
- * There
- * it compiles the README's first example under both module resolutions and runs it.
+ * There it compiles the README's first example under both module resolutions and runs it.
  */
 import { execFileSync, spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"

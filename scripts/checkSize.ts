@@ -3,8 +3,7 @@
  * compressed. Build the package first.
  *
  * The first limit is for code that calls a service and takes it from its context. Effect alone is 9 kB of that. The
- * second
- * limit is for a program that also provides the layer. Effect with an empty layer is 12.5 kB.
+ * second limit is for a program that also provides the layer. Effect with an empty layer is 12.5 kB.
  *
  * esbuild keeps the whole namespace of a module that comes through an index. So an import from the package's index may
  * bundle all of that service, but no other service.

@@ -5,10 +5,8 @@
  *     npm run compare -- --write     also writes docs/compared-with-effect.md
  *
  * Every row is a small program. The script runs it once with a part of effect and once with Funnel, and the table shows
- * the
- * results. The script exits with 1 if Funnel does not do what it promises. It only reports effect's behaviour: if a
- * later
- * effect behaves like Funnel, the row shows it.
+ * the results. The script exits with 1 if Funnel does not do what it promises. It only reports effect's behaviour: if a
+ * later effect behaves like Funnel, the row shows it.
  */
 import Table from "cli-table3"
 import { execFileSync } from "node:child_process"

@@ -2,11 +2,9 @@
  * Turns the examples of the documentation into tests.
  *
  * An example is a fence that begins with ```ts import.meta.vitest, in a docblock under src or in a page. It becomes a
- * module
- * under .tmp/doc-examples: imports are hoisted, the rest is the body of an async function, and a trailing `// => value`
- * becomes an assertion. An ```output fence after an example holds the lines that the example prints. An example without
- * an
- * assertion fails, and so does one that does not parse. An example that imports vitest becomes a test file.
+ * module under .tmp/doc-examples: imports are hoisted, the rest is the body of an async function, and a trailing `// =>
+ * value` becomes an assertion. An ```output fence after an example holds the lines that the example prints. An example
+ * without an assertion fails, and so does one that does not parse. An example that imports vitest becomes a test file.
  *
  * The modules are ordinary TypeScript: vitest runs them, `npm run check:types` type-checks them.
  */

@@ -6,10 +6,9 @@
  *     npm run test:mutation -- --file internal/gcra.ts --all
  *
  * It draws a sample from each room and measures which tests reach which mutant. Then it runs those tests, the fastest
- * first,
- * until one fails. It works on a copy of the repository in a temporary directory. It prints the surviving mutants and
- * writes
- * all results to .tmp/mutation.json. scripts/mutation/equivalents.json lists mutants that no test can kill.
+ * first, until one fails. It works on a copy of the repository in a temporary directory. It prints the surviving
+ * mutants and writes all results to .tmp/mutation.json. scripts/mutation/equivalents.json lists mutants that no test
+ * can kill.
  */
 import Table from "cli-table3"
 import { type ChildProcess, spawn } from "node:child_process"

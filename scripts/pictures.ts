@@ -4,8 +4,7 @@
  *     npm run pictures      writes docs/pictures/*.svg
  *
  * Each picture has its own background and follows the reader's colour scheme, so it is readable on dark and light
- * pages. A
- * test compares the files with the output of this script.
+ * pages. A test compares the files with the output of this script.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"

@@ -5,10 +5,8 @@
  * another.
  *
  * A mutant may leave fibers behind that disturb later tests. So the worker repeats the test that killed a mutant,
- * without
- * the mutant. If the test fails again, this process ends and another one continues. A watchdog thread kills this
- * process if
- * a test does not return, for example because of an endless loop.
+ * without the mutant. If the test fails again, this process ends and another one continues. A watchdog thread kills
+ * this process if a test does not return, for example because of an endless loop.
  */
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs"
 import { join } from "node:path"
