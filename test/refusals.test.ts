@@ -5,7 +5,7 @@ import { inspect, types } from "node:util"
 
 const none = { limit: 1, window: "1 hour" } as const
 
-/** Every error that answers a call, made anew. */
+/** A new instance of every error that answers a call. */
 const errors = (): Record<string, Cause.YieldableError & { readonly _tag: string }> => {
   const store = new RateLimiter.StoreError({ operation: "take", cause: "gone" })
   const exceeded = new RateLimiter.RateLimitExceeded({
@@ -40,7 +40,7 @@ describe("an error that answers a call", () => {
   for (const [message, error] of Object.entries(errors())) {
     const line = `${error._tag}: ${message}`
 
-    it(`holds no stack and says what it is (${line})`, () => {
+    it(`holds no stack and has a message (${line})`, () => {
       expect(error.stack).toBe(line)
       expect(error.message).toBe(message)
       expect(String(error)).toBe(line)
@@ -64,7 +64,7 @@ describe("an error that answers a call", () => {
       expect(inspect(error)).toContain(`_tag: '${error._tag}'`)
     })
 
-    it(`equals another with equal fields, and no other (${error._tag})`, () => {
+    it(`equals only an error with equal fields (${error._tag})`, () => {
       expect(Equal.equals(error, errors()[message])).toBe(true)
       for (const [other, that] of Object.entries(errors())) expect(Equal.equals(error, that)).toBe(message === other)
     })
@@ -78,7 +78,7 @@ describe("an error that answers a call", () => {
       }))
   }
 
-  it("leaves the stacks of other errors as they are", () => {
+  it("does not change the stacks of other errors", () => {
     const limit = Error.stackTraceLimit
     errors()
     const hostile = {
@@ -92,7 +92,7 @@ describe("an error that answers a call", () => {
     expect(new Error("other").stack).toContain("refusals.test")
   })
 
-  it("is made where Error is frozen too", async () => {
+  it("works with a frozen Error", async () => {
     const property = Object.getOwnPropertyDescriptor(Error, "stackTraceLimit")!
     Object.defineProperty(Error, "stackTraceLimit", { ...property, writable: false })
     try {
@@ -124,7 +124,7 @@ describe("an error names the service that refused", () => {
   }) {}
   const heavy = { weight: 2 }
 
-  it.effect("a limiter by the id of its tag, or by its name", () =>
+  it.effect("names a limiter by the id of its tag, or by its name", () =>
     Effect.gen(function*() {
       const limiterOf = <R>(consume: RateLimiter.Operations<R>["consume"]) =>
         Effect.map(Effect.flip(consume({ tokens: 2 })), (error) => error.limiter)
@@ -137,7 +137,7 @@ describe("an error names the service that refused", () => {
       expect(yield* limiterOf((yield* RateLimiter.make(none, { name: "app/Own" })).consume)).toBe("app/Own")
     }))
 
-  it.effect("a scheduler by the id of its tag, or by its name", () =>
+  it.effect("names a scheduler by the id of its tag, or by its name", () =>
     Effect.gen(function*() {
       const schedulerOf = <R>(job: Effect.Effect<void, Scheduler.SchedulerError, R>) =>
         Effect.map(Effect.flip(job), (error) => error.scheduler)
@@ -155,7 +155,7 @@ describe("an error names the service that refused", () => {
       ).toBe("app/Own")
     }))
 
-  it.effect("a keyed scheduler by the id of its tag and without its key, unless the look-up names it", () =>
+  it.effect("names a keyed scheduler by the id of its tag without the key, unless the look-up names it", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(Hosts.schedule("secret.example", Effect.void, heavy))
       expect(error.scheduler).toBe("app/Hosts")
@@ -163,7 +163,7 @@ describe("an error names the service that refused", () => {
       expect((yield* Effect.flip(Hosts.schedule("named", Effect.void, heavy))).scheduler).toBe("app/Hosts named")
     }).pipe(Effect.provide(Hosts.layer)))
 
-  it.effect("also where the refused call is one of many, or waits", () =>
+  it.effect("names the service if the refused call is one of many, or waits", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 2, name: "app/Own" })
       const each = yield* Effect.flip(scheduler.forEach([1], () => Effect.void, { weight: 3 }))
@@ -176,7 +176,7 @@ describe("an error names the service that refused", () => {
       expect((yield* Fiber.join(waiting)).message).toBe("app/Own: weight 2 exceeds the concurrency of 1")
     }))
 
-  it.effect("one reason of both services is one class", () =>
+  it.effect("uses one class for a reason of both services", () =>
     Effect.gen(function*() {
       expect(Scheduler.InsufficientCapacity).toBe(RateLimiter.InsufficientCapacity)
       expect(Scheduler.StoreError).toBe(RateLimiter.StoreError)

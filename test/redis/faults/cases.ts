@@ -1,5 +1,5 @@
 /**
- * The faults, each with what it must not do: lose a call, serve two results, run too often, or take too long.
+ * The faults. Each checks that no call is lost, no two results are served, and no run is repeated or late.
  */
 import assert from "node:assert/strict"
 import { clock, pause, type Shared, type Stage, type Worker } from "./harness.ts"
