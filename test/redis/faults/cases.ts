@@ -1,5 +1,5 @@
 /**
- * The faults. Each checks that no call is lost, no two results are served, and no run is repeated or late.
+ * The faults. Each case bounds lost calls, differing results, extra runs and delays.
  */
 import assert from "node:assert/strict"
 import { clock, pause, type Shared, type Stage, type Worker } from "./harness.ts"
