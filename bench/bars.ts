@@ -1,4 +1,4 @@
-/** What the figures have to reach, each judged from the same run. */
+/** The targets of the benchmarks, each judged by figures of the same run. */
 import type { Figure } from "./harness.ts"
 import type { Bar, Parts } from "./report.ts"
 
@@ -12,7 +12,7 @@ export const judge = (report: Parts): ReadonlyArray<Bar> => {
     report.tables
       .find((candidate) => candidate.id === table)?.figures
       .find((figure) => figure.contender === contender && figure.n === n)
-  /** Ours against theirs, by wall and by CPU. */
+  /** The ratio of ours to theirs, by wall time and by CPU. */
   const ratio = (table: string, n: number, ours: string, theirs: string, ofOurs = n) => {
     const [a, b] = [figureOf(table, ours, ofOurs), figureOf(table, theirs, n)]
     return {
@@ -43,7 +43,7 @@ export const judge = (report: Parts): ReadonlyArray<Bar> => {
     value: paceOf(table, "Funnel Scheduler, strict, burst 2")?.most ?? Number.NaN,
     unit: ""
   })
-  /** How much more each costs when a hundred thousand leave, against fibers that wait for nothing. */
+  /** How much the cost per waiter grows when a hundred thousand leave, relative to fibers that wait for nothing. */
   const growth = (contender: string, roomy: boolean) => {
     const grown = (of: string, what: "micros" | "cpu") => {
       const at = (n: number) =>
@@ -61,7 +61,7 @@ export const judge = (report: Parts): ReadonlyArray<Bar> => {
     unit: "kB"
   })
   const stalls = report.stalls.filter((stall) => stall.layers !== "none")
-  // Whoever interrupts in a loop of its own holds the event loop for as long as that takes without us as well.
+  // A caller that interrupts in its own loop blocks the event loop for that long even without Funnel.
   const alone = report.stalls.find((stall) => stall.what === "fibers alone, interrupted")
   const bars: ReadonlyArray<Bar> = [
     {
@@ -219,7 +219,7 @@ export const judge = (report: Parts): ReadonlyArray<Bar> => {
       return {
         what: `longest stall, ${stall.jobs.toLocaleString("en-US")} ${stall.what}` +
           (over === undefined ? "" : ", beyond that of bare fibers") + `, layer by ${stall.layers}`,
-        // Of the main thread: what else runs on the machine is nobody's stall.
+        // Main thread only: other processes on the machine do not count as a stall.
         value: Math.max(0, stall.cpu - (over?.cpu ?? 0)),
         unit: "ms",
         bar: 50,

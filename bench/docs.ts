@@ -1,4 +1,4 @@
-/** Writes docs/benchmarks.md and its plots from the figures of one run. */
+/** Writes docs/benchmarks.md and its plots from the figures of one report. */
 import { mkdir, writeFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { bars, lines } from "./plot.ts"
@@ -21,7 +21,7 @@ interface Cell {
   readonly cpu: number
 }
 
-/** Contenders down, sizes across: wall, and what of it the main thread worked. */
+/** Contenders as rows, sizes as columns: wall time, with the main thread's CPU in brackets. */
 const pivot = (figures: ReadonlyArray<Cell>) => {
   const sizes = [...new Set(figures.map((figure) => figure.n))]
   const contenders = [...new Set(figures.map((figure) => figure.contender))]
@@ -40,59 +40,61 @@ const pivot = (figures: ReadonlyArray<Cell>) => {
 const opening = `# Benchmarks
 
 \`npm run bench -- --runs 5 --docs\` measures every table below and writes this page; \`npm run bench\` only prints. Every run
-of every table has a process of its own, in which the contenders take turns after a warm-up, and each has to prove that it did
-the same work. What is quoted is the median over the runs. Tables whose figures hardly differ from run to run are taken fewer
-times: what a process weighs and the crowd once, pace, stalls, memory, heap and single decisions three times; sizes that no
-bar is drawn from once. Absolute times differ by machine and by the hour; compare the ratios. What crowds of fibers cost also
-differs from process to process, by a third and sometimes more, whoever the contender is: one run alone says little.
+of every table has its own process. In it the contenders take turns after a warm-up, and each must prove that it did the
+same work. The figures are medians over the runs. Some tables hardly vary between runs and are measured less often:
+program sizes and the crowd once; pace, stalls, memory, heap and single decisions three times; sizes without a target
+once. Absolute times depend on the machine and its load, so compare the ratios. For any contender, the cost of a crowd of
+fibers varies between processes by a third or more, so one run alone says little.
 `
 
-/** What the bars are measured against. */
+/** How the targets account for the cost of bare fibers and for the collector. */
 const floors =
-  `Bars of crowds are set against fibers that do nothing but wait, since the collector moves them from one generation to the
-next whatever they wait for. A stall that the caller makes by interrupting fibers in a loop of its own is set against the same
-loop over such fibers. The CPU beside a figure is that of the main thread; what the collector does in its own threads is not
-in it. Stalls are judged by it, collections on the main thread included.
+  `Targets for crowds compare with fibers that only wait, because the collector moves waiting fibers between generations in
+any case. If the caller causes a stall by interrupting fibers in its own loop, the target compares with the same loop over
+bare fibers. The CPU next to a figure is that of the main thread. It excludes the collector's own threads, but includes
+collections on the main thread. Stalls are judged by that CPU.
 `
 
-/** Which bars are missed, and why. */
+/** Explains the missed targets. */
 const missed =
-  `What is missed, and why. An item of \`Scheduler.forEach\` has a place in a queue that all callers share and in the graph of
-waits, which those of \`Effect.forEach\` have not. A permit with a rate looks at a queue, a clock and the graph, where
-\`withPermit\` counts. A run has a node in the graph and an end that can go in slices, which a promise in a map has not. A
-structural key is hashed field by field, and whether a value may be compared so is found out anew for each object. The bars of
-programs with a layer are those that are wanted, not held: the limits that are held are in \`npm run check:size\`.
+  `Reasons for the missed targets: An item of \`Scheduler.forEach\` has a place in a queue that all callers share, and a node
+in the wait graph; an item of \`Effect.forEach\` has neither. A permit with a rate checks a queue, a clock and the graph,
+where \`withPermit\` only counts. A run has a node in the graph, and it can notify its callers in slices; a promise in a map
+has neither. A structural key is hashed field by field, and each object is checked anew for whether it can be compared by
+structure. For programs with a layer, the targets are goals that are not reached yet; \`npm run check:size\` enforces the
+actual limits.
 `
 
-/** What the figures of a table mean, and where others are ahead. */
+/** Explains the tables, and where other libraries are faster. */
 const notes: Readonly<Record<string, string>> = {
   "single-flight-one-key":
-    "Promises are ahead of every fiber: a caller that joins gets the promise that is there already, and cannot leave. Beside " +
-    "other Effect code a joined call costs little more than a call that shares nothing.",
+    "Promises are faster than fibers: a caller that joins gets the existing promise, and cannot leave. Compared with " +
+    "other Effect code, a joined call costs little more than a call that shares nothing.",
   "single-flight-many-keys":
-    "Promises are ahead. Nobody shares here, so this is what the protection costs when it does nothing: a second fiber a call, " +
-    "which is there so that a caller can leave without ending the run.",
-  "single-flight-synchronous": "What ends at once never suspends its caller.",
-  keys: "Built for every call, as callers write them.",
-  composed: "Twenty runs in a queue with room for a hundred; all others join them.",
-  refusal: "What it takes to say no: the failure is taken note of and the next call made.",
+    "Promises are faster. No call shares a run here, so the figure is the cost of protection alone: a second fiber " +
+    "per call, which lets a caller leave without ending the run.",
+  "single-flight-synchronous": "A run that ends at once never suspends its caller.",
+  keys: "Each call builds its key, as in typical code.",
+  composed: "Twenty runs enter a scheduler with concurrency 100; all other calls join them.",
+  refusal: "The cost of a refusal: the caller handles the failure and makes the next call.",
   "limit-100":
-    "`Effect.forEach` with a limit of its own is ahead of `Scheduler.forEach`, whose limit is shared by all who call it. " +
-    "`p-limit` is ahead of `schedule` where every job is a fiber of its own that waits; asked for the same jobs through " +
-    "`forEach`, it is behind.",
-  "free-permit": "`Semaphore.withPermit` is ahead: it counts, and knows neither a rate nor a queue to look at.",
-  decision: "A limiter that is called as a plain function is ahead of one that is an Effect by what an Effect costs.",
+    "`Effect.forEach` with its own limit is faster than `Scheduler.forEach`, whose limit all callers share. `p-limit`" +
+    " is faster than `schedule` if every job is a waiting fiber of its own. For the same jobs, `forEach` is faster " +
+    "than `p-limit`.",
+  "free-permit": "`Semaphore.withPermit` is faster: it only counts, and has neither a rate nor a queue to check.",
+  decision: "A limiter that is a plain function is faster than one that is an Effect, by the cost of an Effect.",
   "look-ups":
-    "DataLoader is ahead: a promise a look-up against a fiber a look-up. `load-many` is the same work asked for by one fiber.",
+    "DataLoader is faster: it needs a promise per look-up instead of a fiber. The next table, `load-many`, does the " +
+    "same work in one fiber.",
   "pace-10000":
-    "Where every job is a fiber and all of them are forked at once, forking keeps the event loop for longer than the 50 ms of " +
-    "stall that a limiter makes up; the rest is lost on purpose, or a stall would end in a burst. `forEach` takes the jobs as " +
-    "there is room for them.",
+    "If every job is a fiber and all of them are forked at once, forking blocks the event loop for longer than the 50" +
+    " ms of stall that a limiter makes up. The limiter drops the rest on purpose, because otherwise a stall would end" +
+    " in a burst. `forEach` pulls jobs as permits become free.",
   "pace-50000": "As above.",
-  growth: "The fibers alone are what nobody can be faster than.",
+  growth: "The bare fibers are the lower bound for every contender.",
   "growth-roomy":
-    "With a young generation of a gigabyte the collector has nothing to move, and what is left is what the queues themselves " +
-    "cost: the same for each, however many wait. A thousand are over before all of it is compiled."
+    "With a young generation of a gigabyte the collector has nothing to move, so the figure is the cost of the queues" +
+    " themselves. It is the same per waiter for any crowd. A crowd of a thousand ends before all code is compiled."
 }
 
 export const write = async (report: Report, folder: URL, baseline: Baseline | undefined): Promise<void> => {
@@ -103,7 +105,7 @@ export const write = async (report: Report, folder: URL, baseline: Baseline | un
     opening,
     `Measured on ${report.when}, ${report.runs} runs: ${report.cpu}; Node ${report.node}; ` +
     Object.entries(report.versions).map(([name, version]) => `${name} ${version}`).join(", ") + ".\n",
-    "## What was to be reached\n",
+    "## Targets\n",
     table(report.bars.map((bar) => ({ ...barRow(bar, report.runs, baseline) }))) + "\n",
     floors,
     missed
@@ -124,14 +126,14 @@ export const write = async (report: Report, folder: URL, baseline: Baseline | un
     }))
     const group = (n: number) => `n = ${n.toLocaleString("en-US")}`
     await bars(title, "ns an operation", values.map((value) => ({ ...value, group: group(value.n) })), at(id))
-    section(id, title, `Nanoseconds an operation, median; in brackets the CPU of the main thread.\n\n${pivot(values)}`)
+    section(id, title, `Nanoseconds per operation, median; in brackets the CPU of the main thread.\n\n${pivot(values)}`)
   }
   if (report.heap.length > 0) {
     const title = "Heap a waiting operation"
     await bars(
       title,
       "bytes",
-      // A key at rest holds nothing, which a logarithmic scale does not show.
+      // A key at rest holds nothing, and a logarithmic scale cannot show zero.
       report.heap.filter(({ bytes }) => bytes >= 1)
         .map((row) => ({ contender: row.contender, group: row.table, value: row.bytes })),
       at("heap")
@@ -139,10 +141,10 @@ export const write = async (report: Report, folder: URL, baseline: Baseline | un
     section(
       "heap",
       title,
-      "Bytes, the operation's own fiber or promise included.\n\n" +
+      "Bytes, including the operation's own fiber or promise.\n\n" +
         table(report.heap.map((row) => ({ contender: row.contender, table: row.table, bytes: number(row.bytes) }))) +
-        "\n\nOf a waiting caller or job, a fiber that waits on a callback with a cancel effect is the floor. `rate-keys` is what a key " +
-        "of a limiter holds besides its string: while it has something to pay back, and 5 s after the last call."
+        "\n\nThe lower bound of a waiting caller or job is a fiber that waits on a callback with a cancel effect. `rate-keys` is " +
+        "the memory of a limiter's key besides its string: while it has debt, and 5 s after the last call."
     )
   }
   for (const pace of report.pace) {
@@ -174,7 +176,7 @@ export const write = async (report: Report, folder: URL, baseline: Baseline | un
     section(
       id,
       title,
-      `Microseconds a caller: waiting, leaving and its fiber. A line that rises is not linear; in brackets the CPU of the main thread.\n\n${
+      `Microseconds per caller, for waiting, leaving and its fiber. A rising line means worse than linear; in brackets the CPU of the main thread.\n\n${
         pivot(values)
       }`
     )
@@ -192,7 +194,7 @@ export const write = async (report: Report, folder: URL, baseline: Baseline | un
   if (report.memory.length > 0) {
     parts.push(
       "## Items through the scheduler\n",
-      "Megabytes between the least and the most resident memory after the first tenth, in a process that does nothing else.\n",
+      "The spread of resident memory in megabytes after the first tenth, in a process that does nothing else.\n",
       table(report.memory.map((row) => ({
         contender: row.contender,
         items: number(row.items),
@@ -205,13 +207,13 @@ export const write = async (report: Report, folder: URL, baseline: Baseline | un
   }
   if (report.imports.length > 0) {
     parts.push(
-      `## What an import costs\n\n${headings.imports}.\n`,
+      `## Import cost\n\n${headings.imports}.\n`,
       table(report.imports.map((row) => ({ import: row.contender, "CPU, ms": number(row.millis) }))) + "\n"
     )
   }
   if (report.sizes.length > 0) {
     parts.push(
-      `## What a program weighs\n\n${headings.sizes}, in kilobytes.\n`,
+      `## Program size\n\n${headings.sizes}, in kilobytes.\n`,
       table(report.sizes.map((row) => ({ "a program that": row.contender, kB: number(row.kilobytes) }))) + "\n"
     )
   }

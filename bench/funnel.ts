@@ -1,4 +1,4 @@
-/** The built package, as its users get it: `npm run bench` builds it first. */
+/** The built package, as its users get it. `npm run bench` builds it first. */
 import { Context, Effect, Layer, Scope } from "effect"
 
 export * from "../dist/index.js"
@@ -12,6 +12,6 @@ export const scoped = <I, S>(
   return Effect.map(Layer.buildWithScope(layer, scope), (context) => [Context.get(context, tag), scope])
 }
 
-/** The service of a layer, held for the life of the process, and built as programs build it. */
+/** Builds the service of a layer as programs do, and keeps it for the life of the process. */
 export const build = async <I, S>(tag: Context.Key<I, S>, layer: Layer.Layer<I>): Promise<S> =>
   (await Effect.runPromise(scoped(tag, layer)))[0]

@@ -1,14 +1,15 @@
 /**
- * Interleaved measurement: contenders of one table take turns in one process, round after round, so that a machine
- * that slows down slows all of them, and what is quoted is the ratio of their medians.
+ * Interleaved measurement: the contenders of one table take turns in one process, round after round.
+ *
+ * If the machine slows down, all contenders slow down. The reports compare the medians as ratios.
  */
 import { Effect } from "effect"
 
 export interface Contender {
   readonly name: string
-  /** Does the work once for `n` operations and answers with how much work it did, which must equal `expected(n)`. */
+  /** Does the work for `n` operations and returns the amount of work done, which must equal `expected(n)`. */
   readonly run: (n: number) => Promise<number>
-  /** The most operations that this contender is asked for: some are quadratic. */
+  /** The most operations for this contender: some contenders are quadratic. */
   readonly most?: number
 }
 
@@ -16,9 +17,9 @@ export interface Table {
   readonly id: string
   readonly title: string
   readonly sizes: ReadonlyArray<number>
-  /** The sizes that a bar is drawn from. The others are taken in the first run alone. */
+  /** The sizes that a target uses. Other sizes are measured in the first run only. */
   readonly judged: ReadonlyArray<number>
-  /** What every contender has to answer for `n` operations; a function a contender where the work differs by design. */
+  /** The expected work for `n` operations. It may depend on the contender, if its work differs by design. */
   readonly expected: (n: number, contender: string) => number
   readonly contenders: ReadonlyArray<Contender>
 }
@@ -26,9 +27,9 @@ export interface Table {
 export interface Figure {
   readonly contender: string
   readonly n: number
-  /** Nanoseconds an operation. */
+  /** Nanoseconds per operation. */
   readonly median: number
-  /** Nanoseconds of the main thread an operation, the median as well: what its collector does elsewhere is not in it. */
+  /** Main-thread CPU in nanoseconds per operation, as a median. It excludes the collector's own threads. */
   readonly cpu: number
   readonly low: number
   readonly high: number
@@ -40,17 +41,17 @@ export interface Settings {
   readonly sampleMillis: number
   /** The most operations at once. */
   readonly largest: number
-  /** Which run it is: the contenders take turns in another order in each. */
+  /** The number of the run: each run uses another order of contenders. */
   readonly run: number
 }
 
-// A sample sees several collections, or it leaves its garbage to whoever comes next. What the compiler and the collector
-// have settled for differs more from process to process than from round to round: rather one more run than one more round.
+// A sample must contain several collections, or its garbage slows down the next contender. The state of the compiler
+// and the collector varies more between processes than between rounds, so runs matter more than rounds.
 export const full: Settings = { rounds: 2, sampleMillis: 400, largest: 1_000_000, run: 1 }
-/** To see that every table can be taken: its figures are no verdict. */
+/** Checks that every table can be measured. The figures are too noisy to judge. */
 export const quick: Settings = { rounds: 1, sampleMillis: 10, largest: 10_000, run: 1 }
 
-/** Milliseconds that the main thread has worked. */
+/** CPU time of the main thread in milliseconds. */
 export const cpuMillis = (): number => {
   const { system, user } = process.threadCpuUsage()
   return (user + system) / 1_000
@@ -62,7 +63,7 @@ export const median = (values: ReadonlyArray<number>): number => {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
-/** A seeded shuffle: nobody always comes after the same one, whose garbage it would pay for. */
+/** A seeded shuffle, so that no contender always follows the same one and pays for its garbage. */
 export const shuffled = <A>(values: ReadonlyArray<A>, seed: number): ReadonlyArray<A> => {
   const out = [...values]
   let state = Math.imul(seed, 0x2545f491) | 1
@@ -102,7 +103,7 @@ const sample = async (contender: Contender, n: number, expected: number, millis:
 export const measure = async (table: Table, settings: Settings): Promise<ReadonlyArray<Figure>> => {
   const figures: Array<Figure> = []
   const within = table.sizes.filter((n) => n <= settings.largest)
-  // A table of large sizes alone is still taken, at the least of them.
+  // If a table has large sizes only, the smallest of them is measured.
   const sizes = within.length === 0 ? [table.sizes[0]!] : within
   const wanted = sizes.filter((n) => settings.run === 1 || table.judged.includes(n))
   for (const [index, n] of wanted.entries()) {
@@ -110,10 +111,11 @@ export const measure = async (table: Table, settings: Settings): Promise<Readonl
     const samples = new Map<string, Array<Sample>>(present.map((contender) => [contender.name, []]))
     const take = (contender: Contender, millis: number) =>
       sample(contender, n, table.expected(n, contender.name), millis)
-    // A million is a sample of its own. Code is warm by then, and the heap has to be where a bar is drawn from it.
+    // A million operations make one sample: the code is warm by then, and the heap must be in the state that the target
+    // judges.
     const large = n >= 1_000_000
     if (!large || index === 0 || table.judged.includes(n)) {
-      // The first size has to be compiled as well.
+      // The first size must be compiled too.
       for (const contender of present) await take(contender, settings.sampleMillis * (index === 0 ? 3 : 1))
     }
     for (let round = 0; round < (large ? 1 : settings.rounds); round++) {
@@ -139,11 +141,11 @@ export const measure = async (table: Table, settings: Settings): Promise<Readonl
 
 export interface HeapContender {
   readonly name: string
-  /** Brings `n` operations to where they wait and answers with what lets them go. */
+  /** Starts `n` operations, waits until all of them are suspended, and returns the function that releases them. */
   readonly hold: (n: number) => Promise<() => Promise<void>>
 }
 
-/** Bytes of heap when all that can be collected has been: needs `--expose-gc`, and is never taken between timed samples. */
+/** Bytes of heap after a full collection. It needs `--expose-gc`, and never runs between timed samples. */
 export const settledHeap = async (): Promise<number> => {
   const collect = globalThis.gc
   if (collect === undefined) throw new Error("heap figures need node --expose-gc")
@@ -154,7 +156,7 @@ export const settledHeap = async (): Promise<number> => {
   return process.memoryUsage().heapUsed
 }
 
-/** Bytes of heap an operation that waits. */
+/** Bytes of heap per waiting operation. */
 export const heapEach = async (contender: HeapContender, n: number): Promise<number> => {
   await (await contender.hold(1_000))()
   const before = await settledHeap()
@@ -164,7 +166,7 @@ export const heapEach = async (contender: HeapContender, n: number): Promise<num
   return (after - before) / n
 }
 
-/** A job that ends in the next turn of the event loop, for the promise contenders. */
+/** A job for the promise contenders that ends in the next turn of the event loop. */
 export const promiseJob = (): Promise<number> => new Promise((resolve) => void setImmediate(() => resolve(1)))
 
 /** One fiber that makes `n` calls in a row. */

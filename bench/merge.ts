@@ -1,8 +1,8 @@
-/** Several runs of the same tables become one report, of medians. */
+/** Merges several runs of the same tables into one report of medians. */
 import { median } from "./harness.ts"
 import type { Parts } from "./report.ts"
 
-/** Rows that are the same but for their figures, in the order of the first run. */
+/** Groups rows that differ only in their figures, in the order of the first run. */
 const alike = <Row>(
   runs: ReadonlyArray<ReadonlyArray<Row>>,
   id: (row: Row) => string
@@ -44,7 +44,8 @@ export const merge = (runs: ReadonlyArray<Parts>): Parts => ({
   })),
   pace: merged(runs.map((run) => run.pace), (table) => table.id, (first, tables) => ({
     ...first,
-    // What a limit promises has to hold in every run: of the most in a second and the least gap the worst is kept.
+    // A limit must hold in every run, so the report keeps the worst of the most starts in a second and of the least
+    // gap.
     rows: merged(tables.map((table) => table.rows), (row) => row.contender, (row, rows) => ({
       ...row,
       span: middle(rows, (_) => _.span),

@@ -10,7 +10,7 @@ export interface Bar {
   readonly value: number
 }
 
-// A grey in the middle is readable on white and on black; the background stays the page's.
+// A medium grey is readable on white and on black. The background stays the page's.
 const ink = "#808a94"
 
 const config: vegaLite.Config = {
@@ -24,7 +24,7 @@ const config: vegaLite.Config = {
 }
 
 const write = async (spec: vegaLite.TopLevelSpec, file: string): Promise<void> => {
-  // It warns of panels with different contenders, which is what they are there for.
+  // Vega-lite warns about panels with different contenders, which is intended here.
   const { spec: compiled } = vegaLite.compile(spec, { logger: vega.logger(vega.Error) })
   const view = new vega.View(vega.parse(compiled), { renderer: "none" })
   await writeFile(file, await view.toSVG())
@@ -33,9 +33,9 @@ const write = async (spec: vegaLite.TopLevelSpec, file: string): Promise<void> =
 
 const color = { condition: { test: "indexof(datum.contender, 'Funnel') >= 0", value: "#e8590c" }, value: "#5c7cfa" }
 
-/** One bar a contender, a panel a group, on a logarithmic scale. */
+/** One bar per contender and one panel per group, on a logarithmic scale. */
 export const bars = (title: string, unit: string, values: ReadonlyArray<Bar>, file: string): Promise<void> => {
-  // There is no zero on a logarithmic scale for a bar to begin at.
+  // A logarithmic scale has no zero for a bar to begin at.
   const least = 10 ** Math.floor(Math.log10(Math.min(...values.map((bar) => bar.value)) * 0.999))
   const most = Math.max(...values.map((bar) => bar.value))
   return write({
@@ -76,7 +76,7 @@ export const bars = (title: string, unit: string, values: ReadonlyArray<Bar>, fi
   }, file)
 }
 
-/** One line a contender over a growing number, both axes logarithmic. */
+/** One line per contender over a growing number, both axes logarithmic. */
 export const lines = (
   title: string,
   unit: string,

@@ -1,4 +1,4 @@
-/** What one run of the benchmarks found, and how it is written. */
+/** The report of a benchmark run, and its text. */
 import type { Figure } from "./harness.ts"
 import type * as Crowd from "./tables/crowd.ts"
 import type * as Growth from "./tables/growth.ts"
@@ -11,16 +11,16 @@ import type * as Stalls from "./tables/stalls.ts"
 export interface Bar {
   readonly what: string
   readonly value: number
-  /** The same of the CPU of the main thread, where the figure is one of time. */
+  /** The same ratio by the main thread's CPU, if the figure is a time. */
   readonly cpu?: number | undefined
   readonly bar: number
   readonly beyond?: number | undefined
-  /** The figure has to be as large as the bar, not as small. */
+  /** The value must be at least the bar, not at most. */
   readonly atLeast?: boolean
   readonly unit: string
 }
 
-/** What was measured. */
+/** The description of the measurement. */
 export interface Parts {
   readonly tables: ReadonlyArray<
     { readonly id: string; readonly title: string; readonly figures: ReadonlyArray<Figure> }
@@ -48,9 +48,9 @@ export const growthTitle = (roomy: boolean) =>
   "n wait and all leave in random order" + (roomy ? ", in a young generation that holds them all" : "")
 
 export const headings = {
-  stalls: "The longest way from one turn of the event loop to the next, while all of them are told",
+  stalls: "The longest time between two turns of the event loop while all waiters are notified",
   imports: "CPU of a process that imports a module, beyond that of node alone",
-  sizes: "What a program weighs, minified + gzip, Effect's part included"
+  sizes: "Program size, minified + gzip, including Effect"
 }
 
 export const stallRow = (row: Stalls.Stall) => ({
@@ -65,10 +65,10 @@ export const stallRow = (row: Stalls.Stall) => ({
 export const number = (value: number) =>
   value.toLocaleString("en-US", { maximumFractionDigits: value < 10 ? 2 : value < 100 ? 1 : 0 })
 
-/** The figures of another commit, by what they say. */
+/** The figures of another commit, by description. */
 export type Baseline = ReadonlyMap<string, number>
 
-/** One run says little: from how many on the bars are judged. */
+/** The number of runs from which on the bars are judged: one run is too noisy. */
 export const runsToJudge = 3
 
 const verdict = ({ atLeast = false, bar, beyond, value }: Bar): string => {
@@ -76,7 +76,7 @@ const verdict = ({ atLeast = false, bar, beyond, value }: Bar): string => {
   return beyond !== undefined && reaches(beyond) ? "beyond" : reaches(bar) ? "met" : "MISSED"
 }
 
-/** How much larger a ratio of two contenders may be than before: what differs from run to run is in it. */
+/** How much a ratio of two contenders may grow before it counts as worse. It covers the variation between runs. */
 const tolerated = 1.1
 
 export const barRow = (bar: Bar, runs: number, baseline: Baseline | undefined) => {

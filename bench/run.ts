@@ -1,13 +1,15 @@
 /**
- * Measures the services beside their peers and prints a table for each question. `--json` writes the figures,
- * `--docs` writes docs/benchmarks.md with a plot for each table. `--quick` takes one run of short samples, which shows that
- * every table can be taken and is no verdict.
+ * Measures the services against comparable libraries and prints one table per question.
  *
- * Every run of every table has a process of its own, in which its contenders take turns; the runs go through all tables
- * one after the other, and the figures are medians over them. `tables/all.ts` says which tables need fewer runs.
+ * `--json` writes the figures, `--docs` writes docs/benchmarks.md with a plot for each table. `--quick` takes one run
+ * of short samples: it checks that every table can be measured, but its figures are too noisy to judge.
  *
- * `--baseline` puts the bars beside those of another commit. To take them, check that commit out beside this one, copy this
- * folder into it, and run it there with `--json`: it is the same harness on the same machine, with the other library.
+ * Every run of every table has its own process, in which the contenders take turns. Each run measures all tables once,
+ * and the figures are medians over the runs. `tables/all.ts` lists the tables that need fewer runs.
+ *
+ * `--baseline` prints the bars next to those of another commit. To get these, check that commit out into another
+ * folder, copy this folder into it, and run it there with `--json`. Both commits then use the same harness on the same
+ * machine.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Console, Effect, Option } from "effect"
@@ -60,13 +62,13 @@ const print = (title: string, rows: ReadonlyArray<Readonly<Record<string, string
     for (const row of rows) console.log(line(columns.map((column) => String(row[column]))))
   })
 
-/** One run of a table, in a process of its own. */
+/** Takes one run of a table in its own process. */
 const take = (name: string, quick: boolean, run: number): Effect.Effect<Parts, Error> =>
   Effect.callback((resume) => {
     const child = fork(new URL("./take.ts", import.meta.url), [name, quick ? "quick" : "full", String(run)], {
       execArgv: [...plans.get(name)!.execArgv]
     })
-    // What the child sends is what `take.ts` has typed as parts; the process boundary loses nothing but the type.
+    // The child sends the parts that `take.ts` has typed. The process boundary loses only the type.
     child.once("message", (parts) => resume(Effect.succeed(parts as Parts)))
     child.once("error", (error) => resume(Effect.fail(error)))
     child.once("exit", (code, signal) => resume(Effect.fail(new Error(`${name} ended by ${signal ?? `code ${code}`}`))))
@@ -136,7 +138,7 @@ const printAll = (parts: Parts) =>
     }
   })
 
-/** The bars that another commit reached. */
+/** The bars of another commit. */
 const read = (file: string): Effect.Effect<Baseline, Error> =>
   Effect.try({
     try: () => {
@@ -175,7 +177,7 @@ const program = (options: {
     for (let run = 1; run <= runs; run++) {
       for (const name of wanted.filter((name) => run <= plans.get(name)!.runs)) {
         const start = performance.now()
-        // What the others have found by then is not given up for one that fails.
+        // If one table fails, the results of the others are still reported.
         const parts = yield* Effect.catch(
           take(name, options.quick, run),
           (error) => Effect.as(Console.error(error), undefined)

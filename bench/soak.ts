@@ -1,7 +1,8 @@
 /**
- * Mixed load on all four services at once, with random interruptions, failures, defects, timeouts and resizes. At the
- * end every call has to be accounted for and the process has to be where it began: no key, job, permit, fiber or timer
- * left, and no heap that grows from one quarter of the time to the next.
+ * Mixed load on all four services at once, with random interruptions, failures, defects, timeouts and resizes.
+ *
+ * At the end, every call must be accounted for. No key, job, permit, fiber or timer may be left, and the heap may not
+ * grow from the first quarter of the time to the last.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Cause, Console, Data, Effect, Exit, Fiber, Layer, Request } from "effect"
@@ -36,7 +37,7 @@ const layers = Users.layer.pipe(
 
 const count = { calls: 0, results: 0, errors: 0, defects: 0, interruptions: 0 }
 
-/** A call's exit is one of four things; a call that has none of them at the end is lost. */
+/** A call's exit is one of four kinds. A call without an exit at the end is lost. */
 const accounted = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<void, never, R> =>
   Effect.suspend(() => {
     count.calls++

@@ -1,4 +1,4 @@
-/** One run of one table, in a process of its own, so that no table is measured on a heap that another has grown. */
+/** Takes one run of one table in its own process, so that no table runs on a heap that another table has grown. */
 import { full, quick } from "./harness.ts"
 import { none, plans } from "./tables/all.ts"
 
@@ -8,5 +8,5 @@ if (plan === undefined || process.send === undefined) {
   throw new Error(`bench/take.ts is started by bench/run.ts with the name of a table, not with ${JSON.stringify(name)}`)
 }
 const parts = await plan.take({ ...(speed === "quick" ? quick : full), run: Number(run) })
-// A contender may have left a timer behind, and is not waited for.
+// Exit without waiting: a contender may have left a timer behind.
 process.send({ ...none, ...parts }, () => process.exit(0))

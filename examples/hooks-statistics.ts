@@ -1,5 +1,5 @@
 /**
- * Exchange rates are asked for by a hundred carts at the same time, and an unknown currency by some. The statistics say
+ * A hundred carts ask for exchange rates at the same time, some for an unknown currency. The statistics show
  * what the reducer has saved, overall and for each key, and a hook of our own names the failure.
  *
  *     npm run example -- hooks-statistics

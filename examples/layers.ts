@@ -1,5 +1,5 @@
 /**
- * All layers at the app's edge: the code says what it wants, one place says how wide and how fast.
+ * All layers at the app's edge: one place configures the concurrency and the rates of the whole program.
  *
  *     npm run example -- layers
  *
@@ -36,7 +36,7 @@ class Readers extends Batcher.Resolver<Readers>()(
   })
 ) {}
 
-// What other sides can take: a database 4 queries at once, a mail server 10 mails a second.
+// The limits of the backends: a database takes 4 queries at once, a mail server 10 mails a second.
 class Database extends Scheduler.Service<Database>()("app/Database", { concurrency: 4 }) {}
 class Mail extends Scheduler.Service<Mail>()("app/Mail", {
   concurrency: 2,
@@ -48,7 +48,7 @@ const render = (issue: string) => Effect.as(Effect.delay(Console.log(`render the
 class Newsletter extends Context.Service<Newsletter, {
   readonly send: (issue: string, readerId: number) => Effect.Effect<void, ReaderNotFound | Scheduler.SchedulerError>
 }>()("app/Newsletter") {
-  // The dependencies are taken once, here, and nobody who sends has to know them.
+  // The service takes its dependencies once, here, so its callers need none of them.
   static readonly layer = Layer.effect(
     Newsletter,
     Effect.gen(function*() {
@@ -64,7 +64,7 @@ class Newsletter extends Context.Service<Newsletter, {
   )
 }
 
-// The edge. Each layer is built once, however often it is named.
+// The edge. Each layer is built once, even if it is used several times.
 const app = Newsletter.layer.pipe(
   Layer.provide([Readers.layer, Mail.layer, Reducer.layer()]),
   Layer.provide(Batcher.layer({ scheduler: Database })),

@@ -23,7 +23,7 @@ const refresh = Effect.gen(function*() {
   return `token-${++refreshes}`
 })
 
-/** Whoever needs a token while one is being fetched waits for that one. */
+/** A caller that needs a token joins a refresh in flight. */
 const token = refresh.pipe(Reducer.reduce("token"))
 
 const request = (path: string) => Effect.map(token, (bearer) => ({ path, bearer }))
@@ -44,7 +44,7 @@ const program = Effect.gen(function*() {
       `${refreshes} refresh`
   )
 
-  // Nothing is kept: to reuse a token until it expires, put a cache around this.
+  // A Reducer keeps no result. To reuse a token until it expires, add a cache.
   const { bearer } = yield* request("/orders/20")
   yield* Console.log(`the next one with ${bearer}, ${refreshes} refreshes`)
 })

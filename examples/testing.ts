@@ -22,7 +22,7 @@ const forecast = (city: string) => Scheduler.schedule(Reducer.reduce(city, lookU
 const cities = ["Oslo", "Lima", "Rome", "Cairo", "Quito"]
 const forecasts = Effect.forEach(cities, forecast, { concurrency: "unbounded" })
 
-// No-op layers have no options, limit nothing and reduce nothing: what is tested is the code around them.
+// No-op layers have no options, limit nothing and reduce nothing: the test covers the code around them.
 const logic = Effect.gen(function*() {
   const found = yield* forecasts
   yield* Console.log(`no-op: ${found.length} forecasts after ${(yield* Clock.currentTimeMillis) / 1000} s`)

@@ -1,6 +1,7 @@
 /**
- * Runs a program of bench against the package as it is built, with the peers it is compared with: `npm run bench`,
- * `npm run soak`. They have a package.json of their own, so that nobody else installs them.
+ * Runs a program from bench against the built package: `npm run bench`, `npm run soak`.
+ *
+ * The peers that bench compares with are in a package.json of bench, so `npm ci` in the root does not install them.
  */
 import { spawnSync } from "node:child_process"
 import { statSync } from "node:fs"

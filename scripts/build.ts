@@ -1,4 +1,4 @@
-/** Builds the JavaScript when a source is newer than what is built, as `npm run example` and `npm run demo` need it. */
+/** Builds the JavaScript if a source is newer than the build. `npm run example` and `npm run demo` need it. */
 import { globSync, mkdirSync, statSync, utimesSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const stamp = join(root, ".tmp/built")
 const writtenAt = (file: string) => statSync(join(root, file), { throwIfNoEntry: false })?.mtimeMs ?? 0
 
-/** Brings dist/*.js up to date. Declarations are for those who compile against it: `npm run build` writes both. */
+/** Brings dist/*.js up to date, without declarations: `npm run build` writes both. */
 export const buildWhenStale = async (): Promise<void> => {
   const sources = globSync(["src", "src/**/*", "tsup.config.ts", "package.json"], { cwd: root })
   const built = writtenAt("dist/index.js") === 0 ? 0 : writtenAt(".tmp/built")
@@ -17,7 +17,7 @@ export const buildWhenStale = async (): Promise<void> => {
   await build({ silent: true })
   mkdirSync(dirname(stamp), { recursive: true })
   writeFileSync(stamp, "")
-  // What is saved while the build runs is newer than the stamp.
+  // A file saved during the build is newer than the stamp, so the next call builds again.
   utimesSync(stamp, started, started)
 }
 

@@ -1,12 +1,12 @@
 /**
- * Runs every check and ends with a summary of the steps and what they took.
+ * Runs every check, then prints a summary of the steps and their times.
  *
  *     npm run check
  *     npm run check -- --skip test,package
  *     npm run check -- --only lint,types
  *
- * Each step is an npm script of its own. A step that fails does not stop the next. The results are left in
- * .tmp/check.json for .ci/run to count.
+ * Each step is an npm script. A failed step does not stop the next one. The results are written to .tmp/check.json,
+ * where .ci/run counts them.
  */
 import Table from "cli-table3"
 import { spawn } from "node:child_process"
@@ -20,11 +20,11 @@ export interface Result {
   readonly step: string
   readonly milliseconds: number
   readonly passed: boolean
-  /** The tests in it, where the step is a test runner that counts them. */
+  /** The number of tests, if the step is a test runner that reports it. */
   readonly tests: { readonly passed: number; readonly failed: number } | undefined
 }
 
-/** The steps in order, with the npm script of each. */
+/** The steps in order, each with its npm script. */
 const steps: Readonly<Record<string, string>> = {
   format: "check:format",
   lint: "check:lint",
@@ -41,7 +41,7 @@ const steps: Readonly<Record<string, string>> = {
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
-/** The count in a type test's summary, "Tests: 1 failed, 2 passed, 3 total". */
+/** Reads the count from a type test's summary, "Tests: 1 failed, 2 passed, 3 total". */
 const countOf = (output: string): Result["tests"] => {
   const line = /^(?:Tests|Assertions): .*total$/m.exec(output)?.[0]
   const number = (word: string) => Number(new RegExp(`(\\d+) ${word}`).exec(line!)?.[1] ?? 0)

@@ -1,15 +1,15 @@
 /**
- * Reads the real imports of src and proves what CONTRIBUTING.md draws: dependencies point one way.
+ * Checks the imports of src against the rules in CONTRIBUTING.md: dependencies point one way.
  *
- * What a public module may reach is written down below; what it does reach is followed through internal modules, so
- * nothing can be smuggled past in one.
+ * The table below lists the public modules that each public module may reach. The check follows imports through
+ * internal modules, so an indirect dependency counts too.
  */
 import { globSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join, normalize, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
 
-/** The public modules that a public module may reach. */
+/** The public modules that each public module may reach. */
 const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   RateLimiter: [],
   Hooks: [],
@@ -22,9 +22,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
 }
 
-/**
- * The rooms of `internal`, and those that each of them may import. The order is that of the floors: an arrow points down.
- */
+/** The rooms of `internal`, each with the rooms it may import. A room only imports rooms listed above it. */
 const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   data: [],
   waits: ["data"],
@@ -37,10 +35,10 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   http: []
 }
 
-/** The room of a module of `internal`. */
+/** Returns the room of a module of `internal`. */
 const roomOf = (name: string): string | undefined => /^internal\/([^/]+)\//.exec(name)?.[1]
 
-/** Packages beside effect that a folder may import: they are optional peers of whoever uses that folder. */
+/** Packages besides effect that a folder may import. They are optional peer dependencies. */
 const packages: Readonly<Record<string, ReadonlyArray<string>>> = {}
 
 interface Import {
@@ -60,7 +58,7 @@ const importsOf = (name: string, text: string): ReadonlyArray<Import> =>
 const matches = (name: string, pattern: string) =>
   pattern === name || (pattern.endsWith("/*") && name.startsWith(pattern.slice(0, -1)))
 
-/** What is wrong with the modules, which are given by name ("internal/gcra") with their text. */
+/** Returns the problems of the modules, given by name ("internal/gcra") with their text. */
 export const judge = (modules: ReadonlyMap<string, string>, barrels: ReadonlySet<string>) => {
   const problems: Array<string> = []
   const graph = new Map<string, Array<string>>()
@@ -144,13 +142,13 @@ export const judge = (modules: ReadonlyMap<string, string>, barrels: ReadonlySet
   return { problems, graph, modules: graph.size, imports: [...graph.values()].flat().length }
 }
 
-/** A module as the picture shows it: a public one, the Redis layers as one, or a room. */
+/** A module as the diagram shows it: a public module, the Redis layers as one box, or a room. */
 const boxOf = (name: string): string => {
   const room = roomOf(name)
   return room === undefined ? name.replace(/^redis\/.*/, "redis/*") : `internal/${room}`
 }
 
-/** The imports between boxes, without those that a longer way implies, as a flowchart. */
+/** Draws the imports between boxes as a flowchart, without those that a longer path implies. */
 export const draw = (graph: ReadonlyMap<string, ReadonlyArray<string>>): string => {
   const arrows = new Map<string, Set<string>>()
   for (const [name, imported] of graph) {
@@ -189,7 +187,7 @@ if (import.meta.main) {
   const drawn = text.replace(picture, draw(graph))
   if (process.argv.includes("--draw")) writeFileSync(page, drawn)
   else if (drawn !== text || !picture.test(text)) {
-    problems.push("CONTRIBUTING.md shows another picture: npm run check:arch -- --draw")
+    problems.push("the diagram in CONTRIBUTING.md is out of date: run npm run check:arch -- --draw")
   }
   for (const problem of problems) console.error(problem)
   console.log(`${count} modules, ${imports} imports of each other, ${problems.length} problems`)

@@ -1,6 +1,6 @@
 /**
- * Every public export has a docblock with @category and @since; a value has an example that is run as well, and each
- * module says at its top what it is for. An export that comes from another module is looked at there.
+ * Checks that every public export has a docblock with @category and @since, that every value has an example that runs,
+ * and that every module begins with a docblock. An export from another module is checked in that module.
  */
 import { globSync, readFileSync } from "node:fs"
 import { dirname, join } from "node:path"
@@ -15,7 +15,7 @@ const nameOf = (node: ts.Statement) =>
 const isExported = (node: ts.Statement) =>
   ts.canHaveModifiers(node) && (ts.getModifiers(node) ?? []).some((_) => _.kind === ts.SyntaxKind.ExportKeyword)
 
-/** What the exports of a file lack, or those of them whose names are given. */
+/** Returns the problems of a file's exports, or only of the named ones. */
 const judgeExports = (
   file: string,
   read: (file: string) => string,
@@ -39,7 +39,7 @@ const judgeExports = (
     if (!isExported(node) || (only !== undefined && !only.includes(nameOf(node)))) continue
     const name = nameOf(node)
     const docs = text.slice(node.getFullStart(), node.getStart()).match(/\/\*\*[^]*?\*\//g)?.at(-1)
-    // Of overloads the first carries the docs.
+    // The first overload carries the docs.
     const again = ts.isFunctionDeclaration(node) && functions.has(name)
     if (again || docs?.includes("@internal")) continue
     if (ts.isFunctionDeclaration(node)) functions.add(name)
@@ -58,7 +58,7 @@ const judgeExports = (
   return { count, problems }
 }
 
-/** What a public module lacks. */
+/** Returns the problems of a public module. */
 export const judge = (file: string, read: (file: string) => string) => {
   const { count, problems } = judgeExports(file, read)
   const about = /^\/\*\*(?:[^*]|\*(?!\/))*@since/.test(read(file))

@@ -1,6 +1,6 @@
 /**
- * The lockfile names no registry, is complete for every platform (npm ci refuses it otherwise), and agrees with
- * package.json.
+ * Checks that the lockfile names no registry, is complete for every platform (otherwise `npm ci` refuses it), and
+ * agrees with package.json.
  */
 import { existsSync, readFileSync } from "node:fs"
 import { isDeepStrictEqual } from "node:util"

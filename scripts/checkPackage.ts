@@ -1,6 +1,8 @@
 /**
- * Looks at the package as its users get it: packs it, lints the tarball, follows the links in its documents, unpacks it
- * into an empty project, compiles the README's first example there under both module resolutions, and runs it.
+ * Checks the package as its users get it.
+ *
+ * It packs the package, lints the tarball, follows the links in its documents, and unpacks it into an empty project.
+ * There it compiles the README's first example under both module resolutions and runs it.
  */
 import { execFileSync, spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -28,17 +30,17 @@ const run = (what: string, command: string, args: ReadonlyArray<string>) => {
 const modules = globSync("src/**/*.ts", { cwd: root }).map((file) => file.slice("src/".length, -".ts".length))
 const open = modules.filter((name) => !name.startsWith("internal/") && name !== "index").toSorted()
 
-/** The anchors that GitHub and npm give to the headings of a document. */
+/** Returns the anchors that GitHub and npm give to the headings of a document. */
 const anchorsOf = (text: string) =>
   new Set(
     Array.from(text.matchAll(/^#+ (.*)$/gm), ([, heading]) =>
       heading!.toLowerCase().replace(/[^\p{L}\p{N}\s_-]/gu, "").replaceAll(" ", "-"))
   )
 
-/** Links to tests are for those who have the repository: the package has none. */
+/** Links to tests only work in the repository: the package contains no tests. */
 const forTheRepository = /^test\//
 
-/** The links of a packed document that lead nowhere in the package. */
+/** Returns the links of a packed document that lead nowhere in the package. */
 const deadLinks = (document: string, packed: string) => {
   const text = readFileSync(join(packed, document), "utf8")
   return Array.from(text.replaceAll(/^```[^]*?^```/gm, "").matchAll(/\]\(([^)\s]+)\)/g), ([, link]) => link!)
@@ -94,7 +96,8 @@ const check = () => {
   const entrypoints = [".", ...open.map((name) => `./${name}`)]
   run("attw", bin("attw"), [join(project, tarball), "--profile", "esm-only", "--entrypoints", ...entrypoints])
 
-  // The one dependency is linked, so that nothing is fetched; its own are found where it really lies.
+  // The only dependency is linked, so nothing is downloaded. Node resolves effect's own dependencies from its real
+  // path.
   symlinkSync(join(root, "node_modules/effect"), join(project, "node_modules/effect"), "dir")
   const readme = existsSync(join(root, "README.md")) ? readFileSync(join(root, "README.md"), "utf8") : ""
   const [first] = collect(readme)
@@ -110,7 +113,7 @@ const check = () => {
   write("closed.ts", `// @ts-expect-error: internal modules are closed\nimport "effect-funnel/internal/limiter/gcra"\n`)
   for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const) {
     const compilerOptions = { module, moduleResolution, target: "ES2022", strict: true, types: [], outDir: module }
-    // Our declarations have to hold on their own; once is enough.
+    // The declarations must compile without skipLibCheck. Checking them once is enough.
     const options = {
       skipLibCheck: module !== "NodeNext",
       ...compilerOptions,

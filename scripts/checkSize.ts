@@ -1,12 +1,12 @@
 /**
- * What a program pays for one service, bundled with the part of effect it needs, minified and compressed. Run it on a
- * fresh build.
+ * Measures how many bytes a program needs for one service: bundled with the part of effect it uses, minified and
+ * compressed. Build the package first.
  *
- * Code that calls a service, and takes it from its context, has to stay under the first limit: effect alone is 9 kB of
- * it. The second is for a program that also brings the layer: effect with an empty layer is 12.5 kB.
+ * The first limit is for code that calls a service and takes it from its context. Effect alone is 9 kB of that. The
+ * second limit is for a program that also provides the layer. Effect with an empty layer is 12.5 kB.
  *
- * esbuild keeps the whole of a namespace that comes through an index, so whoever imports from the package's front door
- * may pay for all of that service, and for no other.
+ * esbuild keeps the whole namespace of a module that comes through an index. So an import from the package's index may
+ * bundle all of that service, but no other service.
  */
 import Table from "cli-table3"
 import { build } from "esbuild"
@@ -19,10 +19,10 @@ const dist = join(root, "dist")
 
 interface Program {
   readonly name: string
-  /** Uses the module M. */
+  /** A program that uses the module as M. */
   readonly calls: string
   readonly whole: string
-  /** The most that each may weigh, in bytes, and the most where the module comes through the index. */
+  /** The limits in bytes, and the limit for a module imported through the index. */
   readonly limits: readonly [calls: number, whole: number, index: number]
 }
 
@@ -31,7 +31,7 @@ const programs: ReadonlyArray<Program> = [
     name: "Reducer",
     calls: `const program = M.reduce("key", Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer())`,
-    // Through the index come the schema codecs of `reduceShared` too.
+    // Through the index, the schema codecs of `reduceShared` are bundled too.
     limits: [12_000, 26_000, 48_500]
   },
   {
@@ -117,7 +117,7 @@ const row = async (title: string, name: string, code: string, limit?: number, mo
   }
 }
 
-// What a running program costs is the row that brings the layer; the other tells what is left where calls alone are made.
+// The row with the layer is the cost of a complete program. The other row is the cost in modules that only call.
 await row("does nothing", "", `Effect.runFork(Effect.succeed(1))`)
 await row(
   "provides an empty layer",
@@ -126,7 +126,7 @@ await row(
 )
 for (const { calls, limits: [called, brought, index], name, whole } of programs) {
   await row(`calls ${name}`, name, `${calls}\nEffect.runFork(program)`, called, index)
-  await row(`calls ${name} and brings its layer`, name, `${calls}\nEffect.runFork(${whole})`, brought, index)
+  await row(`calls ${name} and provides its layer`, name, `${calls}\nEffect.runFork(${whole})`, brought, index)
 }
 console.log(table.toString())
 for (const problem of problems) console.error(problem)

@@ -1,12 +1,12 @@
 /**
- * Compares Funnel with the parts of effect that come closest, by running both.
+ * Compares Funnel with the closest parts of effect by running both.
  *
  *     npm run compare
  *     npm run compare -- --write     also writes docs/compared-with-effect.md
  *
- * Every row is a small program, run once with a part of effect and once with Funnel; the table holds what was seen. It
- * exits with 1 when Funnel does not do what it promises. What effect does is only told: a row that it has caught up on
- * says so by itself.
+ * Every row is a small program. The script runs it once with a part of effect and once with Funnel, and the table shows
+ * the results. The script exits with 1 if Funnel does not do what it promises. It only reports effect's behaviour: if a
+ * later effect behaves like Funnel, the row shows it.
  */
 import Table from "cli-table3"
 import { execFileSync } from "node:child_process"
@@ -62,7 +62,7 @@ const print = (title: string, rows: ReadonlyArray<Compared>) => {
 
 const markdown = (rows: ReadonlyArray<Compared>, tests: boolean) => {
   const line = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
-  const head = ["part of `effect`", "what is done", "`effect`", "Funnel", ...tests ? ["held by"] : []]
+  const head = ["part of `effect`", "scenario", "`effect`", "Funnel", ...tests ? ["verified by"] : []]
   return [
     line(head),
     line(head.map(() => "---")),
@@ -73,9 +73,9 @@ const markdown = (rows: ReadonlyArray<Compared>, tests: boolean) => {
 }
 
 const did = await compare(behaviours)
-print("what it does", did)
+print("behaviour", did)
 const took = await compare(figures)
-print("what it costs", took)
+print("cost", took)
 
 if (flags.write) {
   const { version } = JSON.parse(readFileSync(join(root, "node_modules/effect/package.json"), "utf8"))
@@ -85,13 +85,13 @@ Effect has good parts of its own, and effect-funnel is built on some of them. Us
 list, a \`Semaphore\` for a few permits, a \`Cache\` to keep results, and a \`RequestResolver\` to batch. effect-funnel differs in
 three situations: many callers wait, callers are interrupted, or the input is nonsense.
 
-\`npm run compare -- --write\` runs every row below and writes this page: once with the part of effect that comes closest, and
-once with effect-funnel (Funnel in the tables). It was written with effect ${version} and Node ${process.version}.
+\`npm run compare -- --write\` runs every row below and writes this page. Each row runs once with the closest part of effect and
+once with effect-funnel (Funnel in the tables). This page was written with effect ${version} and Node ${process.version}.
 
-## What they do
+## Behaviour
 
-"Waits for ever" means that nothing was left to run and the call had not ended. The tests in the last column hold Funnel's
-side, with many more cases.
+"Waits for ever" means that the call had not ended when nothing was left to run. The tests in the last column verify Funnel's
+side with many more cases.
 
 ${markdown(did, true)}
 
@@ -102,7 +102,7 @@ Three differences do not fit into a table:
 - The look-up of a \`Cache\` is fixed when you make the cache. \`Reducer.reduce\` takes the effect with the call.
 - A \`Cache\` keeps results. It can do single flight with \`timeToLive: 0\`, but you have to guess a capacity.
 
-## What they cost
+## Cost
 
 On ${cpus()[0]?.model.trim() ?? "one machine"}: compare the columns, not the figures with those of another machine.
 

@@ -1,4 +1,4 @@
-/** Counts what `npm test` and `npm run check` left in .tmp, and prints "N passed, N failed". */
+/** Counts the results that `npm test` and `npm run check` left in .tmp, and prints "N passed, N failed". */
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -26,7 +26,7 @@ let failed = 0
 const report = read<VitestReport>("vitest.json")
 if (report === undefined) failed++
 else {
-  // A file that cannot be loaded has no test that could fail.
+  // A file that fails to load has no tests to count, so the file itself counts as a failure.
   const broken = report.testResults.filter((file) =>
     file.status === "failed" && !file.assertionResults.some((_) =>
       _.status === "failed"
@@ -40,7 +40,7 @@ else {
 const steps = read<ReadonlyArray<Result>>("check.json")
 if (steps === undefined) failed++
 for (const { passed: good, step, tests } of steps ?? []) {
-  // The tests themselves are counted above.
+  // The step "test" is not counted: its tests are counted above.
   if (step === "test") continue
   passed += tests?.passed ?? 0
   failed += tests?.failed ?? 0

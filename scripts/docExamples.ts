@@ -1,10 +1,10 @@
 /**
  * Turns the examples of the documentation into tests.
  *
- * Every fence that begins with ```ts import.meta.vitest, in a docblock under src or in a page, becomes a module under
- * .tmp/doc-examples: imports are hoisted, the rest is the body of an async function, and a trailing `// => value`
- * becomes an assertion. A fence ```output after an example holds what the example prints, line by line. An example
- * that asserts nothing fails, and so does one that cannot be understood. An example that imports vitest is a test file.
+ * An example is a fence that begins with ```ts import.meta.vitest, in a docblock under src or in a page. It becomes a
+ * module under .tmp/doc-examples: imports are hoisted, the rest is the body of an async function, and a trailing `// =>
+ * value` becomes an assertion. An ```output fence after an example holds the lines that the example prints. An example
+ * without an assertion fails, and so does one that does not parse. An example that imports vitest becomes a test file.
  *
  * The modules are ordinary TypeScript: vitest runs them, `npm run check:types` type-checks them.
  */
@@ -23,7 +23,7 @@ interface Example {
   readonly output: string | undefined
 }
 
-/** The examples of one file, each with the line its code starts on. */
+/** Returns the examples of one file, each with the line where its code starts. */
 export const collect = (text: string): ReadonlyArray<Example> => {
   const examples: Array<{ title: string; line: number; code: string; output: string | undefined }> = []
   const lines = text.split("\n")
@@ -66,7 +66,7 @@ const isExpression = (text: string) => {
   }
 }
 
-/** The code as an ES module whose default export runs it and asserts. */
+/** Returns an ES module whose default export runs the code and checks its assertions. */
 export const transform = (example: Example): string => {
   const source = parse(example.code)
   const imports: Array<string> = []
@@ -91,7 +91,7 @@ export const transform = (example: Example): string => {
   for (const comment of example.code.matchAll(/\/\/ =>(.*(?:\n[ \t]*\/\/(?! =>).*)*)/g)) {
     const before = example.code.slice(0, comment.index)
     const line = example.line + before.split("\n").length - 1
-    // A value may go on in the comment lines below, until it is a whole expression.
+    // A value may continue on the following comment lines, until it is a complete expression.
     const parts = comment[1]!.split("\n").map((part, i) => i === 0 ? part : part.replace(/^\s*\/\//, ""))
     let taken = 1
     while (taken < parts.length && !isExpression(parts.slice(0, taken).join("\n"))) taken++
@@ -109,7 +109,7 @@ export const transform = (example: Example): string => {
       edits.push({ from: end, to: end, text: `; check(${declarations[0]!.name.text}, ${rest}` })
     } else {
       throw new Error(
-        `line ${line}: "// =>" stands behind neither an expression, a return nor the declaration of a name`
+        `line ${line}: "// =>" must follow an expression, a return or the declaration of a name`
       )
     }
     assertions++
@@ -127,11 +127,11 @@ export const transform = (example: Example): string => {
   return [...imports, "", "export default async (check: Check): Promise<void> => {", code, "}", ""].join("\n")
 }
 
-/** The files that may hold examples. */
+/** Lists the files that may hold examples. */
 export const pages = (): ReadonlyArray<string> =>
   globSync(["src/**/*.ts", "README.md", "CONTRIBUTING.md", "docs/**/*.md"], { cwd: root })
 
-/** Writes what has changed and removes what is left over, so that runs side by side do not disturb each other. */
+/** Writes changed modules only and removes stale ones, so that parallel runs do not disturb each other. */
 export const write = (files: ReadonlyArray<string> = pages()): number => {
   const wanted = new Map<string, string>()
   let count = 0
@@ -148,7 +148,7 @@ export const write = (files: ReadonlyArray<string> = pages()): number => {
         count++
         const name = `${stem}.${++index}`
         if (/ from "(@effect\/)?vitest"/.test(example.code)) {
-          // An example of a test is a test.
+          // An example that imports vitest is already a test file.
           wanted.set(`${name}.test.ts`, example.code)
           continue
         }

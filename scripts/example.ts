@@ -1,4 +1,4 @@
-/** Runs an example against the package as it is built: `npm run example -- reduce`. */
+/** Runs an example against the built package: `npm run example -- reduce`. */
 import { spawnSync } from "node:child_process"
 import { existsSync, globSync } from "node:fs"
 import { basename, join } from "node:path"

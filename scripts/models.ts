@@ -1,9 +1,9 @@
 /**
- * Runs the random model of all services inside each other for many seeds, in a process for each core:
+ * Runs the random model of all nested services for many seeds, with one process per core:
  *
  *     npm run test:models -- --seeds 100000 --from 1 --workers 4
  *
- * It names each seed that fails and what is wrong with it. The same seed fails again: `--from <seed> --seeds 1`.
+ * It prints each seed that fails, with the reason. A seed reproduces its failure: `--from <seed> --seeds 1`.
  */
 import { build } from "esbuild"
 import { fork } from "node:child_process"
@@ -15,7 +15,7 @@ import { parseArgs } from "node:util"
 const root = fileURLToPath(new URL("..", import.meta.url))
 const bundle = join(root, ".tmp/everything.mjs")
 
-/** How many seeds a process takes at a time, and how many failures are told. */
+/** The number of seeds a process takes at a time, and the maximum number of failures to print. */
 const portion = 500
 const mostFailures = 20
 

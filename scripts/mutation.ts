@@ -1,13 +1,14 @@
 /**
- * Mutation testing of `src`: breaks the code in one small way after another and looks whether a test fails.
+ * Mutation testing of `src`: makes one small change to the code at a time and checks that a test fails.
  *
  *     npm run test:mutation
  *     npm run test:mutation -- --room waits --sample 300 --seed 2
  *     npm run test:mutation -- --file internal/gcra.ts --all
  *
- * It draws a sample from each room, measures which test reaches which mutant, and runs those tests, the fastest first,
- * until one fails. It works on a copy of the repository in a temporary directory. Survivors are listed, and left in
- * .tmp/mutation.json with everything else. scripts/mutation/equivalents.json holds mutants that no test can kill.
+ * It draws a sample from each room and measures which tests reach which mutant. Then it runs those tests, the fastest
+ * first, until one fails. It works on a copy of the repository in a temporary directory. It prints the surviving
+ * mutants and writes all results to .tmp/mutation.json. scripts/mutation/equivalents.json lists mutants that no test
+ * can kill.
  */
 import Table from "cli-table3"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -45,10 +46,10 @@ interface Drawn {
 const root = fileURLToPath(new URL("..", import.meta.url))
 const lists = "scripts/mutation/equivalents.json"
 
-/** Tests of whole processes, of documents, and of nothing in `src`. */
+/** Excluded test files: they test whole processes or documents, or nothing in `src`. */
 const leftOut = /^test\/(redis\/(faults|demo)|demo|examples|hovers|docs|quotes|architecture|compared)[^/]*\.test\.ts$/
 
-/** One process of vitest with one worker. It ends when its worker has ended. */
+/** One vitest process with one worker. The process ends when its worker ends. */
 const runVitest = async () => {
   const { startVitest } = await import("vitest/node")
   const src = join(process.cwd(), "src/")
@@ -78,7 +79,7 @@ const runVitest = async () => {
 
 const keyOf = ({ code, file, mutation, within }: Identity): string => JSON.stringify([file, within, code, mutation])
 
-/** Draws mutants so that a change of one line does not change what is drawn elsewhere. */
+/** Draws mutants by hash, so that a change of one line does not change the draw elsewhere. */
 const draw = (mutants: ReadonlyArray<Mutant>, seed: string, count: number): ReadonlyArray<Mutant> => {
   const seen = new Map<string, number>()
   return mutants.map((mutant) => {
@@ -89,7 +90,7 @@ const draw = (mutants: ReadonlyArray<Mutant>, seed: string, count: number): Read
   }).toSorted((a, b) => a.rank < b.rank ? -1 : 1).slice(0, count).map(({ mutant }) => mutant)
 }
 
-/** The files of `src` that a test file loads, by path below `src`. */
+/** Returns the files of `src` that a test file loads, as paths below `src`. */
 const loadedBy = (test: string): ReadonlySet<string> => {
   const reached = new Set<string>()
   const visit = (path: string) => {
@@ -150,7 +151,7 @@ const main = async (): Promise<void> => {
   }
   if (drawn.length === 0) throw new Error("there is nothing to mutate")
 
-  // A copy of everything, with the mutants of the sample in it.
+  // Copy the repository, with the sampled mutants compiled in.
   const copy = mkdtempSync(join(tmpdir(), "effect-funnel-mutation-"))
   const children = new Set<ChildProcess>()
   const end = () => {
@@ -158,7 +159,7 @@ const main = async (): Promise<void> => {
       try {
         process.kill(-pid!, "SIGKILL")
       } catch {
-        // It has ended.
+        // The process has already ended.
       }
     }
     rmSync(copy, { recursive: true, force: true, maxRetries: 3 })
@@ -177,7 +178,7 @@ const main = async (): Promise<void> => {
   const tests = globSync("test/**/*.test.ts", { cwd: root }).filter((_) => !leftOut.test(_)).toSorted()
 
   let jobs = 0
-  /** Runs one process to its end and returns what it told. */
+  /** Runs one process to its end and returns its messages. */
   const run = async (
     job: Pick<Job, "files" | "work" | "activeFromLoad">
   ): Promise<ReadonlyArray<Baseline | Outcome>> => {
@@ -235,7 +236,7 @@ const main = async (): Promise<void> => {
   const inParallel = (task: (worker: number) => Promise<void>) =>
     Promise.all(Array.from({ length: workers }, (_, worker) => task(worker)))
 
-  // Which test reaches which mutant, and how long it takes.
+  // Measure which test reaches which mutant, and how long it takes.
   say(`${drawn.length} mutants of ${every.length}; measuring ${tests.length} test files`)
   const reaching = drawn.map((): Array<{ readonly id: string; readonly millis: number }> => [])
   const millisOf = new Map<string, number>()
@@ -248,7 +249,7 @@ const main = async (): Promise<void> => {
       if ("broken" in line) throw new Error(`${line.broken} cannot be loaded: ${line.error}`)
       if ("loaded" in line) { for (const mutant of line.loaded) atLoad.add(mutant) }
       if (!("test" in line)) continue
-      if (line.outcome !== undefined) say(`left out, since it fails without any mutant: ${line.test} (${line.reason})`)
+      if (line.outcome !== undefined) say(`skipped, because it fails without a mutant: ${line.test} (${line.reason})`)
       else {
         millisOf.set(line.test, line.millis)
         for (const mutant of line.hits) reaching[mutant]!.push({ id: line.test, millis: line.millis })
@@ -267,7 +268,7 @@ const main = async (): Promise<void> => {
   const total = [...millisOf.values()].reduce((sum, _) => sum + _, 0)
   say(`${millisOf.size} tests take ${(total / 1000).toFixed(0)} s`)
 
-  // One mutant after another, in as many processes as there are cores.
+  // Try one mutant after another, in one process per core.
   const verdicts = new Map<number, Verdict>()
   const settle = (verdict: Verdict) => {
     verdicts.set(verdict.mutant, verdict)
@@ -294,15 +295,15 @@ const main = async (): Promise<void> => {
           settle(line)
         }
       }
-      // The thread beside it has ended the process.
+      // The watchdog thread has ended the process.
       for (const mutant of begun) settle({ mutant, outcome: "timeout", millis: 0 })
       if (begun.size === 0 && !lines.some((_) => "ended" in _)) throw new Error("a worker ended without a reason")
     }
   })
 
-  // What modules do while they are loaded is done before a mutant can be activated: a process for each.
+  // Code that runs at module load has run before a mutant can be activated: such a mutant needs its own process.
   const left = [...atLoad].filter((mutant) => verdicts.get(mutant)!.outcome === "survived")
-  if (left.length > 0) say(`${left.length} mutants may show only while modules are loaded`)
+  if (left.length > 0) say(`${left.length} mutants may only act during module load`)
   await inParallel(async () => {
     for (let mutant = left.pop(); mutant !== undefined; mutant = left.pop()) {
       const { file } = drawn[mutant]!.mutant

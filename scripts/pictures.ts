@@ -3,8 +3,8 @@
  *
  *     npm run pictures      writes docs/pictures/*.svg
  *
- * A picture brings its own background and follows the colour scheme of its reader, so that it is readable on a dark page
- * and on a light one. A test compares the files with what is drawn here.
+ * Each picture has its own background and follows the reader's colour scheme, so it is readable on dark and light
+ * pages. A test compares the files with the output of this script.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -103,7 +103,7 @@ const funnel = () => {
   ])
 }
 
-/** `from` and `to` are moments; a lane is one caller, one run or one batch. */
+/** `from` and `to` are moments. A lane is one caller, one run or one batch. */
 interface Lane {
   readonly name: string
   readonly spans: ReadonlyArray<
@@ -115,7 +115,7 @@ interface Lane {
 
 const kinds = { waits: "waits", runs: "blue", finalizers: "orange" } as const
 
-/** What happens to whom, from left to right. */
+/** Draws lanes against time, from left to right. */
 const timeline = (
   title: string,
   lanes: ReadonlyArray<Lane>,

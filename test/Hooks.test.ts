@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import { Hooks, Reducer } from "effect-funnel"
 import { fork } from "./support/fibers.ts"
 
-/** Hooks that write down what they are told. */
+/** Hooks that record their events. */
 const recorder = () => {
   const events: Array<string> = []
   const write = (what: string) => (event: Hooks.Event) =>
@@ -27,7 +27,7 @@ const recorder = () => {
 }
 
 describe("hooks of a reducer", () => {
-  it.effect("R8 a call, its start, those who join and the end are told in order", () =>
+  it.effect("R8 Hooks receive call, start, join and end in order", () =>
     Effect.gen(function*() {
       const { hooks, take } = recorder()
       const reducer = yield* Reducer.make({ hooks })
@@ -60,7 +60,7 @@ describe("hooks of a reducer", () => {
       ])
     }))
 
-  it.effect("R8 the run of those who wait behind a dying one is told when it starts", () =>
+  it.effect("R8 Hooks receive the start of a run that waited for a dying one", () =>
     Effect.gen(function*() {
       const { hooks, take } = recorder()
       const reducer = yield* Reducer.make({ hooks })
@@ -78,7 +78,7 @@ describe("hooks of a reducer", () => {
       expect(take()).toEqual(["interrupt a true", "start a 2", "success a 1"])
     }))
 
-  it.effect("R8 events name the reducer, and the function", () =>
+  it.effect("R8 Events name the reducer and the function", () =>
     Effect.gen(function*() {
       const seen: Array<Hooks.Event> = []
       const reducer = yield* Reducer.make({ name: "app", hooks: { onStart: (event) => void seen.push(event) } })
@@ -101,7 +101,7 @@ describe("hooks of a reducer", () => {
         const error = new Error("hook")
         const hook = (): void => {
           if (how === "throws") throw error
-          // What an async hook does: a function that returns a promise is a `() => void` to the compiler.
+          // An async hook: a function that returns a promise is a `() => void` to the compiler.
           return Promise.reject(error) as never
         }
         return Effect.gen(function*() {
@@ -129,7 +129,7 @@ describe("hooks of a reducer", () => {
     }
   }
 
-  it.effect("R8 a hook that ends the run, closes the reducer or calls it hangs nobody", () =>
+  it.effect("R8 A hook that ends the run, closes the reducer or calls it blocks no caller", () =>
     Effect.gen(function*() {
       const gate = Latch.makeUnsafe(false)
       const ending = yield* Reducer.make({ hooks: { onJoin: () => void gate.openUnsafe() } })
@@ -160,7 +160,7 @@ describe("hooks of a reducer", () => {
       expect(yield* Fiber.join(again!)).toBe("again")
     }))
 
-  it.effect("R8 a hook that reduces in turn, as does that run's, thousands of times, hangs nobody", () =>
+  it.effect("R8 Hooks that reduce recursively, thousands deep, block no caller", () =>
     Effect.gen(function*() {
       let left = 20_000
       const all: Array<Fiber.Fiber<number>> = []
@@ -179,7 +179,7 @@ describe("hooks of a reducer", () => {
 })
 
 describe("Hooks.combine", () => {
-  it.effect("R8 hooks are called in the order given, one that throws does not keep the others from it", () =>
+  it.effect("R8 Hooks run in the given order, and one that throws does not stop the others", () =>
     Effect.gen(function*() {
       const order: Array<string> = []
       const hooks = Hooks.combine(
@@ -200,7 +200,7 @@ describe("Hooks.combine", () => {
       expect(hooks.onJoin).toBe(undefined)
     }).pipe(Effect.provide(Logger.layer([]))))
 
-  it.effect("does not change what it is given", () =>
+  it.effect("does not change its arguments", () =>
     Effect.sync(() => {
       const one = Object.freeze(recorder().hooks)
       const two = Object.freeze(recorder().hooks)
@@ -210,7 +210,7 @@ describe("Hooks.combine", () => {
 })
 
 describe("Hooks.statistics", () => {
-  it.effect("counts calls, runs and how they end", () =>
+  it.effect("counts calls, runs and their results", () =>
     Effect.gen(function*() {
       const statistics = Hooks.statistics()
       const reducer = yield* Reducer.make({ hooks: statistics })
@@ -274,7 +274,7 @@ describe("Hooks.statistics", () => {
       }))
   }
 
-  it.effect("one statistics may serve several reducers", () =>
+  it.effect("One statistics instance may serve several reducers", () =>
     Effect.gen(function*() {
       const statistics = Hooks.statistics()
       const one = yield* Reducer.make({ hooks: statistics })

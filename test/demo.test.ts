@@ -21,7 +21,7 @@ import * as Server from "../examples/demo/server.ts"
 const root = fileURLToPath(new URL("../node_modules", import.meta.url))
 const limits = { concurrency: 50, rate: 1000 }
 
-/** What npm itself says it installed. */
+/** The packages that npm reports as installed. */
 const Lock = Schema.fromJsonString(
   Schema.Struct({ packages: Schema.Record(Schema.String, Schema.Struct({ version: Schema.String })) })
 )
@@ -45,7 +45,7 @@ const withServer = <A, E>(
     )
   })
 
-/** The services of the platform, and the temporary directories that were made with them. */
+/** The services of the platform, and the temporary directories made with them. */
 const watched = () => {
   const directories: Array<string> = []
   const layer = Layer.effect(
@@ -62,7 +62,7 @@ const watched = () => {
 }
 
 describe("the packages", () => {
-  it.effect("are all that npm has installed, nested ones too", () =>
+  it.effect("are all packages that npm has installed, nested ones included", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const lock = yield* Schema.decodeEffect(Lock)(yield* fs.readFileString(`${root}/.package-lock.json`))
@@ -80,7 +80,7 @@ describe("the packages", () => {
 describe.each([["without Funnel", Direct.layer], ["with Funnel", Funnel.layer]] as const)(
   "the server %s",
   (_, catalog) => {
-    it.live("answers for scoped and nested packages, and for their authors with their other packages", () =>
+    it.live("answers questions about scoped and nested packages, and about their authors with their other packages", () =>
       withServer(catalog, (ask) =>
         Effect.gen(function*() {
           const scoped = yield* ask("/packages/%40types%2Fnode")
@@ -100,7 +100,7 @@ describe.each([["without Funnel", Direct.layer], ["with Funnel", Funnel.layer]] 
           expect(JSON.stringify(authors.body)).not.toContain("\"string-width\"")
         })).pipe(Effect.provide(NodeServices.layer)))
 
-    it.live("has no answer for a package that is not installed", () =>
+    it.live("answers 404 for a package that is not installed", () =>
       withServer(catalog, (ask) =>
         Effect.gen(function*() {
           for (const path of ["/packages/no-such-package", "/packages/no-such-package/authors"]) {
@@ -115,7 +115,7 @@ describe.each([["without Funnel", Direct.layer], ["with Funnel", Funnel.layer]] 
 describe("the requests", () => {
   const names = Array.map(Array.range(1, 100), (n) => `@scope/package-${n}`)
 
-  it.effect("are the same for the same seed and others for another", () =>
+  it.effect("are the same for the same seed, and differ for another", () =>
     Effect.gen(function*() {
       const one = yield* Client.draw(names, { requests: 500, seed: 1 })
       expect(yield* Client.draw(names, { requests: 500, seed: 1 })).toEqual(one)
@@ -123,7 +123,7 @@ describe("the requests", () => {
       expect(yield* Client.draw(names, { requests: 100, seed: 1 })).toEqual(one.slice(0, 100))
     }))
 
-  it.effect("ask for few packages often and for most of them seldom, half of the time for authors", () =>
+  it.effect("ask for few packages often and for most of them rarely, half of the time for authors", () =>
     Effect.gen(function*() {
       const paths = yield* Client.draw(names, { requests: 5000, seed: 1 })
       const counts = Object.values(Array.groupBy(paths, (path) => path.replace(/\/authors$/, "")))
@@ -151,7 +151,7 @@ describe("the two runs", () => {
     return { without, withFunnel }
   })
 
-  it.live("give the same answers to the same requests, the second from a fifth of the queries", () =>
+  it.live("give the same answers to the same requests, the second with at most a fifth of the queries", () =>
     Effect.gen(function*() {
       const { without, withFunnel } = yield* runs
       const verdict = judge(without, withFunnel)
@@ -194,18 +194,18 @@ describe("the verdict", () => {
   })
   const without = aRun("without", 100, ["a", "b"])
 
-  it("passes for the same answers from a tenth of the queries", () => {
+  it("passes for the same answers with a tenth of the queries", () => {
     expect(judge(without, aRun("with", 10, ["a", "b"])).passed).toBe(true)
   })
 
-  it("fails for one query more than the tenth, an answer that differs, an answer that is missing, a failed request", () => {
+  it("fails for one query more than a tenth, a different answer, a missing answer, a failed request", () => {
     expect(judge(without, aRun("with", 11, ["a", "b"]))).toMatchObject({ passed: false, sameAnswers: 2 })
     expect(judge(without, aRun("with", 10, ["a", "c"]))).toMatchObject({ passed: false, sameAnswers: 1 })
     expect(judge(without, aRun("with", 10, ["a"]))).toMatchObject({ passed: false, sameAnswers: 1 })
     expect(judge(without, aRun("with", 10, ["a", "b"], 500))).toMatchObject({ passed: false, errors: 2 })
   })
 
-  it("says what it found, and what the times are made of", () => {
+  it("reports its findings and explains the latency", () => {
     const window = "What this saves is paid for in latency: a look-up waits up to 20 ms for others to travel with, "
       + "and for a place."
     expect(renderVerdict(judge(without, aRun("with", 10, ["a", "b"])))).toBe(
@@ -245,7 +245,7 @@ describe("the command line", () => {
     ["--rate", "Infinity", "Expected a string representing a finite number"],
     ["--rate", "many", "Expected a string representing a finite number"],
     ["--seed", "1.5", "Expected an integer"]
-  ])("refuses %s %s before anything is run", ([flag, value, expected]) =>
+  ])("refuses %s %s before any run", ([flag, value, expected]) =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(run([flag, value]))
       expect(error).toMatchObject({
@@ -254,7 +254,7 @@ describe("the command line", () => {
       })
     }).pipe(Effect.provide([NodeServices.layer, CliConfig.layer({ builtIns: [GlobalFlag.Help] })])))
 
-  it.effect("refuses flags that it does not know", () =>
+  it.effect("refuses unknown flags", () =>
     Effect.gen(function*() {
       expect(yield* Effect.flip(run(["--request", "5"]))).toMatchObject({ _tag: "ShowHelp" })
     }).pipe(Effect.provide(NodeServices.layer)))

@@ -8,7 +8,7 @@ import { run } from "./support/docExample.ts"
 
 const fence = "```"
 
-/** Runs the code of one example as its generated module would. */
+/** Runs the code of one example as its generated module does. */
 const execute = async (code: string, output?: string) => {
   const [example] = collect(`${fence}ts import.meta.vitest\n${code}\n${fence}\n${output ?? ""}`)
   const body = transform(example!).replace(/export default async \(check: Check\): Promise<void> => /, "")
@@ -51,7 +51,7 @@ describe("examples of the documentation", () => {
     ])
   })
 
-  it("pass when each value is what stands behind it", async () => {
+  it("pass if each value equals the value in its comment", async () => {
     await execute("1 + 1 // => 2")
     await execute("const a = [1]\nconst b = [...a, 2] // => [1, 2]\nawait Promise.resolve(b) // => [1, 2]")
     await execute("const f = () => {\n  return { a: 1 } // => { a: 1 }\n}\nf()")
@@ -60,18 +60,18 @@ describe("examples of the documentation", () => {
     await execute("console.log('a', 1)\nconsole.log({ b: [1] })", `${fence}output\na 1\n{ b: [ 1 ] }\n${fence}`)
   })
 
-  it("fail when a value differs, and name the line", async () => {
+  it("fail if a value differs, and name the line", async () => {
     await expect(execute("const a = 1\n\na + 1 // => 3")).rejects.toThrow(/line 4/)
     await expect(execute("const a = 1 // => 2")).rejects.toThrow(/line 2/)
     await expect(execute("const f = () => {\n  return 1 // => 2\n}\nf()")).rejects.toThrow(/line 3/)
     await expect(execute("console.log(1)", `${fence}output\n2\n${fence}`)).rejects.toThrow(/2/)
   })
 
-  it("fail when they assert nothing", async () => {
+  it("fail if they assert nothing", async () => {
     await expect(execute("const a = 1")).rejects.toThrow(/asserts nothing/)
   })
 
-  it("fail when an assertion cannot be understood", async () => {
+  it("fail if an assertion cannot be parsed", async () => {
     await expect(execute("1 // => one two")).rejects.toThrow(/not followed by an expression/)
     await expect(execute("const { a } = { a: 1 } // => 1")).rejects.toThrow(/line 2/)
     await expect(execute("if (1) { // => 1\n}")).rejects.toThrow(/line 2/)
@@ -86,14 +86,14 @@ describe("the check of docblocks", () => {
   const good = `/** Does.\n * ${fence}ts import.meta.vitest\n * @category a\n * @since 0.1.0 */\n`
   const brief = "/** Is.\n * @category a\n * @since 0.1.0 */\n"
 
-  it("accepts what is documented and what is internal", () => {
+  it("accepts documented and internal exports", () => {
     const text = `${good}export const a = 1\n${brief}export interface B {}\n/** @internal */\nexport const c = 1`
     expect(problems({ "src/A.ts": `${about}${text}` })).toEqual([])
     const overloads = `${good}export function f(a: 1): 1\nexport function f(a: 2): 2\nexport function f(a: any) {}`
     expect(problems({ "src/A.ts": `${about}${overloads}` })).toEqual([])
   })
 
-  it("names what is missing, and where", () => {
+  it("names each missing part and its line", () => {
     expect(problems({ "src/A.ts": "export const a = 1" })).toEqual([
       "src/A.ts:1 the module lacks a docblock with @since",
       "src/A.ts:1 a lacks a docblock"
@@ -105,7 +105,7 @@ describe("the check of docblocks", () => {
     ])
   })
 
-  it("follows an export to where it is written", () => {
+  it("follows an export to its declaration", () => {
     const from = `${about}export { b } from "./internal/b.js"`
     expect(problems({ "src/A.ts": from, "src/internal/b.ts": "export const b = 1\nexport const c = 1" })).toEqual([
       "src/internal/b.ts:1 b lacks a docblock"

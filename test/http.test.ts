@@ -16,7 +16,7 @@ import type { Cookies, HttpClientError, HttpClientResponse, HttpServerRequest } 
 import { TestClock } from "effect/testing"
 import { createServer } from "node:http"
 
-/** A real server that answers with what `handler` says, and a client of it with connections of its own. */
+/** A real server that answers with `handler`, and a client with its own connections. */
 const withServer = <A, E, R>(
   handler: (
     request: HttpServerRequest.HttpServerRequest
@@ -36,7 +36,7 @@ const withServer = <A, E, R>(
     )
   )
 
-/** Counts who is inside, and holds them there until it is opened. */
+/** Counts the requests inside, and holds them until the gate opens. */
 const makeGate = () => {
   const latch = Latch.makeUnsafe(false)
   const waiting: Array<{ readonly n: number; readonly reached: Deferred.Deferred<void> }> = []
@@ -44,10 +44,10 @@ const makeGate = () => {
   const state = { arrived: 0, inside: 0, most: 0, left: 0 }
   return {
     state,
-    /** One who waited inside was broken off. */
+    /** A request that waited inside was aborted. */
     gone: Deferred.await(gone),
     open: latch.open,
-    /** Returns when so many have arrived in all. */
+    /** Returns when `n` requests have arrived in total. */
     arrived: (n: number) =>
       Effect.suspend(() => {
         if (state.arrived >= n) return Effect.void
@@ -83,7 +83,7 @@ const textOf = <E, R>(client: HttpClient.HttpClient.With<E, R>, url = "/") =>
   Effect.flatMap(client.get(url), (response) => response.text)
 
 describe("schedule", () => {
-  it.effect("never has more requests under way than the scheduler admits, and sends them all", () => {
+  it.effect("never has more requests in flight than the scheduler admits, and sends all of them", () => {
     return withGate(Effect.fnUntraced(function*(plain, gate) {
       const client = Funnel.schedule(plain, Scheduler.Scheduler)
       const all = yield* Effect.forkChild(
@@ -101,7 +101,7 @@ describe("schedule", () => {
     })).pipe(Effect.provide(Scheduler.layer({ concurrency: 3 })))
   })
 
-  it.effect("gives the permit back when the response has begun, and with hold \"body\" when the body is here", () =>
+  it.effect("returns the permit when the response has begun, and with hold \"body\" when the body has arrived", () =>
     Effect.gen(function*() {
       for (const hold of ["headers", "body"] as const) {
         const body = Latch.makeUnsafe(false)
@@ -149,7 +149,7 @@ describe("schedule", () => {
     })).pipe(Effect.provide(Scheduler.layer({ concurrency: 1 })))
   })
 
-  it.effect("gives the permit back and aborts the request when it is interrupted under way", () => {
+  it.effect("returns the permit and aborts the request when it is interrupted in flight", () => {
     return withGate(Effect.fnUntraced(function*(plain, gate) {
       const client = plain.pipe(Funnel.schedule(Scheduler.Scheduler))
       const first = yield* Effect.forkChild(client.get("/"))
@@ -162,7 +162,7 @@ describe("schedule", () => {
     })).pipe(Effect.provide(Scheduler.layer({ concurrency: 1 })))
   })
 
-  it.effect("fails with SchedulerError where the scheduler refuses, and asks for weight by the request", () =>
+  it.effect("fails with SchedulerError when the scheduler refuses, and computes the weight from the request", () =>
     withServer(
       () => Effect.succeed(HttpServerResponse.text("ok")),
       Effect.fnUntraced(function*(plain) {
@@ -176,7 +176,7 @@ describe("schedule", () => {
       })
     ).pipe(Effect.provide(Scheduler.layer({ concurrency: 2 }))))
 
-  it.effect("queues every attempt anew when retryTransient comes behind it", () => {
+  it.effect("queues every attempt again when retryTransient is applied after it", () => {
     let attempts = 0
     return withServer(
       () => Effect.sync(() => HttpServerResponse.text("", { status: ++attempts < 3 ? 503 : 200 })),
@@ -198,7 +198,7 @@ describe("schedule", () => {
 describe("reduce", () => {
   const bytes = new TextEncoder().encode("{\"n\":1}")
 
-  it.effect("sends equal requests under way once, and every caller reads the body in its own way, twice and as a stream", () => {
+  it.effect("sends equal requests in flight once, and every caller reads the body in its own way, twice and as a stream", () => {
     const gate = makeGate()
     return withServer(
       () =>
@@ -238,7 +238,7 @@ describe("reduce", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("keeps nothing: a request after the response is sent anew", () => {
+  it.effect("keeps no response: a later request is sent again", () => {
     let sent = 0
     return withServer(
       () => Effect.sync(() => HttpServerResponse.text(String(++sent))),
@@ -250,7 +250,7 @@ describe("reduce", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  /** How many of these requests reach the server when all are under way at once. */
+  /** The number of these requests that reach the server when all are in flight at once. */
   const reached = (
     expected: number,
     requests: ReadonlyArray<HttpClientRequest.HttpClientRequest>,
@@ -269,7 +269,7 @@ describe("reduce", () => {
     })).pipe(Effect.provide(Reducer.layer()))
   }
 
-  it.effect("takes requests apart by method, path, query and header, whatever the order and case of the headers", () =>
+  it.effect("distinguishes requests by method, path, query and header, whatever the order and case of the headers", () =>
     Effect.gen(function*() {
       const get = HttpClientRequest.get("/a")
       expect(
@@ -291,7 +291,7 @@ describe("reduce", () => {
       ).toBe(1)
     }))
 
-  it.effect("compares no other headers than those it is told matter", () =>
+  it.effect("compares only the headers in the given list", () =>
     Effect.gen(function*() {
       const get = HttpClientRequest.get("/a")
       const requests = ["1", "2", "3"].map((id) => HttpClientRequest.setHeader(get, "x-request-id", id))
@@ -302,7 +302,7 @@ describe("reduce", () => {
       ).toBe(2)
     }))
 
-  it.effect("sends each of what changes something, has a body, upgrades or streams events", () =>
+  it.effect("sends every request that changes state, has a body, upgrades or streams events", () =>
     Effect.gen(function*() {
       const twice = (request: HttpClientRequest.HttpClientRequest) => reached(2, [request, request])
       expect(yield* twice(HttpClientRequest.post("/a"))).toBe(2)
@@ -314,7 +314,7 @@ describe("reduce", () => {
       expect(yield* reached(1, [HttpClientRequest.get("/a"), HttpClientRequest.get("/a")])).toBe(1)
     }))
 
-  it.effect("compares requests as they would be sent: a token that mapRequest adds behind it keeps users apart", () => {
+  it.effect("compares requests as they are sent: a token that mapRequest adds later keeps users apart", () => {
     const gate = makeGate()
     return withServer(
       (request) => Effect.as(gate.pass, HttpServerResponse.text(request.headers["authorization"] ?? "nobody")),
@@ -347,7 +347,7 @@ describe("reduce", () => {
     })).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("lets the first caller leave unnoticed, and aborts the request when the last has left", () => {
+  it.effect("continues when the first caller leaves, and aborts the request when the last one leaves", () => {
     return withGate(Effect.fnUntraced(function*(plain, gate) {
       const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
       const [first, second, third] = yield* Effect.all([
@@ -391,7 +391,7 @@ describe("reduce", () => {
 })
 
 describe("reduce, where callers must not share", () => {
-  /** Forks so many calls at once, lets the first request be answered when all wait for it, and returns what each got. */
+  /** Forks `n` calls at once, answers the first request when all wait for it, and returns each call's result. */
   const crowd = <A, E, R>(
     gate: ReturnType<typeof makeGate>,
     calls: ReadonlyArray<Effect.Effect<A, E, R>>
@@ -403,7 +403,7 @@ describe("reduce, where callers must not share", () => {
       return yield* Fiber.join(all)
     })
 
-  /** What four callers of one URL get where every answer has a number and these headers. */
+  /** The results of four callers of one URL, where every answer has a number and these headers. */
   const numbers = (headers: Record<string, string>) => {
     const gate = makeGate()
     let sent = 0
@@ -416,7 +416,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   }
 
-  it.effect("a response that sets a cookie, or is private, not to be stored or of an unknown choice, goes to one caller", () =>
+  it.effect("A response that sets a cookie, or is private, no-store or `Vary: *`, goes to one caller", () =>
     Effect.gen(function*() {
       for (
         const headers of [
@@ -447,7 +447,7 @@ describe("reduce, where callers must not share", () => {
       }
     }))
 
-  it.effect("every visitor has the session of its own in its jar", () => {
+  it.effect("Every visitor has its own session in its cookie jar", () => {
     const gate = makeGate()
     let sent = 0
     return withServer(
@@ -467,7 +467,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("those who joined a private response send their own when it has begun, and wait for no body but theirs", () => {
+  it.effect("Callers that joined a private response send their own request when it has begun, and wait only for their own body", () => {
     const bodies = Latch.makeUnsafe(false)
     const gate = makeGate()
     return withServer(
@@ -501,7 +501,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("a private response whose caller has left goes to nobody", () => {
+  it.effect("A private response whose caller has left is not delivered", () => {
     const gate = makeGate()
     let sent = 0
     return withServer(
@@ -526,7 +526,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("a private response whose caller has left is broken off unread", () => {
+  it.effect("A private response whose caller has left is aborted unread", () => {
     const gate = makeGate()
     const gone = Deferred.makeUnsafe<void>()
     let sent = 0
@@ -546,7 +546,7 @@ describe("reduce, where callers must not share", () => {
           )
         }),
       Effect.fnUntraced(function*(plain) {
-        // Core breaks off what the garbage collector finds: these it does not find.
+        // Core aborts responses that are garbage collected: these stay reachable.
         const kept: Array<HttpClientResponse.HttpClientResponse> = []
         const client = plain.pipe(
           HttpClient.tap((response) => Effect.sync(() => kept.push(response))),
@@ -564,7 +564,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("an error with a private response goes to one caller as well", () => {
+  it.effect("An error with a private response goes to one caller", () => {
     const gate = makeGate()
     let sent = 0
     return withServer(
@@ -582,7 +582,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("a response that varies by a header goes to those who sent the same in it", () => {
+  it.effect("A response that varies by a header goes to the callers that sent the same value", () => {
     const gate = makeGate()
     return withServer(
       (request) =>
@@ -603,7 +603,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("parts of a resource and conditional requests are told apart, whatever list of headers is given", () => {
+  it.effect("Range and conditional requests are distinguished, whatever list of headers is given", () => {
     const gate = makeGate()
     return withServer(
       ({ headers }) =>
@@ -636,7 +636,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  /** What callers get who send the same request with these services in their context. */
+  /** The results of callers that send the same request with these services in their context. */
   const inContexts = (
     contexts: ReadonlyArray<
       (effect: Effect.Effect<string, unknown, Reducer.Reducer>) => Effect.Effect<string, unknown, Reducer.Reducer>
@@ -656,7 +656,7 @@ describe("reduce, where callers must not share", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   }
 
-  it.effect("requests that the context gives another RequestInit, fetch, options or bounds are sent each", () =>
+  it.effect("Requests with another RequestInit, fetch, options or bounds in the context are each sent", () =>
     Effect.gen(function*() {
       const init = (init: RequestInit) => Effect.provideService(FetchHttpClient.RequestInit, init)
       const as = (user: string) => init({ headers: { authorization: user } })
@@ -689,7 +689,7 @@ describe("reduce, where callers must not share", () => {
 })
 
 describe("reduce, as each caller sees it", () => {
-  it.effect("the request of a shared error and of its response is the caller's own", () => {
+  it.effect("A shared error and its response hold the caller's own request", () => {
     const gate = makeGate()
     return withServer(
       (request) =>
@@ -704,7 +704,7 @@ describe("reduce, as each caller sees it", () => {
         const begun = Deferred.makeUnsafe<void>()
         const client = plain.pipe(
           HttpClient.filterStatusOk,
-          // Nobody listens at this port.
+          // No server listens on this port.
           HttpClient.mapRequest((request) =>
             request.url.endsWith("/unreachable") ? HttpClientRequest.setUrl(request, "http://127.0.0.1:1/") : request
           ),
@@ -758,7 +758,7 @@ describe("reduce, as each caller sees it", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("a body that does not decode reports status, headers and URL of its response, also where a scheduler holds it", () =>
+  it.effect("A body that fails to decode reports the response's status, headers and URL, also with a scheduler", () =>
     withServer(
       () => Effect.succeed(HttpServerResponse.text("<html>", { status: 502, headers: { "x-id": "77" } })),
       Effect.fnUntraced(function*(plain) {
@@ -781,7 +781,7 @@ describe("reduce, as each caller sees it", () => {
       })
     ).pipe(Effect.provide(Layer.merge(Reducer.layer(), Scheduler.layer({ concurrency: 1 })))))
 
-  it.effect("an empty body is an empty stream", () =>
+  it.effect("An empty body is an empty stream", () =>
     withServer(
       () => Effect.succeed(HttpServerResponse.empty({ status: 200 })),
       Effect.fnUntraced(function*(plain) {
@@ -791,7 +791,7 @@ describe("reduce, as each caller sees it", () => {
       })
     ).pipe(Effect.provide(Reducer.layer())))
 
-  it.effect("a redirect is followed once for all, whoever follows it, and each sees the URL where it ended", () =>
+  it.effect("A redirect is followed once for all callers, by fetch or by the client, and each caller sees the final URL", () =>
     Effect.gen(function*() {
       for (const where of ["by fetch", "inside", "outside"] as const) {
         const gate = makeGate()
@@ -825,7 +825,7 @@ describe("reduce, as each caller sees it", () => {
       }
     }))
 
-  /** Answers in two halves, the second when `rest` is open, and tells when the answer is broken off. */
+  /** Answers in two halves, the second when `rest` opens, and reports when the answer is aborted. */
   const halves = () => {
     const rest = Latch.makeUnsafe(false)
     const begun = Deferred.makeUnsafe<void>()
@@ -847,12 +847,12 @@ describe("reduce, as each caller sees it", () => {
             ).pipe(Stream.onExit((exit) => Exit.isFailure(exit) ? Deferred.done(gone, Exit.void) : Effect.void))
           )
         }),
-      /** To be told when the response has begun. */
+      /** Signals that the response has begun. */
       watched: HttpClient.tap(() => Deferred.done(begun, Exit.void))
     }
   }
 
-  it.effect("who joins or leaves while the body is on its way changes nothing for the others", () => {
+  it.effect("A caller that joins or leaves while the body arrives does not affect the others", () => {
     const { answer, begun, rest, sent, watched } = halves()
     return withServer(
       answer,
@@ -872,7 +872,7 @@ describe("reduce, as each caller sees it", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("the response is broken off when the last caller leaves while its body is on its way", () => {
+  it.effect("The response is aborted when the last caller leaves while its body arrives", () => {
     const { answer, begun, gone, rest, sent, watched } = halves()
     return withServer(
       answer,
@@ -892,7 +892,7 @@ describe("reduce, as each caller sees it", () => {
     ).pipe(Effect.provide(Reducer.layer()))
   })
 
-  it.effect("a scope around the request of one caller does not abort the request that all share", () => {
+  it.effect("A scope around one caller's request does not abort the shared request", () => {
     return withGate(Effect.fnUntraced(function*(plain, gate) {
       const client = plain.pipe(Funnel.reduce(Reducer.Reducer))
       const first = yield* Effect.forkChild(Effect.scoped(textOf(HttpClient.withScope(client))), {
@@ -911,7 +911,7 @@ describe("reduce, as each caller sees it", () => {
 describe("penalize", () => {
   class Api extends RateLimiter.Service<Api>()("test/http/Api", { limit: 100, window: "1 second", burst: 100 }) {}
 
-  /** How long the next call of this key would have to wait after one request that is answered so. */
+  /** The wait of the key's next call after a request with this answer. */
   const waitAfter = (
     answer: { readonly status: number; readonly "retry-after"?: string },
     options?: Funnel.PenalizeOptions & { readonly ask?: string; readonly filtered?: boolean }
@@ -936,21 +936,21 @@ describe("penalize", () => {
       })
     ).pipe(Effect.provide(Api.layer))
 
-  it.effect("holds up the limiter for as long as a 429 or 503 asks, behind filterStatusOk too", () =>
+  it.effect("delays the limiter for as long as a 429 or 503 asks, also after filterStatusOk", () =>
     Effect.gen(function*() {
       expect(yield* waitAfter({ status: 429, "retry-after": "30" })).toBe(30_000)
       expect(yield* waitAfter({ status: 503, "retry-after": "7" })).toBe(7_000)
       expect(yield* waitAfter({ status: 429, "retry-after": "30" }, { filtered: true })).toBe(30_000)
     }))
 
-  it.effect("reads a date as well, by the clock", () =>
+  it.effect("reads a date relative to the clock", () =>
     Effect.gen(function*() {
       yield* TestClock.setTime(Date.UTC(2030, 0, 1, 12, 0, 0))
       expect(yield* waitAfter({ status: 429, "retry-after": "Tue, 01 Jan 2030 12:00:45 GMT" })).toBe(45_000)
       expect(yield* waitAfter({ status: 429, "retry-after": "Tue, 01 Jan 2030 11:59:45 GMT" })).toBe(0)
     }))
 
-  it.effect("leaves the limiter alone without Retry-After, with nonsense in it, with 0, and for another status", () =>
+  it.effect("does not penalize without Retry-After, with an invalid value, with 0, or for another status", () =>
     Effect.gen(function*() {
       expect(yield* waitAfter({ status: 429 })).toBe(0)
       expect(yield* waitAfter({ status: 429, "retry-after": "soon" })).toBe(0)
@@ -960,7 +960,7 @@ describe("penalize", () => {
       expect(yield* waitAfter({ status: 200, "retry-after": "30" })).toBe(0)
     }))
 
-  it.effect("penalizes the key of the request and no other", () =>
+  it.effect("penalizes only the key of the request", () =>
     Effect.gen(function*() {
       const key = (request: HttpClientRequest.HttpClientRequest) => new URL(request.url).pathname
       const answer = { status: 429, "retry-after": "30" }
@@ -976,7 +976,7 @@ describe("penalize", () => {
       expect(yield* waitAfter(answer)).toBe(3_600_000)
     }))
 
-  it.effect("holds up the requests of a scheduler whose rate is that limiter, which are sent when the time has come", () => {
+  it.effect("delays the requests of a scheduler that uses the limiter as its rate, and then sends them", () => {
     let asked = 0
     return withServer(
       () =>
@@ -1001,7 +1001,7 @@ describe("penalize", () => {
     )
   })
 
-  it("refuses an atMost that is no time", () => {
+  it("refuses an atMost that is not a positive duration", () => {
     const nobody = HttpClient.make(() => Effect.never)
     for (const atMost of [0, -1, Number.NaN]) {
       expect(() => Funnel.penalize(nobody, Api, { atMost })).toThrow(RangeError)
@@ -1011,7 +1011,7 @@ describe("penalize", () => {
     }
   })
 
-  it("refuses numbers that no job can have, where the client is made", () => {
+  it("refuses invalid numbers when the client is made", () => {
     const nobody = HttpClient.make(() => Effect.never)
     for (const value of [Number.NaN, Infinity, -1, 1.5]) {
       expect(() => Funnel.schedule(nobody, Scheduler.Scheduler, { weight: value })).toThrow(
@@ -1026,9 +1026,9 @@ describe("penalize", () => {
     )
   })
 
-  it("refuses words that it does not know", () => {
+  it("refuses unknown words", () => {
     const nobody = HttpClient.make(() => Effect.never)
-    // As from JavaScript, or from a configuration.
+    // Such values come from JavaScript or from a configuration.
     const word = JSON.parse(`"end"`)
     expect(() => Funnel.schedule(nobody, Scheduler.Scheduler, { hold: word })).toThrow(
       new RangeError(`http.schedule: hold must be "headers" or "body", got "end"`)

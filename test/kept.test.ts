@@ -1,4 +1,4 @@
-/** Nothing that has ended is reachable from what lives: chains of which each link leaves the next behind. */
+/** No ended work is reachable from live work: chains in which each link leaves the next one behind. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Effect } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
@@ -15,7 +15,7 @@ class Marker extends Context.Service<Marker, Link>()("test/Marker") {}
 
 const length = 40
 
-/** How many links of a chain are still there when its last one runs. Each has an object in its context and one in its effect. */
+/** The number of links of a chain that are still reachable when its last one runs. Each link has an object in its context and one in its effect. */
 const kept = (wrap: (n: number, leave: Effect.Effect<unknown>) => Effect.Effect<unknown, unknown>) =>
   Effect.gen(function*() {
     const links: Array<WeakRef<Link>> = []
@@ -40,37 +40,37 @@ const kept = (wrap: (n: number, leave: Effect.Effect<unknown>) => Effect.Effect<
     return alive
   })
 
-describe("what is kept of a chain in which each leaves the next behind", () => {
-  it.live("of fibers alone: the last ones", () =>
+describe("a chain in which each link leaves the next one behind", () => {
+  it.live("keeps only its last fibers", () =>
     Effect.gen(function*() {
       expect(yield* kept((_, leave) => leave)).toBeLessThan(8)
     }))
 
-  it.live("S5 of jobs: the last ones", () =>
+  it.live("S5 keeps only its last jobs", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 2 })
       expect(yield* kept((_, leave) => scheduler.schedule(leave))).toBeLessThan(8)
     }))
 
-  it.live("S5 of jobs that waited in the queue: the last ones", () =>
+  it.live("S5 keeps only its last jobs, if they waited in the queue", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
       expect(yield* kept((_, leave) => scheduler.schedule(Effect.andThen(leave, Effect.yieldNow)))).toBeLessThan(8)
     }))
 
-  it.live("S6 of calls over items: the last ones", () =>
+  it.live("S6 keeps only its last calls over items", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 2 })
       expect(yield* kept((n, leave) => scheduler.forEach([{ n }], () => leave))).toBeLessThan(8)
     }))
 
-  it.live("R7 of runs: the last ones", () =>
+  it.live("R7 keeps only its last runs", () =>
     Effect.gen(function*() {
       const reducer = yield* Reducer.make()
       expect(yield* kept((n, leave) => reducer.reduce(n, leave))).toBeLessThan(8)
     }))
 
-  it.live("R7 S5 of runs in jobs in runs: the last ones", () =>
+  it.live("R7 S5 keeps only its last runs, if they are nested in jobs and runs", () =>
     Effect.gen(function*() {
       const reducer = yield* Reducer.make()
       const scheduler = yield* Scheduler.make({ concurrency: 2 })

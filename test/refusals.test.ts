@@ -6,7 +6,7 @@ import { inspect, types } from "node:util"
 
 const none = { limit: 1, window: "1 hour" } as const
 
-/** Every error that answers a call, made anew. */
+/** A new instance of every error that answers a call. */
 const errors = (): Record<string, Cause.YieldableError & { readonly _tag: string }> => {
   const store = new RateLimiter.StoreError({ operation: "take", cause: "gone" })
   const exceeded = new RateLimiter.RateLimitExceeded({
@@ -41,7 +41,7 @@ describe("an error that answers a call", () => {
   for (const [message, error] of Object.entries(errors())) {
     const line = `${error._tag}: ${message}`
 
-    it(`holds no stack and says what it is (${line})`, () => {
+    it(`holds no stack and has a message (${line})`, () => {
       expect(error.stack).toBe(line)
       expect(error.message).toBe(message)
       expect(String(error)).toBe(line)
@@ -65,7 +65,7 @@ describe("an error that answers a call", () => {
       expect(inspect(error)).toContain(`_tag: '${error._tag}'`)
     })
 
-    it(`equals another with equal fields, and no other (${error._tag})`, () => {
+    it(`equals only an error with equal fields (${error._tag})`, () => {
       expect(Equal.equals(error, errors()[message])).toBe(true)
       for (const [other, that] of Object.entries(errors())) expect(Equal.equals(error, that)).toBe(message === other)
     })
@@ -79,7 +79,7 @@ describe("an error that answers a call", () => {
       }))
   }
 
-  it("leaves the stacks of other errors as they are", () => {
+  it("does not change the stacks of other errors", () => {
     const limit = Error.stackTraceLimit
     errors()
     const hostile = {
@@ -93,7 +93,7 @@ describe("an error that answers a call", () => {
     expect(new Error("other").stack).toContain("refusals.test")
   })
 
-  it("is made where Error is frozen too", async () => {
+  it("works with a frozen Error", async () => {
     const property = Object.getOwnPropertyDescriptor(Error, "stackTraceLimit")!
     Object.defineProperty(Error, "stackTraceLimit", { ...property, writable: false })
     try {
@@ -125,7 +125,7 @@ describe("an error names the service that refused", () => {
   }) {}
   const heavy = { weight: 2 }
 
-  it.effect("a limiter by the id of its tag, or by its name", () =>
+  it.effect("names a limiter by the id of its tag, or by its name", () =>
     Effect.gen(function*() {
       const limiterOf = <R>(consume: RateLimiter.Operations<R>["consume"]) =>
         Effect.map(Effect.flip(consume({ tokens: 2 })), (error) => error.limiter)
@@ -138,7 +138,7 @@ describe("an error names the service that refused", () => {
       expect(yield* limiterOf((yield* RateLimiter.make(none, { name: "app/Own" })).consume)).toBe("app/Own")
     }))
 
-  it.effect("a scheduler by the id of its tag, or by its name", () =>
+  it.effect("names a scheduler by the id of its tag, or by its name", () =>
     Effect.gen(function*() {
       const schedulerOf = <R>(job: Effect.Effect<void, Scheduler.SchedulerError, R>) =>
         Effect.map(Effect.flip(job), (error) => error.scheduler)
@@ -156,7 +156,7 @@ describe("an error names the service that refused", () => {
       ).toBe("app/Own")
     }))
 
-  it.effect("a keyed scheduler by the id of its tag and without its key, unless the look-up names it", () =>
+  it.effect("names a keyed scheduler by the id of its tag without the key, unless the look-up names it", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(Hosts.schedule("secret.example", Effect.void, heavy))
       expect(error.scheduler).toBe("app/Hosts")
@@ -164,7 +164,7 @@ describe("an error names the service that refused", () => {
       expect((yield* Effect.flip(Hosts.schedule("named", Effect.void, heavy))).scheduler).toBe("app/Hosts named")
     }).pipe(Effect.provide(Hosts.layer)))
 
-  it.effect("also where the refused call is one of many, or waits", () =>
+  it.effect("names the service if the refused call is one of many, or waits", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 2, name: "app/Own" })
       const each = yield* Effect.flip(scheduler.forEach([1], () => Effect.void, { weight: 3 }))
@@ -177,7 +177,7 @@ describe("an error names the service that refused", () => {
       expect((yield* Fiber.join(waiting)).message).toBe("app/Own: weight 2 exceeds the concurrency of 1")
     }))
 
-  it.effect("one reason of both services is one class", () =>
+  it.effect("uses one class for a reason of both services", () =>
     Effect.gen(function*() {
       expect(Scheduler.InsufficientCapacity).toBe(RateLimiter.InsufficientCapacity)
       expect(Scheduler.StoreError).toBe(RateLimiter.StoreError)

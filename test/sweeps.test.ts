@@ -12,13 +12,13 @@ import { interruptionSweep, scheduleSweep, yieldSweep } from "./support/sweep.ts
 import type { Subject } from "./support/sweep.ts"
 
 const sweep = <S, A, E>(name: string, subject: Subject<S, A, E>): void => {
-  it(`a fiber that yields at any operation loses no wake-up: ${name}`, () => {
+  it(`A fiber that yields at any operation loses no wake-up: ${name}`, () => {
     expect(yieldSweep(subject)).toBeGreaterThan(2)
   })
-  it(`tasks in any order give the right answer: ${name}`, () => {
+  it(`Tasks in any order give the right answer: ${name}`, () => {
     scheduleSweep(subject)
   })
-  it(`interrupted at any operation it leaves nothing: ${name}`, () => {
+  it(`An interruption at any operation leaves nothing behind: ${name}`, () => {
     expect(interruptionSweep(subject)).toBeGreaterThan(2)
   })
 }
@@ -27,7 +27,7 @@ const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkScoped(effe
 const items = [1, 2, 3, 4, 5]
 const turns = Effect.repeat(Effect.yieldNow, { times: 10 })
 
-/** An effect that suspends, whose finalizer suspends too, and what it says of how many there are. */
+/** An effect that suspends, as does its finalizer, and that counts its running instances. */
 const makeJob = () => {
   const job = {
     runs: 0,
@@ -167,7 +167,7 @@ describe("RateLimiter", () => {
     expected: [1, 2, 3],
     check: (limiter) => Effect.timeout(limiter.withLimit(Effect.void, { key: "k" }), "1 second")
   })
-  sweep("calls that would rather fail than wait", {
+  sweep("calls that fail instead of waiting", {
     make: RateLimiter.make({ limit: 2, window: "1 second", burst: 2 }),
     subject: (limiter: RateLimiter.RateLimiter) =>
       Effect.all(
@@ -191,7 +191,7 @@ describe("RateLimiter", () => {
 
 const job = (i: number) => Effect.as(i % 2 === 0 ? Effect.yieldNow : Effect.void, i)
 
-/** Items that come one by one, with a yield in front of each. */
+/** Items that arrive one by one, with a yield before each. */
 const slow = Stream.fromIterable(items).pipe(Stream.rechunk(1), Stream.mapEffect(job))
 
 const idle = (self: Scheduler.Scheduler) =>
@@ -236,7 +236,7 @@ describe("Scheduler", () => {
       subject: (_) => _.firstSuccess([Effect.fail("no"), Effect.andThen(Effect.yieldNow, Effect.fail("no")), job(2)]),
       expected: 2
     },
-    "Scheduler.forEach that tells of its progress": {
+    "Scheduler.forEach that reports its progress": {
       subject: (_) => _.forEach(items, (i) => Effect.delay(job(i), 60), { onProgress: () => Effect.yieldNow }),
       expected: items
     },
@@ -275,7 +275,7 @@ describe("Scheduler", () => {
   }
   for (const [name, { expected, subject }] of Object.entries(subjects)) {
     sweep(name, { make: two, subject, expected, check: idle })
-    // Whoever waits inside a job for all others to end needs a width for them.
+    // A job that waits for all others to end needs width for them.
     if (!name.includes("resize") && !name.includes("awaitIdle")) {
       sweep(`${name}, one at a time`, { make: one, subject: (_) => subject(_), expected, check: () => Effect.void })
     }
@@ -283,7 +283,7 @@ describe("Scheduler", () => {
 
   sweep("jobs that find the queue full", {
     make: Scheduler.make({ concurrency: 1, maxQueued: 1 }),
-    // The first one runs until three are refused: those for whom there is no room, whoever they are.
+    // The first job runs until three others are refused, because the queue is full.
     subject: (_) =>
       Effect.suspend(() => {
         const refused = Latch.makeUnsafe(false)
@@ -367,7 +367,7 @@ describe("Scheduler", () => {
     expected: items,
     check: idle
   })
-  sweep("Scheduler.schedule where few may wait", {
+  sweep("Scheduler.schedule with a short queue", {
     make: Scheduler.make({ concurrency: 1, maxQueued: 1, rate: { limit: 10, window: "1 second" } }),
     subject: (_) => Effect.all([_.forEach(items, job), _.stream(items, job).pipe(Stream.runDrain)], { concurrency: 2 }),
     expected: [items, undefined],
@@ -498,7 +498,7 @@ describe("Batcher", () => {
     expected: [10, 20, 30],
     check
   })
-  sweep("look-ups that others leave", {
+  sweep("look-ups that other callers leave", {
     make: Effect.tap(makeOn(queued), (self) =>
       Effect.gen(function*() {
         const others = yield* Effect.forEach([1, 2, 5], (id) => fork(Effect.request(get(id), self.resolver)))

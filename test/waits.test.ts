@@ -1,4 +1,4 @@
-/** The graph beside brute force, and an engine whose lenders come and go by random edges. */
+/** Compares the wait graph with brute force, and runs an engine whose lenders change by random edges. */
 import { describe, expect, it } from "@effect/vitest"
 import type { Scheduler as FiberScheduler } from "effect"
 import { Engine, Job } from "../src/internal/scheduler/engine.js"
@@ -6,7 +6,7 @@ import { changes, closes, cycleOf, Edge, endUnsafe, type Inside, type Node } fro
 import { ownLane } from "./support/ownLane.js"
 import { random } from "./support/random.js"
 
-/** Counts how often somebody looks at one. */
+/** Counts the visits to a node. */
 let visits = 0
 
 class Plain implements Node {
@@ -60,7 +60,7 @@ const counted = () => [changes.seats, changes.blocked, changes.strangers]
 const broken = (claims: Record<string, boolean>): ReadonlyArray<string> =>
   Object.keys(claims).filter((claim) => claims[claim] !== true)
 
-/** Who waits for a node, by looking at all there is. */
+/** The nodes that wait for a node, by brute force. */
 const aboveOf = (node: Node, edges: ReadonlyArray<Edge>): Set<Node> => {
   const found = new Set<Node>()
   if (node.outer !== undefined) found.add(live(node.outer))
@@ -76,7 +76,7 @@ const live = (node: Node): Node => {
 }
 
 describe("waits", () => {
-  it("R7 a path is found exactly when there is one, also through jobs that run", () => {
+  it("R7 The graph finds a path exactly if one exists, also through running jobs", () => {
     for (let seed = 1; seed <= 100; seed++) {
       const next = random(seed)
       const { engine } = makeEngine(Infinity)
@@ -264,7 +264,7 @@ describe("waits", () => {
       const next = random(seed)
       const { engine, settle } = makeEngine(next(4) === 0 ? 2 : 1)
       const heaviest = 1 + next(2)
-      // In every second one all paths are there before most of the jobs.
+      // In every second seed, all paths exist before most of the jobs.
       const settled = seed % 2 === 0
       const runs: Array<Plain> = []
       const jobs: Array<TestJob> = []
@@ -327,7 +327,7 @@ describe("waits", () => {
     expect(lent).toBeGreaterThan(20_000)
   })
 
-  it("S5 a job that was full, and lends to nobody any more, lends to the next that is made in a run it waits for, whether or not others are queued", () => {
+  it("S5 A job that has lent all its width and got it back lends to the next job made in a run it waits for, whether or not others are queued", () => {
     for (const others of [0, 1]) {
       const { engine, settle } = makeEngine(1)
       const lender = new TestJob()
@@ -384,7 +384,7 @@ describe("waits", () => {
 
   const crowd = 2_000
 
-  it("R10 S4 jobs that join a run in which as many wait each look at a few nodes only, and all that wait are started", () => {
+  it("R10 S4 Jobs that join a run with equally many waiters visit only a few nodes each, and all waiters start", () => {
     const { engine, settle } = makeEngine(crowd)
     const lenders = Array.from({ length: crowd }, () => new TestJob())
     for (const job of lenders) engine.submitUnsafe(job)
@@ -408,7 +408,7 @@ describe("waits", () => {
     expect(edges.every((edge) => !edge.remove())).toBe(true)
   })
 
-  it("R10 S4 what is scheduled in a run for which many jobs wait looks for one with room, not at all of them", () => {
+  it("R10 S4 A job scheduled in a run that many jobs wait for searches for a lender with room, without visiting all of them", () => {
     const { engine, settle } = makeEngine(crowd)
     const lenders = Array.from({ length: crowd }, () => new TestJob())
     const run = new Plain()

@@ -1,4 +1,4 @@
-/** Every table by its name, and how one run of it is taken. What a table needs is loaded by the process that takes it. */
+/** Every table by name, with the code for one run. A process loads only the modules of the table it measures. */
 import { heapEach, measure, type Settings, type Table } from "../harness.ts"
 import type { Parts } from "../report.ts"
 
@@ -15,11 +15,11 @@ export const none: Parts = {
 }
 
 export interface Plan {
-  /** What one run of the table finds. */
+  /** The result of one run of the table. */
   readonly take: (settings: Settings) => Promise<Partial<Parts>>
   /**
-   * The most runs that the figure needs. Ratios of two contenders differ from process to process; what is counted, and
-   * what is bounded with much room, does not.
+   * The most runs that the figure needs. Timing ratios vary between processes. Counts, and figures far below their
+   * bounds, do not.
    */
   readonly runs: number
   readonly execArgv: ReadonlyArray<string>
@@ -74,7 +74,7 @@ const growth = (roomy: boolean) => async (settings: Settings) => ({
   growth: await (await import("./growth.ts")).run(settings, roomy)
 })
 
-/** What makes the young generation hold all turns of any contender that is linear. The process takes up to 3 GB. */
+/** Makes the young generation large enough for all turns of any linear contender. The process uses up to 3 GB. */
 const roomyHeap = ["--min-semi-space-size=1024", "--max-semi-space-size=1024"]
 
 const stalls = ["bare", "deferred", "completed", "run-closed", "closed", "interrupted", "refused", "granted", "resumed"]
@@ -127,7 +127,7 @@ export const plans: ReadonlyMap<string, Plan> = new Map<string, Plan>([
     "import",
     plan(async ({ largest }) => ({ imports: (await import("./imports.ts")).run(largest < 1_000_000 ? 1 : 5) }), 1)
   ],
-  // More than a minute of Semaphore: one run, against a bar that is hundreds of times away.
+  // Semaphore takes more than a minute, and the figure is far from its bar: one run is enough.
   [
     "crowd",
     plan(async ({ largest }) => ({

@@ -1,4 +1,4 @@
-/** 50,000 fibers waiting on ten permits: Effect's Semaphore scans its waiters, the scheduler does not. */
+/** 50,000 fibers wait on ten permits: Effect's Semaphore scans its waiters, the scheduler does not. */
 import { Effect, Semaphore } from "effect"
 import { build, Scheduler } from "../funnel.ts"
 
@@ -20,7 +20,7 @@ const job = Effect.callback<void>((resume) => void setImmediate(() => resume(Eff
 
 export const run = async (jobs: number): Promise<Crowd> => {
   const scheduler = await build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 10 }))
-  // What takes minutes is warm soon; what takes a moment has to be warm before.
+  // A slow contender warms up while it is measured. A fast one needs a warm-up.
   await seconds(scheduler.schedule(job), jobs)
   const schedule = await seconds(scheduler.schedule(job), jobs)
   const semaphore = await seconds(Effect.runSync(Semaphore.make(10)).withPermit(job), jobs)

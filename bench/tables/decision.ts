@@ -35,7 +35,7 @@ const awaited = async (n: number, call: () => Promise<unknown>) => {
 
 const funnelDecision = funnel.consume({ onExceeded: "fail" })
 
-// What is exhausted for as long as the process lives.
+// A quota that stays exhausted for the life of the process.
 const flexibleEmpty = new RateLimiterMemory({ points: 1, duration: 3_600 })
 await flexibleEmpty.consume("key")
 const funnelEmpty = await build(RateLimiter.RateLimiter, RateLimiter.layer({ limit: 1, window: "1 hour" }))
@@ -46,7 +46,7 @@ await Effect.runPromise(
 const full = await build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 1, maxQueued: 0 }))
 Effect.runFork(full.schedule(Effect.never))
 
-/** Calls one after the other that all have to fail. */
+/** Makes calls one after the other that must all fail. */
 const refused = (n: number, call: () => Effect.Effect<unknown, unknown>) =>
   sequentially(n, () => Effect.catch(Effect.andThen(call(), Effect.die("admitted")), () => Effect.void))
 

@@ -1,4 +1,6 @@
-/** What one more waiter costs as they grow in number: microseconds each when `n` wait and all leave in random order. */
+/**
+ * The cost of one more waiter as the crowd grows: microseconds per waiter when `n` wait and all leave in random order.
+ */
 import { Cache, Deferred, Effect, Fiber, Semaphore } from "effect"
 import { build, RateLimiter, Reducer, Scheduler } from "../funnel.ts"
 import { cpuMillis, type Settings, shuffled } from "../harness.ts"
@@ -9,7 +11,7 @@ export interface Growth {
   readonly micros: number
   /** Microseconds of the main thread. */
   readonly cpu: number
-  /** Whether the young generation held all that waited, so that the collector had nothing to move. */
+  /** Whether the young generation held all waiters, so that the collector had nothing to move. */
   readonly roomy: boolean
 }
 
@@ -27,7 +29,10 @@ interface Took {
   readonly cpu: number
 }
 
-/** Brings `n` callers to where they wait, then interrupts each, in a random order that is the same for all contenders. */
+/**
+ * Starts `n` callers, waits until all are suspended, then interrupts them in a random order that is the same for all
+ * contenders.
+ */
 const leaving = async ({ make }: Contender, n: number): Promise<Took> => {
   const waiting = await make()
   const start = performance.now()
@@ -86,25 +91,26 @@ const leavers: ReadonlyArray<Contender> = [
   }
 ]
 
-// Smaller crowds take more turns, until they have made as much garbage as the larger ones, and are averages of them all.
+// Smaller crowds take more turns, until they have made as much garbage as the larger ones. The result is the average.
 const turns = (n: number, roomy: boolean) =>
   Math.max(1, Math.min(roomy ? 15 : 30, Math.round((roomy ? 150_000 : 300_000) / n)))
 
 /**
- * Those that are linear take turns at 10,000 and 100,000, which are judged. What is quadratic takes minutes for the larger
- * crowds and shows in the smaller ones: it is taken in the first run, and so are a thousand and a million.
+ * Linear contenders take turns at 10,000 and 100,000, the sizes that are judged. A quadratic contender takes minutes
+ * for larger crowds and already shows in smaller ones, so it is measured in the first run only. A thousand and a
+ * million are also measured in the first run only.
  */
 export const run = async ({ largest, run }: Settings, roomy: boolean): Promise<ReadonlyArray<Growth>> => {
   const linear = leavers.filter((contender) => contender.linear)
-  // Memory that is used for the first time costs more than what is done in it.
+  // The first use of memory costs more than the work in it.
   const warmUp = roomy ? 30 : 1
   for (let turn = 0; turn < warmUp; turn++) await leaving(linear[0]!, Math.min(largest, 100_000))
   for (const contender of leavers) await leaving(contender, Math.min(largest, contender.linear ? 10_000 : 1_000))
   const figures: Array<Growth> = []
   const take = async (contenders: ReadonlyArray<Contender>, n: number) => {
     for (const contender of shuffled(contenders, run)) {
-      // There is room for all turns of one contender, not for what another has left behind: what is left is moved out of
-      // the way, which is no full collection and leaves the compiled code alone.
+      // The young generation has room for all turns of one contender, but not for the garbage of the previous one. A
+      // minor collection moves that garbage out of the way and keeps the compiled code.
       if (roomy) globalThis.gc?.({ type: "minor" })
       let wall = 0
       let cpu = 0
@@ -125,6 +131,6 @@ export const run = async ({ largest, run }: Settings, roomy: boolean): Promise<R
     await take(linear, n)
     await take(others, n)
   }
-  // In the order in which they are declared, and not in that of their turns.
+  // In the order of declaration, not in the order of the turns.
   return leavers.flatMap(({ name }) => figures.filter(({ contender }) => contender === name))
 }

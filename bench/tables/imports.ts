@@ -1,4 +1,4 @@
-/** What it takes to import a module: CPU of a process that does nothing else, beyond that of a process that does nothing. */
+/** The cost of importing a module: CPU of a process that only imports it, minus that of an empty process. */
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { median } from "../harness.ts"

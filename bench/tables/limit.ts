@@ -28,7 +28,9 @@ const countedPromiseJob = () => {
   return promiseJob().then(leave)
 }
 
-/** Results, and the width that was really used: a contender that ran more than 100 at once has not done the same. */
+/**
+ * The results, and the concurrency that was really reached. A contender that ran more than 100 at once did other work.
+ */
 const work = (results: number): number => {
   const seen = most
   most = 0
@@ -154,7 +156,7 @@ const heldPromises = (limited: (job: () => Promise<number>) => Promise<number>) 
   }
 }
 
-/** Bytes of heap that a queued job costs, its own fiber or promise included. */
+/** Bytes of heap per queued job, including its own fiber or promise. */
 export const heap: ReadonlyArray<HeapContender> = [
   { name: "p-limit", hold: heldPromises((job) => limit(job)) },
   { name: "p-queue", hold: heldPromises((job) => queue.add(job)) },

@@ -1,4 +1,4 @@
-/** Look-ups over 1,000 keys that travel together. */
+/** Look-ups over 1,000 keys, batched. */
 import DataLoader from "dataloader"
 import { Effect, Exit, Layer, Request, RequestResolver, Scope } from "effect"
 import { Batcher, build, Scheduler } from "../funnel.ts"
@@ -10,7 +10,10 @@ class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, nu
 
 let asked = 0
 
-/** Results and, times a million, the distinct keys the backend was asked for: a contender that does not merge shows. */
+/**
+ * The results plus a million times the distinct keys that the backend received, which reveals a contender that does not
+ * merge.
+ */
 const work = (results: number): number => {
   const total = results + asked * 1_000_000
   asked = 0

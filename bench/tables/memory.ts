@@ -1,11 +1,11 @@
-/** Ten million items through the scheduler: the resident memory has to stay flat. */
+/** Ten million items through the scheduler: the resident memory must stay flat. */
 import { Effect, Stream } from "effect"
 import { build, Scheduler } from "../funnel.ts"
 
 export interface Memory {
   readonly contender: string
   readonly items: number
-  /** Megabytes of resident memory between the least and the most seen after the first tenth. */
+  /** The spread of resident memory in megabytes after the first tenth. */
   readonly spread: number
 }
 
@@ -28,7 +28,7 @@ const watched = async (contender: string, items: number, run: (see: () => void) 
   return { contender, items, spread: most - least }
 }
 
-/** One contender a process: what another has left behind is not seen. */
+/** One process per contender, so that no contender sees the garbage of another. */
 export const run = async (contender: "forEach" | "stream", items: number): Promise<Memory> => {
   const scheduler = await build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 100 }))
   return contender === "forEach"

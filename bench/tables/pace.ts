@@ -1,4 +1,4 @@
-/** The pace that a rate keeps on the real clock, by actual starts. */
+/** The pace that a rate limiter keeps on the real clock, by actual starts. */
 import Bottleneck from "bottleneck"
 import { Effect, Layer } from "effect"
 import { RateLimiter as CoreRateLimiter } from "effect/persistence"
@@ -15,12 +15,12 @@ export interface Pace {
   readonly span: number
   /** The most starts in any half-open second. */
   readonly most: number
-  /** The least milliseconds between two starts. */
+  /** The least gap between two starts, in milliseconds. */
   readonly gap: number
   readonly starts: number
 }
 
-/** Runs `delays.length` jobs, the i-th asked for `delays[i]` ms after the beginning, each calling `start` when it starts. */
+/** Submits job i after `delays[i]` ms. Each job calls `start` when it starts. */
 type Contender = {
   readonly name: string
   readonly run: (delays: ReadonlyArray<number>, start: () => void) => Promise<unknown>
@@ -144,14 +144,17 @@ const each = async (list: ReadonlyArray<Contender>, delays: ReadonlyArray<number
 export interface PaceTable {
   readonly id: string
   readonly title: string
-  /** The span of an ideal pacer in milliseconds, where there is one. */
+  /** The span of an ideal pacer in milliseconds, if there is one. */
   readonly ideal: number | undefined
   readonly rows: ReadonlyArray<Pace>
 }
 
 const atOnce = (count: number) => Array.from({ length: count }, () => 0)
 
-/** The same pace with a fiber a job, all forked at once, and with jobs that are taken as there is room for them. */
+/**
+ * The same pace, once with a fiber per job, all forked at once, and once with jobs that are pulled as permits become
+ * free.
+ */
 const fast = (limit: number): ReadonlyArray<Contender> => [
   {
     name: "Funnel Scheduler.forEach",
@@ -177,11 +180,11 @@ const plan = (
 ): Plan => ({
   id: table.id,
   take: async ({ largest, run }) => {
-    // How peers keep a pace does not change from run to run.
+    // The pace of other libraries does not vary between runs.
     const present = list.filter(({ name }) => run === 1 || name.startsWith("Funnel"))
     return {
       ...table,
-      // Those with few jobs hardly disturb each other.
+      // Tables with few jobs hardly disturb each other.
       rows: await each(present, delays, largest < full.largest && delays.length <= 200)
     }
   }

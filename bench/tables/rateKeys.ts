@@ -1,4 +1,4 @@
-/** What a key of a rate holds of the heap: while it has something to pay back, and when nobody has called for a while. */
+/** Heap per key of a rate limiter, for a key with debt and for a key at rest. */
 import { Effect } from "effect"
 import { build, RateLimiter } from "../funnel.ts"
 import { settledHeap } from "../harness.ts"
@@ -11,7 +11,7 @@ export const run = async (
     RateLimiter.layer({ limit: 10, window: "10 seconds", burst: 10 })
   )
   const keys = Array.from({ length: n }, (_, i) => `user:${i}`)
-  // A map has every string know its hash, which is not the limiter's to pay for.
+  // A map makes every string compute its hash. That memory is not the limiter's.
   new Set(keys).clear()
   const consumeAll = (of: ReadonlyArray<string>) => {
     let index = 0
@@ -25,7 +25,7 @@ export const run = async (
   const before = await settledHeap()
   await consumeAll(keys)
   const live = (await settledHeap() - before) / n
-  // A token is paid back in 1 s. Longer than twice that, without a call.
+  // A token is paid back in 1 s. The key rests for more than twice as long.
   await new Promise((resolve) => setTimeout(resolve, 5_000))
   const rest = (await settledHeap() - before) / n
   if (keys.length !== n) throw new Error("the keys themselves have to stay")

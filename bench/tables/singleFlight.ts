@@ -1,4 +1,4 @@
-/** Single flight: many callers of one key, and as many keys as callers. */
+/** Single flight: many callers of one key, and one key per caller. */
 import { Cache, Deferred, Effect, Exit, Fiber } from "effect"
 import pMemoize from "p-memoize"
 import { build, Reducer, Scheduler } from "../funnel.ts"
@@ -28,7 +28,7 @@ const sum = (values: ReadonlyArray<number>) => {
   return total
 }
 
-/** Every contender answers with results + 10,000,000 × runs, so that one that did not share shows. */
+/** Every contender returns results + 10,000,000 × runs, which reveals a contender that does not share. */
 const work = (results: ReadonlyArray<number>): number => {
   const total = sum(results) + runs * 10_000_000
   runs = 0
@@ -70,7 +70,7 @@ const rawMap = (start: () => Promise<number>) => {
 
 const memoized = () => {
   const cache = new Map<number, number>()
-  // A cache that forgets at once leaves what p-memoize shares in flight.
+  // With a cache that forgets at once, p-memoize only shares what is in flight.
   return pMemoize((_key: number) => countedPromiseJob(), {
     cache: { has: () => false, get: (key: number) => cache.get(key), set: () => {}, delete: () => {} }
   })
@@ -79,7 +79,7 @@ const memoized = () => {
 const cacheOf = (lookup: Effect.Effect<number>) =>
   Effect.runSync(Cache.make({ capacity: Number.POSITIVE_INFINITY, timeToLive: 0, lookup: (_: number) => lookup }))
 
-/** What one writes first: a Map of Deferreds with a count of callers. */
+/** The obvious hand-written version: a Map of Deferreds with a count of callers. */
 const naive = (effect: Effect.Effect<number>) => {
   const inFlight = new Map<number, { readonly deferred: Deferred.Deferred<number>; callers: number }>()
   return (key: number): Effect.Effect<number> =>
@@ -127,7 +127,7 @@ const contenders = (keys: Keys): ReadonlyArray<Contender> => [
 
 const alone = new Set(["promises, no dedup", "Effect.forEach, no dedup"])
 
-/** Keys as callers write them: built for each call, and another one in each. */
+/** Keys as callers write them: a new and different one for each call. */
 const keyed = (name: string, key: (index: number) => Parameters<typeof reducer.reduce>[0]): Contender => ({
   name,
   run: (n) => sequentially(n, (i) => reducer.reduce(key(i), one))
@@ -217,7 +217,7 @@ export const tables: ReadonlyArray<Table> = [
   }
 ]
 
-/** A contender that holds `n` callers waiting until it is released. */
+/** A contender that keeps `n` callers waiting until it is released. */
 type Held = () => { readonly call: (key: number) => Effect.Effect<number>; readonly release: () => void }
 
 const held = (make: Held) => async (n: number) => {
@@ -252,7 +252,7 @@ const heldPromises = (shared: boolean) => async (n: number) => {
   }
 }
 
-/** Bytes of heap that a waiting caller of one key costs, the caller's own fiber or promise included. */
+/** Bytes of heap per waiting caller of one key, including the caller's own fiber or promise. */
 export const heap: ReadonlyArray<HeapContender> = [
   { name: "promises, no dedup", hold: heldPromises(false) },
   { name: "raw Map<key, Promise>", hold: heldPromises(true) },

@@ -1,4 +1,4 @@
-/** What a program pays for one service, minified and compressed, with the part of Effect that it needs. */
+/** The size of a program that uses one service, minified and compressed, with the part of Effect that it needs. */
 import { build } from "esbuild"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
@@ -8,7 +8,7 @@ export interface Size {
   readonly kilobytes: number
 }
 
-/** What code does that takes the service from its context, and the layer of a program that brings it. */
+/** Code that takes the service from its context, and the layer of a program that provides it. */
 const services: ReadonlyArray<readonly [name: string, calls: string, layer: string]> = [
   ["Reducer", `M.reduce("key", Effect.succeed(1))`, `M.layer()`],
   ["RateLimiter", `M.consume()`, `M.layer({ limit: 10, window: "1 second" })`],

@@ -1,6 +1,7 @@
 /**
- * For how long the event loop stands at a time when very many are told of one thing at once: the longest way from one of
- * its turns to the next, while a timer of its own keeps it turning.
+ * How long the event loop blocks when very many waiters are notified at once.
+ *
+ * The result is the longest time between two turns, while a timer keeps the loop turning.
  */
 import { type Context, Deferred, Effect, Exit, type Fiber, type Layer, Scope } from "effect"
 import { PerformanceObserver } from "node:perf_hooks"
@@ -9,19 +10,19 @@ import { cpuMillis, median } from "../harness.ts"
 
 export interface Stall {
   readonly what: string
-  /** How the layer was built; none for what is only core. */
+  /** How the layer was built; "none" for a row that uses only Effect. */
   readonly layers: "runPromise" | "runSync" | "none"
   readonly jobs: number
-  /** Milliseconds of the main thread between two turns, at most. */
+  /** The longest time of the main thread between two turns, in milliseconds. */
   readonly cpu: number
   readonly wall: number
-  /** Milliseconds of the longest collection meanwhile: part of it is in the others. */
+  /** The longest collection in milliseconds. Part of it is included in the other figures. */
   readonly collection: number
 }
 
 interface Waiting {
   readonly fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>
-  /** What tells all of them. */
+  /** Notifies all waiters. */
   readonly act: () => unknown
 }
 
@@ -34,7 +35,7 @@ const builds: Readonly<Record<"runPromise" | "runSync", Build>> = {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))
 
-/** In slices: to fork so many is not what is measured. */
+/** Forks in slices, because the cost of forking is not measured. */
 const fork = async (effect: Effect.Effect<unknown, unknown>, n: number) => {
   const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
   while (fibers.length < n) {
@@ -50,7 +51,7 @@ const interrupt = (fibers: ReadonlyArray<Fiber.Fiber<unknown, unknown>>) => {
   for (const fiber of fibers) fiber.interruptUnsafe()
 }
 
-/** A scheduler with `n` jobs that wait for it to go on. */
+/** A scheduler with `n` jobs that wait for `resume`. */
 const paused = async (build: Build, n: number, concurrency: number, weight: number) => {
   const [scheduler, scope] = await build(Scheduler.Scheduler, Scheduler.layer({ concurrency }))
   await Effect.runPromise(scheduler.pause)

@@ -1,5 +1,5 @@
 /**
- * What the server offers, for it and its clients alike.
+ * The API of the server, shared by server and clients.
  */
 import { Schema } from "effect"
 import { HttpApi, HttpApiEndpoint, HttpApiGroup } from "effect/http-api"

@@ -1,5 +1,5 @@
 /**
- * What the server knows about packages: two answers, made from single look-ups. The answers are the same code with and
+ * The server's catalog of packages: two answers, made from single look-ups. The answers are the same code with and
  * without Funnel; only what stands between a look-up and the database differs (direct.ts, funnel.ts).
  */
 import { Context, Effect, Schema } from "effect"

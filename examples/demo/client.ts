@@ -26,7 +26,7 @@ export interface Outcome {
 
 /**
  * Draws request paths, half of them for a package and half for its authors. Few packages are asked for often and most
- * of them seldom: the n-th most wanted 1/n as often as the first (Zipf's law). Which these are is the seed's to say.
+ * of them seldom: the n-th most wanted 1/n as often as the first (Zipf's law). The seed decides which packages these are.
  */
 export const draw = (
   names: Array.NonEmptyReadonlyArray<string>,

@@ -1,5 +1,5 @@
 /**
- * The command line: what is asked for, the two runs, the report.
+ * The command line: options, the two runs, the report.
  */
 import { Array, Console, Data, Effect, Option, Runtime } from "effect"
 import { Command, Flag } from "effect/cli"
@@ -98,7 +98,7 @@ export const command = Command.make(
     const names = Array.dedupe(Array.map(installed, (pkg) => pkg.name))
     const paths = yield* Client.draw(names, { requests, seed })
 
-    // Not counted: the first requests of a process are slow, whichever run they belong to.
+    // Warm-up, not counted: the first requests of a process are slow.
     const warmUp = yield* Client.draw(names, { requests: 300, seed: seed + 1 })
     if (processes > 1) {
       return yield* several({ processes, redis, paths, warmUp, limits })

@@ -23,7 +23,7 @@ const DatabaseLive = Layer.unwrap(
   Effect.map(readInstalled(fileURLToPath(new URL("../../node_modules", import.meta.url))), Database.layer)
 )
 
-// A parent that is gone takes its servers with it.
+// If the parent dies, its servers end too.
 process.once("disconnect", () => process.exit())
 
 HttpServer.addressFormattedWith((address) => Effect.andThen(Effect.sync(() => process.send?.(address)), Effect.never))

@@ -71,7 +71,7 @@ export const measure = Effect.fn("measure")(function*(options: {
       urls,
       (baseUrl) => Effect.flatMap(HttpApiClient.make(Api, { baseUrl }), (api) => api.statistics())
     )
-    // Not counted: the first requests of a process are slow.
+    // Warm-up, not counted: the first requests of a process are slow.
     yield* Effect.scoped(
       Client.send({ url: "", paths: spread(options.warmUp), limits, progress: { update: () => {} } })
     )

@@ -7,14 +7,14 @@ import { Redis } from "effect/persistence"
 import { spawn } from "node:child_process"
 import { createServer } from "node:net"
 
-/** Why there is no Redis, and what to do about it. */
+/** The reason why there is no Redis, and the remedy. */
 export class NoRedis extends Data.TaggedError("NoRedis")<{ readonly message: string }> {}
 
 const ping = (url: string) =>
   Redis.Redis.use((redis) => redis.send("PING")).pipe(
     Effect.timeout("2 seconds"),
     Effect.provide(Layer.fresh(NodeRedis.layer({ url, disableOfflineQueue: true }))),
-    // What the client logs of an attempt that fails, the error says.
+    // The error already says what the client logs about a failed attempt.
     Effect.provide(Logger.layer([]))
   )
 

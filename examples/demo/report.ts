@@ -40,7 +40,7 @@ export const renderVerdict = (verdict: Verdict): string => {
   ].join("\n")
 }
 
-/** What each process did in the two runs over several, and all of them. */
+/** The figures of each process in the two runs over several processes, and their totals. */
 export const renderShared = (runs: readonly [SharedRun, SharedRun]): string => {
   const table = new Table({
     head: ["", ...runs.map((run) => run.title)],

@@ -1,4 +1,4 @@
-/** What the parts of effect do where Funnel's do something else: small programs, each run and observed. */
+/** Programs that show where effect's parts and Funnel behave differently. */
 import { Cache, Clock, Effect, Fiber, Layer, LayerMap, Scope, Semaphore } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Persistence from "effect/persistence/RateLimiter"
@@ -12,7 +12,7 @@ const semaphore: ReadonlyArray<Row> = [
     part: "`Semaphore`",
     what: "a job that needs 2 of 2 permits, behind which 100 jobs for 1 permit arrive",
     ...(() => {
-      // One light job after the other, each there before the one before it ends.
+      // Each light job is queued before the one in front of it ends.
       const overtakers = async (run: (weight: number, job: Effect.Effect<void>) => Effect.Effect<void, unknown>) => {
         let heavy = false
         let overtook = -1
@@ -51,7 +51,7 @@ const semaphore: ReadonlyArray<Row> = [
   },
   {
     part: "`Semaphore`",
-    what: "more permits asked for than there are",
+    what: "a request for more permits than exist",
     effect: () => ending(() => Semaphore.makeUnsafe(1).withPermits(2)(Effect.void)),
     funnel: async () => {
       const scheduler = build(Scheduler.Scheduler, Scheduler.layer({ concurrency: 1 }))
@@ -69,7 +69,7 @@ const semaphore: ReadonlyArray<Row> = [
   },
   {
     part: "`Semaphore`",
-    what: "a job that takes the same single permit inside itself",
+    what: "a job that takes the only permit again inside itself",
     effect: () => {
       const semaphore = Semaphore.makeUnsafe(1)
       return ending(() => semaphore.withPermit(semaphore.withPermit(Effect.void)))
@@ -98,7 +98,7 @@ const cacheOf = <Key, A>(lookup: (key: Key) => Effect.Effect<A>, capacity = 100)
 const cache: ReadonlyArray<Row> = [
   {
     part: "`Cache`, `timeToLive: 0`",
-    what: "one key asked for twice while as many others as the capacity are in flight",
+    what: "two calls of one key, with as many other keys in flight as the capacity",
     ...(() => {
       let runs = 0
       const run = Effect.andThen(Effect.sync(() => runs++), Effect.never)
@@ -124,7 +124,7 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Cache`, `timeToLive: 0`",
-    what: "a newcomer, while the run whose last caller was interrupted is still releasing what it holds",
+    what: "a newcomer, while an interrupted run is still in its finalizer",
     ...(() => {
       let running = 0
       let most = 0
@@ -155,7 +155,7 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Cache`, `timeToLive: 0`",
-    what: "a run that asks for its own key",
+    what: "a run that calls its own key",
     effect: () => {
       const cache: Cache.Cache<string, number> = cacheOf((key: string) =>
         Effect.andThen(Effect.yieldNow, Cache.get(cache, key))
@@ -173,7 +173,7 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Equal`, as keys of a `Cache`",
-    what: "two sessions that differ in a `#private` field only: whose cart they get",
+    what: "two sessions that differ only in a `#private` field, each asking for its cart",
     ...(() => {
       const sessions = [new Session("ada"), new Session("bob")]
       const carts = async (ask: (key: Session) => Effect.Effect<string>) =>
@@ -194,7 +194,7 @@ const cache: ReadonlyArray<Row> = [
   },
   {
     part: "`Equal`, as keys of a `Cache`",
-    what: "two `Headers` of the platform with other contents; two promises",
+    what: "two `Headers` with different contents; two promises",
     ...(() => {
       const pairs = [
         [new Headers({ a: "1" }), new Headers({ a: "2" })],
@@ -226,14 +226,14 @@ const cache: ReadonlyArray<Row> = [
   }
 ]
 
-/** The most of `times` in any half-open window of a second. */
+/** The highest number of `times` in any half-open window of one second. */
 const mostInWindow = (times: ReadonlyArray<number>): number =>
   Math.max(...times.map((from) => times.filter((time) => time >= from && time < from + 1000).length))
 
 const virtual = <A>(effect: Effect.Effect<A, never, never>): Promise<A> =>
   Effect.runPromise(Effect.provide(effect, TestClock.layer()))
 
-/** 1 attempt, 9 more after 90 ms, 10 more after a second: when those that pass start. */
+/** Makes 1 attempt, 9 more after 90 ms, and 10 more after a second, and records the starts of those that pass. */
 const edges = (attempt: Effect.Effect<boolean>) =>
   Effect.gen(function*() {
     const times: Array<number> = []
@@ -254,7 +254,7 @@ const persistent = Effect.provide(
 const rateLimiter: ReadonlyArray<Row> = [
   {
     part: "`RateLimiter` of `effect/persistence`",
-    what: "one call waits and is interrupted: how long the next one waits, at 1 in 200 ms",
+    what: "the wait of a call after an interrupted waiter, at 1 in 200 ms",
     effect: () =>
       virtual(
         Effect.gen(function*() {
@@ -276,7 +276,7 @@ const rateLimiter: ReadonlyArray<Row> = [
   },
   {
     part: "`RateLimiter` of `effect/persistence`",
-    what: "attempts across the edge of a fixed window of 10 in a second",
+    what: "attempts across the edge of a window of 10 a second",
     effect: () =>
       virtual(Effect.gen(function*() {
         const limiter = yield* persistent
@@ -309,7 +309,7 @@ const rateLimiter: ReadonlyArray<Row> = [
   }
 ]
 
-/** The first starts at once, the second waits and is interrupted; when the third starts. */
+/** The first call starts at once, the second waits and is interrupted. Returns when the third starts. */
 function thirdStart(call: Effect.Effect<void>) {
   return Effect.gen(function*() {
     yield* call
@@ -325,7 +325,7 @@ function thirdStart(call: Effect.Effect<void>) {
   })
 }
 
-/** How many of five uses of a key, one after the other and in no time, start: its rate is one a minute. */
+/** Uses a key five times in a row without waiting and counts the starts. The key's rate is one a minute. */
 const fiveUses = async (use: (job: Effect.Effect<void>) => Effect.Effect<unknown, unknown>) => {
   let started = 0
   const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
@@ -346,7 +346,7 @@ const widths = [0, -1, NaN, 1.5]
 const collections: ReadonlyArray<Row> = [
   {
     part: "`LayerMap`",
-    what: "five uses in a row of the scheduler of a key, whose rate is one a minute",
+    what: "five uses in a row of a keyed scheduler at one a minute",
     effect: () => {
       const schedulers = Effect.runSync(
         Effect.provideService(
@@ -370,7 +370,7 @@ const collections: ReadonlyArray<Row> = [
       const seen = await endings(
         widths.map((concurrency) => () => Effect.forEach([1, 2], Effect.succeed, { concurrency }))
       )
-      return seen === "returns" ? "taken, each of them" : seen
+      return seen === "returns" ? "accepts each of them" : seen
     },
     funnel: async () =>
       like(
@@ -381,7 +381,7 @@ const collections: ReadonlyArray<Row> = [
   },
   {
     part: "`Effect.forEach`",
-    what: "items that are pulled from 100,000 before the first of 10 at once has ended",
+    what: "items pulled from 100,000, 10 at once, before the first job ends",
     ...(() => {
       const pulled = async (run: (items: Iterable<number>) => Effect.Effect<unknown, unknown>) => {
         let count = 0

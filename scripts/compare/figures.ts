@@ -1,4 +1,4 @@
-/** What the parts of effect cost where Funnel's cost something else. */
+/** Programs that show where effect's parts and Funnel differ in cost. */
 import { Cache, Deferred, Effect, Fiber, PartitionedSemaphore, Semaphore } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
 import { build, fork, type Row, settle } from "./row.ts"
@@ -19,7 +19,7 @@ const timed = async (run: () => Promise<unknown>): Promise<number> => {
   return performance.now() - start
 }
 
-/** Both sides take turns, so that a machine which slows down slows both; the first round is a warm-up. */
+/** Both sides alternate, so a slow phase of the machine affects both. The first round is a warm-up. */
 const measured = (
   unit: "ms" | "µs",
   rounds: number,
@@ -49,7 +49,7 @@ const inTurn = async <A>(items: ReadonlyArray<A>, f: (item: A) => Promise<number
   return all
 }
 
-/** Milliseconds until all jobs are through that wait for one of ten permits; each runs for a turn. */
+/** Milliseconds until `n` jobs that wait for one of ten permits have run. Each job takes one turn. */
 const queued = async (n: number, run: Run) => {
   let done = 0
   const job = Effect.andThen(Effect.yieldNow, Effect.sync(() => void done++))
@@ -65,11 +65,11 @@ type Fibers = ReadonlyArray<Fiber.Fiber<unknown, unknown>>
 const orders: ReadonlyArray<(fibers: Fibers) => Fibers> = [
   (fibers) => fibers,
   (fibers) => fibers.toReversed(),
-  // 7,919 is prime, so that every index comes once.
+  // 7,919 is prime, so every index comes once.
   (fibers) => fibers.map((_, i) => fibers[(i * 7_919) % fibers.length]!)
 ]
 
-/** Milliseconds until all have left that wait for one thing. */
+/** Milliseconds until all callers that wait for one thing have left. */
 const leaving = (n: number, waiting: () => Effect.Effect<unknown, unknown>) =>
   inTurn(orders, async (order) => {
     const wait = waiting()
@@ -82,7 +82,7 @@ const leaving = (n: number, waiting: () => Effect.Effect<unknown, unknown>) =>
 
 const callers = 20_000
 
-/** Microseconds a call of one key, all of which share a run. */
+/** Microseconds per call, when all calls share one run of a key. */
 const shared = (call: (effect: Effect.Effect<number>) => Effect.Effect<number, unknown>) => {
   let runs = 0
   const one = call(Effect.andThen(Effect.yieldNow, Effect.sync(() => ++runs)))
@@ -100,10 +100,10 @@ const cached = shared((effect) =>
 )
 const reduced = shared((effect) => build(Reducer.Reducer, Reducer.layer()).reduce("key", effect))
 
-/** Microseconds to admit each of so many jobs that wait for one permit, one after the other. */
+/** Microseconds to admit one of `n` jobs that wait for one permit, one after the other. */
 const admitting = async (n: number, run: Run) => {
   let release = () => {}
-  // The job in front holds everybody back until they all wait.
+  // The first job holds the permit until all the others wait.
   const gate = fork(run(Effect.callback<void>((resume) => {
     release = () => resume(Effect.void)
   })))
@@ -140,7 +140,7 @@ export const rows: ReadonlyArray<Row> = [
   },
   {
     part: "`PartitionedSemaphore`",
-    what: `admitting one of ${waiting.map(thousands).join(" / ")} jobs that wait`,
+    what: `admission of one of ${waiting.map(thousands).join(" / ")} waiting jobs`,
     ...measured(
       "µs",
       1,
@@ -157,7 +157,7 @@ export const rows: ReadonlyArray<Row> = [
   },
   {
     part: "`Deferred.await`",
-    what: "50,000 callers that wait for one thing leave: the oldest first / the newest first / in no order",
+    what: "50,000 waiting callers leave: oldest first / newest first / in random order",
     ...measured(
       "ms",
       1,
@@ -171,7 +171,7 @@ export const rows: ReadonlyArray<Row> = [
   },
   {
     part: "`Cache`, `timeToLive: 0`",
-    what: `a call that shares the run of its key with ${thousands(callers)} others`,
+    what: `a call that joins a run with ${thousands(callers)} others`,
     ...measured("µs", 7, cached, reduced),
     test: "test/Reducer.test.ts"
   }

@@ -1,4 +1,4 @@
-/** What effect's RequestResolver does where a Batcher does something else. */
+/** Programs that show where effect's RequestResolver and a Batcher behave differently. */
 import { Context, Effect, Exit, Layer, Request, RequestResolver, Scope } from "effect"
 import { Batcher, Scheduler } from "effect-funnel"
 import { build, ending, fork, like, type Row, settle } from "./row.ts"
@@ -10,7 +10,7 @@ const Tenant = Context.Reference<string>("compare/Tenant", { defaultValue: () =>
 type Resolver = RequestResolver.RequestResolver<Get>
 type Execute = (ids: ReadonlyArray<number>) => Effect.Effect<unknown>
 
-/** The resolver that one writes: asks for all ids at once, and completes each request. */
+/** The usual hand-written resolver: asks for all ids at once and completes each request. */
 const resolverOf = (execute: Execute): Resolver =>
   RequestResolver.make<Get>((entries) =>
     Effect.map(execute(entries.map((entry) => entry.request.id)), () => {
@@ -48,7 +48,7 @@ const batched = (execute: Execute, options: {
 const load = (ids: ReadonlyArray<number>, resolver: Resolver) =>
   Effect.forEach(ids, (id) => Effect.request(new Get({ id }), resolver), { concurrency: "unbounded" })
 
-/** One program for both sides: it is given what makes a resolver of `execute`. */
+/** The program for both sides, parameterized by the function that makes a resolver of `execute`. */
 const both = (
   observe: (make: (execute: Execute) => Resolver) => Promise<string>,
   promised: string,
@@ -69,7 +69,7 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    what: "look-ups of 1, 1 and 2: what reaches the backend",
+    what: "look-ups of 1, 1 and 2: ids sent to the backend",
     ...both(async (make) => {
       const calls: Array<string> = []
       await Effect.runPromise(load([1, 1, 2], make((ids) => Effect.sync(() => calls.push(`[${ids.join(", ")}]`)))))
@@ -93,7 +93,7 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    what: "two tenants look something up at the same time: as whom the backend is asked",
+    what: "two tenants look up ids at the same time: tenant of each backend call",
     ...both(
       async (make) => {
         const tenants: Array<string> = []
@@ -110,7 +110,7 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    what: "100 batches are ready, of a backend that takes 4 at once",
+    what: "100 ready batches for a backend that takes 4 at once",
     ...(() => {
       const most = async (make: (execute: Execute) => Resolver) => {
         let running = 0
@@ -131,7 +131,7 @@ export const rows: ReadonlyArray<Row> = [
   {
     part,
     test,
-    what: "an id for which the backend has no row",
+    what: "an id without a row in the backend",
     effect: () => ending(() => load([1], RequestResolver.make<Get>(() => Effect.void))),
     funnel: async () => {
       const resolver = inScope(
@@ -148,7 +148,7 @@ export const rows: ReadonlyArray<Row> = [
   {
     part: "`RequestResolver.withCache`",
     test,
-    what: "a look-up that failed, asked for again",
+    what: "a second look-up after a failed one",
     ...(() => {
       const asked = async (make: (execute: () => Effect.Effect<never, "missing">) => Effect.Effect<Resolver>) => {
         let calls = 0

@@ -1,10 +1,10 @@
-/** One row of the comparison, and what its programs are observed with. */
+/** One row of the comparison, and helpers to observe its programs. */
 import { Cause, Context, Effect, Exit, type Fiber, Layer, Scope } from "effect"
 
 export interface Seen {
-  /** What was seen, in a few words. */
+  /** The observation, in a few words. */
   readonly seen: string
-  /** Whether it is what Funnel promises. */
+  /** Whether Funnel keeps its promise. */
   readonly holds: boolean
 }
 
@@ -13,18 +13,18 @@ export interface Row {
   readonly what: string
   readonly effect: () => Promise<string>
   readonly funnel: () => Promise<Seen>
-  /** The test that holds Funnel's side. */
+  /** The test that verifies Funnel's side. */
   readonly test: string
 }
 
 export const counted = (n: number, of: string): string => `${n} ${of}${n === 1 ? "" : "s"}`
 export const like = (seen: string, promised: string): Seen => ({ seen, holds: seen === promised })
 
-/** The service of a layer, held for the life of the process. */
+/** Builds the service of a layer and keeps it for the life of the process. */
 export const build = <I, S>(tag: Context.Key<I, S>, layer: Layer.Layer<I>): S =>
   Effect.runSync(Effect.map(Layer.buildWithScope(layer, Scope.makeUnsafe()), (context) => Context.get(context, tag)))
 
-/** Lets everything that can run without time do so, promise callbacks and other fibers included. */
+/** Lets everything run that needs no time, promise callbacks and other fibers included. */
 export const settle = async (): Promise<void> => {
   for (let turn = 0; turn < 50; turn++) await new Promise<void>((resolve) => void setImmediate(resolve))
 }
@@ -40,7 +40,7 @@ const exitOf = <A, E>(exit: Exit.Exit<A, E>): string => {
   return Cause.hasDies(exit.cause) ? name === "Error" ? "a defect" : `defect: ${name}` : name
 }
 
-/** How an effect ends that needs no time; what has not ended once nothing is left to run never will. */
+/** Describes how an effect that needs no time ends. If it has not ended when nothing is left to run, it never will. */
 export const ending = async <A, E>(effect: () => Effect.Effect<A, E>): Promise<string> => {
   let fiber
   try {
@@ -57,7 +57,7 @@ export const ending = async <A, E>(effect: () => Effect.Effect<A, E>): Promise<s
   return exitOf(exit)
 }
 
-/** What several effects end with, told once where it is the same. */
+/** Describes how several effects end. Equal results are reported once. */
 export const endings = async (effects: ReadonlyArray<() => Effect.Effect<unknown, unknown>>): Promise<string> => {
   const all: Array<string> = []
   for (const effect of effects) all.push(await ending(effect))

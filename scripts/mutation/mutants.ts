@@ -1,12 +1,13 @@
 /**
- * The mutants of a module, and the module with all of them compiled in behind a switch: `$m(7)` tells whether mutant 7 is
- * the active one, so a process that has loaded the tests once can try one mutant after another.
+ * Finds the mutants of a module, and compiles all of them into it behind a switch.
  *
- * The mutators are Stryker's, without strings. Stryker reads string literals as behaviour; here they are messages.
+ * `$m(7)` is true if mutant 7 is active, so a process that has loaded the tests once can try one mutant after another.
+ *
+ * The mutators are Stryker's, without strings. Stryker treats string literals as behaviour; here they are messages.
  */
 import ts from "typescript"
 
-/** What identifies a mutant wherever its line moves. */
+/** Identifies a mutant even if its line moves. */
 export interface Identity {
   /** Path below `src`. */
   readonly file: string
@@ -22,7 +23,7 @@ export interface Mutant extends Identity {
 
 interface Site {
   readonly node: ts.Node
-  /** The text in place of the node, or `undefined` for a statement that is removed. */
+  /** The replacement text for the node, or `undefined` for a removed statement. */
   readonly text: string | undefined
   readonly mutant: Mutant
 }
@@ -53,7 +54,7 @@ const swapped: Readonly<Partial<Record<ts.SyntaxKind, ReadonlyArray<string>>>> =
   [ts.SyntaxKind.AmpersandAmpersandEqualsToken]: ["||="]
 }
 
-/** Operators whose value is a condition: they are also replaced by `true` and by `false`. */
+/** Operators that produce a condition: they are also replaced by `true` and by `false`. */
 const isCondition = (kind: ts.SyntaxKind): boolean =>
   (kind >= ts.SyntaxKind.LessThanToken && kind <= ts.SyntaxKind.GreaterThanEqualsToken) ||
   (kind >= ts.SyntaxKind.EqualsEqualsToken && kind <= ts.SyntaxKind.ExclamationEqualsEqualsToken) ||
@@ -88,7 +89,7 @@ const isText = (node: ts.Node): boolean => {
     (ts.isBinaryExpression(inner) && (isText(inner.left) || isText(inner.right)))
 }
 
-/** A place where an expression cannot stand in parentheses behind a switch: it is written to, or gives a call its `this`. */
+/** Positions that cannot hold a parenthesized switch: assignment targets, and callees that give a call its `this`. */
 const isBound = (node: ts.Node): boolean => {
   const { parent } = node
   if (ts.isParenthesizedExpression(parent) || ts.isNonNullExpression(parent) || ts.isAsExpression(parent)) {
@@ -126,7 +127,7 @@ const within = (node: ts.Node): string => {
 const hasSuper = (node: ts.Node): boolean =>
   node.kind === ts.SyntaxKind.SuperKeyword || (ts.forEachChild(node, hasSuper) ?? false)
 
-/** Every mutant of a module, in the order of its text. */
+/** Returns every mutant of a module, in source order. */
 export const sitesOf = (file: string, source: ts.SourceFile): ReadonlyArray<Site> => {
   const sites: Array<Site> = []
   const add = (node: ts.Node, text: string | undefined, told: string = text ?? "removed") => {
@@ -229,7 +230,7 @@ export const sitesOf = (file: string, source: ts.SourceFile): ReadonlyArray<Site
       !isBound(node)
     ) {
       const { expression: receiver, name } = node.expression
-      // `Effect.filter` is a function of a module, `Math.min` is swapped all the same.
+      // `Math.min` is swapped too, although a function of a module, such as `Effect.filter`, is not.
       const isModule = ts.isIdentifier(receiver) && /^[A-Z]/.test(receiver.text)
       const other = methods[name.text]
       if (other !== undefined && (!isModule || receiver.getText() === "Math")) add(node, replace(node, name, other))
@@ -241,7 +242,7 @@ export const sitesOf = (file: string, source: ts.SourceFile): ReadonlyArray<Site
   return sites
 }
 
-/** The text of a module with the mutants that have a number compiled into it. */
+/** Returns the text of a module with its numbered mutants compiled in. */
 export const instrument = (
   source: ts.SourceFile,
   sites: ReadonlyArray<Site>,

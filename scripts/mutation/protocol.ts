@@ -1,18 +1,18 @@
-/** What the processes of a mutation run tell each other, as lines of JSON. */
+/** The messages between the processes of a mutation run, as lines of JSON. */
 
 /** The work of one process. */
 export interface Job {
   readonly root: string
   /** Test files to load. */
   readonly files: ReadonlyArray<string>
-  /** How many mutants are compiled in. */
+  /** The number of compiled mutants. */
   readonly mutants: number
-  /** Where a mutant that is being tried leaves a file, so that no other process takes it. */
+  /** The directory of claims: a process leaves a file for each mutant it tries, so no other process takes it. */
   readonly claims: string
   readonly results: string
-  /** After so long a process makes room for another. */
+  /** The maximum lifetime of a process. */
   readonly maxMillis: number
-  /** A mutant that shows only while modules are loaded is active all the time. */
+  /** A mutant that acts only during module load is active all the time. */
   readonly activeFromLoad?: number | undefined
   /** Empty for a process that measures which test reaches which mutant. */
   readonly work: ReadonlyArray<{
@@ -24,7 +24,7 @@ export interface Job {
   }>
 }
 
-/** What measuring tells: first what loading the files reached, then each test. */
+/** The messages of a measurement: first the mutants reached by loading the files, then each test. */
 export type Baseline =
   | { readonly loaded: ReadonlyArray<number> }
   | { readonly broken: string; readonly error: string }

@@ -1,4 +1,4 @@
-/** The rooms of `src`: a folder under `src/internal` is one, and so are the public modules. */
+/** The rooms of `src`: each folder under `src/internal` is one, and the public modules are another. */
 export const rooms = [
   "data",
   "waits",
@@ -14,7 +14,7 @@ export const rooms = [
 
 export type Room = typeof rooms[number]
 
-/** The room of a file, which is given by its path below `src`. */
+/** Returns the room of a file, given by its path below `src`. */
 export const roomOf = (file: string): Room => {
   const folder = /^internal\/([^/]+)\//.exec(file)?.[1]
   if (folder === undefined && !file.startsWith("internal/")) return file.startsWith("redis/") ? "redis" : "services"

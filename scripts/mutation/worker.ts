@@ -1,10 +1,12 @@
 /**
- * Runs inside vitest, in a copy of the repository whose modules have mutants compiled in. It loads the test files it is
- * told of once, as suites of its own, and then runs single tests of them, one mutant after another.
+ * Runs inside vitest, in a copy of the repository whose modules have mutants compiled in.
  *
- * A mutant may leave fibers behind that disturb what comes later. So the test that killed a mutant is run once more
- * without it, and where that does not pass, this process ends and another goes on. A thread ends this process when a
- * test does not come back, which is what an endless loop looks like from outside.
+ * It loads the given test files once, as suites of its own, and then runs single tests of them, one mutant after
+ * another.
+ *
+ * A mutant may leave fibers behind that disturb later tests. So the worker repeats the test that killed a mutant,
+ * without the mutant. If the test fails again, this process ends and another one continues. A watchdog thread kills
+ * this process if a test does not return, for example because of an endless loop.
  */
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs"
 import { join } from "node:path"
@@ -16,7 +18,7 @@ const job: Job = JSON.parse(readFileSync(process.env["MUTATION_JOB"]!, "utf8"))
 const results = openSync(job.results, "a")
 const report = (outcome: Outcome | Baseline) => writeSync(results, `${JSON.stringify(outcome)}\n`)
 
-/** The number of the active mutant, and which ones were passed since `hits` was cleared. */
+/** The active mutant, and the mutants reached since `hits` was cleared. */
 let active = job.activeFromLoad ?? -1
 const hits = new Uint8Array(job.mutants)
 Object.assign(globalThis, {
@@ -27,7 +29,7 @@ Object.assign(globalThis, {
 })
 const taken = (): Array<number> => [...hits.keys()].filter((mutant) => hits[mutant] === 1)
 
-// The last moment at which this process may be silent, in milliseconds since it began.
+// The time at which the watchdog kills this process, in milliseconds since the process started.
 const deadline = new BigInt64Array(new SharedArrayBuffer(8))
 const allow = (millis: number) => Atomics.store(deadline, 0, BigInt(Math.ceil(performance.now() + millis)))
 allow(120_000)
@@ -56,7 +58,7 @@ const runHooks = async (suite: RunnerTestSuite, name: "beforeAll" | "afterAll") 
 /** Why the last test failed. */
 let reason = ""
 
-/** Runs one test: `undefined` when it passes. */
+/** Runs one test. Returns `undefined` if it passes. */
 const attempt = async (test: Test, millis: number): Promise<"failed" | "timeout" | undefined> => {
   allow(millis + 3_000)
   for (const suite of test.suites) {
@@ -84,7 +86,7 @@ const attempt = async (test: Test, millis: number): Promise<"failed" | "timeout"
   return outcome
 }
 
-/** Long enough for a slow test on a busy machine, short enough for those that wait forever. */
+/** Long enough for a slow test on a busy machine, short enough for a test that never ends. */
 const patience = (millis: number) => Math.max(1_500, 6 * millis)
 
 const measure = async (tests: ReadonlyMap<string, Test>) => {
@@ -97,7 +99,7 @@ const measure = async (tests: ReadonlyMap<string, Test>) => {
   }
 }
 
-/** Takes a mutant that no other process has taken. */
+/** Claims a mutant that no other process has claimed. */
 const claim = (mutant: number): boolean => {
   try {
     closeSync(openSync(join(job.claims, String(mutant)), "wx"))
@@ -108,7 +110,7 @@ const claim = (mutant: number): boolean => {
 }
 
 const tryMutants = async (tests: ReadonlyMap<string, Test>) => {
-  /** How often a test killed a mutant of a file: such a test is tried earlier. */
+  /** How often a test killed a mutant of a file. Such a test is tried earlier. */
   const kills = new Map<string, number>()
   const last = performance.now() + job.maxMillis
   let first = true
@@ -153,17 +155,17 @@ const tryMutants = async (tests: ReadonlyMap<string, Test>) => {
     }
     first = false
     report({ ...outcome, millis: performance.now() - began })
-    // Another process goes on with a clean memory.
+    // Another process continues with fresh memory.
     if (outcome.disturbed === true || process.memoryUsage.rss() > 2e9 || performance.now() > last) return
   }
 }
 
-// The first test of all, and the last: the process ends before vitest comes to those that it runs itself.
+// This is the first and the last test: the process ends before vitest runs the imported tests itself.
 it("mutation", async ({ task }) => {
   const tests = new Map<string, Test>()
   const collect = (suite: RunnerTestSuite, path: string, suites: ReadonlyArray<RunnerTestSuite>) => {
     for (const child of suite.tasks) {
-      // Titles repeat where a test is written in a loop.
+      // Titles repeat if a loop defines the tests.
       let id = `${path} > ${child.name}`
       if (child.type === "suite") collect(child as RunnerTestSuite, id, [...suites, child as RunnerTestSuite])
       else if (child.mode === "run" || child.mode === "queued") {

@@ -14,7 +14,7 @@ const run = (...args: ReadonlyArray<string>) =>
   })
 
 describe("the demo over several processes", () => {
-  // The server processes run what is built.
+  // The server processes run the built package.
   beforeAll(buildWhenStale)
 
   it.skipIf(!hasRedis)(
@@ -28,7 +28,7 @@ describe("the demo over several processes", () => {
     60_000
   )
 
-  it("says where there is no Redis", async () => {
+  it("names the address at which no Redis answers", async () => {
     const { code, output } = await run("--processes", "2", "--redis", "redis://127.0.0.1:1")
     expect(output.trim()).toBe("No Redis answers at redis://127.0.0.1:1.")
     expect(code).toBe(1)

@@ -3,7 +3,7 @@ import { hasRedis } from "../support/redisServer.js"
 import { cases } from "./faults/cases.js"
 import { cleanUp, Stage } from "./faults/harness.js"
 
-// Real processes and a real server: the slow ones run with `npm run test:faults`.
+// Real processes and a real server. The slow cases run with `npm run test:faults`.
 describe.skipIf(!hasRedis)("faults", () => {
   afterAll(cleanUp)
   for (const { id, name, quick, run } of cases) {

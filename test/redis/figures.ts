@@ -1,5 +1,5 @@
 /**
- * What coordination through Redis costs, on a server of its own on the loopback: `npm run redis:figures`.
+ * Measures the cost of coordination through Redis, on its own server on the loopback interface: `npm run redis:figures`.
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import Table from "cli-table3"
@@ -19,7 +19,7 @@ import { buildWhenStale } from "../../scripts/build.ts"
 import { redisServer } from "../support/redisServer.ts"
 
 await buildWhenStale()
-// The store itself is not exported: what is built is read from where it lies.
+// The store is not exported, so the built file is imported by its path.
 const GcraStore: typeof Built = await import(
   String(new URL("../../dist/internal/redisGcraStore.js", import.meta.url))
 )
@@ -31,7 +31,7 @@ class Get extends Persistable.Class<{ payload: { readonly id: string } }>()("Get
 
 const client = (url: string) => NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
 
-/** Builds anew each time, as another process would. */
+/** Builds a new service each time, as another process would. */
 const elsewhere = <A, E, R>(url: string, effect: Effect.Effect<A, E, R>) =>
   Effect.flatMap(Layer.build(Layer.fresh(client(url))), (context) => Effect.provideContext(effect, context))
 

@@ -31,7 +31,7 @@ const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail
       clock
     )
   const limiter = process()
-  /** When each started, in milliseconds, with its name. */
+  /** The start of each caller in milliseconds, with its name. */
   const starts: Array<readonly [number, string | number]> = []
   const refused: Array<string | number> = []
   const failed: Array<string | number> = []
@@ -60,7 +60,7 @@ const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail
   return { clock, store, limiter, process, starts, refused, failed, waiter, enter, names, times }
 }
 
-/** The queue of the limiter itself, and the local one that stands in while the store is away. */
+/** The limiter's own queue, and the local queue that replaces it while the store is unavailable. */
 const queues = [["shared", false], ["local", true]] as const
 
 const queued = (rate: Gcra.Rate, away: boolean) => {
@@ -73,7 +73,7 @@ describe("places in the queue of a shared rate", () => {
   for (const [name, away] of queues) {
     placeLaws(name, (rate) => queued(rate, away))
 
-    it(`L3 one that comes in the place of another passes nobody, wherever that place is (${name})`, () => {
+    it(`L3 A caller that takes a freed slot overtakes nobody, wherever the slot is (${name})`, () => {
       for (const at of [0, 1, 2]) {
         const { clock, enter, limiter, names, times, waiter } = queued(perSecond(10, 2), away)
         enter("rest", { tokens: 2 })
@@ -91,7 +91,7 @@ describe("places in the queue of a shared rate", () => {
     })
   }
 
-  it("a caller that throws as it starts does not hold up the others", () => {
+  it("A caller that throws as it starts does not delay the others", () => {
     const { clock, enter, names } = setup(perSecond(10))
     enter("a")
     enter("b", {
@@ -107,7 +107,7 @@ describe("places in the queue of a shared rate", () => {
 })
 
 describe("pace of a shared rate", () => {
-  it("L4 a process that stalls for up to 50 ms loses no pace", () => {
+  it("L4 A process that stalls for up to 50 ms keeps the full pace", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     for (let i = 0; i < 400; i++) enter(i)
     for (let i = 0; i < 4; i++) {
@@ -120,7 +120,7 @@ describe("pace of a shared rate", () => {
     expect(times().at(-1)).toBeLessThanOrEqual(400)
   })
 
-  it("L4 no more than 50 milliseconds are made up after a block", () => {
+  it("L4 After a stall, at most 50 ms are made up", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     for (let i = 0; i < 400; i++) enter(i)
     clock.advance(30)
@@ -130,7 +130,7 @@ describe("pace of a shared rate", () => {
     expect(times().length - before).toBeLessThanOrEqual(51)
   })
 
-  it("L4 timers that are always later than what is made up hold nobody back for good", () => {
+  it("L4 Timers that are always later than the make-up window starve nobody", () => {
     for (const strict of [false, true]) {
       const { clock, enter, times } = setup(perSecond(5, 1, strict))
       for (let i = 0; i < 20; i++) enter(i)
@@ -140,7 +140,7 @@ describe("pace of a shared rate", () => {
     }
   })
 
-  it("a strict rate makes up 10 milliseconds, and no window by starts holds more than the limit and what these let in", () => {
+  it("A strict rate makes up 10 ms, and a window of starts exceeds the limit by no more than that allows", () => {
     const { clock, enter, times } = setup(perSecond(100, 1, true))
     for (let i = 0; i < 600; i++) enter(i)
     for (let i = 0; i < 40; i++) {
@@ -152,13 +152,13 @@ describe("pace of a shared rate", () => {
     expect(starts.length).toBeGreaterThan(300)
     const most = Math.max(...starts.map((from) => starts.filter((at) => at >= from && at < from + 1000).length))
     expect(most).toBeGreaterThan(75)
-    // One that was late before the window, and two by one late timer: now, and 10 milliseconds ago.
+    // One start was late before the window, and one late timer adds two: now, and 10 ms ago.
     expect(most).toBeLessThanOrEqual(102)
     const atOnce = Math.max(...starts.map((from) => starts.filter((at) => at === from).length))
     expect(atOnce).toBeLessThanOrEqual(2)
   })
 
-  it("answers that take long cost no pace", () => {
+  it("Slow answers do not reduce the pace", () => {
     for (const answerMillis of [40, 200]) {
       const { clock, enter, store, times } = setup(perSecond(1000))
       store.answerMillis = answerMillis
@@ -167,12 +167,12 @@ describe("pace of a shared rate", () => {
       const at = times().length
       clock.advance(1000)
       expect(times().length - at).toBeGreaterThanOrEqual(990)
-      // Nothing is early: the first can have been due when the store was first asked.
+      // No start is early: the first may be due at the first call of the store.
       times().forEach((time, i) => expect(i + 1).toBeLessThanOrEqual(1 + time))
     }
   })
 
-  it("one late answer is a stall, and takes no slots far ahead from the other processes", () => {
+  it("One late answer counts as a stall, and takes no slots far ahead of the other processes", () => {
     const { clock, enter, limiter, process, starts, store } = setup(perSecond(1000))
     const other = process()
     for (let i = 0; i < 500; i++) enter("here")
@@ -189,8 +189,8 @@ describe("pace of a shared rate", () => {
   })
 })
 
-describe("slots that nobody waits for any more", () => {
-  it("L3 the last to leave gives back what was taken ahead for it", () => {
+describe("slots without a waiter", () => {
+  it("L3 The last waiter to leave returns its slots", () => {
     const { clock, enter, limiter, process, store, times } = setup(perSecond(1000))
     const other = process()
     const waiting = Array.from({ length: 30 }, (_, i) => enter(i))
@@ -202,14 +202,14 @@ describe("slots that nobody waits for any more", () => {
     expect(store.commands.filter((_) => _ !== "take")).toEqual(["giveBack"])
     expect(limiter.size).toBe(0)
     expect(clock.pending).toBe(0)
-    // Those at 5 and 6 had come to nothing; the next is due at once and not at 30.
+    // The slots at 5 and 6 are unused, so the next call is due at once and not at 30.
     enter("next", {}, other)
     enter("after", {}, other)
     clock.advance(1)
     expect(times().slice(5)).toEqual([6, 7])
   })
 
-  it("L3 what was taken in several commands is given back, if nobody else took in between", () => {
+  it("L3 Slots taken by several commands are returned, if no other process took slots in between", () => {
     const { clock, enter, limiter, store, times } = setup(perSecond(1000))
     const waiting = Array.from({ length: 100 }, (_, i) => enter(i))
     clock.advance(25)
@@ -222,7 +222,7 @@ describe("slots that nobody waits for any more", () => {
     expect(times().slice(26)).toEqual([27, 28])
   })
 
-  it("what others were granted behind it is theirs: nothing is given back before them", () => {
+  it("Slots before another process's grant are not returned", () => {
     const { clock, enter, limiter, process, starts } = setup(perSecond(1000))
     const other = process()
     const third = process()
@@ -240,7 +240,7 @@ describe("slots that nobody waits for any more", () => {
     starts.forEach(([at], i) => expect(i === 0 || at - starts[i - 1]![0] >= 1).toBe(true))
   })
 
-  it("one who comes in the same breath takes what is left, and nothing goes back and forth", () => {
+  it("A caller that arrives at once takes the unused slots, and none are returned", () => {
     const { clock, enter, limiter, store, times } = setup(perSecond(1000))
     const waiting = Array.from({ length: 20 }, (_, i) => enter(i))
     clock.advance(3)
@@ -250,7 +250,7 @@ describe("slots that nobody waits for any more", () => {
     for (let i = 0; i < 5; i++) enter(i)
     clock.advance(4)
     expect(times()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8])
-    // As long as somebody comes they stay.
+    // The slots stay as long as callers arrive.
     for (let i = 0; i < 4; i++) {
       clock.advance(1)
       enter(i)
@@ -259,7 +259,7 @@ describe("slots that nobody waits for any more", () => {
     expect(store.commands).toEqual([])
   })
 
-  it("L4 what is left of long ago is not saved up for who comes after a block", () => {
+  it("L4 Old unused slots are not saved for a caller after a stall", () => {
     const { clock, enter, limiter } = setup(perSecond(1000))
     const waiting = Array.from({ length: 40 }, (_, i) => enter(i))
     clock.advance(1)
@@ -270,7 +270,7 @@ describe("slots that nobody waits for any more", () => {
     expect(limiter.takeUnsafe(undefined, 1)).toBe(false)
   })
 
-  it("what was taken under another quota is not given back at the price of the new one", () => {
+  it("Slots taken under an old quota are not returned at the new price", () => {
     const { clock, enter, limiter, store } = setup(perSecond(1000))
     const waiting = Array.from({ length: 10 }, (_, i) => enter(i))
     limiter.setQuotas([perSecond(10)])
@@ -280,7 +280,7 @@ describe("slots that nobody waits for any more", () => {
     expect([limiter.size, clock.pending]).toEqual([0, 0])
   })
 
-  it("a limiter that closes gives back what it holds", () => {
+  it("A limiter that closes returns its slots", () => {
     const { clock, enter, limiter, process, store, times } = setup(perSecond(1000))
     for (let i = 0; i < 30; i++) enter(i)
     Effect.runSync(limiter.close)
@@ -291,7 +291,7 @@ describe("slots that nobody waits for any more", () => {
     expect(times()).toEqual([0, 1])
   })
 
-  it("a store that goes away while slots are at hand leaves neither entry nor timer", () => {
+  it("A store that fails while slots are unused leaves neither entry nor timer", () => {
     const { clock, enter, failed, limiter, store } = setup(perSecond(1000))
     for (let i = 0; i < 100; i++) enter(i)
     clock.advance(5)

@@ -1,5 +1,5 @@
 /**
- * What four saturated processes make of one rate, on a server of its own on the loopback: `npm run redis:pace`.
+ * Measures the pace of four saturated processes that share one rate, on a server on the loopback interface: `npm run redis:pace`.
  *
  * The witness is Redis itself: its monitor tells each state of the key, and from these follows when each token was due by
  * the clock of the server. Neither may tokens be due faster than the quota says, nor a start come before it is due.
@@ -16,7 +16,7 @@ interface Pace {
   readonly burst: number
   /** Starts of each process. */
   readonly count: number
-  /** The same before it is measured, so that what is measured is not a compiler. */
+  /** Warm-up starts, so that the measurement does not include compilation. */
   readonly warmUp: number
 }
 
@@ -26,7 +26,7 @@ const paces: ReadonlyArray<Pace> = [
   { limit: 30_000, burst: 300, count: 12_000, warmUp: 6000 }
 ]
 
-/** Hears what the server does. */
+/** Reads the server's monitor. */
 class Monitor {
   private readonly socket: Socket
   private text = ""

@@ -32,7 +32,7 @@ const refused = new Redis.RedisError({ cause: new Error("connection refused") })
 const nowhere = RedisLayer.layerBackground(Layer.effect(Redis.Redis, Effect.fail(refused)))
 
 describe("policies while Redis is away", () => {
-  it.live("local runs here, logs once an outage and counts each call", () =>
+  it.live("`local` runs in this process, logs each outage once and counts each call", () =>
     Effect.gen(function*() {
       const messages: Array<unknown> = []
       const logger = Logger.make(({ message }) => void messages.push(message))
@@ -54,7 +54,7 @@ describe("policies while Redis is away", () => {
       expect(messages.filter((_) => String(_).includes("the store is away"))).toHaveLength(1)
     }))
 
-  it.live("fail is a typed error with the operation and the cause, of each service", () =>
+  it.live("`fail` fails each service with a typed error that holds the operation and the cause", () =>
     Effect.gen(function*() {
       const reducer = yield* Effect.flip(
         reduceShared(new GetUser({ id: "1" }), () => Effect.succeed(1)).pipe(
@@ -79,7 +79,7 @@ describe("policies while Redis is away", () => {
       expect(scheduler).toMatchObject({ _tag: "SchedulerError", reason: { _tag: "StoreError", operation: "acquire" } })
     }).pipe(Effect.provide(nowhere)))
 
-  it.live("a limiter goes on locally at the pace of its share, or admits everything", () =>
+  it.live("A limiter continues locally at its share of the pace, or admits every call", () =>
     Effect.gen(function*() {
       const quota = { limit: 100, window: "1 second" } as const
       const all = Effect.forEach(Array.from({ length: 5 }), () => RateLimiter.consume(), {
@@ -98,7 +98,7 @@ describe("policies while Redis is away", () => {
       expect(error.reason._tag).toBe("RateLimitExceeded")
     }).pipe(Effect.provide(nowhere), Effect.provide(Logger.layer([]))))
 
-  it.live("what was waited for the store is not made up by the local limiter", () =>
+  it.live("The local limiter does not make up the time spent waiting for the store", () =>
     Effect.gen(function*() {
       const times: Array<number> = []
       yield* Effect.forEach(
@@ -118,7 +118,7 @@ describe("policies while Redis is away", () => {
       Effect.provide(Logger.layer([]))
     ))
 
-  it.live("an interrupted waiter of the local limiter costs those behind it nothing", () =>
+  it.live("An interrupted waiter of the local limiter does not delay those behind it", () =>
     Effect.gen(function*() {
       yield* RateLimiter.consume()
       const began = performance.now()
@@ -137,7 +137,7 @@ describe("policies while Redis is away", () => {
       Effect.provide(Logger.layer([]))
     ))
 
-  it("nonsense options are RangeErrors that name function, field, rule and value", () => {
+  it("Invalid options are RangeErrors that name function, field, rule and value", () => {
     const cases: ReadonlyArray<readonly [() => unknown, string]> = [
       [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],
       [() => RedisReducer.layer({ lease: NaN }), "Reducer.layer: lease must be a finite duration > 0, got NaN"],
@@ -180,7 +180,7 @@ describe("policies while Redis is away", () => {
 })
 
 describe.skipIf(!hasRedis)("layers over Redis", () => {
-  it.live("layerConfig reads the options from the configuration, also the policies", () =>
+  it.live("layerConfig reads the options and policies from the configuration", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const client = layerClient(server.url)
@@ -221,7 +221,7 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       }).pipe(Effect.provide(layers))
     }).pipe(Effect.scoped))
 
-  it.live("a Redis that comes later is used from then on", () =>
+  it.live("A Redis that becomes available later is used from then on", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       yield* Effect.promise(() => server.stop())
@@ -241,7 +241,7 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       }).pipe(Effect.provide(layer))
     }).pipe(Effect.scoped, Effect.provide(Logger.layer([]))))
 
-  it.live("the account that the documentation gives to the layers is enough, and opens nothing else", () =>
+  it.live("The documented ACL account suffices for the layers, and permits nothing else", () =>
     Effect.gen(function*() {
       const page = readFileSync(new URL("../../docs/distributed.md", import.meta.url), "utf8")
       const command = /^ACL SETUSER[^`]*/m.exec(page)![0].replaceAll("\\\n", " ").trim().split(/\s+/)
@@ -268,7 +268,7 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       }).pipe(Effect.provide(layers))
     }).pipe(Effect.scoped))
 
-  it.live("two reducers of one Redis do not meet unless they are of one tag", () =>
+  it.live("Two reducers on one Redis share runs only if they have the same tag", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       class One extends Reducer.Service<One>()("app/One") {}
@@ -297,7 +297,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       return [yield* make, yield* make] as const
     })
 
-  it.live("L2 what one process has taken, another is refused, with the time to wait; a refusal consumes nothing", () =>
+  it.live("L2 Tokens taken by one process are refused to another, with the time to wait; a refusal consumes nothing", () =>
     Effect.gen(function*() {
       const [a, b] = yield* limiters({ rate: { limit: 10, window: "5 seconds", burst: 2 } })
       expect(yield* a.consume({ key: "k" })).toMatchObject({ limit: 10, remaining: 1 })
@@ -313,7 +313,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       yield* b.consume({ key: "k", onExceeded: "fail" })
     }).pipe(Effect.scoped))
 
-  it.live("L3 who waits goes in order of arrival, and an interrupted one costs those behind it nothing", () =>
+  it.live("L3 Waiters start in order of arrival, and an interrupted one does not delay those behind it", () =>
     Effect.gen(function*() {
       const [a] = yield* limiters({ rate: { limit: 10, window: "1 second" } })
       const order: Array<number> = []
@@ -329,7 +329,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       expect(performance.now() - began).toBeLessThan(200 + 190)
     }).pipe(Effect.scoped))
 
-  it.live("L6 more tokens than the burst are refused at once", () =>
+  it.live("L6 A request for more tokens than the burst is refused at once", () =>
     Effect.gen(function*() {
       const [a] = yield* limiters({ rate: { limit: 10, window: "1 second", burst: 2 } })
       for (const onExceeded of ["delay", "fail"] as const) {
@@ -339,7 +339,7 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       yield* a.consume({ tokens: 2 })
     }).pipe(Effect.scoped))
 
-  it.live("penalize holds back every process, reset forgives, withLimit runs the effect once admitted", () =>
+  it.live("penalize delays every process, reset clears the debt, withLimit runs the effect once admitted", () =>
     Effect.gen(function*() {
       const [a, b] = yield* limiters({ rate: { limit: 1000, window: "1 second" } })
       yield* a.penalize({ key: "k", for: "10 seconds" })

@@ -11,7 +11,7 @@ const processOn = (url: string, options: RedisLimiter.Options) =>
     return yield* Effect.provideContext(RedisLimiter.make(options), redis)
   })
 
-/** Starts of `count` admissions in each process, in milliseconds of one monotonic clock, and when all began. */
+/** The starts of `count` admissions in each process, and the common beginning, in milliseconds of one monotonic clock. */
 const starts = (url: string, options: RedisLimiter.Options, processes: number, count: number) =>
   Effect.gen(function*() {
     const limiters = yield* Effect.all(Array.from({ length: processes }, () => processOn(url, options)))
@@ -42,13 +42,13 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis", () => {
       1000
     ]] as const
   ) {
-    it.live(`four processes together keep ${limit} in ${window} with a burst of ${burst}, and lose no pace`, () =>
+    it.live(`Four processes together keep ${limit} in ${window} with a burst of ${burst}, at the full pace`, () =>
       Effect.gen(function*() {
         const server = yield* redisServer()
         const { all, began } = yield* starts(server.url, { rate: { limit, window, burst } }, 4, count)
         expect(all.length).toBe(4 * count)
         const interval = 1000 / limit
-        // Nothing is early: from the beginning on there is never more than was due.
+        // No start is early: at any time, no more have started than were due.
         all.forEach((at, i) => expect(i + 1).toBeLessThanOrEqual(burst + (at - began) / interval + 1e-6))
         const ideal = (4 * count - burst) * interval
         expect(all.at(-1)! - began).toBeLessThan(ideal * 1.25 + 300)

@@ -23,7 +23,7 @@ const processOn = (url: string, options?: RedisReducer.Options) =>
   })
 
 describe.skipIf(!hasRedis)("Reducer over Redis", () => {
-  it.live("eight processes with a thousand callers each make one run", () =>
+  it.live("Eight processes with a thousand callers each share one run", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const processes = yield* Effect.all(Array.from({ length: 8 }, () => processOn(server.url)))

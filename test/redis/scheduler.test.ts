@@ -36,7 +36,7 @@ const makeLoad = () => {
 }
 
 describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
-  it.live("four processes together run no more than the concurrency, and all jobs run", () =>
+  it.live("Four processes together never exceed the concurrency, and all jobs run", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const processes = yield* Effect.all(Array.from({ length: 4 }, () => processOn(server.url, { concurrency: 10 })))
@@ -58,7 +58,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       expect(yield* Effect.promise(() => server.command("ZCARD", "{effect-funnel:1:p:s}:q"))).toBe(":0\r\n")
     }).pipe(Effect.scoped))
 
-  it.live("heavy jobs of two processes do not block each other, and forEach goes through as well", () =>
+  it.live("Heavy jobs of two processes do not block each other, nor forEach", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const [a, b] = yield* Effect.all([
@@ -77,14 +77,14 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       expect(error).toMatchObject({ reason: { _tag: "InsufficientCapacity", what: "weight", asked: 4, most: 3 } })
     }).pipe(Effect.scoped))
 
-  it.live("a job that schedules inside itself does not wait for its own permit", () =>
+  it.live("A job that schedules inside itself does not wait for its own permit", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const a = yield* processOn(server.url, { concurrency: 1 })
       expect(yield* a.schedule(a.schedule(Effect.succeed("inner")))).toBe("inner")
     }).pipe(Effect.scoped))
 
-  it.live("a waiting job that is interrupted leaves the queue of the processes too", () =>
+  it.live("A waiting job that is interrupted also leaves the shared queue", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const [a, b, c] = yield* Effect.all([
@@ -107,7 +107,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       expect(performance.now() - began).toBeLessThan(500)
     }).pipe(Effect.scoped))
 
-  it.live("a scope that closes gives its permits back at once", () =>
+  it.live("A scope that closes returns its permits at once", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const scope = yield* Scope.make()
@@ -123,21 +123,21 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       expect(performance.now() - began).toBeLessThan(500)
     }).pipe(Effect.scoped))
 
-  it.live("a job whose permit went to another fails with a StoreError, and its caller goes on", () =>
+  it.live("A job whose permit was lost to another fails with a StoreError, and its caller continues", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const a = yield* processOn(server.url, { concurrency: 1, lease: "300 millis" })
       const { job, seen } = makeLoad()
       const running = yield* Effect.forkChild(Effect.flip(a.schedule(job(5000))))
       yield* Effect.sleep(50)
-      // As after a freeze: the permit is somebody else's now.
+      // As after a freeze: another process now holds the permit.
       yield* Effect.promise(() => server.command("DEL", "{effect-funnel:1:p:s}:h"))
       yield* Effect.promise(() => server.command("ZADD", "{effect-funnel:1:p:s}:h", "9e15", "other"))
       expect(yield* Fiber.join(running)).toMatchObject({ reason: { _tag: "StoreError", operation: "renew" } })
       expect(seen).toMatchObject({ interrupted: 1, now: 0 })
     }).pipe(Effect.scoped))
 
-  it.live("while Redis is away jobs fail typed, or go on with this process' share, and come back when it does", () =>
+  it.live("While Redis is unavailable, jobs fail with a typed error or use this process's share; they use Redis again when it returns", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const options = { concurrency: 4, outageBudget: 0, storeTimeout: "200 millis", lease: "500 millis" } as const
@@ -162,7 +162,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       yield* strict.schedule(Effect.void)
     }).pipe(Effect.scoped))
 
-  it.live("concurrency and rate of four processes hold together", () =>
+  it.live("Four processes together keep concurrency and rate", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const processes = yield* Effect.all(Array.from({ length: 4 }, () =>
@@ -180,7 +180,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       expect(performance.now() - began).toBeLessThan(119 * 5 * 1.5 + 300)
     }).pipe(Effect.scoped))
 
-  it.live("a rate that is set where there was none is shared, also by a tag of one's own", () =>
+  it.live("A first rate set at run time is shared, also under a custom tag", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       class Jobs extends Scheduler.Service<Jobs>()("s", { concurrency: 1 }) {}
@@ -207,7 +207,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       )
     }).pipe(Effect.scoped))
 
-  it.live("two first rates that are set at once, wherever the first yields, are one", () =>
+  it.live("Two first rates set at once become one, wherever the first fiber yields", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       for (let operation = 1; operation <= 6; operation++) {
@@ -237,7 +237,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("a rate that is set again applies to what waits, and others still find the scheduler behind the handle", () =>
+  it.live("A rate set again applies to waiting jobs, and other jobs still find the scheduler behind the handle", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const a = yield* processOn(server.url, { concurrency: 10 })
@@ -249,7 +249,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       const all = yield* Effect.forkChild(a.forEach([1, 2, 3, 4], () => Effect.void))
       yield* Effect.sleep(50)
       yield* a.setRate({ limit: 100, window: "1 second" })
-      // Another one would leave the first open for good.
+      // A second limiter would leave the first open forever.
       expect(engineOf(a)?.limiter).toBe(limiter)
       yield* Fiber.join(all)
       const took = performance.now() - began
@@ -257,7 +257,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
       expect(took).toBeLessThan(700)
     }).pipe(Effect.scoped))
 
-  it.live("resize and a limiter of another tag apply to what waits", () =>
+  it.live("resize and a limiter of another tag apply to waiting jobs", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       const quota = { limit: 50, window: "1 second" } as const
@@ -280,7 +280,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
         expect(seen.most).toBeLessThanOrEqual(4)
         expect(performance.now() - began).toBeGreaterThanOrEqual(11 * 20)
         expect((yield* Jobs.stats).concurrency).toBe(4)
-        // The same rate, taken by the tag itself.
+        // The same rate, consumed through the tag itself.
         const error = yield* Effect.flip(Effect.andThen(Api.consume(), Api.consume({ onExceeded: "fail" })))
         expect(error.reason._tag).toBe("RateLimitExceeded")
       }).pipe(Effect.provide(layers))

@@ -53,13 +53,13 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       const a = yield* make
       const b = yield* make
       yield* subscribed(server, 2)
-      // A subscription that begins wakes everybody once.
+      // A new subscription wakes every waiter once.
       yield* a.signalled
       yield* b.signalled
       return { server, a, b, make }
     })
 
-  it.live("the first leads, the second follows and is handed the result", () =>
+  it.live("The first caller leads, the second follows and receives the result", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two()
       const fence = leads(yield* a.store.join("k", a, undefined))
@@ -69,7 +69,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* b.signalled).toEqual({ _tag: "Done", fence, payload: "résultat\n{}" })
     }).pipe(Effect.scoped))
 
-  it.live("nothing is kept when nobody waits, and a newcomer never gets a kept result", () =>
+  it.live("No result is kept without waiters, and a newcomer never gets a kept result", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two()
       const first = leads(yield* a.store.join("k", a, undefined))
@@ -82,12 +82,12 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* b.store.join("k", b, second)).toEqual({ _tag: "Done", fence: second, payload: "2" })
       const third = leads(yield* b.store.join("k", b, undefined))
       expect(third).toBeGreaterThan(second)
-      // One who followed the second run, and lost its wake-up, still finds it; the third is not over.
+      // A follower of the second run that lost its wake-up still finds the result. The third run has not ended.
       expect(yield* a.store.join("k", a, second)).toMatchObject({ _tag: "Done", fence: second })
       expect(yield* a.store.join("k", a, third)).toMatchObject({ _tag: "Follow", fence: third })
     }).pipe(Effect.scoped))
 
-  it.live("a kept result goes after `retain`, also while its key stays in use", () =>
+  it.live("A kept result expires after `retain`, even while its key is in use", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two({ retainMillis: 100, leaseMillis: 5000 })
       const fence = leads(yield* a.store.join("k", a, undefined))
@@ -99,7 +99,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* Effect.promise(() => server.command("HEXISTS", "{t:k}:f", "rval"))).toBe(":0\r\n")
     }).pipe(Effect.scoped))
 
-  it.live("every verb may run twice: a lost reply changes nothing", () =>
+  it.live("Every command may run twice: a lost reply changes nothing", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two()
       const fence = leads(yield* a.store.join("k", a, undefined))
@@ -120,7 +120,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* a.store.complete("lone", a, lone, "1")).toBe(true)
     }).pipe(Effect.scoped))
 
-  it.live("a lease that ends is taken over with a higher fence, and the old leader is fenced", () =>
+  it.live("A new leader takes over an expired lease with a higher fence, and the old leader is fenced", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two({ leaseMillis: 250 })
       const old = leads(yield* a.store.join("k", a, undefined))
@@ -136,7 +136,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* a.signalled).toMatchObject({ _tag: "Done", payload: "fresh" })
     }).pipe(Effect.scoped))
 
-  it.live("the result of who took over is kept for who lost the lease", () =>
+  it.live("The new leader's result is kept for the leader that lost the lease", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two({ leaseMillis: 250 })
       const old = leads(yield* a.store.join("k", a, undefined))
@@ -146,7 +146,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* a.store.join("k", a, old)).toEqual({ _tag: "Done", fence, payload: "fresh" })
     }).pipe(Effect.scoped))
 
-  it.live("a renewed lease outlives its first length", () =>
+  it.live("A renewed lease outlives its first duration", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two({ leaseMillis: 600 })
       const fence = leads(yield* a.store.join("k", a, undefined))
@@ -157,7 +157,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect((yield* b.store.join("k", b, undefined))._tag).toBe("Follow")
     }).pipe(Effect.scoped))
 
-  it.live("a leader that lets go wakes those who wait, and one of them leads", () =>
+  it.live("A leader that releases its lease wakes the waiters, and one of them leads", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two()
       const old = leads(yield* a.store.join("k", a, undefined))
@@ -172,7 +172,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
     }).pipe(Effect.scoped))
 
-  it.live("SCRIPT FLUSH is not noticed, after FLUSHALL the leader's renewal restores its lease", () =>
+  it.live("SCRIPT FLUSH has no effect, and after FLUSHALL the leader's renewal restores its lease", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two()
       const fence = leads(yield* a.store.join("k", a, undefined))
@@ -182,12 +182,12 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(yield* a.store.renew("k", a, fence)).toBe(true)
       expect(yield* b.store.join("k", b, undefined)).toMatchObject({ _tag: "Follow", fence })
       yield* Effect.promise(() => server.command("FLUSHALL"))
-      // Who waited is forgotten, so the result is kept for those who ask again.
+      // The store has lost the waiters, so the result is kept for those that ask again.
       expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
       expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
     }).pipe(Effect.scoped))
 
-  it.live("payloads of any size and keys of any text arrive, the large ones by asking again", () =>
+  it.live("Payloads of any size and keys of any text arrive; large payloads need a second request", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two({ prefix: "}{p\n:" })
       for (
@@ -203,7 +203,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("every key has a time to live", () =>
+  it.live("Every key has a time to live", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two()
       yield* a.store.join("k", a, undefined)
@@ -214,11 +214,11 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("a lease left by a clock that was ahead blocks for a lease, not for longer", () =>
+  it.live("A lease left by a clock that was ahead blocks for one lease at most", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two({ leaseMillis: 100 })
       const old = leads(yield* a.store.join("k", a, undefined))
-      // As a server leaves it whose clock then steps back by 30 s.
+      // The state after the server's clock steps back by 30 s.
       const ahead = String(old + 30_000_000)
       yield* Effect.promise(() => server.command("HSET", "{t:k}:f", "until", ahead, "fence", ahead))
       const followed = yield* b.store.join("k", b, undefined)
@@ -227,7 +227,7 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       expect(leads(yield* b.store.join("k", b, undefined))).toBe(old + 30_000_001)
     }).pipe(Effect.scoped))
 
-  it.live("a wake-up lost with its subscription is made up by asking again when the next one stands", () =>
+  it.live("After a lost subscription, the next one asks again for the lost wake-up", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two()
       const fence = leads(yield* a.store.join("k", a, undefined))
@@ -253,7 +253,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       return { server, store: GcraStore.make(redis, { prefix: "t:", cells }) }
     })
 
-  it.live("take grants a burst at once and then one an interval, n in one call", () =>
+  it.live("take grants a burst at once and then one per interval, n in one call", () =>
     Effect.gen(function*() {
       const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
       const { remaining, retryMillis, waits } = yield* store.take("k", [1, 1, 1, 1, 1], 2000)
@@ -268,7 +268,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect(refused.retryMillis).toBeLessThanOrEqual(3000)
     }).pipe(Effect.scoped))
 
-  it.live("a refusal consumes nothing and its retry is exact", () =>
+  it.live("A refusal consumes nothing and its retry time is exact", () =>
     Effect.gen(function*() {
       const { store } = yield* one({ intervalMicros: 500_000, burst: 1 })
       yield* store.take("k", [1], 0)
@@ -278,7 +278,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
     }).pipe(Effect.scoped))
 
-  it.live("all quotas must conform", () =>
+  it.live("A call must conform to all quotas", () =>
     Effect.gen(function*() {
       const { store } = yield* one({ intervalMicros: 1_000_000, burst: 1 }, { intervalMicros: 600_000, burst: 1 })
       expect((yield* store.take("k", [1, 1, 1], 10_000)).waits).toEqual([0, 1000, 2000])
@@ -288,7 +288,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect(waits[7]! - waits[6]!).toBeGreaterThanOrEqual(1)
     }).pipe(Effect.scoped))
 
-  it.live("fractional intervals do not drift and a key at rest is gone", () =>
+  it.live("Fractional intervals do not drift, and a key at rest is removed", () =>
     Effect.gen(function*() {
       const { server, store } = yield* one({ intervalMicros: 1_000_000 / 3, burst: 1 })
       const { waits } = yield* store.take("k", Array.from({ length: 1000 }, () => 1), 1e9)
@@ -300,7 +300,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
     }).pipe(Effect.scoped))
 
-  it.live("requests of many sizes are granted in order, each whole, up to the first that would wait too long", () =>
+  it.live("Requests of many sizes are granted whole and in order, up to the first that would wait too long", () =>
     Effect.gen(function*() {
       const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
       const { retryMillis, waits } = yield* store.take("k", [1, 1, 3, 3, 1, 1, 2], 9000)
@@ -312,7 +312,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect(some.retryMillis).toBe(1000)
     }).pipe(Effect.scoped))
 
-  it.live("what was taken last is given back once, and nothing when others have taken since", () =>
+  it.live("The last grant is returned once, and not at all if others have taken tokens since", () =>
     Effect.gen(function*() {
       const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 3 }, {
         intervalMicros: 500_000,
@@ -322,7 +322,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect([first.before, first.waits]).toEqual(["", [0, 0, 0, 1000, 2000]])
       const second = yield* store.take("k", [1, 1], 10_000)
       expect(second.before).toBe(first.after)
-      // What is not the last anybody took stays where it is.
+      // A grant that is not the last one stays.
       yield* store.giveBack("k", 5, first.after)
       expect((yield* store.take("k", [1], 0)).before).toBe(second.after)
       yield* store.giveBack("k", 3, second.after)
@@ -334,12 +334,12 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect(refused.after).toBe(refused.before)
       const ttl = yield* Effect.promise(() => server.command("PTTL", "{t:k}:r"))
       expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
-      // More than there is debt leaves none, and never a credit.
+      // Returning more than the debt leaves zero debt, never a credit.
       yield* store.giveBack("k", 100, refused.after)
       expect((yield* store.take("k", [1, 1, 1, 1], 10_000)).waits.map(Math.round)).toEqual([0, 0, 0, 1000])
     }).pipe(Effect.scoped))
 
-  it.live("penalize holds everybody back for that long, reset forgives", () =>
+  it.live("penalize delays every caller for the given time, reset clears the debt", () =>
     Effect.gen(function*() {
       const { store } = yield* one({ intervalMicros: 1000, burst: 10 })
       yield* store.penalize("k", 5000)
@@ -350,7 +350,7 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       expect((yield* store.take("k", [10], 0)).waits).toEqual([0])
     }).pipe(Effect.scoped))
 
-  it.live("a clock that stepped back denies for the debt, not for the step", () =>
+  it.live("A clock that stepped back delays by the debt, not by the step", () =>
     Effect.gen(function*() {
       const { server, store } = yield* one({ intervalMicros: 50_000, burst: 1 })
       yield* store.take("k", [1], 0)
@@ -394,12 +394,12 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     })
   const ones = (...ids: ReadonlyArray<string>) => ids.map((id) => [id])
 
-  it.live("never more than the limit is held, and what is given back goes to who waits", () =>
+  it.live("Holders never exceed the limit, and returned permits go to waiters", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two()
       expect((yield* a.acquire(ones("a1", "a2", "a3"), 2)).granted).toBe(2)
       expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
-      // a waits for its third, ahead of b.
+      // a waits for its third permit, ahead of b.
       yield* a.release(["a1"])
       yield* a.woken(1)
       expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
@@ -409,7 +409,7 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(2)
     }).pipe(Effect.scoped))
 
-  it.live("asking twice takes once, giving back twice frees once", () =>
+  it.live("Acquiring twice takes once, releasing twice frees once", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two()
       expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
@@ -420,7 +420,7 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       expect((yield* b.acquire(ones("b2", "b3"), 3)).granted).toBe(1)
     }).pipe(Effect.scoped))
 
-  it.live("a heavy head takes all or none, and nobody passes it", () =>
+  it.live("A heavy head takes all its permits or none, and no waiter overtakes it", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two()
       expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
@@ -434,11 +434,11 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(1)
     }).pipe(Effect.scoped))
 
-  it.live("who leaves the queue lets the next one through", () =>
+  it.live("A waiter that leaves the queue lets the next one start", () =>
     Effect.gen(function*() {
       const { a, b, make } = yield* two()
       const c = yield* make
-      // A subscription that begins wakes its process once.
+      // A new subscription wakes its process once.
       yield* c.woken(1)
       c.seen.wakes = 0
       yield* a.acquire(ones("a1"), 2)
@@ -449,7 +449,7 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(1)
     }).pipe(Effect.scoped))
 
-  it.live("a lease that ends frees its permit, and its holder is told", () =>
+  it.live("An expired lease frees its permit, and its holder is notified", () =>
     Effect.gen(function*() {
       const { a, b } = yield* two(250)
       yield* a.acquire(ones("a1"), 1)
@@ -462,7 +462,7 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       expect(yield* b.renew(["b1"], 1)).toEqual([])
     }).pipe(Effect.scoped))
 
-  it.live("a process that waits and is gone does not hold its place", () =>
+  it.live("A waiting process that dies loses its place", () =>
     Effect.gen(function*() {
       const { a, b, make } = yield* two(250)
       const c = yield* make
@@ -475,7 +475,7 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(1)
     }).pipe(Effect.scoped))
 
-  it.live("after FLUSHALL the holders that renew hold again, up to the limit", () =>
+  it.live("After FLUSHALL, holders that renew hold their permits again, up to the limit", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two()
       yield* a.acquire(ones("a1", "a2"), 2)
@@ -488,7 +488,7 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       }
     }).pipe(Effect.scoped))
 
-  it.live("a lease left by a clock that was ahead ends within a lease", () =>
+  it.live("A lease left by a clock that was ahead ends within one lease", () =>
     Effect.gen(function*() {
       const { a, b, server } = yield* two(250)
       yield* a.acquire(ones("a1"), 1)

@@ -1,5 +1,5 @@
 /**
- * What suspends over Redis, in fibers that yield after every few operations: nobody sleeps through an answer.
+ * Every service over Redis that suspends, in fibers that yield after every few operations: no wake-up is lost.
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -54,7 +54,7 @@ const program = (url: string, name: string) =>
   }).pipe(Effect.scoped)
 
 describe.skipIf(!hasRedis)("services over Redis whose fibers yield after every few operations", () => {
-  it.live("every call ends with its own value", () =>
+  it.live("Every call ends with its own value", () =>
     Effect.gen(function*() {
       const server = yield* redisServer()
       for (const n of [3, 4, 5, 7, 11, 16, 23, 31, 43, 60]) {

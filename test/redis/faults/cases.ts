@@ -1,5 +1,5 @@
 /**
- * The faults, each with what it must not do: lose a call, serve two results, run too often, or take too long.
+ * The faults. Each case bounds lost calls, differing results, extra runs and delays.
  */
 import assert from "node:assert/strict"
 import { clock, pause, type Shared, type Stage, type Worker } from "./harness.ts"
