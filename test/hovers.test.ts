@@ -105,7 +105,7 @@ describe("An editor", () => {
       const info = service.getQuickInfoAtPosition(file, use.index + use[0].length - 1)
       return [`${use[1]}${use[2]}`, ts.displayPartsToString(info?.documentation).split("\n")[0]]
     })
-    expect(hovers).toHaveLength(50)
+    expect(hovers).toHaveLength(49)
     expect(hovers.filter(([, docs]) => docs === "")).toEqual([])
   })
 })
