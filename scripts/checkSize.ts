@@ -32,19 +32,19 @@ const programs: ReadonlyArray<Program> = [
     calls: `const program = M.reduce("key", Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer())`,
     // Through the index, the schema codecs of `reduceShared` are bundled too.
-    limits: [12_000, 26_000, 48_500]
+    limits: [12_000, 26_000, 26_500]
   },
   {
     name: "RateLimiter",
     calls: `const program = M.consume()`,
     whole: `Effect.provide(program, M.layer({ limit: 10, window: "1 second" }))`,
-    limits: [12_000, 22_500, 23_000]
+    limits: [12_000, 23_300, 23_800]
   },
   {
     name: "Scheduler",
     calls: `const program = M.schedule(Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer({ concurrency: 10, rate: { limit: 10, window: "1 second" } }))`,
-    limits: [12_000, 35_200, 39_500]
+    limits: [12_000, 35_700, 40_000]
   },
   {
     name: "Batcher",

@@ -265,6 +265,25 @@ export interface Batcher extends Operations<never>, Pipeable, Inspectable {
 /**
  * The tag of the default Batcher.
  *
+ * **Example** (Making a resolver with a handle)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Request } from "effect"
+ * import { Batcher } from "effect-funnel"
+ *
+ * class Square extends Request.Class<{ readonly of: number }, number> {}
+ *
+ * const program = Effect.gen(function*() {
+ *   const batcher = yield* Batcher.Batcher
+ *   const squares = yield* batcher.ordered(Square, {
+ *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
+ *   })
+ *   return yield* Effect.request(new Square({ of: 3 }), squares)
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer())) // => 9
+ * ```
+ *
  * @category services
  * @since 0.1.0
  */
@@ -273,7 +292,19 @@ export const Batcher: Context.Service<Batcher, Batcher> = /*#__PURE__*/ Context.
 )
 
 /**
- * Whether a value is a Batcher.
+ * Checks whether a value is a `Batcher`.
+ *
+ * **Example** (Telling a Batcher from its options)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Batcher } from "effect-funnel"
+ *
+ * const options = { maxBatchSize: 10 }
+ *
+ * Batcher.isBatcher(Effect.runSync(Batcher.make(options))) // => true
+ * Batcher.isBatcher(options) // => false
+ * ```
  *
  * @category guards
  * @since 0.1.0

@@ -217,6 +217,18 @@ export interface Reducer extends Operations<never>, Pipeable, Inspectable.Inspec
 /**
  * Checks whether a value is a `Reducer`.
  *
+ * **Example** (Telling a Reducer from its options)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Reducer } from "effect-funnel"
+ *
+ * const options = { name: "users" }
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.map(Reducer.make(options), Reducer.isReducer))) // => true
+ * Reducer.isReducer(options) // => false
+ * ```
+ *
  * @category guards
  * @since 0.1.0
  */
