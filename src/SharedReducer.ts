@@ -7,10 +7,10 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Persistable from "effect/persistence/Persistable"
+import { type NoScope, Reducer } from "./Reducer.js"
 import type { ReducerError } from "./internal/reducer/error.js"
 import type { Lease } from "./internal/reducer/reduceShared.js"
 import * as Shared from "./internal/reducer/sharedCalls.js"
-import { type NoScope, Reducer } from "./Reducer.js"
 
 export { CodecError, ReducerError } from "./internal/reducer/error.js"
 export type { Lease } from "./internal/reducer/reduceShared.js"

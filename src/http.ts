@@ -25,12 +25,12 @@ import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
-import { BufferedResponse, errorOf } from "./internal/http/bufferedResponse.js"
-import { refuse } from "./internal/data/refuse.js"
-import { jobOptions } from "./internal/scheduler/schedule.js"
 import type * as RateLimiter from "./RateLimiter.js"
 import type * as Reducer from "./Reducer.js"
 import type * as Scheduler from "./Scheduler.js"
+import { refuse } from "./internal/data/refuse.js"
+import { BufferedResponse, errorOf } from "./internal/http/bufferedResponse.js"
+import { jobOptions } from "./internal/scheduler/schedule.js"
 
 type Request = HttpClientRequest.HttpClientRequest
 type Response = HttpClientResponse.HttpClientResponse

@@ -33,12 +33,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
-import * as LimiterRedis from "../internal/redis/limiter.js"
+import * as RateLimiter from "../RateLimiter.js"
 import * as Quotas from "../internal/limiter/quota.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
+import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Checked from "../internal/redis/options.js"
 import * as Guard from "../internal/store/guard.js"
-import * as RateLimiter from "../RateLimiter.js"
 
 /**
  * How a rate limiter uses Redis.

@@ -32,12 +32,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
+import * as Reducer from "../Reducer.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as Checked from "../internal/redis/options.js"
 import * as RedisReducerStore from "../internal/redis/reducerStore.js"
 import { attach } from "../internal/reducer/sharedCalls.js"
 import * as Guard from "../internal/store/guard.js"
-import * as Reducer from "../Reducer.js"
 
 /**
  * How a reducer uses Redis.

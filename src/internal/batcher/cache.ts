@@ -6,9 +6,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
+import { KeyMap } from "../data/keyMap.js"
 import type { Batch, Cached, Group, Item, Result } from "./parts.js"
 import { forEachInTurns } from "./turns.js"
-import { KeyMap } from "../data/keyMap.js"
 
 export interface MemoryOptions<Req extends Request.Any> {
   readonly capacity: number

@@ -20,6 +20,13 @@ import type * as Request from "effect/Request"
 import { Scheduler } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import { KeyMap } from "../data/keyMap.js"
+import type { Engine } from "../scheduler/engine.js"
+import type { SchedulerError } from "../scheduler/error.js"
+import { firstStepOf } from "../scheduler/schedule.js"
+import { stepsOf } from "../waits/cycle.js"
+import { above, closes, CurrentNode, cycleOf, endUnsafe, isAbove, liveNode, nodeOf } from "../waits/waits.js"
+import type { Node } from "../waits/waits.js"
 import { Memory } from "./cache.js"
 import type { MemoryOptions } from "./cache.js"
 import { BatcherError, LookupCycle } from "./error.js"
@@ -29,13 +36,6 @@ import type { Bulk, Caller, Group, Result, Slot } from "./parts.js"
 import { admit, release } from "./queue.js"
 import { inTurns, most } from "./turns.js"
 import type { Turns } from "./window.js"
-import { KeyMap } from "../data/keyMap.js"
-import type { Engine } from "../scheduler/engine.js"
-import type { SchedulerError } from "../scheduler/error.js"
-import { firstStepOf } from "../scheduler/schedule.js"
-import { stepsOf } from "../waits/cycle.js"
-import { above, closes, CurrentNode, cycleOf, endUnsafe, isAbove, liveNode, nodeOf } from "../waits/waits.js"
-import type { Node } from "../waits/waits.js"
 
 export interface CollectorOptions<Req extends Request.Any, R> {
   /** Sets the exit of every item, or fails. */
@@ -110,8 +110,9 @@ export class Collector<Req extends Request.Any, R> {
   }
 
   /**
-   * Asks for a request; false where that was answered at once, `undefined` where core goes on collecting it. Requests, services and clocks are not ours and may throw,
-   * look up in turn, or end what is found: they are asked before anything changes.
+   * Asks for a request; false if it was answered at once, `undefined` if core goes on collecting it. Requests, services
+   * and clocks are the user's: they may throw, look up in turn, or end what is found. So they are asked before anything
+   * changes.
    */
   ask(request: Req, caller: Caller<Req>, late?: Late<Req>): boolean | undefined {
     if (this.closed) return caller.answer(Exit.interrupt())

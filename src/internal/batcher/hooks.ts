@@ -14,12 +14,12 @@ import * as Fiber from "effect/Fiber"
 import { constTrue, constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
+import { guarded } from "../data/guarded.js"
 import type { Collector } from "./collector.js"
 import { ValueMap } from "./key.js"
 import { Bulk, Caller } from "./parts.js"
 import type { Batch, Group, Result } from "./parts.js"
 import { andThen, most } from "./turns.js"
-import { guarded } from "../data/guarded.js"
 
 /** A look-up that core collects, for our resolver itself or for one that wraps it. */
 class Held<Req extends Request.Any> {

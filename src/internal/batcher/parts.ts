@@ -12,13 +12,13 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
-import { Isolation } from "./key.js"
-import type { Budget } from "./turns.js"
 import { hashKey, KeyMap, native } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
 import type { Job } from "../scheduler/engine.js"
 import { Edge, isAbove, liveNode } from "../waits/waits.js"
 import type { Inside, Node } from "../waits/waits.js"
+import { Isolation } from "./key.js"
+import type { Budget } from "./turns.js"
 
 export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
 

@@ -4,10 +4,10 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Request from "effect/Request"
-import type { Batch } from "./parts.js"
 import { Job } from "../scheduler/engine.js"
 import type { Engine } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
+import type { Batch } from "./parts.js"
 
 type Answer = Effect.Effect<SchedulerError | undefined>
 

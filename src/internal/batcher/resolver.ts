@@ -8,14 +8,14 @@ import type * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import type * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
+import { refuse } from "../data/refuse.js"
+import type { Engine } from "../scheduler/engine.js"
+import type { SchedulerError } from "../scheduler/error.js"
 import { Collector } from "./collector.js"
 import { makeHooks } from "./hooks.js"
 import { toResult } from "./plan.js"
 import type { Plan } from "./plan.js"
 import type { Turns } from "./window.js"
-import type { Engine } from "../scheduler/engine.js"
-import { refuse } from "../data/refuse.js"
-import type { SchedulerError } from "../scheduler/error.js"
 
 /**
  * What a request ends with.

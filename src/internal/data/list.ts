@@ -15,14 +15,19 @@ export interface List<M> {
   last: M | undefined
 }
 
-/** Adds a member at the end. */
-export const append = <M extends Member<M>>(list: List<M>, member: M): void => {
-  const { last } = list
-  member.before = last
-  if (last === undefined) list.first = member
-  else last.after = member
-  list.last = member
+/** Adds a member behind another, or in front of all. */
+export const insert = <M extends Member<M>>(list: List<M>, before: M | undefined, member: M): void => {
+  const after = before === undefined ? list.first : before.after
+  member.before = before
+  member.after = after
+  if (before === undefined) list.first = member
+  else before.after = member
+  if (after === undefined) list.last = member
+  else after.before = member
 }
+
+/** Adds a member at the end. */
+export const append = <M extends Member<M>>(list: List<M>, member: M): void => insert(list, list.last, member)
 
 /** Puts one in the place of a member, which is not used again. */
 export const replace = <M extends Member<M>>(list: List<M>, member: M, by: M): void => {

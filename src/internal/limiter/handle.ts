@@ -9,12 +9,12 @@ import * as Inspectable from "effect/Inspectable"
 import * as Pipeable from "effect/Pipeable"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { refuse } from "../data/refuse.js"
+import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
 import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
 import { register } from "./limiter.js"
 import * as Quotas from "./quota.js"
-import { StoreError } from "../store/storeError.js"
 
 export const TypeId = "~effect-funnel/RateLimiter"
 

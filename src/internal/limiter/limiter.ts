@@ -2,8 +2,8 @@
  * What a queue needs of a rate: take now, or be called when it is due.
  */
 import * as Effect from "effect/Effect"
-import type { Rate } from "./gcra.js"
 import type { StoreError } from "../store/storeError.js"
+import type { Rate } from "./gcra.js"
 
 export type { StoreError } from "../store/storeError.js"
 

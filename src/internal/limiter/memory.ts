@@ -8,13 +8,13 @@ import type * as Fiber from "effect/Fiber"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
-import * as Gcra from "./gcra.js"
-import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
+import * as Timers from "../data/timers.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
+import * as Gcra from "./gcra.js"
+import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
 import { Place } from "./line.js"
 import * as RestList from "./restList.js"
-import * as Timers from "../data/timers.js"
 
 /** How many callers one step calls back before it gives the event loop a turn. */
 const callbacksPerStep = 256

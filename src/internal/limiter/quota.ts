@@ -3,8 +3,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
-import * as Gcra from "./gcra.js"
 import { refuse } from "../data/refuse.js"
+import * as Gcra from "./gcra.js"
 
 interface Quota {
   readonly limit: number

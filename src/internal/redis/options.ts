@@ -1,8 +1,8 @@
 /**
  * Options that every service over Redis has, checked.
  */
-import * as Quota from "../limiter/quota.js"
 import { refuse } from "../data/refuse.js"
+import * as Quota from "../limiter/quota.js"
 import type * as Duration from "effect/Duration"
 
 /** What every service over Redis can be told about its store. */

@@ -9,12 +9,12 @@ import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type { PermitStore } from "../store/permitStore.js"
 import type { Engine, Permits } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
-import { StoreError } from "../store/storeError.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
+import type { PermitStore } from "../store/permitStore.js"
+import { StoreError } from "../store/storeError.js"
 
 /** For how long a permit goes from one job to the next here before others are asked. */
 const keepMillis = 50

@@ -3,8 +3,8 @@
  */
 import * as Redis from "effect/persistence/Redis"
 import type { Acquired, PermitStore } from "../store/permitStore.js"
-import type { RedisInbox } from "./inbox.js"
 import * as Command from "./command.js"
+import type { RedisInbox } from "./inbox.js"
 
 // held: permit → end of its lease; queue: inbox → arrival; alive: inbox → end of its place; needs: inbox → its head's weight
 const prelude = `${Command.prelude}local held, queue, alive, needs = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

@@ -4,9 +4,9 @@
  * All time is the server's, inside the scripts; every script may run twice; every key has a time to live.
  */
 import * as Redis from "effect/persistence/Redis"
-import type { RedisInbox } from "./inbox.js"
 import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
 import * as Command from "./command.js"
+import type { RedisInbox } from "./inbox.js"
 
 /** What is larger than this is fetched by those who wait, not sent along with the wake-up. */
 export const inlineBytes = 16 * 1024

@@ -7,13 +7,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { SchedulerDispatcher } from "effect/Scheduler"
-import type { Hooks } from "./hooks.js"
-import { callHook } from "./hookCall.js"
 import { hashKey, KeyMap } from "../data/keyMap.js"
-import { Caller, type Flights, type Origin, Run, type Space } from "./run.js"
-import type { Resume } from "./sharedDeferred.js"
 import { begin, Slices, type Work } from "../data/slices.js"
 import { above, closes, cycleOf, Edge, type Node, nodeOf } from "../waits/waits.js"
+import { callHook } from "./hookCall.js"
+import type { Hooks } from "./hooks.js"
+import { Caller, type Flights, type Origin, Run, type Space } from "./run.js"
+import type { Resume } from "./sharedDeferred.js"
 
 /**
  * A run in flight, as `inFlight` lists it.

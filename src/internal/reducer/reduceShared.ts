@@ -9,12 +9,12 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
-import { ReducerError } from "./error.js"
+import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { Party, ReducerStore, Signal } from "../store/reducerStore.js"
+import type { StoreError } from "../store/storeError.js"
 import type { Codec } from "./codec.js"
 import { unencodable } from "./codec.js"
-import type { StoreError } from "../store/storeError.js"
-import { type Guard, monotonicMillis } from "../store/guard.js"
+import { ReducerError } from "./error.js"
 
 /** How often one who waits for a wake-up looks for itself, in milliseconds. */
 const pollMillis = 1000

@@ -12,12 +12,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { hasInterruptsOnly } from "effect/Cause"
 import type * as Tracer from "effect/Tracer"
-import type { Event, Hooks } from "./hooks.js"
-import { callHook } from "./hookCall.js"
 import type { Keyed, KeyMap } from "../data/keyMap.js"
-import { type Resume, SharedDeferred, Waiter } from "./sharedDeferred.js"
 import type { Slices } from "../data/slices.js"
 import { CurrentNode, Edge, endUnsafe, type Inside, type Node } from "../waits/waits.js"
+import { callHook } from "./hookCall.js"
+import type { Event, Hooks } from "./hooks.js"
+import { type Resume, SharedDeferred, Waiter } from "./sharedDeferred.js"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 

@@ -8,9 +8,9 @@ import * as Exit from "effect/Exit"
 import * as Hash from "effect/Hash"
 import type * as Persistable from "effect/persistence/Persistable"
 import * as PrimaryKey from "effect/PrimaryKey"
-import { type Coordination, flight, type Lease } from "./reduceShared.js"
-import type { ReducerError } from "./error.js"
 import { type Codec, codecOf } from "./codec.js"
+import type { ReducerError } from "./error.js"
+import { type Coordination, flight, type Lease } from "./reduceShared.js"
 
 const coordinations = /*#__PURE__*/ new WeakMap<object, Coordination>()
 

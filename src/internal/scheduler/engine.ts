@@ -20,15 +20,15 @@
  */
 import type * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
-import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
+import { begin, Slices } from "../data/slices.js"
+import type { Limiter, StoreError } from "../limiter/limiter.js"
+import { endUnsafe } from "../waits/waits.js"
 import { QueueFull, SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import type { Job, Lane } from "./job.js"
 import { type Host, Lanes } from "./lanes.js"
-import { begin, Slices } from "../data/slices.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
-import { endUnsafe } from "../waits/waits.js"
 
 export { Job } from "./job.js"
 

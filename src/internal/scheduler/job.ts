@@ -2,9 +2,9 @@
  * What the engine runs, the widths it runs in, and how what runs inside a job finds it.
  */
 import type { Member } from "../data/list.js"
-import { JobQueue, QueueNode } from "./jobQueue.js"
-import type { SchedulerError } from "./error.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
+import type { SchedulerError } from "./error.js"
+import { JobQueue, QueueNode } from "./jobQueue.js"
 
 type State = "Idle" | "Queued" | "Running" | "Done"
 

@@ -7,7 +7,7 @@
  * goes, with p priorities in use.
  */
 
-import { append, type List, type Member, remove } from "../data/list.js"
+import { append, insert, type List, type Member, remove } from "../data/list.js"
 
 /**
  * What a queue keeps in the things it queues. A node is in one queue at a time.
@@ -63,14 +63,8 @@ export class JobQueue<T extends QueueNode<T>> {
       for (let node: T | undefined = last; node !== undefined;) {
         const next: T | undefined = node.before
         while (at !== undefined && at.order > node.order) at = at.before
-        const after: T | undefined = at === undefined ? level.first : at.after
         node.level = level
-        node.before = at
-        node.after = after
-        if (at === undefined) level.first = node
-        else at.after = node
-        if (after === undefined) level.last = node
-        else after.before = node
+        insert(level, at, node)
         this.size++
         node = next
       }

@@ -11,13 +11,13 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
+import { idleAfter } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { RestList } from "../limiter/restList.js"
 import type { Member } from "../limiter/restList.js"
 import type { Engine } from "./engine.js"
 import { Handle } from "./handle.js"
 import { close, engineUnsafe, type Plan, type Site, site } from "./plan.js"
-import { idleAfter } from "../data/timers.js"
 
 /** The least time between two looks of the timer. */
 const tickMillis = 1000

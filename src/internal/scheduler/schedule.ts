@@ -4,12 +4,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
-import { firstStep } from "../limiter/firstStep.js"
 import { refuse } from "../data/refuse.js"
+import { firstStep } from "../limiter/firstStep.js"
+import { CurrentNode, nodeOf } from "../waits/waits.js"
 import { Job } from "./engine.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
-import { CurrentNode, nodeOf } from "../waits/waits.js"
 
 /** What a single job may ask for, checked. */
 export interface JobOptions {

@@ -11,13 +11,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
-import { beginning } from "../schedule.js"
+import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
 import { Job } from "../engine.js"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
+import { beginning } from "../schedule.js"
 import { ended, pending } from "./source.js"
 import type { Listener, Source } from "./source.js"
-import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
 
 /** How many items of a call may wait, or be results that nobody has taken, where the width has no bound. */
 const lookahead = 1024
