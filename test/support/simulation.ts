@@ -73,6 +73,10 @@ export class TurnScheduler implements Scheduler.Scheduler, Scheduler.SchedulerDi
     this.ready.push(task)
   }
 
+  get idle(): boolean {
+    return this.ready.length === 0
+  }
+
   /** Runs turns until nothing is ready. */
   flush(): void {
     let tasks = 0
@@ -104,13 +108,22 @@ export class TurnScheduler implements Scheduler.Scheduler, Scheduler.SchedulerDi
 
 interface Timer {
   readonly at: bigint
+  /** Timers of one moment fire in the order in which they were set. */
+  readonly number: number
   readonly fire: () => void
+  /** Its place in the heap, -1 outside. */
+  index: number
 }
+
+const isBefore = (left: Timer, right: Timer): boolean =>
+  left.at < right.at || (left.at === right.at && left.number < right.number)
 
 /** A clock that stands still until it is told to go on to its next timer. */
 export class TurnClock implements Clock.Clock {
   now = 0n
+  /** A binary heap: a simulation may hold a timer for each of ten thousand callers. */
   private readonly timers: Array<Timer> = []
+  private count = 0
 
   get pending(): number {
     return this.timers.length
@@ -126,15 +139,53 @@ export class TurnClock implements Clock.Clock {
     if (!Duration.isFinite(duration)) return Effect.never
     return Effect.callback<void>((resume) => {
       const at = this.now + Duration.toNanosUnsafe(duration)
-      const timer: Timer = { at, fire: () => resume(Effect.void) }
-      let index = this.timers.length
-      while (index > 0 && this.timers[index - 1]!.at > at) index--
-      this.timers.splice(index, 0, timer)
-      return Effect.sync(() => {
-        const index = this.timers.indexOf(timer)
-        if (index >= 0) this.timers.splice(index, 1)
-      })
+      const timer: Timer = { at, number: this.count++, fire: () => resume(Effect.void), index: this.timers.length }
+      this.timers.push(timer)
+      this.rise(timer)
+      return Effect.sync(() => this.remove(timer))
     })
+  }
+
+  private remove(timer: Timer): void {
+    if (timer.index === -1) return
+    const last = this.timers.pop()!
+    if (last !== timer) {
+      last.index = timer.index
+      this.rise(last)
+      this.sink(last)
+    }
+    timer.index = -1
+  }
+
+  private put(timer: Timer, index: number): void {
+    this.timers[index] = timer
+    timer.index = index
+  }
+
+  private rise(timer: Timer): void {
+    let { index } = timer
+    while (index > 0) {
+      const above = this.timers[(index - 1) >> 1]!
+      if (!isBefore(timer, above)) break
+      const free = above.index
+      this.put(above, index)
+      index = free
+    }
+    this.put(timer, index)
+  }
+
+  private sink(timer: Timer): void {
+    let { index } = timer
+    while (true) {
+      let below = this.timers[2 * index + 1]
+      const right = this.timers[2 * index + 2]
+      if (below !== undefined && right !== undefined && isBefore(right, below)) below = right
+      if (below === undefined || !isBefore(below, timer)) break
+      const free = below.index
+      this.put(below, index)
+      index = free
+    }
+    this.put(timer, index)
   }
 
   /** Lets so much time pass at once, as a blocked event loop does, and fires what is due. */
@@ -145,8 +196,9 @@ export class TurnClock implements Clock.Clock {
 
   /** Goes on to the next timer and fires it; false if there is none. */
   fireNext(): boolean {
-    const timer = this.timers.shift()
+    const timer = this.timers[0]
     if (timer === undefined) return false
+    this.remove(timer)
     if (timer.at > this.now) this.now = timer.at
     timer.fire()
     return true

@@ -1,0 +1,53 @@
+/** What can stand between callers and a backend of limited width. */
+import { Effect, Scope, Semaphore } from "effect"
+import pLimitOf from "p-limit"
+import PQueue from "p-queue"
+import { Scheduler } from "../funnel.ts"
+
+/** A job as its protector sees it. */
+export interface Job {
+  readonly tenant: number
+}
+
+/** Runs work in its turn. Fails if it is refused. */
+export type Protect = (work: Effect.Effect<void>, job: Job) => Effect.Effect<void, unknown>
+
+export interface Protector {
+  readonly name: string
+  readonly promises: boolean
+  readonly make: (width: number, patience: number) => Effect.Effect<Protect, never, Scope.Scope>
+}
+
+/** A library of promises: a caller waits for the promise of its job, and cannot leave. */
+const promising = (name: string, make: (width: number) => (job: () => Promise<void>) => Promise<unknown>): Protector => ({
+  name,
+  promises: true,
+  make: (width) =>
+    Effect.map(Effect.context<never>(), (context): Protect => {
+      const limit = make(width)
+      const promised = Effect.runPromiseWith(context)
+      return (work) => Effect.promise(() => limit(() => promised(work)))
+    })
+})
+
+const funnelOf = (name: string, options: (width: number, patience: number) => Scheduler.Options): Protector => ({
+  name,
+  promises: false,
+  make: (width, patience) =>
+    Effect.map(Scheduler.make(options(width, patience)), (scheduler): Protect => (work) => scheduler.schedule(work))
+})
+
+export const pLimit = promising("p-limit", (width) => pLimitOf(width))
+
+export const pQueue = promising("p-queue", (width) => {
+  const queue = new PQueue({ concurrency: width })
+  return (job) => queue.add(job)
+})
+
+export const semaphore: Protector = {
+  name: "Effect Semaphore",
+  promises: false,
+  make: (width) => Effect.map(Semaphore.make(width), (semaphore): Protect => (work) => semaphore.withPermit(work))
+}
+
+export const funnel = funnelOf("Funnel", (concurrency) => ({ concurrency }))
