@@ -122,7 +122,7 @@ const simulate = (seed: number) => {
     const lender = lenderOf(job, engine)
     // One that waited for room may have come into the queue in this very step.
     const before = jobs.find((other) =>
-      other !== job && other.state === "Queued" && !(other.patient && engine.maxQueued < Infinity) &&
+      other !== job && other.state === "Queued" && !(other.patient && engine.options.maxQueued < Infinity) &&
       engineFor.get(other) === engine &&
       lenderOf(other, engine) === lender && (other.priority > job.priority ||
         (other.priority === job.priority && order.get(other)! < order.get(job)!))

@@ -10,11 +10,11 @@
 import { append, insert, type List, type Member, remove } from "../data/list.js"
 
 /**
- * What a queue keeps in the things it queues. A node is in one queue at a time.
+ * A member of a queue, with the links of the queue. It is in one queue at a time.
  */
 export abstract class QueueNode<T extends QueueNode<T>> implements Member<T> {
   abstract readonly priority: number
-  /** When it came, for queues that become one. */
+  /** Its order of arrival, for queues that are merged. */
   order = 0
   level: Level<T> | undefined = undefined
   before: T | undefined = undefined
@@ -50,11 +50,11 @@ export class JobQueue<T extends QueueNode<T>> {
     remove(level, node)
     node.level = undefined
     this.size--
-    // The last level stays: one that is used again at once would come and go with each job.
+    // The last level stays, or it would come and go with each job.
     if (level.first === undefined && this.heap.length > 1) this.drop(level)
   }
 
-  /** Takes over all of another queue, which is given up; what came first stays in front. */
+  /** Takes over the members of another queue, in their order of arrival. The other queue is not used again. */
   absorb(that: JobQueue<T>): void {
     for (const { last } of that.heap) {
       if (last === undefined) continue
