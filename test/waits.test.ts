@@ -13,6 +13,7 @@ import {
   type Node
 } from "../src/internal/waits/waits.js"
 import { ownLane } from "./support/ownLane.js"
+import { place } from "./support/place.js"
 import { random } from "./support/random.js"
 
 /** Counts the visits to a node. */
@@ -58,7 +59,7 @@ const makeEngine = (concurrency: number) => {
       for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) task()
     }
   }
-  const engine = new Engine({ name: "test", concurrency, maxQueued: Infinity, limiter: undefined, dispatcher })
+  const engine = new Engine({ name: "test", concurrency, maxQueued: Infinity }, { ...place, dispatcher })
   return { engine, settle: dispatcher.flush }
 }
 

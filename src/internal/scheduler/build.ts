@@ -4,23 +4,15 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type { SchedulerDispatcher } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { dispatcherIn } from "../data/dispatcher.js"
 import type { Rate } from "../limiter/gcra.js"
 import { limiterOf } from "../limiter/limiter.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
-import { LimiterMemory, makeUnsafe } from "../limiter/memory.js"
+import { LimiterMemory } from "../limiter/memory.js"
 import { nodeOf } from "../waits/waits.js"
-import { Engine } from "./engine.js"
+import { Engine, type Site } from "./engine.js"
 import { type Checked, isTag } from "./options.js"
-
-/** The place of a layer, for schedulers that are made after it. */
-export interface Site<I> {
-  readonly context: Context.Context<I>
-  readonly clock: Clock.Clock
-  readonly dispatcher: SchedulerDispatcher
-}
 
 export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
   Effect.contextWith((context: Context.Context<I>) =>
@@ -29,18 +21,15 @@ export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
     )
   )
 
-/** A new engine, in this very step. */
-export const engineUnsafe = <I>(
-  checked: Checked<I>,
-  { clock, context, dispatcher }: Site<I>
-): Engine => {
+/** Makes an engine in this step. */
+export const engineUnsafe = <I>(checked: Checked<I>, site: Site<I>): Engine => {
   const { rate } = checked
   const limiter = rate === undefined
     ? undefined
     : isTag(rate)
-    ? sharedLimiter(rate, context)
-    : new LimiterMemory(rate, context, clock)
-  return new Engine({ ...checked, limiter, dispatcher })
+    ? sharedLimiter(rate, site.context)
+    : new LimiterMemory(rate, site.context, site.clock)
+  return new Engine(checked, site, limiter)
 }
 
 /** The limiter of a tag's service. A scheduler queues inside the limiter, not in front of it. */
@@ -55,16 +44,15 @@ export const build = <I>(checked: Checked<I>): Effect.Effect<Engine, never, I | 
   Effect.acquireRelease(Effect.map(site<I>(), (site) => engineUnsafe(checked, site)), close)
 
 export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effect<void> =>
-  // In one step: of two calls that overlap, the second finds the limiter of the first.
-  Effect.withFiber((fiber) => {
-    const limiter = engine.limiter
+  Effect.sync(() => {
+    const { limiter, site } = engine
     if (limiter === undefined) {
-      engine.adoptLimiterUnsafe(makeUnsafe(rates, fiber))
+      // In this step: of two calls that overlap, the second finds the limiter of the first.
+      engine.adoptLimiterUnsafe(new LimiterMemory(rates, site.context, site.clock))
     } else {
       limiter.setQuotas(rates)
       engine.reviewUnsafe()
     }
-    return Effect.void
   })
 
 /** Waits until `done` returns true. It is called after each end of a job or of a wait that leaves no job waiting. */

@@ -16,10 +16,12 @@
  *
  * The engine calls `onStart`, `onFailure` and `onClose` in its own step. They may submit and release, and must not throw.
  */
+import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { begin, Slices } from "../data/slices.js"
+import type { Place } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { endUnsafe } from "../waits/waits.js"
 import { QueueFull, SchedulerError } from "./error.js"
@@ -48,13 +50,15 @@ export interface Permits {
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
 }
 
-export interface EngineOptions extends Limits {
-  readonly limiter: Limiter<StoreError> | undefined
+/** The context, the clock and the dispatcher of the layer that an engine belongs to. */
+export interface Site<in I = never> extends Place {
+  readonly context: Context.Context<I>
   readonly dispatcher: SchedulerDispatcher
 }
 
 export class Engine implements Host, Claimant {
-  readonly options: Limits
+  readonly limits: Limits
+  readonly site: Site
   readonly lanes: Lanes
   readonly slices: Slices
   permits: Permits | undefined = undefined
@@ -65,7 +69,6 @@ export class Engine implements Host, Claimant {
   /** Called after the width has changed. */
   readonly resized = new Set<() => void>()
 
-  private readonly dispatcher: SchedulerDispatcher
   private resumedAt = 0
   private pumping = false
   private again = false
@@ -77,16 +80,16 @@ export class Engine implements Host, Claimant {
   /** Called when a job has left and no job waits, and, once it is closed, after each end of a job. */
   readonly watchers = new Set<() => void>()
 
-  constructor({ dispatcher, limiter, ...options }: EngineOptions) {
-    this.options = options
-    this.dispatcher = dispatcher
+  constructor(limits: Limits, site: Site, limiter?: Limiter<StoreError>) {
+    this.limits = limits
+    this.site = site
     this.rate = new Rate(this, limiter)
-    this.slices = new Slices(dispatcher)
-    this.lanes = new Lanes(this, options.concurrency)
+    this.slices = new Slices(site.dispatcher)
+    this.lanes = new Lanes(this, limits.concurrency)
   }
 
   get name(): string {
-    return this.options.name
+    return this.limits.name
   }
 
   get limiter(): Limiter<StoreError> | undefined {
@@ -150,7 +153,7 @@ export class Engine implements Host, Claimant {
     const error = this.impossible(job, this.limit, this.rate.burst)
     if (error !== undefined) return this.refuse(job, error)
     job.arrived = this.now()
-    const { maxQueued } = this.options
+    const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) {
       // Its fiber may have yielded since it could not start.
@@ -244,7 +247,7 @@ export class Engine implements Host, Claimant {
     this.again = true
     if (this.soon || this.pumping || this.deferred) return
     this.soon = true
-    this.dispatcher.scheduleTask(() => {
+    this.site.dispatcher.scheduleTask(() => {
       this.soon = false
       this.pump()
     }, 0)
@@ -252,7 +255,7 @@ export class Engine implements Host, Claimant {
 
   private defer(): void {
     this.deferred = true
-    this.dispatcher.scheduleTask(() => {
+    this.site.dispatcher.scheduleTask(() => {
       this.deferred = false
       this.pump()
     }, 0)
