@@ -1,10 +1,9 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Context, Effect, Scheduler as FiberScheduler } from "effect"
+import { Context, Effect, Scheduler as FiberScheduler } from "effect"
 import { dispatcherIn } from "../src/internal/data/dispatcher.js"
 import * as Timers from "../src/internal/data/timers.js"
 import { ManualClock } from "./support/manualClock.js"
-
-const live = { context: Context.empty(), clock: Context.get(Context.empty(), Clock.Clock) }
+import { place } from "./support/place.js"
 
 /** The timers that keep this process from ending. */
 const held = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
@@ -12,9 +11,9 @@ const held = () => process.getActiveResourcesInfo().filter((name) => name === "T
 describe("timers", () => {
   it("one that nobody waits for keeps no process from ending, another does", () => {
     const before = held()
-    const idle = Timers.idleAfter(3_600_000, () => {}, live)
+    const idle = Timers.idleAfter(3_600_000, () => {}, place)
     expect(held()).toBe(before)
-    const timer = Timers.after(3_600_000, () => {}, live)
+    const timer = Timers.after(3_600_000, () => {}, place)
     expect(held()).toBe(before + 1)
     timer()
     idle()
@@ -25,10 +24,10 @@ describe("timers", () => {
     Effect.gen(function*() {
       const called: Array<string> = []
       yield* Effect.callback<void>((resume) => {
-        Timers.idleAfter(1, () => called.push("idle"), live)
-        Timers.idleAfter(1, () => called.push("cancelled"), live)()
-        Timers.after(1, () => called.push("cancelled"), live)()
-        Timers.after(20, () => resume(Effect.void), live)
+        Timers.idleAfter(1, () => called.push("idle"), place)
+        Timers.idleAfter(1, () => called.push("cancelled"), place)()
+        Timers.after(1, () => called.push("cancelled"), place)()
+        Timers.after(20, () => resume(Effect.void), place)
       })
       expect(called).toEqual(["idle"])
     }))
