@@ -18,7 +18,7 @@ export interface Waiter<E = never> extends Granted {
   readonly key: string | undefined
   readonly tokens: number
   /** Since when it could have started, on the limiter's axis: the limiter makes up for lateness from then on. */
-  readonly since: number
+  since: number
   /** How many equal waiters would follow this one: a limiter over a store asks for them in one command. */
   readonly behind?: (() => number) | undefined
   /** Called in the step that takes the tokens. Call `beginUnsafe` or `refundUnsafe` afterwards. */

@@ -11,7 +11,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Timers from "../data/timers.js"
 import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
 import type { Backend, Granted, Standing, StoreError, Waiter } from "../limiter/limiter.js"
-import { Line, type Place } from "../limiter/line.js"
+import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
@@ -59,33 +59,6 @@ class Entry extends Line<StoreError> {
     this.key = key
     this.alarm = new Timers.Alarm(Timers.after, () => settle(this), place)
   }
-}
-
-/** Stands for a waiter in the queue of the local limiter, which has its own time axis. */
-class StandIn implements Waiter {
-  readonly key: string | undefined
-  readonly tokens: number
-  readonly since: number
-  link: unknown = undefined
-  private readonly local: LimiterMemory.LimiterMemory
-  private readonly waiter: Waiter<StoreError>
-  constructor(local: LimiterMemory.LimiterMemory, waiter: Waiter<StoreError>) {
-    this.local = local
-    this.waiter = waiter
-    this.key = waiter.key
-    this.tokens = waiter.tokens
-    this.since = local.now()
-  }
-  onDue(): void {
-    this.local.beginUnsafe(this)
-    this.waiter.link = undefined
-    this.waiter.onDue()
-  }
-  onTooLarge(burst: number): void {
-    this.waiter.link = undefined
-    this.waiter.onTooLarge(burst)
-  }
-  onFailure(): void {}
 }
 
 export interface Options {
@@ -162,10 +135,14 @@ export class LimiterRedis implements Backend {
   /** No process knows the starts of the others, so strict quotas hold by due times. */
   readonly strict = false
 
-  /** A slot is spent when it is granted: nothing begins later and nothing is refunded. */
-  beginUnsafe(): void {}
+  /** A slot of the store is spent when it is granted. Only grants of the local limiter begin later, or are refunded. */
+  beginUnsafe(granted: Granted): void {
+    this.local.beginUnsafe(granted)
+  }
 
-  refundUnsafe(): void {}
+  refundUnsafe(granted: Granted): void {
+    this.local.refundUnsafe(granted)
+  }
 
   takeUnsafe(
     key: string | undefined,
@@ -189,30 +166,27 @@ export class LimiterRedis implements Backend {
       if (former !== undefined) this.cancelUnsafe(former)
       return waiter.onTooLarge(this.burst)
     }
-    const place = former?.link
-    if (place instanceof StandIn) {
-      former!.link = undefined
-      const standIn = new StandIn(this.local, waiter)
-      waiter.link = standIn
-      return this.local.waitUnsafe(standIn, { insteadOf: place })
-    }
+    const place = former?.link instanceof Place ? former.link : undefined
+    if (place !== undefined && !(place.line instanceof Entry)) return this.waitHere(waiter, former)
     const entry = this.entries.get(waiter.key) ?? this.enter(waiter.key)
-    // Sound: only this class sets the link, to a place in its own queue or to a stand-in in the local one.
-    entry.add(waiter, place as Place<StoreError> | undefined)
+    entry.add(waiter, place)
     // While a command asks for the waiters in front, a waiter at the end changes nothing.
     if (place !== undefined || entry.asking === undefined || entry.first!.waiter === waiter) this.settle(entry)
   }
 
   cancelUnsafe(waiter: Waiter<StoreError>): void {
-    // Sound as in `waitUnsafe`.
-    const link = waiter.link as Place<StoreError> | StandIn | undefined
-    if (link === undefined) return
-    if (link instanceof StandIn) {
-      waiter.link = undefined
-      return this.local.cancelUnsafe(link)
-    }
-    link.line.remove(link)
-    this.settle(link.line as Entry)
+    const place = waiter.link
+    if (!(place instanceof Place)) return
+    const { line } = place
+    if (!(line instanceof Entry)) return this.local.cancelUnsafe(waiter)
+    line.remove(place)
+    this.settle(line)
+  }
+
+  /** Queues on the local limiter. It does not make up for the time spent waiting for the store. */
+  private waitHere(waiter: Waiter<StoreError>, insteadOf?: Waiter<StoreError> | undefined): void {
+    waiter.since = this.local.now()
+    this.local.waitUnsafe(waiter, { insteadOf })
   }
 
   setQuotas(rates: ReadonlyArray<Rate>): void {
@@ -431,7 +405,7 @@ export class LimiterRedis implements Backend {
           waiter.onDue()
           break
         case "local":
-          this.local.waitUnsafe(waiter.link = new StandIn(this.local, waiter))
+          this.waitHere(waiter)
       }
     }
   }
