@@ -113,7 +113,7 @@ const tatOf = ({ rare, tats }: Entry, rate: Gcra.Rate, i: number): number =>
     : Math.max(tats[i]!, Gcra.blockedUntil(rate, rare.penaltyUntil))
 
 /** The latest of the times. */
-export const latest = ({ tats }: Entry): number => {
+const latest = ({ tats }: Entry): number => {
   let tat = tats[0]!
   for (let i = 1; i < tats.length; i++) if (tats[i]! > tat) tat = tats[i]!
   return tat

@@ -52,7 +52,7 @@ export interface Limiter<E = never> {
   cancelUnsafe(waiter: Waiter<E>): void
   /** Changes the quotas. Consumed tokens stay consumed. */
   setQuotas(rates: ReadonlyArray<Rate>): void
-  /** When every key has its full burst again if nobody comes: from then on the limiter can be dropped. */
+  /** When every key has its full burst again if nobody comes: then the limiter can be dropped. O(number of keys). */
   restAt(): number
   /** Ends the timers and calls no waiter back. */
   readonly close: Effect.Effect<void>

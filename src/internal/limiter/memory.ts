@@ -56,7 +56,6 @@ export class LimiterMemory implements Backend {
   private readonly alarm: Timers.Alarm
   private readonly restAlarm: Timers.Alarm
   private closed = false
-  private latestTat = 0
   private readonly place: Timers.Place
   epoch: bigint
   private version: Entry.Version
@@ -65,7 +64,6 @@ export class LimiterMemory implements Backend {
   /** The lines whose entries are converted first, the last one first. */
   private urgent: Array<DueLine> = []
   private rates: ReadonlyArray<Gcra.Rate> = []
-  private longestWindow = 0
   strict = false
   burst = Infinity
 
@@ -86,7 +84,6 @@ export class LimiterMemory implements Backend {
     this.rates = rates
     this.strict = rates.some((rate) => rate.strict)
     this.burst = rates.reduce((least, rate) => Math.min(least, rate.burst), Infinity)
-    this.longestWindow = rates.reduce((most, rate) => rate.strict ? Math.max(most, rate.window) : most, 0)
   }
 
   get size(): number {
@@ -104,7 +101,10 @@ export class LimiterMemory implements Backend {
   }
 
   restAt(): number {
-    return this.renewals === undefined ? this.latestTat : Infinity
+    if (this.renewals !== undefined) return Infinity
+    let rest = 0
+    for (const entry of this.entries.values()) rest = Math.max(rest, Entry.restOf(this.rates, entry))
+    return rest
   }
 
   takeUnsafe(
@@ -140,7 +140,6 @@ export class LimiterMemory implements Backend {
     Entry.begin(this.rates, grant, now)
     this.refile(entry, now)
     if (grant.log === undefined) return
-    this.noteRest(now + this.longestWindow)
     // Waiters that need its place in the log have a due time from now on. None of them is due yet, and a callback here
     // would delay the effect that has begun.
     if (entry.line !== undefined && this.reconsider(entry.line) && !this.settling) this.arm()
@@ -187,7 +186,6 @@ export class LimiterMemory implements Backend {
     this.version = to
     this.quote(rates)
     this.recent = undefined
-    this.latestTat = now
     this.urgent = this.due.slice().reverse()
     this.renewals ??= this.outdated()
     this.renewSome()
@@ -225,8 +223,6 @@ export class LimiterMemory implements Backend {
   private renew(entry: Entry.Entry): void {
     if (entry.version === this.version) return
     Entry.renew(entry)
-    const rest = Entry.restOf(this.rates, entry)
-    this.noteRest(rest === Infinity ? this.time() + this.longestWindow : rest)
     this.rests.remove(entry)
     this.refile(entry, this.time())
     const { line } = entry
@@ -243,7 +239,6 @@ export class LimiterMemory implements Backend {
     const now = this.time()
     const entry = this.lookup(key) ?? this.enter(key)
     Entry.penalize(entry, now + nanos)
-    for (const rate of this.rates) this.noteRest(Gcra.blockedUntil(rate, now + nanos))
     if (entry.level === -1) this.file(entry, now)
     if (entry.line === undefined) return
     this.reconsider(entry.line)
@@ -359,14 +354,8 @@ export class LimiterMemory implements Backend {
       const { strict } = this
       const grant = Entry.takeRare(this.rates, entry, arrival, tokens, { now, later: later !== undefined, strict })
       if (later !== undefined) later.link = grant
-      if (strict) this.noteRest(now + this.longestWindow)
     }
-    this.noteRest(Entry.latest(entry))
     if (entry.level === -1) this.file(entry, now)
-  }
-
-  private noteRest(at: number): void {
-    if (at > this.latestTat) this.latestTat = at
   }
 
   /** Updates the due time of a line after a change. Returns whether it is earlier than before. */
@@ -417,14 +406,13 @@ export class LimiterMemory implements Backend {
     this.rests.sweep(now, budget, (entry) => {
       this.renew(entry)
       if (Entry.atRest(this.rates, entry, now)) this.drop(entry)
-      else if (entry.level === -1 && !Entry.inUse(entry)) this.file(entry, now)
+      else this.refile(entry, now)
     })
   }
 
   private moveEpoch(nanos: number): number {
     this.epoch += BigInt(nanos)
     for (const entry of this.entries.values()) Entry.shift(entry, nanos)
-    this.latestTat -= nanos
     this.alarm.at -= nanos
     this.restAlarm.at -= nanos
     return this.time()

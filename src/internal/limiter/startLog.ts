@@ -26,19 +26,21 @@ export class StartLog {
   /** The number of the oldest start that is kept. */
   private oldest = 0
   /** By the index of the rate; `undefined` if that is not strict. */
-  private views: ReadonlyArray<View | undefined>
+  private views: ReadonlyArray<View | undefined> = []
   private pending = 0
   private last = -Infinity
-  private longest: number
 
   constructor(rates: ReadonlyArray<Rate>) {
-    this.views = rates.map(({ limit, strict, window }) => strict ? { limit, window, first: 0, held: 0 } : undefined)
-    this.longest = longestWindow(rates)
+    this.requote(rates)
   }
 
   /** When no window holds a start any more; `Infinity` while a granted start has not begun. */
   get restAt(): number {
-    return this.pending > 0 ? Infinity : this.last + this.longest
+    if (this.pending > 0) return Infinity
+    return this.views.reduce(
+      (rest, view) => view === undefined ? rest : Math.max(rest, this.last + view.window),
+      -Infinity
+    )
   }
 
   /** Adds a start and returns its number. `at` is `Infinity` for a start that begins later. */
@@ -81,15 +83,22 @@ export class StartLog {
 
   /** When more tokens are within the limits, if the starts that have not begun begin at `pending`. */
   dueAt(tokens: number, pending: number): number {
-    let due = -Infinity
-    for (const view of this.views) if (view !== undefined) due = Math.max(due, this.dueIn(view, tokens, pending))
-    return due
+    return this.views.reduce((due, _, i) => Math.max(due, this.dueFor(i, tokens, pending)), -Infinity)
   }
 
   /** `dueAt` for one quota; `-Infinity` if it is not strict. */
   dueFor(place: number, tokens: number, pending: number): number {
     const view = this.views[place]
-    return view === undefined ? -Infinity : this.dueIn(view, tokens, pending)
+    if (view === undefined) return -Infinity
+    let excess = view.held + tokens - view.limit
+    let latest = -Infinity
+    for (let i = view.first; excess > 0 && i < this.next; i++) {
+      const place = i % this.times.length
+      const at = this.times[place]!
+      latest = Math.max(latest, at === Infinity ? pending : at)
+      excess -= this.tokens[place]!
+    }
+    return latest + view.window
   }
 
   /** How many tokens one quota has left. */
@@ -114,7 +123,6 @@ export class StartLog {
       for (let i = this.oldest; i < this.next; i++) held += this.tokens[i % this.tokens.length]!
       return { limit, window, first: this.oldest, held }
     })
-    this.longest = longestWindow(rates)
   }
 
   /** Copies the log, to try out grants. */
@@ -134,18 +142,6 @@ export class StartLog {
     this.last -= nanos
   }
 
-  private dueIn(view: View, tokens: number, pending: number): number {
-    let excess = view.held + tokens - view.limit
-    let latest = -Infinity
-    for (let i = view.first; excess > 0 && i < this.next; i++) {
-      const place = i % this.times.length
-      const at = this.times[place]!
-      latest = Math.max(latest, at === Infinity ? pending : at)
-      excess -= this.tokens[place]!
-    }
-    return latest + view.window
-  }
-
   private grow(): void {
     const size = this.times.length
     const times = new Float64Array(2 * size)
@@ -158,6 +154,3 @@ export class StartLog {
     this.tokens = tokens
   }
 }
-
-const longestWindow = (rates: ReadonlyArray<Rate>): number =>
-  rates.reduce((longest, { strict, window }) => strict ? Math.max(longest, window) : longest, 0)
