@@ -83,7 +83,9 @@ export class StartLog {
 
   /** When more tokens are within the limits, if the starts that have not begun begin at `pending`. */
   dueAt(tokens: number, pending: number): number {
-    return this.views.reduce((due, _, i) => Math.max(due, this.dueFor(i, tokens, pending)), -Infinity)
+    let due = -Infinity
+    for (let i = 0; i < this.views.length; i++) due = Math.max(due, this.dueFor(i, tokens, pending))
+    return due
   }
 
   /** `dueAt` for one quota; `-Infinity` if it is not strict. */
