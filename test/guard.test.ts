@@ -46,7 +46,9 @@ describe("the guard of a store", () => {
         const call = yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
         yield* TestClock.adjust(1250)
         yield* Fiber.join(call)
-        yield* Effect.andThen(applied, applied)
+        yield* applied
+        yield* Effect.flip(take)
+        yield* applied
         expect(messages.length).toBe(outage)
         store.away = false
         yield* take

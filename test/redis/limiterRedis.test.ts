@@ -300,6 +300,7 @@ describe("slots without a waiter", () => {
       const b = enter("b")
       const started = times().length
       Effect.runSync(limiter.close)
+      expect(clock.pending).toBe(0)
       const sent = store.commands.length
       limiter.cancelUnsafe(b)
       enter("c")
