@@ -3,6 +3,7 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Fiber } from "effect"
+import { TestClock } from "effect/testing"
 import * as PermitPool from "../src/internal/redis/permitPool.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
@@ -13,6 +14,9 @@ import { simulate } from "./support/simulation.ts"
 const make = Effect.withFiber((fiber) => {
   const site = { ...place, dispatcher: fiber.currentDispatcher }
   const engine = new Engine({ name: "test", concurrency: 1, maxQueued: Infinity }, site)
+  const commands: Array<string> = []
+  const held = new Set<string>()
+  const answer = <A>(command: string, a: A) => Effect.sync(() => (commands.push(command), a))
   const options: PermitPool.Options = {
     limit: 1,
     engine,
@@ -22,13 +26,20 @@ const make = Effect.withFiber((fiber) => {
     store: {
       leaseMillis: 300,
       node: "test",
-      acquire: (groups) => Effect.succeed({ granted: groups.length, pollMillis: 1000 }),
-      renew: () => Effect.succeed([]),
-      release: () => Effect.void,
+      acquire: (groups, limit) => {
+        const granted = groups.slice(0, Math.max(0, limit - held.size))
+        for (const id of granted.flat()) held.add(id)
+        return answer("acquire", { granted: granted.length, pollMillis: 1000 })
+      },
+      renew: () => answer("renew", []),
+      release: (ids) => {
+        for (const id of ids) held.delete(id)
+        return answer("release", undefined)
+      },
       close() {}
     }
   }
-  return Effect.map(PermitPool.make(options), (pool) => ({ engine, pool, scheduler: handleOf(engine) }))
+  return Effect.map(PermitPool.make(options), (pool) => ({ commands, engine, pool, scheduler: handleOf(engine) }))
 })
 
 describe("the permits of several processes", () => {
@@ -61,4 +72,35 @@ describe("the permits of several processes", () => {
     }
     expect(ends).toEqual(new Set(["runs", "lost"]))
   })
+
+  it.effect("a permit passes to the next job for 50 ms, and then goes back to the store first", () =>
+    Effect.gen(function*() {
+      for (const millis of [49, 50]) {
+        const { commands, pool, scheduler } = yield* make
+        const first = yield* Effect.forkChild(scheduler.schedule(Effect.sleep(millis)), { startImmediately: true })
+        const second = yield* Effect.forkChild(scheduler.schedule(Effect.sleep(10)), { startImmediately: true })
+        commands.length = 0
+        yield* TestClock.adjust(millis)
+        yield* Fiber.join(first)
+        expect(commands.includes("release")).toBe(millis === 50)
+        pool.wake()
+        yield* TestClock.adjust(10)
+        yield* Fiber.join(second)
+        yield* pool.close
+      }
+    }))
+
+  it.effect("a closed pool sends nothing, whatever the jobs do", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler } = yield* make
+      const jobs = yield* Effect.forEach([1, 2], () =>
+        Effect.forkChild(scheduler.schedule(Effect.sleep("1 second")), { startImmediately: true }))
+      yield* pool.close
+      commands.length = 0
+      yield* Effect.forEach(jobs, Fiber.interrupt)
+      yield* scheduler.resize(2)
+      yield* Effect.forkChild(scheduler.schedule(Effect.void), { startImmediately: true })
+      yield* TestClock.adjust("1 minute")
+      expect(commands).toEqual([])
+    }))
 })

@@ -137,6 +137,19 @@ describe("policies while Redis is away", () => {
       Effect.provide(Logger.layer([]))
     ))
 
+  it.effect("layerBackground fails commands until it is connected, and then hands them on with all words", () =>
+    Effect.gen(function*() {
+      const client = Redis.Redis.of({
+        ...({} as Redis.Redis["Service"]),
+        send: <A>(...words: ReadonlyArray<string>) => Effect.succeed(words as A)
+      })
+      const services = yield* Layer.build(RedisLayer.layerBackground(Layer.succeed(Redis.Redis, client)))
+      const redis = yield* Effect.provideContext(Redis.Redis, services)
+      expect(String((yield* Effect.flip(redis.send("PING"))).cause)).toContain("not connected yet")
+      yield* Effect.yieldNow
+      expect(yield* redis.send("SET", "k", "1")).toEqual(["SET", "k", "1"])
+    }).pipe(Effect.scoped))
+
   it("Invalid options are RangeErrors that name function, field, rule and value", () => {
     const cases: ReadonlyArray<readonly [() => unknown, string]> = [
       [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import type * as Redis from "effect/persistence/Redis"
 import type { Cell } from "../../src/internal/store/gcraStore.js"
 import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/store/reducerStore.js"
 import * as GcraStore from "../../src/internal/redis/gcraStore.js"
@@ -245,6 +246,17 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     }).pipe(Effect.scoped))
 })
 
+it.effect("Equal requests in a row are sent as their number and their tokens", () =>
+  Effect.gen(function*() {
+    const sent: Array<unknown> = []
+    const redis = {
+      eval: () => (args: unknown) => Effect.sync(() => (sent.push(args), ["0", "0", "0", "0", "", ""]))
+    } as unknown as Redis.Redis["Service"]
+    const store = GcraStore.make(redis, { prefix: "t:", cells: [{ intervalMicros: 7, burst: 9 }] })
+    yield* store.take("k", [1, 1, 1, 2, 1], 5)
+    expect(sent).toEqual([["{t:k}:r", 1, 7, 9, 5000, 3, 1, 1, 2, 1, 1]])
+  }))
+
 describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
   const one = (...cells: ReadonlyArray<Cell>) =>
     Effect.gen(function*() {
@@ -256,7 +268,8 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
   it.live("take grants a burst at once and then one per interval, n in one call", () =>
     Effect.gen(function*() {
       const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
-      const { remaining, retryMillis, waits } = yield* store.take("k", [1, 1, 1, 1, 1], 2000)
+      const { remaining, resetMillis, retryMillis, waits } = yield* store.take("k", [1, 1, 1, 1, 1], 2000)
+      expect(resetMillis).toBe(5000)
       expect(waits.slice(0, 3)).toEqual([0, 0, 0])
       expect(waits[3]).toBe(1000)
       expect(waits[4]).toBe(2000)

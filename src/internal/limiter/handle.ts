@@ -1,5 +1,5 @@
 /**
- * The calls of a rate limiter, wherever its state is.
+ * The handle of a rate limiter, in memory or over a store.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -37,10 +37,7 @@ export const check = (caller: string, options: ConsumeOptions | undefined): void
 export const penalty = (options: { readonly for: Duration.Input }): number =>
   Quotas.nanos("RateLimiter.penalize", "for", options.for, 0)
 
-/**
- * `withLimit` in its two spellings. The caller says that it is of that type: no implementation can be checked against a
- * conditional type, whose two branches are the two cases here.
- */
+/** `withLimit`, data first and data last: the two branches of its conditional type, which TypeScript cannot check. */
 export const dataFirstOrLast = <Error, Self>(
   f: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
@@ -56,10 +53,7 @@ export const dataFirstOrLast = <Error, Self>(
   return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
 }
 
-/**
- * The handle of a limiter. Its operations are properties, so that they can be taken off it; `withLimit` is of the type that
- * `dataFirstOrLast` cannot say.
- */
+/** Makes the handle of a limiter. Its operations are properties, so that they can be destructured. */
 export const make = (limiter: Backend, name: string) => {
   const handle = Object.assign(Object.create(proto) as typeof proto, {
     [TypeId]: TypeId,
@@ -89,22 +83,22 @@ const admit = <A, E, R>(
 ): Effect.Effect<A, E | RateLimiterError, R> => {
   const key = options?.key
   const tokens = options?.tokens ?? 1
-  // What is taken is used in the same operation: in between two a fiber may yield, and be interrupted then.
+  // The tokens are used in the operation that takes them: between two operations a fiber may yield and be interrupted.
   return Effect.withFiber((fiber) => {
     const now = limiter.now()
     const granted = grantOf(limiter)
-    return limiter.takeAtUnsafe(key, tokens, now, now, granted)
+    return limiter.takeUnsafe(key, tokens, now, granted, now)
       ? start(limiter, granted, then(0, now), fiber)
       : otherwise(limiter, name, options, now, fiber, then)
   })
 }
 
-/** What is to be told of its start, where that matters. */
+/** The grant of a call, where the limiter has to hear of its start. */
 const grantOf = (limiter: Backend): Granted | undefined => limiter.strict ? { link: undefined } : undefined
 
 /**
- * Begins what was granted. Its start is told after its first step: whatever stops the process between the two, a collection
- * of garbage or another process, makes a strict window longer and not shorter.
+ * Begins an admitted effect. Its start counts from after its first step: if the process stops in that step, a strict window
+ * becomes longer and not shorter.
  */
 const start = <A, E, R>(
   limiter: Backend,
@@ -120,7 +114,7 @@ const start = <A, E, R>(
   }
 }
 
-/** Waits for tokens that are not there right now, or asks for them once more and fails. */
+/** Waits for tokens, or asks once more and fails. */
 const otherwise = <A, E, R>(
   limiter: Backend,
   name: string,
@@ -136,7 +130,7 @@ const otherwise = <A, E, R>(
     const { epoch } = limiter
     return Effect.flatMap(wait(limiter, name, key, tokens, now), (waiter) => {
       const at = limiter.now()
-      // The axis may have begun anew meanwhile.
+      // The axis may have started over meanwhile.
       return start(limiter, waiter, then(at - now + Number(limiter.epoch - epoch), at), fiber)
     })
   }
@@ -169,7 +163,7 @@ const wait = (
     limiter.waitUnsafe(waiter)
     return Effect.sync(() => {
       limiter.cancelUnsafe(waiter)
-      // Interrupted between its grant and its next step: it has not started.
+      // Interrupted between its grant and its next step, it has not started.
       limiter.refundUnsafe(waiter)
     })
   })
