@@ -45,6 +45,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -59,15 +60,24 @@ import * as Handle from "./internal/scheduler/handle.js"
 import * as Registry from "./internal/scheduler/keyed.js"
 import { effectFirstOrLast } from "./internal/scheduler/operations.js"
 import type { Operations } from "./internal/scheduler/operations.js"
-import { check, type Checked, type ScheduleOptions, unbounded } from "./internal/scheduler/options.js"
+import { check, type Checked, type ScheduleOptions, type ShedOptions, unbounded } from "./internal/scheduler/options.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
-export { QueueFull, SchedulerError } from "./internal/scheduler/error.js"
+export { Draining, Overloaded, QueueFull, SchedulerError, WaitExceeded } from "./internal/scheduler/error.js"
 export type { SchedulerErrorReason } from "./internal/scheduler/error.js"
 export { TypeId } from "./internal/scheduler/handle.js"
 export { AllFailed, FirstSuccessError, NothingToTry } from "./internal/scheduler/many/collect.js"
 export type { Progress } from "./internal/scheduler/many/progress.js"
-export type { AllOptions, ForEachOptions, ScheduleOptions, StreamOptions } from "./internal/scheduler/options.js"
+export type {
+  AllOptions,
+  DrainOptions,
+  ForEachOptions,
+  PenalizeOptions,
+  ScheduleOptions,
+  ShareKey,
+  ShedOptions,
+  StreamOptions
+} from "./internal/scheduler/options.js"
 export type { Stats } from "./internal/scheduler/stats.js"
 export { StoreError } from "./internal/store/storeError.js"
 
@@ -81,6 +91,14 @@ export { StoreError } from "./internal/store/storeError.js"
  *   `RateLimiter`, which the layer then requires: schedulers with the same tag share one pace.
  * - `maxQueued`: how many jobs may wait, an integer from 0; no bound by default. Jobs inside a job count in a queue of
  *   their own, with the same bound.
+ * - `maxWait`: how long a job may wait for its start; no bound by default. See {@link ScheduleOptions}. The items that
+ *   `forEach`, `all` and `stream` pull are exempt: their source waits instead.
+ * - `shed`: refuses jobs with `Overloaded` while the queue is a standing one: while all jobs that start in an `interval` have
+ *   waited longer than `target` for width. Jobs that have waited more than twice the target are then refused at their turn.
+ *   `true` means a target of 5 ms and an interval of 100 ms or, with a `maxWait`, of a twentieth and the half of it. The
+ *   items of `forEach` and its kind, and jobs inside jobs, are exempt.
+ * - `drain`: on close, how long the jobs that wait and run may go on, while new ones are refused with `Draining`; 0 by
+ *   default. The rest is interrupted then.
  * - `name`: the name in errors; the id of the tag by default.
  *
  * @category options
@@ -90,6 +108,9 @@ export interface Options<out Limiter = never> {
   readonly concurrency: number | "unbounded"
   readonly rate?: Quota | ReadonlyArray<Quota> | Context.Key<Limiter, RateLimiter> | undefined
   readonly maxQueued?: number | undefined
+  readonly maxWait?: Duration.Input | undefined
+  readonly shed?: boolean | ShedOptions | undefined
+  readonly drain?: Duration.Input | undefined
   readonly name?: string | undefined
 }
 
@@ -776,7 +797,7 @@ export const Keyed = <Self>() =>
     first?: Effect.Effect<unknown, unknown, unknown> | ScheduleOptions,
     second?: ScheduleOptions
   ): unknown =>
-    effectFirstOrLast<Self>((effect, options) => Tag.use((_) => _.get(key).schedule(effect, options)))(
+    effectFirstOrLast<Self>((effect, _, options) => Tag.use((_) => _.get(key).schedule(effect, options)))(
       first,
       second
     )

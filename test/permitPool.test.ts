@@ -6,6 +6,7 @@ import { Cause, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import * as PermitPool from "../src/internal/redis/permitPool.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
+import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { place } from "./support/place.ts"
@@ -13,7 +14,7 @@ import { simulate } from "./support/simulation.ts"
 
 const make = Effect.withFiber((fiber) => {
   const site = { ...place, dispatcher: fiber.currentDispatcher }
-  const engine = new Engine({ name: "test", concurrency: 1, maxQueued: Infinity }, site)
+  const engine = new Engine({ ...unbounded("test"), concurrency: 1 }, site)
   const commands: Array<string> = []
   const held = new Set<string>()
   const answer = <A>(command: string, a: A) => Effect.sync(() => (commands.push(command), a))

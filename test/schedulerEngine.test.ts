@@ -5,6 +5,7 @@ import * as Gcra from "../src/internal/limiter/gcra.js"
 import type { Limiter, Waiter } from "../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
 import { Engine, Job } from "../src/internal/scheduler/engine.js"
+import { unbounded } from "../src/internal/scheduler/options.js"
 import type { SchedulerError } from "../src/internal/scheduler/error.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import { ManualClock } from "./support/manualClock.js"
@@ -53,7 +54,7 @@ class TestJob extends Job {
 
 const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<StoreError>) => {
   const dispatcher = new FiberScheduler.MixedScheduler().makeDispatcher()
-  const engine = new Engine({ name: "test", concurrency, maxQueued }, { ...place, dispatcher }, limiter)
+  const engine = new Engine({ ...unbounded("test"), concurrency, maxQueued }, { ...place, dispatcher }, limiter)
   const log: Array<string> = []
   let id = 0
   const job = (options?: Options) => new TestJob(id++, log, options)
@@ -308,6 +309,7 @@ describe("Engine", () => {
       now: clock.currentTimeMillisUnsafe,
       takeUnsafe: () => false,
       strict: false,
+      penalize: () => Effect.void,
       beginUnsafe() {},
       refundUnsafe() {},
       waitUnsafe: (waiter) => void waiters.push(waiter),
@@ -337,6 +339,7 @@ describe("Engine", () => {
       now: () => 0,
       takeUnsafe: () => false,
       strict: false,
+      penalize: () => Effect.void,
       beginUnsafe() {},
       refundUnsafe() {},
       waitUnsafe: (waiter) => waiter.onFailure(new StoreError({ operation: "take", cause: "gone" })),

@@ -4,6 +4,7 @@ import { random } from "./support/random.js"
 
 class Node extends QueueNode<Node> {
   readonly priority: number
+  readonly tokens = 1
   readonly id: number
   constructor(id: number, priority: number) {
     super()

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import type { Scheduler as FiberScheduler } from "effect"
 import { Engine, Job } from "../src/internal/scheduler/engine.js"
+import { unbounded } from "../src/internal/scheduler/options.js"
 import {
   changes,
   closes,
@@ -59,7 +60,7 @@ const makeEngine = (concurrency: number) => {
       for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) task()
     }
   }
-  const engine = new Engine({ name: "test", concurrency, maxQueued: Infinity }, { ...place, dispatcher })
+  const engine = new Engine({ ...unbounded("test"), concurrency }, { ...place, dispatcher })
   return { engine, settle: dispatcher.flush }
 }
 

@@ -6,6 +6,7 @@ import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
 import { Engine, Job } from "../../src/internal/scheduler/engine.js"
+import { unbounded } from "../../src/internal/scheduler/options.js"
 import type { SchedulerError } from "../../src/internal/scheduler/error.js"
 import { ManualClock } from "../support/manualClock.js"
 import { ownLane } from "../support/ownLane.js"
@@ -71,7 +72,7 @@ const simulate = (seed: number) => {
   const dispatcher = { scheduleTask: (task: () => void) => void tasks.push(task), flush() {} }
   const engines = [1, 2].map(() =>
     new Engine(
-      { name: "test", concurrency: 1 + next(5), maxQueued: next(3) === 0 ? next(6) : Infinity },
+      { ...unbounded("test"), concurrency: 1 + next(5), maxQueued: next(3) === 0 ? next(6) : Infinity },
       { context: clock.context, clock, dispatcher },
       limiter
     )

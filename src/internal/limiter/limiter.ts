@@ -50,6 +50,10 @@ export interface Limiter<E = never> {
   waitUnsafe(waiter: Waiter<E>, options?: { readonly insteadOf?: Waiter<E> | undefined }): void
   /** Withdraws a waiter in O(1): the waiters behind it move up. Does nothing if it no longer waits. */
   cancelUnsafe(waiter: Waiter<E>): void
+  /** Nanoseconds until so many tokens, also more than the burst, can have passed if nobody else waits. In memory only. */
+  dueInUnsafe?(key: string | undefined, tokens: number): number
+  /** Lets nothing of a key pass for a time, and then one token. */
+  penalize(key: string | undefined, nanos: number): Effect.Effect<void, E>
   /** Changes the quotas. Consumed tokens stay consumed. */
   setQuotas(rates: ReadonlyArray<Rate>): void
   /** When every key has its full burst again if nobody comes: then the limiter can be dropped. O(number of keys). */
@@ -89,8 +93,6 @@ export interface Backend extends Limiter<StoreError> {
     answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R>
   standingUnsafe(key: string | undefined, now: number): Standing
-  /** Lets nothing of a key pass for a time, and then one token. */
-  penalize(key: string | undefined, nanos: number): Effect.Effect<void, StoreError>
   /** Forgets the tokens that a key has consumed. */
   reset(key: string | undefined): Effect.Effect<void, StoreError>
 }

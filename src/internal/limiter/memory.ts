@@ -271,6 +271,11 @@ export class LimiterMemory implements Backend {
     return entry === undefined ? 0 : Entry.retryAfter(this.rates, entry, tokens, now)
   }
 
+  dueInUnsafe(key: string | undefined, tokens: number): number {
+    const entry = this.lookup(key)
+    return entry === undefined ? 0 : Math.max(0, Entry.dueAt(this.rates, entry, tokens) - this.time())
+  }
+
   /** Calls back the waiters that are due or too large, and sets the timer for the next due time. */
   settle(): void {
     if (this.settling || this.deferred) return

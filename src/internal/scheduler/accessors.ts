@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { effectFirstOrLast } from "./operations.js"
 import type { Operations } from "./operations.js"
-import { type AllOptions, checkRate, checkWidth, itemOptions } from "./options.js"
+import { type AllOptions, checkDrain, checkPenalty, checkRate, checkWidth, itemOptions } from "./options.js"
 
 /** The tag of a scheduler. */
 interface Tag<Self> {
@@ -15,7 +15,7 @@ interface Tag<Self> {
 // One by one, so that a bundle holds those that a program calls and no other. Nonsense throws where they are called.
 
 export const schedule = <Self>(tag: Tag<Self>): Operations<Self>["schedule"] =>
-  effectFirstOrLast((effect, options) => tag.use((_) => _.schedule(effect, options)))
+  effectFirstOrLast((effect, _, options) => tag.use((_) => _.schedule(effect, options)))
 
 export const resize = <Self>(tag: Tag<Self>): Operations<Self>["resize"] => (concurrency) => {
   checkWidth("Scheduler.resize", concurrency)
@@ -25,6 +25,16 @@ export const resize = <Self>(tag: Tag<Self>): Operations<Self>["resize"] => (con
 export const setRate = <Self>(tag: Tag<Self>): Operations<Self>["setRate"] => (rate) => {
   checkRate(rate)
   return tag.use((_) => _.setRate(rate))
+}
+
+export const penalize = <Self>(tag: Tag<Self>): Operations<Self>["penalize"] => (options) => {
+  checkPenalty(options)
+  return tag.use((_) => _.penalize(options))
+}
+
+export const drain = <Self>(tag: Tag<Self>): Operations<Self>["drain"] => (options) => {
+  checkDrain(options)
+  return tag.use((_) => _.drain(options))
 }
 
 export const forEach = <Self>(tag: Tag<Self>): Operations<Self>["forEach"] => (items, f, options) => {
@@ -61,6 +71,8 @@ export const operations = <Self>(tag: Tag<Self>): Operations<Self> => ({
   schedule: schedule(tag),
   resize: resize(tag),
   setRate: setRate(tag),
+  penalize: penalize(tag),
+  drain: drain(tag),
   pause: tag.use((_) => _.pause),
   resume: tag.use((_) => _.resume),
   awaitIdle: tag.use((_) => _.awaitIdle),

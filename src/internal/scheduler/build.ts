@@ -3,6 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { dispatcherIn } from "../data/dispatcher.js"
@@ -12,6 +13,7 @@ import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { LimiterMemory } from "../limiter/memory.js"
 import { nodeOf } from "../waits/waits.js"
 import { Engine, type Site } from "./engine.js"
+import type { SchedulerError } from "./error.js"
 import { type Checked, isTag } from "./options.js"
 
 export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
@@ -41,7 +43,10 @@ const sharedLimiter = <I>(rate: Context.Key<I, object>, context: Context.Context
 
 /** An engine that closes with the scope. */
 export const build = <I>(checked: Checked<I>): Effect.Effect<Engine, never, I | Scope.Scope> =>
-  Effect.acquireRelease(Effect.map(site<I>(), (site) => engineUnsafe(checked, site)), close)
+  Effect.acquireRelease(
+    Effect.map(site<I>(), (site) => engineUnsafe(checked, site)),
+    (engine) => checked.drain === 0 ? close(engine) : Effect.andThen(drain(engine, checked.drain), close(engine))
+  )
 
 export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effect<void> =>
   Effect.sync(() => {
@@ -53,6 +58,14 @@ export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effe
       limiter.setQuotas(rates)
       engine.reviewUnsafe()
     }
+  })
+
+export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, SchedulerError> =>
+  Effect.suspend(() => {
+    const { limiter } = engine
+    if (limiter === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
+    const penalized = Effect.mapError(limiter.penalize(undefined, nanos), (failure) => engine.error(failure))
+    return Effect.map(penalized, () => engine.refuseHopelessUnsafe())
   })
 
 /** Waits until `done` returns true. It is called after each end of a job or of a wait that leaves no job waiting. */
@@ -73,6 +86,16 @@ export const awaitIdle = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const around = nodeOf(fiber.context)
     return waitUntil(engine, () => engine.queued === 0 && !engine.lanes.runsOthersThan(around))
+  })
+
+/** Refuses new jobs, and waits for the others; those that are left after a time are interrupted. */
+export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    engine.draining = true
+    const drained = awaitIdle(engine)
+    if (nanos === Infinity) return drained
+    const timeout = engine.site.clock.sleep(Duration.nanos(BigInt(Math.ceil(nanos))))
+    return Effect.raceFirst(drained, Effect.andThen(timeout, close(engine)))
   })
 
 /** Interrupts all jobs, and waits for the end of all except those that this is called from. */

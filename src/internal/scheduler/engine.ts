@@ -21,14 +21,15 @@ import type * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { begin, Slices } from "../data/slices.js"
-import type { Place } from "../data/timers.js"
+import { after, Alarm, type Place } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { endUnsafe } from "../waits/waits.js"
-import { QueueFull, SchedulerError } from "./error.js"
+import { Draining, QueueFull, SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
-import type { Job, Lane } from "./job.js"
+import { type Job, type Lane, Terms } from "./job.js"
 import { type Host, Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
+import { type Host as OverloadHost, Overload } from "./overload.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
 
 export { Job } from "./job.js"
@@ -56,14 +57,22 @@ export interface Site<in I = never> extends Place {
   readonly dispatcher: SchedulerDispatcher
 }
 
-export class Engine implements Host, Claimant {
+export class Engine implements Host, Claimant, OverloadHost {
   readonly limits: Limits
   readonly site: Site
   readonly lanes: Lanes
   readonly slices: Slices
   permits: Permits | undefined = undefined
   private readonly rate: Rate
+  private epoch: bigint | undefined
+  /** 0 when there is none. */
+  private penaltyUntil = 0
+  private penaltyAlarm: Alarm | undefined
+  /** Made with the first job that needs it. */
+  private overload: Overload | undefined
   paused = false
+  /** Jobs that come now are refused. */
+  draining = false
   closed = false
 
   /** Called after the width has changed. */
@@ -86,6 +95,12 @@ export class Engine implements Host, Claimant {
     this.rate = new Rate(this, limiter)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
+    if (this.hasTerms) this.overload = new Overload(this, limits, site)
+  }
+
+  /** Whether every job has terms. */
+  private get hasTerms(): boolean {
+    return this.limits.maxWait !== Infinity || this.limits.shed !== undefined
   }
 
   get name(): string {
@@ -125,7 +140,7 @@ export class Engine implements Host, Claimant {
 
   /** `later` is the job itself when its effect does not begin in this very step. */
   startUnsafe(job: Job, later?: Job): boolean {
-    if (this.paused || this.closed || job.state !== "Idle") return false
+    if (this.paused || this.closed || job.state !== "Idle" || this.penalized || this.refusesNew(job)) return false
     if (job.weight > this.limit) return false
     const lane = this.lanes.roomFor(job)
     if (lane === undefined) return false
@@ -135,8 +150,14 @@ export class Engine implements Host, Claimant {
       // The job comes now: there is no lateness to make up.
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
+    this.overload?.idle()
     this.lanes.begin(job, lane)
     return true
+  }
+
+  /** A scheduler that drains takes only the jobs of those that it has taken already. */
+  private refusesNew(job: Job): boolean {
+    return this.draining && !job.patient && !this.lanes.isNested(job)
   }
 
   submitUnsafe(job: Job): void {
@@ -150,6 +171,7 @@ export class Engine implements Host, Claimant {
       job.state = "Done"
       return job.onClose()
     }
+    if (this.refusesNew(job)) return this.refuse(job, this.error(new Draining()))
     const error = this.impossible(job, this.limit, this.rate.burst)
     if (error !== undefined) return this.refuse(job, error)
     job.arrived = this.now()
@@ -160,7 +182,18 @@ export class Engine implements Host, Claimant {
       if (this.startUnsafe(job, job)) return job.onStart()
       return this.refuse(job, this.error(new QueueFull({ queued, maxQueued })))
     }
-    this.lanes.enter(job)
+    if (this.hasTerms && !job.patient) job.terms ??= new Terms(job, Infinity, undefined)
+    const { terms } = job
+    if (terms === undefined) {
+      this.lanes.enter(job)
+    } else {
+      this.overload ??= new Overload(this, this.limits, this.site)
+      const reason = this.overload.refusesNew(terms, this.expectedWait(job))
+      if (reason !== undefined) return this.refuse(job, this.error(reason))
+      this.lanes.enter(job)
+      this.overload.entered(terms)
+    }
+    if (this.penaltyUntil > 0) this.holdUntil(this.penaltyUntil)
     this.pump()
   }
 
@@ -192,6 +225,7 @@ export class Engine implements Host, Claimant {
   private finish(job: Job): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
+    if (job.terms?.line !== undefined) this.settleCharge(job.terms)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
     if (this.permits !== undefined) {
@@ -209,7 +243,7 @@ export class Engine implements Host, Claimant {
   // ------------------------------------------------------------------------------------------------------------- pump
 
   private get front(): Lane | undefined {
-    return this.paused || this.closed ? undefined : this.lanes.front
+    return this.paused || this.closed || this.penalized ? undefined : this.lanes.front
   }
 
   /**
@@ -229,8 +263,11 @@ export class Engine implements Host, Claimant {
       do {
         this.again = false
         let lane = this.front
-        while (lane !== undefined && this.starts < maxStartsPerStep && this.pays(lane)) {
-          this.startHead(lane)
+        while (lane !== undefined && this.starts < maxStartsPerStep) {
+          if (!this.refusesHead(lane)) {
+            if (!this.pays(lane)) break
+            this.startHead(lane)
+          }
           lane = this.front
         }
         if (lane === undefined) this.rate.withdraw()
@@ -280,7 +317,7 @@ export class Engine implements Host, Claimant {
   /** The rate was taken for the job that is in front now. */
   onDue(claim: Claim): void {
     const lane = this.paidBy(claim)
-    if (lane === undefined) {
+    if (lane === undefined || this.refusesHead(lane)) {
       this.limiter!.refundUnsafe(claim)
       return this.pump()
     }
@@ -319,12 +356,120 @@ export class Engine implements Host, Claimant {
     const job = this.lanes.headOf(lane)
     if (link !== undefined) job.link = link
     this.starts++
+    if (job.line !== undefined && lane === this.main) this.charge(job)
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
     this.lanes.refresh()
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
     job.onStart()
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- overload
+
+  /** Nanoseconds of the monotonic clock since the first call. */
+  time(): number {
+    const now = this.site.clock.monotonicTimeNanosUnsafe()
+    return Number(now - (this.epoch ??= now))
+  }
+
+  /** How long the rate, or a penalty, keeps a job from its start at least. */
+  private expectedWait(job: Job): number {
+    const penalty = this.penaltyUntil === 0 ? 0 : this.penaltyUntil - this.time()
+    const { limiter, main } = this
+    if (limiter?.dueInUnsafe === undefined || job.tokens === 0) return penalty
+    // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
+    const alone = this.paused || main.state === "blocked" || this.lanes.isNested(job)
+    const before = alone ? 0 : main.queue.tokensBefore(job.priority, job.terms?.share)
+    return Math.max(penalty, limiter.dueInUnsafe(undefined, before + job.tokens))
+  }
+
+  /** Refuses the job in front if it has waited too long. */
+  private refusesHead(lane: Lane): boolean {
+    const job = this.lanes.headOf(lane)
+    if (job.terms === undefined) return false
+    const reason = this.overload!.refusesFirst(job.terms, lane === this.main && !job.patient)
+    if (reason === undefined) return false
+    this.starts++
+    this.refuseQueued(job, reason)
+    this.notify()
+    return true
+  }
+
+  private refuseQueued(job: Job, reason: SchedulerErrorReason): void {
+    this.withdrawJob(job)
+    this.recheckClaim()
+    this.refuse(job, this.error(reason))
+  }
+
+  widthTurned(blocked: boolean): void {
+    this.overload?.width(blocked && !this.paused)
+  }
+
+  leftUnsafe(terms: Terms): void {
+    this.overload!.left(terms)
+  }
+
+  /** Some jobs may have waited too long. */
+  ringUnsafe(): void {
+    // First the jobs that can start.
+    this.pump()
+    const overload = this.overload!
+    this.refuseEach(overload.expired(), (terms) => overload.exceeded(terms))
+  }
+
+  private refuseEach(all: Iterable<Terms>, reasonOf: (terms: Terms) => SchedulerErrorReason): void {
+    this.each(all, (terms) => {
+      if (terms.job.state === "Queued") this.refuseQueued(terms.job, reasonOf(terms))
+    }, () => {
+      this.pump()
+      this.notify()
+    })
+  }
+
+  /** Lets no job start for a time, where no limiter does that. */
+  penalizeUnsafe(nanos: number): void {
+    const until = this.time() + nanos
+    if (nanos > 0 && until > this.penaltyUntil) {
+      this.penaltyUntil = until
+      if (this.queued > 0) this.holdUntil(until)
+    }
+    this.refuseHopelessUnsafe()
+  }
+
+  private get penalized(): boolean {
+    if (this.penaltyUntil === 0) return false
+    if (this.time() < this.penaltyUntil) return true
+    this.penaltyUntil = 0
+    return false
+  }
+
+  private holdUntil(until: number): void {
+    this.penaltyAlarm ??= new Alarm(after, () => {
+      if (this.penalized) this.holdUntil(this.penaltyUntil)
+      else this.pump()
+    }, this.site)
+    this.penaltyAlarm.set(until, this.time())
+  }
+
+  /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
+  refuseHopelessUnsafe(): void {
+    const { overload } = this
+    if (overload === undefined) return
+    const reasons = new Map(overload.hopeless((terms) => this.expectedWait(terms.job)))
+    this.refuseEach(reasons.keys(), (terms) => reasons.get(terms)!)
+  }
+
+  private charge(job: Job): void {
+    const terms = job.terms ??= new Terms(job, Infinity, undefined)
+    const line = terms.line = job.line!
+    terms.charged = line.fair.charge(line, job.weight)
+    terms.startedAt = this.time()
+  }
+
+  private settleCharge(terms: Terms): void {
+    const line = terms.line!
+    line.fair.settle(line, terms.charged, terms.job.weight, this.time() - terms.startedAt)
   }
 
   // ---------------------------------------------------------------------------------------------------------- refusal
@@ -366,9 +511,9 @@ export class Engine implements Host, Claimant {
     this.notify()
   }
 
-  /** Calls `f` with each job, in slices. By its turn, a job may have ended by itself. */
-  each<J extends Job>(jobs: Iterable<J>, f: (job: J) => void, done: () => void = () => {}): void {
-    const rest = jobs[Symbol.iterator]()
+  /** Calls `f` with each one, in slices. By its turn, a job may have ended by itself. */
+  each<A>(all: Iterable<A>, f: (each: A) => void, done: () => void = () => {}): void {
+    const rest = all[Symbol.iterator]()
     let next = rest.next()
     begin({
       slices: this.slices,
@@ -376,9 +521,9 @@ export class Engine implements Host, Claimant {
         return next.done !== true
       },
       step: () => {
-        const job = next.value
+        const { value } = next
         next = rest.next()
-        f(job)
+        f(value)
       },
       done
     })
@@ -428,12 +573,14 @@ export class Engine implements Host, Claimant {
 
   pauseUnsafe(): void {
     this.paused = true
+    this.widthTurned(false)
     this.pump()
   }
 
   resumeUnsafe(): void {
     if (!this.paused) return
     this.paused = false
+    this.widthTurned(this.main.state === "blocked")
     this.resumedAt = this.now()
     this.pump()
   }
@@ -447,6 +594,8 @@ export class Engine implements Host, Claimant {
   closeUnsafe(): void {
     this.closed = true
     this.rate.withdraw()
+    this.overload?.close()
+    this.penaltyAlarm?.close()
     const jobs: Array<Job> = []
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true

@@ -1,3 +1,4 @@
+import * as Duration from "effect/Duration"
 import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { StacklessError } from "../data/stacklessError.js"
 import type { StoreError } from "../store/storeError.js"
@@ -19,13 +20,65 @@ export class QueueFull extends /*#__PURE__*/ StacklessError("QueueFull")<{
   }
 }
 
+const inMillis = (duration: Duration.Duration): string => `${Math.round(Duration.toMillis(duration))} ms`
+
+/**
+ * A job that would start too late: its `maxWait` is over, or the rate cannot let it start before.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class WaitExceeded extends /*#__PURE__*/ StacklessError("WaitExceeded")<{
+  /** How long it has waited. */
+  readonly waited: Duration.Duration
+  /** How long it may wait. */
+  readonly maxWait: Duration.Duration
+  /** How long it would have to wait for the rate at least, if that is why it is refused. */
+  readonly expected: Duration.Duration | undefined
+}> {
+  override get message(): string {
+    return this.expected === undefined
+      ? `waited ${inMillis(this.waited)}, at most ${inMillis(this.maxWait)} are allowed`
+      : `the rate starts it in ${inMillis(this.expected)} at the earliest, ${inMillis(this.maxWait)} are allowed`
+  }
+}
+
+/**
+ * A job that is shed: more is asked of the scheduler than its width can do, and this job has waited too long for width.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Overloaded extends /*#__PURE__*/ StacklessError("Overloaded")<{
+  /** How long it has waited for width. */
+  readonly waited: Duration.Duration
+  /** The wait that `shed` aims at. */
+  readonly target: Duration.Duration
+}> {
+  override get message(): string {
+    return `overloaded: waited ${inMillis(this.waited)} for width, the target is ${inMillis(this.target)}`
+  }
+}
+
+/**
+ * A job that came while the scheduler drains.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Draining extends /*#__PURE__*/ StacklessError("Draining")<{}> {
+  override get message(): string {
+    return "draining: no new jobs are accepted"
+  }
+}
+
 /**
  * Lists why a scheduler refuses a job.
  *
  * @category errors
  * @since 0.1.0
  */
-export type SchedulerErrorReason = QueueFull | InsufficientCapacity | StoreError
+export type SchedulerErrorReason = QueueFull | WaitExceeded | Overloaded | Draining | InsufficientCapacity | StoreError
 
 /**
  * The error of every scheduler: which one refused a job, and why. The effect did not run.
@@ -37,6 +90,9 @@ export type SchedulerErrorReason = QueueFull | InsufficientCapacity | StoreError
  * **Details**
  *
  * - `QueueFull`: too many wait already. Not yet: try again later, or shed the load.
+ * - `WaitExceeded`: it would start later than `maxWait` after it came.
+ * - `Overloaded`: the scheduler sheds load, because jobs have waited for width for too long.
+ * - `Draining`: the scheduler is about to close and takes no new jobs.
  * - `InsufficientCapacity`: never, as the scheduler stands. Weight or tokens are more than it can ever give.
  * - `StoreError`: rate or permits are kept in a store, and it did not answer; or the permit of a running job was lost
  *   there, and the job was interrupted.

@@ -10,8 +10,15 @@ import * as Collect from "./many/collect.js"
 import * as CollectStream from "./many/stream.js"
 import { effectFirstOrLast } from "./operations.js"
 import type { Operations } from "./operations.js"
-import { checkRate, checkWidth } from "./options.js"
-import type { AllOptions, ForEachOptions, Items, Quotas, StreamOptions } from "./options.js"
+import { checkDrain, checkPenalty, checkRate, checkWidth } from "./options.js"
+import type {
+  AllOptions,
+  ForEachOptions,
+  Items,
+  PenalizeOptions,
+  Quotas,
+  StreamOptions
+} from "./options.js"
 import { schedule } from "./schedule.js"
 import { statsOf } from "./stats.js"
 
@@ -76,6 +83,16 @@ export class Handle extends Pipeable.Class implements Operations<never> {
     return this.access.change((engine) => Build.setRate(engine, rates))
   }
 
+  readonly penalize: Operations<never>["penalize"] = (options) => {
+    const nanos = checkPenalty(options)
+    return Effect.suspend(() => this.access.effect((engine) => Build.penalize(engine, nanos)))
+  }
+
+  readonly drain: Operations<never>["drain"] = (options) => {
+    const nanos = checkDrain(options)
+    return Effect.suspend(() => this.access.effect((engine) => Build.drain(engine, nanos)))
+  }
+
   readonly pause = this.run((engine) => Effect.sync(() => engine.pauseUnsafe()))
   readonly resume = this.run((engine) => Effect.sync(() => engine.resumeUnsafe()))
   readonly awaitIdle = this.run(Build.awaitIdle)
@@ -123,6 +140,10 @@ export const limitless = (handle: Handle): Handle =>
     },
     setRate: (rate: Quotas) => {
       checkRate(rate)
+      return Effect.void
+    },
+    penalize: (options: PenalizeOptions) => {
+      checkPenalty(options)
       return Effect.void
     },
     pause: Effect.void,

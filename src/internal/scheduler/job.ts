@@ -1,9 +1,11 @@
 /**
  * The jobs of an engine, and the lanes they run in.
  */
+import type * as DueHeap from "../data/dueHeap.js"
 import { join, leave, type Member } from "../data/list.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
+import type { Line, Share } from "./fairQueue.js"
 import { JobQueue, QueueNode } from "./jobQueue.js"
 
 type State = "Idle" | "Queued" | "Running" | "Done"
@@ -17,6 +19,7 @@ export abstract class Seat extends QueueNode<Seat> {
 export class Place extends Seat {
   readonly job: Job
   readonly priority: number
+  readonly tokens: number
   lane: Lane
   /** A lender keeps it in front without having room for it. */
   blocks = false
@@ -25,6 +28,7 @@ export class Place extends Seat {
     super()
     this.job = job
     this.priority = job.priority
+    this.tokens = job.tokens
     this.order = job.order
     this.lane = lane
   }
@@ -35,6 +39,29 @@ export interface Owner {
   readonly name: string
   stirUnsafe(job: Job): void
   inheritUnsafe(lane: Lane, heir: Node | undefined): void
+}
+
+/** The terms of a job that most jobs do not have. Times in nanoseconds of the clock of `Overload`. */
+export class Terms implements DueHeap.Member {
+  readonly job: Job
+  readonly maxWait: number
+  readonly share: Share | undefined
+  came = 0
+  /** When the job is refused, and its place among those with such a time. */
+  due = Infinity
+  index = -1
+  /** How long the first job had waited for width when this one came. */
+  widthAt = 0
+  /** While it runs: its line, and what that was charged with. */
+  line: Line<Seat> | undefined = undefined
+  charged = 0
+  startedAt = 0
+
+  constructor(job: Job, maxWait: number, share: Share | undefined) {
+    this.job = job
+    this.maxWait = maxWait
+    this.share = share
+  }
 }
 
 export abstract class Job extends Seat implements Inner {
@@ -62,6 +89,7 @@ export abstract class Job extends Seat implements Inner {
   waits: Edge | undefined = undefined
   inside: Lane | undefined = undefined
   mark = 0
+  terms: Terms | undefined = undefined
   /** The grant of its limiter, until its effect begins. */
   link: unknown = undefined
 

@@ -5,25 +5,34 @@
  * indexed binary heap (Williams, 1964): a level that empties leaves it at once, from wherever it is, and so priorities
  * that came and went cost nothing. Head O(1); enqueue and removal O(1) within a level and O(log p) when one appears or
  * goes, with p priorities in use.
+ *
+ * As long as jobs with a share wait, a level has a line for each key instead of one list.
  */
 
 import * as DueHeap from "../data/dueHeap.js"
 import { append, insert, type List, type Member, remove } from "../data/list.js"
+import { type Durations, FairQueue, type Line, type Share } from "./fairQueue.js"
 
 /**
  * A member of a queue, with the links of the queue. It is in one queue at a time.
  */
 export abstract class QueueNode<T extends QueueNode<T>> implements Member<T> {
   abstract readonly priority: number
+  abstract readonly tokens: number
   /** Its order of arrival, for queues that are merged. */
   order = 0
   level: Level<T> | undefined = undefined
+  /** Its line, where its level has lines. */
+  line: Line<T> | undefined = undefined
   before: T | undefined = undefined
   after: T | undefined = undefined
 }
 
-interface Level<T> extends List<T>, DueHeap.Member {
+interface Level<T extends QueueNode<T>> extends List<T>, DueHeap.Member {
   readonly priority: number
+  /** The tokens of its jobs. */
+  tokens: number
+  fair: FairQueue<T> | undefined
 }
 
 export class JobQueue<T extends QueueNode<T>> {
@@ -32,25 +41,49 @@ export class JobQueue<T extends QueueNode<T>> {
   private readonly levels = new Map<number, Level<T>>()
   /** The level used last: nearly every queue has one priority. */
   private recent: Level<T> | undefined = undefined
+  private durations: Durations | undefined = undefined
 
   get head(): T | undefined {
-    return this.size === 0 ? undefined : this.heap[0]!.first
+    if (this.size === 0) return undefined
+    const level = this.heap[0]!
+    return level.fair === undefined ? level.first : level.fair.head
   }
 
-  enqueue(node: T): void {
+  enqueue(node: T, share?: Share | undefined): void {
     const level = this.levelOf(node.priority)
     node.level = level
-    append(level, node)
+    level.tokens += node.tokens
     this.size++
+    if (share !== undefined) level.fair ??= new FairQueue(level, this.durations ??= { mean: 0 })
+    if (level.fair === undefined) append(level, node)
+    else level.fair.enqueue(node, share)
   }
 
   remove(node: T): void {
     const level = node.level!
-    remove(level, node)
     node.level = undefined
+    level.tokens -= node.tokens
     this.size--
+    if (level.fair === undefined) {
+      remove(level, node)
+    } else {
+      level.fair.remove(node)
+      if (!level.fair.empty) return
+      // Nobody waits for anybody: the cost of the lines is forgotten.
+      level.fair = undefined
+    }
     // The last level stays, or it would come and go with each job.
     if (level.first === undefined && this.heap.length > 1) this.drop(level)
+  }
+
+  /** The tokens of the jobs that start before one that comes now, as far as that is certain. */
+  tokensBefore(priority: number, share: Share | undefined): number {
+    let tokens = 0
+    for (const level of this.heap) {
+      if (level.priority > priority) tokens += level.tokens
+      else if (level.priority === priority) tokens += level.fair === undefined ? level.tokens : level.fair.tokensOf(share)
+    }
+    return tokens
   }
 
   /** Takes over the members of another queue, in their order of arrival. The other queue is not used again. */
@@ -63,6 +96,7 @@ export class JobQueue<T extends QueueNode<T>> {
         const next: T | undefined = node.before
         while (at !== undefined && at.order > node.order) at = at.before
         node.level = level
+        level.tokens += node.tokens
         insert(level, at, node)
         this.size++
         node = next
@@ -72,12 +106,13 @@ export class JobQueue<T extends QueueNode<T>> {
 
   /** In the order in which they would leave within each priority; the visitor may remove the node it is given. */
   forEach(visit: (node: T) => void): void {
-    for (const level of Array.from(this.heap)) {
-      let node = level.first
-      while (node !== undefined) {
-        const next: T | undefined = node.after
-        visit(node)
-        node = next
+    for (const { fair, first } of Array.from(this.heap)) {
+      for (let node of fair === undefined ? [first] : fair.heads()) {
+        while (node !== undefined) {
+          const next: T | undefined = node.after
+          visit(node)
+          node = next
+        }
       }
     }
   }
@@ -89,7 +124,7 @@ export class JobQueue<T extends QueueNode<T>> {
     if (level === undefined) {
       // The one level kept although empty must not stay on top of the others.
       if (this.size === 0 && this.heap.length === 1) this.drop(this.heap[0]!)
-      level = { priority, first: undefined, last: undefined, due: 0, index: -1 }
+      level = { priority, first: undefined, last: undefined, tokens: 0, fair: undefined, due: 0, index: -1 }
       this.levels.set(priority, level)
       DueHeap.set(this.heap, level, -priority)
     }

@@ -7,7 +7,7 @@
 import { append, type List, remove } from "../data/list.js"
 import { above, changes, liveNode } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
-import { type Job, Lane, type Owner, Place, type Seat } from "./job.js"
+import { type Job, Lane, type Owner, Place, type Seat, type Terms } from "./job.js"
 import { Lenders } from "./lenders.js"
 
 /** The part of an engine that its lanes use. */
@@ -17,6 +17,10 @@ export interface Host {
   now(): number
   /** Some job may start, but not in this step. */
   pumpSoon(): void
+  /** The first job begins, or ends, to wait for width. */
+  widthTurned(blocked: boolean): void
+  /** A job with terms has left the queue. */
+  leftUnsafe(terms: Terms): void
 }
 
 export class Lanes implements Owner {
@@ -181,6 +185,11 @@ export class Lanes implements Owner {
     return this.queued === 0 && this.fits(this.main, job) ? this.main : undefined
   }
 
+  /** Whether a job was made inside a running job. */
+  isNested(job: Job): boolean {
+    return job.outer !== undefined && this.rootOf(liveNode(job.outer))?.kind === "job"
+  }
+
   /** How many jobs wait in the queue of a job. Those inside a job count in that job's queue only. */
   waitingBefore(job: Job): number {
     const root = job.outer === undefined ? undefined : this.rootOf(liveNode(job.outer))
@@ -194,7 +203,7 @@ export class Lanes implements Owner {
     job.lane = this.main
     job.state = "Queued"
     job.order = ++this.arrivals
-    this.main.queue.enqueue(job)
+    this.main.queue.enqueue(job, job.terms?.share)
     this.queued++
     this.refresh()
     if (job.outer === undefined) return
@@ -216,7 +225,8 @@ export class Lanes implements Owner {
   leave(job: Job): void {
     this.queued--
     this.main.queue.remove(job)
-    const { place } = job
+    const { place, terms } = job
+    if (terms !== undefined) this.host.leftUnsafe(terms)
     if (place === undefined) return
     job.place = undefined
     place.lane.queue.remove(place)
@@ -270,16 +280,17 @@ export class Lanes implements Owner {
   /** Notes whether the first job in the queue fits. Called after every change of that job or of the width. */
   refresh(): void {
     const { main } = this
-    const { head } = main
+    const { head, state } = main
     this.lenders.changed()
     if (head === undefined) {
       main.state = "none"
     } else if (!this.fits(main, head)) {
       main.state = "blocked"
     } else {
-      if (main.state === "blocked") main.freeAt = this.now()
+      if (state === "blocked") main.freeAt = this.now()
       main.state = "candidate"
     }
+    if ((state === "blocked") !== (main.state === "blocked")) this.host.widthTurned(main.state === "blocked")
   }
 
   /** The lane whose first job is the next to start: that of a lender before the scheduler's own. */

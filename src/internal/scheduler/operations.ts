@@ -9,9 +9,11 @@ import type { ProgressServices } from "./many/progress.js"
 import { jobOptions } from "./options.js"
 import type {
   AllOptions,
+  DrainOptions,
   ForEachOptions,
   Items,
   JobOptions,
+  PenalizeOptions,
   Quotas,
   ScheduleOptions,
   StreamOptions
@@ -32,6 +34,10 @@ export interface Operations<Self> {
   readonly resize: (concurrency: number | "unbounded") => Effect.Effect<void, never, Self>
   /** Changes the pace at which jobs start, or gives one to a scheduler that had none. */
   readonly setRate: (rate: Quotas) => Effect.Effect<void, never, Self>
+  /** Lets no job start for a time, as the `Retry-After` of a response asks. Running jobs go on. */
+  readonly penalize: (options: PenalizeOptions) => Effect.Effect<void, SchedulerError, Self>
+  /** Refuses new jobs from now on, and waits until no job runs and no job waits. */
+  readonly drain: (options?: DrainOptions | undefined) => Effect.Effect<void, never, Self>
   /** Lets no job start until `resume`. Running jobs go on. */
   readonly pause: Effect.Effect<void, never, Self>
   /** Ends `pause`. */
@@ -86,13 +92,14 @@ export interface Operations<Self> {
 export const effectFirstOrLast = <Self>(
   body: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
-    options: JobOptions
+    options: JobOptions,
+    given: ScheduleOptions | undefined
   ) => Effect.Effect<A, E | SchedulerError, R | Self>
 ): Operations<Self>["schedule"] => {
   const dual = <A, E, R>(first?: Effect.Effect<A, E, R> | ScheduleOptions, second?: ScheduleOptions) => {
-    if (Effect.isEffect(first)) return body(first, jobOptions("Scheduler.schedule", second))
+    if (Effect.isEffect(first)) return body(first, jobOptions("Scheduler.schedule", second), second)
     const options = jobOptions("Scheduler.schedule", first)
-    return <A, E, R>(effect: Effect.Effect<A, E, R>) => body(effect, options)
+    return <A, E, R>(effect: Effect.Effect<A, E, R>) => body(effect, options, first)
   }
   // Sound: each branch returns its side of the conditional type. The compiler cannot check that.
   return dual as Operations<Self>["schedule"]

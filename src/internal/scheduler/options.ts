@@ -8,6 +8,7 @@ import type * as Stream from "effect/Stream"
 import { refuse } from "../data/refuse.js"
 import type { Rate } from "../limiter/gcra.js"
 import * as Quota from "../limiter/quota.js"
+import type { Share } from "./fairQueue.js"
 import type { Progress } from "./many/progress.js"
 
 const checkCount = (caller: string, field: string, value: number, least: number): number => {
@@ -26,12 +27,61 @@ interface QuotaInput {
 
 export type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
 
-/** The checked options that an engine keeps. */
+/**
+ * When a scheduler sheds load.
+ *
+ * **Details**
+ *
+ * - `target`: the wait for width that the scheduler aims at.
+ * - `interval`: for how long all jobs must have waited longer; ten targets by default.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ShedOptions {
+  readonly target?: Duration.Input | undefined
+  readonly interval?: Duration.Input | undefined
+}
+
+/**
+ * How long no job may start.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PenalizeOptions {
+  readonly for: Duration.Input
+}
+
+/**
+ * How long the jobs may go on.
+ *
+ * **Details**
+ *
+ * - `timeout`: after this the jobs are interrupted; by default they may take as long as they need.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface DrainOptions {
+  readonly timeout?: Duration.Input | undefined
+}
+
+export const checkPenalty = (options: PenalizeOptions): number =>
+  Quota.nanos("Scheduler.penalize", "for", options.for, 0)
+
+export const checkDrain = (options: DrainOptions | undefined): number =>
+  options?.timeout === undefined ? Infinity : Quota.nanos("Scheduler.drain", "timeout", options.timeout, 0)
+
+/** The checked options that an engine keeps. Durations in nanoseconds. */
 export interface Limits {
   /** The name in errors. */
   readonly name: string
   readonly concurrency: number
   readonly maxQueued: number
+  readonly maxWait: number
+  readonly shed: { readonly target: number; readonly interval: number } | undefined
+  readonly drain: number
 }
 
 /** The checked options of a scheduler. */
@@ -50,10 +100,16 @@ export const check = <I>(caller: string, id: string, options: {
   readonly concurrency: number | "unbounded"
   readonly rate?: Quotas | Context.Key<I, object> | undefined
   readonly maxQueued?: number | undefined
+  readonly maxWait?: Duration.Input | undefined
+  readonly shed?: boolean | ShedOptions | undefined
+  readonly drain?: Duration.Input | undefined
 }): Checked<I> => ({
-  name: options.name ?? id,
+  ...unbounded(options.name ?? id),
   concurrency: checkWidth(caller, options.concurrency),
   maxQueued: options.maxQueued === undefined ? Infinity : checkCount(caller, "maxQueued", options.maxQueued, 0),
+  maxWait: checkWait(caller, "maxWait", options.maxWait),
+  shed: checkShed(caller, options),
+  drain: options.drain === undefined ? 0 : Quota.nanos(caller, "drain", options.drain, 0),
   rate: options.rate === undefined || isTag(options.rate) ? options.rate : Quota.rates(caller, "rate", options.rate)
 })
 
@@ -61,8 +117,36 @@ export const unbounded = (name: string): Checked<never> => ({
   name,
   concurrency: Infinity,
   maxQueued: Infinity,
+  maxWait: Infinity,
+  shed: undefined,
+  drain: 0,
   rate: undefined
 })
+
+const checkWait = (caller: string, field: string, maxWait: Duration.Input | undefined): number =>
+  maxWait === undefined ? Infinity : Quota.nanos(caller, field, maxWait, 0)
+
+/** A wait of a twentieth of the longest one is no sign of an overload that would make jobs late. */
+const targetOfWait = 1 / 20
+const targetsOfInterval = 10
+
+const checkShed = (
+  caller: string,
+  { maxWait, shed }: {
+    readonly maxWait?: Duration.Input | undefined
+    readonly shed?: boolean | ShedOptions | undefined
+  }
+): Limits["shed"] => {
+  if (shed === undefined || shed === false) return undefined
+  const given = shed === true ? {} : shed
+  const longest = checkWait(caller, "maxWait", maxWait)
+  const fallback = longest === Infinity ? 5_000_000 : Math.max(1, longest * targetOfWait)
+  const target = given.target === undefined ? fallback : Quota.nanos(caller, "shed.target", given.target, 1)
+  const interval = given.interval === undefined
+    ? longest === Infinity && given.target === undefined ? 100_000_000 : target * targetsOfInterval
+    : Quota.nanos(caller, "shed.interval", given.interval, 1)
+  return { target, interval }
+}
 
 export const isTag = <I>(rate: Quotas | ReadonlyArray<Rate> | Context.Key<I, object>): rate is Context.Key<I, object> =>
   Context.isKey(rate)
@@ -78,6 +162,11 @@ export const isTag = <I>(rate: Quotas | ReadonlyArray<Rate> | Context.Key<I, obj
  * - `tokens`: how much of the rate its start consumes, an integer from 0; 1 by default. With 0 the rate does not delay it.
  * - `priority`: a finite number, 0 by default. A larger one starts first. There is no aging: a low priority starves for as
  *   long as higher ones keep coming.
+ * - `maxWait`: how long the job may wait for its start; no bound by default. A job that would wait longer is refused with
+ *   `WaitExceeded`, at once where that is certain. With 0 it starts now or not at all. If the scheduler has a `maxWait`, too,
+ *   the smaller one holds.
+ * - `share`: the key of a caller, such as a tenant, or `{ key, weight }`. Keys of one priority get turns in proportion to
+ *   their weight, an integer from 1; 1 by default. Jobs without a share have one key together.
  *
  * @category options
  * @since 0.1.0
@@ -86,20 +175,49 @@ export interface ScheduleOptions {
   readonly weight?: number | undefined
   readonly tokens?: number | undefined
   readonly priority?: number | undefined
+  readonly maxWait?: Duration.Input | undefined
+  readonly share?: ShareKey | { readonly key: ShareKey; readonly weight?: number | undefined } | undefined
 }
 
-export type JobOptions = { readonly [K in keyof ScheduleOptions]-?: number }
+/**
+ * The key of a share.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type ShareKey = string | number | bigint | boolean | symbol
 
-const defaults: JobOptions = { weight: 1, tokens: 1, priority: 0 }
+/** Checked options of a job. */
+export interface JobOptions {
+  readonly weight: number
+  readonly tokens: number
+  readonly priority: number
+  /** Nanoseconds. */
+  readonly maxWait: number
+  readonly share: Share | undefined
+}
+
+const defaults: JobOptions = { weight: 1, tokens: 1, priority: 0, maxWait: Infinity, share: undefined }
 
 export const jobOptions = (caller: string, options: ScheduleOptions | undefined): JobOptions => {
   if (options === undefined) return defaults
-  const { priority = 0, tokens = 1, weight = 1 } = options
+  const { maxWait, priority = 0, share, tokens = 1, weight = 1 } = options
   checkCount(caller, "weight", weight, 1)
   checkCount(caller, "tokens", tokens, 0)
   if (!Number.isFinite(priority)) refuse(caller, "priority", "a finite number", priority)
-  return { weight, tokens, priority }
+  return {
+    weight,
+    tokens,
+    priority,
+    maxWait: checkWait(caller, "maxWait", maxWait),
+    share: share === undefined ? undefined : checkShare(caller, share)
+  }
 }
+
+const checkShare = (caller: string, share: NonNullable<ScheduleOptions["share"]>): Share =>
+  typeof share === "object"
+    ? { key: share.key, weight: checkCount(caller, "share.weight", share.weight ?? 1, 1) }
+    : { key: share, weight: 1 }
 
 // --------------------------------------------------------------------------------------------------------- of many items
 
@@ -122,7 +240,7 @@ export declare namespace Items {
 }
 
 /** The cost of each item of a call: a number for all items, or a function. */
-export interface ItemOptions<in A> {
+export interface ItemOptions<in A> extends Pick<ScheduleOptions, "maxWait" | "share"> {
   /** How many permits an item takes while it runs; 1 by default. */
   readonly weight?: number | ((item: A, index: number) => number) | undefined
   /** How many tokens of the rate an item takes; 1 by default, 0 for none. */
@@ -185,13 +303,15 @@ export const itemOptions = <A>(
   caller: string,
   options: ItemOptions<A> & { readonly total?: number | undefined } = {}
 ): (item: A, index: number) => JobOptions => {
-  const { priority, tokens, total, weight } = options
+  const { maxWait, priority, share, tokens, total, weight } = options
   if (total !== undefined) checkCount(caller, "total", total, 0)
-  const given = { weight: fixed(weight), tokens: fixed(tokens), priority: fixed(priority) }
+  const given = { maxWait, share, weight: fixed(weight), tokens: fixed(tokens), priority: fixed(priority) }
   const all = jobOptions(caller, given)
   if (given.weight === weight && given.tokens === tokens && given.priority === priority) return () => all
   return (item, index) =>
     jobOptions(caller, {
+      maxWait,
+      share,
       weight: costOf(weight, item, index),
       tokens: costOf(tokens, item, index),
       priority: costOf(priority, item, index)

@@ -1,0 +1,148 @@
+/**
+ * The jobs that a scheduler refuses because they wait too long: those with a `maxWait`, and those that it sheds.
+ *
+ * A scheduler without these options has no such object. Times are nanoseconds of its clock.
+ */
+import * as Duration from "effect/Duration"
+import * as DueHeap from "../data/dueHeap.js"
+import * as Timers from "../data/timers.js"
+import { Codel } from "./codel.js"
+import { Overloaded, WaitExceeded } from "./error.js"
+import type { Terms } from "./job.js"
+import type { Limits } from "./options.js"
+
+/** An event loop that calls back this much later than it should has stood still. */
+const stallNanos = 10_000_000
+
+/** The part of an engine that this uses. */
+export interface Host {
+  time(): number
+  /** The alarm rang: some job may have waited too long. */
+  ringUnsafe(): void
+}
+
+export class Overload {
+  private readonly host: Host
+  private readonly limits: Limits
+  private readonly codel: Codel | undefined
+  /** A heap of the waiting jobs that have a `maxWait`, by the end of it. */
+  private readonly impatient: Array<Terms> = []
+  private readonly alarm: Timers.Alarm
+  /** Rings once in an interval while jobs wait for width, to notice when the event loop stands still. */
+  private readonly pulse: Timers.Alarm | undefined
+  /** How long the first job has waited for width, in all. */
+  private widthTime = 0
+  private blockedSince: number | undefined = undefined
+
+  constructor(host: Host, limits: Limits, place: Timers.Place) {
+    this.host = host
+    this.limits = limits
+    this.alarm = new Timers.Alarm(Timers.after, () => host.ringUnsafe(), place)
+    const { shed } = limits
+    if (shed === undefined) return
+    this.codel = new Codel(shed.target, shed.interval)
+    this.pulse = new Timers.Alarm(Timers.idleAfter, () => this.beat(host.time()), place)
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- maxWait
+
+  /** A job is about to wait. `expected` is how long the rate makes it wait at least. Returns why it is refused at once. */
+  refusesNew(terms: Terms, expected: number): WaitExceeded | undefined {
+    terms.came = this.host.time()
+    terms.widthAt = this.widthAt(terms.came)
+    const maxWait = Math.min(terms.maxWait, this.limits.maxWait)
+    terms.due = terms.came + maxWait
+    if (maxWait > 0 && expected <= maxWait) return undefined
+    return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
+  }
+
+  /** The job has joined the queue. */
+  entered(terms: Terms): void {
+    if (terms.due === Infinity) return
+    DueHeap.set(this.impatient, terms, terms.due)
+    this.alarm.set(this.impatient[0]!.due, this.host.time())
+  }
+
+  left(terms: Terms): void {
+    DueHeap.remove(this.impatient, terms)
+    if (this.impatient.length === 0) this.alarm.clear()
+  }
+
+  /** Takes out the jobs whose `maxWait` is over, and sets the alarm for the next one. */
+  *expired(): Generator<Terms> {
+    const now = this.host.time()
+    for (let terms = this.impatient[0]; terms !== undefined; terms = this.impatient[0]) {
+      if (terms.due > now) return this.alarm.set(terms.due, now)
+      DueHeap.remove(this.impatient, terms)
+      yield terms
+    }
+  }
+
+  /** Takes out the jobs that would wait for the rate for longer than they may. */
+  *hopeless(expected: (terms: Terms) => number): Generator<readonly [Terms, WaitExceeded]> {
+    const now = this.host.time()
+    for (const terms of this.impatient.slice()) {
+      const wait = expected(terms)
+      if (now + wait > terms.due) yield [terms, waitExceeded(now - terms.came, terms.due - terms.came, wait)]
+    }
+  }
+
+  exceeded(terms: Terms): WaitExceeded {
+    return waitExceeded(this.host.time() - terms.came, terms.due - terms.came, undefined)
+  }
+
+  // ---------------------------------------------------------------------------------------------------------------- shed
+
+  /** The first job begins, or ends, to wait for width and for nothing else. */
+  width(blocked: boolean): void {
+    const { codel } = this
+    if (codel === undefined || blocked === (this.blockedSince !== undefined)) return
+    const now = this.host.time()
+    if (blocked) {
+      this.blockedSince = now
+      this.pulse!.set(now + this.limits.shed!.interval, now)
+    } else {
+      this.widthTime = this.widthAt(now)
+      this.blockedSince = undefined
+    }
+  }
+
+  private widthAt(now: number): number {
+    return this.blockedSince === undefined ? this.widthTime : this.widthTime + now - this.blockedSince
+  }
+
+  private beat(now: number): void {
+    if (this.blockedSince !== undefined) this.pulse!.set(now + this.limits.shed!.interval, now)
+  }
+
+  /** A job started without a wait. */
+  idle(): void {
+    this.codel?.idle()
+  }
+
+  /** The turn of a job has come. Returns why it is refused instead of started. */
+  refusesFirst(terms: Terms, sheds: boolean): WaitExceeded | Overloaded | undefined {
+    const now = this.host.time()
+    if (now > terms.due) return waitExceeded(now - terms.came, terms.due - terms.came, undefined)
+    const { codel, pulse } = this
+    if (codel === undefined || !sheds) return undefined
+    if (pulse!.at + stallNanos < now) codel.stall()
+    const waited = this.widthAt(now) - terms.widthAt
+    if (!codel.refuses(waited, now)) return undefined
+    return new Overloaded({ waited: duration(waited), target: duration(codel.target) })
+  }
+
+  close(): void {
+    this.alarm.close()
+    this.pulse?.close()
+  }
+}
+
+const waitExceeded = (waited: number, maxWait: number, expected: number | undefined): WaitExceeded =>
+  new WaitExceeded({
+    waited: duration(waited),
+    maxWait: duration(maxWait),
+    expected: expected === undefined ? undefined : duration(expected)
+  })
+
+const duration = (nanos: number): Duration.Duration => Duration.nanos(BigInt(Math.round(nanos)))
