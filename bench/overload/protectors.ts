@@ -51,3 +51,22 @@ export const semaphore: Protector = {
 }
 
 export const funnel = funnelOf("Funnel", (concurrency) => ({ concurrency }))
+
+export const maxWait = funnelOf("Funnel, maxWait", (concurrency, patience) => ({ concurrency, maxWait: patience }))
+
+export const shed = funnelOf("Funnel, shed", (concurrency) => ({ concurrency, shed: true }))
+
+export const shedAndMaxWait = funnelOf(
+  "Funnel, shed and maxWait",
+  (concurrency, patience) => ({ concurrency, maxWait: patience, shed: true })
+)
+
+export const share: Protector = {
+  name: "Funnel, share",
+  promises: false,
+  make: (concurrency) =>
+    Effect.map(
+      Scheduler.make({ concurrency }),
+      (scheduler): Protect => (work, { tenant }) => scheduler.schedule(work, { share: tenant })
+    )
+}

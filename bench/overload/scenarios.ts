@@ -18,6 +18,8 @@ const millis = (value: number) => `${value < 10 ? value.toFixed(1) : Math.round(
 
 const others = [Protectors.pLimit, Protectors.pQueue, Protectors.semaphore]
 
+const funnels = [Protectors.funnel, Protectors.maxWait, Protectors.shed, Protectors.shedAndMaxWait]
+
 interface Goodput {
   readonly load: number
   readonly burst?: number
@@ -53,19 +55,19 @@ export const scenarios: ReadonlyArray<Scenario> = [
     id: `load-${load}`,
     title: `${load} × the capacity is asked for, and callers give up after 1 s`,
     measure: (seed) =>
-      goodput({ load, protectors: [...load > 2 ? others.slice(0, 2) : others, Protectors.funnel] }, seed)
+      goodput({ load, protectors: [...load > 2 ? others.slice(0, 2) : others, ...funnels] }, seed)
   })),
   {
     id: "bursts",
     title: "Half of the capacity is asked for, in bursts of 50",
-    measure: (seed) => goodput({ load: 0.5, burst: 50, protectors: [Protectors.pQueue, Protectors.funnel] }, seed)
+    measure: (seed) => goodput({ load: 0.5, burst: 50, protectors: [Protectors.pQueue, ...funnels] }, seed)
   },
   {
     id: "tenants",
     title: "One tenant brings 10,000 jobs at once, nine others bring ten a second each",
     measure: async (seed) => {
       const rows: Array<Row> = []
-      for (const protector of [Protectors.pLimit, Protectors.pQueue, Protectors.funnel]) {
+      for (const protector of [Protectors.pLimit, Protectors.pQueue, Protectors.funnel, Protectors.share]) {
         const { small, throughput } = await fairness(protector, seed)
         rows.push({
           protector: protector.name,
@@ -83,7 +85,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
     measure: async (seed) => {
       const rows: Array<Row> = []
       for (const retries of [Stall.none, Stall.unlimited, Stall.finagle, Stall.grpc]) {
-        for (const protector of [undefined, Protectors.funnel]) {
+        for (const protector of [undefined, Protectors.funnel, Protectors.shed]) {
           const { attempts, seconds } = await Stall.recovery(retries, protector, seed)
           rows.push({
             retries: retries.name,

@@ -7,6 +7,7 @@ import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
 import type { Line, Share } from "./fairQueue.js"
 import { JobQueue, QueueNode } from "./jobQueue.js"
+import type { JobOptions } from "./options.js"
 
 type State = "Idle" | "Queued" | "Running" | "Done"
 
@@ -63,6 +64,10 @@ export class Terms implements DueHeap.Member {
     this.share = share
   }
 }
+
+/** The terms that the options of a job ask for. */
+export const termsOf = (job: Job, { maxWait, share }: JobOptions): Terms | undefined =>
+  maxWait === Infinity && share === undefined ? undefined : new Terms(job, maxWait, share)
 
 export abstract class Job extends Seat implements Inner {
   readonly weight: number

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
 import { firstStep } from "../limiter/firstStep.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
-import { Job, Terms } from "./job.js"
+import { Job, termsOf } from "./job.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
 import type { JobOptions } from "./options.js"
@@ -59,9 +59,7 @@ class EffectJob<A, E, R> extends Job {
     this.self = self
     this.fiber = fiber
     this.context = fiber.context
-    if (options.maxWait !== Infinity || options.share !== undefined) {
-      this.terms = new Terms(this, options.maxWait, options.share)
-    }
+    this.terms = termsOf(this, options)
   }
 
   enter(): Effect.Effect<A, E | SchedulerError, R> {

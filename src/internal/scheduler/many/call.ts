@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
 import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
-import { Job } from "../engine.js"
+import { Job, termsOf } from "../job.js"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import type { JobOptions } from "../options.js"
@@ -48,6 +48,7 @@ class Item<A, B, E, R, X, XE> extends Job {
     this.call = call
     this.value = value
     this.index = index
+    this.terms = termsOf(this, options)
   }
   onStart(): void {
     this.call?.onStart(this)

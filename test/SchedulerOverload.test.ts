@@ -1,0 +1,468 @@
+/**
+ * The laws of overload: a job that would wait too long is refused, load beyond the width is shed, and callers get fair turns.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Duration, Effect, Exit, Fiber, Latch, Scope } from "effect"
+import { RateLimiter, Scheduler } from "effect-funnel"
+import { TestClock } from "effect/testing"
+
+const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+/** The reason of a refusal, its durations in milliseconds; undefined while the fiber runs. */
+const refusal = (fiber: Fiber.Fiber<unknown, unknown>) => {
+  const exit = fiber.pollUnsafe()
+  if (exit === undefined || Exit.isSuccess(exit)) return exit?._tag
+  const error = exit.cause.reasons[0] as { readonly error?: Scheduler.SchedulerError }
+  const reason = error.error?.reason as Record<string, unknown> | undefined
+  if (reason === undefined) return exit.cause.reasons[0]?._tag
+  const fields = Object.entries(reason).filter(([name]) => name !== "_tag" && name !== "name" && name !== "stack")
+  return [
+    reason["_tag"],
+    Object.fromEntries(fields.map(([name, value]) => [name, Duration.isDuration(value) ? Duration.toMillis(value) : value]))
+  ]
+}
+
+const sleep = (millis: number) => Effect.sleep(millis)
+
+describe("maxWait", () => {
+  it.effect("O1 a job that waits for width is refused when its maxWait is over, though nothing ends and nothing starts", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "100 millis" })
+      yield* fork(scheduler.schedule(Effect.never))
+      const waiting = yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("99 millis")
+      expect(refusal(waiting)).toBe(undefined)
+      yield* TestClock.adjust("1 millis")
+      expect(refusal(waiting)).toEqual(["WaitExceeded", { waited: 100, maxWait: 100, expected: undefined }])
+      expect((yield* scheduler.stats).queued).toBe(0)
+    }))
+
+  it.effect("O1 a job whose turn comes in time runs to its end", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "100 millis" })
+      yield* fork(scheduler.schedule(sleep(100)))
+      const waiting = yield* fork(scheduler.schedule(sleep(500)))
+      yield* TestClock.adjust("1 seconds")
+      expect(refusal(waiting)).toBe("Success")
+    }))
+
+  it.effect("O1 the smaller one of the job's and the scheduler's maxWait holds", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "100 millis" })
+      yield* fork(scheduler.schedule(Effect.never))
+      const sooner = yield* fork(scheduler.schedule(Effect.void, { maxWait: "50 millis" }))
+      const later = yield* fork(scheduler.schedule(Effect.void, { maxWait: "200 millis" }))
+      yield* TestClock.adjust("50 millis")
+      expect([refusal(sooner)?.[0], refusal(later)]).toEqual(["WaitExceeded", undefined])
+      yield* TestClock.adjust("50 millis")
+      expect(refusal(later)).toEqual(["WaitExceeded", { waited: 100, maxWait: 100, expected: undefined }])
+    }))
+
+  it.effect("O1 with a maxWait of 0 a job starts now or not at all", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const first = yield* fork(scheduler.schedule(sleep(10), { maxWait: 0 }))
+      const second = yield* fork(scheduler.schedule(Effect.void, { maxWait: 0 }))
+      expect(refusal(second)?.[0]).toBe("WaitExceeded")
+      yield* TestClock.adjust("10 millis")
+      expect(refusal(first)).toBe("Success")
+    }))
+
+  it.effect("O1 a job that the rate cannot start in time is refused on arrival, and spends nothing", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({
+        concurrency: "unbounded",
+        rate: { limit: 10, window: "1 second" },
+        maxWait: "250 millis"
+      })
+      yield* scheduler.schedule(Effect.void)
+      const jobs = yield* Effect.forEach([1, 2, 3, 4], () => fork(scheduler.schedule(Effect.void)))
+      expect(jobs.map((job) => refusal(job)?.[0])).toEqual([undefined, undefined, "WaitExceeded", "WaitExceeded"])
+      expect(refusal(jobs[2]!)).toEqual(["WaitExceeded", { waited: 0, maxWait: 250, expected: 300 }])
+      yield* TestClock.adjust("200 millis")
+      expect(jobs.slice(0, 2).map(refusal)).toEqual(["Success", "Success"])
+      const next = yield* fork(scheduler.schedule(Clock.currentTimeMillis))
+      yield* TestClock.adjust("100 millis")
+      expect(yield* Fiber.join(next)).toBe(300)
+    }))
+
+  it.effect("O1 a job of a higher priority does not count the tokens of lower ones", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({
+        concurrency: "unbounded",
+        rate: { limit: 10, window: "1 second" },
+        maxWait: "250 millis"
+      })
+      yield* scheduler.schedule(Effect.void)
+      yield* fork(scheduler.schedule(Effect.void))
+      yield* fork(scheduler.schedule(Effect.void))
+      const urgent = yield* fork(scheduler.schedule(Effect.void, { priority: 1 }))
+      expect(refusal(urgent)).toBe(undefined)
+      yield* TestClock.adjust("100 millis")
+      expect(refusal(urgent)).toBe("Success")
+    }))
+
+  it.effect("O1 a late timer starts no job after its maxWait: the job in front is refused when its turn comes", () =>
+    Effect.gen(function*() {
+      let ran = false
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "100 millis" })
+      const gate = yield* Latch.make()
+      yield* fork(scheduler.schedule(gate.await))
+      const waiting = yield* fork(scheduler.schedule(Effect.sync(() => ran = true)))
+      // The clock goes on, and no timer fires: the event loop was blocked.
+      const clock = yield* Clock.Clock
+      const blocked = clock.monotonicTimeNanosUnsafe() + 150_000_000n
+      clock.monotonicTimeNanosUnsafe = () => blocked
+      yield* gate.open
+      yield* Effect.yieldNow
+      expect([refusal(waiting)?.[0], ran]).toEqual(["WaitExceeded", false])
+    }))
+
+  it.effect("O1 a layer's maxWait exempts what forEach pulls, and its own maxWait does not", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "100 millis" })
+      yield* fork(scheduler.schedule(sleep(500)))
+      const all = yield* fork(scheduler.forEach([1, 2], (n) => Effect.succeed(n)))
+      const bounded = yield* fork(scheduler.forEach([1, 2], (n) => Effect.succeed(n), { maxWait: "200 millis" }))
+      yield* TestClock.adjust("500 millis")
+      expect([refusal(all), refusal(bounded)?.[0]]).toEqual(["Success", "WaitExceeded"])
+    }))
+
+  it.effect("O1 a penalty refuses at once the jobs that would wait for longer than they may, and no other", () =>
+    Effect.gen(function*() {
+      for (const rate of [undefined, { limit: 100, window: 1000 }]) {
+        const scheduler = yield* Scheduler.make({ concurrency: 1, rate })
+        yield* fork(scheduler.schedule(sleep(200)))
+        const short = yield* fork(scheduler.schedule(Effect.void, { maxWait: "500 millis" }))
+        const long = yield* fork(scheduler.schedule(Effect.void, { maxWait: "2 seconds" }))
+        yield* scheduler.penalize({ for: "1 second" })
+        yield* Effect.yieldNow
+        expect([refusal(short)?.[0], refusal(long)]).toEqual(["WaitExceeded", undefined])
+        const late = yield* fork(scheduler.schedule(Effect.void, { maxWait: "500 millis" }))
+        expect(refusal(late)?.[0]).toBe("WaitExceeded")
+        yield* TestClock.adjust("999 millis")
+        expect(refusal(long)).toBe(undefined)
+        yield* TestClock.adjust("1 millis")
+        expect(refusal(long)).toBe("Success")
+      }
+    }))
+
+  it.effect("O1 a job that leaves, and one that starts, leave no timer behind", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 minute" })
+      const gate = yield* Latch.make()
+      yield* fork(scheduler.schedule(gate.await))
+      const leaves = yield* fork(scheduler.schedule(Effect.void))
+      const starts = yield* fork(scheduler.schedule(Effect.void))
+      yield* Fiber.interrupt(leaves)
+      yield* gate.open
+      yield* Fiber.join(starts)
+      yield* scheduler.awaitIdle
+    }))
+
+  it("maxWait has to be a finite duration from 0", () => {
+    for (const maxWait of [NaN, Infinity, -1]) {
+      expect(() => Scheduler.layer({ concurrency: 1, maxWait })).toThrow(
+        `Scheduler.layer: maxWait must be a finite duration >= 0`
+      )
+      expect(() => Scheduler.schedule(Effect.void, { maxWait })).toThrow(
+        `Scheduler.schedule: maxWait must be a finite duration >= 0`
+      )
+    }
+  })
+})
+
+describe("shed", () => {
+  /** Offers a job every `gap` ms that takes `takes` ms, and counts the outcomes. */
+  const offer = (scheduler: Scheduler.Scheduler, count: number, gap: number, takes: number) =>
+    Effect.gen(function*() {
+      const outcomes: Record<string, number> = {}
+      const note = (name: string) => void (outcomes[name] = (outcomes[name] ?? 0) + 1)
+      for (let i = 0; i < count; i++) {
+        yield* fork(Effect.matchEffect(scheduler.schedule(sleep(takes)), {
+          onSuccess: () => Effect.sync(() => note("done")),
+          onFailure: (error) => Effect.sync(() => note(error.reason._tag))
+        }))
+        yield* TestClock.adjust(gap)
+      }
+      yield* TestClock.adjust("1 minute")
+      return outcomes
+    })
+
+  it.effect("O2 a load that the width can serve is never shed", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: true })
+      expect(yield* offer(scheduler, 500, 11, 10)).toEqual({ done: 500 })
+    }))
+
+  it.effect("O2 of twice the load, half is refused as Overloaded, and the width stays busy", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: true })
+      const { done = 0, Overloaded = 0 } = yield* offer(scheduler, 1000, 5, 10)
+      expect(done + Overloaded).toBe(1000)
+      expect(done).toBeGreaterThan(490)
+      expect(done).toBeLessThan(540)
+    }))
+
+  it.effect("O2 the error says how long the job has waited, and the target", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      const jobs = yield* Effect.forEach(Array.from({ length: 20 }), () => fork(scheduler.schedule(sleep(20))))
+      yield* TestClock.adjust("1 minute")
+      const refusals = jobs.map(refusal).filter((outcome) => outcome !== "Success")
+      expect(refusals[0]).toEqual(["Overloaded", { waited: 80, target: 10 }])
+    }))
+
+  it.effect("O2 time in a pause does not count as a wait for width", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      yield* scheduler.pause
+      const jobs = yield* Effect.forEach([1, 2, 3], () => fork(scheduler.schedule(sleep(1))))
+      yield* TestClock.adjust("10 seconds")
+      yield* scheduler.resume
+      yield* TestClock.adjust("10 seconds")
+      expect(jobs.map(refusal)).toEqual(["Success", "Success", "Success"])
+    }))
+
+  it.effect("O2 time in which the rate holds the queue does not count as a wait for width", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({
+        concurrency: 10,
+        rate: { limit: 1, window: "1 second" },
+        shed: { target: 10, interval: 50 }
+      })
+      const jobs = yield* Effect.forEach(Array.from({ length: 20 }), () => fork(scheduler.schedule(sleep(1))))
+      yield* TestClock.adjust("1 minute")
+      expect(jobs.map(refusal)).toEqual(jobs.map(() => "Success"))
+    }))
+
+  it.effect("O2 the items of forEach, and jobs inside jobs, are never shed", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      const items = yield* fork(scheduler.forEach(Array.from({ length: 50 }), () => sleep(20), { discard: true }))
+      yield* TestClock.adjust("1 minute")
+      expect(refusal(items)).toBe("Success")
+      const inside = yield* fork(
+        scheduler.schedule(
+          Effect.forEach(Array.from({ length: 50 }), () => scheduler.schedule(sleep(20)), { concurrency: "unbounded" })
+        )
+      )
+      yield* TestClock.adjust("1 minute")
+      expect(refusal(inside)).toBe("Success")
+    }))
+
+  it.effect("O2 an interval in which the event loop stood still is not judged", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      const jobs = yield* Effect.forEach([1, 2, 3, 4], () => fork(scheduler.schedule(sleep(1))))
+      yield* TestClock.adjust("1 second")
+      expect(jobs.map(refusal)).toEqual(jobs.map(() => "Success"))
+    }))
+
+  it("target and interval have to be durations above 0", () => {
+    expect(() => Scheduler.layer({ concurrency: 1, shed: { target: 0 } })).toThrow(
+      "Scheduler.layer: shed.target must be a finite duration > 0, got 0"
+    )
+    expect(() => Scheduler.layer({ concurrency: 1, shed: { interval: NaN } })).toThrow(
+      "Scheduler.layer: shed.interval must be a finite duration > 0, got NaN"
+    )
+  })
+})
+
+describe("share", () => {
+  const run = (scheduler: Scheduler.Scheduler, log: Array<string>) =>
+  (name: string, takes: number, options?: Scheduler.ScheduleOptions) =>
+    fork(scheduler.schedule(
+      Effect.suspend(() => {
+        log.push(name)
+        return sleep(takes)
+      }),
+      options
+    ))
+
+  it.effect("O3 keys take turns, however many jobs one of them has brought before", () =>
+    Effect.gen(function*() {
+      const log: Array<string> = []
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const job = run(scheduler, log)
+      for (let i = 0; i < 6; i++) yield* job("a", 10, { share: "a" })
+      yield* job("b", 10, { share: "b" })
+      yield* job("b", 10, { share: "b" })
+      yield* job("c", 10, { share: "c" })
+      yield* TestClock.adjust("1 second")
+      expect(log.join("")).toBe("aabcbaaaa")
+    }))
+
+  it.effect("O3 keys get the width in proportion to their weights, by the time that their jobs take", () =>
+    Effect.gen(function*() {
+      const used: Record<string, number> = { a: 0, b: 0, c: 0 }
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      const keep = (key: string, takes: number, weight: number) =>
+        fork(Effect.forever(Effect.suspend(() =>
+          scheduler.schedule(Effect.andThen(sleep(takes), Effect.sync(() => used[key]! += takes)), {
+            share: { key, weight }
+          })
+        )))
+      for (let i = 0; i < 8; i++) {
+        yield* keep("a", 10, 1)
+        yield* keep("b", 40, 1)
+        yield* keep("c", 20, 2)
+      }
+      yield* TestClock.adjust("20 seconds")
+      const total = used["a"]! + used["b"]! + used["c"]!
+      expect(total / 40_000).toBeCloseTo(1, 1)
+      expect(used["a"]! / total).toBeCloseTo(0.25, 1)
+      expect(used["b"]! / total).toBeCloseTo(0.25, 1)
+      expect(used["c"]! / total).toBeCloseTo(0.5, 1)
+    }))
+
+  it.effect("O3 a lone key has the whole width", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 4 })
+      for (let i = 0; i < 100; i++) yield* fork(scheduler.schedule(sleep(10), { share: "a" }))
+      yield* TestClock.adjust("250 millis")
+      expect((yield* scheduler.stats).running + (yield* scheduler.stats).queued).toBe(0)
+    }))
+
+  it.effect("O3 a priority goes before every share", () =>
+    Effect.gen(function*() {
+      const log: Array<string> = []
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const job = run(scheduler, log)
+      yield* job("first", 10)
+      yield* job("low", 10, { share: "a" })
+      yield* job("high", 10, { share: "b", priority: 1 })
+      yield* job("higher", 10, { priority: 2 })
+      yield* TestClock.adjust("1 second")
+      expect(log).toEqual(["first", "higher", "high", "low"])
+    }))
+
+  it.effect("O3 a heavy job in front is overtaken neither within its key nor by new keys", () =>
+    Effect.gen(function*() {
+      const log: Array<string> = []
+      const scheduler = yield* Scheduler.make({ concurrency: 3 })
+      const job = run(scheduler, log)
+      yield* job("run", 10)
+      yield* job("heavy", 10, { share: "a", weight: 3 })
+      yield* job("light", 10, { share: "a" })
+      for (let i = 0; i < 5; i++) yield* job(`new ${i}`, 10, { share: `b${i}` })
+      yield* TestClock.adjust("1 second")
+      expect(log.slice(0, 2)).toEqual(["run", "heavy"])
+    }))
+
+  it.effect("O3 an interrupted job gives its turn to the next one of its key", () =>
+    Effect.gen(function*() {
+      const log: Array<string> = []
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const job = run(scheduler, log)
+      yield* job("first", 10)
+      const leaves = yield* job("a1", 10, { share: "a" })
+      yield* job("b1", 10, { share: "b" })
+      yield* job("a2", 10, { share: "a" })
+      yield* Fiber.interrupt(leaves)
+      yield* TestClock.adjust("1 second")
+      expect(log[0]).toBe("first")
+      expect(log.slice(1).sort()).toEqual(["a2", "b1"])
+    }))
+
+  it.effect("O3 a million keys come and go, and nothing stays", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      yield* fork(Effect.forever(scheduler.schedule(sleep(1), { share: "busy" })))
+      yield* fork(Effect.forever(scheduler.schedule(sleep(1), { share: "busy, too" })))
+      yield* fork(Effect.forever(scheduler.schedule(sleep(1), { share: "always" })))
+      for (let i = 0; i < 2000; i++) {
+        yield* fork(scheduler.schedule(sleep(1), { share: i }))
+        yield* TestClock.adjust("3 millis")
+      }
+      expect((yield* scheduler.stats).queued).toBeLessThan(10)
+    }))
+})
+
+describe("drain", () => {
+  it.effect("O7 new jobs are refused with Draining, and jobs that wait or run go on to their end", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const running = yield* fork(scheduler.schedule(sleep(100)))
+      const waiting = yield* fork(scheduler.schedule(sleep(100)))
+      const drained = yield* fork(scheduler.drain())
+      const late = yield* fork(scheduler.schedule(Effect.void))
+      expect(refusal(late)).toEqual(["Draining", {}])
+      yield* TestClock.adjust("199 millis")
+      expect(refusal(drained)).toBe(undefined)
+      yield* TestClock.adjust("1 millis")
+      expect([running, waiting, drained].map(refusal)).toEqual(["Success", "Success", "Success"])
+    }))
+
+  it.effect("O7 after its time drain interrupts the jobs that are left, and returns", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const running = yield* fork(scheduler.schedule(Effect.never))
+      const waiting = yield* fork(scheduler.schedule(Effect.void))
+      const drained = yield* fork(scheduler.drain({ timeout: "1 second" }))
+      yield* TestClock.adjust("1 second")
+      expect([running, waiting, drained].map(refusal)).toEqual(["Interrupt", "Interrupt", "Success"])
+    }))
+
+  it.effect("O7 the option drain lets the jobs go on when the scope closes", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 1, drain: "1 second" }), scope)
+      const short = yield* fork(scheduler.schedule(sleep(500)))
+      const long = yield* fork(scheduler.schedule(sleep(5000)))
+      const closed = yield* fork(Scope.close(scope, Exit.void))
+      const late = yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("999 millis")
+      expect([short, long, closed, late].map(refusal)).toEqual(["Success", undefined, undefined, ["Draining", {}]])
+      yield* TestClock.adjust("1 millis")
+      expect([long, closed].map(refusal)).toEqual(["Interrupt", "Success"])
+    }))
+
+  it.effect("O7 a job that was taken before may still schedule jobs inside itself", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const outer = yield* fork(scheduler.schedule(Effect.andThen(sleep(100), scheduler.schedule(sleep(100)))))
+      const drained = yield* fork(scheduler.drain())
+      yield* TestClock.adjust("200 millis")
+      expect([outer, drained].map(refusal)).toEqual(["Success", "Success"])
+    }))
+
+  it.effect("O7 an interrupted drain leaves the scheduler draining", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const running = yield* fork(scheduler.schedule(sleep(100)))
+      const drained = yield* fork(scheduler.drain({ timeout: "1 second" }))
+      yield* Fiber.interrupt(drained)
+      const late = yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("2 seconds")
+      expect([running, late].map(refusal)).toEqual(["Success", ["Draining", {}]])
+    }))
+})
+
+describe("penalize", () => {
+  it.effect("O1 holds the jobs of a scheduler back for a time, with a rate or without", () =>
+    Effect.gen(function*() {
+      for (const rate of [undefined, { limit: 100, window: 1000, burst: 10 }]) {
+        const start = yield* Clock.currentTimeMillis
+        const scheduler = yield* Scheduler.make({ concurrency: 10, rate })
+        yield* scheduler.penalize({ for: "1 second" })
+        const job = yield* fork(scheduler.schedule(Clock.currentTimeMillis))
+        yield* TestClock.adjust("2 seconds")
+        expect((yield* Fiber.join(job)) - start).toBe(1000)
+      }
+    }))
+
+  it.effect("a penalty of a shared rate holds all its schedulers back", () =>
+    Effect.gen(function*() {
+      class Rate extends RateLimiter.Service<Rate>()("Rate", { limit: 100, window: "1 second" }) {}
+      const program = Effect.gen(function*() {
+        const one = yield* Scheduler.make({ concurrency: 1, rate: Rate })
+        const two = yield* Scheduler.make({ concurrency: 1, rate: Rate })
+        yield* one.penalize({ for: "1 second" })
+        const job = yield* fork(two.schedule(Clock.currentTimeMillis))
+        yield* TestClock.adjust("2 seconds")
+        return yield* Fiber.join(job)
+      })
+      expect(yield* Effect.provide(program, Rate.layer)).toBe(1000)
+    }))
+})
