@@ -241,7 +241,7 @@ class Budget extends Pipeable.Class implements RetryBudget {
   /** Takes the token of a failure, and returns whether a call that wants to retry may. */
   private failed(wanted: boolean): boolean {
     this.tokens = Math.max(0, this.tokens - unit)
-    const allowed = 2 * this.tokens > this.size.most
+    const allowed = this.tokens === Infinity || 2 * this.tokens > this.size.most
     if (wanted && !allowed) this.denied++
     return wanted && allowed
   }

@@ -466,3 +466,56 @@ describe("penalize", () => {
       expect(yield* Effect.provide(program, Rate.layer)).toBe(1000)
     }))
 })
+
+describe("stats", () => {
+  const blocked = (options: Scheduler.Options) =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make(options)
+      yield* fork(scheduler.schedule(Effect.never))
+      yield* fork(scheduler.schedule(Effect.never))
+      return scheduler
+    })
+
+  it.effect("say what the job in front waits for, for how long, and when it can start", () =>
+    Effect.gen(function*() {
+      const idle = yield* Scheduler.make({ concurrency: 1 })
+      expect(yield* idle.stats).toMatchObject({ waitingFor: "nothing", wait: Duration.zero, nextStart: undefined })
+
+      const narrow = yield* blocked({ concurrency: 1 })
+      yield* TestClock.adjust("3 seconds")
+      expect(yield* narrow.stats).toMatchObject({ waitingFor: "width", wait: Duration.seconds(3), nextStart: undefined })
+      yield* narrow.pause
+      expect((yield* narrow.stats).waitingFor).toBe("pause")
+
+      const slow = yield* blocked({ concurrency: 2, rate: { limit: 1, window: "1 minute" } })
+      yield* TestClock.adjust("10 seconds")
+      const { nextStart, waitingFor } = yield* slow.stats
+      expect([waitingFor, nextStart]).toEqual(["rate", Duration.seconds(50)])
+      yield* slow.penalize({ for: "2 minutes" })
+      const penalized = yield* slow.stats
+      expect([penalized.waitingFor, penalized.nextStart]).toEqual(["penalty", Duration.minutes(2)])
+
+      const held = yield* Scheduler.make({ concurrency: 1 })
+      yield* held.penalize({ for: "1 minute" })
+      yield* fork(held.schedule(Effect.never))
+      expect(yield* held.stats).toMatchObject({ waitingFor: "penalty", nextStart: Duration.minutes(1) })
+    }))
+
+  it.effect("count refusals by their reason, and waiting jobs by priority and share", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxQueued: 9 })
+      yield* fork(scheduler.schedule(Effect.never))
+      yield* fork(scheduler.schedule(Effect.void, { maxWait: 0 }))
+      yield* fork(scheduler.schedule(Effect.void, { weight: 2 }))
+      yield* fork(scheduler.schedule(Effect.void, { priority: 1 }))
+      for (let i = 0; i < 6; i++) yield* fork(scheduler.schedule(Effect.void, { share: i % 2 === 0 ? "a" : "b" }))
+      yield* fork(scheduler.schedule(Effect.void, { share: "a" }))
+      yield* fork(scheduler.schedule(Effect.void))
+      yield* fork(scheduler.schedule(Effect.void))
+      expect(yield* scheduler.stats).toMatchObject({
+        refused: { WaitExceeded: 1, InsufficientCapacity: 1, QueueFull: 1 },
+        byPriority: [{ priority: 1, queued: 1 }, { priority: 0, queued: 8 }],
+        byShare: [{ key: "a", queued: 4 }, { key: "b", queued: 3 }, { key: undefined, queued: 1 }]
+      })
+    }))
+})

@@ -1,12 +1,13 @@
 /**
  * The handle of a rate limiter, in memory or over a store.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Fiber } from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import * as Pipeable from "effect/Pipeable"
+import { duration } from "../data/duration.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { refuse } from "../data/refuse.js"
 import { StoreError } from "../store/storeError.js"
@@ -176,10 +177,3 @@ const failing = (name: string, effect: Effect.Effect<void, StoreError>): Effect.
 
 const tooLarge = (name: string, tokens: number, burst: number): Exit.Exit<never, RateLimiterError> =>
   fail(name, new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst }))
-
-const duration = (nanos: number): Duration.Duration =>
-  nanos === 0
-    ? Duration.zero
-    : nanos % 1_000_000 === 0
-    ? Duration.millis(nanos / 1_000_000)
-    : Duration.nanos(BigInt(nanos))

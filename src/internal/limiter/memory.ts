@@ -276,6 +276,11 @@ export class LimiterMemory implements Backend {
     return entry === undefined ? 0 : Math.max(0, Entry.dueAt(this.rates, entry, tokens) - this.time())
   }
 
+  penaltyUnsafe(key: string | undefined): number {
+    const { rare } = this.lookup(key) ?? {}
+    return rare === undefined ? 0 : Math.max(0, rare.penaltyUntil - this.time())
+  }
+
   /** Calls back the waiters that are due or too large, and sets the timer for the next due time. */
   settle(): void {
     if (this.settling || this.deferred) return

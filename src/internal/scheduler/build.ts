@@ -3,9 +3,9 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { duration } from "../data/duration.js"
 import { dispatcherIn } from "../data/dispatcher.js"
 import type { Rate } from "../limiter/gcra.js"
 import { limiterOf } from "../limiter/limiter.js"
@@ -94,7 +94,7 @@ export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
     engine.draining = true
     const drained = awaitIdle(engine)
     if (nanos === Infinity) return drained
-    const timeout = engine.site.clock.sleep(Duration.nanos(BigInt(Math.ceil(nanos))))
+    const timeout = engine.site.clock.sleep(duration(nanos))
     return Effect.raceFirst(drained, Effect.andThen(timeout, close(engine)))
   })
 

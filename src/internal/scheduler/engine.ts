@@ -51,6 +51,9 @@ export interface Permits {
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
 }
 
+/** What keeps the job in front from starting. */
+export type Hold = "nothing" | "width" | "rate" | "pause" | "penalty"
+
 /** The context, the clock and the dispatcher of the layer that an engine belongs to. */
 export interface Site<in I = never> extends Place {
   readonly context: Context.Context<I>
@@ -71,6 +74,8 @@ export class Engine implements Host, Claimant, OverloadHost {
   /** Made with the first job that needs it. */
   private overload: Overload | undefined
   paused = false
+  /** How many jobs were refused, by the reason. */
+  readonly refused: { [Reason in SchedulerErrorReason["_tag"]]?: number } = {}
   /** Jobs that come now are refused. */
   draining = false
   closed = false
@@ -175,6 +180,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     const error = this.impossible(job, this.limit, this.rate.burst)
     if (error !== undefined) return this.refuse(job, error)
     job.arrived = this.now()
+    job.queuedAt = this.site.clock.currentTimeMillisUnsafe()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) {
@@ -373,6 +379,28 @@ export class Engine implements Host, Claimant, OverloadHost {
     return Number(now - (this.epoch ??= now))
   }
 
+  get hold(): Hold {
+    if (this.queued === 0) return "nothing"
+    if (this.paused) return "pause"
+    if (this.penalized || (this.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
+    return this.lanes.front === undefined ? "width" : "rate"
+  }
+
+  /** How many milliseconds the job in front has waited. */
+  get waitOfFirst(): number {
+    const { head } = this.main
+    return head === undefined ? 0 : Math.max(0, this.site.clock.currentTimeMillisUnsafe() - head.queuedAt)
+  }
+
+  /** Nanoseconds until the job in front can start, where the rate or a penalty decides. */
+  get nextStart(): number | undefined {
+    const { hold, limiter } = this
+    const { head } = this.main
+    if (this.penalized) return this.penaltyUntil - this.time()
+    if (head === undefined || (hold !== "rate" && hold !== "penalty")) return undefined
+    return limiter?.dueInUnsafe?.(undefined, head.tokens)
+  }
+
   /** How long the rate, or a penalty, keeps a job from its start at least. */
   private expectedWait(job: Job): number {
     const penalty = this.penaltyUntil === 0 ? 0 : this.penaltyUntil - this.time()
@@ -489,6 +517,8 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   private refuse(job: Job, error: SchedulerError): void {
+    const { _tag } = error.reason
+    this.refused[_tag] = (this.refused[_tag] ?? 0) + 1
     job.state = "Done"
     job.onFailure(error)
   }

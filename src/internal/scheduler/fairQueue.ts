@@ -20,6 +20,7 @@ export interface Share {
 export interface Line<T> extends List<T>, DueHeap.Member {
   readonly fair: FairQueue<any>
   readonly key: unknown
+  size: number
   tokens: number
   weight: number
   running: number
@@ -56,6 +57,7 @@ export class FairQueue<T extends QueueNode<T>> {
     const line = this.lineOf(undefined)
     for (let node = plain.first; node !== undefined; node = node.after) {
       node.line = line
+      line.size++
       line.tokens += node.tokens
     }
     line.first = plain.first
@@ -72,9 +74,8 @@ export class FairQueue<T extends QueueNode<T>> {
     return this.waiting.length === 0
   }
 
-  /** The waiting jobs, line by line. */
-  *heads(): Generator<T | undefined> {
-    for (const line of Array.from(this.waiting)) yield line.first
+  get linesWaiting(): ReadonlyArray<Line<T>> {
+    return Array.from(this.waiting)
   }
 
   /** The tokens of the waiting jobs of one key. */
@@ -91,6 +92,7 @@ export class FairQueue<T extends QueueNode<T>> {
         key,
         first: undefined,
         last: undefined,
+        size: 0,
         tokens: 0,
         weight: 1,
         running: 0,
@@ -111,6 +113,7 @@ export class FairQueue<T extends QueueNode<T>> {
     const line = this.lineOf(share)
     node.line = line
     append(line, node)
+    line.size++
     line.tokens += node.tokens
     if (line.first === node) this.wake(line)
   }
@@ -120,6 +123,7 @@ export class FairQueue<T extends QueueNode<T>> {
     const line = node.line as Line<T>
     remove(line, node)
     node.line = undefined
+    line.size--
     line.tokens -= node.tokens
     if (line.first !== undefined) return
     DueHeap.remove(this.waiting, line)

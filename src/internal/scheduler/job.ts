@@ -86,7 +86,10 @@ export abstract class Job extends Seat implements Inner {
   /** While it is queued: its place in the lane of a node. */
   place: Place | undefined = undefined
   width = 0
+  /** When it began to wait, on the axis of the rate. */
   arrived = 0
+  /** The same in milliseconds of the clock. */
+  queuedAt = 0
   /** While it runs: the lane of the node that it runs in, and its neighbours there. */
   home: Lane | undefined = undefined
   left: Job | undefined = undefined

@@ -30,6 +30,7 @@ export abstract class QueueNode<T extends QueueNode<T>> implements Member<T> {
 
 interface Level<T extends QueueNode<T>> extends List<T>, DueHeap.Member {
   readonly priority: number
+  size: number
   /** The tokens of its jobs. */
   tokens: number
   fair: FairQueue<T> | undefined
@@ -53,6 +54,7 @@ export class JobQueue<T extends QueueNode<T>> {
     const level = this.levelOf(node.priority)
     node.level = level
     level.tokens += node.tokens
+    level.size++
     this.size++
     if (share !== undefined) level.fair ??= new FairQueue(level, this.durations ??= { mean: 0 })
     if (level.fair === undefined) append(level, node)
@@ -63,6 +65,7 @@ export class JobQueue<T extends QueueNode<T>> {
     const level = node.level!
     node.level = undefined
     level.tokens -= node.tokens
+    level.size--
     this.size--
     if (level.fair === undefined) {
       remove(level, node)
@@ -97,6 +100,7 @@ export class JobQueue<T extends QueueNode<T>> {
         while (at !== undefined && at.order > node.order) at = at.before
         node.level = level
         level.tokens += node.tokens
+        level.size++
         insert(level, at, node)
         this.size++
         node = next
@@ -106,15 +110,31 @@ export class JobQueue<T extends QueueNode<T>> {
 
   /** In the order in which they would leave within each priority; the visitor may remove the node it is given. */
   forEach(visit: (node: T) => void): void {
-    for (const { fair, first } of Array.from(this.heap)) {
-      for (let node of fair === undefined ? [first] : fair.heads()) {
-        while (node !== undefined) {
+    for (const level of Array.from(this.heap)) {
+      for (const { first } of level.fair === undefined ? [level] : level.fair.linesWaiting) {
+        for (let node = first; node !== undefined;) {
           const next: T | undefined = node.after
           visit(node)
           node = next
         }
       }
     }
+  }
+
+  /** The number of jobs of each priority, the highest first. */
+  byPriority(): Array<{ readonly priority: number; readonly queued: number }> {
+    return this.heap.filter((level) => level.size > 0)
+      .map((level) => ({ priority: level.priority, queued: level.size }))
+      .sort((a, b) => b.priority - a.priority)
+  }
+
+  /** The number of jobs of each key of a share. */
+  byShare(): Array<{ readonly key: unknown; readonly queued: number }> {
+    const sizes = new Map<unknown, number>()
+    for (const { fair } of this.heap) {
+      for (const { key, size } of fair?.linesWaiting ?? []) sizes.set(key, (sizes.get(key) ?? 0) + size)
+    }
+    return Array.from(sizes, ([key, queued]) => ({ key, queued }))
   }
 
   private levelOf(priority: number): Level<T> {
@@ -124,7 +144,7 @@ export class JobQueue<T extends QueueNode<T>> {
     if (level === undefined) {
       // The one level kept although empty must not stay on top of the others.
       if (this.size === 0 && this.heap.length === 1) this.drop(this.heap[0]!)
-      level = { priority, first: undefined, last: undefined, tokens: 0, fair: undefined, due: 0, index: -1 }
+      level = { priority, first: undefined, last: undefined, size: 0, tokens: 0, fair: undefined, due: 0, index: -1 }
       this.levels.set(priority, level)
       DueHeap.set(this.heap, level, -priority)
     }

@@ -3,8 +3,8 @@
  *
  * A scheduler without these options has no such object. Times are nanoseconds of its clock.
  */
-import * as Duration from "effect/Duration"
 import * as DueHeap from "../data/dueHeap.js"
+import { duration } from "../data/duration.js"
 import * as Timers from "../data/timers.js"
 import { Codel } from "./codel.js"
 import { Overloaded, WaitExceeded } from "./error.js"
@@ -144,5 +144,3 @@ const waitExceeded = (waited: number, maxWait: number, expected: number | undefi
     maxWait: duration(maxWait),
     expected: expected === undefined ? undefined : duration(expected)
   })
-
-const duration = (nanos: number): Duration.Duration => Duration.nanos(BigInt(Math.round(nanos)))

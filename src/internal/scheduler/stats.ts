@@ -1,7 +1,10 @@
 /**
  * The load of a scheduler.
  */
-import type { Engine } from "./engine.js"
+import * as Duration from "effect/Duration"
+import { duration } from "../data/duration.js"
+import type { Engine, Hold } from "./engine.js"
+import type { SchedulerErrorReason } from "./error.js"
 
 /**
  * A snapshot of a scheduler: it may be out of date the instant after it is read.
@@ -20,12 +23,33 @@ export interface Stats {
   readonly queued: number
   /** Whether `pause` holds the jobs back. */
   readonly paused: boolean
+  /** What the job in front waits for. */
+  readonly waitingFor: Hold
+  /** How long the job in front has waited, to the millisecond; zero if no job waits. */
+  readonly wait: Duration.Duration
+  /** How long until the rate, or the end of a penalty, lets the job in front start, where that is known. */
+  readonly nextStart: Duration.Duration | undefined
+  /** How many jobs were refused so far, by the reason. */
+  readonly refused: { readonly [Reason in SchedulerErrorReason["_tag"]]?: number }
+  /** How many jobs of each priority wait, the first to start first. */
+  readonly byPriority: ReadonlyArray<{ readonly priority: number; readonly queued: number }>
+  /** The keys of `share` with the most waiting jobs, at most five; jobs without a share are `undefined`. */
+  readonly byShare: ReadonlyArray<{ readonly key: unknown; readonly queued: number }>
 }
+
+/** How many keys of shares a snapshot tells. */
+const mostShares = 5
 
 export const statsOf = (engine: Engine): Stats => ({
   concurrency: engine.limit,
   running: engine.running,
   weight: engine.main.used,
   queued: engine.queued,
-  paused: engine.paused
+  paused: engine.paused,
+  waitingFor: engine.hold,
+  wait: Duration.millis(engine.waitOfFirst),
+  nextStart: engine.nextStart === undefined ? undefined : duration(engine.nextStart),
+  refused: { ...engine.refused },
+  byPriority: engine.main.queue.byPriority(),
+  byShare: engine.main.queue.byShare().sort((a, b) => b.queued - a.queued).slice(0, mostShares)
 })
