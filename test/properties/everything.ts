@@ -10,6 +10,7 @@
  */
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -119,6 +120,9 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
     const scope = yield* Scope.make()
     const bounded = chance(3)
     let resized = false
+    let draining = false
+    const impatient = chance(2)
+    const maxWait = () => impatient && chance(2) ? { maxWait: next(30) } : {}
     const rate = () => ({ limit: 50 + next(100), window: "1 second", burst: 3, strict: chance(4) } as const)
     const provide = Effect.provideService(Scope.Scope, scope)
     const limiter = yield* RateLimiter.make(rate())
@@ -127,7 +131,10 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
       Scheduler.make({
         concurrency: 1 + next(widths),
         ...(chance(3) && { rate: shared ?? rate() }),
-        ...(bounded && { maxQueued: next(3) })
+        ...(bounded && { maxQueued: next(3) }),
+        ...maxWait(),
+        ...(impatient && chance(3) && { shed: { target: 1 + next(3), interval: 5 } }),
+        ...(chance(4) && { drain: next(20) })
       }).pipe(Effect.provideService(RateLimiter.RateLimiter, limiter), provide)
     const outer = yield* makeScheduler(3)
     const inner = yield* makeScheduler(2)
@@ -186,7 +193,19 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
       if (error instanceof RateLimiter.RateLimiterError) return error.reason._tag === "RateLimitExceeded"
       if (!(error instanceof Scheduler.SchedulerError)) return false
       seen.refused++
-      return error.reason._tag === "QueueFull" ? bounded : error.reason._tag === "InsufficientCapacity" && resized
+      switch (error.reason._tag) {
+        case "QueueFull":
+          return bounded
+        case "InsufficientCapacity":
+          return resized
+        case "WaitExceeded":
+        case "Overloaded":
+          return impatient
+        case "Draining":
+          return draining || closing
+        case "StoreError":
+          return false
+      }
     }
 
     /** A call that waits for the targets, made from a place. */
@@ -304,15 +323,32 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
         case 4:
         case 5: {
           const name = `job ${++jobs}`
-          const work = Effect.as(body(inJob(place, name, level)), name)
-          const options = { weight: 1 + (chance(4) ? 1 : 0), tokens: next(3), priority: next(2) }
-          return call(place, [name], scheduler.schedule(work, { ...options, weight: 1 }), (_) => _ === name, name)
+          const options = {
+            tokens: next(3),
+            priority: next(2),
+            ...maxWait(),
+            ...(chance(2) && { share: { key: next(3), weight: 1 + next(2) } })
+          }
+          const longest = options.maxWait ?? Infinity
+          const timed = Effect.flatMap(Clock.currentTimeMillis, (came) => {
+            const onTime = Effect.map(Clock.currentTimeMillis, (now) => {
+              if (now - came > longest) problems.push(`${name} starts after ${now - came} of ${longest} ms`)
+            })
+            const work = Effect.andThen(onTime, Effect.as(body(inJob(place, name, level)), name))
+            return scheduler.schedule(work, options)
+          })
+          return call(place, [name], timed, (_) => _ === name, name)
         }
         case 6:
           return call(
             place,
             [],
-            scheduler.forEach(items, through, { discard: chance(2), priority: next(2) }),
+            scheduler.forEach(items, through, {
+              discard: chance(2),
+              priority: next(2),
+              ...maxWait(),
+              ...(chance(3) && { share: next(3) })
+            }),
             (_) => _ === undefined || (Array.isArray(_) && _.join() === items.join()),
             "forEach"
           )
@@ -384,7 +420,9 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
     const callers: Array<{ readonly fiber: Fiber.Fiber<unknown, unknown>; interrupted: boolean }> = []
     const control = (): Effect.Effect<unknown> => {
       const scheduler = chance(2) ? outer : inner
-      switch (next(6)) {
+      switch (next(7)) {
+        case 6:
+          return Effect.orDie(scheduler.penalize({ for: next(20) }))
         case 0:
           return scheduler.pause
         case 1:
@@ -423,6 +461,11 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
       }
     }
     yield* Effect.all([outer.resume, inner.resume])
+    if (chance(8)) {
+      draining = true
+      yield* Effect.all([outer.drain({ timeout: next(50) }), inner.drain()], { concurrency: "unbounded" })
+      closing = true
+    }
     if (chance(4)) {
       closing = true
       yield* Scope.close(scope, Exit.void)

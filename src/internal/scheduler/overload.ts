@@ -50,7 +50,7 @@ export class Overload {
   refusesNew(terms: Terms, expected: number): WaitExceeded | undefined {
     terms.came = this.host.time()
     terms.widthAt = this.widthAt(terms.came)
-    const maxWait = Math.min(terms.maxWait, this.limits.maxWait)
+    const maxWait = terms.job.patient ? terms.maxWait : Math.min(terms.maxWait, this.limits.maxWait)
     terms.due = terms.came + maxWait
     if (maxWait > 0 && expected <= maxWait) return undefined
     return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
