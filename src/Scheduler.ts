@@ -60,6 +60,7 @@ import * as Handle from "./internal/scheduler/handle.js"
 import * as Registry from "./internal/scheduler/keyed.js"
 import { effectFirstOrLast } from "./internal/scheduler/operations.js"
 import type { Operations } from "./internal/scheduler/operations.js"
+import type { WidthPolicy } from "./internal/scheduler/width.js"
 import { check, type Checked, type ScheduleOptions, type ShedOptions, unbounded } from "./internal/scheduler/options.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
@@ -86,7 +87,8 @@ export { StoreError } from "./internal/store/storeError.js"
  *
  * **Details**
  *
- * - `concurrency`: how much weight may run at once, an integer from 1 or `"unbounded"`. A job weighs 1 by default.
+ * - `concurrency`: how much weight may run at once, an integer from 1 or `"unbounded"`. A job weighs 1 by default. Or
+ *   `Adaptive.latency({ min, max })` of `effect-funnel/Adaptive`: the width then follows the latency of the jobs.
  * - `rate`: the pace at which jobs start; none by default. One quota, several that must all conform, or the tag of a
  *   `RateLimiter`, which the layer then requires: schedulers with the same tag share one pace.
  * - `maxQueued`: how many jobs may wait, an integer from 0; no bound by default. Jobs inside a job count in a queue of
@@ -105,7 +107,7 @@ export { StoreError } from "./internal/store/storeError.js"
  * @since 0.1.0
  */
 export interface Options<out Limiter = never> {
-  readonly concurrency: number | "unbounded"
+  readonly concurrency: number | "unbounded" | WidthPolicy
   readonly rate?: Quota | ReadonlyArray<Quota> | Context.Key<Limiter, RateLimiter> | undefined
   readonly maxQueued?: number | undefined
   readonly maxWait?: Duration.Input | undefined

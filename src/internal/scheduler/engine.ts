@@ -18,6 +18,7 @@
  */
 import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { begin, Slices } from "../data/slices.js"
@@ -31,6 +32,7 @@ import { type Host, Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
 import { type Host as OverloadHost, Overload } from "./overload.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
+import type { WidthController } from "./width.js"
 
 export { Job } from "./job.js"
 
@@ -71,6 +73,8 @@ export class Engine implements Host, Claimant, OverloadHost {
   /** 0 when there is none. */
   private penaltyUntil = 0
   private penaltyAlarm: Alarm | undefined
+  /** Decides about the width, until `resize` does. */
+  private adaptive: WidthController | undefined
   /** Made with the first job that needs it. */
   private overload: Overload | undefined
   paused = false
@@ -101,6 +105,10 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
     if (this.hasTerms) this.overload = new Overload(this, limits, site)
+    if (limits.adaptive === undefined) return
+    this.adaptive = limits.adaptive.make()
+    this.main.capacity = this.adaptive.limit
+    this.lanes.elastic = true
   }
 
   /** Whether every job has terms. */
@@ -138,7 +146,8 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** The most weight that may run at one time. */
   get limit(): number {
-    return this.permits === undefined ? this.main.capacity : this.permits.limit
+    if (this.permits !== undefined) return this.permits.limit
+    return this.adaptive === undefined ? this.main.capacity : this.limits.concurrency
   }
 
   // ---------------------------------------------------------------------------------------------- a job's way through
@@ -156,6 +165,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
     this.overload?.idle()
+    if (this.adaptive !== undefined) job.startedAt = this.time()
     this.lanes.begin(job, lane)
     return true
   }
@@ -207,10 +217,11 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (job.link !== undefined) this.limiter!.beginUnsafe(job)
   }
 
-  releaseUnsafe(job: Job): void {
+  /** `exit` is that of the effect, for a width that follows it. */
+  releaseUnsafe(job: Job, exit?: Exit.Exit<unknown, unknown> | undefined): void {
     switch (job.state) {
       case "Running":
-        return this.finish(job)
+        return this.finish(job, exit)
       case "Queued": {
         this.withdrawJob(job)
         this.pump()
@@ -228,10 +239,11 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.lanes.refresh()
   }
 
-  private finish(job: Job): void {
+  private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
     if (job.terms?.line !== undefined) this.settleCharge(job.terms)
+    if (this.adaptive !== undefined && exit !== undefined) this.adapt(this.adaptive, job, exit)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
     if (this.permits !== undefined) {
@@ -363,6 +375,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (link !== undefined) job.link = link
     this.starts++
     if (job.line !== undefined && lane === this.main) this.charge(job)
+    if (this.adaptive !== undefined) job.startedAt = this.time()
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
     this.lanes.refresh()
@@ -488,6 +501,17 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.refuseEach(reasons.keys(), (terms) => reasons.get(terms)!)
   }
 
+  private adapt(adaptive: WidthController, { startedAt }: Job, exit: Exit.Exit<unknown, unknown>): void {
+    const { main, running } = this
+    const ended = { startedAt, now: this.time(), running, saturated: main.state === "blocked" }
+    const changed = this.limits.adaptive!.isOverload(exit)
+      ? adaptive.overloaded(ended)
+      : exit._tag === "Success" && adaptive.succeeded(ended)
+    if (!changed) return
+    main.capacity = adaptive.limit
+    this.lanes.refresh()
+  }
+
   private charge(job: Job): void {
     const terms = job.terms ??= new Terms(job, Infinity, undefined)
     const line = terms.line = job.line!
@@ -587,6 +611,8 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   resizeUnsafe(concurrency: number): void {
+    this.adaptive = undefined
+    this.lanes.elastic = false
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
     this.reviewUnsafe()

@@ -90,6 +90,8 @@ export abstract class Job extends Seat implements Inner {
   arrived = 0
   /** The same in milliseconds of the clock. */
   queuedAt = 0
+  /** When it started, in nanoseconds of the engine's clock, where the width follows that. */
+  startedAt = 0
   /** While it runs: the lane of the node that it runs in, and its neighbours there. */
   home: Lane | undefined = undefined
   left: Job | undefined = undefined

@@ -30,6 +30,8 @@ export class Lanes implements Owner {
   readonly runs: List<Seat> = { first: undefined, last: undefined }
   running = 0
   queued = 0
+  /** The width follows the other side: a job that is heavier than it starts alone. */
+  elastic = false
   /** How many of the queued jobs were made inside a job. */
   private inside = 0
   private arrivals = 0
@@ -169,7 +171,7 @@ export class Lanes implements Owner {
   }
 
   fits(lane: Lane, job: Job): boolean {
-    if (lane === this.main) return lane.used + job.weight <= lane.capacity
+    if (lane === this.main) return lane.used + job.weight <= lane.capacity || (this.elastic && lane.used === 0)
     return this.unbounded || lane.used + Math.min(job.weight, lane.capacity) <= lane.capacity
   }
 

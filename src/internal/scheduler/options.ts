@@ -10,6 +10,7 @@ import type { Rate } from "../limiter/gcra.js"
 import * as Quota from "../limiter/quota.js"
 import type { Share } from "./fairQueue.js"
 import type { Progress } from "./many/progress.js"
+import type { WidthPolicy } from "./width.js"
 
 const checkCount = (caller: string, field: string, value: number, least: number): number => {
   if (!Number.isSafeInteger(value) || value < least) refuse(caller, field, `an integer >= ${least}`, value)
@@ -82,6 +83,8 @@ export interface Limits {
   readonly maxWait: number
   readonly shed: { readonly target: number; readonly interval: number } | undefined
   readonly drain: number
+  /** How the concurrency follows the other side, if it does. */
+  readonly adaptive: WidthPolicy | undefined
 }
 
 /** The checked options of a scheduler. */
@@ -97,7 +100,7 @@ export const checkRate = (quotas: Quotas): ReadonlyArray<Rate> => Quota.rates("S
 /** `caller` is the function that got the options, `id` that of the tag. */
 export const check = <I>(caller: string, id: string, options: {
   readonly name?: string | undefined
-  readonly concurrency: number | "unbounded"
+  readonly concurrency: number | "unbounded" | WidthPolicy
   readonly rate?: Quotas | Context.Key<I, object> | undefined
   readonly maxQueued?: number | undefined
   readonly maxWait?: Duration.Input | undefined
@@ -105,7 +108,9 @@ export const check = <I>(caller: string, id: string, options: {
   readonly drain?: Duration.Input | undefined
 }): Checked<I> => ({
   ...unbounded(options.name ?? id),
-  concurrency: checkWidth(caller, options.concurrency),
+  ...(typeof options.concurrency === "object"
+    ? { adaptive: options.concurrency, concurrency: options.concurrency.max }
+    : { concurrency: checkWidth(caller, options.concurrency) }),
   maxQueued: options.maxQueued === undefined ? Infinity : checkCount(caller, "maxQueued", options.maxQueued, 0),
   maxWait: checkWait(caller, "maxWait", options.maxWait),
   shed: checkShed(caller, options),
@@ -120,6 +125,7 @@ export const unbounded = (name: string): Checked<never> => ({
   maxWait: Infinity,
   shed: undefined,
   drain: 0,
+  adaptive: undefined,
   rate: undefined
 })
 

@@ -3,6 +3,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type { Fiber } from "effect/Fiber"
 import { firstStep } from "../limiter/firstStep.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
@@ -73,9 +74,9 @@ class EffectJob<A, E, R> extends Job {
   }
 
   /** Returns `undefined`, as `onExitPrimitive` expects of a finalizer without an effect. */
-  leave(): undefined {
+  leave(exit: Exit.Exit<unknown, unknown>): undefined {
     this.fiber!.setContext(this.context!)
-    this.engine_.releaseUnsafe(this)
+    this.engine_.releaseUnsafe(this, exit)
     this.self =
       this.fiber =
       this.context =
@@ -113,5 +114,5 @@ export const schedule = <A, E, R>(
 ): Effect.Effect<A, E | SchedulerError, R> =>
   Effect.withFiber((fiber) => {
     const job = new EffectJob(engine, self, options, fiber)
-    return Effect.onExitPrimitive(Effect.suspend(() => job.enter()), () => job.leave())
+    return Effect.onExitPrimitive(Effect.suspend(() => job.enter()), (exit) => job.leave(exit))
   })

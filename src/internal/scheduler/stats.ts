@@ -41,7 +41,7 @@ export interface Stats {
 const mostShares = 5
 
 export const statsOf = (engine: Engine): Stats => ({
-  concurrency: engine.limit,
+  concurrency: engine.permits === undefined ? engine.main.capacity : engine.limit,
   running: engine.running,
   weight: engine.main.used,
   queued: engine.queued,

@@ -9,12 +9,14 @@
  * It is the idea of Gradient (Netflix, concurrency-limits) with the probes of BBR (Cardwell and others, 2016).
  */
 
+import type * as Exit from "effect/Exit"
+
 /** Makes a controller for each scheduler. */
 export interface WidthPolicy {
   /** The most width that there can ever be. */
   readonly max: number
   /** Whether the exit of a job says that the other side has too much to do. */
-  readonly isOverload: (exit: unknown) => boolean
+  readonly isOverload: (exit: Exit.Exit<unknown, unknown>) => boolean
   readonly make: () => WidthController
 }
 
@@ -44,6 +46,10 @@ const samplesPerPlace = 4
 /** How many windows at the full width come between two probes. */
 const windowsPerProbe = 40
 
+/** The same at the start, as long as each probe is shorter than the one before. */
+const windowsInSearch = 2
+const lessInSearch = 0.95
+
 /** The part of the width in a probe. */
 const probeWidth = 0.65
 
@@ -65,6 +71,7 @@ export class LatencyWidth implements WidthController {
   private width: number
   private baseline: number | undefined
   private probing = true
+  private searching = true
   private windows = 0
   /** Jobs that started before do not count: they ran at another width. */
   private since = -Infinity
@@ -111,9 +118,12 @@ export class LatencyWidth implements WidthController {
   }
 
   private measure(mean: number): void {
-    this.baseline = this.baseline === undefined ? mean : this.baseline + (mean - this.baseline) * baselineGain
+    const { baseline } = this
+    // At the start even the probes may be too wide. Later a low mean may be luck, and must not be the baseline alone.
+    this.searching &&= baseline === undefined || mean < baseline * lessInSearch
+    this.baseline = this.searching || baseline === undefined ? mean : baseline + (mean - baseline) * baselineGain
     this.probing = false
-    this.windows = 0
+    this.windows = this.searching ? windowsPerProbe - windowsInSearch : 0
   }
 
   private adjust(mean: number): void {

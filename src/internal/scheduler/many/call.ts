@@ -236,7 +236,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     // Before the permit is released: a waiting item of this call must not get it.
     if (end !== undefined) this.stopUnsafe(end)
     try {
-      this.options.engine.releaseUnsafe(job)
+      this.options.engine.releaseUnsafe(job, exit)
     } finally {
       this.running--
       this.options.onFreed?.()

@@ -1,0 +1,104 @@
+/**
+ * Concurrency that follows what the other side can take.
+ *
+ * **When to use**
+ *
+ * Use it in front of a backend whose capacity you do not know, or whose capacity changes: because it is scaled up and down,
+ * shared with others, or half broken. If you know the capacity, a number is better: it needs no time to find it.
+ *
+ * **Details**
+ *
+ * A policy is the `concurrency` of a `Scheduler`. The scheduler then compares the mean latency of its jobs with a baseline that
+ * it measures now and then at two thirds of its width, where nothing queues in the backend. It sets the width at which jobs
+ * take about a third longer than the baseline: wide enough to keep the backend busy, and with hardly a queue in it. A width that is
+ * not used does not grow.
+ *
+ * The idea is that of Gradient (Netflix, concurrency-limits) with the probes of BBR (Cardwell and others, 2016).
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import type * as Exit from "effect/Exit"
+import { refuse } from "./internal/data/refuse.js"
+import { LatencyWidth, type WidthPolicy } from "./internal/scheduler/width.js"
+
+/**
+ * Decides how many jobs may run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Adaptive extends WidthPolicy {}
+
+/**
+ * The bounds of an adaptive concurrency.
+ *
+ * **Details**
+ *
+ * - `min`: the least concurrency, an integer from 1; 1 by default.
+ * - `max`: the most concurrency, an integer from `min`.
+ * - `initial`: the concurrency to begin with; 20 by default, or the nearest that the bounds allow.
+ * - `overload`: which exits say that the other side has too much to do. Each one takes a tenth of the width, at most once for
+ *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface LatencyOptions {
+  readonly min?: number | undefined
+  readonly max: number
+  readonly initial?: number | undefined
+  readonly overload?: ((exit: Exit.Exit<unknown, unknown>) => boolean) | undefined
+}
+
+const isTimeout = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  exit._tag === "Failure" &&
+  exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && Cause.isTimeoutError(reason.error))
+
+/**
+ * Sets the concurrency by the latency of the jobs.
+ *
+ * **Details**
+ *
+ * Invalid options throw a `RangeError`. A job costs two readings of the clock more than with a fixed concurrency. `resize` ends
+ * the adaption. A job that weighs more than the width starts alone.
+ *
+ * **Gotchas**
+ *
+ * Only successes are measured. Jobs of very different durations hide the latency of the backend: give them schedulers of their
+ * own. A call that fails because the backend is busy has to be named by `overload`.
+ *
+ * **Example** (Following the capacity of a backend)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Exit } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ * import * as Adaptive from "effect-funnel/Adaptive"
+ *
+ * class Api extends Scheduler.Service<Api>()("app/Api", {
+ *   concurrency: Adaptive.latency({
+ *     min: 2,
+ *     max: 200,
+ *     overload: (exit) => Exit.isFailure(exit) // each failure of this backend says that it is busy
+ *   })
+ * }) {}
+ *
+ * const program = Api.schedule(Effect.succeed("answer"))
+ *
+ * await Effect.runPromise(Effect.provide(program, Api.layer)) // => "answer"
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const latency = ({ initial = 20, max, min = 1, overload = isTimeout }: LatencyOptions): Adaptive => {
+  const check = (field: string, value: number, least: number) =>
+    Number.isSafeInteger(value) && value >= least
+      ? value
+      : refuse("Adaptive.latency", field, `an integer >= ${least}`, value)
+  check("min", min, 1)
+  check("max", max, min)
+  check("initial", initial, 1)
+  const first = Math.max(min, Math.min(max, initial))
+  return { max, isOverload: overload, make: () => new LatencyWidth(min, max, first) }
+}

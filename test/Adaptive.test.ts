@@ -1,0 +1,171 @@
+/**
+ * The laws of a width that follows the other side (O6).
+ */
+import { assert, describe, expect, it } from "@effect/vitest"
+import { Cause, Effect, Exit } from "effect"
+import { Scheduler } from "effect-funnel"
+import * as Adaptive from "effect-funnel/Adaptive"
+import { LatencyWidth } from "../src/internal/scheduler/width.js"
+import { random } from "./support/random.js"
+import { simulate } from "./support/simulation.js"
+
+const millis = 1_000_000
+
+/** A backend of so many workers, and the jobs that a scheduler sends to it in so many milliseconds of virtual time. */
+const drive = (options: {
+  readonly policy: Adaptive.Adaptive
+  readonly workers: () => number
+  readonly takes: (now: number) => number
+  readonly callers: number
+  readonly millis: number
+  readonly fails?: (waiting: number) => boolean
+}) => {
+  const widths: Array<number> = []
+  let now = 0
+  const result = simulate((_, clock) =>
+    Effect.scoped(Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: options.policy })
+      const waiting: Array<() => void> = []
+      let busy = 0
+      const next = () => {
+        while (busy < options.workers() && waiting.length > 0) {
+          busy++
+          waiting.shift()!()
+        }
+      }
+      const job = Effect.suspend(() => {
+        if (options.fails?.(waiting.length) === true) return Effect.fail(new Cause.TimeoutError())
+        return Effect.callback<void>((resume) => {
+          waiting.push(() => resume(Effect.void))
+          next()
+        }).pipe(
+          Effect.andThen(Effect.suspend(() => Effect.sleep(options.takes(Number(clock.now) / millis)))),
+          Effect.andThen(Effect.sync(() => {
+            busy--
+            next()
+          }))
+        )
+      })
+      const caller = Effect.forever(Effect.andThen(Effect.exit(scheduler.schedule(job)), Effect.sleep(1)))
+      for (let i = 0; i < options.callers; i++) yield* Effect.forkChild(caller)
+      for (now = 0; now < options.millis; now += 100) {
+        yield* Effect.sleep(100)
+        widths.push((yield* scheduler.stats).concurrency)
+      }
+    }))
+  )
+  assert.isTrue(result.exit !== undefined && Exit.isSuccess(result.exit))
+  return widths
+}
+
+const mean = (values: ReadonlyArray<number>) => values.reduce((sum, value) => sum + value, 0) / values.length
+
+/** Durations around a mean of 10 ms, most of them between 4 and 20 ms. */
+const durations = (seed: number) => {
+  const next = random(seed)
+  const uniform = () => (next(2 ** 30) + 0.5) / 2 ** 30
+  return () => 10 * Math.exp(0.5 * Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()) - 0.125)
+}
+
+describe("Adaptive.latency", () => {
+  it("O6 the width finds the workers of a backend, from below and from above, with little more than they can do", () => {
+    for (const initial of [1, 100]) {
+      const policy = Adaptive.latency({ max: 200, initial })
+      const widths = drive({ policy, workers: () => 20, takes: durations(initial), callers: 150, millis: 40_000 })
+      const settled = mean(widths.slice(-100))
+      expect(settled).toBeGreaterThan(20)
+      expect(settled).toBeLessThan(30)
+    }
+  })
+
+  it("O6 the width follows a backend that loses workers, and gets them back", () => {
+    let at = 0
+    const workers = () => at >= 10_000 && at < 20_000 ? 5 : 20
+    const takes = durations(3)
+    const widths = drive({
+      policy: Adaptive.latency({ max: 200 }),
+      workers,
+      takes: (now) => {
+        at = now
+        return takes()
+      },
+      callers: 300,
+      millis: 30_000
+    })
+    expect(mean(widths.slice(120, 200))).toBeLessThan(8)
+    expect(mean(widths.slice(120, 200))).toBeGreaterThan(5)
+    expect(mean(widths.slice(230))).toBeGreaterThan(20)
+  })
+
+  it("O6 a backend whose jobs become slower for good is not taken for one that queues", () => {
+    const takes = durations(4)
+    const widths = drive({
+      policy: Adaptive.latency({ max: 200 }),
+      workers: () => 20,
+      takes: (now) => takes() * (1 + Math.min(1, now / 20_000)),
+      callers: 300,
+      millis: 60_000
+    })
+    expect(mean(widths.slice(-200))).toBeGreaterThan(19)
+    expect(mean(widths.slice(-200))).toBeLessThan(30)
+  })
+
+  it("O6 a width that is not used does not grow", () => {
+    const policy = Adaptive.latency({ max: 200, initial: 20 })
+    const widths = drive({ policy, workers: () => 100, takes: durations(5), callers: 5, millis: 20_000 })
+    expect(Math.max(...widths)).toBeLessThanOrEqual(20)
+  })
+
+  it("O6 timeouts shrink the width to the least, and never drive it up", () => {
+    const policy = Adaptive.latency({ min: 2, max: 200 })
+    const widths = drive({ policy, workers: () => 0, takes: () => 0, callers: 50, millis: 1000, fails: () => true })
+    expect(widths.at(-1)).toBe(2)
+    expect(Math.max(...widths)).toBeLessThanOrEqual(20)
+  })
+
+  it("O6 jobs that run at the same time shrink the width once", () => {
+    const width = new LatencyWidth(1, 100, 100)
+    const before = width.limit
+    width.overloaded({ startedAt: 0, now: 10, running: 50, saturated: true })
+    const after = width.limit
+    expect(after).toBeLessThan(before)
+    width.overloaded({ startedAt: 5, now: 11, running: 49, saturated: true })
+    expect(width.limit).toBe(after)
+    width.overloaded({ startedAt: 12, now: 20, running: 48, saturated: true })
+    expect(width.limit).toBeLessThan(after)
+  })
+
+  it.effect("O6 a job that is heavier than the width starts alone, and one heavier than max is refused", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: Adaptive.latency({ max: 10, initial: 2 }) })
+      expect(yield* scheduler.schedule(Effect.succeed(1), { weight: 10 })).toBe(1)
+      const error = yield* Effect.flip(scheduler.schedule(Effect.void, { weight: 11 }))
+      expect(error.reason).toMatchObject({ _tag: "InsufficientCapacity", asked: 11, most: 10 })
+    }))
+
+  it.effect("O6 resize ends the adaption", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: Adaptive.latency({ max: 10 }) })
+      yield* scheduler.resize(3)
+      expect((yield* scheduler.stats).concurrency).toBe(3)
+      yield* Effect.forEach(Array.from({ length: 500 }), () => scheduler.schedule(Effect.void))
+      expect((yield* scheduler.stats).concurrency).toBe(3)
+    }))
+
+  it("refuses nonsense with a RangeError that names the rule", () => {
+    expect(() => Adaptive.latency({ max: 0 })).toThrow(
+      new RangeError("Adaptive.latency: max must be an integer >= 1, got 0")
+    )
+    expect(() => Adaptive.latency({ min: 5, max: 4 })).toThrow(
+      new RangeError("Adaptive.latency: max must be an integer >= 5, got 4")
+    )
+    for (const value of [NaN, 1.5, -1, Infinity]) {
+      expect(() => Adaptive.latency({ min: value, max: 4 })).toThrow(
+        new RangeError(`Adaptive.latency: min must be an integer >= 1, got ${value}`)
+      )
+      expect(() => Adaptive.latency({ max: 4, initial: value })).toThrow(
+        new RangeError(`Adaptive.latency: initial must be an integer >= 1, got ${value}`)
+      )
+    }
+  })
+})
