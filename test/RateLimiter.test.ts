@@ -554,21 +554,13 @@ describe("misuse", () => {
 
   it("an invalid quota throws a RangeError that names function, field, rule and value", () => {
     const cases: ReadonlyArray<readonly [RateLimiter.Options, string]> = [
-      [{ ...quota, limit: 0 }, "limit must be an integer >= 1, got 0"],
-      [{ ...quota, limit: -1 }, "limit must be an integer >= 1, got -1"],
-      [{ ...quota, limit: 1.5 }, "limit must be an integer >= 1, got 1.5"],
-      [{ ...quota, limit: NaN }, "limit must be an integer >= 1, got NaN"],
-      [{ ...quota, limit: Infinity }, "limit must be an integer >= 1, got Infinity"],
-      [{ ...quota, burst: 0 }, "burst must be an integer >= 1, got 0"],
-      [{ ...quota, burst: -2 }, "burst must be an integer >= 1, got -2"],
-      [{ ...quota, burst: 0.5 }, "burst must be an integer >= 1, got 0.5"],
-      [{ ...quota, burst: NaN }, "burst must be an integer >= 1, got NaN"],
-      [{ ...quota, burst: Infinity }, "burst must be an integer >= 1, got Infinity"],
-      [{ ...quota, window: 0 }, "window must be a finite duration > 0, got 0"],
-      [{ ...quota, window: -5 }, "window must be a finite duration > 0, got -5"],
-      [{ ...quota, window: NaN }, "window must be a finite duration > 0, got NaN"],
-      [{ ...quota, window: Infinity }, "window must be a finite duration > 0, got Infinity"],
-      [{ ...quota, window: Duration.infinity }, "window must be a finite duration > 0, got Infinity"],
+      ...[0, -1, 1.5, NaN, Infinity].flatMap((n) => [
+        [{ ...quota, limit: n }, `limit must be an integer >= 1, got ${n}`] as const,
+        [{ ...quota, burst: n }, `burst must be an integer >= 1, got ${n}`] as const
+      ]),
+      ...[0, -5, NaN, Infinity, Duration.infinity].map((window) =>
+        [{ ...quota, window }, `window must be a finite duration > 0, got ${String(window)}`] as const
+      ),
       [
         { limit: 1000, window: Duration.nanos(999n) },
         "window must be at least a nanosecond for each of 1000 tokens, got 999ns"

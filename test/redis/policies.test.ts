@@ -151,16 +151,14 @@ describe("policies while Redis is away", () => {
     }).pipe(Effect.scoped))
 
   it("Invalid options are RangeErrors that name function, field, rule and value", () => {
+    const rate = { limit: 1, window: "1 second" } as const
     const cases: ReadonlyArray<readonly [() => unknown, string]> = [
       [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],
       [() => RedisReducer.layer({ lease: NaN }), "Reducer.layer: lease must be a finite duration > 0, got NaN"],
+      [() => RedisReducer.layer({ retain: 0 }), "Reducer.layer: retain must be a finite duration > 0, got 0"],
       [
-        () => RedisReducer.layer({ retain: Infinity }),
-        "Reducer.layer: retain must be a finite duration > 0, got Infinity"
-      ],
-      [
-        () => RedisReducer.layer({ storeTimeout: -1 }),
-        "Reducer.layer: storeTimeout must be a finite duration > 0, got -1"
+        () => RedisReducer.layer({ storeTimeout: 0 }),
+        "Reducer.layer: storeTimeout must be a finite duration > 0, got 0"
       ],
       [
         () => RedisReducer.layer({ outageBudget: -1 }),
@@ -172,11 +170,11 @@ describe("policies while Redis is away", () => {
         `Reducer.layer: onStoreError must be "local" or "fail", got "allow"`
       ],
       [
-        () => RedisRateLimiter.layer({ rate: { limit: 0, window: "1 second" } }),
+        () => RedisRateLimiter.layer({ rate: { ...rate, limit: 0 } }),
         "RateLimiter.layer: rate.limit must be an integer >= 1, got 0"
       ],
       [
-        () => RedisRateLimiter.layer({ rate: { limit: 1, window: "1 second" }, expectedProcesses: 1.5 }),
+        () => RedisRateLimiter.layer({ rate, expectedProcesses: 1.5 }),
         "RateLimiter.layer: expectedProcesses must be an integer >= 1, got 1.5"
       ],
       [
