@@ -298,30 +298,13 @@ describe("order", () => {
       expect(starts).toEqual([[1000, 2], [2000, 4], [3000, 5]])
     }))
 
-  it.effect("L3 a caller that gives up by a timeout costs nothing", () =>
+  it.effect("the tokens of an effect that fails or is interrupted are spent, and its failure is its own", () =>
     Effect.gen(function*() {
-      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
-      yield* limiter.consume()
-      const impatient = yield* Effect.forkChild(Effect.timeoutOption(limiter.consume(), "300 millis"))
-      yield* TestClock.adjust("300 millis")
-      expect((yield* Fiber.join(impatient))._tag).toBe("None")
-      yield* TestClock.adjust("700 millis")
-      expect((yield* limiter.consume()).waited).toEqual(Duration.zero)
-    }))
-
-  it.effect("interrupted while its effect runs, the tokens are spent", () =>
-    Effect.gen(function*() {
-      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", burst: 2 })
       const fiber = yield* Effect.forkChild(limiter.withLimit(Effect.never), { startImmediately: true })
       yield* Fiber.interrupt(fiber)
-      expect((yield* exceeded(limiter.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.seconds(1))
-    }))
-
-  it.effect("the effect's failure is its own and its tokens are spent", () =>
-    Effect.gen(function*() {
-      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
       expect(yield* Effect.flip(limiter.withLimit(Effect.fail("no")))).toBe("no")
-      yield* exceeded(limiter.withLimit(Effect.void, { onExceeded: "fail" }))
+      expect((yield* exceeded(limiter.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.seconds(1))
     }))
 
   // A subject that is interrupted wherever: alone at a key at rest, or behind another.

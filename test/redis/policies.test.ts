@@ -118,25 +118,6 @@ describe("policies while Redis is away", () => {
       Effect.provide(Logger.layer([]))
     ))
 
-  it.live("An interrupted waiter of the local limiter does not delay those behind it", () =>
-    Effect.gen(function*() {
-      yield* RateLimiter.consume()
-      const began = performance.now()
-      const waiters = yield* Effect.forEach(Array.from({ length: 5 }), () => Effect.forkChild(RateLimiter.consume()))
-      yield* Effect.sleep(20)
-      yield* Effect.forEach(waiters.slice(0, 4), Fiber.interrupt)
-      yield* Fiber.join(waiters[4]!)
-      expect(performance.now() - began).toBeLessThan(350)
-    }).pipe(
-      Effect.provide(RedisRateLimiter.layer({
-        rate: { limit: 10, window: "1 second" },
-        outageBudget: 0,
-        onStoreError: "local"
-      })),
-      Effect.provide(nowhere),
-      Effect.provide(Logger.layer([]))
-    ))
-
   it.effect("layerBackground fails commands until it is connected, and then hands them on with all words", () =>
     Effect.gen(function*() {
       const client = Redis.Redis.of({
@@ -338,16 +319,6 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       yield* Effect.forEach([0, 4, 5], (i) => Fiber.join(waiters[i]!))
       expect(order).toEqual([0, 4, 5])
       expect(performance.now() - began).toBeLessThan(200 + 190)
-    }).pipe(Effect.scoped))
-
-  it.live("L6 A request for more tokens than the burst is refused at once", () =>
-    Effect.gen(function*() {
-      const [a] = yield* limiters({ rate: { limit: 10, window: "1 second", burst: 2 } })
-      for (const onExceeded of ["delay", "fail"] as const) {
-        const error = yield* Effect.flip(a.consume({ tokens: 3, onExceeded }))
-        expect(error.reason).toMatchObject({ _tag: "InsufficientCapacity", what: "tokens", asked: 3, most: 2 })
-      }
-      yield* a.consume({ tokens: 2 })
     }).pipe(Effect.scoped))
 
   it.live("penalize delays every process, reset clears the debt, withLimit runs the effect once admitted", () =>
