@@ -59,12 +59,12 @@ export const make = (limiter: Backend, name: string) => {
     [TypeId]: TypeId,
     consume: (options?: ConsumeOptions) => {
       check("RateLimiter.consume", options)
-      return admit(limiter, name, options, (waited, now, standing) => {
+      return admit(limiter, name, options, false, (waited, now, standing) => {
         const { limit, remaining, resetAfter } = standing ?? limiter.standingUnsafe(options?.key, now)
         return Exit.succeed({ waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) })
       })
     },
-    withLimit: dataFirstOrLast((effect, options) => admit(limiter, name, options, () => effect)),
+    withLimit: dataFirstOrLast((effect, options) => admit(limiter, name, options, true, () => effect)),
     penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) =>
       failing(name, limiter.penalize(options.key, penalty(options))),
     reset: (options?: { readonly key?: string | undefined }) => failing(name, limiter.reset(options?.key)),
@@ -75,10 +75,12 @@ export const make = (limiter: Backend, name: string) => {
 
 const proto: Pipeable.Pipeable & Inspectable.Inspectable = { ...Inspectable.BaseProto, ...Pipeable.Prototype }
 
+/** `begins` tells whether an effect starts with the admission: a strict limiter has to hear when. */
 const admit = <A, E, R>(
   limiter: Backend,
   name: string,
   options: ConsumeOptions | undefined,
+  begins: boolean,
   then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | RateLimiterError, R> => {
   const key = options?.key
@@ -86,15 +88,12 @@ const admit = <A, E, R>(
   // The tokens are used in the operation that takes them: between two operations a fiber may yield and be interrupted.
   return Effect.withFiber((fiber) => {
     const now = limiter.now()
-    const granted = grantOf(limiter)
+    const granted: Granted | undefined = begins && limiter.strict ? { link: undefined } : undefined
     return limiter.takeUnsafe(key, tokens, now, granted, now)
       ? start(limiter, granted, then(0, now), fiber)
-      : otherwise(limiter, name, options, now, fiber, then)
+      : otherwise(limiter, name, options, now, granted, fiber, then)
   })
 }
-
-/** The grant of a call, where the limiter has to hear of its start. */
-const grantOf = (limiter: Backend): Granted | undefined => limiter.strict ? { link: undefined } : undefined
 
 /**
  * Begins an admitted effect. Its start counts from after its first step: if the process stops in that step, a strict window
@@ -120,6 +119,7 @@ const otherwise = <A, E, R>(
   name: string,
   options: ConsumeOptions | undefined,
   now: number,
+  granted: Granted | undefined,
   fiber: Fiber<unknown, unknown>,
   then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | RateLimiterError, R> => {
@@ -134,7 +134,6 @@ const otherwise = <A, E, R>(
       return start(limiter, waiter, then(at - now + Number(limiter.epoch - epoch), at), fiber)
     })
   }
-  const granted = grantOf(limiter)
   return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
     if (refusal === undefined) return start(limiter, granted, then(0, now, standing), fiber)
     if (refusal instanceof StoreError) return fail(name, refusal)
