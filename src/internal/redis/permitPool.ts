@@ -83,7 +83,7 @@ export class PermitPool implements Permits {
   }
   set limit(limit: number) {
     this.limit_ = limit
-    if (this.place > 0) this.ask()
+    this.wake()
   }
 
   get held(): number {
@@ -112,14 +112,11 @@ export class PermitPool implements Permits {
       return
     }
     const idle = this.permits.length - main.used
-    if (head === undefined) {
-      if (idle > 0) this.giveBack(this.permits.slice(0, idle))
-      if (this.place > 0) this.ask()
-    } else if (idle < head.weight) {
-      // Two processes that each hold a part and wait for the rest would block each other.
-      if (idle > 0) this.giveBack(this.permits.slice(0, idle))
-      if (this.place !== head.weight) this.ask()
-    }
+    const need = head === undefined ? 0 : head.weight
+    if (need > 0 && idle >= need) return
+    // Two processes that each hold a part and wait for the rest would block each other.
+    if (idle > 0) this.giveBack(this.permits.slice(0, idle))
+    if (this.place !== need) this.ask()
   }
 
   freed(): void {
