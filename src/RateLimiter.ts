@@ -3,19 +3,15 @@
  *
  * **When to use**
  *
- * Use it in front of anything with a quota: requests a minute of an API, tokens a minute of a model, attempts an account of a
- * login form. To bound how many calls run at once as well, use a `Scheduler`, which takes a rate; give it a `RateLimiter` tag
- * to share one rate between several.
+ * Use it in front of anything with a quota: requests a minute of an API, tokens a minute of a model, log-in attempts an
+ * account. To bound how many calls run at once as well, use a `Scheduler`, which takes a rate.
  *
  * **Details**
  *
- * The algorithm is GCRA in its virtual scheduling form (ITU-T I.371). The state of a key is one number, the time at which it
- * has its full burst again, and a token comes back every `window / limit`. With a burst of 1, the default, starts are evenly
- * spaced; a larger burst lets that many go at once after a rest.
- *
- * Time is the monotonic clock of the `Clock` that the limiter was made with, in integer nanoseconds. All waiting calls share
- * one timer and are admitted in order of arrival for each key. The limiter makes up for a late timer, by 50 milliseconds at
- * most. It forgets a key that has its full burst.
+ * The algorithm is GCRA in its virtual scheduling form (ITU-T I.371), on the monotonic clock of the `Clock` that the limiter
+ * was made with. A token comes back every `window / limit`. All waiting calls share one timer and are admitted in order of
+ * arrival for each key. The limiter makes up for a late timer, by 50 milliseconds at most. It forgets a key that has its full
+ * burst. `docs/rate-limiter.md` is the guide.
  *
  * @since 0.1.0
  */
@@ -57,39 +53,32 @@ export type TypeId = "~effect-funnel/RateLimiter"
  *
  * **Details**
  *
- * - `limit`: tokens in each `window`, an integer of at least 1.
- * - `window`: a finite duration, at least a nanosecond for each token of `limit`.
- * - `burst`: how many tokens may go at once after a rest, an integer of at least 1; 1 by default, which spaces them
- *   evenly. In any interval of length Δ at most `burst + Δ · limit / window` tokens pass.
- * - `strict`: when true, no half-open window of that length ever holds more than `limit` tokens, the burst included, by the
- *   times at which calls really start. A full burst and the full pace go together: ten a second with a burst of 10 start ten
- *   at once, ten more a second later, and so on. The limiter keeps the last `limit` starts of a key, 16 bytes each.
- *
- * A quota whose burst takes more than a hundred years to come back is refused.
+ * In any interval of length Δ at most `burst + Δ · limit / window` tokens pass. A burst that takes more than a hundred years
+ * to come back is refused.
  *
  * **Gotchas**
  *
- * A late timer makes a strict start late, and that pushes the start `limit` places behind it: with a limit of 1, each start.
- * A strict start counts from after the first step of the effect: a pause of the process there (the collector, another
- * process) makes a window longer, never shorter. The limiter does not see later steps of the effect.
+ * A strict start counts from after the first step of the effect. A late one delays the start `limit` places behind it.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Quota {
+  /** Tokens in each window, an integer >= 1. */
   readonly limit: number
+  /** A finite duration, at least a nanosecond for each token of `limit`. */
   readonly window: Duration.Input
+  /** How many tokens may go at once after a rest, an integer >= 1. The default of 1 spaces starts evenly. */
   readonly burst?: number | undefined
+  /**
+   * When true, no half-open window of that length ever holds more than `limit` tokens, the burst included, by actual starts.
+   * The limiter keeps the last `limit` starts of a key, 16 bytes each.
+   */
   readonly strict?: boolean | undefined
 }
 
 /**
- * The pace of a limiter: one quota, or several that have to conform all at once.
- *
- * **Details**
- *
- * It is bare where it is the whole argument: in `make`, `layer` and `Service`, and in `setRate` of a scheduler. Beside other
- * options it is the option `rate`: of a scheduler, and of the layers over Redis.
+ * The pace of a limiter: one quota, or several that all have to conform.
  *
  * @category models
  * @since 0.1.0
@@ -99,58 +88,51 @@ export type Options = Quota | ReadonlyArray<Quota>
 /**
  * Names a limiter.
  *
- * **Details**
- *
- * - `name`: what the errors of the limiter call it, the id of its tag by default.
- *
  * @category models
  * @since 0.1.0
  */
 export interface NameOptions {
+  /** The name of the limiter in its errors, the id of its tag by default. */
   readonly name?: string | undefined
 }
 
 /**
  * Options of a call.
  *
- * **Details**
- *
- * - `key`: the key whose quota is used. Every key has a quota of its own; the calls without a key share one as well.
- * - `tokens`: how many, an integer of at least 1; 1 by default.
- * - `onExceeded`: "delay", the default, waits its turn; "fail" fails with `RateLimitExceeded` when there are not enough tokens
- *   right now, and consumes nothing.
- *
  * @category models
  * @since 0.1.0
  */
 export interface ConsumeOptions {
+  /** Every key has a quota of its own. The calls without a key share one. */
   readonly key?: string | undefined
+  /** An integer >= 1, 1 by default. */
   readonly tokens?: number | undefined
+  /**
+   * `"delay"`, the default, waits in order of arrival. `"fail"` fails with `RateLimitExceeded` if there are not enough tokens
+   * right now, and consumes nothing.
+   */
   readonly onExceeded?: "delay" | "fail" | undefined
 }
 
 /**
  * The state of a key after an admission.
  *
- * **Details**
- *
- * - `waited`: how long the call waited.
- * - `limit`: the limit of the quota with the fewest tokens left.
- * - `remaining`: how many tokens another call for this key could have had at that moment.
- * - `resetAfter`: how long until the key has its full burst again, if nobody consumes.
- *
  * @category models
  * @since 0.1.0
  */
 export interface ConsumeResult {
+  /** How long the call waited. */
   readonly waited: Duration.Duration
+  /** The limit of the quota with the fewest tokens left. */
   readonly limit: number
+  /** How many tokens another call for this key could have had at that moment. */
   readonly remaining: number
+  /** How long until the key has its full burst again, if nobody consumes. */
   readonly resetAfter: Duration.Duration
 }
 
 /**
- * Which key is held up, and for how long.
+ * The key to hold up, and the time.
  *
  * @category models
  * @since 0.1.0
@@ -161,7 +143,7 @@ export interface PenalizeOptions {
 }
 
 /**
- * Which key starts over; without one, the calls without a key.
+ * The key to start over.
  *
  * @category models
  * @since 0.1.0
@@ -171,7 +153,7 @@ export interface ResetOptions {
 }
 
 /**
- * The operations of a limiter. `Self` is what each one requires: nothing on a handle, the tag on an accessor.
+ * The operations of a limiter. `Self` is their requirement: nothing on a handle, the tag on an accessor.
  *
  * @category models
  * @since 0.1.0
@@ -189,16 +171,12 @@ export interface Operations<Self> {
     : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiterError, R | Self>
   /** Lets nothing of a key pass for a time. */
   readonly penalize: (options: PenalizeOptions) => Effect.Effect<void, RateLimiterError, Self>
-  /** Forgets what a key has consumed, and its penalty. */
+  /** Forgets the tokens that a key has consumed, and its penalty. */
   readonly reset: (options?: ResetOptions | undefined) => Effect.Effect<void, RateLimiterError, Self>
 }
 
 /**
- * A limiter: keyed quotas and the calls that wait for them.
- *
- * **Details**
- *
- * `toJSON`, which logs and `console.log` use, tells its name and how many keys it holds at that moment.
+ * A limiter: keyed quotas and the calls that wait for them. `toJSON` has its name and the number of its keys.
  *
  * @category models
  * @since 0.1.0
@@ -210,9 +188,7 @@ export interface RateLimiter extends Operations<never>, Pipeable {
 /**
  * The tag of the default limiter.
  *
- * **When to use**
- *
- * Use it in a program with one rate. A program with several backends names each with {@link Service}.
+ * A program with several rates names each with {@link Service}.
  *
  * **Example** (Using the handle)
  *
@@ -258,15 +234,10 @@ export const isRateLimiter = (u: unknown): u is RateLimiter => Predicate.hasProp
 /**
  * Makes a limiter.
  *
- * **When to use**
- *
- * Use it for a limiter that lives as long as something of yours does. For one that a program shares, use {@link layer}.
- *
  * **Details**
  *
- * Nonsense options throw a `RangeError` when `make` is called. A decision costs some hundred nanoseconds, a waiting call
- * O(1) however many wait. The limiter holds no resource: there is nothing to close, its timer runs only while a call waits,
- * and nothing keeps a process from ending.
+ * Invalid options throw a `RangeError` when `make` is called. A decision costs some hundred nanoseconds, a waiting call
+ * O(1) however many wait. There is nothing to close: the timer runs only while a call waits.
  *
  * **Example** (Spacing calls evenly)
  *
@@ -295,7 +266,7 @@ const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<Rate
 
 /** @internal */
 export const fromLimiter = (limiter: Backend, name: string): RateLimiter =>
-  // Sound: `withLimit` has the two branches of the conditional type, which no implementation can be checked against.
+  // Sound: `withLimit` has the two branches of its conditional type, which TypeScript cannot check.
   Handle.make(limiter, name) as RateLimiter
 
 const layerOf = <Self>(tag: Context.Key<Self, RateLimiter>, rates: ReadonlyArray<Rate>, name = tag.key) =>
@@ -307,14 +278,10 @@ const noop = <Self>(tag: Context.Key<Self, RateLimiter>): Layer.Layer<Self> =>
 /**
  * Provides a limiter under the default tag.
  *
- * **Details**
- *
- * Nonsense options throw a `RangeError` when `layer` is called.
- *
  * **Gotchas**
  *
- * A layer is built once where it is provided: written out twice, or provided around each call, it is a limiter each time,
- * and limits nothing. Two layers of one tag merge to the last.
+ * Invalid options throw a `RangeError` when `layer` is called. A layer is built once where it is provided: written out twice,
+ * or provided around each call, it is a limiter each time, and limits nothing. Two layers of one tag merge to the last.
  *
  * **Example** (Limiting an API by minute and by day)
  *
@@ -374,11 +341,7 @@ export interface ServiceClass<in out Self, in out Id extends string>
 }
 
 /**
- * Makes a tag of one's own, with its layers and accessors.
- *
- * **When to use**
- *
- * Use it in a program with several rates: each has its own requirement, so the one cannot be taken for the other.
+ * Makes a tag of one's own, with its layers and accessors, for a program with several rates.
  *
  * **Example** (Naming the limiter of a backend)
  *
@@ -426,19 +389,17 @@ const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
  *
  * **When to use**
  *
- * Use it where the admission is a step of its own, or for its {@link ConsumeResult}, as for `RateLimit` headers. To put a
- * limit on an effect use {@link withLimit}.
+ * Use it for its {@link ConsumeResult}, as for `RateLimit` headers. To put a limit on an effect use {@link withLimit}.
  *
  * **Details**
  *
- * The call waits in order of arrival for its key unless `onExceeded` is "fail"; the caller has nothing left to sleep. It fails
- * with `InsufficientCapacity` at once when `tokens` exceed the burst, since they can never pass. A call that does not wait
- * costs some hundred nanoseconds, a refusal about 3 µs: its error carries no stack.
+ * The call waits in order of arrival for its key unless `onExceeded` is `"fail"`. If `tokens` exceed the burst, it fails with
+ * `InsufficientCapacity` at once. A call that does not wait costs some hundred nanoseconds, a refusal about 3 µs.
  *
  * **Gotchas**
  *
- * A call that is interrupted while it waits, or before it goes on, has cost nothing, and those behind it move up. Once it
- * goes on, its tokens are spent. Lighter calls do not overtake a heavy one. While others wait for the key, "fail" fails.
+ * A call that is interrupted before it is admitted costs nothing, and the calls behind it move up. Lighter calls do not
+ * overtake a heavy one. While others wait for the key, `"fail"` fails.
  *
  * **Example** (Refusing an attempt too many)
  *
@@ -470,7 +431,7 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
  * **Details**
  *
  * `withLimit(effect)`, `withLimit(effect, options)`, `effect.pipe(withLimit)` and `effect.pipe(withLimit(options))` are the
- * same. The effect runs in its caller's fiber, with its caller's services. Only its start is limited, not how many run.
+ * same. The effect runs in its caller's fiber. Only its start is limited, not how many run.
  *
  * **Gotchas**
  *
@@ -498,20 +459,13 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
 export const withLimit: Operations<RateLimiter>["withLimit"] = ops.withLimit
 
 /**
- * Lets nothing of a key pass for a time.
- *
- * **When to use**
- *
- * Use it for the `Retry-After` of a 429.
+ * Lets nothing of a key pass for a time, such as the `Retry-After` of a 429.
  *
  * **Details**
  *
  * Waiting calls go on waiting. When the time is over one token passes, and the burst fills at its pace from then on. A
- * penalty never shortens a wait, and zero changes nothing. A negative, infinite or NaN time throws a `RangeError`.
- *
- * **Gotchas**
- *
- * Only the named key is held up; without one, the calls without a key.
+ * penalty never shortens a wait, and zero changes nothing. A negative, infinite or NaN time throws a `RangeError`. Without a
+ * key, the calls without a key are held up.
  *
  * **Example** (Obeying Retry-After)
  *
@@ -535,15 +489,12 @@ export const withLimit: Operations<RateLimiter>["withLimit"] = ops.withLimit
 export const penalize: Operations<RateLimiter>["penalize"] = ops.penalize
 
 /**
- * Forgets what a key has consumed, and its penalty.
- *
- * **When to use**
- *
- * Use it when the reason to limit is gone: a login that succeeded after some that failed.
+ * Forgets the tokens that a key has consumed, and its penalty.
  *
  * **Details**
  *
- * The key has its full burst at once; calls that wait for it go first.
+ * Use it when the reason to limit is gone, as after a login that succeeds. The key has its full burst at once; calls that wait
+ * for it go first.
  *
  * **Example** (Starting over)
  *

@@ -18,7 +18,7 @@ import { StoreError } from "../src/internal/store/storeError.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { settle } from "./support/fibers.ts"
 import { makeMemory } from "./support/memoryReducerStore.js"
-import { interruptionSweep } from "./support/interruptionSweep.js"
+import { interruptionSweep } from "./support/sweep.ts"
 
 class NotThere extends Schema.TaggedError<NotThere>()("NotThere", { id: Schema.String }) {}
 
@@ -442,67 +442,67 @@ describe("shared flights, over the store in memory", () => {
       return { store: counted, open, size: store.size }
     }
 
-    it.effect("a leader leaves neither a lease nor a party", () =>
-      Effect.gen(function*() {
-        const steps = yield* interruptionSweep({
-          make: Effect.gen(function*() {
-            return { ...census(), run: yield* makeRun }
-          }),
-          subject: ({ run, store }) => processOn(store)(run.f),
-          meanwhile: ({ run }) => Deferred.succeed(run.end, user),
-          check: ({ open, size }) =>
-            Effect.sync(() => {
-              expect(open.size).toBe(0)
-              expect(size()).toBe(0)
-            })
-        })
-        expect(steps).toBeGreaterThan(20)
-      }))
+    it("a leader leaves neither a lease nor a party", () => {
+      const steps = interruptionSweep({
+        make: Effect.gen(function*() {
+          return { ...census(), run: yield* makeRun }
+        }),
+        subject: ({ run, store }) => processOn(store)(run.f),
+        meanwhile: ({ run }) => Deferred.succeed(run.end, user),
+        expected: user,
+        check: ({ open, size }) =>
+          Effect.sync(() => {
+            expect(open.size).toBe(0)
+            expect(size()).toBe(0)
+          })
+      })
+      expect(steps).toBeGreaterThan(20)
+    })
 
-    it.effect("a leader with a follower hands over or has finished: the follower is served", () =>
-      Effect.gen(function*() {
-        const steps = yield* interruptionSweep({
-          make: Effect.gen(function*() {
-            const shared = census()
-            const run = yield* makeRun
-            const second = yield* makeRun
-            yield* Deferred.succeed(second.end, { ...user, id: "2" })
-            return { ...shared, run, second }
+    it("a leader with a follower hands over or has finished: the follower is served", () => {
+      const steps = interruptionSweep({
+        make: Effect.gen(function*() {
+          const shared = census()
+          const run = yield* makeRun
+          const second = yield* makeRun
+          yield* Deferred.succeed(second.end, { ...user, id: "2" })
+          return { ...shared, run, second }
+        }),
+        subject: ({ run, store }) => processOn(store)(run.f),
+        meanwhile: ({ run, second, store }) =>
+          Effect.gen(function*() {
+            const follower = yield* Effect.forkChild(processOn(store)(second.f))
+            yield* settle
+            yield* Deferred.succeed(run.end, user)
+            expect(["1", "2"]).toContain((yield* Fiber.join(follower)).id)
           }),
-          subject: ({ run, store }) => processOn(store)(run.f),
-          meanwhile: ({ run, second, store }) =>
-            Effect.gen(function*() {
-              const follower = yield* Effect.forkChild(processOn(store)(second.f))
-              yield* settle
-              yield* Deferred.succeed(run.end, user)
-              expect(["1", "2"]).toContain((yield* Fiber.join(follower)).id)
-            }),
-          check: ({ open }) => Effect.sync(() => expect(open.size).toBe(0))
-        })
-        expect(steps).toBeGreaterThan(20)
-      }))
+        expected: user,
+        check: ({ open }) => Effect.sync(() => expect(open.size).toBe(0))
+      })
+      expect(steps).toBeGreaterThan(20)
+    })
 
-    it.effect("a follower leaves the leader alone, and no party behind", () =>
-      Effect.gen(function*() {
-        const steps = yield* interruptionSweep({
-          make: Effect.gen(function*() {
-            const shared = census()
-            const run = yield* makeRun
-            const leader = yield* Effect.forkScoped(processOn(shared.store)(run.f))
-            yield* Deferred.await(run.began)
-            return { ...shared, run, leader }
-          }),
-          subject: ({ run, store }) => processOn(store)(run.f),
-          meanwhile: ({ run }) => Deferred.succeed(run.end, user),
-          check: ({ leader, open, run }) =>
-            Effect.gen(function*() {
-              expect(yield* Fiber.join(leader)).toEqual(user)
-              expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
-              expect(open.size).toBe(0)
-            })
-        })
-        expect(steps).toBeGreaterThan(10)
-      }))
+    it("a follower leaves the leader alone, and no party behind", () => {
+      const steps = interruptionSweep({
+        make: Effect.gen(function*() {
+          const shared = census()
+          const run = yield* makeRun
+          const leader = yield* Effect.forkScoped(processOn(shared.store)(run.f))
+          yield* Deferred.await(run.began)
+          return { ...shared, run, leader }
+        }),
+        subject: ({ run, store }) => processOn(store)(run.f),
+        meanwhile: ({ run }) => Deferred.succeed(run.end, user),
+        expected: user,
+        check: ({ leader, open, run }) =>
+          Effect.gen(function*() {
+            expect(yield* Fiber.join(leader)).toEqual(user)
+            expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
+            expect(open.size).toBe(0)
+          })
+      })
+      expect(steps).toBeGreaterThan(10)
+    })
   })
 })
 

@@ -23,7 +23,7 @@ describe("interval", () => {
     expect(Gcra.rate(30_000, second, 1, false).interval).toBe(33_334)
   })
 
-  it("a strict interval makes room for the burst within the limit only where no log is kept", () => {
+  it("a strict interval is longer, to make room for the burst, only without a log", () => {
     expect(Gcra.rate(100, second, 2, true).interval).toBe(10_000_000)
     expect(Gcra.intervalWithoutLog(Gcra.rate(100, second, 2, false))).toBe(10_000_000)
     expect(Gcra.intervalWithoutLog(Gcra.rate(100, second, 1, true))).toBe(10_000_000)
@@ -81,7 +81,7 @@ describe("convert", () => {
 describe("sources", () => {
   const [a, b, c] = [10, 20, 30].map((limit) => Gcra.rate(limit, second, 1, false)) as [Gcra.Rate, Gcra.Rate, Gcra.Rate]
 
-  it("a quota is known by its limit and window, wherever it stands and whatever its burst", () => {
+  it("equal limit and window make the same quota, at any index and with any burst", () => {
     expect(Gcra.sources([a, b], [b, a])).toEqual([[1], [0]])
     expect(Gcra.sources([a, b], [b])).toEqual([[1]])
     expect(Gcra.sources([a], [{ ...a, burst: 7, strict: true }])).toEqual([[0]])

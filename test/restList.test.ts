@@ -40,7 +40,7 @@ describe("restList", () => {
           list.remove(chosen)
           list.remove(chosen)
           filed.delete(chosen)
-          // What was taken out may leave an early time to look behind: one look in vain.
+          // An entry that was removed may leave its early check behind, which then finds nothing.
           list.sweep(now, 1000, () => expect.fail("nothing is due"))
         } else {
           chosen.restAt = now + rest * millisecond
@@ -54,7 +54,7 @@ describe("restList", () => {
     }
   )
 
-  it("a sweep hands over no more than its budget, and the rest the next time", () => {
+  it("a sweep hands over at most its budget, and the rest the next time", () => {
     const list = new RestList.RestList<Entry>()
     for (let i = 0; i < 10; i++) list.file(entry(), millisecond, 0)
     const sweep = () => {
@@ -77,7 +77,7 @@ describe("restList", () => {
     expect(found).toBe(1)
   })
 
-  it("times beyond the last file are looked at again after weeks", () => {
+  it("an entry beyond the last file is checked after weeks", () => {
     const list = new RestList.RestList<Entry>()
     const far = entry()
     list.file(far, Infinity, 0)

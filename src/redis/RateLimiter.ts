@@ -1,28 +1,25 @@
 /**
- * One rate for several processes: the layers of `RateLimiter` whose state is in Redis.
+ * One rate for several processes: the layers of `RateLimiter` over Redis.
  *
  * **When to use**
  *
- * Use it where a quota belongs to an account and not to a process. This layer takes the place of `RateLimiter.layer`, the
- * program stays as it is, and a `Scheduler` whose `rate` is the tag takes from it as well.
+ * Use it where a quota belongs to an account and not to a process. A `Scheduler` whose `rate` is the tag takes from it too.
  *
  * **Details**
  *
- * The state of a key is a debt, counted by the clock of the Redis server; the clocks of the processes play no part. In any
- * interval of length Δ all processes together take at most `burst + Δ · limit / window` tokens, by the times at which
- * they are due. Calls wait in their process: one command at a time asks on behalf of the first ones, up to 50 milliseconds
- * ahead, so that neither the network nor a stall of that length costs pace. The calls of a process go in order of arrival;
- * between processes the first to ask is the first served.
+ * The state of a key is a debt by the clock of the Redis server. In any interval of length Δ all processes together take at
+ * most `burst + Δ · limit / window` tokens, by the times at which they are due. Calls wait in their process, in order of
+ * arrival. One command at a time asks for the first ones, up to 50 milliseconds ahead, so that neither the network nor a
+ * short stall costs pace. `docs/distributed.md` has the promises and the costs.
  *
  * **Gotchas**
  *
- * - An interrupted caller costs nothing while others wait behind it. With nobody behind, the tokens that were taken ahead for
- *   it are given back, unless other processes have been granted tokens since: then they are lost.
- * - `strict` spaces due times, by the clock of the server. The other processes do not make up for a start that a timer or the
- *   network has made late: a window of actual starts can hold as many more as are due in 10 milliseconds, and in the time by
- *   which an answer of Redis was late. Where the other side counts to the last call, ask for a little less.
+ * - An interrupted caller costs nothing while others wait behind it. Otherwise the tokens taken ahead for it are given back,
+ *   or are lost if another process has been granted tokens since.
+ * - `strict` spaces due times, not starts: a window of actual starts can hold a few more. If the other side counts to the
+ *   last call, ask for a little less.
  * - After `penalize`, other processes use the tokens that they hold already, up to 50 milliseconds' worth.
- * - When the clock of the server steps back, a key is denied for as long as its debt, not for the step.
+ * - If the clock of the server steps back, a key is denied for as long as its debt, not for the step.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
  *
  * @since 0.1.0
@@ -43,46 +40,35 @@ import * as Guard from "../internal/store/guard.js"
 /**
  * How a rate limiter uses Redis.
  *
- * **Details**
- *
- * - `prefix`: the beginning of the names of its keys, `"effect-funnel"` by default.
- * - `onStoreError`: the answer to a call when Redis is away: `"fail"`, the default, fails with a `StoreError`; `"local"`
- *   admits at the pace divided by `expectedProcesses`, counted here; `"allow"` admits. The last two leave a line in the
- *   log and a count in the metric `effect_funnel_store_policy`.
- * - `expectedProcesses`: how many processes share the rate, 1 by default; used by `"local"` alone.
- * - `storeTimeout`: how long a command may take, 1 second by default.
- * - `outageBudget`: how long Redis is asked again before `onStoreError` applies, 1 second by default; zero applies it at
- *   once. It is spent once an outage, not by each call.
- *
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.StoreOptions {
+export interface StoreOptions extends Checked.ShareOptions {
+  /**
+   * The answer to a call while Redis is away. `"fail"`, the default, fails with a `StoreError`. `"local"` admits at the pace
+   * divided by `expectedProcesses`, counted in this process. `"allow"` admits. The last two log a warning once an outage and
+   * count in the metric `effect_funnel_store_policy`.
+   */
   readonly onStoreError?: "fail" | "local" | "allow" | undefined
-  readonly expectedProcesses?: number | undefined
 }
 
 /**
  * Options of a rate limiter over Redis: its pace, and how it uses Redis.
  *
- * **Details**
- *
- * - `rate`: one quota, or several that have to conform all at once.
- * - `name`: what its errors call it, the id of its tag by default.
- *
  * @category models
  * @since 0.1.0
  */
 export interface Options extends StoreOptions, RateLimiter.NameOptions {
+  /** One quota, or several that all have to conform. */
   readonly rate: RateLimiter.Options
 }
 
-const check = (caller: string, name: string, { rate, ...store }: Options) => ({
-  name: store.name ?? name,
-  ...Checked.store(caller, "r", store),
-  rates: Quotas.rates(caller, "rate", rate),
-  onStoreError: Checked.oneOf(caller, "onStoreError", store.onStoreError ?? "fail", ["fail", "local", "allow"]),
-  expectedProcesses: Quotas.count(caller, "expectedProcesses", store.expectedProcesses ?? 1)
+const check = (caller: string, name: string, options: Options) => ({
+  name: options.name ?? name,
+  ...Checked.store(caller, "r", options),
+  rates: Quotas.rates(caller, "rate", options.rate),
+  onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local", "allow"]),
+  expectedProcesses: Checked.processes(caller, options)
 })
 
 type Plan = ReturnType<typeof check>
@@ -102,11 +88,7 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
 })
 
 /**
- * Makes a rate limiter over Redis that lives as long as the scope.
- *
- * **When to use**
- *
- * Use it inside a service that has a quota of its own to share. In an application, provide {@link layer}.
+ * Makes a rate limiter over Redis that closes with the scope, for a service with a quota of its own.
  *
  * **Example** (Sharing a quota inside a service)
  *
@@ -131,16 +113,12 @@ export const make = (
   build(check("RateLimiter.make", RateLimiter.RateLimiter.key, options))
 
 /**
- * Provides the default rate limiter, over Redis.
- *
- * **Details**
- *
- * It takes the place of `RateLimiter.layer`. Make the client as in the example: its commands then fail at once without a connection,
- * and `storeTimeout` alone bounds their time.
+ * Provides the default rate limiter, over Redis, in place of `RateLimiter.layer`.
  *
  * **Gotchas**
  *
- * Give the client no `socketTimeout`: it closes the client for good.
+ * Make the client with the options of the example and without `socketTimeout`, which closes it for good. `storeTimeout` then
+ * bounds the time of a command.
  *
  * **Example** (Sharing a quota among processes)
  *
@@ -191,11 +169,7 @@ export const layerConfig = (
   Layer.unwrap(Effect.map(Config.unwrap(config), layer))
 
 /**
- * Provides a rate limiter tag of one's own, over Redis.
- *
- * **Details**
- *
- * The id of the tag becomes part of the keys, so that two limiters with one prefix do not meet.
+ * Provides a rate limiter tag of one's own, over Redis. The id of the tag is part of the keys.
  *
  * **Example** (Providing a tag of one's own)
  *

@@ -1,5 +1,5 @@
 /**
- * A Redis that need not be there when the program starts.
+ * A Redis that may be away when the program starts.
  *
  * @since 0.1.0
  */
@@ -11,12 +11,12 @@ import * as Redis from "effect/persistence/Redis"
 import * as Scope from "effect/Scope"
 
 /**
- * Provides a `Redis` at once and connects in the background, as often as it takes.
+ * Provides a `Redis` at once and connects in the background.
  *
  * **When to use**
  *
- * Use it around `NodeRedis.layer(…)` where a program has to start while Redis is away: `onStoreError` then applies from the
- * first call on. Without it the client's layer fails when its first attempt to connect does.
+ * Use it around `NodeRedis.layer(…)` if a program has to start while Redis is away. Without it the client's layer fails with
+ * its first attempt to connect.
  *
  * **Details**
  *
@@ -66,7 +66,7 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
   const scope = yield* Effect.scope
   const attempt = Effect.gen(function*() {
     const child = yield* Scope.fork(scope)
-    // A client that failed is not tried again: each attempt builds its own.
+    // Each attempt builds a new client.
     const exit = yield* Effect.exit(Layer.buildWithScope(Layer.fresh(client), child))
     if (Exit.isSuccess(exit)) {
       redis = yield* Effect.provideContext(Redis.Redis, exit.value)

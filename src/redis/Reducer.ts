@@ -3,20 +3,20 @@
  *
  * **When to use**
  *
- * Use it where several processes would ask a backend for the same thing at the same time. `reduceShared` of
- * `effect-funnel/SharedReducer` is the call, and this layer takes the place of `Reducer.layer`.
+ * Use it where several processes would ask a backend for the same thing at the same time. The shared call is `reduceShared`
+ * of `effect-funnel/SharedReducer`; plain `reduce` stays in its process.
  *
  * **Details**
  *
  * The calls of a process share a local flight first, so a process is one party however many callers it has. One party leads:
- * it holds a lease, renews it while its run goes on, and publishes the result to the followers. When the leader is gone, its
+ * it holds a lease, renews it while its run goes on, and publishes the result to the followers. When the leader dies, its
  * lease ends and a follower leads; a leader that is interrupted hands over at once. Each lease has a fence that only grows.
  * A leader that lost its lease drops its result and takes the one that the others got.
  *
  * The promise: one run a key and process, always. Among processes at most one run a key while leases hold and Redis keeps
  * its state. Runs overlap only when a leader is frozen for longer than its lease, when Redis loses its state, or when the
  * clock of its server steps forward by more than a lease. Make effects idempotent, or let the backend refuse their writes by
- * the fence. Plain `Reducer.reduce` stays in the process.
+ * the fence. `docs/distributed.md` has the promises and the costs.
  *
  * **Gotchas**
  *
@@ -44,23 +44,19 @@ import * as Guard from "../internal/store/guard.js"
  *
  * **Details**
  *
- * - `prefix`: the beginning of the names of its keys, `"effect-funnel"` by default. Processes that are to meet have the same;
- *   give a new one to a release whose requests have other schemas.
- * - `lease`: for how long a silent leader keeps its key, 10 seconds by default. It is renewed three times as often. A dead
- *   process holds up the others that long; a live one that pauses for longer causes a second run.
- * - `retain`: for how long a result that others wait for stays to be fetched, 10 seconds by default.
- * - `onStoreError`: the answer to a call when Redis is away: `"local"`, the default, runs its effect in this process, with a
- *   line in the log and a count in the metric `effect_funnel_store_policy`; `"fail"` fails with a `StoreError`.
- * - `storeTimeout`: how long a command may take, 1 second by default.
- * - `outageBudget`: how long Redis is asked again before `onStoreError` applies, 1 second by default; zero applies it at
- *   once. It is spent once an outage, not by each call.
+ * Give a new `prefix` to a release whose requests have other schemas. A dead process holds up the others for its `lease`; a
+ * live one that pauses for longer causes a second run.
  *
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.StoreOptions {
-  readonly lease?: Duration.Input | undefined
+export interface StoreOptions extends Checked.LeaseOptions {
+  /** How long a result that others wait for can be fetched, 10 seconds by default. */
   readonly retain?: Duration.Input | undefined
+  /**
+   * The answer to a call while Redis is away. `"local"`, the default, runs its effect in this process; it logs a warning once
+   * an outage and counts in the metric `effect_funnel_store_policy`. `"fail"` fails with a `StoreError`.
+   */
   readonly onStoreError?: "local" | "fail" | undefined
 }
 
@@ -74,7 +70,7 @@ export interface Options extends Reducer.Options, StoreOptions {}
 
 const check = (caller: string, options: StoreOptions | undefined) => ({
   ...Checked.store(caller, "f", options),
-  leaseMillis: Checked.millis(caller, "lease", options?.lease ?? "10 seconds", 1),
+  leaseMillis: Checked.lease(caller, options),
   retainMillis: Checked.millis(caller, "retain", options?.retain ?? "10 seconds", 1),
   onStoreError: Checked.oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
 })
@@ -91,11 +87,7 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
 })
 
 /**
- * Makes a reducer over Redis that lives as long as the scope.
- *
- * **When to use**
- *
- * Use it inside a service that has calls of its own to share. In an application, provide {@link layer}.
+ * Makes a reducer over Redis that closes with the scope, for a service with calls of its own.
  *
  * **Gotchas**
  *
@@ -141,16 +133,12 @@ export const make = (
 }
 
 /**
- * Provides the default reducer, over Redis.
- *
- * **Details**
- *
- * It takes the place of `Reducer.layer`. Make the client as in the example: its commands then fail at once without a connection,
- * and `storeTimeout` alone bounds their time.
+ * Provides the default reducer, over Redis, in place of `Reducer.layer`.
  *
  * **Gotchas**
  *
- * Give the client no `socketTimeout`: it closes the client for good.
+ * Make the client with the options of the example and without `socketTimeout`, which closes it for good. `storeTimeout` then
+ * bounds the time of a command.
  *
  * **Example** (Sharing the runs of several processes)
  *
@@ -199,11 +187,7 @@ export const layerConfig = (
   Layer.unwrap(Effect.map(Config.unwrap(config), (store) => layer({ ...options, ...store })))
 
 /**
- * Provides a reducer tag of one's own, over Redis.
- *
- * **Details**
- *
- * The id of the tag becomes part of the keys, so that two reducers with one prefix do not meet.
+ * Provides a reducer tag of one's own, over Redis. The id of the tag is part of the keys.
  *
  * **Example** (Providing a tag of one's own)
  *

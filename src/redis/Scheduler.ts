@@ -1,28 +1,27 @@
 /**
- * One concurrency and one rate for several processes: the layers of `Scheduler` whose permits and slots are in Redis.
+ * One concurrency and one rate for several processes: the layers of `Scheduler` over Redis.
  *
  * **When to use**
  *
- * Use it where the limits of a backend hold for all processes together. This layer takes the place of `Scheduler.layer`, and
- * the program stays as it is.
+ * Use it where the limits of a backend hold for all processes together.
  *
  * **Details**
  *
- * Jobs queue in their process, by priority and arrival. A process holds permits for its running jobs and asks for more on
- * behalf of the waiting ones; processes are served in order of arrival. A permit is a lease that is renewed while it is held:
- * when a process is gone, its permits are free once the lease ends.
+ * Jobs queue in their process, by priority and arrival; processes are served in order of arrival. A process holds permits for
+ * its running jobs. A permit is a lease that is renewed while it is held: when a process dies, its permits are free once the
+ * lease ends. `docs/distributed.md` has the promises and the costs.
  *
  * A process that was frozen, or cut off from Redis, for longer than the lease loses its permits. Its jobs are interrupted and
- * fail with a `StoreError`, so that they do not run beside their successors for longer than they take to stop.
+ * fail with a `StoreError`, so that they overlap with their successors only for as long as they take to stop.
  *
  * **Gotchas**
  *
- * - Never more than `concurrency` runs while leases hold and Redis keeps its state. A frozen process overshoots by its running
- *   jobs, between the end of its lease and its waking.
- * - With a rate, the first job holds its permit while it waits for its slot. Every start of any process takes a slot, so this
- *   delays no other start, except that of a job with `tokens: 0` in another process.
- * - `resize` and `setRate` change what this process asks for: tell all processes the same. Where there was no rate, `setRate`
- *   begins one that is shared by those who set it.
+ * - At most `concurrency` runs while leases hold and Redis keeps its state. A frozen process overshoots by its running jobs,
+ *   between the end of its lease and its waking.
+ * - With a rate, the first job holds its permit while it waits for its slot. This delays a job with `tokens: 0` in another
+ *   process, and no other start.
+ * - `resize` and `setRate` change the limits that this process asks for: call them with the same values in all processes. If
+ *   there was no rate, `setRate` begins a shared one.
  * - Priorities order the jobs of a process; between processes nobody overtakes.
  * - A job inside a job runs within the weight of the outer one and takes no permit.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
@@ -32,7 +31,6 @@
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import type * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
@@ -54,25 +52,16 @@ import * as Guard from "../internal/store/guard.js"
 /**
  * How a scheduler uses Redis.
  *
- * **Details**
- *
- * - `prefix`: the beginning of the names of its keys, `"effect-funnel"` by default.
- * - `lease`: for how long a silent process keeps its permits, 10 seconds by default.
- * - `onStoreError`: the answer to waiting jobs when Redis is away: `"fail"`, the default, fails them with a `StoreError`;
- *   `"local"` goes on with concurrency and rate divided by `expectedProcesses`, with a line in the log and a count in the
- *   metric `effect_funnel_store_policy`.
- * - `expectedProcesses`: how many processes share the scheduler, 1 by default; used by `"local"` alone.
- * - `storeTimeout`: how long a command may take, 1 second by default.
- * - `outageBudget`: how long Redis is asked again before `onStoreError` applies, 1 second by default; zero applies it at
- *   once. It is spent once an outage, not by each job.
- *
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.StoreOptions {
-  readonly lease?: Duration.Input | undefined
+export interface StoreOptions extends Checked.LeaseOptions, Checked.ShareOptions {
+  /**
+   * The answer to waiting jobs while Redis is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes on
+   * with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
+   * `effect_funnel_store_policy`.
+   */
   readonly onStoreError?: "fail" | "local" | undefined
-  readonly expectedProcesses?: number | undefined
 }
 
 /**
@@ -102,9 +91,9 @@ const check = <Limiter>(caller: string, name: string, options: Options<Limiter>)
   ratePrefix: Checked.store(caller, "r", options).prefix,
   concurrency: Quotas.count(caller, "concurrency", options.concurrency),
   plan: Plan.plan<Limiter>(caller, name, options),
-  leaseMillis: Checked.millis(caller, "lease", options.lease ?? "10 seconds", 1),
+  leaseMillis: Checked.lease(caller, options),
   onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
-  expectedProcesses: Quotas.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)
+  expectedProcesses: Checked.processes(caller, options)
 })
 
 type Checks<Limiter> = ReturnType<typeof check<Limiter>>
@@ -118,12 +107,12 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
 
-  // Registered first, so that it is closed last: the engine's jobs end before their permits go.
+  // The first finalizer runs last: the engine's jobs end before their permits are given back.
   const made: { pool?: PermitPool.PermitPool; limiter?: LimiterRedis.LimiterRedis } = {}
-  yield* Effect.addFinalizer(() => made.pool === undefined ? Effect.void : made.pool.close)
+  yield* Effect.addFinalizer(() => made.pool?.close ?? Effect.void)
   const rates = isRates(plan.rate) ? plan.rate : undefined
   const engine = yield* Plan.build<I>(rates === undefined ? plan : { ...plan, rate: undefined })
-  yield* Effect.addFinalizer(() => made.limiter === undefined ? Effect.void : made.limiter.close)
+  yield* Effect.addFinalizer(() => made.limiter?.close ?? Effect.void)
   const shareRate = (rates: ReadonlyArray<Rate>) => {
     made.limiter = new LimiterRedis.LimiterRedis(
       rates,
@@ -139,22 +128,17 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
     engine.adoptLimiterUnsafe(made.limiter)
   }
   if (rates !== undefined) shareRate(rates)
-  const store = RedisPermitStore.make(redis, inbox, {
-    prefix,
-    name,
-    leaseMillis,
-    onWake: () => made.pool?.wake()
-  })
+  const store = RedisPermitStore.make(redis, inbox, { prefix, name, leaseMillis, onWake: () => made.pool?.wake() })
   made.pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
   const scheduler = handleOf(engine)
   const { setRate } = scheduler
   return Object.assign(scheduler, {
-    // One that had no rate gets one in Redis, and not of this process alone.
+    // A scheduler without a rate gets a shared one.
     setRate: (quotas: Plan.Quotas) => {
       const rates = Plan.checkRate(quotas)
       return Effect.suspend(() => {
         if (engine.limiter !== undefined) return setRate(quotas)
-        // In this step: a second one finds what the first has made.
+        // In one step with the check: a second call finds the limiter of the first.
         shareRate(rates)
         return Effect.void
       })
@@ -165,15 +149,11 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
 const isRates = (rate: ReadonlyArray<Rate> | object | undefined): rate is ReadonlyArray<Rate> => Array.isArray(rate)
 
 /**
- * Makes a scheduler over Redis that closes with the scope.
- *
- * **When to use**
- *
- * Use it inside a service that has a backend of its own to protect. In an application, provide {@link layer}.
+ * Makes a scheduler over Redis that closes with the scope, for a service with a backend of its own.
  *
  * **Details**
  *
- * `name` tells schedulers with one prefix apart: those of an equal name are one.
+ * `name` is part of the keys: schedulers with the same prefix and name are one.
  *
  * **Example** (Protecting a backend inside a service)
  *
@@ -203,16 +183,12 @@ export const make = <Limiter = never>(
 }
 
 /**
- * Provides the default scheduler, over Redis.
- *
- * **Details**
- *
- * It takes the place of `Scheduler.layer`. Make the client as in the example: its commands then fail at once without a connection,
- * and `storeTimeout` alone bounds their time.
+ * Provides the default scheduler, over Redis, in place of `Scheduler.layer`.
  *
  * **Gotchas**
  *
- * Give the client no `socketTimeout`: it closes the client for good.
+ * Make the client with the options of the example and without `socketTimeout`, which closes it for good. `storeTimeout` then
+ * bounds the time of a command.
  *
  * **Example** (Bounding what several processes do at once)
  *
@@ -266,11 +242,7 @@ export const layerConfig = (
   Layer.unwrap(Effect.map(Config.unwrap(config), (store) => layer({ ...options, ...store })))
 
 /**
- * Provides a scheduler tag of one's own, over Redis.
- *
- * **Details**
- *
- * The id of the tag becomes part of the keys, so that two schedulers with one prefix do not meet.
+ * Provides a scheduler tag of one's own, over Redis. The id of the tag is part of the keys.
  *
  * **Example** (Providing a tag of one's own)
  *

@@ -1,5 +1,5 @@
 /**
- * The limiter in memory beside the simplest one that could be written: lists, and arithmetic straight from the laws.
+ * The limiter in memory beside a simple model: lists, and arithmetic straight from the laws.
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
@@ -48,11 +48,11 @@ interface Taken {
   at: number
 }
 
-/** What a key has spent and who waits for it: every start since it was last at rest or reset. */
+/** A key: its starts since it was last at rest or reset, and its waiters. */
 class Model {
   readonly queue: Array<Waits> = []
   private readonly starts: Array<Taken> = []
-  /** Of these it can still be told what would be without one of them. */
+  /** The starts that can still be taken back. */
   private recent: Array<Taken> = []
   private penaltyUntil = -Infinity
   private base: Array<number>
@@ -77,7 +77,7 @@ class Model {
     this.base = base
     this.recent = []
   }
-  /** When so many tokens are there. */
+  /** When so many tokens are free. */
   dueAt(tokens: number): number {
     return Math.max(...this.quotas.map((quota, i) => {
       const interval = this.interval(quota)
@@ -134,10 +134,10 @@ class Model {
   reset(now: number): void {
     this.penaltyUntil = -Infinity
     this.fix(this.quotas.map(() => this.queue.length === 0 ? -Infinity : now))
-    // What was spent before is forgotten, so it is not held against what follows.
+    // Earlier starts are forgotten, so they do not count from here on.
     this.starts.length = 0
   }
-  /** A quota stays what it is wherever it stands; one that is new begins with what those that are gone, or all, are owed. */
+  /** A quota keeps its debt wherever it stands. A new one begins with the debt of the quotas that are gone, or of all. */
   requote(quotas: ReadonlyArray<Quota>, now: number): void {
     if (this.penaltyUntil <= now) this.absorb()
     const before = this.quotas
@@ -158,7 +158,7 @@ class Model {
       return found === undefined ? [] : [{ ...each, burst: Math.max(each.burst, found.burst) }]
     })
   }
-  /** Judges the starts themselves, whatever the arithmetic. */
+  /** Judges the starts, independently of the arithmetic. */
   checkStarts(): void {
     const starts = this.starts.toSorted((a, b) => a.at - b.at)
     for (const quota of this.lasting) {
@@ -200,11 +200,11 @@ const simulate = (seed: number) => {
   const keys = ["a", "b", "c"]
   const models = new Map(keys.map((key) => [key, new Model(quotas)]))
   const all: Array<Waits> = []
-  // Thrown inside a timer it would be that timer's defect.
+  // An assertion that fails inside a timer would be a defect of that timer.
   const problems: Array<string> = []
   let slow = 0
   let busyUntil = 0
-  // Some programs begin each start where it is granted.
+  // Some programs begin each start in the step of its grant.
   const lateBegins = next(2) === 0
   const onGrant = (self: Waits) => {
     const model = models.get(self.key)!
@@ -265,7 +265,7 @@ const simulate = (seed: number) => {
     }
   }
   const setQuotas = () => {
-    // What is strict was so from the beginning, or its log would be unknown.
+    // A strict quota is strict from the beginning, because the model does not know a log that begins later.
     const stay = quotas.filter(() => next(4) > 0)
     const bursts = stay.map((each) => next(3) === 0 ? { ...each, burst: 1 + next(each.strict ? each.limit : 8) } : each)
     const more = next(3) === 0 || bursts.length === 0 ? [quota(false)] : []
@@ -283,7 +283,7 @@ const simulate = (seed: number) => {
     const what = next(22)
     const waiting = all.filter((one) => one.state === "waits")
     const granted = all.filter((one) => one.state === "granted")
-    // Those that are not strict are judged by when they were due, and so not by how long others ran in the same step.
+    // Quotas that are not strict are judged by due times, which do not depend on how long a step takes.
     slow = next(6) === 0 && quotas.every((quota) => quota.strict) ? next(3) : 0
     if (what < 9) submit(undefined)
     else if (what === 9 && waiting.length > 0) submit(waiting[next(waiting.length)])
@@ -312,7 +312,7 @@ const simulate = (seed: number) => {
       clock.advance(next(100), next(2) === 0 ? undefined : () => next(30))
     }
     expect(problems.join("; ")).toBe("")
-    // Nobody who was due a millisecond ago still waits, once the timers have fired.
+    // Once the timers have fired, no waiter has been due for a millisecond.
     clock.fire()
     if (limiter.now() > busyUntil + 1.1 * ms) {
       for (const model of models.values()) {

@@ -1,5 +1,5 @@
 /**
- * Two schedulers and direct consumers on one limiter, beside what the laws say of who may start and when.
+ * Two schedulers and direct consumers on one limiter, checked against the laws of starts.
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
@@ -81,11 +81,11 @@ const simulate = (seed: number) => {
   const jobs: Array<TestJob> = []
   const engineFor = new Map<TestJob, Engine>()
   const consumers: Array<Consumer> = []
-  // Thrown inside a timer it would be that timer's defect.
+  // An assertion that fails inside a timer would be a defect of that timer.
   const problems: Array<string> = []
   const starts: Array<readonly [number, number]> = []
   const reentrant = next(2) === 0
-  /** When the whole burst is there, if all lateness is made up and if none is. */
+  /** When the whole burst is free: if all lateness is made up, and if none is. */
   let soonest = -Infinity
   let latest = -Infinity
 
@@ -120,7 +120,7 @@ const simulate = (seed: number) => {
     if (engine.paused || engine.closed) problems.push("S8 nothing starts while paused or closed")
     if (engine.main.used > engine.main.capacity && !shrunk.has(engine)) problems.push("S1 never more than the width")
     const lender = lenderOf(job, engine)
-    // One that waited for room may have come into the queue in this very step.
+    // A job that waited for room may have entered the queue in this step.
     const before = jobs.find((other) =>
       other !== job && other.state === "Queued" && !(other.patient && engine.maxQueued < Infinity) &&
       engineFor.get(other) === engine &&
@@ -141,7 +141,7 @@ const simulate = (seed: number) => {
     if (jobs.length >= 250) return
     const engine = engines[next(2)]!
     const cost = { weight: 1 + next(3), tokens: next(burst + 1), priority: next(3) }
-    // One that runs, or one that has ended: nothing is submitted from inside one that waits.
+    // The outer job runs or has ended: a waiting job submits nothing.
     const begun = jobs.filter((job) => job.state === "Running" || job.starts > 0)
     const outer = next(3) === 0 && begun.length > 0 ? begun[next(begun.length)] : undefined
     const job = new TestJob(jobs.length, cost, outer, onStart)
@@ -203,7 +203,7 @@ const simulate = (seed: number) => {
           expect(ownLane(job)?.used ?? 0, "S5 what a job lends").toBeLessThanOrEqual(job.width)
         }
       }
-      // Whoever could start but for the rate is served by the time at which the whole burst is there.
+      // A job that only the rate holds back starts when the whole burst is free at the latest.
       const ready = each.paused ? [] : [each.main, ...own.flatMap((job) => ownLane(job) ?? [])].filter((lane) => {
         const head = lane.head
         if (head === undefined) return false

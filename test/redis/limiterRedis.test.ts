@@ -57,7 +57,8 @@ const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail
   }
   const names = () => starts.map(([, name]) => name)
   const times = () => starts.map(([at]) => at)
-  return { clock, store, limiter, process, starts, refused, failed, waiter, enter, names, times }
+  const run = (command: Effect.Effect<void, StoreError>) => Effect.runSync(Effect.provideContext(command, context))
+  return { clock, store, limiter, process, starts, refused, failed, waiter, enter, names, times, run }
 }
 
 /** The limiter's own queue, and the local queue that replaces it while the store is unavailable. */
@@ -72,38 +73,7 @@ const queued = (rate: Gcra.Rate, away: boolean) => {
 describe("places in the queue of a shared rate", () => {
   for (const [name, away] of queues) {
     placeLaws(name, (rate) => queued(rate, away))
-
-    it(`L3 A caller that takes a freed slot overtakes nobody, wherever the slot is (${name})`, () => {
-      for (const at of [0, 1, 2]) {
-        const { clock, enter, limiter, names, times, waiter } = queued(perSecond(10, 2), away)
-        enter("rest", { tokens: 2 })
-        const waiting = ["a", "b", "c"].map((name) => enter(name))
-        limiter.waitUnsafe(waiter("new", { tokens: 2 }), { insteadOf: waiting[at] })
-        limiter.cancelUnsafe(waiting[at]!)
-        enter("d")
-        clock.advance(1000)
-        const order = ["a", "b", "c", "d"]
-        order[at] = "new"
-        expect(names()).toEqual(["rest", ...order])
-        expect(times().at(-1)).toBe(500)
-        expect(limiter.size).toBe(0)
-      }
-    })
   }
-
-  it("A caller that throws as it starts does not delay the others", () => {
-    const { clock, enter, names } = setup(perSecond(10))
-    enter("a")
-    enter("b", {
-      andThen: () => {
-        throw new Error("not ours")
-      }
-    })
-    enter("c")
-    clock.advance(1000)
-    enter("d")
-    expect(names()).toEqual(["a", "b", "c", "d"])
-  })
 })
 
 describe("pace of a shared rate", () => {
@@ -289,6 +259,47 @@ describe("slots without a waiter", () => {
     enter("next", {}, process())
     clock.advance(2)
     expect(times()).toEqual([0, 1])
+  })
+
+  it("A closed limiter sends no command and calls nobody back", () => {
+    for (const answerMillis of [0, 10]) {
+      const { clock, enter, limiter, store, times } = setup(perSecond(10))
+      store.answerMillis = answerMillis
+      enter("a")
+      const b = enter("b")
+      const started = times().length
+      Effect.runSync(limiter.close)
+      expect(clock.pending).toBe(0)
+      const sent = store.commands.length
+      limiter.cancelUnsafe(b)
+      enter("c")
+      clock.advance(1000)
+      expect([times().length, store.commands.length, clock.pending]).toEqual([started, sent, 0])
+    }
+  })
+
+  it("One command asks for 512 waiters at most", () => {
+    const { clock, enter, limiter, store, waiter } = setup(perSecond(1))
+    store.answerMillis = 1
+    for (let i = 0; i < 600; i++) enter(i)
+    clock.advance(10)
+    limiter.waitUnsafe({ ...waiter("a", { key: "k" }), behind: () => 600 })
+    clock.advance(10)
+    expect(store.asked).toEqual([1, 512, 512])
+  })
+
+  it("While the store is away, penalize and reset apply in this process", () => {
+    const { clock, enter, limiter, run, store, times } = setup(perSecond(10), "local")
+    store.away = true
+    run(limiter.penalize(undefined, 500_000_000))
+    enter("a")
+    clock.advance(499)
+    expect(times()).toEqual([])
+    clock.advance(1)
+    expect(times()).toEqual([500])
+    run(limiter.reset(undefined))
+    enter("b")
+    expect(times()).toEqual([500, 500])
   })
 
   it("A store that fails while slots are unused leaves neither entry nor timer", () => {

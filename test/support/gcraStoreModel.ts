@@ -9,6 +9,8 @@ import type { ManualClock } from "./manualClock.js"
 
 export class GcraStoreModel {
   readonly commands: Array<string> = []
+  /** The number of requests in each `take`. */
+  readonly asked: Array<number> = []
   /** How long an answer takes, half of it on the way there. */
   answerMillis = 0
   away = false
@@ -46,6 +48,7 @@ export class GcraStoreModel {
   readonly of = (cells: ReadonlyArray<Cell>): GcraStore => ({
     take: (key, tokens, maxWaitMillis) =>
       this.answer("take", () => {
+        this.asked.push(tokens.length)
         const before = this.nameOf(key)
         const debts = this.debts(key, cells)
         const waits: Array<number> = []

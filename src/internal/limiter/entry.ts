@@ -1,17 +1,17 @@
 /**
- * What a limiter in memory knows of one key, and what follows from it.
+ * The state of one key of a limiter in memory.
  */
 import type * as DueHeap from "../data/dueHeap.js"
 import * as List from "../data/list.js"
 import * as Gcra from "./gcra.js"
-import type { Standing } from "./limiter.js"
+import type { Granted, Standing } from "./limiter.js"
 import { Line } from "./line.js"
 import type * as RestList from "./restList.js"
 import { StartLog } from "./startLog.js"
 
 type Rates = ReadonlyArray<Gcra.Rate>
 
-/** Those who wait for one key, and when the first of them is due. */
+/** The waiters of one key, and the due time of the first one. */
 export class DueLine extends Line<never> implements DueHeap.Member {
   readonly entry: Entry
   due = 0
@@ -25,27 +25,21 @@ export class DueLine extends Line<never> implements DueHeap.Member {
 /** The quotas from one change to the next. */
 export interface Version {
   readonly rates: Rates
-  /** What came after it. */
-  next: Change | undefined
+  /** The change that ended it. An entry applies it when it is looked at next. */
+  next:
+    | { readonly to: Version; readonly sources: ReadonlyArray<ReadonlyArray<number>>; readonly at: number }
+    | undefined
 }
 
-/** A change of the quotas. A key learns of it when it is looked at next. */
-export interface Change {
-  readonly to: Version
-  readonly sources: ReadonlyArray<ReadonlyArray<number>>
-  /** When it was made. */
-  readonly at: number
-}
-
-/** Tokens that were taken for a start which has not begun, or after such. */
+/** Tokens of a start that has not begun, or of one that was granted after such a start. */
 export class Grant implements List.Member<Grant> {
   readonly entry: Entry
   readonly tokens: number
   readonly arrival: number
   begun: boolean
-  /** Whether the entry's times can still be told without it. */
+  /** Whether the times of the entry can be computed without it. */
   listed = true
-  /** Where it is in the log, if there is one. */
+  /** The log of a strict quota, and its number there. */
   log: StartLog | undefined = undefined
   start = -1
   before: Grant | undefined = undefined
@@ -58,25 +52,26 @@ export class Grant implements List.Member<Grant> {
   }
 }
 
-/** What few keys have. */
+/** The state that few keys have. */
 export class Rare implements List.List<Grant> {
-  /** Until when the other side wants no call: over with the first start after it. */
+  /** The end of the penalty. The first start after it clears it. */
   penaltyUntil = -Infinity
   log: StartLog | undefined = undefined
-  /** From the oldest start that has not begun all that was taken, in order, and the times from before it. */
+  /** All grants from the oldest start that has not begun, in order, and the times before them. */
   first: Grant | undefined = undefined
   last: Grant | undefined = undefined
   base: Array<number> | undefined = undefined
 }
 
-/** The state of a key: one theoretical arrival time a quota. There may be a million of them. */
+/** The state of a key. There may be a million keys. */
 export interface Entry extends RestList.Member<Entry> {
   readonly key: string | undefined
+  /** A theoretical arrival time for each quota. */
   tats: Array<number>
   /** `undefined` while nobody waits. */
   line: DueLine | undefined
   rare: Rare | undefined
-  /** The quotas that the times are under. */
+  /** The quotas of the times. */
   version: Version
 }
 
@@ -94,7 +89,7 @@ export const make = (version: Version, key: string | undefined): Entry => ({
 
 const fresh = (rates: Rates): Array<number> => rates.length === 1 ? [-Infinity] : rates.map(() => -Infinity)
 
-/** When so many tokens conform, if what was granted and has not begun begins at `pending`. */
+/** When tokens conform, if the granted starts begin at `pending`. */
 export const dueAt = (rates: Rates, entry: Entry, tokens: number, pending = Infinity): number =>
   rates.length === 1 && entry.rare === undefined
     ? Gcra.dueAt(rates[0]!, entry.tats[0]!, tokens)
@@ -105,7 +100,7 @@ const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: number, pending: num
   for (let i = 0; i < tats.length; i++) {
     const rate = rates[i]!
     due = Math.max(due, Gcra.dueAt(rate, tats[i]!, tokens))
-    // Not by the arrival time that it stands for: with a large burst that is too far away to be exact.
+    // Not by the arrival time of the penalty: with a large burst that is too far away to be exact.
     if (rare !== undefined) due = Math.max(due, rare.penaltyUntil + (tokens - 1) * rate.interval)
   }
   return rare?.log === undefined ? due : Math.max(due, rare.log.dueAt(tokens, pending))
@@ -118,13 +113,13 @@ const tatOf = ({ rare, tats }: Entry, rate: Gcra.Rate, i: number): number =>
     : Math.max(tats[i]!, Gcra.blockedUntil(rate, rare.penaltyUntil))
 
 /** The latest of the times. */
-export const latest = ({ tats }: Entry): number => {
+const latest = ({ tats }: Entry): number => {
   let tat = tats[0]!
   for (let i = 1; i < tats.length; i++) if (tats[i]! > tat) tat = tats[i]!
   return tat
 }
 
-/** When a key has its full burst again if nobody comes; `Infinity` while something granted has not begun. */
+/** When a key has its full burst again if nobody comes; `Infinity` while a granted start has not begun. */
 export const restOf = (rates: Rates, entry: Entry): number => {
   const { rare } = entry
   if (rare === undefined) return latest(entry)
@@ -134,13 +129,13 @@ export const restOf = (rates: Rates, entry: Entry): number => {
   return rest
 }
 
-/** Whether somebody waits, or was granted and has not begun: it cannot be at rest until that has ended. */
+/** Whether it cannot be at rest: somebody waits, or a granted start has not begun. */
 export const inUse = ({ line, rare }: Entry): boolean =>
   line !== undefined || (rare !== undefined && (rare.first !== undefined || rare.log?.restAt === Infinity))
 
 /**
- * Not yet when it has its full burst: one who waited meanwhile counts as an arrival of up to `maxCatchUp` ago, and what was
- * granted since must be known then, or it would be granted again.
+ * Whether it can be dropped: `maxCatchUp` after it has its full burst. A waiter counts as an arrival of up to `maxCatchUp`
+ * ago, and tokens that were granted since then must not be granted again.
  */
 export const atRest = (rates: Rates, entry: Entry, now: number): boolean =>
   entry.line === undefined && restOf(rates, entry) + Gcra.maxCatchUp <= now
@@ -149,54 +144,52 @@ const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: numb
   for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, tokens)
 }
 
-/** Takes what is due. */
+/** Takes tokens that are due. */
 export const take = (rates: Rates, entry: Entry, arrival: number, tokens: number): void =>
   charge(rates, entry.tats, arrival, tokens)
 
-/** The same where more than the times has to be kept: of one that only begins `later`, or of a key that has a log. */
+/** `take` for a start that begins `later`, or for a key with a penalty or a log. */
 export const takeRare = (
   rates: Rates,
   entry: Entry,
   arrival: number,
   tokens: number,
-  start: { readonly now: number; readonly later: boolean; readonly strict: boolean }
-): Grant | undefined => {
+  start: { readonly now: number; readonly later: Granted | undefined; readonly strict: boolean }
+): void => {
   if (entry.rare !== undefined && entry.rare.penaltyUntil !== -Infinity) absorbPenalty(rates, entry)
   const rare = entry.rare ??= new Rare()
   const { tats } = entry
+  const { later, now, strict } = start
   let grant: Grant | undefined
-  if (start.later || rare.first !== undefined) {
+  if (later !== undefined || rare.first !== undefined) {
     if (rare.first === undefined) rare.base = tats.slice()
-    List.append(rare, grant = new Grant(entry, tokens, arrival, !start.later))
+    List.append(rare, grant = new Grant(entry, tokens, arrival, later === undefined))
   }
   charge(rates, tats, arrival, tokens)
-  if (start.strict) {
-    const log = rare.log ??= new StartLog(rates)
-    const number = log.push(start.later ? Infinity : start.now, tokens)
-    if (start.later) {
-      grant!.log = log
-      grant!.start = number
-    }
+  const log = strict ? rare.log ??= new StartLog(rates) : undefined
+  const number = log?.push(later === undefined ? now : Infinity, tokens)
+  if (grant !== undefined) {
+    grant.log = log
+    grant.start = number ?? -1
   }
+  if (later !== undefined) later.link = grant
   tidy(entry, rare)
-  return start.later ? grant : undefined
 }
 
-/** A penalty that is over is part of the times from here on: they cannot be told again from before it. */
+/** Makes an expired penalty part of the times, which can no longer be computed from before it. */
 const absorbPenalty = (rates: Rates, entry: Entry): void => {
   for (let i = 0; i < rates.length; i++) entry.tats[i] = tatOf(entry, rates[i]!, i)
   entry.rare!.penaltyUntil = -Infinity
   settleGrants(entry)
 }
 
-/** What was granted begins. */
 export const begin = (rates: Rates, grant: Grant, now: number): void => {
   grant.begun = true
   grant.log?.begin(grant.start, now)
   if (grant.listed) prune(rates, grant.entry)
 }
 
-/** What was granted never begins: what others have taken since is judged as if it had not been. */
+/** Takes back a grant: later grants are judged as if it had never been. */
 export const refund = (rates: Rates, grant: Grant): void => {
   grant.log?.forget(grant.start)
   if (!grant.listed) return
@@ -209,7 +202,7 @@ export const refund = (rates: Rates, grant: Grant): void => {
   prune(rates, entry)
 }
 
-/** From here on what was granted cannot be told from what was taken before it. */
+/** Makes all grants part of the times: none can be taken back any more. */
 export const settleGrants = (entry: Entry): void => {
   const { rare } = entry
   if (rare === undefined) return
@@ -233,19 +226,19 @@ const tidy = (entry: Entry, rare: Rare): void => {
   if (rare.first === undefined && rare.log === undefined && rare.penaltyUntil === -Infinity) entry.rare = undefined
 }
 
-/** Lets nothing pass before `until`, and after it one token first. */
+/** Lets nothing pass before `until`, and one token then. */
 export const penalize = (entry: Entry, until: number): void => {
   const rare = entry.rare ??= new Rare()
   rare.penaltyUntil = Math.max(rare.penaltyUntil, until)
 }
 
-/** Brings an entry that nobody has looked at since up to the quotas of now, as if it had heard of each change at once. */
+/** Converts an entry to the present quotas, one change after the other, each at its own time. */
 export const renew = (entry: Entry): void => {
   for (let change = entry.version.next; change !== undefined; change = entry.version.next) {
     const { at, sources, to } = change
     const { rates } = entry.version
     if (atRest(rates, entry, at)) {
-      // It was as good as forgotten, also where it is still here.
+      // It could have been dropped.
       entry.tats = fresh(to.rates)
       entry.rare = undefined
     } else {
@@ -255,7 +248,7 @@ export const renew = (entry: Entry): void => {
   }
 }
 
-/** Changes the quotas: what was consumed under `before` is still consumed under `rates`. */
+/** Changes the quotas. Consumed tokens stay consumed. */
 const requote = (
   before: Rates,
   rates: Rates,
@@ -275,12 +268,12 @@ const requote = (
     if (strict) {
       rare.log.requote(rates)
     } else {
-      // What starts from here on would be missing in it.
+      // It would miss later starts.
       rare.log = undefined
       tidy(entry, rare)
     }
   } else if (strict && !before.some((rate) => rate.strict)) {
-    // Of what was taken without a log only the debt is known: it counts as started now.
+    // Without a log only the debt is known: it counts as started now.
     const log = new StartLog(rates)
     const owed = rates.reduce(
       (most, rate, i) => rate.strict ? Math.max(most, Math.ceil((entry.tats[i]! - now) / rate.interval)) : most,
@@ -292,7 +285,7 @@ const requote = (
   }
 }
 
-/** The most constrained quota. */
+/** The quota with the fewest tokens left. */
 export const standing = (rates: Rates, entry: Entry | undefined, now: number): Standing => {
   if (entry !== undefined && rates.length === 1 && entry.rare === undefined) {
     const rate = rates[0]!
@@ -322,14 +315,14 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
   return { limit, remaining: free ? remaining : 0, resetAfter: resetAt - now }
 }
 
-/** Nanoseconds until `tokens` pass if all who wait now go first, nobody else comes and all that was granted begins. */
+/** Nanoseconds until `tokens` pass behind the present waiters, if nobody else comes and all grants begin. */
 export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: number): number => {
   const { rare } = entry
   if (rare === undefined && rates.length === 1) {
     return Math.max(0, Gcra.dueAt(rates[0]!, entry.tats[0]!, (entry.line?.queued ?? 0) + tokens) - now)
   }
   if (entry.line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
-  // What holds back can change on the way: walk it.
+  // Another quota may hold back each waiter: try them out in order.
   const shadow = make(entry.version, entry.key)
   shadow.tats = entry.tats.slice()
   if (rare !== undefined) {
@@ -337,7 +330,7 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
     shadow.rare.penaltyUntil = rare.penaltyUntil
     shadow.rare.log = rare.log?.copy()
   }
-  const start = { now, later: false, strict: rates.some((rate) => rate.strict) }
+  const start = { now, later: undefined, strict: rates.some((rate) => rate.strict) }
   for (let place = entry.line.first; place !== undefined; place = place.after) {
     const { since, tokens } = place.waiter
     start.now = Math.max(start.now, dueAt(rates, shadow, tokens, now))

@@ -9,7 +9,7 @@ import type { StoreError } from "../store/storeError.js"
  * **Details**
  *
  * `limit` and `remaining` are those of the quota with the fewest tokens left. `retryAfter` is exact: if nobody else comes, the
- * same call is refused before it and admitted at it. Nothing was consumed.
+ * same call is refused before it and admitted at it. A refusal consumes nothing.
  *
  * @category errors
  * @since 0.1.0
@@ -33,7 +33,7 @@ export class RateLimitExceeded extends /*#__PURE__*/ StacklessError("RateLimitEx
 }
 
 /**
- * Lists why a limiter fails.
+ * The reasons for which a limiter fails.
  *
  * @category errors
  * @since 0.1.0
@@ -46,13 +46,11 @@ export type RateLimiterErrorReason = RateLimitExceeded | InsufficientCapacity | 
  * **Details**
  *
  * - `RateLimitExceeded`: not yet. Try again after `retryAfter`.
- * - `InsufficientCapacity`: never, as the limiter stands. The tokens are more than its burst.
- * - `StoreError`: the store of the limiter did not answer. A limiter in memory never fails with it.
+ * - `InsufficientCapacity`: the tokens exceed the burst. Waiting does not help.
+ * - `StoreError`: the store did not answer. A limiter in memory never fails with it.
  *
- * Read a reason back with `Effect.catchReason("RateLimiterError", "RateLimitExceeded", …)`.
- *
- * The error and its reasons carry no stack, so that shedding load stays cheap. Give a call a span to see in `Cause.pretty`
- * where it was refused.
+ * Handle a reason with `Effect.catchReason("RateLimiterError", "RateLimitExceeded", …)`. The error carries no stack: a span
+ * shows in `Cause.pretty` where a call was refused.
  *
  * @category errors
  * @since 0.1.0

@@ -1,10 +1,10 @@
 /**
- * Those who wait for one key, first come first, in memory and over a store alike.
+ * The waiters of one key in order of arrival, for a limiter in memory and over a store.
  */
 import * as List from "../data/list.js"
 import type { Waiter } from "./limiter.js"
 
-/** The place of one who waits. */
+/** The place of a waiter. */
 export class Place<E> implements List.Member<Place<E>> {
   readonly waiter: Waiter<E>
   readonly line: Line<E>
@@ -19,10 +19,10 @@ export class Place<E> implements List.Member<Place<E>> {
 export class Line<E> implements List.List<Place<E>> {
   first: Place<E> | undefined = undefined
   last: Place<E> | undefined = undefined
-  /** The tokens of all of them. */
+  /** The tokens of all waiters. */
   queued = 0
 
-  /** Adds one at the end, or in the place of another, which is withdrawn. */
+  /** Adds a waiter at the end, or in the place of another one, which is withdrawn. */
   add(waiter: Waiter<E>, former?: Place<E> | undefined): void {
     const place = new Place(waiter, this)
     if (former === undefined) {
@@ -36,21 +36,19 @@ export class Line<E> implements List.List<Place<E>> {
     this.queued += waiter.tokens
   }
 
-  /** Takes one out. */
   remove(place: Place<E>): void {
     List.remove(this, place)
     this.queued -= place.waiter.tokens
     place.waiter.link = undefined
   }
 
-  /** Takes the first one out. */
   shift(): Waiter<E> | undefined {
     const { first } = this
     if (first !== undefined) this.remove(first)
     return first?.waiter
   }
 
-  /** Takes out all who ask for more than the burst. */
+  /** Takes out the waiters whose tokens exceed the burst. */
   removeLarger(burst: number): Array<Waiter<E>> {
     const larger: Array<Waiter<E>> = []
     for (let place = this.first; place !== undefined;) {

@@ -13,20 +13,17 @@ import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
 import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
-import { Place } from "./line.js"
+import { Line, Place } from "./line.js"
 import * as RestList from "./restList.js"
 
-/** How many callers one step calls back before it gives the event loop a turn. */
-const callbacksPerStep = 256
+/** How many callers one step calls back, and how many entries it converts. The next turn does the rest. */
+const piecesPerStep = 256
 
-// A call adds at most one entry, so any number above one shrinks what is held.
+// A call adds at most one entry, so any number above one shrinks the map.
 const sweepPerCall = 8
 const sweepPerTick = 4096
 
-/** How many keys one step converts to other quotas before it gives the event loop a turn. */
-const renewalsPerStep = 1024
-
-/** Beyond this, after 52 days, the axis begins anew: a number no longer tells each nanosecond. */
+/** Beyond this, after 52 days, the axis starts over: a number no longer holds each nanosecond. */
 const axisEnd = 2 ** 52
 
 /**
@@ -44,31 +41,29 @@ export const makeUnsafe = (rates: ReadonlyArray<Gcra.Rate>, fiber: Fiber.Fiber<u
  */
 export class LimiterMemory implements Backend {
   private readonly entries = new Map<string | undefined, Entry.Entry>()
-  /** The entry looked up last: calls for one key come in a row. */
+  /** The last entry looked up: calls for one key come in a row. */
   private recent: Entry.Entry | undefined
   private readonly rests = new RestList.RestList<Entry.Entry>()
-  /** By when the first of each line is due. */
+  /** A heap of the lines, by the due time of their first waiter. */
   private readonly due: Array<DueLine> = []
-  /** Those who can never pass and are not told yet. */
-  private readonly refusing = new Set<Waiter>()
-  private granting = false
-  /** More is due than one step does: the rest follows in the next turn. */
+  /** Waiters that exceed the burst and have not been called back yet. */
+  private readonly tooLarge = new Line<never>()
+  private settling = false
+  /** The last step left callbacks to the next turn. */
   private deferred = false
+  private turnIsSet = false
   private dispatcher: SchedulerDispatcher | undefined
   private readonly alarm: Timers.Alarm
   private readonly restAlarm: Timers.Alarm
   private closed = false
-  private latestTat = 0
   private readonly place: Timers.Place
   epoch: bigint
   private version: Entry.Version
-  /** Those that have not heard of the quotas of now, and others. */
-  private renewals: Iterator<Entry.Entry> | undefined
-  /** Of these those that come next, the last one first: somebody waits there. */
+  /** The entries to be converted to the present quotas. Some of them are already. */
+  private renewals: Generator<Entry.Entry, undefined> | undefined
+  /** The lines whose entries are converted first, the last one first. */
   private urgent: Array<DueLine> = []
-  private renewing = false
   private rates: ReadonlyArray<Gcra.Rate> = []
-  private longestWindow = 0
   strict = false
   burst = Infinity
 
@@ -89,7 +84,6 @@ export class LimiterMemory implements Backend {
     this.rates = rates
     this.strict = rates.some((rate) => rate.strict)
     this.burst = rates.reduce((least, rate) => Math.min(least, rate.burst), Infinity)
-    this.longestWindow = rates.reduce((most, rate) => rate.strict ? Math.max(most, rate.window) : most, 0)
   }
 
   get size(): number {
@@ -98,7 +92,7 @@ export class LimiterMemory implements Backend {
 
   now(): number {
     const now = this.time()
-    return now > axisEnd && !this.granting && this.renewals === undefined ? this.moveEpoch(now) : now
+    return now > axisEnd && !this.settling && this.renewals === undefined ? this.moveEpoch(now) : now
   }
 
   /** The time within a step, whose axis must not move. */
@@ -107,14 +101,19 @@ export class LimiterMemory implements Backend {
   }
 
   restAt(): number {
-    return this.renewals === undefined ? this.latestTat : Infinity
+    if (this.renewals !== undefined) return Infinity
+    let rest = 0
+    for (const entry of this.entries.values()) rest = Math.max(rest, Entry.restOf(this.rates, entry))
+    return rest
   }
 
-  takeUnsafe(key: string | undefined, tokens: number, since: number, later?: Granted): boolean {
-    return this.takeAtUnsafe(key, tokens, since, this.time(), later)
-  }
-
-  takeAtUnsafe(key: string | undefined, tokens: number, since: number, now: number, later?: Granted): boolean {
+  takeUnsafe(
+    key: string | undefined,
+    tokens: number,
+    since: number,
+    later?: Granted,
+    now: number = this.time()
+  ): boolean {
     if (tokens > this.burst) return false
     const entry = this.lookup(key) ?? this.enter(key)
     const taken = entry.line === undefined && Entry.dueAt(this.rates, entry, tokens) <= now
@@ -124,37 +123,41 @@ export class LimiterMemory implements Backend {
   }
 
   readonly attempt: Backend["attempt"] = (key, tokens, now, granted, answer) => {
-    // Those whose timer is late go first, so that what an earlier refusal promised holds to the nanosecond.
-    if (this.settle() && this.takeAtUnsafe(key, tokens, now, now, granted)) return answer()
+    // Waiters with a late timer go first, so that the `retryAfter` of an earlier refusal holds to the nanosecond.
+    this.settle()
+    if (this.takeUnsafe(key, tokens, now, granted, now)) return answer()
     const { limit, remaining } = this.standingUnsafe(key, now)
     return answer({ limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now) })
   }
 
   beginUnsafe(granted: Granted): void {
-    const grant = granted.link
-    if (!(grant instanceof Grant)) return
-    granted.link = undefined
+    const grant = this.takeLink(granted)
+    if (grant === undefined) return
     const { entry } = grant
     const now = this.time()
-    this.renew(entry)
     Entry.begin(this.rates, grant, now)
     this.refile(entry, now)
     if (grant.log === undefined) return
-    this.noteRest(now + this.longestWindow)
-    // It was in the way of those who need its place, for a time that was not known. None of them is due now, and nobody is
-    // called back: the effect that has begun would be late by that.
-    if (entry.line !== undefined && this.reconsider(entry.line) && !this.granting) this.arm()
+    // Waiters that need its place in the log have a due time from now on. None of them is due yet, and a callback here
+    // would delay the effect that has begun.
+    if (entry.line !== undefined && this.reconsider(entry.line) && !this.settling) this.arm()
   }
 
   refundUnsafe(granted: Granted): void {
-    const grant = granted.link
-    if (!(grant instanceof Grant)) return
-    granted.link = undefined
+    const grant = this.takeLink(granted)
+    if (grant === undefined) return
     const { entry } = grant
-    this.renew(entry)
     Entry.refund(this.rates, grant)
     this.refile(entry, this.time())
     if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
+  }
+
+  private takeLink(granted: Granted): Grant | undefined {
+    const grant = granted.link
+    if (!(grant instanceof Grant)) return undefined
+    granted.link = undefined
+    this.renew(grant.entry)
+    return grant
   }
 
   waitUnsafe(waiter: Waiter, options?: { readonly insteadOf?: Waiter | undefined }): void {
@@ -165,7 +168,7 @@ export class LimiterMemory implements Backend {
     }
     const entry = this.lookup(waiter.key) ?? this.enter(waiter.key)
     const line = entry.line ??= new DueLine(entry)
-    line.add(waiter, former?.link instanceof Place ? former.link : undefined)
+    line.add(waiter, former?.link instanceof Place && former.link.line === line ? former.link : undefined)
     if (line.first!.waiter !== waiter) return
     this.reconsider(line)
     this.settle()
@@ -173,13 +176,11 @@ export class LimiterMemory implements Backend {
 
   cancelUnsafe(waiter: Waiter): void {
     const place = waiter.link
-    if (place === undefined) this.refusing.delete(waiter)
     if (!(place instanceof Place)) return
-    // A waiter of this limiter waits in a line of its own kind.
-    const line = place.line as DueLine
+    const { line } = place
     const wasFirst = line.first === place
     line.remove(place)
-    if (wasFirst && this.reconsider(line)) this.settle()
+    if (wasFirst && line instanceof DueLine && this.reconsider(line)) this.settle()
   }
 
   setQuotas(rates: ReadonlyArray<Gcra.Rate>): void {
@@ -189,57 +190,44 @@ export class LimiterMemory implements Backend {
     this.version = to
     this.quote(rates)
     this.recent = undefined
-    this.latestTat = now
     this.urgent = this.due.slice().reverse()
     this.renewals ??= this.outdated()
     this.renewSome()
     this.settle()
   }
 
-  private *outdated(): Generator<Entry.Entry> {
+  /** All entries, from the start again if the quotas change meanwhile. */
+  private *outdated(): Generator<Entry.Entry, undefined> {
     let version: Entry.Version
     do {
       version = this.version
-      for (const entry of this.entries.values()) {
-        for (let line = this.urgent.pop(); line !== undefined; line = this.urgent.pop()) yield line.entry
-        yield entry
-      }
+      yield* this.entries.values()
     } while (version !== this.version)
   }
 
   private renewSome(): void {
     const now = this.time()
-    for (let left = renewalsPerStep; left > 0 && this.renewals !== undefined; left--) {
-      const next = this.renewals.next()
-      if (next.done === true) {
+    for (let left = piecesPerStep; left > 0 && this.renewals !== undefined; left--) {
+      const entry = this.urgent.pop()?.entry ?? this.renewals.next().value
+      if (entry === undefined) {
         this.renewals = undefined
         return
       }
-      const entry = next.value
       this.renew(entry)
-      // It may have gone since it was listed.
+      // It may have been dropped since it was listed.
       if (Entry.atRest(this.rates, entry, now) && this.entries.get(entry.key) === entry) this.drop(entry)
     }
-    if (this.renewing || this.renewals === undefined) return
-    this.renewing = true
-    this.nextTurn(() => {
-      this.renewing = false
-      this.renewSome()
-      this.settle()
-    })
   }
 
-  /** Lets an entry know of the quotas of now. */
+  /** Converts an entry to the present quotas. */
   private renew(entry: Entry.Entry): void {
     if (entry.version === this.version) return
     Entry.renew(entry)
-    const rest = Entry.restOf(this.rates, entry)
-    this.noteRest(rest === Infinity ? this.time() + this.longestWindow : rest)
     this.rests.remove(entry)
     this.refile(entry, this.time())
     const { line } = entry
     if (line === undefined) return
-    for (const waiter of line.removeLarger(this.burst)) this.refusing.add(waiter)
+    for (const waiter of line.removeLarger(this.burst)) this.tooLarge.add(waiter)
     this.reconsider(line)
   }
 
@@ -251,7 +239,6 @@ export class LimiterMemory implements Backend {
     const now = this.time()
     const entry = this.lookup(key) ?? this.enter(key)
     Entry.penalize(entry, now + nanos)
-    for (const rate of this.rates) this.noteRest(Gcra.blockedUntil(rate, now + nanos))
     if (entry.level === -1) this.file(entry, now)
     if (entry.line === undefined) return
     this.reconsider(entry.line)
@@ -278,40 +265,54 @@ export class LimiterMemory implements Backend {
     return Entry.standing(this.rates, this.lookup(key), now)
   }
 
-  /** Nanoseconds until `tokens` pass if all who wait now go first and nobody else comes. */
+  /** Nanoseconds until `tokens` pass, behind the present waiters, if nobody else comes. */
   retryAfterUnsafe(key: string | undefined, tokens: number, now: number): number {
     const entry = this.lookup(key)
     return entry === undefined ? 0 : Entry.retryAfter(this.rates, entry, tokens, now)
   }
 
-  /** Grants what is due and sets the timer for what is next. Returns whether it called anybody back. */
-  settle(): boolean {
-    if (this.granting || this.deferred) return false
+  /** Calls back the waiters that are due or too large, and sets the timer for the next due time. */
+  settle(): void {
+    if (this.settling || this.deferred) return
+    // A callback takes time. A waiter that becomes due meanwhile is called back in the next step.
     const now = this.time()
-    let left = callbacksPerStep
-    this.granting = true
-    // What runs in a caller is not ours: if it throws, such as an observer of its fiber, the others still have their turn.
+    let left = piecesPerStep
+    this.settling = true
+    // A callback may throw, as an observer of its fiber does. The other waiters are still served.
     try {
-      do {
-        for (const waiter of this.refusing) {
-          if (--left < 0) return true
-          this.refusing.delete(waiter)
-          waiter.onTooLarge(this.burst)
-        }
-        // A grant runs its caller on the spot, so time passes: only what was due to begin with is granted in one go.
-        for (let line = this.due[0]; line !== undefined && line.due <= now; line = this.due[0]) {
-          if (--left < 0) return true
-          if (line.entry.version === this.version) this.grant(line, now)
-          else this.renew(line.entry)
-        }
-        // Who is called back may have changed the quotas.
-      } while (this.refusing.size > 0)
-      return left < callbacksPerStep
+      while (left > 0 && this.serveNext(now)) left--
     } finally {
-      this.granting = false
-      if (left < 0 || this.refusing.size > 0) this.defer()
-      else this.arm()
+      this.settling = false
+      this.deferred = left === 0 || this.tooLarge.first !== undefined
+      if (this.deferred || this.renewals !== undefined) this.goOn()
+      if (!this.deferred) this.arm()
     }
+  }
+
+  private serveNext(now: number): boolean {
+    const tooLarge = this.tooLarge.shift()
+    if (tooLarge !== undefined) {
+      tooLarge.onTooLarge(this.burst)
+      return true
+    }
+    const line = this.due[0]
+    if (line === undefined || line.due > now) return false
+    if (line.entry.version === this.version) this.grant(line, now)
+    else this.renew(line.entry)
+    return true
+  }
+
+  /** Goes on in the next turn of the event loop. */
+  private goOn(): void {
+    if (this.turnIsSet) return
+    this.turnIsSet = true
+    this.dispatcher ??= dispatcherIn(this.place.context)
+    this.dispatcher.scheduleTask(() => {
+      this.turnIsSet = this.deferred = false
+      if (this.closed) return
+      this.renewSome()
+      this.settle()
+    }, 0)
   }
 
   readonly close: Effect.Effect<void> = Effect.sync(() => {
@@ -325,7 +326,7 @@ export class LimiterMemory implements Backend {
     if (recent !== undefined && recent.key === key) return recent
     const entry = this.entries.get(key)
     if (entry !== undefined) {
-      // Not left to `renew`, which is too large to be part of this.
+      // The comparison is repeated here so that this function stays small enough to be inlined.
       if (entry.version !== this.version) this.renew(entry)
       this.recent = entry
     }
@@ -350,20 +351,12 @@ export class LimiterMemory implements Backend {
     if (later === undefined && entry.rare === undefined && !this.strict) {
       Entry.take(this.rates, entry, arrival, tokens)
     } else {
-      const { strict } = this
-      const grant = Entry.takeRare(this.rates, entry, arrival, tokens, { now, later: later !== undefined, strict })
-      if (later !== undefined) later.link = grant
-      if (strict) this.noteRest(now + this.longestWindow)
+      Entry.takeRare(this.rates, entry, arrival, tokens, { now, later, strict: this.strict })
     }
-    this.noteRest(Entry.latest(entry))
     if (entry.level === -1) this.file(entry, now)
   }
 
-  private noteRest(at: number): void {
-    if (at > this.latestTat) this.latestTat = at
-  }
-
-  /** Brings the place of a line up to date after a change; whether its first is due earlier than it was. */
+  /** Updates the due time of a line after a change. Returns whether it is earlier than before. */
   private reconsider(line: DueLine): boolean {
     const { entry, first } = line
     if (first === undefined) {
@@ -389,21 +382,6 @@ export class LimiterMemory implements Backend {
     waiter.onDue()
   }
 
-  private defer(): void {
-    this.deferred = true
-    this.nextTurn(() => {
-      this.deferred = false
-      this.settle()
-    })
-  }
-
-  private nextTurn(f: () => void): void {
-    this.dispatcher ??= dispatcherIn(this.place.context)
-    this.dispatcher.scheduleTask(() => {
-      if (!this.closed) f()
-    }, 0)
-  }
-
   private arm(): void {
     if (this.due.length > 0) this.alarm.set(this.due[0]!.due, this.time())
   }
@@ -411,13 +389,13 @@ export class LimiterMemory implements Backend {
   private file(entry: Entry.Entry, now: number): void {
     const rest = Entry.restOf(this.rates, entry)
     this.rests.file(entry, rest === Infinity ? now : rest, now, Gcra.maxCatchUp)
-    // The calls without a key are one key, which goes with the limiter.
+    // The entry of the calls without a key stays as long as the limiter.
     if (entry.key !== undefined && this.rests.nextCheck < this.restAlarm.at) {
       this.restAlarm.set(this.rests.nextCheck, now)
     }
   }
 
-  /** What was in use when it was looked at last is to be looked at again. */
+  /** Files an entry that was in use at its last check. */
   private refile(entry: Entry.Entry, now: number): void {
     if (entry.level === -1 && !Entry.inUse(entry) && this.entries.get(entry.key) === entry) this.file(entry, now)
   }
@@ -426,14 +404,13 @@ export class LimiterMemory implements Backend {
     this.rests.sweep(now, budget, (entry) => {
       this.renew(entry)
       if (Entry.atRest(this.rates, entry, now)) this.drop(entry)
-      else if (entry.level === -1 && !Entry.inUse(entry)) this.file(entry, now)
+      else this.refile(entry, now)
     })
   }
 
   private moveEpoch(nanos: number): number {
     this.epoch += BigInt(nanos)
     for (const entry of this.entries.values()) Entry.shift(entry, nanos)
-    this.latestTat -= nanos
     this.alarm.at -= nanos
     this.restAlarm.at -= nanos
     return this.time()

@@ -1,5 +1,5 @@
 /**
- * From what a user writes to what the arithmetic takes.
+ * Checks the quotas of a user and converts them to rates.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -13,15 +13,11 @@ interface Quota {
   readonly strict?: boolean | undefined
 }
 
-/**
- * `value` if it is an integer >= 1.
- */
+/** `value`, if it is an integer >= 1. */
 export const count = (caller: string, field: string, value: number): number =>
   Number.isInteger(value) && value >= 1 ? value : refuse(caller, field, "an integer >= 1", value)
 
-/**
- * The nanoseconds of a duration that has to be finite and at least `least` nanoseconds.
- */
+/** The nanoseconds of a duration that is finite and at least `least` nanoseconds. */
 export const nanos = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number => {
   // A Duration of NaN milliseconds is zero.
   const duration = Number.isNaN(input) ? undefined : Option.getOrUndefined(Duration.fromInput(input))
@@ -52,12 +48,10 @@ const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
   return rate
 }
 
-/** Beyond this a time of arrival is too far from now for its nanoseconds to be told, and so are those near it. */
+/** The longest time to a theoretical arrival time, in nanoseconds: numbers beyond it lose too many of them. */
 const century = 100 * 365.25 * 86_400 * 1e9
 
-/**
- * The rates of one quota or of several. `field` is what the caller's option is called, "" when it is the options themselves.
- */
+/** The rates of the quotas. `field` is the name of the option, "" if the quotas are the whole argument. */
 export const rates = (
   caller: string,
   field: string,

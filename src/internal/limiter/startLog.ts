@@ -1,18 +1,18 @@
 /**
- * The last starts of one key, in the order in which they were granted, for quotas that are judged by actual starts.
+ * The last starts of one key in the order of their grants, for quotas that are judged by actual starts.
  *
- * A start is a time and its tokens, 16 bytes. One that was granted and has not begun has the time `Infinity`, so that
- * nobody gets its place. Of each quota's last `limit` tokens the log knows when they began; what is older had begun a window
- * before the grant that pushed it out. So of any starts of one quota with more than `limit` tokens the last one granted
- * began a window after another of them: no half-open window holds more, in whatever order they begin.
+ * A start is a time and its tokens, 16 bytes. A start that was granted and has not begun has the time `Infinity`, so that it
+ * keeps its place. The log holds the last `limit` tokens of each quota. A grant that pushes out an older start comes at
+ * least a window after it. So among any starts of more than `limit` tokens the last grant began a window after another one:
+ * no half-open window holds more, in whatever order they begin.
  */
 import type { Rate } from "./gcra.js"
 
-/** What one quota counts. */
+/** The part of the log that one quota counts. */
 interface View {
   readonly limit: number
   readonly window: number
-  /** The first start that it counts. */
+  /** The number of its first start. */
   first: number
   /** The tokens from there on. */
   held: number
@@ -21,27 +21,29 @@ interface View {
 export class StartLog {
   private times = new Float64Array(4)
   private tokens = new Float64Array(4)
-  /** Counts starts. */
+  /** The number of the next start. */
   private next = 0
-  /** Where what is kept begins. */
+  /** The number of the oldest start that is kept. */
   private oldest = 0
-  /** One for each rate that is strict, by its place among the rates. */
-  private views: ReadonlyArray<View | undefined>
+  /** By the index of the rate; `undefined` if that is not strict. */
+  private views: ReadonlyArray<View | undefined> = []
   private pending = 0
   private last = -Infinity
-  private longest: number
 
   constructor(rates: ReadonlyArray<Rate>) {
-    this.views = rates.map(({ limit, strict, window }) => strict ? { limit, window, first: 0, held: 0 } : undefined)
-    this.longest = longestWindow(rates)
+    this.requote(rates)
   }
 
-  /** When no window holds anything any more; `Infinity` while something granted has not begun. */
+  /** When no window holds a start any more; `Infinity` while a granted start has not begun. */
   get restAt(): number {
-    return this.pending > 0 ? Infinity : this.last + this.longest
+    if (this.pending > 0) return Infinity
+    return this.views.reduce(
+      (rest, view) => view === undefined ? rest : Math.max(rest, this.last + view.window),
+      -Infinity
+    )
   }
 
-  /** Adds a start, which begins `at` or, if that is `Infinity`, when `begin` tells. Returns its number. */
+  /** Adds a start and returns its number. `at` is `Infinity` for a start that begins later. */
   push(at: number, tokens: number): number {
     let oldest = this.next
     for (const view of this.views) {
@@ -63,17 +65,14 @@ export class StartLog {
     return this.next++
   }
 
-  /**
-   * A start that was granted begins. It is still here, and in every view: no grant conforms that would push out a start which
-   * has not begun.
-   */
+  /** Sets the time of a granted start. Every view still has it: no grant pushes out a start that has not begun. */
   begin(start: number, at: number): void {
     this.pending--
     this.last = at
     this.times[start % this.times.length] = at
   }
 
-  /** A start that was granted never begins. */
+  /** Takes out a granted start that never begins. */
   forget(start: number): void {
     this.pending--
     const place = start % this.times.length
@@ -82,20 +81,29 @@ export class StartLog {
     this.tokens[place] = 0
   }
 
-  /** When so many tokens more are within the limits, if what has not begun begins at `pending`. */
+  /** When more tokens are within the limits, if the starts that have not begun begin at `pending`. */
   dueAt(tokens: number, pending: number): number {
     let due = -Infinity
-    for (const view of this.views) if (view !== undefined) due = Math.max(due, this.dueIn(view, tokens, pending))
+    for (let i = 0; i < this.views.length; i++) due = Math.max(due, this.dueFor(i, tokens, pending))
     return due
   }
 
-  /** The same for the quota at one place only; `-Infinity` when that is not strict. */
+  /** `dueAt` for one quota; `-Infinity` if it is not strict. */
   dueFor(place: number, tokens: number, pending: number): number {
     const view = this.views[place]
-    return view === undefined ? -Infinity : this.dueIn(view, tokens, pending)
+    if (view === undefined) return -Infinity
+    let excess = view.held + tokens - view.limit
+    let latest = -Infinity
+    for (let i = view.first; excess > 0 && i < this.next; i++) {
+      const place = i % this.times.length
+      const at = this.times[place]!
+      latest = Math.max(latest, at === Infinity ? pending : at)
+      excess -= this.tokens[place]!
+    }
+    return latest + view.window
   }
 
-  /** How many tokens the quota at one place has left. */
+  /** How many tokens one quota has left. */
   remaining(place: number, now: number): number {
     const view = this.views[place]
     if (view === undefined) return Infinity
@@ -106,7 +114,7 @@ export class StartLog {
     return Math.max(0, view.limit - view.held)
   }
 
-  /** Counts for other quotas what is kept. */
+  /** Counts the log for other quotas. */
   requote(rates: ReadonlyArray<Rate>): void {
     const before = this.views
     this.views = rates.map(({ limit, strict, window }): View | undefined => {
@@ -117,10 +125,9 @@ export class StartLog {
       for (let i = this.oldest; i < this.next; i++) held += this.tokens[i % this.tokens.length]!
       return { limit, window, first: this.oldest, held }
     })
-    this.longest = longestWindow(rates)
   }
 
-  /** A log to try out what comes. */
+  /** Copies the log, to try out grants. */
   copy(): StartLog {
     const log = new StartLog([])
     log.times = this.times.slice()
@@ -137,18 +144,6 @@ export class StartLog {
     this.last -= nanos
   }
 
-  private dueIn(view: View, tokens: number, pending: number): number {
-    let excess = view.held + tokens - view.limit
-    let latest = -Infinity
-    for (let i = view.first; excess > 0 && i < this.next; i++) {
-      const place = i % this.times.length
-      const at = this.times[place]!
-      latest = Math.max(latest, at === Infinity ? pending : at)
-      excess -= this.tokens[place]!
-    }
-    return latest + view.window
-  }
-
   private grow(): void {
     const size = this.times.length
     const times = new Float64Array(2 * size)
@@ -161,6 +156,3 @@ export class StartLog {
     this.tokens = tokens
   }
 }
-
-const longestWindow = (rates: ReadonlyArray<Rate>): number =>
-  rates.reduce((longest, { strict, window }) => strict ? Math.max(longest, window) : longest, 0)

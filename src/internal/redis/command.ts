@@ -1,21 +1,34 @@
 /**
- * What the scripts and commands of all stores over Redis have in common.
+ * Scripts and commands of the stores over Redis.
  */
 import * as Effect from "effect/Effect"
-import type * as Redis from "effect/persistence/Redis"
+import * as Redis from "effect/persistence/Redis"
 import { StoreError } from "../store/storeError.js"
 
-/** The time in every script is the server's, in microseconds; numbers go through Redis as text without losing digits. */
+/** The start of every script: the server's time in microseconds, and numbers as text without losing digits. */
 export const prelude = `
 local function num(x) return string.format('%.17g', x) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 `
 
-/** Runs a command, and names it in the error when it fails. */
+/** Runs a command. A failure becomes a `StoreError` that names the operation. */
 export const command = <A, B>(
   operation: string,
   effect: Effect.Effect<A, Redis.RedisError>,
   f: (reply: A) => B
 ): Effect.Effect<B, StoreError> =>
   Effect.mapBoth(effect, { onFailure: ({ cause }) => new StoreError({ operation, cause }), onSuccess: f })
+
+/** Makes a command of a Lua script. Its arguments are its keys, then what the first lines of the script name. */
+export const script = <Reply>(operation: string, numberOfKeys: number, lua: string) => {
+  const self = Redis.script((args: ReadonlyArray<string | number>) => args, { numberOfKeys, lua })
+    .withReturnType<Reply>()
+  return (redis: Redis.Redis["Service"]) => {
+    const run = redis.eval(self)
+    return <A>(args: ReadonlyArray<string | number>, f: (reply: Reply) => A): Effect.Effect<A, StoreError> =>
+      command(operation, run(args), f)
+  }
+}
+
+export const ignore = (): void => undefined

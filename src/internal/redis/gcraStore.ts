@@ -1,10 +1,10 @@
 /**
  * Rates in Redis: one string a key, `anchor debt…`, in microseconds of the server's clock.
  *
- * A debt, not an absolute time of arrival: it loses no fraction, and a server whose clock steps back denies for no
- * longer than the debt lasts.
+ * The string holds debts and not times of arrival. They lose no fraction, and if the server's clock steps back, a key is
+ * denied for no longer than its debt.
  */
-import * as Redis from "effect/persistence/Redis"
+import type * as Redis from "effect/persistence/Redis"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import * as Command from "./command.js"
 
@@ -32,7 +32,7 @@ local function write()
 end
 `
 
-/** Equal numbers in a row as their count and the number: those who wait mostly ask for the same. */
+/** Run-length encoding: most waiters ask for the same number of tokens. */
 const runs = (tokens: ReadonlyArray<number>): Array<number> => {
   const all: Array<number> = []
   for (const n of tokens) {
@@ -42,17 +42,10 @@ const runs = (tokens: ReadonlyArray<number>): Array<number> => {
   return all
 }
 
-const takeScript = /*#__PURE__*/ Redis.script(
-  (key: string, cells: ReadonlyArray<number>, maxWaitMicros: number, tokens: ReadonlyArray<number>) => [
-    key,
-    cells.length / 2,
-    ...cells,
-    maxWaitMicros,
-    ...runs(tokens)
-  ],
-  {
-    numberOfKeys: 1,
-    lua: `${prelude}
+const takeScript = /*#__PURE__*/ Command.script<ReadonlyArray<string>>(
+  "take",
+  1,
+  `${prelude}
 local first = 2 * cells + 2
 local most = tonumber(ARGV[first])
 local reply = {}
@@ -85,20 +78,12 @@ reply[1], reply[2], reply[3], reply[4] = num(retry), num(remaining), num(reset),
 reply[5], reply[6] = stored or '', after
 return reply
 `
-  }
-).withReturnType<ReadonlyArray<string>>()
+)
 
-const giveBackScript = /*#__PURE__*/ Redis.script(
-  (key: string, cells: ReadonlyArray<number>, tokens: number, after: string) => [
-    key,
-    cells.length / 2,
-    ...cells,
-    tokens,
-    after
-  ],
-  {
-    numberOfKeys: 1,
-    lua: `${prelude}
+const giveBackScript = /*#__PURE__*/ Command.script<number>(
+  "giveBack",
+  1,
+  `${prelude}
 -- What came last may be taken away as if it had never come; what others have been granted behind it may not move.
 if stored ~= ARGV[2 * cells + 3] then return 0 end
 local n = tonumber(ARGV[2 * cells + 2])
@@ -106,37 +91,34 @@ for q = 1, cells do debt[q] = math.max(0, debt[q] - n * interval[q]) end
 write()
 return 1
 `
-  }
-).withReturnType<number>()
+)
 
-const penalizeScript = /*#__PURE__*/ Redis.script(
-  (key: string, cells: ReadonlyArray<number>, micros: number) => [key, cells.length / 2, ...cells, micros],
-  {
-    numberOfKeys: 1,
-    lua: `${prelude}
+const penalizeScript = /*#__PURE__*/ Command.script<number>(
+  "penalize",
+  1,
+  `${prelude}
 -- As much debt as lets one token wait that long.
 local micros = tonumber(ARGV[2 * cells + 2])
 for q = 1, cells do debt[q] = math.max(debt[q], micros + (burst[q] - 1) * interval[q]) end
 write()
 return 1
 `
-  }
-).withReturnType<number>()
+)
 
-/** Makes the store on a Redis, for keys that all have the same quotas. */
+/** Makes the store for keys that all have the same quotas. */
 export const make = (redis: Redis.Redis["Service"], options: {
   readonly prefix: string
   readonly cells: ReadonlyArray<Cell>
 }): GcraStore => {
-  const cells = options.cells.flatMap((cell) => [cell.intervalMicros, cell.burst])
-  const take = redis.eval(takeScript)
-  const giveBack = redis.eval(giveBackScript)
-  const penalize = redis.eval(penalizeScript)
+  const cells = [options.cells.length, ...options.cells.flatMap((cell) => [cell.intervalMicros, cell.burst])]
+  const take = takeScript(redis)
+  const giveBack = giveBackScript(redis)
+  const penalize = penalizeScript(redis)
   const at = (key: string) => `{${options.prefix}${key}}:r`
 
   return {
     take: (key, tokens, maxWaitMillis) =>
-      Command.command("take", take(at(key), cells, Math.ceil(maxWaitMillis * 1000), tokens), (reply): Taken => ({
+      take([at(key), ...cells, Math.ceil(maxWaitMillis * 1000), ...runs(tokens)], (reply): Taken => ({
         retryMillis: Number(reply[0]) / 1000,
         remaining: Number(reply[1]),
         resetMillis: Number(reply[2]) / 1000,
@@ -145,10 +127,8 @@ export const make = (redis: Redis.Redis["Service"], options: {
         after: reply[5]!,
         waits: reply.slice(6).map((wait) => Number(wait) / 1000)
       })),
-    giveBack: (key, tokens, after) => Command.command("giveBack", giveBack(at(key), cells, tokens, after), ignore),
-    penalize: (key, millis) => Command.command("penalize", penalize(at(key), cells, Math.ceil(millis * 1000)), ignore),
-    reset: (key) => Command.command("reset", redis.send("DEL", at(key)), ignore)
+    giveBack: (key, tokens, after) => giveBack([at(key), ...cells, tokens, after], Command.ignore),
+    penalize: (key, millis) => penalize([at(key), ...cells, Math.ceil(millis * 1000)], Command.ignore),
+    reset: (key) => Command.command("reset", redis.send("DEL", at(key)), Command.ignore)
   }
 }
-
-const ignore = () => undefined

@@ -1,7 +1,7 @@
 /**
- * The one subscription of a process: wake-ups from other processes arrive here and are handed to those who wait.
+ * The one subscription of a process. It receives the wake-ups from other processes and hands them to their listeners.
  *
- * A wake-up may be lost, so everybody who waits for one polls beside it.
+ * A wake-up may be lost, so every listener polls as well.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -9,21 +9,20 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 
-/** Receives the wake-ups of one who waits; `undefined` says that some may have been lost. */
+/** Receives a wake-up; `undefined` if some may have been lost. */
 export type Listener = (message: string | undefined) => void
 
-/** Hands messages that other processes publish to the listeners of this one. */
 export interface RedisInbox {
-  /** A name of this process that no other has. */
+  /** A unique name of this process. */
   readonly node: string
-  /** The channel that others publish to: `"<token> <message>"`. */
+  /** The channel of this process. A message is `"<token> <message>"`. */
   readonly channel: string
-  /** Adds a listener under a token of its own, in this very step. */
+  /** Adds a listener synchronously and returns its token. */
   readonly add: (listener: Listener) => string
   readonly remove: (token: string) => void
 }
 
-/** Every channel begins with this: what an ACL has to allow. */
+/** The prefix of every channel, for ACLs. */
 export const channelPrefix = "effect-funnel:1:inbox:"
 
 export const RedisInbox: Context.Service<RedisInbox, RedisInbox> = /*#__PURE__*/ Context.Service<RedisInbox>(
@@ -37,7 +36,7 @@ const make = Effect.gen(function*() {
   const listeners = new Map<string, Listener>()
   let tokens = 0
 
-  // Whoever waits has to look for itself: what was published while nobody listened is gone.
+  // Messages published without a subscription are lost, so every listener looks for itself.
   const wakeAll = () => {
     for (const listener of Array.from(listeners.values())) listener(undefined)
   }
@@ -53,7 +52,7 @@ const make = Effect.gen(function*() {
       listeners.get(message.slice(0, space))?.(message.slice(space + 1))
     }
   }))
-  // A subscription that ends in whatever way is made anew, ever more slowly while that fails.
+  // A subscription that ends is made again, with a growing delay while that fails.
   const again = Effect.suspend(() => {
     wakeAll()
     const wait = backoff
@@ -74,5 +73,5 @@ const make = Effect.gen(function*() {
   })
 })
 
-/** One inbox for all services that are built in one place: the same layer is built once. */
+/** One inbox for all services of a program: a layer is built once. */
 export const layer: Layer.Layer<RedisInbox, never, Redis.Redis> = /*#__PURE__*/ Layer.effect(RedisInbox)(make)

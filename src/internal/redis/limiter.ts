@@ -1,9 +1,8 @@
 /**
  * A limiter whose state is in a store that several processes share.
  *
- * Who waits, waits here: for each key one command at a time asks the store on behalf of those in front, and what it grants
- * are slots, due now or in a moment. A slot belongs to the queue, not to who was in front when it was asked for: one who
- * leaves costs nothing as long as somebody is behind.
+ * Callers wait in their process. For each key one command at a time asks the store for slots, for the first waiters
+ * together. A slot is due now or soon, and belongs to the queue: when a waiter leaves, the next one takes its slot.
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -11,38 +10,38 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Timers from "../data/timers.js"
 import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
-import type { Backend, Standing, StoreError, Waiter } from "../limiter/limiter.js"
-import { Line, type Place } from "../limiter/line.js"
+import type { Backend, Granted, Standing, StoreError, Waiter } from "../limiter/limiter.js"
+import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
 import type * as Failure from "../store/storeError.js"
 import { SlotStock } from "./slotStock.js"
 
-/** A slot that nobody took is void after this, in nanoseconds: the past is not saved up. */
+/** How late a slot may be taken, in nanoseconds: unused slots are not saved up. */
 const catchUpOf = (rates: ReadonlyArray<Rate>): number => rates.some((rate) => rate.strict) ? 10_000_000 : maxCatchUp
 
 /**
- * How far ahead slots are asked for, in milliseconds, beside the time that an answer takes. As far as lateness is made up:
- * a process that stalls finds the slots it slept through, and loses no more pace than one whose rate is in memory.
+ * How far ahead slots are asked for, in milliseconds, plus the time an answer takes. It is `maxCatchUp`, so that a process
+ * that stalls finds the slots of the stall, and keeps the pace of a limiter in memory.
  */
 const lookaheadMillis = 50
 
-/** Beyond this an answer is late, and not what answers take. */
+/** The longest answer that is counted as typical. A longer one was held up. */
 const longestAnswerMillis = 1000
 
-/** How soon more is asked for while slots are at hand: many in one command, and long before they run out. */
+/** How soon more slots are asked for while there are some: one command for many, long before they run out. */
 const refillNanos = 10_000_000
 
-/** For how many waiters one command asks at most. */
+/** The most waiters that one command asks for. */
 const mostPerCommand = 512
 
-/** For how long slots are kept when nobody waits any more: the next one may come in the same breath. */
+/** How long unused slots are kept for the next arrival. */
 const keepNanos = 2_000_000
 
 const nanosPerMilli = 1_000_000
 
-/** What is known here of a key, and those who wait for it. */
+/** A key: its waiters and its slots. */
 class Entry extends Line<StoreError> {
   readonly key: string | undefined
   readonly slots = new SlotStock()
@@ -50,43 +49,16 @@ class Entry extends Line<StoreError> {
   /** Since when nobody waits. */
   idleAt: number | undefined = undefined
   asking: Fiber.Fiber<void> | undefined = undefined
-  /** Not worth asking before, for as many tokens as were refused. */
+  /** When the store can grant the tokens that it refused. */
   retryAt = 0
   refused = 0
-  /** What the store said last. */
+  /** The last answer of the store. */
   told: Taken | undefined = undefined
   constructor(key: string | undefined, place: Timers.Place, settle: (entry: Entry) => void) {
     super()
     this.key = key
     this.alarm = new Timers.Alarm(Timers.after, () => settle(this), place)
   }
-}
-
-/** A waiter of the shared rate in the queue of the local one, whose time axis is another. */
-class StandIn implements Waiter {
-  readonly key: string | undefined
-  readonly tokens: number
-  readonly since: number
-  link: unknown = undefined
-  private readonly local: LimiterMemory.LimiterMemory
-  private readonly waiter: Waiter<StoreError>
-  constructor(local: LimiterMemory.LimiterMemory, waiter: Waiter<StoreError>) {
-    this.local = local
-    this.waiter = waiter
-    this.key = waiter.key
-    this.tokens = waiter.tokens
-    this.since = local.now()
-  }
-  onDue(): void {
-    this.local.beginUnsafe(this)
-    this.waiter.link = undefined
-    this.waiter.onDue()
-  }
-  onTooLarge(burst: number): void {
-    this.waiter.link = undefined
-    this.waiter.onTooLarge(burst)
-  }
-  onFailure(): void {}
 }
 
 export interface Options {
@@ -105,7 +77,7 @@ export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effec
 const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
   rates.map((rate) => ({ burst: rate.burst, intervalMicros: intervalWithoutLog(rate) / 1000 }))
 
-/** The name of a key in the store: no key at all is a key as well. */
+/** The name of a key in the store. The calls without a key have one too. */
 const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
 
 export class LimiterRedis implements Backend {
@@ -113,25 +85,28 @@ export class LimiterRedis implements Backend {
   private readonly place: Timers.Place
   readonly epoch: bigint
   private readonly entries = new Map<string | undefined, Entry>()
-  /** What an answer takes: follows at once when it falls and step by step when it rises, so that a stall is not one. */
+  /** The time of an answer. It falls at once and rises step by step, so that one late answer counts little. */
   private answerMillis = 0
   private closed = false
-  private rates: ReadonlyArray<Rate>
-  private store: GcraStore
-  burst: number
-  private catchUp: number
-  /** This process' share, for when the store is away. */
+  private rates: ReadonlyArray<Rate> = []
+  // `adopt` sets it in the constructor.
+  private store!: GcraStore
+  private catchUp = 0
+  /** The share of this process while the store is away. */
   private readonly local: LimiterMemory.LimiterMemory
 
   constructor(rates: ReadonlyArray<Rate>, options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
     this.place = { context, clock }
     this.epoch = clock.monotonicTimeNanosUnsafe()
-    this.rates = rates
-    this.store = options.store(cells(rates))
-    this.burst = Math.min(...rates.map((rate) => rate.burst))
-    this.catchUp = catchUpOf(rates)
+    this.adopt(rates)
     this.local = new LimiterMemory.LimiterMemory(this.share(rates), context, clock)
+  }
+
+  private adopt(rates: ReadonlyArray<Rate>): void {
+    this.rates = rates
+    this.store = this.options.store(cells(rates))
+    this.catchUp = catchUpOf(rates)
   }
 
   private share(rates: ReadonlyArray<Rate>): ReadonlyArray<Rate> {
@@ -141,6 +116,10 @@ export class LimiterRedis implements Backend {
       window: rate.window * processes,
       interval: intervalWithoutLog(rate) * processes
     }))
+  }
+
+  get burst(): number {
+    return this.local.burst
   }
 
   get size(): number {
@@ -155,19 +134,25 @@ export class LimiterRedis implements Backend {
     return 0
   }
 
-  /** No process knows of the starts of another: what is strict is so by due times. */
+  /** No process knows the starts of the others, so strict quotas hold by due times. */
   readonly strict = false
 
-  /** Who is granted a slot here has nothing left to tell: `link` is empty by then. */
-  beginUnsafe(): void {}
-
-  refundUnsafe(): void {}
-
-  takeUnsafe(key: string | undefined, tokens: number): boolean {
-    return this.takeAtUnsafe(key, tokens, 0, this.now())
+  /** A slot of the store is spent when it is granted. Only grants of the local limiter begin later, or are refunded. */
+  beginUnsafe(granted: Granted): void {
+    this.local.beginUnsafe(granted)
   }
 
-  takeAtUnsafe(key: string | undefined, tokens: number, _since: number, now: number): boolean {
+  refundUnsafe(granted: Granted): void {
+    this.local.refundUnsafe(granted)
+  }
+
+  takeUnsafe(
+    key: string | undefined,
+    tokens: number,
+    _since?: number,
+    _later?: Granted,
+    now: number = this.now()
+  ): boolean {
     const entry = this.entries.get(key)
     if (entry === undefined || entry.first !== undefined || tokens > this.burst) return false
     entry.slots.expire(now - this.catchUp, now, false)
@@ -183,37 +168,31 @@ export class LimiterRedis implements Backend {
       if (former !== undefined) this.cancelUnsafe(former)
       return waiter.onTooLarge(this.burst)
     }
-    const place = former?.link
-    if (place instanceof StandIn) {
-      former!.link = undefined
-      const standIn = new StandIn(this.local, waiter)
-      waiter.link = standIn
-      return this.local.waitUnsafe(standIn, { insteadOf: place })
-    }
+    const place = former?.link instanceof Place ? former.link : undefined
+    if (place !== undefined && !(place.line instanceof Entry)) return this.waitHere(waiter, former)
     const entry = this.entries.get(waiter.key) ?? this.enter(waiter.key)
-    // Only this class sets the link: to a place in its own queue, or to who stands in for the waiter in the local one.
-    entry.add(waiter, place as Place<StoreError> | undefined)
-    // Those in front are being asked for; whoever is behind them is next in turn.
+    entry.add(waiter, place)
+    // While a command asks for the waiters in front, a waiter at the end changes nothing.
     if (place !== undefined || entry.asking === undefined || entry.first!.waiter === waiter) this.settle(entry)
   }
 
   cancelUnsafe(waiter: Waiter<StoreError>): void {
-    // As in `waitUnsafe`.
-    const link = waiter.link as Place<StoreError> | StandIn | undefined
-    if (link === undefined) return
-    if (link instanceof StandIn) {
-      waiter.link = undefined
-      return this.local.cancelUnsafe(link)
-    }
-    link.line.remove(link)
-    this.settle(link.line as Entry)
+    const place = waiter.link
+    if (!(place instanceof Place)) return
+    const { line } = place
+    if (!(line instanceof Entry)) return this.local.cancelUnsafe(waiter)
+    line.remove(place)
+    this.settle(line)
+  }
+
+  /** Queues on the local limiter. It does not make up for the time spent waiting for the store. */
+  private waitHere(waiter: Waiter<StoreError>, insteadOf?: Waiter<StoreError> | undefined): void {
+    waiter.since = this.local.now()
+    this.local.waitUnsafe(waiter, { insteadOf })
   }
 
   setQuotas(rates: ReadonlyArray<Rate>): void {
-    this.rates = rates
-    this.store = this.options.store(cells(rates))
-    this.burst = Math.min(...rates.map((rate) => rate.burst))
-    this.catchUp = catchUpOf(rates)
+    this.adopt(rates)
     this.local.setQuotas(this.share(rates))
     const tooLarge: Array<Waiter<StoreError>> = []
     for (const entry of this.entries.values()) {
@@ -271,7 +250,7 @@ export class LimiterRedis implements Backend {
     return this.command("reset", key, () => this.store.reset(nameOf(key)), () => this.local.resetUnsafe(key))
   }
 
-  /** A command without an answer: when the store is away it fails, or is done here alone. */
+  /** Sends a command without an answer. While the store is away it fails, or the policy applies it in this process. */
   private command(
     operation: string,
     key: string | undefined,
@@ -287,7 +266,7 @@ export class LimiterRedis implements Backend {
       here()
       const entry = this.entries.get(key)
       if (entry === undefined) return
-      // What is reserved here was granted before: ask anew.
+      // The slots were granted before the command: ask again.
       entry.slots.clear()
       entry.retryAt = 0
       this.settle(entry)
@@ -321,9 +300,9 @@ export class LimiterRedis implements Backend {
   private settle(entry: Entry): void {
     if (this.closed) return
     const now = this.now()
-    // Those who wait have the last one, however late: a process whose timers are all too late goes on.
+    // While somebody waits the last slot is kept, however late: a process whose timers are all too late goes on.
     entry.slots.expire(now - this.catchUp, now, entry.first !== undefined)
-    // What runs in a caller is not ours: if it throws, such as an observer of its fiber, the others still have their turn.
+    // A callback may throw, as an observer of its fiber does. The other waiters are still served.
     try {
       while (entry.first !== undefined && this.spend(entry, entry.first.waiter.tokens, now)) {
         entry.shift()!.onDue()
@@ -336,7 +315,7 @@ export class LimiterRedis implements Backend {
 
   private proceed(entry: Entry, first: Waiter<StoreError>, now: number): void {
     entry.idleAt = undefined
-    // Who was refused has left, and whoever moved up asks for less.
+    // The waiter that was refused has left, and the next one asks for fewer tokens.
     if (entry.slots.empty && first.tokens < entry.refused) entry.retryAt = 0
     if (entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
     const next = entry.slots.firstDue
@@ -344,7 +323,7 @@ export class LimiterRedis implements Backend {
     entry.alarm.set(Math.min(next > now ? next : Infinity, at > now ? at : Infinity), now)
   }
 
-  /** Nobody waits: what is left goes to who comes in a moment, or back. */
+  /** Nobody waits: the slots go to the next arrival, or back to the store after a moment. */
   private rest(entry: Entry, now: number): void {
     if (entry.asking !== undefined) return
     if (entry.slots.empty) return this.drop(entry)
@@ -352,7 +331,7 @@ export class LimiterRedis implements Backend {
     const until = entry.idleAt + keepNanos
     if (now < until) return entry.alarm.set(until, now)
     Effect.runForkWith(this.place.context)(this.giveBack(entry))
-    // What others came after stays for who comes while it is fresh.
+    // Slots that cannot be given back stay for arrivals until they expire.
     if (entry.slots.empty) this.drop(entry)
     else entry.alarm.set(entry.slots.lastDue + this.catchUp + nanosPerMilli, now)
   }
@@ -368,7 +347,7 @@ export class LimiterRedis implements Backend {
     if (this.entries.get(entry.key) === entry) this.entries.delete(entry.key)
   }
 
-  /** Asks for those in front, and those behind them, whom no slot serves yet. */
+  /** Asks the store for the first waiters that have no slot yet. */
   private ask(entry: Entry): void {
     let covered = entry.slots.tokens
     const tokens: Array<number> = []
@@ -400,7 +379,7 @@ export class LimiterRedis implements Backend {
   }
 
   private onTaken(entry: Entry, tokens: ReadonlyArray<number>, taken: Taken, askedAt: number): void {
-    // The store decided before its answer arrived, so from here a slot may be late, and never early.
+    // The store decided before its answer arrived, so a slot may be late and is never early.
     const now = this.now()
     this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
     entry.told = taken
@@ -411,7 +390,7 @@ export class LimiterRedis implements Backend {
     this.settle(entry)
   }
 
-  /** The store is away: those who wait get what the policy says. */
+  /** The store is away: applies the policy to all waiters. */
   private away(entry: Entry, failure: Failure.StoreError): void {
     const waiters: Array<Waiter<StoreError>> = []
     for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) waiters.push(waiter)
@@ -428,7 +407,7 @@ export class LimiterRedis implements Backend {
           waiter.onDue()
           break
         case "local":
-          this.local.waitUnsafe(waiter.link = new StandIn(this.local, waiter))
+          this.waitHere(waiter)
       }
     }
   }

@@ -1,18 +1,33 @@
 /**
- * Options that every service over Redis has, checked.
+ * The options of every service over Redis, and their checks.
  */
+import type * as Duration from "effect/Duration"
 import { refuse } from "../data/refuse.js"
 import * as Quota from "../limiter/quota.js"
-import type * as Duration from "effect/Duration"
 
-/** What every service over Redis can be told about its store. */
 export interface StoreOptions {
+  /** The beginning of all keys, `"effect-funnel"` by default. Processes meet if their prefix is the same. */
   readonly prefix?: string | undefined
+  /** How long a command may take, 1 second by default. */
   readonly storeTimeout?: Duration.Input | undefined
+  /**
+   * How long Redis is asked again before `onStoreError` applies, 1 second by default. The budget is spent once an outage,
+   * not by each call. Zero applies `onStoreError` at once.
+   */
   readonly outageBudget?: Duration.Input | undefined
 }
 
-/** The version of what lies in Redis: processes that read it differently do not meet. */
+export interface LeaseOptions extends StoreOptions {
+  /** How long a silent process keeps its keys or permits, 10 seconds by default. It is renewed three times in its length. */
+  readonly lease?: Duration.Input | undefined
+}
+
+export interface ShareOptions extends StoreOptions {
+  /** How many processes share the limits, 1 by default. Only the policy `"local"` uses it. */
+  readonly expectedProcesses?: number | undefined
+}
+
+/** The version of the data in Redis. Processes of different versions do not meet. */
 const version = 1
 
 export const millis = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number =>
@@ -28,3 +43,9 @@ export const store = (caller: string, kind: string, options: StoreOptions | unde
   storeTimeoutMillis: millis(caller, "storeTimeout", options?.storeTimeout ?? "1 second", 1),
   outageBudgetMillis: millis(caller, "outageBudget", options?.outageBudget ?? "1 second", 0)
 })
+
+export const lease = (caller: string, options: LeaseOptions | undefined): number =>
+  millis(caller, "lease", options?.lease ?? "10 seconds", 1)
+
+export const processes = (caller: string, options: ShareOptions): number =>
+  Quota.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)

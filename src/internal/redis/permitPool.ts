@@ -1,14 +1,16 @@
 /**
- * The permits of a scheduler that several processes share: what this process holds of them is the width of its engine.
+ * The permits of a scheduler that several processes share. Its engine is as wide as the permits that this process holds.
  *
- * It holds what its jobs need and nothing in reserve. A permit goes from job to job here for a moment only, then back to
- * the store, where those who have waited longer are served first. A permit is a lease: it is renewed while it is held, and
- * when that fails for too long the jobs that ran on it are ended.
+ * The process holds permits for its jobs and none in reserve. A permit goes from job to job here for a moment only, then
+ * back to the store, which serves the processes in order of arrival. A permit is a lease. It is renewed while it is held;
+ * if renewing fails for too long, the jobs that ran on it are ended.
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Timers from "../data/timers.js"
 import type { Engine, Permits } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
@@ -16,11 +18,12 @@ import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { PermitStore } from "../store/permitStore.js"
 import { StoreError } from "../store/storeError.js"
 
-/** For how long a permit goes from one job to the next here before others are asked. */
+/** How long a permit goes from job to job before it is given back. */
 const keepMillis = 50
 
-/** How often one who waits asks although nobody called, and for how many jobs at most. */
+/** How often a waiting process asks without a wake-up. */
 const pollMillis = 1000
+/** The most jobs that one command asks for. */
 const mostPerCommand = 64
 
 interface Permit {
@@ -32,13 +35,13 @@ interface Permit {
 export interface Options {
   readonly limit: number
   readonly engine: Engine
-  readonly store: PermitStore & { readonly node: string; readonly close: () => void }
+  readonly store: PermitStore
   readonly guard: Guard
   readonly onStoreError: "fail" | "local"
   readonly expectedProcesses: number
 }
 
-/** Puts permits under an engine that has none of its own. They are given back when the scope closes. */
+/** Puts an engine under shared permits. `close` gives them back. */
 export const make = (options: Options): Effect.Effect<PermitPool> =>
   Effect.withFiber((fiber) => Effect.succeed(new PermitPool(options, fiber.context, fiber.getRef(Clock.Clock))))
 
@@ -52,23 +55,25 @@ export class PermitPool implements Permits {
   private asking: Fiber.Fiber<void> | undefined
   private asked: ReadonlyArray<string> = []
   private again = false
-  /** What was sent and not answered: closing waits for it, or it might never leave. */
+  /** Commands without an answer yet. Closing waits for them, or they might never be sent. */
   private readonly sending = new Set<Fiber.Fiber<void>>()
-  /** The weight that this process has a place in the store's queue for; 0 without a place. */
+  /** The weight for which this process waits in the store's queue; 0 if it does not wait. */
   private place = 0
-  private poll: Fiber.Fiber<void> | undefined
+  private readonly poll: Timers.Alarm
   private beat: Fiber.Fiber<void> | undefined
-  /** The store is away and the policy is to go on with a share. */
+  /** The store is away, and the policy `"local"` applies. */
   private alone = false
   private recovery: Fiber.Fiber<void> | undefined
   private closed = false
-  private readonly losers = new WeakMap<Job, (error: SchedulerError) => void>()
+  /** Fails for each running job when its permits are lost. */
+  private readonly lost = new WeakMap<Job, Deferred.Deferred<never, SchedulerError>>()
 
   constructor(options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
     this.limit_ = options.limit
     this.context = context
     this.clock = clock
+    this.poll = new Timers.Alarm(Timers.after, this.wake, { context, clock })
     options.engine.main.capacity = 0
     options.engine.permits = this
   }
@@ -78,7 +83,7 @@ export class PermitPool implements Permits {
   }
   set limit(limit: number) {
     this.limit_ = limit
-    if (this.place > 0) this.ask()
+    this.wake()
   }
 
   get held(): number {
@@ -94,29 +99,24 @@ export class PermitPool implements Permits {
     return fiber.pollUnsafe() === undefined ? fiber : undefined
   }
 
-  // ------------------------------------------------------------------------------------------------ what the engine says
-
   changed(): void {
     if (this.closed) return
     const { engine } = this.options
     const { main } = engine
     const head = engine.paused ? undefined : main.head
     if (this.alone) {
-      // A job that is heavier than the share goes alone.
+      // A job that is heavier than the share runs alone.
       const share = Math.max(1, Math.floor(this.limit_ / this.options.expectedProcesses))
       const width = head !== undefined && main.used === 0 ? Math.max(share, head.weight) : share
       if (main.capacity !== width) engine.grantUnsafe(width)
       return
     }
     const idle = this.permits.length - main.used
-    if (head === undefined) {
-      if (idle > 0) this.giveBack(this.permits.slice(0, idle))
-      if (this.place > 0) this.ask()
-    } else if (idle < head.weight) {
-      // Holding a part while waiting for the rest is how two processes block each other.
-      if (idle > 0) this.giveBack(this.permits.slice(0, idle))
-      if (this.place !== head.weight) this.ask()
-    }
+    const need = head === undefined ? 0 : head.weight
+    if (need > 0 && idle >= need) return
+    // Two processes that each hold a part and wait for the rest would block each other.
+    if (idle > 0) this.giveBack(this.permits.slice(0, idle))
+    if (this.place !== need) this.ask()
   }
 
   freed(): void {
@@ -129,29 +129,17 @@ export class PermitPool implements Permits {
   }
 
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R> {
-    // What runs within the weight of another job is ended with it.
+    // A job within the weight of another one ends with it.
     if (job.lane !== this.options.engine.main) return effect
-    // This is the step in which the job starts; its fiber may yield before it waits below.
-    let lost: SchedulerError | undefined
-    this.losers.set(job, (error) => {
-      lost = error
-    })
-    return Effect.raceFirst(
-      effect,
-      Effect.callback<never, SchedulerError>((resume) => {
-        if (lost !== undefined) return resume(Effect.fail(lost))
-        this.losers.set(job, (error) => resume(Effect.fail(error)))
-        return Effect.sync(() => void this.losers.delete(job))
-      })
-    )
+    const lost = Deferred.makeUnsafe<never, SchedulerError>()
+    this.lost.set(job, lost)
+    return Effect.raceFirst(effect, Deferred.await(lost))
   }
 
-  /** Somebody gave a permit back, or it is time to look. */
+  /** Asks again: another process gave a permit back, or the poll is due. */
   readonly wake = (): void => {
     if (this.place > 0) this.ask()
   }
-
-  // -------------------------------------------------------------------------------------------------- asking and giving
 
   private ask(): void {
     if (this.closed || this.alone) return
@@ -170,8 +158,7 @@ export class PermitPool implements Permits {
         }
       })
     }
-    this.poll?.interruptUnsafe()
-    this.poll = undefined
+    this.poll.clear()
     this.asked = groups.flat()
     let sentAt = 0
     const command = Effect.suspend(() => {
@@ -182,7 +169,7 @@ export class PermitPool implements Permits {
       onFailure: (failure) => {
         this.asking = undefined
         this.place = 0
-        // It may have been heard all the same.
+        // The store may have run the command although it did not answer.
         this.send("release", store.release(this.asked))
         this.away(failure)
       },
@@ -193,7 +180,7 @@ export class PermitPool implements Permits {
           for (const id of group) this.permits.push({ id, since, deadline: sentAt + store.leaseMillis })
         }
         this.place = groups[granted]?.length ?? 0
-        if (this.place > 0) this.arm(Math.min(pollMillis, Math.max(1, Math.ceil(due) + 2)))
+        if (this.place > 0) this.poll.set((since + Math.min(pollMillis, Math.ceil(due) + 2)) * 1e6, since * 1e6)
         if (granted > 0) {
           this.beatWhileHeld()
           engine.grantUnsafe(this.permits.length)
@@ -208,29 +195,19 @@ export class PermitPool implements Permits {
     }))
   }
 
-  private arm(millis: number): void {
-    this.poll = this.fork(Effect.flatMap(Effect.sleep(millis), () =>
-      Effect.sync(() => {
-        this.poll = undefined
-        this.wake()
-      })))
-  }
-
   private giveBack(permits: ReadonlyArray<Permit>): void {
     this.permits = this.permits.filter((permit) => !permits.includes(permit))
     this.options.engine.main.capacity = this.permits.length
     this.send("release", this.options.store.release(permits.map((permit) => permit.id)))
   }
 
-  /** Sends what nobody waits for; a lease ends by itself where it does not arrive. */
+  /** Sends a command without waiting. If it is lost, the lease ends by itself. */
   private send(operation: string, command: Effect.Effect<unknown, StoreError>): void {
     const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command)))
     if (fiber === undefined) return
     this.sending.add(fiber)
     fiber.addObserver(() => void this.sending.delete(fiber))
   }
-
-  // -------------------------------------------------------------------------------------------------------------- leases
 
   private beatWhileHeld(): void {
     if (this.beat === undefined) this.beat = this.fork(this.beats())
@@ -266,7 +243,7 @@ export class PermitPool implements Permits {
     this.beat = undefined
   })
 
-  /** Permits are gone: ends the jobs that began last, as many as run on them. */
+  /** Ends the jobs that began last, as many as ran on lost permits. */
   private lose(lost: ReadonlyArray<Permit>, failure: StoreError): void {
     const { engine } = this.options
     this.permits = this.permits.filter((permit) => !lost.includes(permit))
@@ -275,15 +252,13 @@ export class PermitPool implements Permits {
     let over = engine.main.used - this.permits.length
     for (const job of engine.runs()) {
       if (over <= 0) break
-      const end = job.lane === engine.main ? this.losers.get(job) : undefined
-      if (end === undefined) continue
+      const end = this.lost.get(job)
+      if (end === undefined || job.lane !== engine.main) continue
       over -= job.width
-      end(engine.error(failure))
+      Deferred.doneUnsafe(end, Effect.fail(engine.error(failure)))
     }
     this.changed()
   }
-
-  // ------------------------------------------------------------------------------------------------------------- outages
 
   private away(failure: StoreError): void {
     const { engine, guard, onStoreError, store } = this.options
@@ -300,7 +275,7 @@ export class PermitPool implements Permits {
         guard.applied(onStoreError, failure),
         Effect.flatMap(back, () =>
           Effect.sync(() => {
-            // What began meanwhile runs to its end; nothing starts beyond what is held.
+            // Jobs that began meanwhile run to their end. No job starts beyond the held permits.
             this.alone = false
             engine.grantUnsafe(this.permits.length)
           }))
@@ -315,7 +290,8 @@ export class PermitPool implements Permits {
     const ids = this.permits.map((permit) => permit.id).concat(this.asking === undefined ? [] : this.asked)
     const leave = this.place > 0 || this.asking !== undefined ? store.acquire([], this.limit_) : Effect.void
     const give = ids.length > 0 ? store.release(ids) : Effect.void
-    for (const fiber of [this.asking, this.poll, this.beat, this.recovery]) fiber?.interruptUnsafe()
+    this.poll.close()
+    for (const fiber of [this.asking, this.beat, this.recovery]) fiber?.interruptUnsafe()
     store.close()
     return Effect.andThen(
       Effect.ignore(guard.once("release", Effect.andThen(leave, give))),

@@ -1,7 +1,7 @@
 /**
- * Permits in Redis: who holds one and until when, which processes wait, in which order, and how much they need next.
+ * Permits in Redis: their leases, and the queue of the processes that wait, with the weight each one needs next.
  */
-import * as Redis from "effect/persistence/Redis"
+import type * as Redis from "effect/persistence/Redis"
 import type { Acquired, PermitStore } from "../store/permitStore.js"
 import * as Command from "./command.js"
 import type { RedisInbox } from "./inbox.js"
@@ -37,17 +37,10 @@ local function wake(free, me)
 end
 `
 
-const acquireScript = /*#__PURE__*/ Redis.script(
-  (
-    keys: ReadonlyArray<string>,
-    inbox: string,
-    leaseMicros: number,
-    limit: number,
-    groups: ReadonlyArray<ReadonlyArray<string>>
-  ) => [...keys, inbox, leaseMicros, limit, ...groups.flatMap((group) => [group.length, ...group])],
-  {
-    numberOfKeys: 4,
-    lua: `${prelude}
+const acquireScript = /*#__PURE__*/ Command.script<[number, string]>(
+  "acquire",
+  4,
+  `${prelude}
 local me, lease, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 clean(lease)
 local ahead = 0
@@ -95,19 +88,12 @@ local first = redis.call('ZRANGE', alive, 0, 0, 'WITHSCORES')
 if first[1] and first[1] ~= me then poll = math.min(poll, tonumber(first[2]) - now) end
 return {granted, num(poll)}
 `
-  }
-).withReturnType<[number, string]>()
+)
 
-const renewScript = /*#__PURE__*/ Redis.script(
-  (keys: ReadonlyArray<string>, leaseMicros: number, limit: number, ids: ReadonlyArray<string>) => [
-    ...keys,
-    leaseMicros,
-    limit,
-    ...ids
-  ],
-  {
-    numberOfKeys: 4,
-    lua: `${prelude}
+const renewScript = /*#__PURE__*/ Command.script<ReadonlyArray<string>>(
+  "renew",
+  4,
+  `${prelude}
 local lease, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 clean(lease)
 local lost = {}
@@ -122,50 +108,46 @@ end
 keep(lease)
 return lost
 `
-  }
-).withReturnType<ReadonlyArray<string>>()
+)
 
-const releaseScript = /*#__PURE__*/ Redis.script(
-  (keys: ReadonlyArray<string>, ids: ReadonlyArray<string>) => [...keys, ...ids],
-  {
-    numberOfKeys: 4,
-    lua: `${prelude}
+const releaseScript = /*#__PURE__*/ Command.script<number>(
+  "release",
+  4,
+  `${prelude}
 local freed = 0
 for i = 1, #ARGV do freed = freed + redis.call('ZREM', held, ARGV[i]) end
 wake(freed, nil)
 return freed
 `
-  }
-).withReturnType<number>()
+)
 
-/** Makes the store on a Redis and the inbox of this process: `onWake` is called when it is worth asking again. */
+/** Makes the store. It calls `onWake` when a permit may be free. */
 export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: {
   readonly prefix: string
   readonly name: string
   readonly leaseMillis: number
   readonly onWake: () => void
-}): PermitStore & { readonly node: string; readonly close: () => void } => {
+}): PermitStore => {
   const { leaseMillis } = options
   const leaseMicros = Math.ceil(leaseMillis * 1000)
   const tag = `{${options.prefix}${options.name}}`
   const keys = [`${tag}:h`, `${tag}:q`, `${tag}:a`, `${tag}:n`]
   const token = inbox.add(() => options.onWake())
   const place = `${token} ${inbox.channel}`
-  const acquire = redis.eval(acquireScript)
-  const renew = redis.eval(renewScript)
-  const release = redis.eval(releaseScript)
+  const acquire = acquireScript(redis)
+  const renew = renewScript(redis)
+  const release = releaseScript(redis)
 
   return {
     leaseMillis,
     node: `${inbox.node}.${token}`,
     close: () => inbox.remove(token),
     acquire: (groups, limit) =>
-      Command.command(
-        "acquire",
-        acquire(keys, place, leaseMicros, limit, groups),
+      acquire(
+        [...keys, place, leaseMicros, limit, ...groups.flatMap((group) => [group.length, ...group])],
         ([granted, poll]): Acquired => ({ granted, pollMillis: Number(poll) / 1000 })
       ),
-    renew: (ids, limit) => Command.command("renew", renew(keys, leaseMicros, limit, ids), (lost) => lost),
-    release: (ids) => Command.command("release", release(keys, ids), () => undefined)
+    renew: (ids, limit) => renew([...keys, leaseMicros, limit, ...ids], (lost) => lost),
+    release: (ids) => release([...keys, ...ids], Command.ignore)
   }
 }

@@ -1,14 +1,14 @@
 /**
- * Flights in Redis: one hash a key for the lease and the result, one set of those who wait.
+ * Flights in Redis: for each key a hash with the lease and the result, and a set of the waiting processes.
  *
- * All time is the server's, inside the scripts; every script may run twice; every key has a time to live.
+ * Scripts use the server's time only. Every script may run twice, and every key has a time to live.
  */
-import * as Redis from "effect/persistence/Redis"
+import type * as Redis from "effect/persistence/Redis"
 import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
 import * as Command from "./command.js"
 import type { RedisInbox } from "./inbox.js"
 
-/** What is larger than this is fetched by those who wait, not sent along with the wake-up. */
+/** The largest result that travels with the wake-up. Waiting processes fetch a larger one. */
 export const inlineBytes = 16 * 1024
 
 const prelude = `${Command.prelude}local state, waiting = KEYS[1], KEYS[2]
@@ -21,18 +21,10 @@ local function wake(message)
 end
 `
 
-const joinScript = /*#__PURE__*/ Redis.script(
-  (state: string, waiting: string, owner: string, member: string, leaseMicros: number, after: number | undefined) => [
-    state,
-    waiting,
-    owner,
-    member,
-    leaseMicros,
-    after ?? ""
-  ],
-  {
-    numberOfKeys: 2,
-    lua: `${prelude}
+const joinScript = /*#__PURE__*/ Command.script<["L", string] | ["F", string, string] | ["D", string, string]>(
+  "join",
+  2,
+  `${prelude}
 local me, member, lease, after = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local h = redis.call('HMGET', state, 'owner', 'fence', 'until', 'lease', 'rfence', 'rexp')
 local owner, fence, till = h[1], tonumber(h[2] or 0), tonumber(h[3] or 0)
@@ -69,20 +61,12 @@ redis.call('PEXPIRE', state, keep)
 redis.call('SREM', waiting, member)
 return {'L', num(fence)}
 `
-  }
-).withReturnType<["L", string] | ["F", string, string] | ["D", string, string]>()
+)
 
-const renewScript = /*#__PURE__*/ Redis.script(
-  (state: string, waiting: string, owner: string, fence: number, leaseMicros: number) => [
-    state,
-    waiting,
-    owner,
-    fence,
-    leaseMicros
-  ],
-  {
-    numberOfKeys: 2,
-    lua: `${prelude}
+const renewScript = /*#__PURE__*/ Command.script<number>(
+  "renew",
+  2,
+  `${prelude}
 local me, fence, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local h = redis.call('HMGET', state, 'owner', 'fence', 'rexp')
 if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
@@ -92,21 +76,12 @@ redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + l
 redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, tonumber(h[3] or 0) - now) / 1000) + 1000)
 return 1
 `
-  }
-).withReturnType<number>()
+)
 
-const completeScript = /*#__PURE__*/ Redis.script(
-  (
-    state: string,
-    waiting: string,
-    owner: string,
-    fence: number,
-    retainMicros: number,
-    payload: string
-  ) => [state, waiting, owner, fence, retainMicros, inlineBytes, payload],
-  {
-    numberOfKeys: 2,
-    lua: `${prelude}
+const completeScript = /*#__PURE__*/ Command.script<number>(
+  "complete",
+  2,
+  `${prelude}
 local me, fence, retain, inline, payload = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local h = redis.call('HMGET', state, 'owner', 'fence', 'rfence', 'taken')
 if tonumber(h[3] or 0) == fence then return 1 end
@@ -123,14 +98,12 @@ redis.call('PEXPIRE', state, math.ceil(retain / 1000) + 1000)
 if #payload <= inline then wake('D ' .. num(fence) .. ' ' .. payload) else wake('E ' .. num(fence)) end
 return 1
 `
-  }
-).withReturnType<number>()
+)
 
-const releaseScript = /*#__PURE__*/ Redis.script(
-  (state: string, waiting: string, owner: string, member: string) => [state, waiting, owner, member],
-  {
-    numberOfKeys: 2,
-    lua: `${prelude}
+const releaseScript = /*#__PURE__*/ Command.script<number>(
+  "release",
+  2,
+  `${prelude}
 redis.call('SREM', waiting, ARGV[2])
 if redis.call('HGET', state, 'owner') ~= ARGV[1] then return 0 end
 if redis.call('SCARD', waiting) == 0 and redis.call('HEXISTS', state, 'rfence') == 0 then
@@ -141,8 +114,7 @@ else
 end
 return 1
 `
-  }
-).withReturnType<number>()
+)
 
 const parseSignal = (message: string | undefined): Signal => {
   if (message === undefined || message === "R") return { _tag: "Retry" }
@@ -152,7 +124,7 @@ const parseSignal = (message: string | undefined): Signal => {
     : { _tag: "Done", fence: Number(message.slice(2, space)), payload: message.slice(space + 1) }
 }
 
-/** Makes the store on a Redis and the inbox of this process. */
+/** Makes the store. */
 export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: {
   readonly prefix: string
   readonly leaseMillis: number
@@ -161,12 +133,11 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
   const { leaseMillis, prefix } = options
   const leaseMicros = Math.ceil(leaseMillis * 1000)
   const retainMicros = Math.ceil(options.retainMillis * 1000)
-  const join = redis.eval(joinScript)
-  const renew = redis.eval(renewScript)
-  const complete = redis.eval(completeScript)
-  const release = redis.eval(releaseScript)
-  const state = (key: string) => `{${prefix}${key}}:f`
-  const waiting = (key: string) => `{${prefix}${key}}:w`
+  const join = joinScript(redis)
+  const renew = renewScript(redis)
+  const complete = completeScript(redis)
+  const release = releaseScript(redis)
+  const keys = (key: string) => [`{${prefix}${key}}:f`, `{${prefix}${key}}:w`]
   const member = (party: Party) => `${party.owner.slice(inbox.node.length + 1)} ${inbox.channel}`
 
   return {
@@ -176,31 +147,21 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
       return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
     },
     join: (key, party, after) =>
-      Command.command(
-        "join",
-        join(state(key), waiting(key), party.owner, member(party), leaseMicros, after),
-        (reply): Joined => {
-          const fence = Number(reply[1])
-          switch (reply[0]) {
-            case "L":
-              return { _tag: "Lead", fence }
-            case "F":
-              return { _tag: "Follow", fence, restMillis: Number(reply[2]) / 1000 }
-            case "D":
-              return { _tag: "Done", fence, payload: reply[2] }
-          }
+      join([...keys(key), party.owner, member(party), leaseMicros, after ?? ""], (reply): Joined => {
+        const fence = Number(reply[1])
+        switch (reply[0]) {
+          case "L":
+            return { _tag: "Lead", fence }
+          case "F":
+            return { _tag: "Follow", fence, restMillis: Number(reply[2]) / 1000 }
+          case "D":
+            return { _tag: "Done", fence, payload: reply[2] }
         }
-      ),
-    renew: (key, party, fence) =>
-      Command.command("renew", renew(state(key), waiting(key), party.owner, fence, leaseMicros), isOne),
+      }),
+    renew: (key, party, fence) => renew([...keys(key), party.owner, fence, leaseMicros], isOne),
     complete: (key, party, fence, payload) =>
-      Command.command(
-        "complete",
-        complete(state(key), waiting(key), party.owner, fence, retainMicros, payload),
-        isOne
-      ),
-    release: (key, party) =>
-      Command.command("release", release(state(key), waiting(key), party.owner, member(party)), () => undefined)
+      complete([...keys(key), party.owner, fence, retainMicros, inlineBytes, payload], isOne),
+    release: (key, party) => release([...keys(key), party.owner, member(party)], Command.ignore)
   }
 }
 

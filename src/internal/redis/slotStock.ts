@@ -1,5 +1,5 @@
 /**
- * The slots of a shared rate that a process holds for those who wait in it: granted by the store, and not yet taken.
+ * The slots of a shared rate that a process holds for its waiters: granted by the store and not yet used.
  */
 import type { Taken } from "../store/gcraStore.js"
 
@@ -8,26 +8,26 @@ interface Slot {
   readonly tokens: number
 }
 
-/** Tokens that are given back, and the state of the store in which nobody was granted anything after them. */
+/** Tokens to give back, and the state of the key in which they are the last ones granted. */
 export interface Returned {
   readonly tokens: number
   readonly state: string
 }
 
 export class SlotStock {
-  /** In order of time. */
+  /** In order of their due times. */
   private readonly slots: Array<Slot> = []
-  /** All tokens in them. */
+  /** The tokens of all slots. */
   tokens = 0
-  /** So many of the tokens granted last had nobody else's among them; and the state in which the last of them left the store. */
+  /** How many of the last tokens were granted without a grant to another process among them. */
   private unbroken = 0
+  /** The state of the key after the last grant. */
   private state = ""
 
   get empty(): boolean {
     return this.slots.length === 0
   }
 
-  /** When the first is due: never, when there is none. */
   get firstDue(): number {
     return this.slots.length === 0 ? Infinity : this.slots[0]!.due
   }
@@ -36,7 +36,7 @@ export class SlotStock {
     return this.slots.length === 0 ? -Infinity : this.slots[this.slots.length - 1]!.due
   }
 
-  /** Adds what was granted of what was asked for: `waits` count from `now`. */
+  /** Adds the granted ones of the slots that were asked for. `waits` count from `now`. */
   add(asked: ReadonlyArray<number>, { after, before, waits }: Taken, now: number): void {
     if (waits.length === 0) return
     if (before !== this.state) this.unbroken = 0
@@ -49,7 +49,7 @@ export class SlotStock {
     }
   }
 
-  /** Takes tokens out of slots that are due, if there are as many. */
+  /** Takes tokens from the slots that are due, all or none. */
   spend(tokens: number, now: number): boolean {
     const { slots } = this
     let due = 0
@@ -63,7 +63,7 @@ export class SlotStock {
     return true
   }
 
-  /** Drops what was due before `time`; `sparing` the last that is due `now`. */
+  /** Drops the slots that were due before `time`. `sparing` keeps the last one that is due `now`. */
   expire(time: number, now: number, sparing: boolean): void {
     const { slots } = this
     while (this.firstDue < time) {
@@ -72,10 +72,7 @@ export class SlotStock {
     }
   }
 
-  /**
-   * Takes out what the store can be given back: the tokens granted last, as far as it is known that nobody else was
-   * granted any among them.
-   */
+  /** Takes out the tokens that the store can take back: the last ones, with no grant to another process among them. */
   giveBack(): Returned {
     const { slots, state } = this
     const tokens = Math.min(this.unbroken, this.tokens)
@@ -89,7 +86,7 @@ export class SlotStock {
     return { tokens, state }
   }
 
-  /** From here on nothing can be given back: what it costs has changed. */
+  /** Keeps all present slots from being given back: the price of a token has changed. */
   keep(): void {
     this.unbroken = 0
   }

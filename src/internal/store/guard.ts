@@ -1,8 +1,7 @@
 /**
- * What stands between a service and its store: a limit on how long a command may take, patience with an outage, and one
- * place that says when a policy took over.
+ * Guards the commands to a store: a timeout for each, a retry budget for an outage, and one warning when a policy applies.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import { StoreError } from "./storeError.js"
@@ -14,18 +13,18 @@ const policies = /*#__PURE__*/ Metric.counter("effect_funnel_store_policy", {
 })
 
 export interface Guard {
-  /** One attempt, for a command that is repeated or given up by who sends it. */
+  /** One attempt. The sender repeats the command or gives it up. */
   readonly once: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /**
-   * Attempts until the store has been away for the outage's budget. From then on only one call at a time finds out
-   * whether it is back, and the others fail at once.
+   * Attempts until the outage has lasted for its budget. From then on one call at a time finds out whether the store is
+   * back, and the others fail at once.
    */
   readonly run: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
-  /** Logs, once an outage, and counts that a policy applies. */
+  /** Counts that a policy applies, and logs it once an outage. */
   readonly applied: (policy: string, failure: StoreError) => Effect.Effect<void>
 }
 
-/** Milliseconds that only ever pass, whatever is done to the clock on the wall. */
+/** Milliseconds of the monotonic clock. */
 export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 export const make = (options: {
@@ -34,66 +33,56 @@ export const make = (options: {
   readonly outageBudgetMillis: number
 }): Guard => {
   const { outageBudgetMillis, service, storeTimeoutMillis } = options
-  // When the outage that lasts began; undefined while the store answers.
-  let since: number | undefined
+  let outage: { readonly since: number; readonly last: StoreError; readonly logged: boolean } | undefined
   let probing = false
-  let logged = false
-  let last: StoreError | undefined
 
   const once: Guard["once"] = (operation, command) =>
-    Effect.withFiber((fiber) => {
-      const clock = fiber.getRef(Clock.Clock)
-      return command.pipe(
+    Effect.clockWith((clock) =>
+      command.pipe(
         Effect.timeoutOrElse({
           duration: storeTimeoutMillis,
           orElse: () =>
-            Effect.fail(
-              new StoreError({ operation, cause: new Error(`no answer within ${storeTimeoutMillis} ms`) })
-            )
+            Effect.fail(new StoreError({ operation, cause: new Error(`no answer within ${storeTimeoutMillis} ms`) }))
         }),
-        Effect.tap(() =>
+        Effect.tap(() => Effect.sync(() => void (outage = undefined))),
+        Effect.tapError((last) =>
           Effect.sync(() => {
-            since = undefined
-            logged = false
-          })
-        ),
-        Effect.tapError((failure) =>
-          Effect.sync(() => {
-            last = failure
-            since ??= monotonicMillis(clock)
+            outage = { since: outage?.since ?? monotonicMillis(clock), last, logged: outage?.logged ?? false }
           })
         )
       )
-    })
+    )
 
   const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>) =>
-    Effect.withFiber((fiber) => {
-      const clock = fiber.getRef(Clock.Clock)
-      const isOut = () => since !== undefined && monotonicMillis(clock) - since >= outageBudgetMillis
+    Effect.clockWith((clock) => {
+      // The last failure of an outage that is over its budget.
+      const overBudget = (): StoreError | undefined =>
+        outage !== undefined && monotonicMillis(clock) - outage.since >= outageBudgetMillis ? outage.last : undefined
       const attempt = (wait: number): Effect.Effect<A, StoreError> =>
         Effect.catch(
           once(operation, command),
           (failure) =>
-            isOut() ? Effect.fail(failure) : Effect.andThen(Effect.sleep(wait), attempt(Math.min(wait * 2, 250)))
+            overBudget() === undefined
+              ? Effect.andThen(Effect.sleep(wait), attempt(Math.min(wait * 2, 250)))
+              : Effect.fail(failure)
         )
-      if (!isOut()) return attempt(25)
-      if (probing && last !== undefined) return Effect.fail(last)
+      const last = overBudget()
+      if (last === undefined) return attempt(25)
+      if (probing) return Effect.fail(last)
       probing = true
       return Effect.ensuring(once(operation, command), Effect.sync(() => void (probing = false)))
     })
 
-  return {
-    once,
-    run,
-    applied: (policy, failure) =>
-      Effect.suspend(() => {
-        const count = Metric.update(Metric.withAttributes(policies, { service, policy }), 1)
-        if (logged) return count
-        logged = true
-        return Effect.andThen(
-          count,
-          Effect.logWarning(`${service}: the store is away, "${policy}" applies until it answers`, failure)
-        )
-      })
-  }
+  const applied: Guard["applied"] = (policy, failure) =>
+    Effect.suspend(() => {
+      const count = Metric.update(Metric.withAttributes(policies, { service, policy }), 1)
+      if (outage?.logged === true) return count
+      if (outage !== undefined) outage = { ...outage, logged: true }
+      return Effect.andThen(
+        count,
+        Effect.logWarning(`${service}: the store is away, "${policy}" applies until it answers`, failure)
+      )
+    })
+
+  return { once, run, applied }
 }

@@ -1,33 +1,37 @@
 /**
- * What a concurrency across processes needs of a store.
+ * The store of a concurrency that several processes share.
  */
 import type * as Effect from "effect/Effect"
 import type { StoreError } from "./storeError.js"
 
-/** What an `acquire` was given. */
+/** The answer to an `acquire`. */
 export interface Acquired {
-  /** How many of the groups are held now: always the first ones. */
+  /** How many groups are held now, from the first on. */
   readonly granted: number
-  /** Milliseconds until a lease may end that stands in the way; poll then at the latest. */
+  /** Milliseconds until the next lease ends: the latest time to poll. */
   readonly pollMillis: number
 }
 
 /**
- * Permits under leases, and the processes that wait for them in order of arrival. A permit is known by an id that its
- * holder chose, so that asking twice takes once.
+ * Permits under leases, and a queue of the processes that wait for them. The holder chooses the id of a permit, so that a
+ * repeated command takes it once.
  */
 export interface PermitStore {
   readonly leaseMillis: number
+  /** A name of this process that no other has: permit ids begin with it. */
+  readonly node: string
+  /** Ends the wake-ups. */
+  readonly close: () => void
   /**
-   * Takes the permits of each group, all or none, in order, and queues for the rest behind the processes that wait
-   * already. An empty list leaves the queue.
+   * Takes the groups in order, each one whole, and joins the end of the queue for the others. An empty list leaves the
+   * queue.
    */
   readonly acquire: (
     groups: ReadonlyArray<ReadonlyArray<string>>,
     limit: number
   ) => Effect.Effect<Acquired, StoreError>
-  /** Extends the leases; the answer is what was lost. */
+  /** Extends the leases. Returns the permits that are lost. */
   readonly renew: (ids: ReadonlyArray<string>, limit: number) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** Gives permits back and wakes who waits for them. */
+  /** Gives permits back and wakes processes that wait for them. */
   readonly release: (ids: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
 }

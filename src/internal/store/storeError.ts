@@ -1,11 +1,11 @@
 import { StacklessError } from "../data/stacklessError.js"
 
 /**
- * A store command that failed, or a permit that the store has given to another process.
+ * A store command failed, or the store has given a permit to another process.
  *
  * **Details**
  *
- * It carries no stack of its own; that of the command is in `cause`.
+ * It carries no stack. The stack of the command is in `cause`.
  *
  * @category errors
  * @since 0.1.0

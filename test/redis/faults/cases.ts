@@ -1,7 +1,8 @@
 /**
- * The faults. Each case bounds lost calls, differing results, extra runs and delays.
+ * The faults. Each case bounds the lost calls, the distinct results, the extra runs and the delays.
  */
 import assert from "node:assert/strict"
+import type { RedisServer } from "../../support/redisServer.ts"
 import { clock, pause, type Shared, type Stage, type Worker } from "./harness.ts"
 
 /** A row of the table. */
@@ -10,7 +11,7 @@ export interface Facts {
   readonly most?: number
   readonly results?: number
   readonly failures?: number
-  /** Milliseconds, of what the note says. */
+  /** The delay that the note describes, in milliseconds. */
   readonly delay?: number
   readonly note?: string
 }
@@ -18,7 +19,7 @@ export interface Facts {
 export interface Case {
   readonly id: string
   readonly name: string
-  /** Takes a second or two, so it is part of `npm test`. */
+  /** Part of `npm test`, because it takes a second or two. */
   readonly quick?: boolean | undefined
   readonly run: (stage: Stage) => Promise<Facts>
 }
@@ -42,7 +43,7 @@ const oneResult = (shared: ReadonlyArray<Shared>) =>
 const atMost = (what: string, value: number, most: number) =>
   assert.ok(value <= most, `${what}: ${value.toFixed(1)} is more than ${most}`)
 
-/** Beyond what the protocol bounds: two cores, and everybody else on them. */
+/** What the machine may add to a bound of the protocol, in milliseconds. */
 const noise = 400
 
 const patient = { outageBudget: "20 seconds" }
@@ -63,6 +64,35 @@ const pair = async (
   await pause(60)
   return { a, b, first, second }
 }
+
+/** Something happens to Redis while a leader and a follower share a key. Both are served. */
+const disturbed = (id: string, name: string, options: {
+  readonly quick?: boolean
+  readonly reducer: object
+  readonly millis: number
+  /** So many runs, one after the other, with one result; at most 2 by default. */
+  readonly runs?: number
+  readonly disturb: (server: RedisServer) => Promise<unknown>
+}): Case => ({
+  id,
+  name,
+  quick: options.quick,
+  run: async (stage) => {
+    const server = await stage.redis()
+    const { first, second } = await pair(stage, server.url, options.reducer, options.millis)
+    await options.disturb(server)
+    const at = clock()
+    const shared = await Promise.all([first, second])
+    served(shared, 2)
+    if (options.runs === undefined) {
+      atMost("runs", stage.observer.runs.length, 2)
+    } else {
+      oneResult(shared)
+      assert.deepEqual([stage.observer.runs.length, stage.observer.most], [options.runs, 1])
+    }
+    return facts(stage, shared, { delay: clock() - at, note: "after the disturbance" })
+  }
+})
 
 export const cases: ReadonlyArray<Case> = [
   {
@@ -121,95 +151,49 @@ export const cases: ReadonlyArray<Case> = [
       return facts(stage, shared)
     }
   },
-  {
-    id: "3a",
-    name: "Redis killed and restarted empty, within the lease",
-    run: async (stage) => {
-      const server = await stage.redis()
-      const { first, second } = await pair(stage, server.url, { lease: "3 seconds", ...patient }, 1500)
+  disturbed("3a", "Redis killed and restarted empty, within the lease", {
+    reducer: { lease: "3 seconds", ...patient },
+    millis: 1500,
+    disturb: async (server) => {
       await server.stop()
       await pause(200)
       await server.start()
-      const shared = await Promise.all([first, second])
-      served(shared, 2)
-      atMost("runs", stage.observer.runs.length, 2)
-      return facts(stage, shared)
     }
-  },
-  {
-    id: "3b",
-    name: "Redis killed and restarted empty, after the lease",
-    run: async (stage) => {
-      const server = await stage.redis()
-      const { first, second } = await pair(stage, server.url, { lease: "600 millis", ...patient }, 1200)
+  }),
+  disturbed("3b", "Redis killed and restarted empty, after the lease", {
+    reducer: { lease: "600 millis", ...patient },
+    millis: 1200,
+    runs: 2,
+    disturb: async (server) => {
       await server.stop()
       await pause(1200)
       await server.start()
-      const shared = await Promise.all([first, second])
-      served(shared, 2)
-      oneResult(shared)
-      assert.equal(stage.observer.runs.length, 2)
-      assert.equal(stage.observer.most, 1)
-      return facts(stage, shared)
     }
-  },
-  {
-    id: "4",
-    name: "FLUSHALL during a run",
+  }),
+  disturbed("4", "FLUSHALL during a run", {
     quick: true,
-    run: async (stage) => {
-      const server = await stage.redis()
-      const { first, second } = await pair(stage, server.url, { lease: "900 millis" }, 800)
-      await server.command("FLUSHALL")
-      const shared = await Promise.all([first, second])
-      served(shared, 2)
-      atMost("runs", stage.observer.runs.length, 2)
-      return facts(stage, shared)
-    }
-  },
-  {
-    id: "5",
-    name: "SCRIPT FLUSH during a run",
-    run: async (stage) => {
-      const server = await stage.redis()
-      const { first, second } = await pair(stage, server.url, { lease: "600 millis" }, 800)
-      await server.command("SCRIPT", "FLUSH")
-      const shared = await Promise.all([first, second])
-      served(shared, 2)
-      oneResult(shared)
-      assert.equal(stage.observer.runs.length, 1)
-      return facts(stage, shared)
-    }
-  },
-  {
-    id: "6a",
-    name: "CLIENT PAUSE shorter than the lease",
-    run: async (stage) => {
-      const server = await stage.redis()
-      const { first, second } = await pair(stage, server.url, { lease: "2 seconds", ...patient }, 400)
-      await server.command("CLIENT", "PAUSE", "700", "ALL")
-      const shared = await Promise.all([first, second])
-      served(shared, 2)
-      oneResult(shared)
-      assert.equal(stage.observer.runs.length, 1)
-      return facts(stage, shared)
-    }
-  },
-  {
-    id: "6b",
-    name: "CLIENT PAUSE longer than the lease",
-    run: async (stage) => {
-      const server = await stage.redis()
-      const { first, second } = await pair(stage, server.url, { lease: "600 millis", ...patient }, 1000)
-      await server.command("CLIENT", "PAUSE", "1500", "ALL")
-      const shared = await Promise.all([first, second])
-      served(shared, 2)
-      oneResult(shared)
-      assert.equal(stage.observer.runs.length, 2)
-      assert.equal(stage.observer.most, 1)
-      return facts(stage, shared)
-    }
-  },
+    reducer: { lease: "900 millis" },
+    millis: 800,
+    disturb: (server) => server.command("FLUSHALL")
+  }),
+  disturbed("5", "SCRIPT FLUSH during a run", {
+    reducer: { lease: "600 millis" },
+    millis: 800,
+    runs: 1,
+    disturb: (server) => server.command("SCRIPT", "FLUSH")
+  }),
+  disturbed("6a", "CLIENT PAUSE shorter than the lease", {
+    reducer: { lease: "2 seconds", ...patient },
+    millis: 400,
+    runs: 1,
+    disturb: (server) => server.command("CLIENT", "PAUSE", "700", "ALL")
+  }),
+  disturbed("6b", "CLIENT PAUSE longer than the lease", {
+    reducer: { lease: "600 millis", ...patient },
+    millis: 1000,
+    runs: 2,
+    disturb: (server) => server.command("CLIENT", "PAUSE", "1500", "ALL")
+  }),
   ...(["pubsub", "normal"] as const).map((type, i): Case => ({
     id: `7${"ab"[i]}`,
     name: `CLIENT KILL TYPE ${type} in a loop`,
@@ -232,7 +216,7 @@ export const cases: ReadonlyArray<Case> = [
       }
       stop.abort()
       await killing
-      // A party whose join met a broken line may come when the run is over, and then runs anew.
+      // A process whose join was cut off may come after the run has ended, and then runs again.
       atMost("runs", stage.observer.runs.length, 3 * rounds)
       return facts(stage, shared, { note: `${rounds} rounds of 3 processes` })
     }
@@ -261,7 +245,7 @@ export const cases: ReadonlyArray<Case> = [
         millis: 5000
       })
       assert.deepEqual(errors, [])
-      // At the whole rate it would be 49 ms.
+      // At the full rate it would be 49 ms.
       const took = times.at(-1)! - times[0]!
       assert.ok(took >= 75, `49 intervals of this process' half of the rate took ${took} ms`)
       const jobs = await workers[0]!.call<Shared>("schedule", { count: 20, millis: 10 })
@@ -296,23 +280,16 @@ export const cases: ReadonlyArray<Case> = [
       return facts(stage, [shared], { delay, note: "1000 of budget" })
     }
   },
-  {
-    id: "9a",
-    name: "SIGSTOP of redis-server, waited for",
-    run: async (stage) => {
-      const server = await stage.redis()
-      const { first, second } = await pair(stage, server.url, { lease: "6 seconds", ...patient }, 500)
+  disturbed("9a", "SIGSTOP of redis-server, and callers that wait for it", {
+    reducer: { lease: "6 seconds", ...patient },
+    millis: 500,
+    runs: 1,
+    disturb: async (server) => {
       server.signal("SIGSTOP")
       await pause(2500)
       server.signal("SIGCONT")
-      const at = clock()
-      const shared = await Promise.all([first, second])
-      served(shared, 2)
-      oneResult(shared)
-      assert.equal(stage.observer.runs.length, 1)
-      return facts(stage, shared, { delay: clock() - at, note: "after SIGCONT" })
     }
-  },
+  }),
   {
     id: "9b",
     name: "SIGSTOP of redis-server, local at once",
@@ -327,7 +304,7 @@ export const cases: ReadonlyArray<Case> = [
       served(shared, 20)
       assert.equal(stage.observer.runs.length, 2)
       atMost("delay", delay, 100 + 1000 + noise)
-      // The joins that were given up have led, and been released: nobody waits for them.
+      // The joins that timed out have led and been released, so nobody waits for them.
       const again = clock()
       served([await workers[0]!.share({ key: "k", millis: 0 })], 1)
       atMost("delay of the next call", clock() - again, 1000 + noise)
@@ -343,9 +320,9 @@ export const cases: ReadonlyArray<Case> = [
       const { first, second } = await pair(stage, server.url, { lease: "3 seconds" }, 1500)
       const late = await stage.worker({ url: server.url, reducer: { lease: "3 seconds" } })
       stepped.step(30)
-      // The shim looks at what it is told every few milliseconds.
+      // The clock shim reads the offset every few milliseconds.
       await pause(20)
-      // The leader has not renewed yet: whoever comes now finds its lease ended.
+      // The leader has not renewed yet: a caller that comes now finds an expired lease.
       const third = late.share({ key: "k", millis: 700 })
       await stage.observer.began(2)
       const shared = await Promise.all([first, second, third])
@@ -369,11 +346,11 @@ export const cases: ReadonlyArray<Case> = [
       served(shared, 2)
       oneResult(shared)
       assert.equal(stage.observer.runs.length, 1)
-      // A leader that dies after the step blocks for a lease, not for the step.
+      // A leader that dies after the step blocks the key for a lease, not for the step.
       a.doomed({ key: "dies", millis: 60_000 })
       await stage.observer.began(2)
       stepped.step(-60)
-      // A step in the midst of a wait begins the lease anew.
+      // A step during a wait restarts the lease.
       await pause(50)
       a.kill("SIGKILL")
       const at = clock()
@@ -558,7 +535,7 @@ export const cases: ReadonlyArray<Case> = [
       const at = clock()
       const { at: began } = await stage.observer.began(2)
       if (signal === "SIGSTOP") {
-        // It wakes after its successor has begun and before that has ended.
+        // It wakes while its successor runs.
         await pause(300)
         workers[leader]!.kill("SIGCONT")
       }
@@ -588,7 +565,7 @@ export const cases: ReadonlyArray<Case> = [
         url,
         limiter: { rate: { limit, window: `${window} millis`, burst } }
       })
-      // A process that has just started compiles what it runs: that is not the rate's.
+      // Warm up: a process that has just started compiles its code first.
       if (i > 1) {
         await rate(workers, limit, window, burst, count / 2)
         await pause(300)
@@ -597,7 +574,7 @@ export const cases: ReadonlyArray<Case> = [
       atMost("excess", excess, 0)
       if (i === 0) return { failures: 0, note: `excess ${excess.toFixed(2)}` }
       const ideal = ((4 * count - burst) * window) / limit
-      // What is kept when nothing else runs is printed by pace.ts.
+      // pace.ts measures the pace without other load.
       atMost("duration", took, ideal * 1.1 + 100)
       const deviation = (took / ideal - 1) * 100
       return {
@@ -626,7 +603,7 @@ export const cases: ReadonlyArray<Case> = [
         while (times[to]! - times[from]! >= 1000) from++
         most = Math.max(most, to - from + 1)
       }
-      // What 10 ms let in, as much for answers that were late themselves, and one of each process that stalled for longer.
+      // 10 ms of starts, as many for late answers, and one for each process that stalled for longer.
       atMost("starts in a second", most, limit + 10 + 10 + 4)
       return { failures: 0, delay: took, note: `at most ${most} starts in any second; ideally ${4 * 750} ms` }
     }
@@ -675,13 +652,13 @@ export const cases: ReadonlyArray<Case> = [
       assert.deepEqual(results.map((_) => [_.ok, _.errors]), [[60, []], [60, []]])
       assert.deepEqual([lost.ok, new Set(lost.errors)], [0, new Set(["StoreError"])])
       atMost("overshoot", stage.observer.most, 15)
-      atMost("end of what was frozen", delay, 200 + noise)
+      atMost("end of the frozen jobs", delay, 200 + noise)
       return { ...facts(stage, []), failures: lost.errors.length, delay, note: "from SIGCONT to the end of its jobs" }
     }
   },
   {
     id: "19",
-    name: "after 100,000 flights all is as before",
+    name: "100,000 flights leave nothing behind",
     run: async (stage) => {
       const server = await stage.redis()
       const workers = await stage.workersOf(2, {
@@ -715,8 +692,8 @@ export const cases: ReadonlyArray<Case> = [
 ]
 
 /**
- * Tokens beyond burst + T / interval at any time since all began, at most 0 when the rate holds; and milliseconds from the
- * first start to the last, and when each was.
+ * Consumes in all workers. `excess` is the most tokens beyond burst + T / interval, at most 0 if the rate holds; `took` are
+ * the milliseconds from the first start to the last.
  */
 const rate = async (
   workers: ReadonlyArray<Worker>,

@@ -1,5 +1,5 @@
 /**
- * Processes to hurt, and an observer that is none of them: the parent counts the runs that the workers tell it of.
+ * Worker processes that can be harmed, and an observer in the parent that counts the runs they report.
  */
 import { build } from "esbuild"
 import { type ChildProcess, execFileSync, fork } from "node:child_process"
@@ -39,7 +39,7 @@ export const pause = (millis: number) => new Promise<void>((resolve) => setTimeo
 export const clock = () => Number(process.hrtime.bigint()) / 1e6
 
 let bundle: Promise<string> | undefined
-/** The worker in one file, where it finds its packages. */
+/** Bundles the worker into one file below the root, where it finds its packages. */
 const worker = () =>
   bundle ??= (async () => {
     const outfile = join(root, ".tmp", `faults-${process.pid}`, "worker.mjs")
@@ -66,7 +66,7 @@ interface Run {
   readonly at: number
 }
 
-/** What the parent saw of the runs of all its workers. */
+/** The runs of all workers, as the parent saw them. */
 export class Observer {
   readonly runs: Array<Run> = []
   readonly running = new Map<string, Run>()
@@ -84,7 +84,7 @@ export class Observer {
   gone(pid: number): void {
     for (const [id, run] of this.running) if (run.pid === pid) this.running.delete(id)
   }
-  /** Until so many runs have begun. */
+  /** Waits until so many runs have begun. */
   async began(count: number, millis = 10_000): Promise<Run> {
     const until = clock() + millis
     while (this.runs.length < count) {
@@ -128,7 +128,7 @@ export class Worker {
   share(args: Share): Promise<Shared> {
     return this.call("share", args)
   }
-  /** `share` of a worker that is to end: it counts as no answer. */
+  /** `share` in a worker that will be killed: its failure is ignored. */
   doomed(args: Share): void {
     this.share(args).catch(() => {})
   }
@@ -143,12 +143,12 @@ export class Worker {
   }
 }
 
-/** Carries bytes between workers and Redis, and loses what it is told to lose. */
+/** Carries bytes between workers and Redis, and can lose the reply to a script. */
 export class Proxy {
   private readonly sockets = new Set<Socket>()
   readonly port: number
   private readonly server: Server
-  /** Counts down the commands that carry a script; the one that reaches zero is run, and its reply is lost with the line. */
+  /** After so many scripts Redis runs the last one, and its reply is lost with the connection. */
   cutAfter = Infinity
   cuts = 0
   constructor(port: number, target: number) {
@@ -233,7 +233,7 @@ time_t time(time_t *out) {
 }
 `
 
-/** A clock that can be stepped, for a process that is started with its environment. */
+/** A wall clock that can be stepped, for processes that are started with its environment. */
 export class SteppedClock {
   readonly directory = mkdtempSync(join(tmpdir(), "funnel-clock-"))
   readonly environment: Record<string, string>
@@ -250,7 +250,7 @@ export class SteppedClock {
   }
 }
 
-/** What a case has at hand; all of it is ended when the case is over. */
+/** The servers and workers of a case. `end` stops all of them. */
 export class Stage {
   readonly observer = new Observer()
   private readonly workers: Array<Worker> = []
@@ -289,7 +289,7 @@ export class Stage {
     const self = new Worker(child, this.observer)
     this.workers.push(self)
     await self.call("ready")
-    // The subscription stands a moment after the connection.
+    // The subscription begins shortly after the connection.
     await pause(150)
     return self
   }

@@ -1,5 +1,5 @@
 /**
- * A process under test: does what it is told over IPC, and tells the parent of each run as it begins and ends.
+ * A process under test. It obeys the parent over IPC and reports the beginning and the end of each run.
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import * as Cause from "effect/Cause"
@@ -39,7 +39,7 @@ class Text extends Persistable.Class<{ payload: { readonly key: string } }>()("S
   success: Schema.String
 }) {}
 
-/** The same key, read with other eyes. */
+/** The same key with another schema. */
 class Numeric extends Persistable.Class<{ payload: { readonly key: string } }>()("Shared", {
   primaryKey: (_) => _.key,
   success: Schema.Number
@@ -95,7 +95,7 @@ const operations: Record<string, (args: never) => Promise<unknown>> = {
     const all = fibers.get(name) ?? []
     await Effect.runPromise(Fiber.interruptAll(all.slice(0, count)))
   },
-  /** Many flights one after the other in each of some fibers. */
+  /** Runs many flights, `width` at a time. */
   flights: ({ count, fibers: width, keys }: { count: number; fibers: number; keys: number }) =>
     runtime.runPromise(
       Effect.forEach(Array.from({ length: count }, (_, i) => i), (i) =>
@@ -136,7 +136,7 @@ const operations: Record<string, (args: never) => Promise<unknown>> = {
   wallClock: async () => Date.now()
 }
 
-/** One axis for all processes of this machine, in milliseconds. */
+/** Milliseconds on an axis that all processes of this machine share. */
 const clock = () => Number(process.hrtime.bigint()) / 1e6
 
 process.on("message", ({ args, id, op }: { id: number; op: string; args: never }) => {
