@@ -19,9 +19,9 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import type * as Tracer from "effect/Tracer"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
+import { Broken, live } from "./support/lookups.ts"
 
 class NotFound extends Data.TaggedError("NotFound")<{ readonly id: number }> {}
-class Broken extends Data.TaggedError("Broken")<{}> {}
 
 interface User {
   readonly id: number
@@ -33,36 +33,32 @@ class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, Us
 const user = (id: number): User => ({ id, name: `user ${id}` })
 const missing = (request: GetUser) => Exit.fail(new NotFound({ id: request.id }))
 const get = (id: number) => new GetUser({ id })
-const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
-  Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
-    Layer.provideMerge(Scheduler.layer({ concurrency }))
-  )
+
+type UserOptions = Partial<Parameters<typeof Batcher.findById<GetUser, number, User, never, [], number>>[1]> & {
+  readonly gate?: Effect.Effect<void, Broken> | undefined
+}
 
 /** A resolver that notes its calls; ids from 1,000 on do not exist. */
-const users = (
-  options: Partial<Parameters<typeof Batcher.findById<GetUser, number, User>>[1]> & {
-    readonly gate?: Effect.Effect<void, Broken> | undefined
-  } = {}
-) =>
+const users = ({ gate = Effect.void, ...options }: UserOptions = {}) =>
   Effect.gen(function*() {
     const calls: Array<ReadonlyArray<number>> = []
     const interrupted: Array<ReadonlyArray<number>> = []
-    const { gate, ...rest } = options
     const resolver = yield* Batcher.findById(GetUser, {
       id: (_) => _.id,
       execute: (ids) =>
         Effect.suspend(() => {
           calls.push(ids)
-          return (gate ?? Effect.void).pipe(
-            Effect.as(ids.filter((id) => id < 1_000).map(user)),
+          return Effect.as(gate, ids.filter((id) => id < 1_000).map(user)).pipe(
             Effect.onInterrupt(() => Effect.sync(() => interrupted.push(ids)))
           )
         }),
       resultId: (_) => _.id,
       missing,
-      ...rest
+      ...options
     })
-    return { calls, interrupted, resolver, load: (id: number) => Effect.request(get(id), resolver) }
+    const load = (id: number) => Effect.request(get(id), resolver)
+    const startAll = (...ids: ReadonlyArray<number>) => Effect.forEach(ids, (id) => start(load(id)))
+    return { calls, interrupted, load, resolver, startAll }
   })
 
 describe("B1 rounds", () => {
@@ -220,8 +216,8 @@ describe("B2 equal requests", () => {
   it.effect("B2 equal requests count once against maxBatchSize, a full batch is sent at once", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
-      const { calls, load } = yield* users({ maxBatchSize: 3, gate: Deferred.await(gate) })
-      const fibers = yield* Effect.forEach([1, 1, 2, 1, 2], (id) => start(load(id)))
+      const { calls, load, startAll } = yield* users({ maxBatchSize: 3, gate: Deferred.await(gate) })
+      const fibers = yield* startAll(1, 1, 2, 1, 2)
       assert.deepStrictEqual(calls, [])
       const last = yield* start(load(3))
       assert.deepStrictEqual(calls, [[1, 2, 3]])
@@ -245,13 +241,13 @@ describe("B2 equal requests", () => {
 
   it.effect("B2 26 requests in batches of 3 at most are 9 calls; one that leaves makes room", () =>
     Effect.gen(function*() {
-      const { calls, load } = yield* users({ maxBatchSize: 3 })
+      const { calls, load, startAll } = yield* users({ maxBatchSize: 3 })
       yield* Effect.forEach(Array.range(1, 26), load, unbounded)
       assert.deepStrictEqual(calls.map((_) => _.length), [3, 3, 3, 3, 3, 3, 3, 3, 2])
       calls.length = 0
-      const fibers = yield* Effect.forEach([1, 2], (id) => start(load(id)))
+      const fibers = yield* startAll(1, 2)
       yield* Fiber.interrupt(fibers[0]!)
-      const more = yield* Effect.forEach([3], (id) => start(load(id)))
+      const more = yield* startAll(3)
       assert.deepStrictEqual(calls, [])
       yield* start(load(4))
       assert.deepStrictEqual(calls, [[2, 3, 4]])
@@ -383,8 +379,8 @@ describe("B3 interruption", () => {
 
   it.effect("B3 a caller that leaves takes its request out of a pending batch; a pending batch without callers is not sent", () =>
     Effect.gen(function*() {
-      const { calls, load } = yield* users()
-      const fibers = yield* Effect.forEach([1, 2, 2, 3], (id) => start(load(id)))
+      const { calls, load, startAll } = yield* users()
+      const fibers = yield* startAll(1, 2, 2, 3)
       yield* Fiber.interruptAll([fibers[0]!, fibers[1]!])
       yield* Fiber.joinAll([fibers[2]!, fibers[3]!])
       assert.deepStrictEqual(calls, [[2, 3]])
@@ -397,8 +393,8 @@ describe("B3 interruption", () => {
   it.effect("B3 while any request of a running batch has a caller it goes on, also for who joins one that was left", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
-      const { calls, interrupted, load } = yield* users({ gate: Deferred.await(gate) })
-      const fibers = yield* Effect.forEach([1, 2, 1], (id) => start(load(id)))
+      const { calls, interrupted, load, startAll } = yield* users({ gate: Deferred.await(gate) })
+      const fibers = yield* startAll(1, 2, 1)
       yield* settle
       const joined = yield* start(load(1))
       yield* Fiber.interruptAll([fibers[0]!, fibers[2]!, joined])
@@ -412,8 +408,8 @@ describe("B3 interruption", () => {
 
   it.effect("B3 a running batch is interrupted when all callers of all its requests are gone, joiners included", () =>
     Effect.gen(function*() {
-      const { calls, interrupted, load } = yield* users({ gate: Effect.never })
-      const fibers = yield* Effect.forEach([1, 2], (id) => start(load(id)))
+      const { calls, interrupted, load, startAll } = yield* users({ gate: Effect.never })
+      const fibers = yield* startAll(1, 2)
       yield* settle
       const joined = yield* start(load(2))
       yield* Fiber.interruptAll(fibers)
@@ -456,9 +452,9 @@ describe("B3 interruption", () => {
 
   it.effect("B3 a request that is left while its batch is in the queue is not asked for: one that comes back comes last", () =>
     Effect.gen(function*() {
-      const { calls, load } = yield* users()
+      const { calls, load, startAll } = yield* users()
       yield* Scheduler.pause
-      const fibers = yield* Effect.forEach([1, 2], (id) => start(load(id)))
+      const fibers = yield* startAll(1, 2)
       yield* settle
       yield* Fiber.interrupt(fibers[0]!)
       const again = yield* start(load(1))
@@ -626,7 +622,7 @@ describe("B5 admission", () => {
       const gates = yield* Effect.forEach(Array.range(0, 4), () => Deferred.make<void>())
       let running = 0
       let most = 0
-      const { calls, load } = yield* users({
+      const { load } = yield* users({
         maxBatchSize: 1,
         execute: (ids) =>
           Effect.suspend(() => {
@@ -634,7 +630,6 @@ describe("B5 admission", () => {
             return Effect.as(Deferred.await(gates[ids[0]!]!), ids.map(user))
           }).pipe(Effect.ensuring(Effect.sync(() => running--)))
       })
-      void calls
       const fiber = yield* start(Effect.forEach(Array.range(0, 4), load, unbounded))
       for (const gate of gates) {
         yield* settle
@@ -643,7 +638,7 @@ describe("B5 admission", () => {
       }
       yield* Fiber.join(fiber)
       assert.strictEqual(most, 2)
-    }).pipe(Effect.provide(live(undefined, 2))))
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
   it.effect("B5 jobs that load do not deadlock, however many and however narrow the scheduler", () =>
     Effect.gen(function*() {
@@ -657,7 +652,7 @@ describe("B5 admission", () => {
         )
         assert.deepStrictEqual(ids, Array.makeBy(5, () => user(1)))
       }
-    }).pipe(Effect.provide(live(undefined, 1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B5 a job that joins a batch in the queue takes it into its own width", () =>
     Effect.gen(function*() {
@@ -670,7 +665,7 @@ describe("B5 admission", () => {
       yield* Deferred.succeed(gate, undefined)
       assert.deepStrictEqual(yield* Fiber.joinAll([job, other]), [user(1), user(1)])
       assert.deepStrictEqual(calls, [[1]])
-    }).pipe(Effect.provide(live(undefined, 1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B5 a batch that its job's full width has no room for queues like any other", () =>
     Effect.gen(function*() {
@@ -693,7 +688,7 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(yield* Fiber.join(other), user(1))
       yield* Fiber.interrupt(first)
       assert.strictEqual((yield* Scheduler.stats).running, 0)
-    }).pipe(Effect.provide(live(undefined, 2))))
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
   it.effect("B5 a job inside the job that a batch waits in, and which loads the same, does not wait for itself", () =>
     Effect.gen(function*() {
@@ -710,7 +705,7 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(calls, [[1]])
       const { queued, running } = yield* Scheduler.stats
       assert.deepStrictEqual([queued, running], [0, 0])
-    }).pipe(Effect.provide(live(undefined, 1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B5 a batch made for a job of another scheduler does not wait for that job either", () =>
     Effect.gen(function*() {
@@ -720,7 +715,7 @@ describe("B5 admission", () => {
       })
       assert.deepStrictEqual(yield* outer.schedule(load(1)), user(1))
       assert.deepStrictEqual(yield* outer.schedule(Scheduler.schedule(load(1))), user(1))
-    }).pipe(Effect.provide(live(undefined, 1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B5 batches wait for room where the queue is bounded", () =>
     Effect.gen(function*() {
@@ -728,11 +723,7 @@ describe("B5 admission", () => {
       yield* Effect.forEach([1, 2, 3, 4], load, unbounded)
       assert.strictEqual(calls.length, 4)
     }).pipe(
-      Effect.provide(
-        Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
-          Layer.provide(Scheduler.layer({ concurrency: 1, maxQueued: 0 }))
-        )
-      )
+      Effect.provide(live({ concurrency: 1, maxQueued: 0 }))
     ))
 
   it.effect("B5 a Batcher uses the scheduler it is given", () => {
@@ -948,22 +939,7 @@ describe("B6 cache", () => {
   const cached = (
     options: Partial<Batcher.CacheOptions<GetUser>> = {},
     gate: Effect.Effect<void, Broken> = Effect.void
-  ) =>
-    Effect.gen(function*() {
-      const calls: Array<ReadonlyArray<number>> = []
-      const resolver = yield* Batcher.findById(GetUser, {
-        id: (_) => _.id,
-        execute: (ids) =>
-          Effect.suspend(() => {
-            calls.push(ids)
-            return Effect.as(gate, ids.filter((id) => id < 1_000).map(user))
-          }),
-        resultId: (_) => _.id,
-        missing,
-        cache: { capacity: 100, timeToLive: ttl, ...options }
-      })
-      return { calls, resolver, load: (id: number) => Effect.request(get(id), resolver) }
-    })
+  ) => users({ gate, cache: { capacity: 100, timeToLive: ttl, ...options } })
 
   it.effect("B6 nothing is cached unless asked for", () =>
     Effect.gen(function*() {
@@ -1018,11 +994,11 @@ describe("B6 cache", () => {
   it.effect("B6 prime is what later look-ups get, clear forgets; what was in flight then does not come back", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
-      const { calls, load, resolver } = yield* cached({}, Deferred.await(gate))
+      const { calls, load, resolver, startAll } = yield* cached({}, Deferred.await(gate))
       yield* resolver.prime(get(1), { id: 1, name: "primed" })
       yield* resolver.prime(get(2), Exit.fail(new NotFound({ id: 2 })))
       assert.strictEqual((yield* load(1)).name, "primed")
-      const fibers = yield* Effect.forEach([2, 3], (id) => start(load(id)))
+      const fibers = yield* startAll(2, 3)
       yield* settle
       assert.deepStrictEqual(calls.splice(0), [[2, 3]])
       yield* resolver.prime(get(2), { id: 2, name: "newer" })
@@ -1094,14 +1070,13 @@ describe("loadMany", () => {
 
   it.effect("loadMany fails with the first failure and leaves the others; loadManyExit has them all", () =>
     Effect.gen(function*() {
-      const { interrupted, resolver } = yield* users({
+      const { resolver } = yield* users({
         maxBatchSize: 1,
         execute: (ids) =>
           ids[0] === 2
             ? Effect.fail(new Broken())
             : Effect.onInterrupt(Effect.never, () => Effect.sync(() => gone.push(ids[0]!)))
       })
-      void interrupted
       const gone: Array<number> = []
       const exit = yield* Effect.exit(Batcher.loadMany([1, 2, 3].map(get), resolver))
       assert.deepStrictEqual(exit, Exit.fail(new Broken()))
@@ -1359,8 +1334,8 @@ describe("without a scheduler", () => {
   it.effect("a Scheduler that is there and not named bounds nothing", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
-      const { calls, load } = yield* users({ gate: Deferred.await(gate), maxBatchSize: 1 })
-      yield* Effect.forEach([1, 2, 3], (id) => start(load(id)))
+      const { calls, startAll } = yield* users({ gate: Deferred.await(gate), maxBatchSize: 1 })
+      yield* startAll(1, 2, 3)
       yield* settle
       assert.strictEqual(calls.length, 3)
       assert.strictEqual((yield* Scheduler.stats).running, 0)
