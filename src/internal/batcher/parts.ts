@@ -278,7 +278,7 @@ export class Batch<Req extends Request.Any> implements Node {
 
   /** The items that have callers. */
   get wanted(): Array<Item<Req>> {
-    return this.items.filter((item) => item.callers > 0)
+    return this.size === this.items.length ? this.items : this.items.filter((item) => item.callers > 0)
   }
 
   /** Drops items without callers, where these are more than half. */
