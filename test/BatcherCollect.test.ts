@@ -64,7 +64,7 @@ describe("B5 collecting until admitted", () => {
       assert.deepStrictEqual(calls, [[1, 2, 3, 4, 5], [6, 7, 8, 9]])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 look-ups that come one by one while the scheduler is busy are one call when it is free", () =>
+  it.effect("B5 look-ups that come one by one while the scheduler is busy share one call", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, round } = yield* store({ gate: Deferred.await(gate) })
@@ -75,7 +75,7 @@ describe("B5 collecting until admitted", () => {
       assert.deepStrictEqual(calls, [[1], Array.range(2, 20)])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 a look-up joins a batch that waits, whatever its window; once that batch has started, it has its own window", () =>
+  it.effect("B5 a look-up joins a queued batch without a window, and starts a window once that batch has started", () =>
     Effect.gen(function*() {
       const { calls, load, round } = yield* store()
       yield* Scheduler.pause
@@ -92,7 +92,7 @@ describe("B5 collecting until admitted", () => {
       assert.strictEqual(yield* Fiber.join(late), valueOf(4))
     }).pipe(Effect.provide(live({ concurrency: 1, window: "10 millis" }))))
 
-  it.effect("B5 the requests of loadMany join the batch that waits, merged with its requests", () =>
+  it.effect("B5 the requests of loadMany join the queued batch, and merge with its requests", () =>
     Effect.gen(function*() {
       const { calls, resolver, round } = yield* store()
       yield* Scheduler.pause
@@ -107,7 +107,7 @@ describe("B5 collecting until admitted", () => {
       assert.deepStrictEqual(calls, [[1, 2, 3, 4]])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 a batch that was sent collects no more: what is left of it is joined, what is new is another batch", () =>
+  it.effect("B5 a sent batch takes no new request: equal look-ups join it, others open another batch", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, round } = yield* store({ gate: Deferred.await(gate) })
@@ -117,7 +117,7 @@ describe("B5 collecting until admitted", () => {
       assert.deepStrictEqual(yield* Fiber.joinAll(fibers), valuesOf(1, 1, 2))
     }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-  it.effect("B5 look-ups whose isolating services differ never join one batch that waits", () =>
+  it.effect("B5 look-ups with different isolating services never share a queued batch", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store({ isolate: [Tenant] })
       yield* Scheduler.pause
@@ -131,8 +131,8 @@ describe("B5 collecting until admitted", () => {
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B3 leaving a batch that others joined", () => {
-  it.effect("B3 a caller whose look-up joined takes it out and makes room, and nobody else notices", () =>
+describe("B3 leaving a queued batch", () => {
+  it.effect("B3 a caller that leaves takes its request out and makes room, and no other caller notices", () =>
     Effect.gen(function*() {
       const { calls, round } = yield* store({ maxBatchSize: 3 })
       yield* Scheduler.pause
@@ -147,7 +147,7 @@ describe("B3 leaving a batch that others joined", () => {
       assert.deepStrictEqual(calls, [[1, 3, 4]])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B3 a batch whose first callers are all gone goes on for those who joined, and leaves the queue with the last", () =>
+  it.effect("B3 a batch goes on for later callers when its first have left, and leaves the queue with the last one", () =>
     Effect.gen(function*() {
       const { calls, round } = yield* store()
       yield* Scheduler.pause
@@ -168,7 +168,7 @@ describe("B3 leaving a batch that others joined", () => {
       assert.deepStrictEqual(calls, [[5]])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B3 look-ups that core collected together and that travel in two batches leave and end each with its own", () =>
+  it.effect("B3 look-ups that come together and travel in two batches leave and end with their own batch", () =>
     Effect.gen(function*() {
       const gates = yield* Effect.forEach([0, 1], () => Deferred.make<void>())
       let running = 0
@@ -189,7 +189,7 @@ describe("B3 leaving a batch that others joined", () => {
       assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
     }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-  it.effect("B3 100,000 callers that join a batch that waits and leave it again cost nobody anything", () =>
+  it.effect("B3 100,000 callers that join a queued batch and leave it again leave nothing behind", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
       yield* Scheduler.pause
@@ -206,7 +206,7 @@ describe("B3 leaving a batch that others joined", () => {
       assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B3 look-ups that found no room in a batch that closes the resolver are interrupted too, and not asked for", () =>
+  it.effect("B3 look-ups that found no room in a batch are interrupted without a call when that batch closes the resolver", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const { calls, load, round } = yield* Scope.provide(
@@ -225,8 +225,8 @@ describe("B3 leaving a batch that others joined", () => {
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B4 failing with a batch that others joined", () => {
-  it.effect("B4 a look-up made inside a batch joins no batch that waits, so what it waits for does not grow", () =>
+describe("B4 batches that look up", () => {
+  it.effect("B4 a look-up made inside a batch adds to no queued batch", () =>
     Effect.gen(function*() {
       const { go, inner, outer } = yield* nested
       const first = yield* outer.round(1)
@@ -241,7 +241,7 @@ describe("B4 failing with a batch that others joined", () => {
       assert.deepStrictEqual(exits, [Exit.succeed(valueOf(3)), Exit.succeed(valueOf(3))])
     }).pipe(Effect.provide(live({ concurrency: 3 }))))
 
-  it.effect("B4 a batch that a look-up from another batch waits for collects no more, so it starts to wait for nothing else", () =>
+  it.effect("B4 a queued batch collects no more once another batch waits for it", () =>
     Effect.gen(function*() {
       const { go, inner, outer } = yield* nested
       const first = yield* outer.round(1)
@@ -259,7 +259,7 @@ describe("B4 failing with a batch that others joined", () => {
 })
 
 describe("B5 jobs that join", () => {
-  it.effect("B5 a batch that several jobs joined starts in the width of any that waits for it, and not of one that left", () =>
+  it.effect("B5 a batch starts in the width of any job that waits for it, and not of one that left", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
       const gates = yield* Effect.forEach([0, 1, 2], () => Deferred.make<void>())
@@ -284,7 +284,7 @@ describe("B5 jobs that join", () => {
       assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
     }).pipe(Effect.provide(live({ concurrency: 3 }))))
 
-  it.effect("B5 a look-up made in a job of another scheduler, whose permit the batch needs, may join", () =>
+  it.effect("B5 a look-up joins a queued batch that needs the permit of the look-up's own job", () =>
     Effect.gen(function*() {
       const outer = yield* Scheduler.make({ concurrency: 1 })
       const { load, round } = yield* store({ gate: Effect.orDie(outer.schedule(Effect.void)) })
@@ -299,7 +299,7 @@ describe("B5 jobs that join", () => {
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("what goes with a batch that others joined", () => {
+describe("the cache and wrappers of a queued batch", () => {
   it.effect("B6 a request cleared or primed while its batch waits is asked for once, and a primed value stays", () =>
     Effect.gen(function*() {
       const { calls, load, resolver, startAll } = yield* store({ cache: { capacity: 10, timeToLive: () => "1 hour" } })
@@ -325,7 +325,7 @@ describe("what goes with a batch that others joined", () => {
       assert.strictEqual(calls.length, 1)
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("a resolver made by a combinator of core keeps its own batches, in the queue too", () =>
+  it.effect("a resolver made by a combinator of core keeps its own batches in the queue", () =>
     Effect.gen(function*() {
       const { calls, resolver, round } = yield* store()
       const ask = (resolver: RequestResolver.RequestResolver<Get>, ids: ReadonlyArray<unknown>) =>
@@ -353,7 +353,7 @@ describe("what goes with a batch that others joined", () => {
       assert.deepStrictEqual(sizes, [1])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 the requests of one loadMany are taken in over several turns, and may leave or end between any two", () =>
+  it.effect("B5 a large loadMany asks over several turns, and may be interrupted or closed between any two", () =>
     Effect.gen(function*() {
       const most = 4096
       const { calls, resolver } = yield* store()
@@ -387,8 +387,8 @@ describe("what goes with a batch that others joined", () => {
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B2 equal look-ups that come while a batch collects", () => {
-  it.effect("canary: core asks a resolver on the resolver itself, and leaves an entry whose key has no batch where it is", () =>
+describe("B2 equal look-ups of a batch that collects", () => {
+  it.effect("canary: core calls preCheck on the resolver of the look-up, and ignores a leaving entry whose key has no batch", () =>
     Effect.gen(function*() {
       const asked: Array<unknown> = []
       let away = false
@@ -439,7 +439,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(calls, [[1, 2]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B4 a batch that joined what is collected waits for it: what would wait for that batch in turn is asked anew, and dies there", () =>
+  it.effect("B4 a look-up that closes a cycle of batches is asked anew, and dies when it comes back", () =>
     Effect.gen(function*() {
       const inside: Array<Exit.Exit<string, Broken>> = []
       const go = yield* Deferred.make<void>()
@@ -461,7 +461,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(inside.map(Exit.hasDies), [true, false, false])
     }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-  it.effect("B5 jobs inside jobs that join what is collected for others do not wait for their own permits", () =>
+  it.effect("B5 jobs inside jobs that join the batch of another caller do not wait for their own permits", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store({ isolate: [Tenant] })
       const nested = Scheduler.schedule(Effect.andThen(Scheduler.schedule(load(1)), Scheduler.schedule(load(2))))
@@ -477,17 +477,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B6 a value primed while its request is collected stays, and the waiting callers get the answer", () =>
-    Effect.gen(function*() {
-      const { calls, load, resolver, startAll } = yield* store({ cache: { capacity: 10, timeToLive: () => "1 hour" } })
-      const waiting = yield* startAll(1, 1)
-      yield* resolver.prime(get(1), "primed")
-      assert.deepStrictEqual(yield* Fiber.joinAll(waiting), valuesOf(1, 1))
-      assert.strictEqual(yield* load(1), "primed")
-      assert.deepStrictEqual(calls, [[1]])
-    }).pipe(Effect.provide(live())))
-
-  it.effect("B6 B7 an expired request is asked for again, once for all of a tenant, when nothing else is kept for it", () =>
+  it.effect("B6 B7 an expired request is asked for once, even if it was the only result of its tenant", () =>
     Effect.gen(function*() {
       const { calls, load, resolver, startAll } = yield* store({
         isolate: [Tenant],
@@ -504,27 +494,7 @@ describe("B2 equal look-ups that come while a batch collects", () => {
       assert.deepStrictEqual(calls, [[1], [1, 2], [1, 2]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B2 equal requests of loadMany and others are one request of the batch that waits, and are joined while it runs", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load, resolver } = yield* store({ gate: Deferred.await(gate) })
-      yield* Scheduler.pause
-      const waiting = yield* start(load(1))
-      yield* settle
-      const many = yield* start(Batcher.loadMany([2, 3].map(get), resolver))
-      const single = yield* start(load(2))
-      yield* settle
-      yield* Scheduler.resume
-      yield* settle
-      const late = yield* start(load(2))
-      yield* settle
-      yield* Deferred.succeed(gate, undefined)
-      yield* Fiber.joinAll([waiting, single, late])
-      assert.deepStrictEqual(yield* Fiber.join(many), valuesOf(2, 3))
-      assert.deepStrictEqual(calls, [[1, 2, 3]])
-    }).pipe(Effect.provide(live())))
-
-  it.effect("look-ups that a combinator of core collects do not wait for the window of the resolver itself", () =>
+  it.effect("look-ups that a combinator of core collects do not wait for the window of the resolver", () =>
     Effect.gen(function*() {
       const { calls, resolver, startAll } = yield* store()
       const slow = yield* startAll(1, 1)
@@ -537,8 +507,8 @@ describe("B2 equal look-ups that come while a batch collects", () => {
     }).pipe(Effect.provide(live({ window: "1 hour" }))))
 })
 
-describe("B3 leaving what is collected", () => {
-  it.effect("B3 a request that all callers have left is not asked for, in whatever order they leave; a new caller puts it last", () =>
+describe("B3 leaving a batch that collects", () => {
+  it.effect("B3 a request that all callers have left is not asked for, and a new caller puts it last", () =>
     Effect.gen(function*() {
       for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2]]) {
         const { calls, load, startAll } = yield* store()
@@ -551,7 +521,7 @@ describe("B3 leaving what is collected", () => {
       }
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 a caller that comes after all have left, the first before the others, has a window of its own", () =>
+  it.effect("B3 a caller that comes after all have left has a window of its own", () =>
     Effect.gen(function*() {
       for (const order of [[0, 1, 2], [1, 0, 2], [2, 1, 0]]) {
         const { calls, load, resolver, startAll } = yield* store({ isolate: [Tenant] })
@@ -567,7 +537,7 @@ describe("B3 leaving what is collected", () => {
       }
     }).pipe(Effect.provide(live({ window: "1 hour" }))))
 
-  it.effect("B3 a caller whose leaving sends the batch is not asked for in it", () =>
+  it.effect("B3 a caller that leaves, and thereby fills the batch, is not asked for", () =>
     Effect.gen(function*() {
       const { calls, resolver, startAll } = yield* store({ maxBatchSize: 3 })
       const context = yield* Effect.context<Tenant>()
@@ -581,7 +551,7 @@ describe("B3 leaving what is collected", () => {
     }).pipe(Effect.provide(live({ window: "1 hour" }))))
 
   for (const stays of [[], [4]]) {
-    it.effect(`B3 what found no room in a batch, and is left when that one starts, ${stays.length === 0 ? "is nothing to run for" : "is not asked for, and who comes back asks anew"}`, () =>
+    it.effect(`B3 a request that found no room in a batch and is left when that batch starts is not asked for${stays.length === 0 ? "" : ", and a new caller asks anew"}`, () =>
       Effect.gen(function*() {
         const gate = yield* Deferred.make<void>()
         const { calls, load, resolver, startAll } = yield* store({
@@ -615,7 +585,7 @@ describe("B3 leaving what is collected", () => {
   }
 
   for (const ops of [3, 4, 5, 6, 7]) {
-    it.effect(`B3 callers in fibers that yield after ${ops - 2} operations come and leave in any step of a batch, and nobody is lost`, () =>
+    it.effect(`B3 callers that yield every ${ops - 2} operations come and leave in any step of a batch, and none is lost`, () =>
       Effect.gen(function*() {
         yield* Scheduler.resume
         const { load, resolver } = yield* store({ isolate: [Tenant] })
@@ -636,7 +606,7 @@ describe("B3 leaving what is collected", () => {
       }).pipe(Effect.provideService(MaxOpsBeforeYield, ops), Effect.provide(live({ concurrency: 1 }))))
   }
 
-  it.effect("B3 loadMany and a resolver that is closed leave nothing behind", () =>
+  it.effect("B3 loadMany with a closed resolver leaves nothing behind", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const { resolver } = yield* Scope.provide(store({ isolate: [Tenant] }), scope)
@@ -660,7 +630,7 @@ describe("B3 leaving what is collected", () => {
       assert.isTrue(exits.length === 1 && Exit.hasInterrupts(exits[0]!))
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 100,000 who ask for the same come and leave in linear time, the first before the others", () =>
+  it.effect("B3 100,000 callers of one request come and leave in linear time", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
       const fibers = yield* Effect.forEach(Array.range(1, 100_000), () => start(load(1)))

@@ -105,7 +105,7 @@ describe("B4 cycles", () => {
       }).pipe(Effect.provide(both(width))))
   }
 
-  it.effect("B4 those of loadMany that a batch waits for itself are asked anew together, the others join", () =>
+  it.effect("B4 requests of loadMany that close a cycle are asked anew together, and the others join", () =>
     Effect.gen(function*() {
       const { calls, resolver }: Store = yield* store("users", (ids, _, call): Effect.Effect<unknown> =>
         call > 1
@@ -116,7 +116,7 @@ describe("B4 cycles", () => {
       assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(both(1))))
 
-  it.effect("B4 what is asked anew is joined by nobody, and one that leaves it takes nobody along", () =>
+  it.effect("B4 a request that is asked anew is not joined, and a caller that leaves it takes no other along", () =>
     Effect.gen(function*() {
       const go = yield* Deferred.make<void>()
       const forks: Array<Fiber.Fiber<string>> = []
@@ -143,7 +143,7 @@ describe("B4 cycles", () => {
       yield* idle
     }).pipe(Effect.provide(both(1))))
 
-  it.effect("B4 what Reducer.detached looks up in a batch belongs to nobody, and joins the batch", () =>
+  it.effect("B4 a look-up inside Reducer.detached belongs to no batch, and joins the batch around it", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store(
         "users",
@@ -166,7 +166,7 @@ describe("R7 cycles through batches", () => {
       assert.deepStrictEqual(yield* Reducer.inFlight, [])
     }).pipe(Effect.provide(both(1))))
 
-  it.effect("B4 a run that a batch no longer waits for joins that batch", () =>
+  it.effect("B4 a run joins a batch that no longer waits for the run", () =>
     Effect.gen(function*() {
       const leave = yield* Deferred.make<void>()
       const look = yield* Deferred.make<void>()
@@ -192,13 +192,13 @@ describe("R7 cycles through batches", () => {
     }).pipe(Effect.provide(both(1))))
 })
 
-describe("what errors call a resolver", () => {
+describe("the name of a resolver in errors", () => {
   class Users extends Batcher.Resolver<Users>()(
     "app/Users",
     Batcher.ordered(Get, { execute: () => Effect.succeed([]) })
   ) {}
 
-  it.effect("B4 a resolver is named by its name, else by its service, else by its requests", () =>
+  it.effect("B4 errors name a resolver by its name, else its service, else its requests", () =>
     Effect.gen(function*() {
       const message = (load: Effect.Effect<unknown>) => Effect.map(Effect.exit(load), (exit) => String(defect(exit)))
       const named = yield* Batcher.ordered(Get, { name: "users", execute: () => Effect.succeed([]) })

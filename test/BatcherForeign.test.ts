@@ -51,8 +51,8 @@ const result = <A, E>(exit: Exit.Exit<A, E>) => Exit.isSuccess(exit) ? exit.valu
 /** A request whose own field cannot be read. */
 const unreadable = () => Object.defineProperty(get(0), "id", { enumerable: true, get: fail })
 
-describe("B7 services that throw where they are compared", () => {
-  it.effect("B7 a tenant whose Hash throws never gets what belongs to the tenant that was seen before", () =>
+describe("B7 isolating services that throw", () => {
+  it.effect("B7 a tenant whose Hash throws never gets a result of the tenant before it", () =>
     Effect.gen(function*() {
       const { load, resolver } = yield* store({
         isolate: [Tenant],
@@ -75,7 +75,7 @@ describe("B7 services that throw where they are compared", () => {
       assert.strictEqual(yield* as(ada)(load(1)), "of ada")
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B7 a look-up that dies before it is collected leaves no tenant behind", () =>
+  it.effect("B7 a look-up that dies before it is collected leaves no group behind", () =>
     Effect.gen(function*() {
       const { resolver } = yield* store({ isolate: [Tenant] })
       for (const request of [unreadable(), get(new Id("of no hash", fail, fail))]) {
@@ -91,8 +91,8 @@ describe("B7 services that throw where they are compared", () => {
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B4 requests that throw where they are compared", () => {
-  it.effect("B4 a request that cannot be read ends its own caller, and what loadMany brings goes to nobody else", () =>
+describe("B4 requests that throw", () => {
+  it.effect("B4 a request that cannot be read fails its own caller, and the other requests of its loadMany reach no batch", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store()
       for (const request of [unreadable(), get(new Id("of no hash", fail, fail))]) {
@@ -123,8 +123,8 @@ describe("B4 requests that throw where they are compared", () => {
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B4 callers that throw where they are told", () => {
-  it.effect("B3 a last caller that throws where it leaves interrupts the batch all the same", () =>
+describe("B4 callers that throw", () => {
+  it.effect("B3 a last caller that throws while it leaves still interrupts the batch", () =>
     Effect.gen(function*() {
       let interrupted = 0
       const { resolver, round } = yield* store({
@@ -144,8 +144,8 @@ describe("B4 callers that throw where they are told", () => {
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B6 what is kept", () => {
-  it.effect("B6 an interruption that comes while timeToLive is asked is not kept", () =>
+describe("B6 kept results", () => {
+  it.effect("B6 an interruption that comes during timeToLive is not kept", () =>
     Effect.gen(function*() {
       let caller: Fiber.Fiber<unknown, unknown> | undefined
       const { load } = yield* store({
@@ -240,8 +240,8 @@ describe("B6 what is kept", () => {
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("what ended batches hold", () => {
-  it.effect("B3 a batch that has ended holds neither its fiber nor its requests, though what it left behind holds the batch", () =>
+describe("memory of ended batches", () => {
+  it.effect("B3 an ended batch holds neither its fiber nor its requests", () =>
     Effect.gen(function*() {
       const nodes: Array<Node | undefined> = []
       const { load } = yield* store({ gate: Effect.map(CurrentNode, (node) => nodes.push(node)) })
@@ -323,7 +323,7 @@ describe("long steps", () => {
       assert.deepStrictEqual([told, most <= 10_000], [4 * many.length, true], `${most}`)
     }).pipe(Effect.provide(live({ concurrency: 4 }))))
 
-  it.effect("B1 B3 a turn asks for and deals out a bounded number of a batch's look-ups, however many there are", () =>
+  it.effect("B1 B3 a turn reads the ids and rows of a bounded number of look-ups, however many there are", () =>
     Effect.gen(function*() {
       let ids = 0
       let rows = 0
@@ -351,7 +351,7 @@ describe("long steps", () => {
       assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B3 while a batch of many goes its way, callers leave, equal ones join, it closes, and each is told once", () =>
+  it.effect("B3 each caller of a large batch is told once, whether callers leave or join or the resolver closes in any turn", () =>
     Effect.gen(function*() {
       const context = yield* Effect.context<Tenant>()
       const some = many.slice(0, 9_000)

@@ -66,7 +66,7 @@ describe("B7 isolation", () => {
     ["values whose hashes collide", [new Tenant("a", { hash: () => 1 }), new Tenant("b", { hash: () => 1 })]]
   ]
   for (const [what, values] of apart) {
-    it.effect(`callers whose services differ never share: ${what}`, () =>
+    it.effect(`callers with different services never share: ${what}`, () =>
       Effect.gen(function*() {
         const { batches, exits, resolver } = yield* askAs(values)
         assert.strictEqual(leftIn(resolver), "")
@@ -84,7 +84,7 @@ describe("B7 isolation", () => {
     ["containers of what is equal by structure", () => Option.some([Redacted.make({ id: new Tenant("a") })])]
   ]
   for (const [what, make] of together) {
-    it.effect(`callers whose services are equal share: ${what}`, () =>
+    it.effect(`callers with equal services share: ${what}`, () =>
       Effect.gen(function*() {
         const { batches, resolver } = yield* askAs([make(), make(), make()])
         assert.strictEqual(leftIn(resolver), "")
@@ -96,7 +96,7 @@ describe("B7 isolation", () => {
     throw new Error("broken")
   }
   for (const [what, methods] of [["Hash", { hash: broken }], ["Equal", { isEqual: broken }]] as const) {
-    it.effect(`a service whose ${what} throws hurts its own caller only, who gets the answer of nobody else`, () =>
+    it.effect(`a service whose ${what} throws fails its own caller only, and never leaks another caller's result`, () =>
       Effect.gen(function*() {
         for (let at = 0; at < 4; at++) {
           const values = [new Tenant("a"), new Tenant("a"), new Tenant("b")]

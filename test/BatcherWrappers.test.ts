@@ -32,8 +32,8 @@ const wrappers: Record<string, (self: Resolver) => Effect.Effect<Resolver>> = {
 const pass = Effect.andThen(settle, Effect.andThen(TestClock.adjust("5 millis"), settle))
 
 for (const [name, wrap] of Object.entries(wrappers)) {
-  describe(`what core's ${name} makes of a resolver`, () => {
-    it.effect("B6 reads what is kept, and what it brings is kept", () =>
+  describe(`a resolver wrapped by core's ${name}`, () => {
+    it.effect("B6 reads kept results, and its results are kept", () =>
       Effect.gen(function*() {
         const { calls, resolver } = yield* store({ cache })
         const wrapped = yield* wrap(resolver)
@@ -53,7 +53,7 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         assert.strictEqual(leftIn(resolver), "")
       }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-    it.effect("B2 joins what is in flight, and is joined", () =>
+    it.effect("B2 joins requests in flight, and its requests are joined", () =>
       Effect.gen(function*() {
         const gate = yield* Deferred.make<void>()
         const { calls, resolver } = yield* store({ gate: Deferred.await(gate) })
@@ -72,7 +72,7 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
       }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-    it.effect("B3 who leaves returns at once and takes nobody along", () =>
+    it.effect("B3 a caller that leaves returns at once, and takes no other along", () =>
       Effect.gen(function*() {
         const gate = yield* Deferred.make<void>()
         const { calls, interrupted, resolver } = yield* store({ gate: Deferred.await(gate) })
@@ -94,7 +94,7 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
       }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-    it.effect("B2 loadMany asks once for what it is given twice", () =>
+    it.effect("B2 loadMany asks once for equal requests", () =>
       Effect.gen(function*() {
         const { calls, resolver } = yield* store()
         const wrapped = yield* wrap(resolver)
@@ -107,7 +107,7 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         assert.strictEqual(leftIn(resolver), "")
       }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-    it.effect("B3 who closes resolver or scheduler while core collects or delays a batch leaves no caller behind", () =>
+    it.effect("B3 closing resolver or scheduler while core collects or delays a batch leaves no caller behind", () =>
       Effect.gen(function*() {
         for (const closes of ["resolver", "scheduler"] as const) {
           for (let turns = 0; turns < 12; turns++) {
@@ -132,7 +132,7 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         }
       }))
 
-    it.effect("B7 keeps apart whose isolating services differ, what is kept included", () =>
+    it.effect("B7 keeps callers with different isolating services apart, kept results included", () =>
       Effect.gen(function*() {
         const { calls, resolver } = yield* store({ cache, isolate: [Tenant] })
         const wrapped = name === "withCache" ? resolver : yield* wrap(resolver)
@@ -148,7 +148,7 @@ for (const [name, wrap] of Object.entries(wrappers)) {
 }
 
 describe("race", () => {
-  it.effect("B3 a batch that lost a race is interrupted, unless somebody else waits for it", () =>
+  it.effect("B3 a batch that lost a race is interrupted, unless another caller waits for it", () =>
     Effect.gen(function*() {
       for (const joined of [false, true]) {
         const gate = yield* Deferred.make<void>()
@@ -213,7 +213,7 @@ describe("wrappers that answer look-ups themselves", () => {
       })
   }
   for (const [name, wrap] of Object.entries(ways)) {
-    it.effect(`B7 ${name} leaves nothing of those it kept apart`, () =>
+    it.effect(`B7 ${name} leaves no group behind`, () =>
       Effect.gen(function*() {
         const { calls, resolver } = yield* store({ isolate: [Tenant] })
         const wrapped = wrap(resolver)
