@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Batcher, Scheduler } from "effect-funnel"
+import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
+import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
+import * as RedisLayer from "effect-funnel/redis/Redis"
 import * as Array from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -12,6 +14,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redis from "effect/persistence/Redis"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
@@ -291,6 +294,20 @@ describe("B2 equal requests", () => {
       assert.deepStrictEqual(found, ["{\"id\":\"a\"}", "{\"email\":\"a\"}", "{\"id\":1}", "{\"id\":\"1\"}"])
     }).pipe(Effect.provide(live())))
 
+  it.effect("B2 a request that holds another request differs from that one, and a tag belongs to the key", () =>
+    Effect.gen(function*() {
+      class Inner extends Request.Class<{ readonly of: number }, string> {}
+      class Outer extends Request.Class<{ readonly of: Inner }, string> {}
+      class Tagged extends Request.TaggedClass("Tagged")<{ readonly of: number }, string> {}
+      class Bare extends Request.TaggedClass("Bare")<{}, string> {}
+      const resolver = yield* Batcher.ordered<Inner | Outer | Tagged | Bare>(Request.of<any>(), {
+        execute: (requests) => Effect.succeed(requests.map((_) => JSON.stringify(_)))
+      })
+      const inner = new Inner({ of: 1 })
+      const requests = [new Outer({ of: inner }), inner, new Tagged({ of: 1 }), new Bare(), new Bare()]
+      assert.deepStrictEqual(yield* Batcher.loadMany(requests, resolver), requests.map((_) => JSON.stringify(_)))
+    }).pipe(Effect.provide(live())))
+
   it.effect("B2 unequal requests with the same id ask for it once, and each has its own exit if the row is missing", () =>
     Effect.gen(function*() {
       class Named extends Request.Class<{ readonly id: number; readonly orElse: string }, string> {}
@@ -511,6 +528,23 @@ describe("B4 failures", () => {
       ])
     }).pipe(Effect.provide(live())))
 
+  it.effect("B4 callers are told in the step in which execute ends, whatever batches ended before", () =>
+    Effect.gen(function*() {
+      for (const n of [5_000, 1]) {
+        const gate = yield* Deferred.make<void>()
+        const { resolver } = yield* users({ gate: Deferred.await(gate) })
+        let told = 0
+        for (let id = 1; id <= n; id++) {
+          Effect.requestUnsafe(get(id), { resolver, context: Context.empty(), onExit: () => told++ })
+        }
+        yield* settle
+        Deferred.doneUnsafe(gate, Exit.void)
+        if (n === 1) assert.strictEqual(told, n)
+        yield* settle
+        assert.strictEqual(told, n)
+      }
+    }).pipe(Effect.provide(live())))
+
   it.effect("B4 a request without a row ends as `missing` says; unknown rows are ignored, the first of two rows counts", () =>
     Effect.gen(function*() {
       const { load } = yield* users({
@@ -700,6 +734,25 @@ describe("B5 admission", () => {
     }).pipe(
       Effect.provide(live({ concurrency: 1, maxQueued: 0 }))
     ))
+
+  it.live("B5 the requests of a refused batch end with the exit that onRejected returns, by default with a defect", () =>
+    Effect.gen(function*() {
+      const { load } = yield* users()
+      const exit = yield* Effect.exit(load(1))
+      assert.instanceOf(Exit.isFailure(exit) && Cause.squash(exit.cause), Scheduler.SchedulerError)
+      const own = yield* users({ onRejected: (_, request) => missing(request) })
+      const exits = yield* Effect.forEach([1, 2], (id) => Effect.exit(own.load(id)), unbounded)
+      assert.deepStrictEqual(exits, [1, 2].map((id) => missing(get(id))))
+      assert.deepStrictEqual(own.calls, [])
+    }).pipe(Effect.provide(
+      Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+        Layer.provide(Scheduler.layer({ concurrency: 1, rate: RateLimiter.RateLimiter })),
+        Layer.provide(RedisRateLimiter.layer({ rate: { limit: 1, window: "1 second" }, outageBudget: 0 })),
+        Layer.provide(RedisLayer.layerBackground(
+          Layer.effect(Redis.Redis, Effect.fail(new Redis.RedisError({ cause: "away" })))
+        ))
+      )
+    )))
 
   it.effect("B5 a Batcher uses the scheduler it is given", () => {
     class Backend extends Context.Service<Backend, Scheduler.Scheduler>()("test/Backend") {}

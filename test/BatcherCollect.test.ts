@@ -256,6 +256,19 @@ describe("B4 batches that look up", () => {
       for (const exit of exits) if (Exit.isFailure(exit)) assert.fail(Cause.pretty(exit.cause))
       assert.deepStrictEqual(exits, [Exit.succeed(valueOf(3)), Exit.succeed(valueOf(3)), Exit.succeed(valueOf(3))])
     }).pipe(Effect.provide(live({ concurrency: 3 }))))
+
+  it.effect("B4 a batch in its window goes on collecting while another batch waits for it", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Tenant>()
+      const inner = yield* store({ window: "1 hour" })
+      const outer = yield* store({ gate: Effect.provideContext(inner.load(3), context) })
+      const equal = yield* inner.round(3)
+      const first = yield* outer.round(1)
+      const second = yield* inner.round(4)
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(yield* Fiber.joinAll([...equal, ...first, ...second]), valuesOf(3, 1, 4))
+      assert.deepStrictEqual(inner.calls, [[3, 4]])
+    }).pipe(Effect.provide(live())))
 })
 
 describe("B5 jobs that join", () => {
@@ -351,6 +364,28 @@ describe("the cache and wrappers of a queued batch", () => {
       assert.deepStrictEqual(yield* Fiber.joinAll(fibers), Array.range(1, 9).map(valueOf))
       assert.deepStrictEqual(calls, [[1], [2, 3], [4, 6], [5], [7, 9], [8]])
       assert.deepStrictEqual(sizes, [1])
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
+
+  it.effect("B5 requests of one loadMany that come after their batch was sent share another batch", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, resolver, round } = yield* store({ gate: Deferred.await(gate) })
+      const busy = yield* start(Scheduler.schedule(Effect.never))
+      const first = yield* round(1)
+      // Reading its id makes room for the batch, which then starts.
+      const sends = Object.defineProperty(get(0), "id", {
+        enumerable: true,
+        get: () => {
+          busy.interruptUnsafe()
+          return 3
+        }
+      })
+      const many = yield* start(Batcher.loadMany([get(2), sends, get(4)], resolver))
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(yield* Fiber.join(many), valuesOf(2, 3, 4))
+      yield* Fiber.joinAll(first)
+      assert.deepStrictEqual(calls, [[1, 2], [3, 4]])
+      assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B5 a large loadMany asks over several turns, and may be interrupted or closed between any two", () =>

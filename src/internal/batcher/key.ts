@@ -8,6 +8,7 @@ import { equals, implementsEqual } from "../data/keyEqual.js"
 import { hashKey, KeyMap, native } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
 
+// An object could be equal to another request, which is its own key.
 const isPrimitive = (u: unknown): boolean => (typeof u !== "object" && typeof u !== "function") || u === null
 
 /** Whether a request has the equality that core gives to requests, rather than one of its own. */
@@ -53,21 +54,16 @@ export class ValueMap<V> {
     return hash === native ? this.natives.get(key) : this.structures?.get(key, hash)?.value
   }
 
-  set(key: unknown, value: V): void {
+  /** Adds a key that is not in the map. */
+  add(key: unknown, value: V): void {
     const hash = hashKey(key)
-    if (hash === native) {
-      this.natives.set(key, value)
-      return
-    }
-    this.structures ??= new KeyMap()
-    const slot = this.structures.get(key, hash)
-    if (slot !== undefined) slot.value = value
-    else this.structures.add({ key, hash, chain: undefined, value })
+    if (hash === native) this.natives.set(key, value)
+    else (this.structures ??= new KeyMap()).add({ key, hash, chain: undefined, value })
   }
 }
 
 interface Slot<V> extends Keyed<Slot<V>> {
-  value: V
+  readonly value: V
 }
 
 /** The key of a group: equal where each isolating service is the same value, or equal by the value's own `Equal`. */

@@ -17,75 +17,64 @@ import type { Keyed } from "../data/keyMap.js"
 import { append, remove } from "../data/list.js"
 import type { List, Member } from "../data/list.js"
 import type { Job } from "../scheduler/engine.js"
-import { CurrentNode, Edge, isAbove, liveNode } from "../waits/waits.js"
+import { CurrentNode, Edge, findAbove, isAbove } from "../waits/waits.js"
 import type { Inside, Node } from "../waits/waits.js"
 import { Isolation } from "./key.js"
 import type { Result } from "./options.js"
 import type { Budget } from "./turns.js"
 
-/** Where an exit goes: an entry of core, or one place of `loadMany`. */
-export interface Target<Req extends Request.Any> {
-  completeUnsafe(exit: Result<Req>, index: number): void
-}
+const isBatch = (node: Node): boolean => node.kind === "batch"
 
-/** Whether a batch waits for what a node does, and so for everything that travels with the node's look-up. */
-export const isInBatch = (node: Node | undefined): boolean => {
-  const live = liveNode(node)
-  return live !== undefined && isAbove(live, (node) => node.kind === "batch")
-}
+/** Whether a batch waits for what a live node does, and so for everything that travels with the node's look-up. */
+export const isInBatch = (node: Node | undefined): boolean => node !== undefined && isAbove(node, isBatch)
 
 /** One look-up. There are many, so each field counts. */
 export class Caller<Req extends Request.Any> implements Member<Caller<Req>> {
-  readonly target: Target<Req>
-  readonly index: number
+  private readonly entry: Pick<Request.Entry<Req>, "completeUnsafe">
   readonly context: Context.Context<never>
   /** `undefined` before it waits, and once it has left. */
   item: Item<Req> | undefined = undefined
-  /** What the look-up is made inside of. */
-  node: Node | undefined = undefined
   edge: Edge | undefined = undefined
   before: Caller<Req> | undefined = undefined
   after: Caller<Req> | undefined = undefined
 
-  constructor(target: Target<Req>, context: Context.Context<never>, index = 0) {
-    this.target = target
+  constructor(entry: Pick<Request.Entry<Req>, "completeUnsafe">, context: Context.Context<never>) {
+    this.entry = entry
     this.context = context
-    this.index = index
   }
 
   /** Ends it before it waits for anything. */
   answer(exit: Result<Req>): false {
-    this.target.completeUnsafe(exit, this.index)
+    this.entry.completeUnsafe(exit)
     return false
   }
 
   end(exit: Result<Req>): void {
     this.edge?.remove()
     this.edge = undefined
-    this.target.completeUnsafe(exit, this.index)
+    this.entry.completeUnsafe(exit)
   }
 }
 
 /** Look-ups of `loadMany` that come, travel and leave together: one caller of many items. */
 export class Bulk<Req extends Request.Any> {
-  readonly target: Target<Req>
+  private readonly set: (exit: Result<Req>, index: number) => void
   readonly context: Context.Context<never>
   readonly items: Array<Item<Req>> = []
   /** The position in the list of `loadMany`, of each item. */
   readonly indices: Array<number> = []
   batch: Batch<Req> | undefined = undefined
-  node: Node | undefined = undefined
   edge: Edge | undefined = undefined
 
-  constructor(target: Target<Req>, context: Context.Context<never>) {
-    this.target = target
+  constructor(set: (exit: Result<Req>, index: number) => void, context: Context.Context<never>) {
+    this.set = set
     this.context = context
   }
 
   end(): void {
     this.edge?.remove()
     this.edge = undefined
-    this.items.forEach((item, i) => this.target.completeUnsafe(item.exit!, this.indices[i]!))
+    this.items.forEach((item, i) => this.set(item.exit!, this.indices[i]!))
   }
 }
 
@@ -206,8 +195,6 @@ export class Batch<Req extends Request.Any> implements Node {
   /** Its items are final. */
   sent = false
   ended = false
-  /** Whether any caller may be inside a run, a job or a batch. Most often none is, and the callers need not be asked. */
-  private tied = false
   /** Holds the batch that asks anew for its items. */
   readonly again: Slot<Req> = { batch: undefined }
   /** Items whose equals are in flight in another batch. */
@@ -253,27 +240,12 @@ export class Batch<Req extends Request.Any> implements Node {
   }
 
   waitedForBy(waiter: Caller<Req> | Bulk<Req>, node: Node | undefined): void {
-    if (node === undefined) return
-    this.tied = true
-    waiter.node = node
-    waiter.edge = new Edge(node, this)
+    if (node !== undefined) waiter.edge = new Edge(node, this)
   }
 
   /** Whether no batch waits for it. */
   get independent(): boolean {
-    if (!this.tied) return true
-    let independent = true
-    this.forEach(({ node }) => {
-      if (independent && isInBatch(node)) independent = false
-    })
-    return independent
-  }
-
-  private forEach(f: (waiter: Caller<Req> | Bulk<Req>) => void): void {
-    for (const item of this.items) {
-      for (let caller = item.first; caller !== undefined; caller = caller.after) f(caller)
-    }
-    this.bulks.forEach(f)
+    return this.waiters === undefined || !findAbove(this, isBatch)
   }
 
   /** The items that have callers. */
@@ -309,10 +281,14 @@ export class Batch<Req extends Request.Any> implements Node {
   /** Links to the spans of its callers. */
   get links(): ReadonlyArray<Tracer.SpanLink> {
     const spans = new Set<Tracer.AnySpan>()
-    this.forEach(({ context }) => {
+    const add = ({ context }: Caller<Req> | Bulk<Req>): void => {
       const span = Context.getOrUndefined(context, Tracer.ParentSpan)
       if (span !== undefined) spans.add(span)
-    })
+    }
+    for (const item of this.items) {
+      for (let caller = item.first; caller !== undefined; caller = caller.after) add(caller)
+    }
+    this.bulks.forEach(add)
     return Array.from(spans, (span) => ({ span, attributes: {} }))
   }
 
@@ -436,7 +412,6 @@ export class Groups<Req extends Request.Any> {
 
   /** The group that stands for these callers now: another one, where this one was dropped. */
   registered(group: Group<Req>): Group<Req> {
-    if (group.listed) return group
     const known = this.known.get(group.key, group.hash)
     if (known === undefined) this.add(group)
     return known ?? group

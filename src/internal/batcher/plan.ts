@@ -58,7 +58,7 @@ const byRows = <Req extends Request.Any, Id, Row, Rows, R>(
   const ask = ({ request }: Item<Req>): void => {
     const id = options.id(request)
     const known = placeOf.get(id)
-    if (known === undefined) placeOf.set(id, ids.length)
+    if (known === undefined) placeOf.add(id, ids.length)
     places.push(known ?? ids.push(id) - 1)
   }
   const sort = (row: Row): void => {

@@ -107,22 +107,20 @@ export const makeHooks = <Req extends Request.Any, R>(
         resume(batches.find((batch) => batch.failure !== undefined)?.failure ?? Effect.void)
       }
       for (const entry of entries) {
-        const target = {
-          completeUnsafe: (exit: Result<Req>) => {
-            try {
-              entry.completeUnsafe(exit)
-            } finally {
-              ended()
-            }
+        const completeUnsafe = (exit: Result<Req>) => {
+          try {
+            entry.completeUnsafe(exit)
+          } finally {
+            ended()
           }
         }
         const held = entry[known]
         // It left when core had already taken its batch out of the map.
         if (held instanceof Held && held.left) {
-          target.completeUnsafe(Exit.interrupt())
+          completeUnsafe(Exit.interrupt())
           continue
         }
-        const caller = entry[known] = new Caller<Req>(target, entry.context)
+        const caller = entry[known] = new Caller<Req>({ completeUnsafe }, entry.context)
         callers.push(caller)
         guarded<unknown>(
           () => collector.ask(entry.request, caller, { batches, direct: held instanceof Held && held.direct }),
@@ -147,7 +145,7 @@ export const makeHooks = <Req extends Request.Any, R>(
       const held = entry[known]
       if (held instanceof Held) {
         if (seen.get(held.key) !== undefined) continue
-        seen.set(held.key, true)
+        seen.add(held.key, true)
       }
       room--
     }
@@ -267,26 +265,18 @@ export const each = <Req extends Request.Any>(
       end = exit
       resume?.(exit)
     }
-    const target = {
-      completeUnsafe(exit: Result<Req>, index: number) {
-        waiting--
-        if (end !== undefined) return
-        if (!set(index, exit)) finish(Effect.asVoid(exit))
-        else if (waiting === 0) finish(Effect.void)
-      }
+    const onExit = (exit: Result<Req>, index: number): void => {
+      waiting--
+      if (end !== undefined) return
+      if (!set(index, exit)) finish(Effect.asVoid(exit))
+      else if (waiting === 0) finish(Effect.void)
     }
     const ask = (index: number): void => {
       if (end !== undefined) return
-      if (collector === undefined) {
-        const onExit = (exit: Result<Req>) => target.completeUnsafe(exit, index)
-        leave.push(Effect.requestUnsafe(all[index]!, { resolver, context, onExit }))
-      } else {
-        const caller = new Caller<Req>(target, context, index)
-        if (collector.ask(all[index]!, caller)) leave.push(() => collector.leave(caller))
-      }
+      leave.push(Effect.requestUnsafe(all[index]!, { resolver, context, onExit: (exit) => onExit(exit, index) }))
     }
     const together = collector?.recipe.batches === true && collector.recipe.maxBatchSize === Infinity
-    const size = together ? Math.max(most, Math.ceil(all.length / mostSlices)) : 1
+    const size = Math.max(most, Math.ceil(all.length / mostSlices))
     let bulk: Bulk<Req> | undefined
     const askAll = (from: number): Effect.Effect<void> => {
       if (end !== undefined || from >= all.length) return Effect.void
@@ -297,7 +287,7 @@ export const each = <Req extends Request.Any>(
       const to = Math.min(all.length, from + size)
       // Requests that come after the batch was sent travel in another one.
       if (bulk === undefined || bulk.batch?.hasRoom(Infinity) === false) {
-        const next = bulk = new Bulk<Req>(target, context)
+        const next = bulk = new Bulk<Req>(onExit, context)
         leave.push(() => collector!.leaveAll(next))
       }
       for (const index of collector!.askMany(all, from, to, bulk)) ask(index)
