@@ -4,35 +4,28 @@
  * **When to use**
  *
  * Use for records that you look up one by one and that a backend can fetch many at a time: rows by id, or keys of a store.
- * The `N + 1` queries of a page become two.
  *
  * **Details**
  *
  * - `fn` makes a function of an id. `findById`, `ordered` and `grouped` make resolvers for `Effect.request`.
  * - A batch collects for a `window`. `"idle"`, the default, ends after two turns of the event loop in a row in which no
- *   look-up joined, and after 16 turns at the latest. It delays a lone look-up by about 12 µs, or by 8 ms where there is no
- *   `setImmediate`.
- * - Equal requests of a batch reach the backend once, and count once against `maxBatchSize`. A request joins an equal one
- *   in flight. Results are kept only with the option `cache`.
- * - An interrupted caller returns at once. A batch that has not started loses its request. A running batch goes on while
- *   any of its requests has a caller, and the last caller to leave interrupts it.
- * - Without the option `scheduler`, any number of batches run at once. With it, batches are jobs of that scheduler, and a
- *   queued batch goes on collecting. A batch may run within the width of a job that waits for it.
- * - `execute` gets distinct requests in order of arrival. It has the services of the place where the resolver was made,
- *   except those in `isolate`, and runs in the span of the batch's first caller. Its `Scope` closes with the batch.
+ *   look-up joined, and after 16 turns at the latest: about 12 µs for a lone look-up, or 8 ms without `setImmediate`.
+ * - Equal requests reach the backend once, and count once against `maxBatchSize`. A request joins an equal one in flight.
+ * - An interrupted caller returns at once. A running batch goes on while any of its requests has a caller.
+ * - With the option `scheduler`, batches are jobs of that scheduler, and a queued batch goes on collecting.
+ * - `execute` has the services of the place where the resolver was made, except those in `isolate`, and runs in the span of
+ *   the batch's first caller. Its `Scope` closes with the batch.
  *
  * Requests are equal when all their fields are: primitives by value; arrays, plain objects, dates, maps and sets by
  * structure; other objects by their own `Equal` or else by identity.
  *
  * **Gotchas**
  *
- * - Make a resolver once, as a service or in a layer: one that is made for each call batches nothing. `Scope` in its
- *   requirements shows that mistake at the edge of the program.
+ * - Make a resolver once, as a service or in a layer: one that is made for each call batches nothing.
  * - A fiber that yields twice before its look-up, or a look-up after I/O, may miss the batch. Give those a `window` in time.
- * - Core's combinators, such as `RequestResolver.batchN`, work on these resolvers, and return resolvers with batches of
- *   their own. Write your own wrapper as they do, from a spread: `RequestResolver.makeWith({ ...resolver, … })`.
- * - `RequestResolver.grouped` hides that a caller left, so a batch runs to its end: use `isolate`.
- *   `RequestResolver.withCache` ignores `isolate` and misses what joins an equal look-up: use `cache`.
+ * - Core's combinators, such as `RequestResolver.batchN`, return resolvers with batches of their own. Write a wrapper as they
+ *   do, from a spread: `RequestResolver.makeWith({ ...resolver, … })`. Instead of `RequestResolver.grouped` use `isolate`,
+ *   and instead of `RequestResolver.withCache` use `cache`: these two miss callers that leave or join.
  *
  * **Example** (Loading users together)
  *
@@ -353,11 +346,7 @@ const fromSettings = (settings: Settings): Batcher => {
 /**
  * Makes a Batcher.
  *
- * **When to use**
- *
- * Use for a second Batcher under your own tag. Most programs use `layer`.
- *
- * **Gotchas**
+ * **Details**
  *
  * Invalid options throw a `RangeError` when `make` is called. A scheduler of another library is a defect.
  *
@@ -400,9 +389,9 @@ const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batche
 /**
  * Provides the default Batcher.
  *
- * **When to use**
+ * **Details**
  *
- * Use at the edge of the program, under the layers of the resolvers. Resolvers with another scheduler need another `layer`.
+ * It stands under the layers of the resolvers. Resolvers with another scheduler need another `layer`.
  *
  * **Example** (Bounding the calls of one backend)
  *
@@ -487,11 +476,8 @@ const accessor = <Name extends "findById" | "ordered" | "grouped">(name: Name): 
  * **Details**
  *
  * `execute` gets distinct ids, and returns rows in any order. An id without a row fails with a `NotFoundError`, or ends
- * with the exit that `missing` returns. `name` is in errors, and is the name of the span of each batch.
- *
- * **Gotchas**
- *
- * Make the function once, as with any resolver. When `execute` fails, all look-ups of that batch fail with its error.
+ * with the exit that `missing` returns. `name` is in errors, and is the name of the span of each batch. Make the function
+ * once, as with any resolver. If `execute` fails, all look-ups of that batch fail with its error.
  *
  * **Example** (Looking up cities)
  *
@@ -530,13 +516,8 @@ export const fn: Operations<Batcher>["fn"] = (name) => (execute, options) =>
  *
  * **Details**
  *
- * Types are inferred from the request: its success is the type of the rows, and `execute` may fail with its errors. A
- * request without a row ends with the exit that `missing` returns.
- *
- * **Gotchas**
- *
- * When `execute` fails, all requests of that batch fail with its error, and no others. A function that throws is a defect
- * of the batch.
+ * The rows and the errors of `execute` have the types of the request. A request without a row ends with the exit that
+ * `missing` returns. If `execute` fails, all requests of that batch fail with its error. A function that throws is a defect.
  *
  * **Example** (Finding cities)
  *
@@ -652,18 +633,10 @@ interface ResolverClass<Self, Id extends string, Shape, R> extends Context.Servi
 /**
  * Makes a tag for a resolver, which `Effect.request` takes as the resolver.
  *
- * **When to use**
- *
- * Use for every resolver of a program, so that it is made once: batches belong to the resolver.
- *
  * **Details**
  *
  * `layer` makes the resolver. It needs a `Batcher` and the services that `execute` needs. `layerNoop` makes it without
- * batching.
- *
- * **Gotchas**
- *
- * When the layer's scope closes, its batches are interrupted, and so are their callers and later look-ups. A batch that
+ * batching. When the layer's scope closes, its batches are interrupted, and so are their callers and later look-ups. A batch that
  * closes its own layer does not wait for itself.
  *
  * **Example** (Using a resolver as a service)
@@ -720,17 +693,10 @@ type ResolverInput<Req extends Request.Any, E, R> =
 /**
  * Loads many requests in one fiber. The results come in the order of the requests.
  *
- * **When to use**
- *
- * Use for a list of requests: it costs a fraction of a fiber for each. They share batches with other look-ups.
- *
  * **Details**
  *
- * Takes any resolver of core. A list of requests that is typed as not empty gives such a list of results.
- *
- * **Gotchas**
- *
- * The first failure fails the call and leaves the other requests. An interruption leaves all.
+ * A request costs a fraction of a fiber, and shares batches with other look-ups. Any resolver of core will do. The first
+ * failure fails the call and leaves the other requests. An interruption leaves all.
  *
  * **Example** (Loading a list)
  *
@@ -771,7 +737,7 @@ export const loadMany = <Req extends Request.Any, const Reqs extends Iterable<Re
 /**
  * Loads many requests in one fiber, and gives the exit of each in the order of the requests.
  *
- * **Gotchas**
+ * **Details**
  *
  * No request can fail the call. An interruption leaves all.
  *

@@ -35,12 +35,7 @@ export interface CacheOptions<Req extends Request.Any, Capacity extends number =
   readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
 }
 
-/**
- * Services that keep callers apart. The request has to declare them.
- *
- * @category models
- * @since 0.1.0
- */
+/** Services that keep callers apart. The request has to declare them. */
 export type Isolating<Req extends Request.Any> = ReadonlyArray<Context.Key<Request.Services<Req>, any>>
 
 /**
