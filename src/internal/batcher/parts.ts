@@ -1,5 +1,5 @@
 /**
- * Callers wait for items (distinct requests), items belong to batches, and batches to groups of callers that may share.
+ * Groups of callers that may share have batches, batches have items (distinct requests), and items have callers that wait.
  *
  * - An item has its batch, and a caller its item, from the start: the graph of who waits for whom is always complete.
  * - `batch.callers` is the sum of `item.callers`; `batch.size` counts the items that have callers.
@@ -28,142 +28,128 @@ const isBatch = (node: Node): boolean => node.kind === "batch"
 /** Whether a batch waits for what a live node does, and so for everything that travels with the node's look-up. */
 export const isInBatch = (node: Node | undefined): boolean => node !== undefined && isAbove(node, isBatch)
 
-/** One look-up. There are many, so each field counts. */
-export class Caller<Req extends Request.Any> implements Member<Caller<Req>> {
-  private readonly entry: Pick<Request.Entry<Req>, "completeUnsafe">
-  readonly context: Context.Context<never>
-  /** `undefined` before it waits, and once it has left. */
-  item: Item<Req> | undefined = undefined
-  edge: Edge | undefined = undefined
-  before: Caller<Req> | undefined = undefined
-  after: Caller<Req> | undefined = undefined
+/** The groups of a resolver that hold something, found by the isolating services of a context. */
+export class Groups<Req extends Request.Any> {
+  /** The only group, where nothing is isolated. */
+  readonly all: Group<Req> | undefined
+  closed = false
+  private readonly name: string | undefined
+  private readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
+  private readonly known = new KeyMap<Group<Req>>()
+  /** The context of the last look-up, and what it led to: look-ups that come together mostly share it. */
+  private seen: Context.Context<never> | undefined = undefined
+  private seenGroup: Group<Req> | undefined = undefined
+  seenNode: Node | undefined = undefined
 
-  constructor(entry: Pick<Request.Entry<Req>, "completeUnsafe">, context: Context.Context<never>) {
-    this.entry = entry
-    this.context = context
+  constructor(name: string | undefined, isolate: ReadonlyArray<Context.Key<unknown, unknown>>) {
+    this.name = name
+    this.isolate = isolate
+    if (isolate.length > 0) return
+    this.all = new Group(this, undefined, native, Context.empty())
+    this.all.listed = true
   }
 
-  /** Ends it before it waits for anything. */
-  answer(exit: Result<Req>): false {
-    this.entry.completeUnsafe(exit)
-    return false
+  /** The name of the resolver in errors. */
+  nameFor(request: Request.Any): string {
+    return this.name ?? (hasProperty(request, "_tag") ? String(request._tag) : request.constructor.name)
   }
 
-  end(exit: Result<Req>): void {
-    this.edge?.remove()
-    this.edge = undefined
-    this.entry.completeUnsafe(exit)
+  /** The group of a context. Its node is in `seenNode` then. */
+  look(context: Context.Context<never>): Group<Req> {
+    if (context !== this.seen) {
+      // Comparing the isolating services may throw, and may look up in turn: `seen` is set last.
+      const group = this.all ?? this.find(context)
+      this.seenGroup = group
+      this.seenNode = Context.getOrUndefined(context, CurrentNode)
+      this.seen = context
+    }
+    return this.seenGroup!
+  }
+
+  /** Drops the last context, so that a look-up that has ended keeps nothing. */
+  forget(): void {
+    this.seen = this.seenGroup = this.seenNode = undefined
+  }
+
+  private find(context: Context.Context<never>): Group<Req> {
+    let services = Context.empty()
+    const values = this.isolate.map((tag) => {
+      const value = Context.getOption(context, tag)
+      services = Context.addOrOmit(services, tag, value)
+      return value._tag === "None" ? undefined : value.value
+    })
+    const key = new Isolation(values)
+    return this.registered(new Group(this, key, hashKey(key), services))
+  }
+
+  /** The group that stands for these callers now: another one, where this one was dropped. */
+  registered(group: Group<Req>): Group<Req> {
+    const known = this.known.get(group.key, group.hash)
+    if (known === undefined) this.add(group)
+    return known ?? group
+  }
+
+  add(group: Group<Req>): void {
+    if (group.listed) return
+    group.listed = true
+    this.known.add(group)
+  }
+
+  drop(group: Group<Req>): void {
+    if (group.listed && group !== this.all) {
+      group.listed = false
+      this.known.remove(group)
+    }
+    if (this.seenGroup === group) this.forget()
+  }
+
+  values(): ReadonlyArray<Group<Req>> {
+    return this.all === undefined ? this.known.values() : [this.all]
   }
 }
 
-/** Look-ups of `loadMany` that come, travel and leave together: one caller of many items. */
-export class Bulk<Req extends Request.Any> {
-  private readonly set: (exit: Result<Req>, index: number) => void
-  readonly context: Context.Context<never>
-  readonly items: Array<Item<Req>> = []
-  /** The position in the list of `loadMany`, of each item. */
-  readonly indices: Array<number> = []
-  batch: Batch<Req> | undefined = undefined
-  edge: Edge | undefined = undefined
-
-  constructor(set: (exit: Result<Req>, index: number) => void, context: Context.Context<never>) {
-    this.set = set
-    this.context = context
-  }
-
-  end(): void {
-    this.edge?.remove()
-    this.edge = undefined
-    this.items.forEach((item, i) => this.set(item.exit!, this.indices[i]!))
-  }
-}
-
-/** A distinct request, and a list of its callers in order of arrival. */
-export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, List<Caller<Req>> {
+/** Callers that may share: all of a resolver, or those whose isolating services are equal. */
+export class Group<Req extends Request.Any> implements Keyed<Group<Req>> {
+  readonly groups: Groups<Req>
   readonly key: unknown
   readonly hash: number
-  chain: Item<Req> | undefined = undefined
-  readonly request: Req
-  readonly batch: Batch<Req>
-  exit: Result<Req> | undefined = undefined
-  /** A `prime` or `clear` is newer than the exit will be. */
-  stale = false
-  callers = 0
-  first: Caller<Req> | undefined = undefined
-  last: Caller<Req> | undefined = undefined
-  private listed: KeyMap<Item<Req>> | undefined = undefined
+  chain: Group<Req> | undefined = undefined
+  /** The isolating services. */
+  readonly context: Context.Context<never>
+  listed = false
+  /** Grows with each look-up, so that a window can tell when it is quiet. */
+  joins = 0
+  /** The windows of core that are open, and the batches that have not ended. */
+  windows = 0
+  batches = 0
+  /** Hold the batch that collects, and that of look-ups made inside batches, which do not join a queued batch. */
+  readonly main: Slot<Req> = { batch: undefined }
+  readonly inner: Slot<Req> = { batch: undefined }
+  inFlight = new KeyMap<Item<Req>>()
+  cached = new KeyMap<Cached<Req>>()
+  /** The size of `cached`. */
+  kept = 0
 
-  constructor(key: unknown, hash: number, request: Req, batch: Batch<Req>) {
+  constructor(groups: Groups<Req>, key: unknown, hash: number, context: Context.Context<never>) {
+    this.groups = groups
     this.key = key
     this.hash = hash
-    this.request = request
-    this.batch = batch
-    batch.items.push(this)
+    this.context = context
   }
 
-  /** False if the keys' own `Equal` ended the batch while the item was searched. */
-  get joinable(): boolean {
-    return this.listed !== undefined && this.batch.open
+  /** Forgets a group that holds nothing. */
+  checkRest(): void {
+    if (this.windows === 0 && this.batches === 0 && this.kept === 0) this.groups.drop(this)
   }
+}
 
-  add(caller: Caller<Req>, node: Node | undefined): void {
-    caller.item = this
-    append(this, caller)
-    this.retain()
-    this.batch.waitedForBy(caller, node)
-  }
-
-  remove(caller: Caller<Req>): void {
-    caller.item = undefined
-    remove(this, caller)
-    this.release()
-  }
-
-  retain(): void {
-    if (this.callers++ === 0) this.batch.size++
-    this.batch.callers++
-  }
-
-  /** Before the batch is sent, an item without callers is dropped: nobody joins it. */
-  release(): void {
-    this.batch.callers--
-    if (--this.callers > 0) return
-    this.batch.size--
-    if (!this.batch.sent) this.unlist()
-  }
-
-  /** Its exit, in a batch that ended with `exit`. */
-  resultOf(exit: Exit.Exit<void, Request.Error<Req>>): Result<Req> | undefined {
-    return Exit.isFailure(exit) ? Exit.failCause(exit.cause) : this.exit
-  }
-
-  /** Tells at most `most` of its callers, and returns how many. Each is removed first, for what it runs may throw. */
-  end(exit: Result<Req>, most: number): number {
-    let told = 0
-    for (let caller = this.first; caller !== undefined && told < most; caller = this.first) {
-      remove(this, caller)
-      told++
-      caller.end(exit)
-    }
-    return told
-  }
-
-  /** A `prime` or `clear` is newer than the exit of an item that was sent. One that is yet to be sent will be newer than `clear`. */
-  outdate(primed: boolean): void {
-    const { sent } = this.batch
-    if (sent) this.unlist()
-    this.stale = sent || primed
-  }
-
-  list(map: KeyMap<Item<Req>>): void {
-    this.listed = map
-    map.add(this)
-  }
-
-  unlist(): void {
-    this.listed?.remove(this)
-    this.listed = undefined
-  }
+/** An exit that is kept. */
+export interface Cached<Req extends Request.Any> extends Keyed<Cached<Req>>, Member<Cached<Req>> {
+  readonly group: Group<Req>
+  readonly exit: Result<Req>
+  readonly expires: number
+  /** That of the cache, while it is kept there. */
+  era: object | undefined
 }
 
 /** Where look-ups find the batch that collects. */
@@ -312,126 +298,140 @@ export class Batch<Req extends Request.Any> implements Node {
   }
 }
 
-/** An exit that is kept. */
-export interface Cached<Req extends Request.Any> extends Keyed<Cached<Req>>, Member<Cached<Req>> {
-  readonly group: Group<Req>
-  readonly exit: Result<Req>
-  readonly expires: number
-  /** That of the cache, while it is kept there. */
-  era: object | undefined
-}
-
-/** Callers that may share: all of a resolver, or those whose isolating services are equal. */
-export class Group<Req extends Request.Any> implements Keyed<Group<Req>> {
-  readonly groups: Groups<Req>
+/** A distinct request, and a list of its callers in order of arrival. */
+export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, List<Caller<Req>> {
   readonly key: unknown
   readonly hash: number
-  chain: Group<Req> | undefined = undefined
-  /** The isolating services. */
-  readonly context: Context.Context<never>
-  listed = false
-  /** Grows with each look-up, so that a window can tell when it is quiet. */
-  joins = 0
-  /** The windows of core that are open, and the batches that have not ended. */
-  windows = 0
-  batches = 0
-  /** Hold the batch that collects, and that of look-ups made inside batches, which do not join a queued batch. */
-  readonly main: Slot<Req> = { batch: undefined }
-  readonly inner: Slot<Req> = { batch: undefined }
-  inFlight = new KeyMap<Item<Req>>()
-  cached = new KeyMap<Cached<Req>>()
-  /** The size of `cached`. */
-  kept = 0
+  chain: Item<Req> | undefined = undefined
+  readonly request: Req
+  readonly batch: Batch<Req>
+  exit: Result<Req> | undefined = undefined
+  /** A `prime` or `clear` is newer than the exit will be. */
+  stale = false
+  callers = 0
+  first: Caller<Req> | undefined = undefined
+  last: Caller<Req> | undefined = undefined
+  private listed: KeyMap<Item<Req>> | undefined = undefined
 
-  constructor(groups: Groups<Req>, key: unknown, hash: number, context: Context.Context<never>) {
-    this.groups = groups
+  constructor(key: unknown, hash: number, request: Req, batch: Batch<Req>) {
     this.key = key
     this.hash = hash
+    this.request = request
+    this.batch = batch
+    batch.items.push(this)
+  }
+
+  /** False if the keys' own `Equal` ended the batch while the item was searched. */
+  get joinable(): boolean {
+    return this.listed !== undefined && this.batch.open
+  }
+
+  add(caller: Caller<Req>, node: Node | undefined): void {
+    caller.item = this
+    append(this, caller)
+    this.retain()
+    this.batch.waitedForBy(caller, node)
+  }
+
+  remove(caller: Caller<Req>): void {
+    caller.item = undefined
+    remove(this, caller)
+    this.release()
+  }
+
+  retain(): void {
+    if (this.callers++ === 0) this.batch.size++
+    this.batch.callers++
+  }
+
+  /** Before the batch is sent, an item without callers is dropped: nobody joins it. */
+  release(): void {
+    this.batch.callers--
+    if (--this.callers > 0) return
+    this.batch.size--
+    if (!this.batch.sent) this.unlist()
+  }
+
+  /** Its exit, in a batch that ended with `exit`. */
+  resultOf(exit: Exit.Exit<void, Request.Error<Req>>): Result<Req> | undefined {
+    return Exit.isFailure(exit) ? Exit.failCause(exit.cause) : this.exit
+  }
+
+  /** Tells at most `most` of its callers, and returns how many. Each is removed first, for what it runs may throw. */
+  end(exit: Result<Req>, most: number): number {
+    let told = 0
+    for (let caller = this.first; caller !== undefined && told < most; caller = this.first) {
+      remove(this, caller)
+      told++
+      caller.end(exit)
+    }
+    return told
+  }
+
+  /** A `prime` or `clear` is newer than the exit of an item that was sent. One that is yet to be sent will be newer than `clear`. */
+  outdate(primed: boolean): void {
+    const { sent } = this.batch
+    if (sent) this.unlist()
+    this.stale = sent || primed
+  }
+
+  list(map: KeyMap<Item<Req>>): void {
+    this.listed = map
+    map.add(this)
+  }
+
+  unlist(): void {
+    this.listed?.remove(this)
+    this.listed = undefined
+  }
+}
+
+/** One look-up. There are many, so each field counts. */
+export class Caller<Req extends Request.Any> implements Member<Caller<Req>> {
+  private readonly entry: Pick<Request.Entry<Req>, "completeUnsafe">
+  readonly context: Context.Context<never>
+  /** `undefined` before it waits, and once it has left. */
+  item: Item<Req> | undefined = undefined
+  edge: Edge | undefined = undefined
+  before: Caller<Req> | undefined = undefined
+  after: Caller<Req> | undefined = undefined
+
+  constructor(entry: Pick<Request.Entry<Req>, "completeUnsafe">, context: Context.Context<never>) {
+    this.entry = entry
     this.context = context
   }
 
-  /** Forgets a group that holds nothing. */
-  checkRest(): void {
-    if (this.windows === 0 && this.batches === 0 && this.kept === 0) this.groups.drop(this)
+  /** Ends it before it waits for anything. */
+  answer(exit: Result<Req>): false {
+    this.entry.completeUnsafe(exit)
+    return false
+  }
+
+  end(exit: Result<Req>): void {
+    this.edge?.remove()
+    this.edge = undefined
+    this.entry.completeUnsafe(exit)
   }
 }
 
-/** The groups of a resolver that hold something, found by the isolating services of a context. */
-export class Groups<Req extends Request.Any> {
-  /** The only group, where nothing is isolated. */
-  readonly all: Group<Req> | undefined
-  closed = false
-  private readonly name: string | undefined
-  private readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
-  private readonly known = new KeyMap<Group<Req>>()
-  /** The context of the last look-up, and what it led to: look-ups that come together mostly share it. */
-  private seen: Context.Context<never> | undefined = undefined
-  private seenGroup: Group<Req> | undefined = undefined
-  seenNode: Node | undefined = undefined
+/** Look-ups of `loadMany` that come, travel and leave together: one caller of many items. */
+export class Bulk<Req extends Request.Any> {
+  private readonly set: (exit: Result<Req>, index: number) => void
+  readonly context: Context.Context<never>
+  readonly items: Array<Item<Req>> = []
+  /** The position in the list of `loadMany`, of each item. */
+  readonly indices: Array<number> = []
+  batch: Batch<Req> | undefined = undefined
+  edge: Edge | undefined = undefined
 
-  constructor(name: string | undefined, isolate: ReadonlyArray<Context.Key<unknown, unknown>>) {
-    this.name = name
-    this.isolate = isolate
-    if (isolate.length > 0) return
-    this.all = new Group(this, undefined, native, Context.empty())
-    this.all.listed = true
+  constructor(set: (exit: Result<Req>, index: number) => void, context: Context.Context<never>) {
+    this.set = set
+    this.context = context
   }
 
-  /** The name of the resolver in errors. */
-  nameFor(request: Request.Any): string {
-    return this.name ?? (hasProperty(request, "_tag") ? String(request._tag) : request.constructor.name)
-  }
-
-  /** The group of a context. Its node is in `seenNode` then. */
-  look(context: Context.Context<never>): Group<Req> {
-    if (context !== this.seen) {
-      // Comparing the isolating services may throw, and may look up in turn: `seen` is set last.
-      const group = this.all ?? this.find(context)
-      this.seenGroup = group
-      this.seenNode = Context.getOrUndefined(context, CurrentNode)
-      this.seen = context
-    }
-    return this.seenGroup!
-  }
-
-  /** Drops the last context, so that a look-up that has ended keeps nothing. */
-  forget(): void {
-    this.seen = this.seenGroup = this.seenNode = undefined
-  }
-
-  private find(context: Context.Context<never>): Group<Req> {
-    let services = Context.empty()
-    const values = this.isolate.map((tag) => {
-      const value = Context.getOption(context, tag)
-      services = Context.addOrOmit(services, tag, value)
-      return value._tag === "None" ? undefined : value.value
-    })
-    const key = new Isolation(values)
-    return this.registered(new Group(this, key, hashKey(key), services))
-  }
-
-  /** The group that stands for these callers now: another one, where this one was dropped. */
-  registered(group: Group<Req>): Group<Req> {
-    const known = this.known.get(group.key, group.hash)
-    if (known === undefined) this.add(group)
-    return known ?? group
-  }
-
-  add(group: Group<Req>): void {
-    if (group.listed) return
-    group.listed = true
-    this.known.add(group)
-  }
-
-  drop(group: Group<Req>): void {
-    if (group.listed && group !== this.all) {
-      group.listed = false
-      this.known.remove(group)
-    }
-    if (this.seenGroup === group) this.forget()
-  }
-
-  values(): ReadonlyArray<Group<Req>> {
-    return this.all === undefined ? this.known.values() : [this.all]
+  end(): void {
+    this.edge?.remove()
+    this.edge = undefined
+    this.items.forEach((item, i) => this.set(item.exit!, this.indices[i]!))
   }
 }

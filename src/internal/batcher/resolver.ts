@@ -239,7 +239,7 @@ const collectors = /*#__PURE__*/ new WeakMap<object, unknown>()
 export const collectorOf = <Req extends Request.Any>(
   resolver: RequestResolver.RequestResolver<Req>
 ): Collector<Req, never> | undefined =>
-  // Sound: `makeHooks` puts there what belongs to the resolver's requests.
+  // Sound: `makeHooks` puts there the collector of the resolver's requests.
   collectors.get(resolver) as Collector<Req, never> | undefined
 
 /** In how many turns one call asks for its requests at most: fewer than a window lasts. */

@@ -162,7 +162,7 @@ export class Runner<Req extends Request.Any, R> {
     if (scheduler !== undefined) context = Context.add(context, Scheduler, scheduler)
     const span = Context.getOrUndefined(caller, Tracer.ParentSpan)
     if (span !== undefined) context = Context.add(context, Tracer.ParentSpan, span)
-    // Sound: what `base` lacks of R are the isolating services, and these are in the group's context.
+    // Sound: `base` lacks only the isolating services of R, and these are in the group's context.
     return context as Context.Context<R>
   }
 
