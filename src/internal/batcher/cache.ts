@@ -52,10 +52,10 @@ export class Memory<Req extends Request.Any> {
       const expires = times[i]!
       if (result !== undefined && expires > 0 && !item.stale) this.set(group, item.key, item.hash, result, expires)
     }
-    return Effect.matchCause(Effect.suspend(() => forEachInTurns(items, date(this.now))), {
-      onFailure: Exit.failCause,
-      onSuccess: () => exit
-    }).pipe(Effect.tap((final) => final === exit ? Effect.suspend(() => forEachInTurns(items, keep)) : Effect.void))
+    return Effect.matchCauseEffect(Effect.suspend(() => forEachInTurns(items, date(this.now))), {
+      onFailure: (cause) => Effect.succeed(Exit.failCause(cause)),
+      onSuccess: () => Effect.as(forEachInTurns(items, keep), exit)
+    })
   }
 
   /** When a result expires; 0 for one that is not kept. */
