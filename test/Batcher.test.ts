@@ -845,8 +845,12 @@ describe("contexts", () => {
         assert.deepStrictEqual(yield* Effect.all([load(a), load(b)], unbounded), [["a", "a"], ["b", "b"]])
       }
       assert.deepStrictEqual(calls.sort(), ["a 2", "b 2"])
-      yield* Effect.provideService(resolver.prime(requests[0]!, "primed"), Tenant, a)
-      assert.deepStrictEqual(yield* Effect.all([load(a), load(b)]), [["primed", "a"], ["b", "b"]])
+      const c = { name: "c" }
+      for (const tenant of [a, c]) yield* Effect.provideService(resolver.prime(requests[0]!, "primed"), Tenant, tenant)
+      assert.deepStrictEqual(yield* Effect.all([load(a), load(b), load(c)]), [["primed", "a"], ["b", "b"], [
+        "primed",
+        "c"
+      ]])
     }).pipe(Effect.provide(live())))
 
   it.effect("B7 callers stay isolated when core's grouped replaces the batch key", () =>
@@ -1368,30 +1372,35 @@ describe("misuse", () => {
     )
   })
 
-  it("a window in whatever form is refused by an accessor exactly when it is refused by make", () => {
-    const forms: ReadonlyArray<Duration.Input> = [
+  it("a window in any form is refused by accessors and by make unless it is a finite duration >= 0", () => {
+    const units = ["nano", "micro", "milli", "second", "minute", "hour", "day", "week"] as const
+    const windows: ReadonlyArray<Duration.Input> = [
       0,
       1.5,
       1e21,
-      Infinity,
-      -1,
-      NaN,
       BigInt(0),
       BigInt(7),
-      BigInt(-7),
-      ...(["nano", "micro", "milli", "second", "minute", "hour", "day", "week"] as const).flatMap((unit) =>
-        [`1 ${unit}`, `0.5 ${unit}s`, `-1 ${unit}`, `0 ${unit}`, `12 ${unit}s`] as Array<Duration.Input>
-      ),
-      ...["", "5", "5 apples", "1e3 millis", "second", "Infinity", "-Infinity", "1second"] as Array<Duration.Input>,
-      ...[[1, 5], [0, 0], [-1, 0], [NaN, 0], [Infinity, 0]] as Array<Duration.Input>,
+      ...units.flatMap((unit) => [`1 ${unit}`, `0.5 ${unit}s`, `0 ${unit}`, `12 ${unit}s`] as Array<Duration.Input>),
+      ...[[1, 5], [0, 0]] as Array<Duration.Input>,
       {},
       { hours: 1 },
       { hours: 1, minutes: -1 },
       { seconds: 1.5, nanoseconds: 3 },
       { minutes: 2, seconds: undefined },
+      ...[0, 1.5, 1e-7].map(Duration.millis),
+      ...[BigInt(0), BigInt(3)].map(Duration.nanos)
+    ]
+    const others: ReadonlyArray<Duration.Input> = [
+      -1,
+      NaN,
+      Infinity,
+      BigInt(-7),
+      ...units.map((unit) => `-1 ${unit}` as Duration.Input),
+      ...["", "5", "5 apples", "1e3 millis", "second", "Infinity", "-Infinity", "1second"] as Array<Duration.Input>,
+      ...[[-1, 0], [NaN, 0], [Infinity, 0]] as Array<Duration.Input>,
       ...[{ seconds: -1 }, { millis: NaN }, { hours: Infinity }] as Array<Duration.Input>,
-      ...[0, 1.5, -1, 1e-7, Infinity, -Infinity].map(Duration.millis),
-      ...[BigInt(0), BigInt(3), BigInt(-3)].map(Duration.nanos)
+      ...[-1, Infinity, -Infinity].map(Duration.millis),
+      Duration.nanos(BigInt(-3))
     ]
     const refusal = (f: () => unknown) => {
       try {
@@ -1400,12 +1409,13 @@ describe("misuse", () => {
         return error instanceof RangeError ? error.message.replace(/^Batcher.\w+: /, "") : error
       }
     }
-    for (const window of forms) {
-      assert.deepStrictEqual(
+    for (const window of [...windows, ...others]) {
+      const refused = [
         refusal(() => Batcher.ordered(GetUser, { execute: () => Effect.succeed([]), window })),
-        refusal(() => Batcher.make({ window })),
-        String(window)
-      )
+        refusal(() => Batcher.make({ window }))
+      ]
+      assert.strictEqual(refused[0], refused[1])
+      assert.strictEqual(refused[0] === undefined, windows.includes(window), String(window))
     }
   })
 

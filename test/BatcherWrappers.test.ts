@@ -147,6 +147,18 @@ for (const [name, wrap] of Object.entries(wrappers)) {
   })
 }
 
+describe("isolation", () => {
+  it.effect("B7 look-ups of one tenant share a batch through a wrapper, wherever they come from", () =>
+    Effect.gen(function*() {
+      const { calls, resolver } = yield* store({ isolate: [Tenant] })
+      const wrapped = RequestResolver.batchN(resolver, 10)
+      const ask = (id: number, tenant: string) =>
+        Effect.provideService(Effect.request(get(id), wrapped), Tenant, tenant)
+      yield* Effect.all([ask(1, "a"), ask(2, "b"), ask(3, "a")], unbounded)
+      assert.deepStrictEqual(calls.map(String).sort(), ["1,3", "2"])
+    }).pipe(Effect.provide(live())))
+})
+
 describe("race", () => {
   it.effect("B3 a batch that lost a race is interrupted, unless another caller waits for it", () =>
     Effect.gen(function*() {

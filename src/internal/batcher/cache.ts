@@ -112,7 +112,6 @@ export class Memory<Req extends Request.Any> {
     this.size = 0
     this.list = { first: undefined, last: undefined }
     for (const group of groups) {
-      if (group.kept === 0) continue
       group.cached = new KeyMap()
       group.kept = 0
       group.checkRest()
@@ -124,7 +123,8 @@ export class Memory<Req extends Request.Any> {
     cached.group.cached.remove(cached)
     remove(this.list, cached)
     this.size--
-    if (--cached.group.kept === 0) cached.group.checkRest()
+    cached.group.kept--
+    cached.group.checkRest()
   }
 }
 

@@ -303,7 +303,6 @@ export const each = <Req extends Request.Any>(
       ),
       (exit) => {
         if (exit._tag === "Success") return Effect.void
-        end ??= exit
         for (const go of leave) guarded(go, constVoid)
         return Effect.void
       }

@@ -93,7 +93,7 @@ export class Runner<Req extends Request.Any, R> {
     const ended = Effect.callback<void>((resume) => {
       const end = () => resume(Effect.void)
       started(end)
-      return window === "idle" ? whenQuiet(group, end) : undefined
+      if (window === "idle") whenQuiet(group, end)
     })
     return window === "idle" ? ended : Effect.raceFirst(this.clock.sleep(window), ended)
   }
@@ -243,23 +243,18 @@ const mostTurns = 16
 
 /**
  * Calls `end` after two turns of the event loop in a row in which no look-up joined the group, or after 16 turns. A turn is
- * one pass of the fiber's scheduler: `setImmediate` where there is one, else a timer. The returned effect stops it.
+ * one pass of the fiber's scheduler: `setImmediate` where there is one, else a timer.
  */
-const whenQuiet = (group: { readonly joins: number }, end: () => void): Effect.Effect<void> => {
+const whenQuiet = (group: { readonly joins: number }, end: () => void): void => {
   const dispatcher = Fiber.getCurrent()!.currentDispatcher
   let { joins } = group
   let quiet = 0
   let turns = 0
-  let stopped = false
   const turn = (): void => {
-    if (stopped) return
     quiet = group.joins === joins ? quiet + 1 : 0
     joins = group.joins
     if (quiet === quietTurns || ++turns === mostTurns) end()
     else dispatcher.scheduleTask(turn, 0)
   }
   dispatcher.scheduleTask(turn, 0)
-  return Effect.sync(() => {
-    stopped = true
-  })
 }
