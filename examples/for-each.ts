@@ -1,7 +1,7 @@
 /**
- * Sends a newsletter through a mail server that takes five messages at a time and one every 20 ms, in both spellings:
- * `Effect.forEach` with each message scheduled, for a list that is there anyway, and `Scheduler.forEach`, which pulls
- * the addresses only as fast as they can be sent, so that there may be any number of them.
+ * Sends a newsletter through a mail server that takes five messages at once and one every 20 ms. The editors are a short
+ * list: `Effect.forEach` schedules each message. The readers are a long stream: `Scheduler.forEach` reads addresses only as
+ * fast as it can send to them.
  *
  *     npm run example -- for-each
  *
@@ -23,7 +23,7 @@ let sending = 0
 let mostAtOnce = 0
 let sent = 0
 
-/** Stands in for the mail server: a message takes 120 ms. */
+/** A fake mail server: a message takes 120 ms. */
 const send = (address: string) =>
   Effect.acquireUseRelease(
     Effect.sync(() => {
@@ -39,7 +39,7 @@ const send = (address: string) =>
 
 const editors = Array.from({ length: 20 }, (_, n) => `editor-${n}@example.org`)
 
-/** Stands in for a table that is too long to be held in memory. */
+/** A fake table that does not fit in memory. */
 let mostAhead = 0
 function* readers(count: number) {
   for (let n = 0; n < count; n++) {

@@ -1,6 +1,6 @@
 /**
- * A hundred carts ask for exchange rates at the same time, some for an unknown currency. The statistics show
- * what the reducer has saved, overall and for each key, and a hook of our own names the failure.
+ * A hundred carts ask for exchange rates at the same time, some for an unknown currency. The statistics count calls and
+ * runs, overall and for each key. A hook of our own reports the failure.
  *
  *     npm run example -- hooks-statistics
  *
@@ -32,7 +32,7 @@ class Rates extends Reducer.Service<Rates>()("example/Rates", {
   })
 }) {}
 
-/** Stands in for the bank: an answer takes 20 ms. */
+/** A fake bank: an answer takes 20 ms. */
 const rate = Rates.fn("rate")((currency: string) =>
   Effect.delay(
     Effect.suspend(() => {

@@ -1,5 +1,5 @@
 /**
- * All layers at the app's edge: one place configures the concurrency and the rates of the whole program.
+ * Configures the concurrency and the rates of a whole program in one place: the layers at its edge.
  *
  *     npm run example -- layers
  *
@@ -36,7 +36,7 @@ class Readers extends Batcher.Resolver<Readers>()(
   })
 ) {}
 
-// The limits of the backends: a database takes 4 queries at once, a mail server 10 mails a second.
+// The limits of the backends: the database takes 4 queries at once, the mail server 10 mails a second.
 class Database extends Scheduler.Service<Database>()("app/Database", { concurrency: 4 }) {}
 class Mail extends Scheduler.Service<Mail>()("app/Mail", {
   concurrency: 2,

@@ -1,5 +1,5 @@
 /**
- * A page of posts with their authors and comments, written one look-up at a time: 1 + 2 × 20 queries become 3.
+ * Loads a page of posts with their authors and comments, one look-up at a time. 41 queries become 3.
  *
  * `npm run example -- n-plus-one` prints:
  *

@@ -1,6 +1,6 @@
 /**
- * Asks quotes-server.ts 2,000 times, politely: at most 100 requests at once and 1,000 a second. Draws a progress bar at
- * most every 0.1 s, and says in the end how many quotes came from where.
+ * Sends 2,000 requests to quotes-server.ts, at most 100 at once and 1,000 a second. It draws a progress bar at most every
+ * 0.1 s, and prints how many quotes came from each source.
  *
  *     npm run example -- quotes-client [url]
  */

@@ -1,6 +1,6 @@
 /**
- * A server that answers `GET /quote` with a random proverb after 10 to 60 ms, until Ctrl-C. Ask it with quotes-client.ts.
- * It says where it listens, and at the end how many quotes it gave and how many were asked for at once at most.
+ * Answers `GET /quote` with a random proverb after 10 to 60 ms, until Ctrl-C. The client is quotes-client.ts. The server
+ * prints its address, and at the end the number of its answers and the most requests at once.
  *
  *     npm run example -- quotes-server [port]
  */

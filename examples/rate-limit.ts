@@ -1,7 +1,6 @@
 /**
- * Sends prompts to a model that has two quotas in different units: requests, by second and by minute, and tokens. A prompt
- * that is too big for the quota fails at once; when the model says "slow down" all the same, everybody holds back for as
- * long as it says, and the prompt is sent again.
+ * Sends prompts to a model that limits requests, a second and a minute, and tokens. A prompt that exceeds the quota fails at
+ * once. If the model still answers "slow down", all callers wait for the time it asks for, and the prompt is sent again.
  *
  *     npm run example -- rate-limit
  *
@@ -32,7 +31,7 @@ interface Prompt {
   readonly tokens: number
 }
 
-/** Stands in for the model: its third request is one too many. */
+/** A fake model: it refuses its third request. */
 let requests = 0
 const complete = (prompt: Prompt) =>
   Effect.suspend(() =>

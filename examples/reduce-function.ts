@@ -1,6 +1,6 @@
 /**
- * A search box asks on each of its panels, with the same query in another order of fields. `Reducer.fn` finds by the
- * arguments that it is one search; `forget` has the next search see a product that was added meanwhile.
+ * Three panels of a page make the same search, with its fields in another order. `Reducer.fn` compares the arguments and
+ * runs the search once. `forget` makes the next search see a product that was added in between.
  *
  *     npm run example -- reduce-function
  *
@@ -23,7 +23,7 @@ interface Query {
 
 const products = ["desk lamp", "floor lamp", "chair"]
 
-/** Stands in for a database: it reads at once and takes 30 ms to answer. */
+/** A fake database: it reads at once and answers after 30 ms. */
 const search = Reducer.fn("search")((query: Query) =>
   Effect.gen(function*() {
     yield* Console.log(`SELECT … WHERE text = '${query.text}' LIMIT ${query.limit}`)

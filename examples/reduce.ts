@@ -1,6 +1,6 @@
 /**
- * A token that expires: twenty requests find that at the same moment, and one refresh serves them all. The first of them
- * gives up while it waits, which the others do not notice.
+ * Refreshes an expired token once for twenty requests that need it at the same time. The first request gives up while it
+ * waits, and the others still get the token.
  *
  *     npm run example -- reduce
  *
@@ -16,7 +16,7 @@ import { Reducer } from "effect-funnel"
 
 let refreshes = 0
 
-/** Stands in for the identity provider: an answer takes 50 ms. */
+/** A fake identity provider: an answer takes 50 ms. */
 const refresh = Effect.gen(function*() {
   yield* Console.log("POST /oauth/token")
   yield* Effect.sleep("50 millis")

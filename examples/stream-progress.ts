@@ -1,7 +1,7 @@
 /**
- * Resizes the pictures of an archive, four at a time, and stores each as soon as it is ready. The archive is a stream, read
- * only as fast as the pictures are stored. A bar on the console, redrawn at most every 0.1 s, shows how far it is. One
- * picture is damaged: it is told apart instead of ending the run.
+ * Resizes the pictures of an archive, four at once, and stores each as soon as it is ready. The archive is a stream, which is
+ * read only as fast as the pictures are stored. A progress bar is redrawn at most every 0.1 s. One picture is damaged: it is
+ * reported, and the run goes on.
  *
  *     npm run example -- stream-progress
  *
@@ -17,10 +17,10 @@ class Damaged extends Data.TaggedError("Damaged")<{ readonly picture: number }> 
 
 const count = 60
 
-/** Stands in for the archive. */
+/** A fake archive. */
 const archive = Stream.range(1, count).pipe(Stream.rechunk(8))
 
-/** Stands in for the work: 5 to 50 ms a picture. */
+/** Fake work: 5 to 50 ms a picture. */
 const resize = (picture: number) =>
   Effect.andThen(
     Effect.sleep((picture * 7) % 46 + 5),

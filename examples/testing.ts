@@ -1,6 +1,6 @@
 /**
- * Testing code that uses Funnel: with no-op layers, where the limits are beside the point, and with TestClock, where
- * they are the point. With @effect/vitest the programs below are the bodies of `it.effect`, which brings the clock.
+ * Tests code that uses Funnel: with no-op layers, if a test is not about the limits, and with TestClock, if it is. With
+ * @effect/vitest, the programs below are the bodies of `it.effect`, which provides the clock.
  *
  *     npm run example -- testing
  *
@@ -15,20 +15,20 @@ import { Clock, Console, Effect, Fiber } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 
-// The code under test: one look-up a city, however many ask, and one start a second.
+// The code under test: one forecast a city, shared by its callers, and one start a second.
 let asked = 0
 const lookUp = (city: string) => Effect.sync(() => `${city}: ${++asked} °C`)
 const forecast = (city: string) => Scheduler.schedule(Reducer.reduce(city, lookUp(city)))
 const cities = ["Oslo", "Lima", "Rome", "Cairo", "Quito"]
 const forecasts = Effect.forEach(cities, forecast, { concurrency: "unbounded" })
 
-// No-op layers have no options, limit nothing and reduce nothing: the test covers the code around them.
+// No-op layers limit nothing and reduce nothing: the test covers the code around them.
 const logic = Effect.gen(function*() {
   const found = yield* forecasts
   yield* Console.log(`no-op: ${found.length} forecasts after ${(yield* Clock.currentTimeMillis) / 1000} s`)
 }).pipe(Effect.provide([Scheduler.layerNoop, Reducer.layerNoop]))
 
-// The real layers under virtual time: nothing waits, and the pace can be asserted exactly.
+// The real layers under virtual time: the test does not wait, and asserts the pace exactly.
 const pace = Effect.gen(function*() {
   asked = 0
   const fiber = yield* Effect.forkChild(forecasts, { startImmediately: true })
@@ -45,5 +45,5 @@ const pace = Effect.gen(function*() {
   ])
 )
 
-// A fresh clock each: virtual time begins at 0.
+// Each program has its own clock, which starts at 0.
 for (const test of [logic, pace]) await Effect.runPromise(Effect.provide(test, TestClock.layer()))

@@ -47,12 +47,21 @@ interface Import {
   readonly line: number
 }
 
-const importsOf = (name: string, text: string): ReadonlyArray<Import> =>
-  ts.preProcessFile(text, true, true).importedFiles.map(({ fileName, pos }) => ({
-    from: name,
-    specifier: fileName,
-    line: text.slice(0, pos).split("\n").length
-  }))
+const importsOf = (name: string, text: string): ReadonlyArray<Import> => {
+  const found: Array<Import> = []
+  const note = (node: ts.Node | undefined) => {
+    if (node === undefined || !ts.isStringLiteral(node)) return
+    found.push({ from: name, specifier: node.text, line: text.slice(0, node.pos).split("\n").length })
+  }
+  const visit = (node: ts.Node): void => {
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) note(node.moduleSpecifier)
+    else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) note(node.argument.literal)
+    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) note(node.arguments[0])
+    ts.forEachChild(node, visit)
+  }
+  visit(ts.createSourceFile(name, text, ts.ScriptTarget.Latest))
+  return found
+}
 
 /** A rule's pattern: a name, or a folder and a star. */
 const matches = (name: string, pattern: string) =>

@@ -3,41 +3,29 @@
  *
  * **When to use**
  *
- * Use for whatever is looked up one by one and can be fetched many at a time: rows by id, records behind an API that
- * takes a list of ids, keys of a store. The `N + 1` queries of a page become two.
+ * Use for records that you look up one by one and that a backend can fetch many at a time: rows by id, or keys of a store.
  *
  * **Details**
  *
  * - `fn` makes a function of an id. `findById`, `ordered` and `grouped` make resolvers for `Effect.request`.
- * - A batch collects for a `window`. `"idle"`, the default, sends it after two turns of the event loop in a row in which
- *   no look-up joined, after 16 at the latest. A lone look-up waits about 12 µs where there is `setImmediate`.
- * - Equal requests of a batch reach the backend once, and count once against `maxBatchSize`. A request whose equal is in
- *   flight joins it. Results are kept only with the option `cache`.
- * - An interrupted caller returns at once. A batch that has not started loses the request. A running batch goes on while
- *   any of its requests has a caller, and the last caller to leave interrupts it.
- * - Without the option `scheduler`, any number of batches run at once. With it, batches are jobs of that scheduler. A
- *   queued batch goes on collecting until it is admitted, up to `maxBatchSize`, and waits for room where the queue is
- *   bounded. A job that loads does not wait for itself: the batch may run within that job's width.
- * - Look-ups made inside a batch neither join a queued batch nor are joined, so that no batch waits for itself.
- * - `execute` gets distinct requests in order of arrival. It has the services of the place where the resolver was made,
- *   except those in `isolate`, and runs in the span of the batch's first caller. Its `Scope` closes with the batch.
+ * - A batch collects for a `window`. `"idle"`, the default, ends after two turns of the event loop in a row in which no
+ *   look-up joined, and after 16 turns at the latest: about 12 µs for a lone look-up, or 8 ms without `setImmediate`.
+ * - Equal requests reach the backend once, and count once against `maxBatchSize`. A request joins an equal one in flight.
+ * - An interrupted caller returns at once. A running batch goes on while any of its requests has a caller.
+ * - With the option `scheduler`, batches are jobs of that scheduler, and a queued batch goes on collecting.
+ * - `execute` has the services of the place where the resolver was made, except those in `isolate`, and runs in the span of
+ *   the batch's first caller. Its `Scope` closes with the batch.
  *
- * Requests are equal when all their fields are: primitives by value, arrays, plain objects, dates, maps and sets by
- * structure, other objects by their own `Equal` or else by identity.
- *
- * Core's combinators (`RequestResolver.batchN`, `setDelay`, `around`, `withCache`, `withSpan`, `race`) work on these
- * resolvers. The resolvers they return have batches of their own, which do not go on collecting in the queue. Make a wrapper
- * of your own as they do, from a spread of the resolver (`RequestResolver.makeWith({ ...resolver, … })`).
+ * Requests are equal when all their fields are: primitives by value; arrays, plain objects, dates, maps and sets by
+ * structure; other objects by their own `Equal` or else by identity.
  *
  * **Gotchas**
  *
- * - Make a resolver once, as a service or in a layer: one that is made for each call batches nothing. `Scope` in its
- *   requirements shows that mistake at the edge of the program.
- * - A fiber that yields twice or more before its look-up may miss the batch. A look-up after I/O or a timer is a new
- *   round. Give those a `window` in time.
- * - Where there is no `setImmediate`, as in browsers, a turn is a timer's, and a lone look-up takes about 8 ms.
- * - `RequestResolver.grouped` hides from these resolvers that a caller left, so a batch runs to its end: use `isolate`.
- *   `RequestResolver.withCache` ignores `isolate` and misses what joins an equal look-up: use `cache`.
+ * - Make a resolver once, as a service or in a layer: one that is made for each call batches nothing.
+ * - A fiber that yields twice before its look-up, or a look-up after I/O, may miss the batch. Give those a `window` in time.
+ * - Core's combinators, such as `RequestResolver.batchN`, return resolvers with batches of their own. Write a wrapper as they
+ *   do, from a spread: `RequestResolver.makeWith({ ...resolver, … })`. Instead of `RequestResolver.grouped` use `isolate`,
+ *   and instead of `RequestResolver.withCache` use `cache`: these two miss callers that leave or join.
  *
  * **Example** (Loading users together)
  *
@@ -79,9 +67,7 @@ import type * as RequestResolver from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
 import type { Scheduler } from "./Scheduler.js"
 import { NotFoundError } from "./internal/batcher/error.js"
-import { each } from "./internal/batcher/hooks.js"
-import { byGroup, byId, inOrder } from "./internal/batcher/plan.js"
-import { checkOptions, makeResolver, refuseNonsense, ServiceName } from "./internal/batcher/resolver.js"
+import { checkOptions, refuseNonsense } from "./internal/batcher/options.js"
 import type {
   AnyOptions,
   CachedResolver,
@@ -89,15 +75,16 @@ import type {
   ResolverOptions,
   Result,
   Settings
-} from "./internal/batcher/resolver.js"
-import { Turns } from "./internal/batcher/window.js"
+} from "./internal/batcher/options.js"
+import { byGroup, byId, inOrder } from "./internal/batcher/plan.js"
+import { each, makeResolver, ServiceName } from "./internal/batcher/resolver.js"
 import { engineOf } from "./internal/scheduler/handle.js"
 
 export { BatcherError, LookupCycle, NotFoundError, ResultLengthMismatch } from "./internal/batcher/error.js"
-export type { CachedResolver, CacheOptions, ResolverOptions, Result } from "./internal/batcher/resolver.js"
+export type { CachedResolver, CacheOptions, ResolverOptions, Result } from "./internal/batcher/options.js"
 
 /**
- * Identifies values of this module at run time.
+ * Identifies Batcher handles at run time.
  *
  * @category type IDs
  * @since 0.1.0
@@ -105,7 +92,7 @@ export type { CachedResolver, CacheOptions, ResolverOptions, Result } from "./in
 export const TypeId: TypeId = "~effect-funnel/Batcher"
 
 /**
- * The type of `TypeId`.
+ * Identifies Batcher handles in types.
  *
  * @category type IDs
  * @since 0.1.0
@@ -117,10 +104,10 @@ export type TypeId = "~effect-funnel/Batcher"
  *
  * **Details**
  *
- * - `window`: how long a batch collects before it is sent, or before it goes to the scheduler: `"idle"`, or a duration by
- *   the clock of the place where the resolver was made. Default `"idle"`.
- * - `maxBatchSize`: how many distinct requests a batch holds. A full batch is sent at once. Default: no bound.
- * - `scheduler`: the tag of the scheduler whose jobs the batches are. Default: none, so any number of batches run at once.
+ * - `window`: how long a batch collects before it is sent, or goes to the scheduler: `"idle"`, or a duration by the clock of
+ *   the place where the resolver was made. Default `"idle"`.
+ * - `maxBatchSize`: the most distinct requests in a batch. A full batch is sent at once. Default: no bound.
+ * - `scheduler`: the tag of the scheduler whose jobs the batches are. Default: none.
  *
  * @category models
  * @since 0.1.0
@@ -131,7 +118,7 @@ export interface Options<I = never> {
   readonly scheduler?: Context.Key<I, Scheduler> | undefined
 }
 
-/** A request class, or a constructor made by `Request.tagged` or `Request.of`: it says what the resolver answers. */
+/** A request class, or a constructor of `Request.tagged` or `Request.of`: types are inferred from it. */
 type Constructor<Req extends Request.Any> = (new(args: never) => Req) | ((args: never) => Req)
 
 /**
@@ -155,8 +142,8 @@ export interface FnOptions<Id, Row, A, E> {
  *
  * **Details**
  *
- * `execute` gets distinct ids. Rows of other ids are ignored, and of two rows of one id the first counts. Ids are
- * primitives, or data that is compared by structure. `missing` is the exit of a request that has no row.
+ * `execute` gets distinct ids: primitives, or data that is compared by structure. Rows of other ids are ignored. The first
+ * of two rows with the same id counts. `missing` returns the exit of a request without a row.
  *
  * @category models
  * @since 0.1.0
@@ -169,8 +156,7 @@ export interface FindByIdOptions<Req extends Request.Any, Id, Row extends Reques
 }
 
 /**
- * Options of `ordered`: `execute` returns one result for each request, in their order. A result that is an `Exit` ends its
- * request so.
+ * Options of `ordered`: `execute` returns a value or an `Exit` for each request, in their order.
  *
  * @category models
  * @since 0.1.0
@@ -193,7 +179,7 @@ export interface GroupedOptions<Req extends Request.Any, Id, Row, R> {
   readonly resultId: (row: NoInfer<Row>) => NoInfer<Id>
 }
 
-/** What makes a resolver: it needs what `execute` needs, except the services that come from its callers. */
+/** An effect that makes a resolver. It needs what `execute` needs, except the services that come from callers. */
 type Make<
   Self,
   Req extends Request.Any,
@@ -206,10 +192,10 @@ type Make<
   Self | Scope.Scope | Exclude<R, Context.Service.Identifier<Isolate[number]>>
 >
 
-/** What a list consists of, where the list may be of any length. */
+/** The row type of a list of any length. */
 type RowOf<List> = List extends ReadonlyArray<infer A> ? Array<A> extends List ? A : never : never
 
-/** The operations of a Batcher that is found under `Self`; `never` for those of a handle. */
+/** The operations of the Batcher under the tag `Self`, or with `never` those of a handle. */
 interface Operations<Self> {
   /** Makes a function that looks rows up by id: the smallest way in. */
   readonly fn: (name: string) => <Id, Row, E = never, R = never, A = never, E2 = NotFoundError<Id>>(
@@ -265,23 +251,22 @@ export interface Batcher extends Operations<never>, Pipeable, Inspectable {
 /**
  * The tag of the default Batcher.
  *
- * **Example** (Making a resolver with a handle)
+ * **Example** (Using the handle)
  *
  * ```ts import.meta.vitest
- * import { Effect, Request } from "effect"
+ * import { Effect } from "effect"
  * import { Batcher } from "effect-funnel"
- *
- * class Square extends Request.Class<{ readonly of: number }, number> {}
  *
  * const program = Effect.gen(function*() {
  *   const batcher = yield* Batcher.Batcher
- *   const squares = yield* batcher.ordered(Square, {
- *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
- *   })
- *   return yield* Effect.request(new Square({ of: 3 }), squares)
+ *   const upper = yield* batcher.fn("upper")(
+ *     (codes: ReadonlyArray<string>) => Effect.succeed(codes.map((code) => ({ code, name: code.toUpperCase() }))),
+ *     { resultId: (row) => row.code }
+ *   )
+ *   return yield* upper("zrh")
  * })
  *
- * await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer())) // => 9
+ * await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer())) // => { code: "zrh", name: "ZRH" }
  * ```
  *
  * @category services
@@ -300,10 +285,8 @@ export const Batcher: Context.Service<Batcher, Batcher> = /*#__PURE__*/ Context.
  * import { Effect } from "effect"
  * import { Batcher } from "effect-funnel"
  *
- * const options = { maxBatchSize: 10 }
- *
- * Batcher.isBatcher(Effect.runSync(Batcher.make(options))) // => true
- * Batcher.isBatcher(options) // => false
+ * Batcher.isBatcher(Effect.runSync(Batcher.make())) // => true
+ * Batcher.isBatcher({ maxBatchSize: 10 }) // => false
  * ```
  *
  * @category guards
@@ -351,8 +334,8 @@ const fromSettings = (settings: Settings): Batcher => {
     ...BaseProto,
     [TypeId]: TypeId,
     toJSON: () => ({ _id: "effect-funnel/Batcher", window: settings.window, maxBatchSize: settings.maxBatchSize }),
-    // Sound: the public types add which of the two resolvers comes of which options, which services callers bring, and
-    // that there is a NotFoundError only without `missing`.
+    // Sound: the public types add which options make which of the two resolvers, which services callers bring, and that
+    // only `fn` without `missing` fails with a NotFoundError.
     fn: fn as Operations<never>["fn"],
     findById: findById as Operations<never>["findById"],
     ordered: ordered as Operations<never>["ordered"],
@@ -363,31 +346,26 @@ const fromSettings = (settings: Settings): Batcher => {
 /**
  * Makes a Batcher.
  *
- * **When to use**
+ * **Details**
  *
- * Use where a handle is wanted, such as for a second Batcher under a tag of your own. Most programs use `layer`.
- *
- * **Gotchas**
- *
- * Nonsense options throw a `RangeError` when `make` is called. A scheduler that was not made by this library is a defect.
+ * Invalid options throw a `RangeError` when `make` is called. A scheduler of another library is a defect.
  *
  * **Example** (Collecting for some time)
  *
  * ```ts import.meta.vitest
- * import { Effect, Request } from "effect"
+ * import { Effect } from "effect"
  * import { Batcher } from "effect-funnel"
- *
- * class Square extends Request.Class<{ readonly of: number }, number> {}
  *
  * const program = Effect.gen(function*() {
  *   const batcher = yield* Batcher.make({ window: "5 millis" })
- *   const squares = yield* batcher.ordered(Square, {
- *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
- *   })
- *   return yield* Effect.request(new Square({ of: 4 }), squares)
+ *   const half = yield* batcher.fn("half")(
+ *     (ids: ReadonlyArray<number>) => Effect.succeed(ids.map((id) => ({ id, half: id / 2 }))),
+ *     { resultId: (row) => row.id }
+ *   )
+ *   return yield* half(4)
  * })
  *
- * await Effect.runPromise(Effect.scoped(program)) // => 16
+ * await Effect.runPromise(Effect.scoped(program)) // => { id: 4, half: 2 }
  * ```
  *
  * @see {@link layer} for the same as a layer
@@ -399,7 +377,7 @@ export const make = <I = never>(options: Options<I> = {}): Effect.Effect<Batcher
 
 const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batcher, never, I> => {
   const { maxBatchSize = Infinity, window = "idle" } = checkOptions(name, options)
-  const from = (engine: Settings["engine"]) => fromSettings({ maxBatchSize, window, engine, turns: new Turns() })
+  const from = (engine: Settings["engine"]) => fromSettings({ maxBatchSize, window, engine, batches: true })
   if (options.scheduler === undefined) return Effect.sync(() => from(undefined))
   return Effect.flatMap(options.scheduler, (scheduler) => {
     const engine = engineOf(scheduler)
@@ -411,42 +389,31 @@ const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batche
 /**
  * Provides the default Batcher.
  *
- * **When to use**
+ * **Details**
  *
- * Use at the edge of the program, under the layers of the resolvers. A resolver with another scheduler gets a `layer` of
- * its own.
+ * It stands under the layers of the resolvers. Resolvers with another scheduler need another `layer`.
  *
  * **Example** (Bounding the calls of one backend)
  *
  * ```ts import.meta.vitest
- * import { Effect, Layer, Request } from "effect"
+ * import { Effect, Layer } from "effect"
  * import { Batcher, Scheduler } from "effect-funnel"
- *
- * class GetRate extends Request.Class<{ readonly currency: string }, number> {}
  *
  * class RatesApi extends Scheduler.Service<RatesApi>()("app/RatesApi", { concurrency: 1 }) {}
  *
- * const sizes: Array<number> = []
+ * const program = Effect.gen(function*() {
+ *   const sizes: Array<number> = []
+ *   const getRate = yield* Batcher.fn("rates")(
+ *     (currencies: ReadonlyArray<string>) => Effect.sync(() => (sizes.push(currencies.length), currencies)),
+ *     { resultId: (currency) => currency }
+ *   )
+ *   yield* Effect.forEach(["EUR", "USD", "CHF"], getRate, { concurrency: "unbounded" })
+ *   return sizes
+ * })
  *
- * class Rates extends Batcher.Resolver<Rates>()(
- *   "app/Rates",
- *   Batcher.ordered(GetRate, {
- *     execute: (requests) => {
- *       sizes.push(requests.length)
- *       return Effect.succeed(requests.map((request) => request.currency.length))
- *     }
- *   })
- * ) {}
+ * const layer = Layer.provide(Batcher.layer({ scheduler: RatesApi, maxBatchSize: 2 }), RatesApi.layer)
  *
- * const layer = Rates.layer.pipe(
- *   Layer.provide(Batcher.layer({ scheduler: RatesApi, maxBatchSize: 2 })),
- *   Layer.provide(RatesApi.layer)
- * )
- *
- * const program = Batcher.loadMany(["EUR", "USD", "CHF"].map((currency) => new GetRate({ currency })), Rates)
- *
- * await Effect.runPromise(Effect.provide(program, layer)) // => [3, 3, 3]
- * sizes // => [2, 1]
+ * await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(layer))) // => [2, 1]
  * ```
  *
  * @see {@link layerNoop} for one that batches nothing
@@ -457,38 +424,30 @@ export const layer = <I = never>(options: Options<I> = {}): Layer.Layer<Batcher,
   Layer.effect(Batcher, fromOptions("Batcher.layer", options))
 
 /**
- * Provides a Batcher that batches nothing, for tests: each look-up is its own call, made at once.
+ * Provides a Batcher that batches nothing, for tests.
  *
- * **When to use**
+ * **Details**
  *
- * Use in tests of what a resolver does with one request, and to see what batching saves. Equal look-ups are not merged,
- * and `window` and `maxBatchSize` have no meaning. `cache` and `isolate` have.
+ * Each look-up is its own call, made at once. Equal look-ups are not merged, and `window` and `maxBatchSize` have no effect.
+ * `cache` and `isolate` do.
  *
- * **Example** (Seeing what batching saves)
+ * **Example** (Seeing each call)
  *
  * ```ts import.meta.vitest
- * import { Effect, Request } from "effect"
+ * import { Effect } from "effect"
  * import { Batcher } from "effect-funnel"
  *
- * class Square extends Request.Class<{ readonly of: number }, number> {}
- *
- * let calls = 0
- * class Squares extends Batcher.Resolver<Squares>()(
- *   "app/Squares",
- *   Batcher.ordered(Square, {
- *     execute: (requests) => {
- *       calls++
- *       return Effect.succeed(requests.map((request) => request.of ** 2))
- *     }
- *   })
- * ) {}
- *
- * const program = Effect.forEach([1, 1, 2], (of) => Effect.request(new Square({ of }), Squares), {
- *   concurrency: "unbounded"
+ * const program = Effect.gen(function*() {
+ *   const calls: Array<ReadonlyArray<number>> = []
+ *   const getUser = yield* Batcher.fn("users")(
+ *     (ids: ReadonlyArray<number>) => Effect.sync(() => (calls.push(ids), ids)),
+ *     { resultId: (id) => id }
+ *   )
+ *   yield* Effect.forEach([1, 1, 2], getUser, { concurrency: "unbounded" })
+ *   return calls
  * })
  *
- * await Effect.runPromise(Effect.provide(program, Squares.layerNoop)) // => [1, 1, 4]
- * calls // => 3
+ * await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Batcher.layerNoop))) // => [[1], [1], [2]]
  * ```
  *
  * @category layers
@@ -496,10 +455,10 @@ export const layer = <I = never>(options: Options<I> = {}): Layer.Layer<Batcher,
  */
 export const layerNoop: Layer.Layer<Batcher> = /*#__PURE__*/ Layer.sync(
   Batcher,
-  () => fromSettings({ maxBatchSize: 1, window: "idle", engine: undefined, turns: undefined })
+  () => fromSettings({ maxBatchSize: 1, window: "idle", engine: undefined, batches: false })
 )
 
-/** Refuses nonsense where it is written; the accessors are made one by one, so that a program bundles those it uses. */
+/** Checks options at the call. The accessors are made one by one, so that a program bundles only those it uses. */
 const accessor = <Name extends "findById" | "ordered" | "grouped">(name: Name): Operations<Batcher>[Name] => {
   const make = <Req extends Request.Any>(request: Constructor<Req>, options: AnyOptions<Req>) => {
     refuseNonsense(`Batcher.${name}`, options)
@@ -517,12 +476,8 @@ const accessor = <Name extends "findById" | "ordered" | "grouped">(name: Name): 
  * **Details**
  *
  * `execute` gets distinct ids, and returns rows in any order. An id without a row fails with a `NotFoundError`, or ends
- * with the exit that `missing` returns. The name is in errors, and is that of the span of each batch.
- *
- * **Gotchas**
- *
- * Make the function once, as with any resolver: its batches belong to it. When `execute` fails, all look-ups of that batch
- * fail with its error.
+ * with the exit that `missing` returns. `name` is in errors, and is the name of the span of each batch. Make the function
+ * once, as with any resolver. If `execute` fails, all look-ups of that batch fail with its error.
  *
  * **Example** (Looking up cities)
  *
@@ -557,19 +512,14 @@ export const fn: Operations<Batcher>["fn"] = (name) => (execute, options) =>
  *
  * **When to use**
  *
- * Use for `SELECT … WHERE id IN (…)` and what resembles it: rows may come in any order, and some may be missing.
+ * Use for `SELECT … WHERE id IN (…)` and the like: rows may come in any order, and some may be missing.
  *
  * **Details**
  *
- * Types are inferred from the request. The rows have to be what it succeeds with, and the error of `execute` one that it
- * declares. A request without a row ends with what `missing` says.
+ * The rows and the errors of `execute` have the types of the request. A request without a row ends with the exit that
+ * `missing` returns. If `execute` fails, all requests of that batch fail with its error. A function that throws is a defect.
  *
- * **Gotchas**
- *
- * When `execute` fails, all requests of that batch fail with its error, and no others. What throws in one of the
- * functions is a defect of the batch.
- *
- * **Example** (Finding what is there)
+ * **Example** (Finding cities)
  *
  * ```ts import.meta.vitest
  * import { Effect, Exit, Request } from "effect"
@@ -579,21 +529,18 @@ export const fn: Operations<Batcher>["fn"] = (name) => (execute, options) =>
  *
  * const cities = [{ code: "ZRH", name: "Zurich" }, { code: "OSL", name: "Oslo" }]
  *
- * class Cities extends Batcher.Resolver<Cities>()(
- *   "app/Cities",
- *   Batcher.findById(GetCity, {
+ * const program = Effect.gen(function*() {
+ *   const resolver = yield* Batcher.findById(GetCity, {
  *     id: (request) => request.code,
  *     execute: (codes) => Effect.succeed(cities.filter((city) => codes.includes(city.code))),
  *     resultId: (city) => city.code,
  *     missing: () => Exit.fail("unknown" as const)
  *   })
- * ) {}
+ *   return yield* Batcher.loadManyExit(["OSL", "ATL"].map((code) => new GetCity({ code })), resolver)
+ * })
  *
- * const program = Batcher.loadManyExit(["OSL", "ATL"].map((code) => new GetCity({ code })), Cities)
- *
- * const exits = await Effect.runPromise(Effect.provide(program, Cities.layerNoop))
- * exits[0] // => Exit.succeed({ code: "OSL", name: "Oslo" })
- * exits[1] // => Exit.fail("unknown")
+ * const exits = await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer()))
+ * exits // => [Exit.succeed({ code: "OSL", name: "Oslo" }), Exit.fail("unknown")]
  * ```
  *
  * @see {@link ordered} for a backend that answers in the order of the requests
@@ -608,8 +555,7 @@ export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ accessor(
  *
  * **Details**
  *
- * A result is a value, or an `Exit` for a request that fails alone. A list of another length is a defect of the batch that
- * names both numbers.
+ * A result is a value, or an `Exit` for a request that fails alone. A list of the wrong length is a defect of the batch.
  *
  * **Example** (Failing one item)
  *
@@ -619,21 +565,15 @@ export const findById: Operations<Batcher>["findById"] = /*#__PURE__*/ accessor(
  *
  * class Root extends Request.Class<{ readonly of: number }, number, "negative"> {}
  *
- * class Roots extends Batcher.Resolver<Roots>()(
- *   "app/Roots",
- *   Batcher.ordered(Root, {
+ * const program = Effect.gen(function*() {
+ *   const roots = yield* Batcher.ordered(Root, {
  *     execute: (requests) =>
- *       Effect.succeed(
- *         requests.map((request) => request.of < 0 ? Exit.fail("negative" as const) : Math.sqrt(request.of))
- *       )
+ *       Effect.succeed(requests.map(({ of }) => of < 0 ? Exit.fail("negative" as const) : Math.sqrt(of)))
  *   })
- * ) {}
+ *   return yield* Effect.flip(Effect.request(new Root({ of: -1 }), roots))
+ * })
  *
- * const program = Batcher.loadManyExit([new Root({ of: 9 }), new Root({ of: -1 })], Roots)
- *
- * const exits = await Effect.runPromise(Effect.provide(program, Roots.layerNoop))
- * exits[0] // => Exit.succeed(3)
- * exits[1] // => Exit.fail("negative")
+ * await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer())) // => "negative"
  * ```
  *
  * @see {@link findById} for rows that come in any order
@@ -647,7 +587,7 @@ export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ accessor("o
  *
  * **Details**
  *
- * The rows of an id come in the order in which the backend returned them. An id without rows is answered with an empty list.
+ * The rows of an id keep the order of the backend. An id without rows gets an empty list.
  *
  * **Example** (Loading the comments of posts)
  *
@@ -663,18 +603,16 @@ export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ accessor("o
  *
  * const stored: ReadonlyArray<Comment> = [{ post: 1, text: "first" }, { post: 1, text: "second" }]
  *
- * class Comments extends Batcher.Resolver<Comments>()(
- *   "app/Comments",
- *   Batcher.grouped(GetComments, {
+ * const program = Effect.gen(function*() {
+ *   const comments = yield* Batcher.grouped(GetComments, {
  *     id: (request) => request.post,
  *     execute: (posts) => Effect.succeed(stored.filter((comment) => posts.includes(comment.post))),
  *     resultId: (comment) => comment.post
  *   })
- * ) {}
+ *   return yield* Batcher.loadMany([new GetComments({ post: 1 }), new GetComments({ post: 2 })], comments)
+ * })
  *
- * const program = Batcher.loadMany([new GetComments({ post: 1 }), new GetComments({ post: 2 })], Comments)
- *
- * const loaded = await Effect.runPromise(Effect.provide(program, Comments.layerNoop))
+ * const loaded = await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer()))
  * loaded.map((comments) => comments.map((comment) => comment.text)) // => [["first", "second"], []]
  * ```
  *
@@ -684,29 +622,22 @@ export const ordered: Operations<Batcher>["ordered"] = /*#__PURE__*/ accessor("o
  */
 export const grouped: Operations<Batcher>["grouped"] = /*#__PURE__*/ accessor("grouped")
 
-/** The class of a resolver: its tag, with the layers that make it. */
+/** The tag of a resolver, with the layers that make it. */
 interface ResolverClass<Self, Id extends string, Shape, R> extends Context.ServiceClass<Self, Id, Shape> {
   /** Provides the resolver under this tag. */
   readonly layer: Layer.Layer<Self, never, Exclude<R, Scope.Scope>>
-  /** Provides one that batches nothing, for tests: each look-up is a call of its own. */
+  /** Provides a resolver that batches nothing, for tests. */
   readonly layerNoop: Layer.Layer<Self, never, Exclude<Exclude<R, Scope.Scope>, Batcher>>
 }
 
 /**
- * Makes a tag for a resolver. It is itself an effect of the resolver, so it stands where `Effect.request` expects one.
- *
- * **When to use**
- *
- * Use for every resolver of a program: it is made once, and pending batches belong to it.
+ * Makes a tag for a resolver, which `Effect.request` takes as the resolver.
  *
  * **Details**
  *
- * `layer` makes the resolver and needs a `Batcher` and what `execute` needs. `layerNoop` makes it without batching.
- *
- * **Gotchas**
- *
- * When the layer's scope closes, its batches are interrupted, those that collect too, and so are their callers. A later
- * look-up is interrupted at once. A batch that closes its own layer does not wait for itself.
+ * `layer` makes the resolver. It needs a `Batcher` and the services that `execute` needs. `layerNoop` makes it without
+ * batching. When the layer's scope closes, its batches are interrupted, and so are their callers and later look-ups. A batch that
+ * closes its own layer does not wait for itself.
  *
  * **Example** (Using a resolver as a service)
  *
@@ -716,25 +647,18 @@ interface ResolverClass<Self, Id extends string, Shape, R> extends Context.Servi
  *
  * class Square extends Request.Class<{ readonly of: number }, number> {}
  *
- * let calls = 0
  * class Squares extends Batcher.Resolver<Squares>()(
  *   "app/Squares",
  *   Batcher.ordered(Square, {
- *     execute: (requests) => {
- *       calls++
- *       return Effect.succeed(requests.map((request) => request.of ** 2))
- *     }
+ *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
  *   })
  * ) {}
  *
+ * const square = (of: number) => Effect.request(new Square({ of }), Squares)
+ *
  * const layer = Layer.provide(Squares.layer, Batcher.layer())
  *
- * const squares = Effect.all([Effect.request(new Square({ of: 3 }), Squares), Effect.request(new Square({ of: 4 }), Squares)], {
- *   concurrency: "unbounded"
- * })
- *
- * await Effect.runPromise(Effect.provide(squares, layer)) // => [9, 16]
- * calls // => 1
+ * await Effect.runPromise(Effect.provide(Effect.forEach([3, 4], square, { concurrency: "unbounded" }), layer)) // => [9, 16]
  * ```
  *
  * @category constructors
@@ -756,7 +680,7 @@ type RequestOf<Reqs> = Reqs extends Iterable<infer Req extends Request.Any> ? Re
 /** The services of a list of requests; none for an empty list. */
 type ServicesOf<Reqs> = [RequestOf<Reqs>] extends [never] ? never : Request.Services<RequestOf<Reqs>>
 
-/** A list that is known not to be empty where the list of requests is. */
+/** An array that is not empty if the list of requests is not. */
 type Loaded<Reqs, A> = Reqs extends readonly [] ? []
   : Reqs extends readonly [unknown, ...ReadonlyArray<unknown>] ? NonEmptyArray<A>
   : Array<A>
@@ -769,44 +693,27 @@ type ResolverInput<Req extends Request.Any, E, R> =
 /**
  * Loads many requests in one fiber. The results come in the order of the requests.
  *
- * **When to use**
- *
- * Use where the requests are there as a list: it costs a fraction of a fiber for each. They travel with the look-ups of
- * others all the same.
- *
  * **Details**
  *
- * Takes any resolver of core. A list that is known not to be empty gives one that is not empty.
- *
- * **Gotchas**
- *
- * The first failure fails the call, and the other requests are left. One interruption leaves all.
+ * A request costs a fraction of a fiber, and shares batches with other look-ups. Any resolver of core will do. The first
+ * failure fails the call and leaves the other requests. An interruption leaves all.
  *
  * **Example** (Loading a list)
  *
  * ```ts import.meta.vitest
- * import { Effect, Layer, Request } from "effect"
+ * import { Effect, Request } from "effect"
  * import { Batcher } from "effect-funnel"
  *
  * class Square extends Request.Class<{ readonly of: number }, number> {}
  *
- * let calls = 0
- * class Squares extends Batcher.Resolver<Squares>()(
- *   "app/Squares",
- *   Batcher.ordered(Square, {
- *     execute: (requests) => {
- *       calls++
- *       return Effect.succeed(requests.map((request) => request.of ** 2))
- *     }
+ * const program = Effect.gen(function*() {
+ *   const squares = yield* Batcher.ordered(Square, {
+ *     execute: (requests) => Effect.succeed(requests.map((request) => request.of ** 2))
  *   })
- * ) {}
+ *   return yield* Batcher.loadMany([3, 4, 3].map((of) => new Square({ of })), squares)
+ * })
  *
- * const layer = Layer.provide(Squares.layer, Batcher.layer())
- *
- * const program = Batcher.loadMany([3, 4, 3].map((of) => new Square({ of })), Squares)
- *
- * await Effect.runPromise(Effect.provide(program, layer)) // => [9, 16, 9]
- * calls // => 1
+ * await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer())) // => [9, 16, 9]
  * ```
  *
  * @see {@link loadManyExit} for the exits of all
@@ -830,11 +737,11 @@ export const loadMany = <Req extends Request.Any, const Reqs extends Iterable<Re
 /**
  * Loads many requests in one fiber, and gives the exit of each in the order of the requests.
  *
- * **Gotchas**
+ * **Details**
  *
- * No request can fail the call. One interruption leaves all.
+ * No request can fail the call. An interruption leaves all.
  *
- * **Example** (Keeping what succeeds)
+ * **Example** (Keeping the successes)
  *
  * ```ts import.meta.vitest
  * import { Effect, Exit, Request } from "effect"
@@ -842,20 +749,16 @@ export const loadMany = <Req extends Request.Any, const Reqs extends Iterable<Re
  *
  * class Root extends Request.Class<{ readonly of: number }, number, "negative"> {}
  *
- * class Roots extends Batcher.Resolver<Roots>()(
- *   "app/Roots",
- *   Batcher.ordered(Root, {
+ * const program = Effect.gen(function*() {
+ *   const roots = yield* Batcher.ordered(Root, {
  *     execute: (requests) =>
- *       Effect.succeed(
- *         requests.map((request) => request.of < 0 ? Exit.fail("negative" as const) : Math.sqrt(request.of))
- *       )
+ *       Effect.succeed(requests.map(({ of }) => of < 0 ? Exit.fail("negative" as const) : Math.sqrt(of)))
  *   })
- * ) {}
+ *   const exits = yield* Batcher.loadManyExit([4, -1, 9].map((of) => new Root({ of })), roots)
+ *   return exits.filter(Exit.isSuccess).map((exit) => exit.value)
+ * })
  *
- * const program = Batcher.loadManyExit([4, -1, 9].map((of) => new Root({ of })), Roots)
- *
- * const exits = await Effect.runPromise(Effect.provide(program, Roots.layerNoop))
- * exits.filter(Exit.isSuccess).map((exit) => exit.value) // => [2, 3]
+ * await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer())) // => [2, 3]
  * ```
  *
  * @see {@link loadMany} for the values
@@ -866,7 +769,7 @@ export const loadManyExit = <Req extends Request.Any, const Reqs extends Iterabl
   requests: Reqs,
   resolver: ResolverInput<Req, EX, RX>
 ): Effect.Effect<Loaded<Reqs, Result<RequestOf<Reqs>>>, EX, ServicesOf<Reqs> | RX> =>
-  // Sound: the call fails only with an exit that is refused.
+  // Sound: the call fails only with an exit for which `set` returns false.
   loadEach<Req, Reqs, Result<RequestOf<Reqs>>, EX, RX>(requests, resolver, (exits, i, exit) => {
     exits[i] = exit
     return true
@@ -879,8 +782,7 @@ const loadEach = <Req extends Request.Any, Reqs extends Iterable<Req>, A, EX, RX
 ): Effect.Effect<Loaded<Reqs, A>, Request.Error<RequestOf<Reqs>> | EX, ServicesOf<Reqs> | RX> => {
   const load = (resolver: RequestResolver.RequestResolver<Req>) =>
     Effect.suspend(() => {
-      // Sound: `RequestOf` is the type of the items, which are requests of the resolver, and there is one loaded value for
-      // each of them.
+      // Sound: the items are requests of the resolver, and each has one loaded value.
       const all = (Array.isArray(requests) ? requests : Array.from(requests)) as ReadonlyArray<RequestOf<Reqs>>
       const loaded = new Array<A>(all.length)
       const done = each(all, resolver as RequestResolver.RequestResolver<RequestOf<Reqs>>, (i, exit) =>

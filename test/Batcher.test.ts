@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Batcher, Scheduler } from "effect-funnel"
+import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
+import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
+import * as RedisLayer from "effect-funnel/redis/Redis"
 import * as Array from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -8,20 +10,21 @@ import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Hash from "effect/Hash"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redis from "effect/persistence/Redis"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import type * as Tracer from "effect/Tracer"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
+import * as Lookups from "./support/lookups.ts"
+import { Broken, live, store } from "./support/lookups.ts"
 
 class NotFound extends Data.TaggedError("NotFound")<{ readonly id: number }> {}
-class Broken extends Data.TaggedError("Broken")<{}> {}
 
 interface User {
   readonly id: number
@@ -33,36 +36,32 @@ class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, Us
 const user = (id: number): User => ({ id, name: `user ${id}` })
 const missing = (request: GetUser) => Exit.fail(new NotFound({ id: request.id }))
 const get = (id: number) => new GetUser({ id })
-const live = (options?: Batcher.Options, concurrency: number | "unbounded" = "unbounded") =>
-  Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
-    Layer.provideMerge(Scheduler.layer({ concurrency }))
-  )
+
+type UserOptions = Partial<Parameters<typeof Batcher.findById<GetUser, number, User, never, [], number>>[1]> & {
+  readonly gate?: Effect.Effect<void, Broken> | undefined
+}
 
 /** A resolver that notes its calls; ids from 1,000 on do not exist. */
-const users = (
-  options: Partial<Parameters<typeof Batcher.findById<GetUser, number, User>>[1]> & {
-    readonly gate?: Effect.Effect<void, Broken> | undefined
-  } = {}
-) =>
+const users = ({ gate = Effect.void, ...options }: UserOptions = {}) =>
   Effect.gen(function*() {
     const calls: Array<ReadonlyArray<number>> = []
     const interrupted: Array<ReadonlyArray<number>> = []
-    const { gate, ...rest } = options
     const resolver = yield* Batcher.findById(GetUser, {
       id: (_) => _.id,
       execute: (ids) =>
         Effect.suspend(() => {
           calls.push(ids)
-          return (gate ?? Effect.void).pipe(
-            Effect.as(ids.filter((id) => id < 1_000).map(user)),
+          return Effect.as(gate, ids.filter((id) => id < 1_000).map(user)).pipe(
             Effect.onInterrupt(() => Effect.sync(() => interrupted.push(ids)))
           )
         }),
       resultId: (_) => _.id,
       missing,
-      ...rest
+      ...options
     })
-    return { calls, interrupted, resolver, load: (id: number) => Effect.request(get(id), resolver) }
+    const load = (id: number) => Effect.request(get(id), resolver)
+    const startAll = (...ids: ReadonlyArray<number>) => Effect.forEach(ids, (id) => start(load(id)))
+    return { calls, interrupted, load, resolver, startAll }
   })
 
 describe("B1 rounds", () => {
@@ -74,7 +73,7 @@ describe("B1 rounds", () => {
       assert.deepStrictEqual(calls, [[3, 1, 2]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B1 look-ups issued from promise callbacks join the call of their round", () =>
+  it.effect("B1 look-ups from promise callbacks join the call of their round", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* users()
       const run = Effect.runPromiseWith(yield* Effect.context<never>())
@@ -103,7 +102,7 @@ describe("B1 rounds", () => {
       assert.deepStrictEqual(calls, [Array.range(0, 31)])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B1 a layer that was built by runSync has turns of the event loop, as those who look up", () =>
+  it.effect("B1 a resolver whose layer was built by runSync waits in turns of its callers' event loop", () =>
     Effect.gen(function*() {
       const scope = yield* Effect.scope
       const { calls, load, modes } = yield* Effect.gen(function*() {
@@ -126,7 +125,7 @@ describe("B1 rounds", () => {
       assert.deepStrictEqual(modes, ["async"])
     }))
 
-  it.effect("B1 a fiber that yields once before its look-up is in time", () =>
+  it.effect("B1 a fiber that yields once before its look-up joins the batch", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* users()
       yield* Effect.all([load(1), Effect.andThen(Effect.yieldNow, load(2))], unbounded)
@@ -172,7 +171,7 @@ describe("B1 rounds", () => {
       assert.deepStrictEqual(calls, [[1, 2]])
     }).pipe(Effect.provide(live({ window: "10 millis" }))))
 
-  it.effect("B1 a window given to a resolver goes before that of the Batcher", () =>
+  it.effect("B1 the window of a resolver overrides that of its Batcher", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* users({ window: "idle" })
       yield* load(1)
@@ -201,7 +200,7 @@ describe("B2 equal requests", () => {
       assert.deepStrictEqual(calls, [[2, 1]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B2 a request whose equal is in flight joins it, another starts a new batch", () =>
+  it.effect("B2 a request joins an equal one in flight, and starts a new batch if there is none", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, load } = yield* users({ gate: Deferred.await(gate) })
@@ -217,48 +216,38 @@ describe("B2 equal requests", () => {
       assert.strictEqual(calls.length, 3)
     }).pipe(Effect.provide(live())))
 
-  it.effect("B2 equal requests count once against maxBatchSize, a full batch is sent at once", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load } = yield* users({ maxBatchSize: 3, gate: Deferred.await(gate) })
-      const fibers = yield* Effect.forEach([1, 1, 2, 1, 2], (id) => start(load(id)))
-      assert.deepStrictEqual(calls, [])
-      const last = yield* start(load(3))
-      assert.deepStrictEqual(calls, [[1, 2, 3]])
-      yield* Deferred.succeed(gate, undefined)
-      yield* Fiber.joinAll([...fibers, last])
-    }).pipe(Effect.provide(live())))
-
-  it.effect("B2 equal requests count once against maxBatchSize in what core collects for a wrapper too", () =>
-    Effect.gen(function*() {
-      const { calls, resolver } = yield* users({ maxBatchSize: 3 })
-      const wrapped = RequestResolver.around(resolver, () => Effect.void, () => Effect.void)
-      const ask = (id: number) => start(Effect.request(get(id), wrapped))
-      const fibers = yield* Effect.forEach([1, 1, 2, 1, 2, 2, 1], ask)
-      yield* Effect.yieldNow
-      yield* Fiber.interrupt(fibers[2]!)
-      assert.deepStrictEqual(calls, [])
-      const last = yield* ask(3)
-      assert.deepStrictEqual(calls, [[1, 2, 3]])
-      yield* Fiber.joinAll([last, fibers[0]!, fibers[6]!])
-    }).pipe(Effect.provide(live())))
+  for (const wrapped of [false, true]) {
+    it.effect(`B2 equal requests count once against maxBatchSize, and a full batch is sent at once${wrapped ? ", where core collects too" : ""}`, () =>
+      Effect.gen(function*() {
+        const { calls, resolver } = yield* users({ maxBatchSize: 3 })
+        const used = wrapped ? RequestResolver.around(resolver, () => Effect.void, () => Effect.void) : resolver
+        const ask = (id: number) => start(Effect.request(get(id), used))
+        const fibers = yield* Effect.forEach([1, 1, 2, 1, 2, 2, 1], ask)
+        yield* Effect.yieldNow
+        yield* Fiber.interrupt(fibers[2]!)
+        assert.deepStrictEqual(calls, [])
+        const last = yield* ask(3)
+        assert.deepStrictEqual(calls, [[1, 2, 3]])
+        yield* Fiber.joinAll([last, fibers[0]!, fibers[6]!])
+      }).pipe(Effect.provide(live())))
+  }
 
   it.effect("B2 26 requests in batches of 3 at most are 9 calls; one that leaves makes room", () =>
     Effect.gen(function*() {
-      const { calls, load } = yield* users({ maxBatchSize: 3 })
+      const { calls, load, startAll } = yield* users({ maxBatchSize: 3 })
       yield* Effect.forEach(Array.range(1, 26), load, unbounded)
       assert.deepStrictEqual(calls.map((_) => _.length), [3, 3, 3, 3, 3, 3, 3, 3, 2])
       calls.length = 0
-      const fibers = yield* Effect.forEach([1, 2], (id) => start(load(id)))
+      const fibers = yield* startAll(1, 2)
       yield* Fiber.interrupt(fibers[0]!)
-      const more = yield* Effect.forEach([3], (id) => start(load(id)))
+      const more = yield* startAll(3)
       assert.deepStrictEqual(calls, [])
       yield* start(load(4))
       assert.deepStrictEqual(calls, [[2, 3, 4]])
       yield* Fiber.joinAll([fibers[1]!, ...more])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B2 requests are equal by their fields: nested data by structure, what may hide something by identity", () =>
+  it.effect("B2 requests are equal if their fields are: plain data by structure, instances of classes by identity", () =>
     Effect.gen(function*() {
       class Session {
         readonly #user: string
@@ -305,7 +294,21 @@ describe("B2 equal requests", () => {
       assert.deepStrictEqual(found, ["{\"id\":\"a\"}", "{\"email\":\"a\"}", "{\"id\":1}", "{\"id\":\"1\"}"])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B2 unequal requests with one id ask for the id once, and each has its own answer for a missing one", () =>
+  it.effect("B2 a request that holds another request differs from that one, and a tag belongs to the key", () =>
+    Effect.gen(function*() {
+      class Inner extends Request.Class<{ readonly of: number; readonly and: number }, string> {}
+      class Outer extends Request.Class<{ readonly of: Inner }, string> {}
+      class Tagged extends Request.TaggedClass("Tagged")<{ readonly of: number }, string> {}
+      class Bare extends Request.TaggedClass("Bare")<{}, string> {}
+      const resolver = yield* Batcher.ordered<Inner | Outer | Tagged | Bare>(Request.of<any>(), {
+        execute: (requests) => Effect.succeed(requests.map((_) => JSON.stringify(_)))
+      })
+      const inner = new Inner({ of: 1, and: 2 })
+      const requests = [new Outer({ of: inner }), inner, new Tagged({ of: 1 }), new Bare(), new Bare()]
+      assert.deepStrictEqual(yield* Batcher.loadMany(requests, resolver), requests.map((_) => JSON.stringify(_)))
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B2 unequal requests with the same id ask for it once, and each has its own exit if the row is missing", () =>
     Effect.gen(function*() {
       class Named extends Request.Class<{ readonly id: number; readonly orElse: string }, string> {}
       const calls: Array<ReadonlyArray<number>> = []
@@ -383,8 +386,8 @@ describe("B3 interruption", () => {
 
   it.effect("B3 a caller that leaves takes its request out of a pending batch; a pending batch without callers is not sent", () =>
     Effect.gen(function*() {
-      const { calls, load } = yield* users()
-      const fibers = yield* Effect.forEach([1, 2, 2, 3], (id) => start(load(id)))
+      const { calls, load, startAll } = yield* users()
+      const fibers = yield* startAll(1, 2, 2, 3)
       yield* Fiber.interruptAll([fibers[0]!, fibers[1]!])
       yield* Fiber.joinAll([fibers[2]!, fibers[3]!])
       assert.deepStrictEqual(calls, [[2, 3]])
@@ -394,11 +397,11 @@ describe("B3 interruption", () => {
       assert.strictEqual(calls.length, 1)
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 while any request of a running batch has a caller it goes on, also for who joins one that was left", () =>
+  it.effect("B3 a running batch goes on while any request has a caller, and its other requests can still be joined", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
-      const { calls, interrupted, load } = yield* users({ gate: Deferred.await(gate) })
-      const fibers = yield* Effect.forEach([1, 2, 1], (id) => start(load(id)))
+      const { calls, interrupted, load, startAll } = yield* users({ gate: Deferred.await(gate) })
+      const fibers = yield* startAll(1, 2, 1)
       yield* settle
       const joined = yield* start(load(1))
       yield* Fiber.interruptAll([fibers[0]!, fibers[2]!, joined])
@@ -412,8 +415,8 @@ describe("B3 interruption", () => {
 
   it.effect("B3 a running batch is interrupted when all callers of all its requests are gone, joiners included", () =>
     Effect.gen(function*() {
-      const { calls, interrupted, load } = yield* users({ gate: Effect.never })
-      const fibers = yield* Effect.forEach([1, 2], (id) => start(load(id)))
+      const { calls, interrupted, load, startAll } = yield* users({ gate: Effect.never })
+      const fibers = yield* startAll(1, 2)
       yield* settle
       const joined = yield* start(load(2))
       yield* Fiber.interruptAll(fibers)
@@ -454,11 +457,11 @@ describe("B3 interruption", () => {
       assert.deepStrictEqual(log, ["call 1", "call 1", "closed"])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 a request that is left while its batch is in the queue is not asked for: one that comes back comes last", () =>
+  it.effect("B3 a request that is left in the queue is not asked for, and one that comes back comes last", () =>
     Effect.gen(function*() {
-      const { calls, load } = yield* users()
+      const { calls, load, startAll } = yield* users()
       yield* Scheduler.pause
-      const fibers = yield* Effect.forEach([1, 2], (id) => start(load(id)))
+      const fibers = yield* startAll(1, 2)
       yield* settle
       yield* Fiber.interrupt(fibers[0]!)
       const again = yield* start(load(1))
@@ -468,22 +471,7 @@ describe("B3 interruption", () => {
       assert.deepStrictEqual(calls, [[2, 1]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 a batch that everybody left in the queue leaves it at no cost", () =>
-    Effect.gen(function*() {
-      const { calls, load } = yield* users()
-      yield* Scheduler.pause
-      const fiber = yield* start(load(1))
-      yield* settle
-      assert.strictEqual((yield* Scheduler.stats).queued, 1)
-      yield* Fiber.interrupt(fiber)
-      yield* settle
-      assert.strictEqual((yield* Scheduler.stats).queued, 0)
-      yield* Scheduler.resume
-      yield* settle
-      assert.deepStrictEqual(calls, [])
-    }).pipe(Effect.provide(live())))
-
-  it.effect("B3 closing the resolver's scope interrupts what runs and what is pending, and later look-ups at once", () =>
+  it.effect("B3 closing the resolver's scope interrupts running and pending batches, and later look-ups at once", () =>
     Effect.gen(function*() {
       for (const window of ["idle", "1 hour"] as const) {
         const scope = yield* Scope.make()
@@ -540,7 +528,24 @@ describe("B4 failures", () => {
       ])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B4 a missing item is what missing says; rows nobody asked for are ignored, of two rows the first counts", () =>
+  it.effect("B4 callers are told in the step in which execute ends, whatever batches ended before", () =>
+    Effect.gen(function*() {
+      for (const n of [8_192, 1]) {
+        const gate = yield* Deferred.make<void>()
+        const { resolver } = yield* users({ gate: Deferred.await(gate) })
+        let told = 0
+        for (let id = 1; id <= n; id++) {
+          Effect.requestUnsafe(get(id), { resolver, context: Context.empty(), onExit: () => told++ })
+        }
+        yield* settle
+        Deferred.doneUnsafe(gate, Exit.void)
+        if (n === 1) assert.strictEqual(told, n)
+        yield* settle
+        assert.strictEqual(told, n)
+      }
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B4 a request without a row ends as `missing` says; unknown rows are ignored, the first of two rows counts", () =>
     Effect.gen(function*() {
       const { load } = yield* users({
         execute: () => Effect.succeed([user(77), user(1), { id: 1, name: "another" }])
@@ -574,7 +579,7 @@ describe("B4 failures", () => {
       }
     }).pipe(Effect.provide(live())))
 
-  it.effect("B4 a synchronous throw, wherever, hurts its batch only", () =>
+  it.effect("B4 a synchronous throw in any option fails its batch only", () =>
     Effect.gen(function*() {
       const bug = new Error("bug")
       const fail = (): never => {
@@ -592,7 +597,7 @@ describe("B4 failures", () => {
       }
     }).pipe(Effect.provide(live())))
 
-  it.effect("B4 a look-up that its own batch makes for itself dies instead of waiting for ever", () =>
+  it.effect("B4 a batch that looks up its own request dies instead of waiting for ever", () =>
     Effect.gen(function*() {
       const context = yield* Effect.context<Batcher.Batcher | Scope.Scope>()
       const resolvers: Array<RequestResolver.RequestResolver<GetUser>> = []
@@ -626,7 +631,7 @@ describe("B5 admission", () => {
       const gates = yield* Effect.forEach(Array.range(0, 4), () => Deferred.make<void>())
       let running = 0
       let most = 0
-      const { calls, load } = yield* users({
+      const { load } = yield* users({
         maxBatchSize: 1,
         execute: (ids) =>
           Effect.suspend(() => {
@@ -634,7 +639,6 @@ describe("B5 admission", () => {
             return Effect.as(Deferred.await(gates[ids[0]!]!), ids.map(user))
           }).pipe(Effect.ensuring(Effect.sync(() => running--)))
       })
-      void calls
       const fiber = yield* start(Effect.forEach(Array.range(0, 4), load, unbounded))
       for (const gate of gates) {
         yield* settle
@@ -643,7 +647,7 @@ describe("B5 admission", () => {
       }
       yield* Fiber.join(fiber)
       assert.strictEqual(most, 2)
-    }).pipe(Effect.provide(live(undefined, 2))))
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
   it.effect("B5 jobs that load do not deadlock, however many and however narrow the scheduler", () =>
     Effect.gen(function*() {
@@ -657,7 +661,7 @@ describe("B5 admission", () => {
         )
         assert.deepStrictEqual(ids, Array.makeBy(5, () => user(1)))
       }
-    }).pipe(Effect.provide(live(undefined, 1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B5 a job that joins a batch in the queue takes it into its own width", () =>
     Effect.gen(function*() {
@@ -670,9 +674,9 @@ describe("B5 admission", () => {
       yield* Deferred.succeed(gate, undefined)
       assert.deepStrictEqual(yield* Fiber.joinAll([job, other]), [user(1), user(1)])
       assert.deepStrictEqual(calls, [[1]])
-    }).pipe(Effect.provide(live(undefined, 1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 a batch that its job's full width has no room for queues like any other", () =>
+  it.effect("B5 a batch queues like any other if the width of its job is full", () =>
     Effect.gen(function*() {
       const leave = yield* Deferred.make<void>()
       const { calls, load } = yield* users()
@@ -693,9 +697,9 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(yield* Fiber.join(other), user(1))
       yield* Fiber.interrupt(first)
       assert.strictEqual((yield* Scheduler.stats).running, 0)
-    }).pipe(Effect.provide(live(undefined, 2))))
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-  it.effect("B5 a job inside the job that a batch waits in, and which loads the same, does not wait for itself", () =>
+  it.effect("B5 a job and a job inside it can wait for the same batch", () =>
     Effect.gen(function*() {
       const go = yield* Deferred.make<void>()
       const { calls, load } = yield* users()
@@ -710,9 +714,9 @@ describe("B5 admission", () => {
       assert.deepStrictEqual(calls, [[1]])
       const { queued, running } = yield* Scheduler.stats
       assert.deepStrictEqual([queued, running], [0, 0])
-    }).pipe(Effect.provide(live(undefined, 1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 a batch made for a job of another scheduler does not wait for that job either", () =>
+  it.effect("B5 a batch does not wait for the job of another scheduler that waits for it", () =>
     Effect.gen(function*() {
       const outer = yield* Scheduler.make({ concurrency: 1 })
       const { load } = yield* users({
@@ -720,7 +724,7 @@ describe("B5 admission", () => {
       })
       assert.deepStrictEqual(yield* outer.schedule(load(1)), user(1))
       assert.deepStrictEqual(yield* outer.schedule(Scheduler.schedule(load(1))), user(1))
-    }).pipe(Effect.provide(live(undefined, 1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B5 batches wait for room where the queue is bounded", () =>
     Effect.gen(function*() {
@@ -728,12 +732,27 @@ describe("B5 admission", () => {
       yield* Effect.forEach([1, 2, 3, 4], load, unbounded)
       assert.strictEqual(calls.length, 4)
     }).pipe(
-      Effect.provide(
-        Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
-          Layer.provide(Scheduler.layer({ concurrency: 1, maxQueued: 0 }))
-        )
-      )
+      Effect.provide(live({ concurrency: 1, maxQueued: 0 }))
     ))
+
+  it.live("B5 the requests of a refused batch end with the exit that onRejected returns, by default with a defect", () =>
+    Effect.gen(function*() {
+      const { load } = yield* users()
+      const exit = yield* Effect.exit(load(1))
+      assert.instanceOf(Exit.isFailure(exit) && Cause.squash(exit.cause), Scheduler.SchedulerError)
+      const own = yield* users({ onRejected: (_, request) => missing(request) })
+      const exits = yield* Effect.forEach([1, 2], (id) => Effect.exit(own.load(id)), unbounded)
+      assert.deepStrictEqual(exits, [1, 2].map((id) => missing(get(id))))
+      assert.deepStrictEqual(own.calls, [])
+    }).pipe(Effect.provide(
+      Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
+        Layer.provide(Scheduler.layer({ concurrency: 1, rate: RateLimiter.RateLimiter })),
+        Layer.provide(RedisRateLimiter.layer({ rate: { limit: 1, window: "1 second" }, outageBudget: 0 })),
+        Layer.provide(RedisLayer.layerBackground(
+          Layer.effect(Redis.Redis, Effect.fail(new Redis.RedisError({ cause: "away" })))
+        ))
+      )
+    )))
 
   it.effect("B5 a Batcher uses the scheduler it is given", () => {
     class Backend extends Context.Service<Backend, Scheduler.Scheduler>()("test/Backend") {}
@@ -795,42 +814,16 @@ describe("contexts", () => {
       assert.deepStrictEqual(calls.sort(), ["a de: 1", "a en: 1", "a en: 1,2", "b en: 1"])
     }).pipe(Effect.provideService(Tenant, { name: "made here" }), Effect.provide(live())))
 
-  it.effect("B7 a look-up does not join one in flight of another tenant, and one that implements Equal isolates by it", () =>
+  it.effect("B7 a look-up joins one in flight of an equal tenant, and of no other", () =>
     Effect.gen(function*() {
-      class Id implements Equal.Equal {
-        readonly name: string
-        constructor(name: string) {
-          this.name = name
-        }
-        [Equal.symbol](that: Equal.Equal): boolean {
-          return that instanceof Id && that.name === this.name
-        }
-        [Hash.symbol]() {
-          return Hash.string(this.name)
-        }
-      }
       const gate = yield* Deferred.make<void>()
-      const calls: Array<string> = []
-      const resolver = yield* Batcher.ordered(GetDoc, {
-        isolate: [Tenant],
-        execute: (requests) =>
-          Effect.gen(function*() {
-            const tenant = yield* Tenant
-            calls.push(tenant.name)
-            yield* Deferred.await(gate)
-            return requests.map(() => tenant.name)
-          })
-      })
-      const load = (name: string) =>
-        start(Effect.provideService(Effect.request(new GetDoc({ id: 1 }), resolver), Tenant, new Id(name)))
-      const first = yield* load("a")
-      yield* settle
-      const second = yield* load("b")
-      const third = yield* load("a")
-      yield* settle
-      assert.deepStrictEqual(calls, ["a", "b"])
+      const { calls, load } = yield* store({ isolate: [Lookups.Tenant], gate: Deferred.await(gate) })
+      const ask = (name: string) =>
+        Effect.tap(start(Effect.provideService(load(1), Lookups.Tenant, Option.some(name))), () => settle)
+      const fibers = [yield* ask("a"), yield* ask("b"), yield* ask("a")]
+      assert.deepStrictEqual(calls, [[1], [1]])
       yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.joinAll([first, second, third]), ["a", "b", "a"])
+      yield* Fiber.joinAll(fibers)
     }).pipe(Effect.provide(live())))
 
   it.effect("B7 loadMany and the cache keep tenants apart", () =>
@@ -852,11 +845,15 @@ describe("contexts", () => {
         assert.deepStrictEqual(yield* Effect.all([load(a), load(b)], unbounded), [["a", "a"], ["b", "b"]])
       }
       assert.deepStrictEqual(calls.sort(), ["a 2", "b 2"])
-      yield* Effect.provideService(resolver.prime(requests[0]!, "primed"), Tenant, a)
-      assert.deepStrictEqual(yield* Effect.all([load(a), load(b)]), [["primed", "a"], ["b", "b"]])
+      const c = { name: "c" }
+      for (const tenant of [a, c]) yield* Effect.provideService(resolver.prime(requests[0]!, "primed"), Tenant, tenant)
+      assert.deepStrictEqual(yield* Effect.all([load(a), load(b), load(c)]), [["primed", "a"], ["b", "b"], [
+        "primed",
+        "c"
+      ]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B7 what is isolated stays so when core's grouped takes the place of the batch key", () =>
+  it.effect("B7 callers stay isolated when core's grouped replaces the batch key", () =>
     Effect.gen(function*() {
       const { calls, resolver } = yield* docs(true)
       const grouped = RequestResolver.grouped(resolver, () => "all")
@@ -869,7 +866,7 @@ describe("contexts", () => {
       assert.strictEqual(calls.length, 2)
     }).pipe(Effect.provideService(Tenant, { name: "made here" }), Effect.provide(live())))
 
-  it.effect("execute has the services of the place where the resolver was made, not those of its callers", () =>
+  it.effect("execute has the services of the place where the resolver was made, not its callers'", () =>
     Effect.gen(function*() {
       const { load } = yield* docs(false).pipe(
         Effect.provideService(Tenant, { name: "made here" }),
@@ -879,7 +876,7 @@ describe("contexts", () => {
       assert.strictEqual(result, "made here/fr/1")
     }).pipe(Effect.provide(live())))
 
-  it.effect("a batch runs in its first caller's span, never in one of the place where the resolver was made", () =>
+  it.effect("a batch runs in its first caller's span, not in the span where the resolver was made", () =>
     Effect.gen(function*() {
       const spans: Array<string> = []
       const { load } = yield* users({
@@ -948,22 +945,7 @@ describe("B6 cache", () => {
   const cached = (
     options: Partial<Batcher.CacheOptions<GetUser>> = {},
     gate: Effect.Effect<void, Broken> = Effect.void
-  ) =>
-    Effect.gen(function*() {
-      const calls: Array<ReadonlyArray<number>> = []
-      const resolver = yield* Batcher.findById(GetUser, {
-        id: (_) => _.id,
-        execute: (ids) =>
-          Effect.suspend(() => {
-            calls.push(ids)
-            return Effect.as(gate, ids.filter((id) => id < 1_000).map(user))
-          }),
-        resultId: (_) => _.id,
-        missing,
-        cache: { capacity: 100, timeToLive: ttl, ...options }
-      })
-      return { calls, resolver, load: (id: number) => Effect.request(get(id), resolver) }
-    })
+  ) => users({ gate, cache: { capacity: 100, timeToLive: ttl, ...options } })
 
   it.effect("B6 nothing is cached unless asked for", () =>
     Effect.gen(function*() {
@@ -1015,14 +997,14 @@ describe("B6 cache", () => {
       assert.deepStrictEqual(calls, [[1], [2], [3], [2]])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B6 prime is what later look-ups get, clear forgets; what was in flight then does not come back", () =>
+  it.effect("B6 later look-ups get the primed result, clear forgets it, and results then in flight are not kept", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
-      const { calls, load, resolver } = yield* cached({}, Deferred.await(gate))
+      const { calls, load, resolver, startAll } = yield* cached({}, Deferred.await(gate))
       yield* resolver.prime(get(1), { id: 1, name: "primed" })
       yield* resolver.prime(get(2), Exit.fail(new NotFound({ id: 2 })))
       assert.strictEqual((yield* load(1)).name, "primed")
-      const fibers = yield* Effect.forEach([2, 3], (id) => start(load(id)))
+      const fibers = yield* startAll(2, 3)
       yield* settle
       assert.deepStrictEqual(calls.splice(0), [[2, 3]])
       yield* resolver.prime(get(2), { id: 2, name: "newer" })
@@ -1060,7 +1042,7 @@ describe("B6 cache", () => {
 })
 
 describe("loadMany", () => {
-  it.effect("loadMany loads in one call, in input order, whatever is equal, and keeps the empty list", () =>
+  it.effect("loadMany asks for each distinct request once, and returns results in input order", () =>
     Effect.gen(function*() {
       const { calls, resolver } = yield* users()
       assert.deepStrictEqual(yield* Batcher.loadMany([3, 1, 3, 2].map(get), resolver), [3, 1, 3, 2].map(user))
@@ -1070,7 +1052,7 @@ describe("loadMany", () => {
       assert.deepStrictEqual(yield* Batcher.loadMany(new Set([1, 2].map(get)), resolver), [1, 2].map(user))
     }).pipe(Effect.provide(live())))
 
-  it.effect("loadMany shares its call with single look-ups and other loadManys, and joins what is in flight", () =>
+  it.effect("loadMany shares its call with other look-ups, and joins requests in flight", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, load, resolver } = yield* users({ gate: Deferred.await(gate) })
@@ -1094,14 +1076,13 @@ describe("loadMany", () => {
 
   it.effect("loadMany fails with the first failure and leaves the others; loadManyExit has them all", () =>
     Effect.gen(function*() {
-      const { interrupted, resolver } = yield* users({
+      const { resolver } = yield* users({
         maxBatchSize: 1,
         execute: (ids) =>
           ids[0] === 2
             ? Effect.fail(new Broken())
             : Effect.onInterrupt(Effect.never, () => Effect.sync(() => gone.push(ids[0]!)))
       })
-      void interrupted
       const gone: Array<number> = []
       const exit = yield* Effect.exit(Batcher.loadMany([1, 2, 3].map(get), resolver))
       assert.deepStrictEqual(exit, Exit.fail(new Broken()))
@@ -1118,7 +1099,7 @@ describe("loadMany", () => {
       )
     }).pipe(Effect.provide(live())))
 
-  it.effect("loadMany: one interruption leaves all, pending or running, and nobody else notices", () =>
+  it.effect("an interrupted loadMany leaves all its requests, pending or running, and no other caller notices", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, interrupted, load, resolver } = yield* users({ gate: Deferred.await(gate) })
@@ -1141,7 +1122,7 @@ describe("loadMany", () => {
       assert.deepStrictEqual(yield* Fiber.join(single), user(2))
     }).pipe(Effect.provide(live())))
 
-  it.effect("loadMany: what it alone asked for is not asked for once it left the queue", () =>
+  it.effect("an interrupted loadMany takes out of the queue the requests that only it made", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* users()
       yield* Scheduler.pause
@@ -1207,19 +1188,6 @@ describe("core's combinators", () => {
       assert.deepStrictEqual(yield* load(1), user(1))
       assert.strictEqual(calls.length, 2)
     }).pipe(Effect.provide(live())))
-
-  it.effect("race answers with the first of two resolvers, and the other is interrupted", () =>
-    Effect.gen(function*() {
-      const slow = yield* users({ gate: Effect.never })
-      const fast = yield* users()
-      const raced = RequestResolver.race(slow.resolver, fast.resolver)
-      assert.deepStrictEqual(
-        yield* Effect.forEach([1, 2], (id) => Effect.request(get(id), raced), unbounded),
-        [user(1), user(2)]
-      )
-      yield* settle
-      assert.deepStrictEqual(slow.interrupted, [[1, 2]])
-    }).pipe(Effect.provide(live())))
 })
 
 describe("layers", () => {
@@ -1261,25 +1229,6 @@ describe("layers", () => {
       const posts = yield* Batcher.loadMany([1, 2, 3].map((author) => new GetPosts({ author })), resolver)
       assert.deepStrictEqual(posts.map((_) => _.map((_) => _.n)), [[1, 3], [2], []])
     }).pipe(Effect.provide(live())))
-
-  it.effect("ids may be data: they are found by structure", () =>
-    Effect.gen(function*() {
-      class GetCell
-        extends Request.Class<{ readonly row: number; readonly column: number }, { at: [number, number] }>
-      {}
-      const resolver = yield* Batcher.findById(GetCell, {
-        id: (_): [number, number] => [_.row, _.column],
-        execute: (ids) =>
-          Effect.succeed(ids.map(([row, column]) => ({ at: [row, column] as [number, number] })).reverse()),
-        resultId: (_) => _.at,
-        missing: () => Exit.die("missing")
-      })
-      const cells = yield* Batcher.loadMany(
-        [new GetCell({ row: 1, column: 2 }), new GetCell({ row: 2, column: 1 })],
-        resolver
-      )
-      assert.deepStrictEqual(cells.map((_) => _.at), [[1, 2], [2, 1]])
-    }).pipe(Effect.provide(live())))
 })
 
 describe("fn", () => {
@@ -1305,7 +1254,7 @@ describe("fn", () => {
       assert.strictEqual(error.message, "users: no row with id 2000")
     }).pipe(Effect.provide(Batcher.layer())))
 
-  it.effect("`missing` says what an id without a row ends with", () =>
+  it.effect("an id without a row ends with the exit that `missing` returns", () =>
     Effect.gen(function*() {
       const getUser = yield* Batcher.fn("users")(rows([]), { resultId, missing: (id) => Exit.succeed(-id) })
       assert.deepStrictEqual(yield* Effect.all([getUser(1), getUser(2_000)], unbounded), [user(1), -2_000])
@@ -1328,39 +1277,14 @@ describe("fn", () => {
       )
       assert.strictEqual(asked, 2)
     }).pipe(Effect.provide(Batcher.layer())))
-
-  it.effect("an error of execute is the error of its look-ups, and one interrupted caller leaves the others", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void, Broken>()
-      const getUser = yield* Batcher.fn("users")(
-        (ids: Array.NonEmptyArray<number>) => Effect.as(Deferred.await(gate), ids.map(user)),
-        { resultId }
-      )
-      const [one, two] = yield* Effect.forEach([1, 2], (id) => start(getUser(id)))
-      yield* settle
-      yield* Fiber.interrupt(one!)
-      yield* Deferred.fail(gate, new Broken())
-      assert.deepStrictEqual(yield* Effect.flip(Fiber.join(two!)), new Broken())
-    }).pipe(Effect.provide(Batcher.layer())))
 })
 
 describe("without a scheduler", () => {
-  it.effect("any number of batches run at once", () =>
+  it.effect("any number of batches run at once, even if there is a Scheduler that is not named", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
-      const { calls, load } = yield* users({ gate: Deferred.await(gate), maxBatchSize: 1 })
-      const fibers = yield* Effect.forEach(Array.range(1, 100), (id) => start(load(id)))
-      yield* settle
-      assert.strictEqual(calls.length, 100)
-      yield* Deferred.succeed(gate, undefined)
-      yield* Fiber.joinAll(fibers)
-    }).pipe(Effect.provide(Batcher.layer())))
-
-  it.effect("a Scheduler that is there and not named bounds nothing", () =>
-    Effect.gen(function*() {
-      const gate = yield* Deferred.make<void>()
-      const { calls, load } = yield* users({ gate: Deferred.await(gate), maxBatchSize: 1 })
-      yield* Effect.forEach([1, 2, 3], (id) => start(load(id)))
+      const { calls, startAll } = yield* users({ gate: Deferred.await(gate), maxBatchSize: 1 })
+      yield* startAll(1, 2, 3)
       yield* settle
       assert.strictEqual(calls.length, 3)
       assert.strictEqual((yield* Scheduler.stats).running, 0)
@@ -1436,7 +1360,7 @@ describe("misuse", () => {
       )
     }))
 
-  it("the effect that a Resolver is made of names the accessor, for its layer has no options", () => {
+  it("an error in the options of a Resolver names the accessor", () => {
     assert.throws(
       () =>
         class extends Batcher.Resolver<any>()(
@@ -1448,30 +1372,35 @@ describe("misuse", () => {
     )
   })
 
-  it("a window in whatever form is refused by an accessor exactly when it is refused by make", () => {
-    const forms: ReadonlyArray<Duration.Input> = [
+  it("a window in any form is refused by accessors and by make unless it is a finite duration >= 0", () => {
+    const units = ["nano", "micro", "milli", "second", "minute", "hour", "day", "week"] as const
+    const windows: ReadonlyArray<Duration.Input> = [
       0,
       1.5,
       1e21,
-      Infinity,
-      -1,
-      NaN,
       BigInt(0),
       BigInt(7),
-      BigInt(-7),
-      ...(["nano", "micro", "milli", "second", "minute", "hour", "day", "week"] as const).flatMap((unit) =>
-        [`1 ${unit}`, `0.5 ${unit}s`, `-1 ${unit}`, `0 ${unit}`, `12 ${unit}s`] as Array<Duration.Input>
-      ),
-      ...["", "5", "5 apples", "1e3 millis", "second", "Infinity", "-Infinity", "1second"] as Array<Duration.Input>,
-      ...[[1, 5], [0, 0], [-1, 0], [NaN, 0], [Infinity, 0]] as Array<Duration.Input>,
+      ...units.flatMap((unit) => [`1 ${unit}`, `0.5 ${unit}s`, `0 ${unit}`, `12 ${unit}s`] as Array<Duration.Input>),
+      ...[[1, 5], [0, 0]] as Array<Duration.Input>,
       {},
       { hours: 1 },
       { hours: 1, minutes: -1 },
       { seconds: 1.5, nanoseconds: 3 },
       { minutes: 2, seconds: undefined },
+      ...[0, 1.5, 1e-7].map(Duration.millis),
+      ...[BigInt(0), BigInt(3)].map(Duration.nanos)
+    ]
+    const others: ReadonlyArray<Duration.Input> = [
+      -1,
+      NaN,
+      Infinity,
+      BigInt(-7),
+      ...units.map((unit) => `-1 ${unit}` as Duration.Input),
+      ...["", "5", "5 apples", "1e3 millis", "second", "Infinity", "-Infinity", "1second"] as Array<Duration.Input>,
+      ...[[-1, 0], [NaN, 0], [Infinity, 0]] as Array<Duration.Input>,
       ...[{ seconds: -1 }, { millis: NaN }, { hours: Infinity }] as Array<Duration.Input>,
-      ...[0, 1.5, -1, 1e-7, Infinity, -Infinity].map(Duration.millis),
-      ...[BigInt(0), BigInt(3), BigInt(-3)].map(Duration.nanos)
+      ...[-1, Infinity, -Infinity].map(Duration.millis),
+      Duration.nanos(BigInt(-3))
     ]
     const refusal = (f: () => unknown) => {
       try {
@@ -1480,12 +1409,13 @@ describe("misuse", () => {
         return error instanceof RangeError ? error.message.replace(/^Batcher.\w+: /, "") : error
       }
     }
-    for (const window of forms) {
-      assert.deepStrictEqual(
+    for (const window of [...windows, ...others]) {
+      const refused = [
         refusal(() => Batcher.ordered(GetUser, { execute: () => Effect.succeed([]), window })),
-        refusal(() => Batcher.make({ window })),
-        String(window)
-      )
+        refusal(() => Batcher.make({ window }))
+      ]
+      assert.strictEqual(refused[0], refused[1])
+      assert.strictEqual(refused[0] === undefined, windows.includes(window), String(window))
     }
   })
 

@@ -2,54 +2,17 @@ import { assert, describe, it } from "@effect/vitest"
 import { Batcher, Scheduler } from "effect-funnel"
 import * as Array from "effect/Array"
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
-import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
+import { MaxOpsBeforeYield } from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
-
-class Broken extends Data.TaggedError("Broken")<{}> {}
-class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
-class Get extends Request.TaggedClass("Get")<{ readonly id: number }, number, Broken, Tenant> {}
-const get = (id: number) => new Get({ id })
-const live = (concurrency: number, options?: Batcher.Options) =>
-  Layer.mergeAll(
-    Batcher.layer({ ...options, scheduler: Scheduler.Scheduler }).pipe(
-      Layer.provideMerge(Scheduler.layer({ concurrency }))
-    ),
-    Layer.succeed(Tenant, "anybody")
-  )
-
-type Options = Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Tenant]>>[1]> & {
-  readonly gate?: Effect.Effect<void, Broken> | undefined
-}
-
-/** A resolver that notes its calls, and answers with ten times the id. */
-const store = ({ gate, ...options }: Options = {}) =>
-  Effect.gen(function*() {
-    const calls: Array<ReadonlyArray<number>> = []
-    const resolver = yield* Batcher.ordered(Get, {
-      execute: (requests) =>
-        Effect.suspend(() => {
-          calls.push(requests.map((_) => _.id))
-          return Effect.as(gate ?? Effect.void, requests.map((_) => _.id * 10))
-        }),
-      ...options
-    })
-    const load = (id: number) => Effect.request(get(id), resolver)
-    /** Look-ups that core collects together, and that have left it when this returns. */
-    const round = (...ids: ReadonlyArray<number>) =>
-      Effect.tap(Effect.forEach(ids, (id) => start(load(id))), () => settle)
-    return { calls, load, resolver, round }
-  })
+import { type Broken, type Get, get, jobs, live, store, Tenant, valueOf, valuesOf } from "./support/lookups.ts"
 
 /** Two resolvers: the outer one asks the inner one for 3 once it may go, and the inner one asks the outer for 1 to answer 2. */
 const nested = Effect.gen(function*() {
@@ -62,7 +25,7 @@ const nested = Effect.gen(function*() {
       Effect.provideContext(
         Effect.forEach(
           requests,
-          (_) => _.id === 2 ? Effect.request(get(1), resolvers[0]!) : Effect.succeed(_.id * 10),
+          (_) => _.id === 2 ? Effect.request(get(1), resolvers[0]!) : Effect.succeed(valueOf(_.id)),
           unbounded
         ),
         context
@@ -97,22 +60,22 @@ describe("B5 collecting until admitted", () => {
       assert.strictEqual(yield* queued, 2)
       assert.deepStrictEqual(calls, [])
       yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), [10, 20, 30, 20, 40, 50, 60, 70, 80, 10, 90])
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), valuesOf(1, 2, 3, 2, 4, 5, 6, 7, 8, 1, 9))
       assert.deepStrictEqual(calls, [[1, 2, 3, 4, 5], [6, 7, 8, 9]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 look-ups that come one by one while the scheduler is busy are one call when it is free", () =>
+  it.effect("B5 look-ups that come one by one while the scheduler is busy share one call", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, round } = yield* store({ gate: Deferred.await(gate) })
       const fibers = yield* Effect.forEach(Array.range(1, 20), (id) => round(id))
       assert.deepStrictEqual(calls, [[1]])
       yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.joinAll(fibers.flat()), Array.range(1, 20).map((id) => id * 10))
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers.flat()), Array.range(1, 20).map(valueOf))
       assert.deepStrictEqual(calls, [[1], Array.range(2, 20)])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 a look-up joins a batch that waits, whatever its window; once that batch has started, it has its own window", () =>
+  it.effect("B5 a look-up joins a queued batch without a window, and starts a window once that batch has started", () =>
     Effect.gen(function*() {
       const { calls, load, round } = yield* store()
       yield* Scheduler.pause
@@ -120,16 +83,16 @@ describe("B5 collecting until admitted", () => {
       yield* TestClock.adjust("10 millis")
       fibers.push(...(yield* round(2)))
       yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), [10, 20])
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), valuesOf(1, 2))
       assert.deepStrictEqual(calls, [[1, 2]])
       const late = yield* start(load(4))
       yield* settle
       assert.deepStrictEqual(calls, [[1, 2]])
       yield* TestClock.adjust("10 millis")
-      assert.strictEqual(yield* Fiber.join(late), 40)
-    }).pipe(Effect.provide(live(1, { window: "10 millis" }))))
+      assert.strictEqual(yield* Fiber.join(late), valueOf(4))
+    }).pipe(Effect.provide(live({ concurrency: 1, window: "10 millis" }))))
 
-  it.effect("B5 the requests of loadMany join the batch that waits, merged with its requests", () =>
+  it.effect("B5 the requests of loadMany join the queued batch, and merge with its requests", () =>
     Effect.gen(function*() {
       const { calls, resolver, round } = yield* store()
       yield* Scheduler.pause
@@ -139,37 +102,37 @@ describe("B5 collecting until admitted", () => {
       yield* settle
       yield* Fiber.interrupt(left)
       yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.join(many), [30, 20, 30, 40])
-      assert.deepStrictEqual(yield* Fiber.joinAll(first), [10, 20])
+      assert.deepStrictEqual(yield* Fiber.join(many), valuesOf(3, 2, 3, 4))
+      assert.deepStrictEqual(yield* Fiber.joinAll(first), valuesOf(1, 2))
       assert.deepStrictEqual(calls, [[1, 2, 3, 4]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 a batch that was sent collects no more: what is left of it is joined, what is new is another batch", () =>
+  it.effect("B5 a sent batch takes no new request: equal look-ups join it, others open another batch", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const { calls, round } = yield* store({ gate: Deferred.await(gate) })
       const fibers = [...(yield* round(1)), ...(yield* round(1, 2))]
       assert.deepStrictEqual(calls, [[1], [2]])
       yield* Deferred.succeed(gate, undefined)
-      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), [10, 10, 20])
-    }).pipe(Effect.provide(live(2))))
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), valuesOf(1, 1, 2))
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-  it.effect("B5 look-ups whose isolating services differ never join one batch that waits", () =>
+  it.effect("B5 look-ups with different isolating services never share a queued batch", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store({ isolate: [Tenant] })
       yield* Scheduler.pause
-      const ask = (tenant: string, id: number) =>
+      const ask = (tenant: string, id: unknown) =>
         Effect.tap(start(Effect.provideService(load(id), Tenant, tenant)), () => settle)
       const fibers = [yield* ask("a", 1), yield* ask("b", 1), yield* ask("a", 2), yield* ask("b", 3)]
       assert.strictEqual(yield* queued, 2)
       yield* Scheduler.resume
       yield* Fiber.joinAll(fibers)
       assert.deepStrictEqual(calls, [[1, 2], [1, 3]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B3 leaving a batch that others joined", () => {
-  it.effect("B3 a caller whose look-up joined takes it out and makes room, and nobody else notices", () =>
+describe("B3 leaving a queued batch", () => {
+  it.effect("B3 a caller that leaves takes its request out and makes room, and no other caller notices", () =>
     Effect.gen(function*() {
       const { calls, round } = yield* store({ maxBatchSize: 3 })
       yield* Scheduler.pause
@@ -180,11 +143,11 @@ describe("B3 leaving a batch that others joined", () => {
       const [four] = yield* round(4)
       assert.strictEqual(yield* queued, 1)
       yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.joinAll([one!, three!, four!]), [10, 30, 40])
+      assert.deepStrictEqual(yield* Fiber.joinAll([one!, three!, four!]), valuesOf(1, 3, 4))
       assert.deepStrictEqual(calls, [[1, 3, 4]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B3 a batch whose first callers are all gone goes on for those who joined, and leaves the queue with the last", () =>
+  it.effect("B3 a batch goes on for later callers when its first have left, and leaves the queue with the last one", () =>
     Effect.gen(function*() {
       const { calls, round } = yield* store()
       yield* Scheduler.pause
@@ -201,22 +164,17 @@ describe("B3 leaving a batch that others joined", () => {
       const again = yield* round(5)
       assert.strictEqual(yield* queued, 1)
       yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.joinAll(again), [50])
+      assert.deepStrictEqual(yield* Fiber.joinAll(again), valuesOf(5))
       assert.deepStrictEqual(calls, [[5]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B3 look-ups that core collected together and that travel in two batches leave and end each with its own", () =>
+  it.effect("B3 look-ups that come together and travel in two batches leave and end with their own batch", () =>
     Effect.gen(function*() {
       const gates = yield* Effect.forEach([0, 1], () => Deferred.make<void>())
       let running = 0
-      const interrupted: Array<ReadonlyArray<number>> = []
-      const { round } = yield* store({
+      const { interrupted, round } = yield* store({
         maxBatchSize: 2,
-        execute: (requests) =>
-          Deferred.await(gates[running++]!).pipe(
-            Effect.as(requests.map((_) => _.id * 10)),
-            Effect.onInterrupt(() => Effect.sync(() => interrupted.push(requests.map((_) => _.id))))
-          )
+        gate: Effect.suspend(() => Deferred.await(gates[running++]!))
       })
       yield* Scheduler.pause
       const [one] = yield* round(1)
@@ -227,11 +185,11 @@ describe("B3 leaving a batch that others joined", () => {
       yield* settle
       assert.deepStrictEqual(interrupted, [[3]])
       yield* Deferred.succeed(gates[0]!, undefined)
-      assert.deepStrictEqual(yield* Fiber.joinAll([one!, two!]), [10, 20])
-      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-    }).pipe(Effect.provide(live(2))))
+      assert.deepStrictEqual(yield* Fiber.joinAll([one!, two!]), valuesOf(1, 2))
+      assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-  it.effect("B3 100,000 callers that join a batch that waits and leave it again cost nobody anything", () =>
+  it.effect("B3 100,000 callers that join a queued batch and leave it again leave nothing behind", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
       yield* Scheduler.pause
@@ -244,22 +202,15 @@ describe("B3 leaving a batch that others joined", () => {
       }
       assert.strictEqual(yield* queued, 1)
       yield* Scheduler.resume
-      assert.strictEqual(yield* Fiber.join(first), 10)
+      assert.strictEqual(yield* Fiber.join(first), valueOf(1))
       assert.deepStrictEqual(calls, [[1]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B3 look-ups that found no room in a batch that closes the resolver are interrupted too, and not asked for", () =>
+  it.effect("B3 look-ups that found no room in a batch are interrupted without a call when that batch closes the resolver", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
-      const calls: Array<ReadonlyArray<number>> = []
-      const { load, round } = yield* Scope.provide(
-        store({
-          maxBatchSize: 2,
-          execute: (requests) => {
-            calls.push(requests.map((_) => _.id))
-            return Effect.as(Scope.close(scope, Exit.void), [])
-          }
-        }),
+      const { calls, load, round } = yield* Scope.provide(
+        store({ maxBatchSize: 2, gate: Scope.close(scope, Exit.void) }),
         scope
       )
       const go = yield* Deferred.make<void>()
@@ -271,11 +222,11 @@ describe("B3 leaving a batch that others joined", () => {
       const exits = [...(yield* Fiber.join(job)), ...(yield* Fiber.awaitAll(first))]
       for (const exit of exits) assert.isTrue(Exit.hasInterrupts(exit))
       assert.deepStrictEqual(calls, [[1, 2]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B4 failing with a batch that others joined", () => {
-  it.effect("B4 a look-up made inside a batch joins no batch that waits, so what it waits for does not grow", () =>
+describe("B4 batches that look up", () => {
+  it.effect("B4 a look-up made inside a batch adds to no queued batch", () =>
     Effect.gen(function*() {
       const { go, inner, outer } = yield* nested
       const first = yield* outer.round(1)
@@ -287,10 +238,10 @@ describe("B4 failing with a batch that others joined", () => {
       yield* Scheduler.resume
       const exits = yield* Fiber.awaitAll([...first, ...second])
       for (const exit of exits) if (Exit.isFailure(exit)) assert.fail(Cause.pretty(exit.cause))
-      assert.deepStrictEqual(exits, [Exit.succeed(30), Exit.succeed(30)])
-    }).pipe(Effect.provide(live(3))))
+      assert.deepStrictEqual(exits, [Exit.succeed(valueOf(3)), Exit.succeed(valueOf(3))])
+    }).pipe(Effect.provide(live({ concurrency: 3 }))))
 
-  it.effect("B4 a batch that a look-up from another batch waits for collects no more, so it starts to wait for nothing else", () =>
+  it.effect("B4 a queued batch collects no more once another batch waits for it", () =>
     Effect.gen(function*() {
       const { go, inner, outer } = yield* nested
       const first = yield* outer.round(1)
@@ -303,12 +254,25 @@ describe("B4 failing with a batch that others joined", () => {
       yield* Scheduler.resume
       const exits = yield* Fiber.awaitAll([...first, ...equal, ...second])
       for (const exit of exits) if (Exit.isFailure(exit)) assert.fail(Cause.pretty(exit.cause))
-      assert.deepStrictEqual(exits, [Exit.succeed(30), Exit.succeed(30), Exit.succeed(30)])
-    }).pipe(Effect.provide(live(3))))
+      assert.deepStrictEqual(exits, [Exit.succeed(valueOf(3)), Exit.succeed(valueOf(3)), Exit.succeed(valueOf(3))])
+    }).pipe(Effect.provide(live({ concurrency: 3 }))))
+
+  it.effect("B4 a batch in its window goes on collecting while another batch waits for it", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<Tenant>()
+      const inner = yield* store({ window: "1 hour" })
+      const outer = yield* store({ gate: Effect.provideContext(inner.load(3), context) })
+      const equal = yield* inner.round(3)
+      const first = yield* outer.round(1)
+      const second = yield* inner.round(4)
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(yield* Fiber.joinAll([...equal, ...first, ...second]), valuesOf(3, 1, 4))
+      assert.deepStrictEqual(inner.calls, [[3, 4]])
+    }).pipe(Effect.provide(live())))
 })
 
 describe("B5 jobs that join", () => {
-  it.effect("B5 a batch that several jobs joined starts in the width of any that waits for it, and not of one that left", () =>
+  it.effect("B5 a batch starts in the width of any job that waits for it, and not of one that left", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store()
       const gates = yield* Effect.forEach([0, 1, 2], () => Deferred.make<void>())
@@ -318,78 +282,70 @@ describe("B5 jobs that join", () => {
           yield* start(Scheduler.schedule(Deferred.await(gates[i]!)))
           return yield* load(i)
         }))
-      const jobs = yield* Effect.forEach([0, 1, 2], (i) => start(job(i)))
+      const fibers = yield* Effect.forEach([0, 1, 2], (i) => start(job(i)))
       // It is first to get the width that a job leaves.
       const other = yield* start(Scheduler.schedule(Effect.never))
       yield* settle
       assert.deepStrictEqual([yield* queued, calls], [2, []])
-      yield* Fiber.interrupt(jobs[0]!)
+      yield* Fiber.interrupt(fibers[0]!)
       yield* settle
       assert.deepStrictEqual([yield* queued, calls], [1, []])
       yield* Deferred.succeed(gates[2]!, undefined)
-      assert.deepStrictEqual(yield* Fiber.joinAll(jobs.slice(1)), [10, 20])
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers.slice(1)), valuesOf(1, 2))
       assert.deepStrictEqual(calls, [[1, 2]])
       yield* Fiber.interrupt(other)
-      assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-    }).pipe(Effect.provide(live(3))))
+      assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
+    }).pipe(Effect.provide(live({ concurrency: 3 }))))
 
-  it.effect("B5 a look-up made in a job of another scheduler, whose permit the batch needs, may join", () =>
+  it.effect("B5 a look-up joins a queued batch that needs the permit of the look-up's own job", () =>
     Effect.gen(function*() {
       const outer = yield* Scheduler.make({ concurrency: 1 })
-      const { calls, load, round } = yield* store({
-        execute: (requests) => Effect.orDie(outer.schedule(Effect.succeed(requests.map((_) => _.id * 10))))
-      })
-      void calls
+      const { load, round } = yield* store({ gate: Effect.orDie(outer.schedule(Effect.void)) })
       yield* Scheduler.pause
       const first = yield* round(1)
       const job = yield* start(outer.schedule(load(2)))
       yield* settle
       assert.strictEqual(yield* queued, 1)
       yield* Scheduler.resume
-      assert.strictEqual(yield* Fiber.join(job), 20)
-      assert.deepStrictEqual(yield* Fiber.joinAll(first), [10])
-    }).pipe(Effect.provide(live(1))))
+      assert.strictEqual(yield* Fiber.join(job), valueOf(2))
+      assert.deepStrictEqual(yield* Fiber.joinAll(first), valuesOf(1))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("what goes with a batch that others joined", () => {
+describe("the cache and wrappers of a queued batch", () => {
   it.effect("B6 a request cleared or primed while its batch waits is asked for once, and a primed value stays", () =>
     Effect.gen(function*() {
-      const calls: Array<ReadonlyArray<number>> = []
-      const resolver = yield* Batcher.ordered(Get, {
-        execute: (requests) =>
-          Effect.sync(() => {
-            calls.push(requests.map((_) => _.id))
-            return requests.map((_) => _.id * 10)
-          }),
-        cache: { capacity: 10, timeToLive: () => "1 hour" }
-      })
-      const load = (id: number) => Effect.request(get(id), resolver)
+      const { calls, load, resolver, startAll } = yield* store({ cache: { capacity: 10, timeToLive: () => "1 hour" } })
       yield* Scheduler.pause
-      const fibers = yield* Effect.forEach([1, 2, 3], (id) => start(load(id)))
+      const fibers = yield* startAll(1, 2, 3)
       yield* settle
       yield* resolver.clear(get(1))
-      yield* resolver.prime(get(2), 7)
+      yield* resolver.prime(get(2), "primed")
       fibers.push(yield* start(load(1)), yield* start(load(2)))
       yield* settle
       yield* resolver.clearAll
       fibers.push(yield* start(load(3)), yield* start(load(4)))
       yield* settle
-      yield* resolver.prime(get(2), 8)
+      yield* resolver.prime(get(2), "again")
       yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), [10, 20, 30, 10, 7, 30, 40])
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), [...valuesOf(1, 2, 3, 1), "primed", ...valuesOf(3, 4)])
       assert.deepStrictEqual(calls, [[1, 2, 3, 4]])
-      assert.deepStrictEqual(yield* Effect.forEach([1, 2, 3, 4], load, unbounded), [10, 8, 30, 40])
+      assert.deepStrictEqual(yield* Effect.forEach([1, 2, 3, 4], load, unbounded), [
+        valueOf(1),
+        "again",
+        ...valuesOf(3, 4)
+      ])
       assert.strictEqual(calls.length, 1)
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("a resolver made by a combinator of core keeps its own batches, in the queue too", () =>
+  it.effect("a resolver made by a combinator of core keeps its own batches in the queue", () =>
     Effect.gen(function*() {
       const { calls, resolver, round } = yield* store()
-      const ask = (resolver: RequestResolver.RequestResolver<Get>, ids: ReadonlyArray<number>) =>
+      const ask = (resolver: RequestResolver.RequestResolver<Get>, ids: ReadonlyArray<unknown>) =>
         Effect.tap(Effect.forEach(ids, (id) => start(Effect.request(get(id), resolver))), () => settle)
       const sizes: Array<number> = []
       const batchN = RequestResolver.batchN(resolver, 2)
-      const grouped = RequestResolver.grouped(resolver, (entry) => entry.request.id % 2)
+      const grouped = RequestResolver.grouped(resolver, (entry) => Number(entry.request.id) % 2)
       const around = RequestResolver.around(
         resolver,
         (entries) => Effect.sync(() => sizes.push(entries.length)),
@@ -405,12 +361,34 @@ describe("what goes with a batch that others joined", () => {
         yield* round(9)
       ].flat()
       yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), Array.range(1, 9).map((id) => id * 10))
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), Array.range(1, 9).map(valueOf))
       assert.deepStrictEqual(calls, [[1], [2, 3], [4, 6], [5], [7, 9], [8]])
       assert.deepStrictEqual(sizes, [1])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B5 the requests of one loadMany are taken in over several turns, and may leave or end between any two", () =>
+  it.effect("B5 requests of one loadMany that come after their batch was sent share another batch", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, resolver, round } = yield* store({ gate: Deferred.await(gate) })
+      const busy = yield* start(Scheduler.schedule(Effect.never))
+      const first = yield* round(1)
+      // Reading its id makes room for the batch, which then starts.
+      const sends = Object.defineProperty(get(0), "id", {
+        enumerable: true,
+        get: () => {
+          busy.interruptUnsafe()
+          return 3
+        }
+      })
+      const many = yield* start(Batcher.loadMany([get(2), sends, get(4)], resolver))
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(yield* Fiber.join(many), valuesOf(2, 3, 4))
+      yield* Fiber.joinAll(first)
+      assert.deepStrictEqual(calls, [[1, 2], [3, 4]])
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
+
+  it.effect("B5 a large loadMany asks over several turns, and may be interrupted or closed between any two", () =>
     Effect.gen(function*() {
       const most = 4096
       const { calls, resolver } = yield* store()
@@ -441,5 +419,260 @@ describe("what goes with a batch that others joined", () => {
           assert.deepStrictEqual(own.calls, [])
         }
       }
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
+})
+
+describe("B2 equal look-ups of a batch that collects", () => {
+  it.effect("canary: core calls preCheck on the resolver of the look-up, and ignores a leaving entry whose key has no batch", () =>
+    Effect.gen(function*() {
+      const asked: Array<unknown> = []
+      let away = false
+      const ran: Array<ReadonlyArray<unknown>> = []
+      const resolver = RequestResolver.makeWith<Get>({
+        preCheck(this: unknown) {
+          asked.push(this)
+          return true
+        },
+        batchKey: () => away ? "none" : "all",
+        delay: Effect.yieldNow,
+        collectWhile: () => true,
+        runAll: (entries) =>
+          Effect.sync(() => {
+            ran.push(entries.map((_) => _.request.id))
+            for (const entry of entries) entry.completeUnsafe(Exit.succeed("value"))
+          })
+      })
+      const wrapped = RequestResolver.batchN(resolver, 10)
+      const first = yield* start(Effect.request(get(1), resolver))
+      const second = yield* start(Effect.request(get(2), resolver))
+      yield* Effect.request(get(3), wrapped)
+      assert.deepStrictEqual(asked.map((_) => _ === resolver ? "resolver" : _ === wrapped ? "wrapped" : "else"), [
+        "resolver",
+        "resolver",
+        "wrapped"
+      ])
+      ran.length = 0
+      away = true
+      const third = yield* start(Effect.request(get(1), resolver))
+      away = false
+      const fourth = yield* start(Effect.request(get(2), resolver))
+      yield* Fiber.interrupt(third)
+      yield* Fiber.joinAll([first, second, fourth])
+      assert.deepStrictEqual(ran, [[1], [2]])
+    }).pipe(Effect.provideService(Tenant, "a")))
+
+  it.effect("B2 equal look-ups keep the window open as others do", () =>
+    Effect.gen(function*() {
+      const { calls, load } = yield* store()
+      const one = yield* start(load(1))
+      for (let i = 0; i < 6; i++) {
+        yield* Effect.yieldNow
+        yield* start(load(1))
+      }
+      const two = yield* start(load(2))
+      yield* Fiber.joinAll([one, two])
+      assert.deepStrictEqual(calls, [[1, 2]])
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B4 a look-up that closes a cycle of batches is asked anew, and dies when it comes back", () =>
+    Effect.gen(function*() {
+      const inside: Array<Exit.Exit<string, Broken>> = []
+      const go = yield* Deferred.make<void>()
+      const ask = (id: unknown): Effect.Effect<string, Broken, Tenant> => load(id)
+      const { calls, load } = yield* store({
+        gate: (ids) =>
+          Effect.gen(function*() {
+            if (ids.includes(1)) yield* Deferred.await(go)
+            inside.push(yield* Effect.exit(Effect.provideService(ask(ids.includes(1) ? 2 : 1), Tenant, "a")))
+          })
+      })
+      const one = yield* start(load(1))
+      yield* settle
+      const two = yield* start(load(2))
+      yield* Deferred.succeed(go, undefined)
+      assert.strictEqual(yield* Fiber.join(one), valueOf(1))
+      assert.strictEqual(yield* Fiber.join(two), valueOf(2))
+      assert.deepStrictEqual(calls, [[1], [2], [1]])
+      assert.deepStrictEqual(inside.map(Exit.hasDies), [true, false, false])
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
+
+  it.effect("B5 jobs inside jobs that join the batch of another caller do not wait for their own permits", () =>
+    Effect.gen(function*() {
+      const { calls, load, resolver } = yield* store({ isolate: [Tenant] })
+      const nested = Scheduler.schedule(Effect.andThen(Scheduler.schedule(load(1)), Scheduler.schedule(load(2))))
+      for (let turns = 0; turns < 6; turns++) {
+        const first = yield* start(load(1))
+        const fibers = yield* Effect.forEach(Array.range(1, 3), () => start(nested))
+        for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(first)
+        for (const values of yield* Fiber.joinAll(fibers)) assert.strictEqual(values, valueOf(2))
+        assert.strictEqual(leftIn(resolver), "")
+      }
+      assert.isAbove(calls.length, 0)
+      assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
+
+  it.effect("B6 B7 an expired request is asked for once, even if it was the only result of its tenant", () =>
+    Effect.gen(function*() {
+      const { calls, load, resolver, startAll } = yield* store({
+        isolate: [Tenant],
+        cache: { capacity: 10, timeToLive: () => "1 minute" }
+      })
+      yield* load(1)
+      yield* TestClock.adjust("1 hour")
+      const fibers = yield* startAll(1, 1, 2)
+      yield* settle
+      assert.deepStrictEqual(calls, [[1], [1, 2]])
+      yield* Fiber.joinAll(fibers)
+      yield* TestClock.adjust("1 hour")
+      yield* Batcher.loadMany([1, 2].map(get), resolver)
+      assert.deepStrictEqual(calls, [[1], [1, 2], [1, 2]])
+    }).pipe(Effect.provide(live())))
+
+  it.effect("look-ups that a combinator of core collects do not wait for the window of the resolver", () =>
+    Effect.gen(function*() {
+      const { calls, resolver, startAll } = yield* store()
+      const slow = yield* startAll(1, 1)
+      const quick = RequestResolver.batchN(resolver, 1)
+      assert.strictEqual(yield* Effect.request(get(1), quick), valueOf(1))
+      assert.deepStrictEqual(calls, [[1]])
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(yield* Fiber.joinAll(slow), valuesOf(1, 1))
+      assert.deepStrictEqual(calls, [[1], [1]])
+    }).pipe(Effect.provide(live({ window: "1 hour" }))))
+})
+
+describe("B3 leaving a batch that collects", () => {
+  it.effect("B3 a request that all callers have left is not asked for, and a new caller puts it last", () =>
+    Effect.gen(function*() {
+      for (const order of [[0, 1, 2], [2, 1, 0], [1, 0, 2]]) {
+        const { calls, load, startAll } = yield* store()
+        const fibers = yield* startAll(1, 1, 1)
+        const other = yield* start(load(2))
+        for (const i of order) yield* Fiber.interrupt(fibers[i]!)
+        const back = yield* start(load(1))
+        yield* Fiber.joinAll([other, back])
+        assert.deepStrictEqual(calls, [[2, 1]])
+      }
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B3 a caller that comes after all have left has a window of its own", () =>
+    Effect.gen(function*() {
+      for (const order of [[0, 1, 2], [1, 0, 2], [2, 1, 0]]) {
+        const { calls, load, resolver, startAll } = yield* store({ isolate: [Tenant] })
+        const fibers = yield* startAll(1, 1, 1)
+        yield* TestClock.adjust("30 minutes")
+        for (const i of order) yield* Fiber.interrupt(fibers[i]!)
+        assert.strictEqual(leftIn(resolver), "")
+        const late = yield* start(load(1))
+        yield* TestClock.adjust("59 minutes")
+        assert.deepStrictEqual(calls, [])
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* Fiber.join(late), valueOf(1))
+      }
+    }).pipe(Effect.provide(live({ window: "1 hour" }))))
+
+  it.effect("B3 a caller that leaves, and thereby fills the batch, is not asked for", () =>
+    Effect.gen(function*() {
+      const { calls, resolver, startAll } = yield* store({ maxBatchSize: 3 })
+      const context = yield* Effect.context<Tenant>()
+      const ask = (id: unknown, onExit: () => void) => Effect.requestUnsafe(get(id), { resolver, context, onExit })
+      const leave = ask(1, () => [3, 4].forEach((id) => ask(id, () => {})))
+      const [two] = yield* startAll(2)
+      leave()
+      assert.strictEqual(yield* Fiber.join(two!), valueOf(2))
+      assert.deepStrictEqual(calls, [[2, 3, 4]])
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live({ window: "1 hour" }))))
+
+  for (const stays of [[], [4]]) {
+    it.effect(`B3 a request that found no room in a batch and is left when that batch starts is not asked for${stays.length === 0 ? "" : ", and a new caller asks anew"}`, () =>
+      Effect.gen(function*() {
+        const gate = yield* Deferred.make<void>()
+        const { calls, load, resolver, startAll } = yield* store({
+          maxBatchSize: 3,
+          gate: (ids) => ids.includes(4) ? Deferred.await(gate) : Effect.void
+        })
+        const go = yield* Deferred.make<void>()
+        const over: Array<Fiber.Fiber<string, Broken>> = []
+        // The job lends the batch its own width: it runs, and ends, in the step in which the job's look-up joins it.
+        const asks = Effect.andThen(load(2), Effect.sync(() => over[0]!.interruptUnsafe()))
+        const job = yield* start(Scheduler.schedule(Effect.andThen(Deferred.await(go), asks)))
+        const busy = yield* start(Scheduler.schedule(Effect.never))
+        const waiting = yield* startAll(1, 5)
+        yield* settle
+        assert.deepStrictEqual(calls, [])
+        yield* Deferred.succeed(go, undefined)
+        for (const id of [3, ...stays]) over.push(yield* start(load(id)))
+        yield* settle
+        yield* Fiber.joinAll([...waiting, job])
+        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(over[0]!)))
+        yield* Fiber.interrupt(busy)
+        yield* settle
+        assert.deepStrictEqual(calls, stays.length === 0 ? [[1, 5, 2]] : [[1, 5, 2], [4]])
+        const back = yield* start(load(3))
+        yield* settle
+        yield* Deferred.succeed(gate, undefined)
+        assert.strictEqual(yield* Fiber.join(back), valueOf(3))
+        yield* settle
+        assert.strictEqual(leftIn(resolver), "")
+      }).pipe(Effect.provide(live({ concurrency: 2 }))))
+  }
+
+  for (const ops of [3, 4, 5, 6, 7]) {
+    it.effect(`B3 callers that yield every ${ops - 2} operations come and leave in any step of a batch, and none is lost`, () =>
+      Effect.gen(function*() {
+        yield* Scheduler.resume
+        const { load, resolver } = yield* store({ isolate: [Tenant] })
+        const one = (tenant: string) => Effect.provideService(load(1), Tenant, tenant)
+        for (let after = 0; after < 40; after++) {
+          const stay = yield* Effect.forEach(["a", "b"], (_) => start(one(_)))
+          const goes = yield* start(one("a"))
+          const many = yield* start(Batcher.loadMany([1, 2].map(get), resolver))
+          for (let i = 0; i < after; i++) yield* Effect.yieldNow
+          goes.interruptUnsafe()
+          many.interruptUnsafe()
+          const late = yield* start(one("a"))
+          for (const fiber of [...stay, late]) assert.strictEqual(yield* Fiber.join(fiber), valueOf(1))
+          for (let i = 0; i < 40; i++) yield* Effect.yieldNow
+          assert.strictEqual(leftIn(resolver), "")
+        }
+        assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
+      }).pipe(Effect.provideService(MaxOpsBeforeYield, ops), Effect.provide(live({ concurrency: 1 }))))
+  }
+
+  it.effect("B3 loadMany with a closed resolver leaves nothing behind", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const { resolver } = yield* Scope.provide(store({ isolate: [Tenant] }), scope)
+      yield* Scope.close(scope, Exit.void)
+      assert.isTrue(Exit.hasInterrupts(yield* Effect.exit(Batcher.loadMany([1, 2].map(get), resolver))))
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B3 a caller that leaves twice does not take the others with it", () =>
+    Effect.gen(function*() {
+      const { calls, resolver, startAll } = yield* store()
+      const context = yield* Effect.context<Tenant>()
+      const exits: Array<Exit.Exit<string, Broken>> = []
+      const leave = Effect.requestUnsafe(get(1), { resolver, context, onExit: (exit) => exits.push(exit) })
+      const [other] = yield* startAll(1)
+      leave()
+      leave()
+      assert.strictEqual(yield* Fiber.join(other!), valueOf(1))
+      leave()
+      assert.deepStrictEqual(calls, [[1]])
+      assert.isTrue(exits.length === 1 && Exit.hasInterrupts(exits[0]!))
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B3 100,000 callers of one request come and leave in linear time", () =>
+    Effect.gen(function*() {
+      const { calls, load } = yield* store()
+      const fibers = yield* Effect.forEach(Array.range(1, 100_000), () => start(load(1)))
+      const [stays, ...leavers] = [fibers[50_000]!, ...fibers.slice(0, 50_000), ...fibers.slice(50_001)]
+      for (const fiber of leavers) fiber.interruptUnsafe()
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* Fiber.join(stays!), valueOf(1))
+      assert.deepStrictEqual(calls, [[1]])
+    }).pipe(Effect.provide(live({ window: "1 hour" }))))
 })

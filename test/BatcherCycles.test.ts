@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Batcher, Reducer, Scheduler } from "effect-funnel"
+import { Batcher, Reducer } from "effect-funnel"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -11,15 +11,12 @@ import * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
 import { fork as start, settle } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
+import { jobs, live } from "./support/lookups.ts"
 
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string> {}
 const get = (id: number) => new Get({ id })
 
-const live = (concurrency: number) =>
-  Layer.mergeAll(
-    Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
-    Reducer.layer()
-  )
+const both = (concurrency: number) => Layer.mergeAll(live({ concurrency }), Reducer.layer())
 
 /** A resolver that notes its calls, and does what the test says before it answers. */
 const store = (
@@ -49,7 +46,7 @@ type Store = Effect.Success<ReturnType<typeof store>>
 const defect = (exit: Exit.Exit<unknown, unknown>): unknown =>
   Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
 
-const idle = Effect.map(Scheduler.stats, (_) => assert.deepStrictEqual([_.running, _.queued], [0, 0]))
+const idle = Effect.map(jobs, (_) => assert.deepStrictEqual(_, { running: 0, queued: 0 }))
 
 /** Forks what nobody waits for, from within a batch, once. */
 const once = (fork: Effect.Effect<Fiber.Fiber<string>>) => {
@@ -82,7 +79,7 @@ describe("B4 cycles", () => {
           assert.strictEqual(leftIn(resolver), "")
           yield* idle
         }
-      }).pipe(Effect.provide(live(width))))
+      }).pipe(Effect.provide(both(width))))
 
     it.effect(`B4 a detached look-up in a batch gets its answer, joined or not, with concurrency ${width}`, () =>
       Effect.gen(function*() {
@@ -105,10 +102,10 @@ describe("B4 cycles", () => {
           assert.strictEqual(leftIn(resolver), "")
           yield* idle
         }
-      }).pipe(Effect.provide(live(width))))
+      }).pipe(Effect.provide(both(width))))
   }
 
-  it.effect("B4 those of loadMany that a batch waits for itself are asked anew together, the others join", () =>
+  it.effect("B4 requests of loadMany that close a cycle are asked anew together, and the others join", () =>
     Effect.gen(function*() {
       const { calls, resolver }: Store = yield* store("users", (ids, _, call): Effect.Effect<unknown> =>
         call > 1
@@ -117,9 +114,9 @@ describe("B4 cycles", () => {
       assert.deepStrictEqual(yield* Batcher.loadMany([1, 2].map(get), resolver), ["users 1", "users 2"])
       assert.deepStrictEqual(calls.map((ids) => ids.join()).sort(), ["1,2", "1,2", "9"])
       assert.strictEqual(leftIn(resolver), "")
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(both(1))))
 
-  it.effect("B4 what is asked anew is joined by nobody, and one that leaves it takes nobody along", () =>
+  it.effect("B4 a request that is asked anew is not joined, and a caller that leaves it takes no other along", () =>
     Effect.gen(function*() {
       const go = yield* Deferred.make<void>()
       const forks: Array<Fiber.Fiber<string>> = []
@@ -144,9 +141,9 @@ describe("B4 cycles", () => {
       yield* settle
       assert.strictEqual(leftIn(resolver), "")
       yield* idle
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(both(1))))
 
-  it.effect("B4 what Reducer.detached looks up in a batch belongs to nobody, and joins the batch", () =>
+  it.effect("B4 a look-up inside Reducer.detached belongs to no batch, and joins the batch around it", () =>
     Effect.gen(function*() {
       const { calls, load } = yield* store(
         "users",
@@ -155,7 +152,7 @@ describe("B4 cycles", () => {
       let detached: Effect.Effect<unknown> | undefined
       assert.strictEqual(yield* load(1), "users 1")
       assert.deepStrictEqual(calls, [[1]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(both(1))))
 })
 
 describe("R7 cycles through batches", () => {
@@ -167,9 +164,9 @@ describe("R7 cycles through batches", () => {
       assert.isAtMost(calls.length, 2)
       assert.strictEqual(leftIn(resolver), "")
       assert.deepStrictEqual(yield* Reducer.inFlight, [])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(both(1))))
 
-  it.effect("B4 a run that a batch no longer waits for joins that batch", () =>
+  it.effect("B4 a run joins a batch that no longer waits for the run", () =>
     Effect.gen(function*() {
       const leave = yield* Deferred.make<void>()
       const look = yield* Deferred.make<void>()
@@ -192,16 +189,16 @@ describe("R7 cycles through batches", () => {
       yield* Deferred.succeed(go, undefined)
       assert.deepStrictEqual(yield* Fiber.joinAll([first, outside]), ["users 1", "users 1"])
       assert.deepStrictEqual(calls, [[1]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(both(1))))
 })
 
-describe("what errors call a resolver", () => {
+describe("the name of a resolver in errors", () => {
   class Users extends Batcher.Resolver<Users>()(
     "app/Users",
     Batcher.ordered(Get, { execute: () => Effect.succeed([]) })
   ) {}
 
-  it.effect("B4 a resolver is named by its name, else by its service, else by its requests", () =>
+  it.effect("B4 errors name a resolver by its name, else its service, else its requests", () =>
     Effect.gen(function*() {
       const message = (load: Effect.Effect<unknown>) => Effect.map(Effect.exit(load), (exit) => String(defect(exit)))
       const named = yield* Batcher.ordered(Get, { name: "users", execute: () => Effect.succeed([]) })
@@ -211,5 +208,5 @@ describe("what errors call a resolver", () => {
         yield* Effect.forEach([named, users, bare], (resolver) => message(Effect.request(get(1), resolver))),
         ["users", "app/Users", "Get"].map((name) => `BatcherError: ${name}: execute answered 1 requests with 0 results`)
       )
-    }).pipe(Effect.provide(Users.layer.pipe(Layer.provideMerge(live(1))))))
+    }).pipe(Effect.provide(Users.layer.pipe(Layer.provideMerge(both(1))))))
 })

@@ -10,13 +10,13 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Hash from "effect/Hash"
 import * as Layer from "effect/Layer"
-import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { CurrentNode } from "../src/internal/waits/waits.ts"
 import type { Node } from "../src/internal/waits/waits.ts"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
+import { type Broken, Get, get, live, store, Tenant, valuesOf } from "./support/lookups.ts"
 
 const bug = new Error("bug")
 const fail = (): never => {
@@ -39,76 +39,47 @@ class Id implements Equal.Equal {
   [Hash.symbol](): number {
     return this.hash()
   }
+  toString(): string {
+    return this.name
+  }
 }
 
-class Me extends Context.Service<Me, Id>()("test/Me") {}
-class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, never, Me> {}
-const get = (id: unknown) => new Get({ id })
-const live = (concurrency: number | "unbounded") =>
-  Layer.mergeAll(
-    Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency }))),
-    Layer.succeed(Me, new Id("anybody", () => true))
-  )
+const as = (me: Id) => Effect.provideService(Tenant, me)
 
-const nameOf = (id: unknown) => id instanceof Id ? id.name : String(id)
-
-type Options = Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Me], number>>[1]> & {
-  readonly gate?: Effect.Effect<void> | undefined
-}
-
-const store = ({ gate, ...options }: Options = {}) =>
-  Effect.gen(function*() {
-    const calls: Array<ReadonlyArray<string>> = []
-    const resolver = yield* Batcher.ordered(Get, {
-      execute: (requests) =>
-        Effect.suspend(() => {
-          calls.push(requests.map((_) => nameOf(_.id)))
-          return Effect.as(gate ?? Effect.void, requests.map((_) => `value of ${nameOf(_.id)}`))
-        }),
-      ...options
-    })
-    const load = (id: unknown) => Effect.request(get(id), resolver)
-    const round = (...ids: ReadonlyArray<unknown>) =>
-      Effect.tap(Effect.forEach(ids, (id) => start(load(id))), () => settle)
-    return { calls, load, resolver, round }
-  })
-
-const as = (me: Id) => Effect.provideService(Me, me)
-
-const result = <A>(exit: Exit.Exit<A>) => Exit.isSuccess(exit) ? exit.value : Cause.squash(exit.cause)
+const result = <A, E>(exit: Exit.Exit<A, E>) => Exit.isSuccess(exit) ? exit.value : Cause.squash(exit.cause)
 
 /** A request whose own field cannot be read. */
 const unreadable = () => Object.defineProperty(get(0), "id", { enumerable: true, get: fail })
 
-describe("B7 services that throw where they are compared", () => {
-  it.effect("B7 a tenant whose Hash throws never gets what belongs to the tenant that was seen before", () =>
+describe("B7 isolating services that throw", () => {
+  it.effect("B7 a tenant whose Hash throws never gets a result of the tenant before it", () =>
     Effect.gen(function*() {
       const { load, resolver } = yield* store({
-        isolate: [Me],
+        isolate: [Tenant],
         cache: { capacity: 10, timeToLive: () => "1 hour" },
         execute: (requests) =>
-          Effect.map(Me, (me) => requests.map(() => `of ${me.name}`)) as Effect.Effect<Array<string>>
+          Effect.map(Tenant, (me) => requests.map(() => `of ${String(me)}`)) as Effect.Effect<Array<string>>
       })
       const ada = new Id("ada", () => true)
       const bob = new Id("bob", fail, fail)
       assert.strictEqual(yield* as(ada)(Effect.andThen(load(1), load(1))), "of ada")
-      const operations: Array<Effect.Effect<unknown, never, Me>> = [
+      const operations: Array<Effect.Effect<unknown, Broken, Tenant>> = [
         load(1),
         Batcher.loadMany([get(1), get(2)], resolver),
-        (resolver as Batcher.CachedResolver<Get>).prime(get(1), "of bob"),
-        (resolver as Batcher.CachedResolver<Get>).clear(get(1)),
+        resolver.prime(get(1), "of bob"),
+        resolver.clear(get(1)),
         load(1)
       ]
       const exits = yield* as(bob)(Effect.forEach(operations, (operation) => Effect.exit(operation)))
       assert.deepStrictEqual(exits, operations.map(() => Exit.die(bug)))
       assert.strictEqual(yield* as(ada)(load(1)), "of ada")
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B7 a look-up that dies before it is collected leaves no tenant behind", () =>
+  it.effect("B7 a look-up that dies before it is collected leaves no group behind", () =>
     Effect.gen(function*() {
-      const { resolver } = yield* store({ isolate: [Me] })
+      const { resolver } = yield* store({ isolate: [Tenant] })
       for (const request of [unreadable(), get(new Id("of no hash", fail, fail))]) {
-        const looks: Array<Effect.Effect<unknown, never, Me>> = [
+        const looks: Array<Effect.Effect<unknown, Broken, Tenant>> = [
           Effect.request(request, resolver),
           Batcher.loadMany([get(1), request], resolver)
         ]
@@ -117,11 +88,11 @@ describe("B7 services that throw where they are compared", () => {
           assert.strictEqual(leftIn(resolver), "")
         }
       }
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B4 requests that throw where they are compared", () => {
-  it.effect("B4 a request that cannot be read ends its own caller, and what loadMany brings goes to nobody else", () =>
+describe("B4 requests that throw", () => {
+  it.effect("B4 a request that cannot be read fails its own caller, and the other requests of its loadMany reach no batch", () =>
     Effect.gen(function*() {
       const { calls, load, resolver } = yield* store()
       for (const request of [unreadable(), get(new Id("of no hash", fail, fail))]) {
@@ -130,11 +101,11 @@ describe("B4 requests that throw where they are compared", () => {
         const others = yield* Effect.forEach([1, 2], (id) => start(load(id)))
         assert.deepStrictEqual(yield* Fiber.join(one), Exit.die(bug))
         assert.deepStrictEqual(yield* Fiber.join(many), Exit.die(bug))
-        assert.deepStrictEqual(yield* Fiber.joinAll(others), ["value of 1", "value of 2"])
-        assert.deepStrictEqual(calls.splice(0), [["1", "2"]])
+        assert.deepStrictEqual(yield* Fiber.joinAll(others), valuesOf(1, 2))
+        assert.deepStrictEqual(calls.splice(0), [[1, 2]])
         assert.strictEqual(leftIn(resolver), "")
       }
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B4 an Equal that ends the batch it is found in does not make its caller wait for that batch", () =>
     Effect.gen(function*() {
@@ -149,11 +120,11 @@ describe("B4 requests that throw where they are compared", () => {
       assert.strictEqual(yield* load(ending()), "value of ending")
       assert.deepStrictEqual(yield* Fiber.joinAll(first), ["value of ending"])
       assert.deepStrictEqual(calls, [["ending"], ["ending"]])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B4 callers that throw where they are told", () => {
-  it.effect("B3 a last caller that throws where it leaves interrupts the batch all the same", () =>
+describe("B4 callers that throw", () => {
+  it.effect("B3 a last caller that throws while it leaves still interrupts the batch", () =>
     Effect.gen(function*() {
       let interrupted = 0
       const { resolver, round } = yield* store({
@@ -162,7 +133,7 @@ describe("B4 callers that throw where they are told", () => {
       yield* round()
       const leave = Effect.requestUnsafe(get(1), {
         resolver,
-        context: Context.add(Context.empty(), Me, new Id("me", () => true)),
+        context: Context.add(Context.empty(), Tenant, new Id("me", () => true)),
         onExit: fail
       })
       yield* settle
@@ -170,11 +141,11 @@ describe("B4 callers that throw where they are told", () => {
       yield* settle
       assert.strictEqual(interrupted, 1)
       assert.strictEqual(leftIn(resolver), "")
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("B6 what is kept", () => {
-  it.effect("B6 an interruption that comes while timeToLive is asked is not kept", () =>
+describe("B6 kept results", () => {
+  it.effect("B6 an interruption that comes during timeToLive is not kept", () =>
     Effect.gen(function*() {
       let caller: Fiber.Fiber<unknown, unknown> | undefined
       const { load } = yield* store({
@@ -191,7 +162,7 @@ describe("B6 what is kept", () => {
       caller = undefined
       yield* settle
       assert.strictEqual(yield* load(1), "value of 1")
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   for (const ends of ["succeeds", "fails"] as const) {
     it.effect(`B6 the defect of a tracer is not kept, where the batch ${ends}`, () =>
@@ -224,36 +195,35 @@ describe("B6 what is kept", () => {
         const expected = ends === "succeeds" ? "value" : "broken"
         for (let i = 0; i < 2; i++) assert.deepStrictEqual(result(yield* Effect.exit(load(1))), expected)
         assert.strictEqual(calls, 2)
-      }).pipe(Effect.provide(live(1))))
+      }).pipe(Effect.provide(live({ concurrency: 1 }))))
   }
 
   it.effect("B6 timeToLive may look up, prime and clear, and all of it takes effect", () =>
     Effect.gen(function*() {
-      const context = yield* Effect.context<Me>()
-      const asked: Array<Fiber.Fiber<string>> = []
+      const context = yield* Effect.context<Tenant>()
+      const asked: Array<Fiber.Fiber<string, Broken>> = []
       const seen = new Set<unknown>()
       const { calls, load, resolver } = yield* store({
         cache: {
           capacity: 10,
           timeToLive: (_, request) => {
             const run = Effect.runForkWith(context)
-            const self = resolver as Batcher.CachedResolver<Get>
             if (!seen.has(request.id)) {
               seen.add(request.id)
               asked.push(run(load(request.id)))
-              if (request.id === 1) run(self.prime(get(1), "primed"))
-              if (request.id === 2) run(self.clear(get(2)))
+              if (request.id === 1) run(resolver.prime(get(1), "primed"))
+              if (request.id === 2) run(resolver.clear(get(2)))
             }
             return "1 hour"
           }
         }
       })
-      assert.deepStrictEqual(yield* Effect.forEach([1, 2, 3], load, unbounded), [1, 2, 3].map((id) => `value of ${id}`))
+      assert.deepStrictEqual(yield* Effect.forEach([1, 2, 3], load, unbounded), valuesOf(1, 2, 3))
       for (const value of yield* Fiber.joinAll(asked)) assert.match(value, /^value of \d$/)
       assert.deepStrictEqual(yield* Effect.forEach([1, 2, 3], load, unbounded), ["primed", "value of 2", "value of 3"])
-      assert.deepStrictEqual(calls, [["1", "2", "3"], ["2"]])
+      assert.deepStrictEqual(calls, [[1, 2, 3], [2]])
       assert.strictEqual(leftIn(resolver), "")
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B6 a prime whose timeToLive throws changes nothing", () =>
     Effect.gen(function*() {
@@ -263,15 +233,15 @@ describe("B6 what is kept", () => {
       })
       yield* load(1)
       broken = true
-      const exit = yield* Effect.exit((resolver as Batcher.CachedResolver<Get>).prime(get(1), "primed"))
+      const exit = yield* Effect.exit(resolver.prime(get(1), "primed"))
       assert.deepStrictEqual(exit, Exit.die(bug))
       assert.strictEqual(yield* load(1), "value of 1")
-      assert.deepStrictEqual(calls, [["1"]])
-    }).pipe(Effect.provide(live(1))))
+      assert.deepStrictEqual(calls, [[1]])
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
-describe("what ended batches hold", () => {
-  it.effect("B3 a batch that has ended holds neither its fiber nor its requests, though what it left behind holds the batch", () =>
+describe("memory of ended batches", () => {
+  it.effect("B3 an ended batch holds neither its fiber nor its requests", () =>
     Effect.gen(function*() {
       const nodes: Array<Node | undefined> = []
       const { load } = yield* store({ gate: Effect.map(CurrentNode, (node) => nodes.push(node)) })
@@ -283,14 +253,14 @@ describe("what ended batches hold", () => {
       const { batch, resume } = job as unknown as { readonly batch: Record<string, unknown>; readonly resume: unknown }
       const { answer, fiber, items } = batch
       assert.deepStrictEqual([answer, fiber, items, resume], [undefined, undefined, [], undefined])
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
 describe("long steps", () => {
   const many = Array.range(1, 20_000)
 
   /** The most that `count` grows by in one turn of the event loop, while `work` runs. */
-  const mostInTurn = <A, R>(count: () => number, work: Effect.Effect<A, never, R>) =>
+  const mostInTurn = <A, E, R>(count: () => number, work: Effect.Effect<A, E, R>) =>
     Effect.gen(function*() {
       let most = 0
       let last = count()
@@ -307,7 +277,7 @@ describe("long steps", () => {
 
   it.effect("B3 B4 a turn of the event loop tells a bounded number of a batch's callers, however many wait", () =>
     Effect.gen(function*() {
-      const context = yield* Effect.context<Me>()
+      const context = yield* Effect.context<Tenant>()
       for (const ids of [(i: number) => i, () => 1]) {
         for (const end of ["answers", "fails", "closes", "closes in the queue"]) {
           const gate = yield* Deferred.make<void>()
@@ -336,11 +306,11 @@ describe("long steps", () => {
           yield* Scheduler.resume
         }
       }
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
   it.effect("B3 B4 a turn of the event loop tells a bounded number of callers, however many batches end at once", () =>
     Effect.gen(function*() {
-      const context = yield* Effect.context<Me>()
+      const context = yield* Effect.context<Tenant>()
       const gate = yield* Deferred.make<void>()
       let told = 0
       for (let batch = 0; batch < 4; batch++) {
@@ -351,9 +321,9 @@ describe("long steps", () => {
       assert.strictEqual(told, 0)
       const most = yield* mostInTurn(() => told, Effect.andThen(Deferred.succeed(gate, undefined), settle))
       assert.deepStrictEqual([told, most <= 10_000], [4 * many.length, true], `${most}`)
-    }).pipe(Effect.provide(live(4))))
+    }).pipe(Effect.provide(live({ concurrency: 4 }))))
 
-  it.effect("B1 B3 a turn asks for and deals out a bounded number of a batch's look-ups, however many there are", () =>
+  it.effect("B1 B3 a turn reads the ids and rows of a bounded number of look-ups, however many there are", () =>
     Effect.gen(function*() {
       let ids = 0
       let rows = 0
@@ -369,7 +339,7 @@ describe("long steps", () => {
         ["rows", () => rows],
         ["missing", () => missing]
       ]
-      const context = yield* Effect.context<Me>()
+      const context = yield* Effect.context<Tenant>()
       for (const [what, count] of counts) {
         ids = rows = missing = 0
         let told = 0
@@ -379,22 +349,23 @@ describe("long steps", () => {
         assert.deepStrictEqual([what, most > 0, most <= 8_192], [what, true, true], String(most))
       }
       assert.strictEqual(leftIn(resolver), "")
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 
-  it.effect("B3 while a batch of many goes its way, callers leave, equal ones join, it closes, and each is told once", () =>
+  it.effect("B3 each caller of a large batch is told once, whether callers leave or join or the resolver closes in any turn", () =>
     Effect.gen(function*() {
-      const context = yield* Effect.context<Me>()
+      const context = yield* Effect.context<Tenant>()
       const some = many.slice(0, 9_000)
       for (const what of ["leave and join", "all leave", "closes", "is joined from a batch"]) {
         for (let turns = 0; turns <= 11; turns++) {
           const scope = yield* Scope.make()
-          const services = yield* Layer.buildWithScope(live(turns % 2 + 1), scope)
+          const services = yield* Layer.buildWithScope(live({ concurrency: turns % 2 + 1 }), scope)
           const { resolver } = yield* Effect.provideContext(Scope.provide(store(), scope), services)
           const told = new Map<string, Array<unknown>>()
           const ask = (name: string, i: number) => {
             const exits: Array<unknown> = []
             told.set(`${name} ${i}`, exits)
-            const onExit = (exit: Exit.Exit<string>) => exits.push(Exit.isSuccess(exit) ? exit.value : "interrupted")
+            const onExit = (exit: Exit.Exit<string, Broken>) =>
+              exits.push(Exit.isSuccess(exit) ? exit.value : "interrupted")
             return Effect.requestUnsafe(get(i), { resolver, context, onExit })
           }
           const leave = some.map((i) => ask("first", i))
@@ -422,13 +393,13 @@ describe("long steps", () => {
           })
           assert.deepStrictEqual(wrong.slice(0, 3), [], `${what} after ${turns} turns`)
           if (other !== undefined) {
-            assert.deepStrictEqual(yield* Fiber.join(other), others.map((i) => `value of ${i}`))
+            assert.deepStrictEqual(yield* Fiber.join(other), valuesOf(...others))
           }
           assert.strictEqual(leftIn(resolver), "", `${what} after ${turns} turns`)
           yield* Scope.close(scope, Exit.void)
         }
       }
-    }).pipe(Effect.provideService(Me, new Id("anybody", () => true))))
+    }).pipe(Effect.provideService(Tenant, new Id("anybody", () => true))))
 
   it.effect("B6 a turn dates and keeps a bounded number of results, and clearing them all takes one step", () =>
     Effect.gen(function*() {
@@ -440,8 +411,8 @@ describe("long steps", () => {
       assert.isAtMost(yield* mostInTurn(() => asked, load), 10_000)
       yield* load
       assert.deepStrictEqual([calls.length, asked], [1, many.length])
-      yield* (resolver as Batcher.CachedResolver<Get>).clearAll
+      yield* resolver.clearAll
       yield* load
       assert.strictEqual(calls.length, 2)
-    }).pipe(Effect.provide(live(1))))
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })

@@ -1,17 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Batcher, Scheduler } from "effect-funnel"
+import { Batcher } from "effect-funnel"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Hash from "effect/Hash"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Request from "effect/Request"
-import { leftIn } from "./support/leftInResolver.js"
-import { Session } from "./support/session.js"
+import { leftIn } from "./support/leftInResolver.ts"
+import { live } from "./support/lookups.ts"
+import { Session } from "./support/session.ts"
 
 class Tenant implements Equal.Equal {
   readonly name: string
@@ -32,10 +32,6 @@ class Tenant implements Equal.Equal {
 
 class Me extends Context.Service<Me, unknown>()("test/Me") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, never, Me> {}
-
-const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
-  Layer.provideMerge(Scheduler.layer({ concurrency: "unbounded" }))
-)
 
 /** What callers get who ask for one thing at once, and the groups that batches were made of. */
 const askAs = (values: ReadonlyArray<unknown>) =>
@@ -70,7 +66,7 @@ describe("B7 isolation", () => {
     ["values whose hashes collide", [new Tenant("a", { hash: () => 1 }), new Tenant("b", { hash: () => 1 })]]
   ]
   for (const [what, values] of apart) {
-    it.effect(`callers whose services differ never share: ${what}`, () =>
+    it.effect(`callers with different services never share: ${what}`, () =>
       Effect.gen(function*() {
         const { batches, exits, resolver } = yield* askAs(values)
         assert.strictEqual(leftIn(resolver), "")
@@ -79,7 +75,7 @@ describe("B7 isolation", () => {
           values.map((value, i) => Exit.succeed(value instanceof Tenant ? value.name : `for ${i}`))
         )
         assert.strictEqual(batches.length, values.length)
-      }).pipe(Effect.provide(live)))
+      }).pipe(Effect.provide(live())))
   }
 
   const together: ReadonlyArray<readonly [string, () => unknown]> = [
@@ -88,19 +84,19 @@ describe("B7 isolation", () => {
     ["containers of what is equal by structure", () => Option.some([Redacted.make({ id: new Tenant("a") })])]
   ]
   for (const [what, make] of together) {
-    it.effect(`callers whose services are equal share: ${what}`, () =>
+    it.effect(`callers with equal services share: ${what}`, () =>
       Effect.gen(function*() {
         const { batches, resolver } = yield* askAs([make(), make(), make()])
         assert.strictEqual(leftIn(resolver), "")
         assert.strictEqual(batches.length, 1)
-      }).pipe(Effect.provide(live)))
+      }).pipe(Effect.provide(live())))
   }
 
   const broken = (): never => {
     throw new Error("broken")
   }
   for (const [what, methods] of [["Hash", { hash: broken }], ["Equal", { isEqual: broken }]] as const) {
-    it.effect(`a service whose ${what} throws hurts its own caller only, who gets the answer of nobody else`, () =>
+    it.effect(`a service whose ${what} throws fails its own caller only, and never leaks another caller's result`, () =>
       Effect.gen(function*() {
         for (let at = 0; at < 4; at++) {
           const values = [new Tenant("a"), new Tenant("a"), new Tenant("b")]
@@ -110,6 +106,6 @@ describe("B7 isolation", () => {
             if (i !== at || Exit.isSuccess(exit)) assert.deepStrictEqual(exit, Exit.succeed(values[i]!.name))
           })
         }
-      }).pipe(Effect.provide(live)))
+      }).pipe(Effect.provide(live())))
   }
 })

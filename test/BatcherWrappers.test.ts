@@ -1,51 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Batcher, Scheduler } from "effect-funnel"
+import { Batcher } from "effect-funnel"
 import * as Array from "effect/Array"
-import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
-
-class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
-class Get extends Request.TaggedClass("Get")<{ readonly id: number }, string, never, Tenant> {}
-const get = (id: number) => new Get({ id })
-const live = Layer.mergeAll(
-  Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))),
-  Layer.succeed(Tenant, "anybody")
-)
+import { type Get, get, jobs, live, store, Tenant, valueOf, valuesOf } from "./support/lookups.ts"
 
 type Resolver = RequestResolver.RequestResolver<Get>
-
-const store = (options: {
-  readonly gate?: Effect.Effect<void>
-  readonly cache?: Batcher.CacheOptions<Get>
-  readonly isolate?: [typeof Tenant]
-}) =>
-  Effect.gen(function*() {
-    const calls: Array<ReadonlyArray<number>> = []
-    let interrupted = 0
-    const { gate = Effect.void, ...rest } = options
-    const resolver = yield* Batcher.ordered(Get, {
-      execute: (requests) => {
-        calls.push(requests.map((_) => _.id))
-        return gate.pipe(
-          Effect.as(requests.map((_) => `value of ${_.id}`)),
-          Effect.onInterrupt(() => Effect.sync(() => interrupted++))
-        )
-      },
-      ...rest
-    })
-    return { calls, resolver: resolver as Resolver, interrupted: () => interrupted }
-  })
 
 const cache: Batcher.CacheOptions<Get> = { capacity: 10, timeToLive: () => "1 hour" }
 
@@ -63,28 +32,28 @@ const wrappers: Record<string, (self: Resolver) => Effect.Effect<Resolver>> = {
 const pass = Effect.andThen(settle, Effect.andThen(TestClock.adjust("5 millis"), settle))
 
 for (const [name, wrap] of Object.entries(wrappers)) {
-  describe(`what core's ${name} makes of a resolver`, () => {
-    it.effect("B6 reads what is kept, and what it brings is kept", () =>
+  describe(`a resolver wrapped by core's ${name}`, () => {
+    it.effect("B6 reads kept results, and its results are kept", () =>
       Effect.gen(function*() {
         const { calls, resolver } = yield* store({ cache })
         const wrapped = yield* wrap(resolver)
         const ask = (id: number, resolver: Resolver) =>
           Effect.tap(start(Effect.request(get(id), resolver)), () => pass).pipe(Effect.flatMap(Fiber.join))
-        assert.strictEqual(yield* ask(1, resolver), "value of 1")
-        assert.strictEqual(yield* ask(1, wrapped), "value of 1")
+        assert.strictEqual(yield* ask(1, resolver), valueOf(1))
+        assert.strictEqual(yield* ask(1, wrapped), valueOf(1))
         assert.deepStrictEqual(calls, [[1]])
-        assert.strictEqual(yield* ask(2, wrapped), "value of 2")
-        assert.strictEqual(yield* ask(2, wrapped), "value of 2")
-        assert.strictEqual(yield* ask(2, resolver), "value of 2")
+        assert.strictEqual(yield* ask(2, wrapped), valueOf(2))
+        assert.strictEqual(yield* ask(2, wrapped), valueOf(2))
+        assert.strictEqual(yield* ask(2, resolver), valueOf(2))
         assert.deepStrictEqual(calls, [[1], [2]])
         const both = yield* start(Effect.forEach([1, 3], (id) => Effect.request(get(id), wrapped), unbounded))
         yield* pass
-        assert.deepStrictEqual(yield* Fiber.join(both), ["value of 1", "value of 3"])
+        assert.deepStrictEqual(yield* Fiber.join(both), valuesOf(1, 3))
         assert.deepStrictEqual(calls, [[1], [2], [3]])
         assert.strictEqual(leftIn(resolver), "")
-      }).pipe(Effect.provide(live)))
+      }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-    it.effect("B2 joins what is in flight, and is joined", () =>
+    it.effect("B2 joins requests in flight, and its requests are joined", () =>
       Effect.gen(function*() {
         const gate = yield* Deferred.make<void>()
         const { calls, resolver } = yield* store({ gate: Deferred.await(gate) })
@@ -98,12 +67,12 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         assert.deepStrictEqual(calls.flat(), asked)
         yield* Deferred.succeed(gate, undefined)
         yield* pass
-        assert.deepStrictEqual(yield* Fiber.joinAll([...first, ...second]), [1, 2, 1, 2].map((id) => `value of ${id}`))
+        assert.deepStrictEqual(yield* Fiber.joinAll([...first, ...second]), valuesOf(1, 2, 1, 2))
         assert.strictEqual(leftIn(resolver), "")
-        assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-      }).pipe(Effect.provide(live)))
+        assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
+      }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-    it.effect("B3 who leaves returns at once and takes nobody along", () =>
+    it.effect("B3 a caller that leaves returns at once, and takes no other along", () =>
       Effect.gen(function*() {
         const gate = yield* Deferred.make<void>()
         const { calls, interrupted, resolver } = yield* store({ gate: Deferred.await(gate) })
@@ -117,33 +86,33 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(leaver)))
         yield* Fiber.interrupt(other)
         yield* settle
-        assert.deepStrictEqual([calls.length, interrupted()], [1, 0])
+        assert.deepStrictEqual([calls.length, interrupted.length], [1, 0])
         yield* Deferred.succeed(gate, undefined)
-        assert.strictEqual(yield* Fiber.join(joiner), "value of 1")
+        assert.strictEqual(yield* Fiber.join(joiner), valueOf(1))
         yield* settle
         assert.strictEqual(leftIn(resolver), "")
-        assert.deepStrictEqual(yield* Effect.map(Scheduler.stats, (_) => [_.running, _.queued]), [0, 0])
-      }).pipe(Effect.provide(live)))
+        assert.deepStrictEqual(yield* jobs, { running: 0, queued: 0 })
+      }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-    it.effect("B2 loadMany asks once for what it is given twice", () =>
+    it.effect("B2 loadMany asks once for equal requests", () =>
       Effect.gen(function*() {
-        const { calls, resolver } = yield* store({})
+        const { calls, resolver } = yield* store()
         const wrapped = yield* wrap(resolver)
         // Core's batchN makes batches of three, one after the other.
         const ids = [1, 2, 1]
         const all = yield* start(Batcher.loadMany(ids.map(get), wrapped))
         yield* pass
-        assert.deepStrictEqual(yield* Fiber.join(all), ids.map((id) => `value of ${id}`))
+        assert.deepStrictEqual(yield* Fiber.join(all), valuesOf(...ids))
         assert.deepStrictEqual(calls, [[1, 2]])
         assert.strictEqual(leftIn(resolver), "")
-      }).pipe(Effect.provide(live)))
+      }).pipe(Effect.provide(live({ concurrency: 2 }))))
 
-    it.effect("B3 who closes resolver or scheduler while core collects or delays a batch leaves no caller behind", () =>
+    it.effect("B3 closing resolver or scheduler while core collects or delays a batch leaves no caller behind", () =>
       Effect.gen(function*() {
         for (const closes of ["resolver", "scheduler"] as const) {
           for (let turns = 0; turns < 12; turns++) {
             const scopes = { resolver: yield* Scope.make(), scheduler: yield* Scope.make() }
-            const context = yield* Layer.buildWithScope(live, scopes.scheduler)
+            const context = yield* Layer.buildWithScope(live({ concurrency: 2 }), scopes.scheduler)
             yield* Effect.gen(function*() {
               const { calls, resolver } = yield* Scope.provide(store({ gate: Effect.never }), scopes.resolver)
               const wrapped = yield* wrap(resolver)
@@ -163,7 +132,7 @@ for (const [name, wrap] of Object.entries(wrappers)) {
         }
       }))
 
-    it.effect("B7 keeps apart whose isolating services differ, what is kept included", () =>
+    it.effect("B7 keeps callers with different isolating services apart, kept results included", () =>
       Effect.gen(function*() {
         const { calls, resolver } = yield* store({ cache, isolate: [Tenant] })
         const wrapped = name === "withCache" ? resolver : yield* wrap(resolver)
@@ -174,12 +143,24 @@ for (const [name, wrap] of Object.entries(wrappers)) {
           yield* Fiber.joinAll(fibers)
           assert.deepStrictEqual(calls, [[1], [1]])
         }
-      }).pipe(Effect.provide(live)))
+      }).pipe(Effect.provide(live({ concurrency: 2 }))))
   })
 }
 
+describe("isolation", () => {
+  it.effect("B7 look-ups of one tenant share a batch through a wrapper, wherever they come from", () =>
+    Effect.gen(function*() {
+      const { calls, resolver } = yield* store({ isolate: [Tenant] })
+      const wrapped = RequestResolver.batchN(resolver, 10)
+      const ask = (id: number, tenant: string) =>
+        Effect.provideService(Effect.request(get(id), wrapped), Tenant, tenant)
+      yield* Effect.all([ask(1, "a"), ask(2, "b"), ask(3, "a")], unbounded)
+      assert.deepStrictEqual(calls.map(String).sort(), ["1,3", "2"])
+    }).pipe(Effect.provide(live())))
+})
+
 describe("race", () => {
-  it.effect("B3 a batch that lost a race is interrupted, unless somebody else waits for it", () =>
+  it.effect("B3 a batch that lost a race is interrupted, unless another caller waits for it", () =>
     Effect.gen(function*() {
       for (const joined of [false, true]) {
         const gate = yield* Deferred.make<void>()
@@ -196,13 +177,13 @@ describe("race", () => {
         yield* Deferred.succeed(win, undefined)
         assert.strictEqual(yield* Fiber.join(racer), "fast")
         yield* settle
-        assert.deepStrictEqual([calls, interrupted()], [[[1]], joined ? 0 : 1])
+        assert.deepStrictEqual([calls, interrupted.length], [[[1]], joined ? 0 : 1])
         yield* Deferred.succeed(gate, undefined)
-        if (joiner !== undefined) assert.strictEqual(yield* Fiber.join(joiner), "value of 1")
+        if (joiner !== undefined) assert.strictEqual(yield* Fiber.join(joiner), valueOf(1))
         yield* settle
         assert.strictEqual(leftIn(resolver), "")
       }
-    }).pipe(Effect.provide(live)))
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
 })
 
 describe("withSpan", () => {
@@ -228,7 +209,7 @@ describe("withSpan", () => {
       yield* settle
       assert.isTrue(Exit.hasDies(exit))
       assert.deepStrictEqual(ended, [["look-ups", "Failure"]])
-    }).pipe(Effect.provide(live)))
+    }).pipe(Effect.provide(live({ concurrency: 2 }))))
 })
 
 describe("wrappers that answer look-ups themselves", () => {
@@ -244,7 +225,7 @@ describe("wrappers that answer look-ups themselves", () => {
       })
   }
   for (const [name, wrap] of Object.entries(ways)) {
-    it.effect(`B7 ${name} leaves nothing of those it kept apart`, () =>
+    it.effect(`B7 ${name} leaves no group behind`, () =>
       Effect.gen(function*() {
         const { calls, resolver } = yield* store({ isolate: [Tenant] })
         const wrapped = wrap(resolver)
@@ -253,6 +234,6 @@ describe("wrappers that answer look-ups themselves", () => {
         yield* settle
         assert.deepStrictEqual([exits.length, calls], [2, []])
         assert.strictEqual(leftIn(resolver), "")
-      }).pipe(Effect.provide(live)))
+      }).pipe(Effect.provide(live({ concurrency: 2 }))))
   }
 })

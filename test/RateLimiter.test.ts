@@ -298,30 +298,13 @@ describe("order", () => {
       expect(starts).toEqual([[1000, 2], [2000, 4], [3000, 5]])
     }))
 
-  it.effect("L3 a caller that gives up by a timeout costs nothing", () =>
+  it.effect("the tokens of an effect that fails or is interrupted are spent, and its failure is its own", () =>
     Effect.gen(function*() {
-      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
-      yield* limiter.consume()
-      const impatient = yield* Effect.forkChild(Effect.timeoutOption(limiter.consume(), "300 millis"))
-      yield* TestClock.adjust("300 millis")
-      expect((yield* Fiber.join(impatient))._tag).toBe("None")
-      yield* TestClock.adjust("700 millis")
-      expect((yield* limiter.consume()).waited).toEqual(Duration.zero)
-    }))
-
-  it.effect("interrupted while its effect runs, the tokens are spent", () =>
-    Effect.gen(function*() {
-      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", burst: 2 })
       const fiber = yield* Effect.forkChild(limiter.withLimit(Effect.never), { startImmediately: true })
       yield* Fiber.interrupt(fiber)
-      expect((yield* exceeded(limiter.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.seconds(1))
-    }))
-
-  it.effect("the effect's failure is its own and its tokens are spent", () =>
-    Effect.gen(function*() {
-      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
       expect(yield* Effect.flip(limiter.withLimit(Effect.fail("no")))).toBe("no")
-      yield* exceeded(limiter.withLimit(Effect.void, { onExceeded: "fail" }))
+      expect((yield* exceeded(limiter.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.seconds(1))
     }))
 
   // A subject that is interrupted wherever: alone at a key at rest, or behind another.
@@ -554,21 +537,13 @@ describe("misuse", () => {
 
   it("an invalid quota throws a RangeError that names function, field, rule and value", () => {
     const cases: ReadonlyArray<readonly [RateLimiter.Options, string]> = [
-      [{ ...quota, limit: 0 }, "limit must be an integer >= 1, got 0"],
-      [{ ...quota, limit: -1 }, "limit must be an integer >= 1, got -1"],
-      [{ ...quota, limit: 1.5 }, "limit must be an integer >= 1, got 1.5"],
-      [{ ...quota, limit: NaN }, "limit must be an integer >= 1, got NaN"],
-      [{ ...quota, limit: Infinity }, "limit must be an integer >= 1, got Infinity"],
-      [{ ...quota, burst: 0 }, "burst must be an integer >= 1, got 0"],
-      [{ ...quota, burst: -2 }, "burst must be an integer >= 1, got -2"],
-      [{ ...quota, burst: 0.5 }, "burst must be an integer >= 1, got 0.5"],
-      [{ ...quota, burst: NaN }, "burst must be an integer >= 1, got NaN"],
-      [{ ...quota, burst: Infinity }, "burst must be an integer >= 1, got Infinity"],
-      [{ ...quota, window: 0 }, "window must be a finite duration > 0, got 0"],
-      [{ ...quota, window: -5 }, "window must be a finite duration > 0, got -5"],
-      [{ ...quota, window: NaN }, "window must be a finite duration > 0, got NaN"],
-      [{ ...quota, window: Infinity }, "window must be a finite duration > 0, got Infinity"],
-      [{ ...quota, window: Duration.infinity }, "window must be a finite duration > 0, got Infinity"],
+      ...[0, -1, 1.5, NaN, Infinity].flatMap((n) => [
+        [{ ...quota, limit: n }, `limit must be an integer >= 1, got ${n}`] as const,
+        [{ ...quota, burst: n }, `burst must be an integer >= 1, got ${n}`] as const
+      ]),
+      ...[0, -5, NaN, Infinity, Duration.infinity].map((window) =>
+        [{ ...quota, window }, `window must be a finite duration > 0, got ${String(window)}`] as const
+      ),
       [
         { limit: 1000, window: Duration.nanos(999n) },
         "window must be at least a nanosecond for each of 1000 tokens, got 999ns"

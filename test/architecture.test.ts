@@ -35,6 +35,8 @@ describe("the architecture check", () => {
       "Scheduler": `import "./internal/data/a.js"`,
       "internal/data/a": `import type { A } from "../../Scheduler.js"`
     }],
+    [/Hooks.ts may not reach Reducer/, { Hooks: `export * as Reducer from "./Reducer.js"`, Reducer: "" }],
+    [/Hooks.ts may not reach Reducer/, { Hooks: `type A = import("./Reducer.js").A`, Reducer: "" }],
     [/no module imports src\/index/, { Hooks: `import "./index.js"`, index: "" }],
     [/ends in .js/, { Reducer: `import "./Hooks.ts"`, Hooks: "" }],
     [/no such module/, { Reducer: `import "./Hook.js"` }],

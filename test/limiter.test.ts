@@ -168,41 +168,14 @@ describe("late timers", () => {
 })
 
 describe("order", () => {
-  it("L3 a waiter that takes another's place overtakes nobody, wherever that place is", () => {
-    for (const at of [0, 1, 2]) {
-      const { clock, enter, limiter, starts, waiter } = setup(perSecond(10, 2))
-      enter("rest", { tokens: 2 })
-      const waiting = ["a", "b", "c"].map((name) => enter(name))
-      limiter.waitUnsafe(waiter("new", { tokens: 2 }), { insteadOf: waiting[at] })
-      limiter.cancelUnsafe(waiting[at]!)
-      expect(limiter.retryAfterUnsafe(undefined, 1, limiter.now())).toBe(5 * 100_000_000)
-      enter("d")
-      clock.advance(1000)
-      const order = ["a", "b", "c", "d"]
-      order[at] = "new"
-      expect(starts.map(([, name]) => name)).toEqual(["rest", ...order])
-      expect(starts.at(-1)).toEqual([500, "d"])
-    }
-  })
+  placeLaws("in memory", (rate) => setup(rate))
 
-  placeLaws("in memory", (rate) => {
-    const all = setup(rate)
-    return { ...all, names: () => all.starts.map(([, name]) => name) }
-  })
-
-  it("a caller that throws as it starts does not hold up the others", () => {
-    const { clock, enter, limiter, starts } = setup(perSecond(10))
-    enter("a")
-    enter("b", {
-      andThen: () => {
-        throw new Error("not ours")
-      }
-    })
-    enter("c")
-    clock.advance(1000)
-    enter("d")
-    expect(starts.map(([, name]) => name)).toEqual(["a", "b", "c", "d"])
-    expect(limiter.takeUnsafe(undefined, 1, limiter.now())).toBe(false)
+  it("L2 retryAfter counts the tokens of a waiter in another's place, and no longer those of the other", () => {
+    const { enter, limiter, waiter } = setup(perSecond(10, 2))
+    enter("rest", { tokens: 2 })
+    const waiting = ["a", "b", "c"].map((name) => enter(name))
+    limiter.waitUnsafe(waiter("new", { tokens: 2 }), { insteadOf: waiting[1] })
+    expect(limiter.retryAfterUnsafe(undefined, 1, limiter.now())).toBe(5 * 100_000_000)
   })
 
   it("a waiter that is called back may take, wait and cancel", () => {
@@ -268,9 +241,37 @@ describe("timer", () => {
       const waiters = Array.from({ length: 3000 }, (_, i) => enter(i, { tokens: 2 }))
       limiter.setQuotas([perSecond(10)])
       expect(refused.length).toBe(256)
-      limiter.cancelUnsafe(waiters[2000]!)
+      for (const i of [256, 2000]) limiter.cancelUnsafe(waiters[i]!)
       yield* turns
-      expect(refused).toEqual(Array.from({ length: 3000 }, (_, i) => i).filter((i) => i !== 2000))
+      expect(refused).toEqual(Array.from({ length: 3000 }, (_, i) => i).filter((i) => i !== 256 && i !== 2000))
+    }))
+
+  it.effect("a waiter in the place of one that is still to be refused goes to the end, and both are called back", () =>
+    Effect.gen(function*() {
+      const { clock, enter, limiter, refused, starts, waiter } = setup(perSecond(10, 2))
+      enter("a", { tokens: 2 })
+      const waiters = Array.from({ length: 300 }, (_, i) => enter(i, { tokens: 2 }))
+      enter("b")
+      limiter.setQuotas([perSecond(10)])
+      limiter.waitUnsafe(waiter("new"), { insteadOf: waiters[299] })
+      yield* turns
+      expect(refused.length).toBe(300)
+      clock.advance(1000)
+      expect(starts.map(([, name]) => name)).toEqual(["a", "b", "new"])
+    }))
+
+  it.effect("a caller that throws as it is refused does not hold up the others", () =>
+    Effect.gen(function*() {
+      const { enter, limiter, refused, waiter } = setup(perSecond(10, 2))
+      enter("a", { tokens: 2 })
+      const throws = () => {
+        throw new Error("not ours")
+      }
+      limiter.waitUnsafe({ ...waiter("b", { tokens: 2 }), onTooLarge: throws })
+      enter("c", { tokens: 2 })
+      expect(() => limiter.setQuotas([perSecond(10)])).toThrow("not ours")
+      yield* turns
+      expect(refused).toEqual(["c"])
     }))
 
   it.effect("a limiter that is closed calls nobody back in a later turn", () =>

@@ -12,36 +12,57 @@ import * as Guard from "../src/internal/store/guard.js"
 import { place } from "./support/place.ts"
 import { simulate } from "./support/simulation.ts"
 
-const make = Effect.withFiber((fiber) => {
-  const site = { ...place, dispatcher: fiber.currentDispatcher }
-  const engine = new Engine({ ...unbounded("test"), concurrency: 1 }, site)
-  const commands: Array<string> = []
-  const held = new Set<string>()
-  const answer = <A>(command: string, a: A) => Effect.sync(() => (commands.push(command), a))
-  const options: PermitPool.Options = {
-    limit: 1,
-    engine,
-    onStoreError: "fail",
-    expectedProcesses: 1,
-    guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
-    store: {
-      leaseMillis: 300,
-      node: "test",
-      acquire: (groups, limit) => {
-        const granted = groups.slice(0, Math.max(0, limit - held.size))
-        for (const id of granted.flat()) held.add(id)
-        return answer("acquire", { granted: granted.length, pollMillis: 1000 })
-      },
-      renew: () => answer("renew", []),
-      release: (ids) => {
-        for (const id of ids) held.delete(id)
-        return answer("release", undefined)
-      },
-      close() {}
+const withLimit = (limit: number) =>
+  Effect.withFiber((fiber) => {
+    const site = { ...place, dispatcher: fiber.currentDispatcher }
+    const engine = new Engine({ ...unbounded("test"), concurrency: 1 }, site)
+    const commands: Array<string> = []
+    const held = new Set<string>()
+    /** Permits that the next renewal has lost, and the time of an answer. */
+    const store = { held, lost: 0, answerMillis: 0 }
+    const answer = <A>(command: string, decide: () => A) =>
+      Effect.suspend(() => {
+        commands.push(command)
+        const answer = Effect.sync(decide)
+        return store.answerMillis === 0 ? answer : Effect.delay(answer, store.answerMillis)
+      })
+    const options: PermitPool.Options = {
+      limit,
+      engine,
+      onStoreError: "fail",
+      expectedProcesses: 1,
+      guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+      store: {
+        leaseMillis: 300,
+        node: "test",
+        acquire: (groups, limit) =>
+          answer(`acquire ${groups.length}`, () => {
+            const granted = groups.slice(0, Math.max(0, limit - held.size))
+            for (const id of granted.flat()) held.add(id)
+            return { granted: granted.length, pollMillis: 1000 }
+          }),
+        renew: (ids) => answer("renew", () => ids.slice(0, store.lost)),
+        release: (ids) =>
+          answer("release", () => {
+            for (const id of ids) held.delete(id)
+          }),
+        close() {}
+      }
     }
-  }
-  return Effect.map(PermitPool.make(options), (pool) => ({ commands, engine, pool, scheduler: handleOf(engine) }))
-})
+    return Effect.map(
+      PermitPool.make(options),
+      (pool) => ({ commands, engine, pool, scheduler: handleOf(engine), store })
+    )
+  })
+
+const make = withLimit(1)
+
+/** Forks jobs of so many milliseconds. */
+const jobs = (scheduler: ReturnType<typeof handleOf>, ...millis: ReadonlyArray<number>) =>
+  Effect.forEach(
+    millis,
+    (millis) => Effect.forkChild(Effect.exit(scheduler.schedule(Effect.sleep(millis))), { startImmediately: true })
+  )
 
 describe("the permits of several processes", () => {
   it("a job whose permit is lost before its effect has begun ends as one that runs does", () => {
@@ -73,6 +94,71 @@ describe("the permits of several processes", () => {
     }
     expect(ends).toEqual(new Set(["runs", "lost"]))
   })
+
+  it.effect("when permits are lost, the jobs that began last end, as many as ran on them", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* withLimit(3)
+      const running = yield* jobs(scheduler, 2000, 2000, 2000)
+      store.lost = 1
+      yield* TestClock.adjust(100)
+      store.lost = 0
+      const exit = yield* Fiber.join(running[2]!)
+      expect(String(exit)).toContain("others hold the permit")
+      yield* TestClock.adjust(1000)
+      expect([pool.held, engine.main.used]).toEqual([2, 2])
+      yield* TestClock.adjust(1000)
+      for (const job of running.slice(0, 2)) expect((yield* Fiber.join(job))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("one command asks for as many jobs as fit into the concurrency", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler } = yield* withLimit(2)
+      yield* scheduler.pause
+      const running = yield* jobs(scheduler, 10, 10, 10, 10)
+      yield* scheduler.resume
+      expect(commands[0]).toBe("acquire 2")
+      yield* TestClock.adjust(100)
+      yield* Fiber.awaitAll(running)
+      yield* pool.close
+    }))
+
+  it.effect("a waiting process asks again after a second", () =>
+    Effect.gen(function*() {
+      yield* TestClock.adjust("1 hour")
+      const { commands, pool, scheduler, store } = yield* make
+      store.held.add("another's")
+      const [job] = yield* jobs(scheduler, 10)
+      store.held.clear()
+      yield* TestClock.adjust(999)
+      expect(commands).toEqual(["acquire 1"])
+      yield* TestClock.adjust(11)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("a job that waits for the rate keeps its permit", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler } = yield* make
+      yield* scheduler.setRate({ limit: 1, window: "1 second" })
+      const running = yield* jobs(scheduler, 10, 10)
+      yield* TestClock.adjust(900)
+      expect([pool.held, commands.includes("release")]).toEqual([1, false])
+      yield* TestClock.adjust(200)
+      yield* Fiber.awaitAll(running)
+      yield* pool.close
+    }))
+
+  it.effect("a pool that closes while it asks leaves the queue and returns the permits it may have got", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* make
+      store.answerMillis = 10
+      yield* jobs(scheduler, 10)
+      const closing = yield* Effect.forkChild(pool.close, { startImmediately: true })
+      yield* TestClock.adjust(100)
+      yield* Fiber.join(closing)
+      expect(commands).toEqual(["acquire 1", "acquire 0", "release"])
+    }))
 
   it.effect("a permit passes to the next job for 50 ms, and then goes back to the store first", () =>
     Effect.gen(function*() {

@@ -242,7 +242,7 @@ const simulate = (seed: number) =>
   })
 
 describe("Batcher under callers of every kind", () => {
-  it.effect("B2 B3 B4 B5 B7 each call ends with its own answer or its interruption, nobody is asked for in vain, nothing is left", () =>
+  it.effect("B2 B3 B4 B5 B7 each call ends with its own answer or interruption, no request without a caller is sent, nothing is left", () =>
     Effect.gen(function*() {
       const all = { batches: 0, merged: 0, interrupted: 0, nested: 0 }
       const failed: Array<string> = []

@@ -73,38 +73,7 @@ const queued = (rate: Gcra.Rate, away: boolean) => {
 describe("places in the queue of a shared rate", () => {
   for (const [name, away] of queues) {
     placeLaws(name, (rate) => queued(rate, away))
-
-    it(`L3 A caller that takes a freed slot overtakes nobody, wherever the slot is (${name})`, () => {
-      for (const at of [0, 1, 2]) {
-        const { clock, enter, limiter, names, times, waiter } = queued(perSecond(10, 2), away)
-        enter("rest", { tokens: 2 })
-        const waiting = ["a", "b", "c"].map((name) => enter(name))
-        limiter.waitUnsafe(waiter("new", { tokens: 2 }), { insteadOf: waiting[at] })
-        limiter.cancelUnsafe(waiting[at]!)
-        enter("d")
-        clock.advance(1000)
-        const order = ["a", "b", "c", "d"]
-        order[at] = "new"
-        expect(names()).toEqual(["rest", ...order])
-        expect(times().at(-1)).toBe(500)
-        expect(limiter.size).toBe(0)
-      }
-    })
   }
-
-  it("A caller that throws as it starts does not delay the others", () => {
-    const { clock, enter, names } = setup(perSecond(10))
-    enter("a")
-    enter("b", {
-      andThen: () => {
-        throw new Error("not ours")
-      }
-    })
-    enter("c")
-    clock.advance(1000)
-    enter("d")
-    expect(names()).toEqual(["a", "b", "c", "d"])
-  })
 })
 
 describe("pace of a shared rate", () => {

@@ -20,6 +20,7 @@ import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Reducer from "../../src/Reducer.js"
 import { reduceShared } from "../../src/SharedReducer.js"
 import * as Scheduler from "../../src/Scheduler.js"
+import { live } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -118,25 +119,6 @@ describe("policies while Redis is away", () => {
       Effect.provide(Logger.layer([]))
     ))
 
-  it.live("An interrupted waiter of the local limiter does not delay those behind it", () =>
-    Effect.gen(function*() {
-      yield* RateLimiter.consume()
-      const began = performance.now()
-      const waiters = yield* Effect.forEach(Array.from({ length: 5 }), () => Effect.forkChild(RateLimiter.consume()))
-      yield* Effect.sleep(20)
-      yield* Effect.forEach(waiters.slice(0, 4), Fiber.interrupt)
-      yield* Fiber.join(waiters[4]!)
-      expect(performance.now() - began).toBeLessThan(350)
-    }).pipe(
-      Effect.provide(RedisRateLimiter.layer({
-        rate: { limit: 10, window: "1 second" },
-        outageBudget: 0,
-        onStoreError: "local"
-      })),
-      Effect.provide(nowhere),
-      Effect.provide(Logger.layer([]))
-    ))
-
   it.effect("layerBackground fails commands until it is connected, and then hands them on with all words", () =>
     Effect.gen(function*() {
       const client = Redis.Redis.of({
@@ -151,16 +133,14 @@ describe("policies while Redis is away", () => {
     }).pipe(Effect.scoped))
 
   it("Invalid options are RangeErrors that name function, field, rule and value", () => {
+    const rate = { limit: 1, window: "1 second" } as const
     const cases: ReadonlyArray<readonly [() => unknown, string]> = [
       [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],
       [() => RedisReducer.layer({ lease: NaN }), "Reducer.layer: lease must be a finite duration > 0, got NaN"],
+      [() => RedisReducer.layer({ retain: 0 }), "Reducer.layer: retain must be a finite duration > 0, got 0"],
       [
-        () => RedisReducer.layer({ retain: Infinity }),
-        "Reducer.layer: retain must be a finite duration > 0, got Infinity"
-      ],
-      [
-        () => RedisReducer.layer({ storeTimeout: -1 }),
-        "Reducer.layer: storeTimeout must be a finite duration > 0, got -1"
+        () => RedisReducer.layer({ storeTimeout: 0 }),
+        "Reducer.layer: storeTimeout must be a finite duration > 0, got 0"
       ],
       [
         () => RedisReducer.layer({ outageBudget: -1 }),
@@ -172,11 +152,11 @@ describe("policies while Redis is away", () => {
         `Reducer.layer: onStoreError must be "local" or "fail", got "allow"`
       ],
       [
-        () => RedisRateLimiter.layer({ rate: { limit: 0, window: "1 second" } }),
+        () => RedisRateLimiter.layer({ rate: { ...rate, limit: 0 } }),
         "RateLimiter.layer: rate.limit must be an integer >= 1, got 0"
       ],
       [
-        () => RedisRateLimiter.layer({ rate: { limit: 1, window: "1 second" }, expectedProcesses: 1.5 }),
+        () => RedisRateLimiter.layer({ rate, expectedProcesses: 1.5 }),
         "RateLimiter.layer: expectedProcesses must be an integer >= 1, got 1.5"
       ],
       [
@@ -193,46 +173,45 @@ describe("policies while Redis is away", () => {
 })
 
 describe.skipIf(!hasRedis)("layers over Redis", () => {
-  it.live("layerConfig reads the options and policies from the configuration", () =>
-    Effect.gen(function*() {
-      const server = yield* redisServer()
-      const client = layerClient(server.url)
-      const store = {
-        prefix: Config.String("FUNNEL_PREFIX"),
-        lease: Config.Duration("FUNNEL_LEASE"),
-        onStoreError: Config.Literals(["local", "fail"], "FUNNEL_POLICY")
-      }
-      const layers = Layer.mergeAll(
-        RedisReducer.layerConfig(store, { name: "shared" }),
-        RedisScheduler.layerConfig({ ...store, concurrency: Config.Int("FUNNEL_CONCURRENCY") }),
-        RedisRateLimiter.layerConfig({
-          prefix: store.prefix,
-          rate: { limit: Config.Int("FUNNEL_LIMIT"), window: Config.Duration("FUNNEL_WINDOW") }
-        })
-      ).pipe(
-        Layer.provide(client),
-        Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({
-          FUNNEL_PREFIX: "app",
-          FUNNEL_LEASE: "5 seconds",
-          FUNNEL_POLICY: "fail",
-          FUNNEL_CONCURRENCY: "3",
-          FUNNEL_LIMIT: "10",
-          FUNNEL_WINDOW: "1 second"
-        })))
-      )
-      yield* Effect.gen(function*() {
-        expect((yield* Scheduler.stats).concurrency).toBe(3)
-        expect((yield* RateLimiter.consume()).limit).toBe(10)
-        const keys = yield* reduceShared(new GetUser({ id: "1" }), () =>
-          Effect.promise(async () => {
-            const names = await server.command("KEYS", "{app:1:f:effect-funnel/Reducer:*")
-            const ttl = await server.command("PTTL", `{app:1:f:effect-funnel/Reducer:["GetUser","1"]}:f`)
-            expect(Number(ttl.slice(1))).toBeGreaterThan(9000)
-            return Number(names.slice(1, 2))
-          }))
-        expect(keys).toBe(1)
-      }).pipe(Effect.provide(layers))
-    }).pipe(Effect.scoped))
+  live("layerConfig reads the options and policies from the configuration", function*() {
+    const server = yield* redisServer()
+    const client = layerClient(server.url)
+    const store = {
+      prefix: Config.String("FUNNEL_PREFIX"),
+      lease: Config.Duration("FUNNEL_LEASE"),
+      onStoreError: Config.Literals(["local", "fail"], "FUNNEL_POLICY")
+    }
+    const layers = Layer.mergeAll(
+      RedisReducer.layerConfig(store, { name: "shared" }),
+      RedisScheduler.layerConfig({ ...store, concurrency: Config.Int("FUNNEL_CONCURRENCY") }),
+      RedisRateLimiter.layerConfig({
+        prefix: store.prefix,
+        rate: { limit: Config.Int("FUNNEL_LIMIT"), window: Config.Duration("FUNNEL_WINDOW") }
+      })
+    ).pipe(
+      Layer.provide(client),
+      Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({
+        FUNNEL_PREFIX: "app",
+        FUNNEL_LEASE: "5 seconds",
+        FUNNEL_POLICY: "fail",
+        FUNNEL_CONCURRENCY: "3",
+        FUNNEL_LIMIT: "10",
+        FUNNEL_WINDOW: "1 second"
+      })))
+    )
+    yield* Effect.gen(function*() {
+      expect((yield* Scheduler.stats).concurrency).toBe(3)
+      expect((yield* RateLimiter.consume()).limit).toBe(10)
+      const keys = yield* reduceShared(new GetUser({ id: "1" }), () =>
+        Effect.promise(async () => {
+          const names = await server.command("KEYS", "{app:1:f:effect-funnel/Reducer:*")
+          const ttl = await server.command("PTTL", `{app:1:f:effect-funnel/Reducer:["GetUser","1"]}:f`)
+          expect(Number(ttl.slice(1))).toBeGreaterThan(9000)
+          return Number(names.slice(1, 2))
+        }))
+      expect(keys).toBe(1)
+    }).pipe(Effect.provide(layers))
+  })
 
   it.live("A Redis that becomes available later is used from then on", () =>
     Effect.gen(function*() {
@@ -254,49 +233,47 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       }).pipe(Effect.provide(layer))
     }).pipe(Effect.scoped, Effect.provide(Logger.layer([]))))
 
-  it.live("The documented ACL account suffices for the layers, and permits nothing else", () =>
-    Effect.gen(function*() {
-      const page = readFileSync(new URL("../../docs/distributed.md", import.meta.url), "utf8")
-      const command = /^ACL SETUSER[^`]*/m.exec(page)![0].replaceAll("\\\n", " ").trim().split(/\s+/)
-      const server = yield* redisServer()
-      expect(yield* Effect.promise(() => server.command(...command))).toBe("+OK\r\n")
-      const url = server.url.replace("redis://", "redis://funnel:password@")
-      const layers = Layer.mergeAll(
-        RedisReducer.layer({ onStoreError: "fail" }),
-        RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" } }),
-        RedisScheduler.layer({ concurrency: 1 })
-      ).pipe(Layer.provideMerge(layerClient(url)))
-      yield* Effect.gen(function*() {
-        const slow = reduceShared(new GetUser({ id: "1" }), () => Effect.delay(Effect.succeed(1), "50 millis"))
-        const other = yield* Layer.build(Layer.fresh(RedisReducer.layer({ onStoreError: "fail" })))
-        yield* Effect.sleep(100)
-        expect(yield* Effect.all([slow, Effect.provideContext(slow, other)], { concurrency: 2 })).toEqual([1, 1])
-        yield* RateLimiter.consume()
-        yield* RateLimiter.penalize({ for: 1 })
-        yield* RateLimiter.reset()
-        yield* Effect.all([Scheduler.schedule(Effect.sleep(20)), Scheduler.schedule(Effect.void)], { concurrency: 2 })
-        const redis = yield* Redis.Redis
-        expect(String((yield* Effect.flip(redis.send("GET", "secret"))).cause)).toContain("NOPERM")
-        expect(String((yield* Effect.flip(redis.send("FLUSHALL"))).cause)).toContain("NOPERM")
-      }).pipe(Effect.provide(layers))
-    }).pipe(Effect.scoped))
+  live("The documented ACL account suffices for the layers, and permits nothing else", function*() {
+    const page = readFileSync(new URL("../../docs/distributed.md", import.meta.url), "utf8")
+    const command = /^ACL SETUSER[^`]*/m.exec(page)![0].replaceAll("\\\n", " ").trim().split(/\s+/)
+    const server = yield* redisServer()
+    expect(yield* Effect.promise(() => server.command(...command))).toBe("+OK\r\n")
+    const url = server.url.replace("redis://", "redis://funnel:password@")
+    const layers = Layer.mergeAll(
+      RedisReducer.layer({ onStoreError: "fail" }),
+      RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" } }),
+      RedisScheduler.layer({ concurrency: 1 })
+    ).pipe(Layer.provideMerge(layerClient(url)))
+    yield* Effect.gen(function*() {
+      const slow = reduceShared(new GetUser({ id: "1" }), () => Effect.delay(Effect.succeed(1), "50 millis"))
+      const other = yield* Layer.build(Layer.fresh(RedisReducer.layer({ onStoreError: "fail" })))
+      yield* Effect.sleep(100)
+      expect(yield* Effect.all([slow, Effect.provideContext(slow, other)], { concurrency: 2 })).toEqual([1, 1])
+      yield* RateLimiter.consume()
+      yield* RateLimiter.penalize({ for: 1 })
+      yield* RateLimiter.reset()
+      yield* Effect.all([Scheduler.schedule(Effect.sleep(20)), Scheduler.schedule(Effect.void)], { concurrency: 2 })
+      const redis = yield* Redis.Redis
+      expect(String((yield* Effect.flip(redis.send("GET", "secret"))).cause)).toContain("NOPERM")
+      expect(String((yield* Effect.flip(redis.send("FLUSHALL"))).cause)).toContain("NOPERM")
+    }).pipe(Effect.provide(layers))
+  })
 
-  it.live("Two reducers on one Redis share runs only if they have the same tag", () =>
-    Effect.gen(function*() {
-      const server = yield* redisServer()
-      class One extends Reducer.Service<One>()("app/One") {}
-      class Two extends Reducer.Service<Two>()("app/Two") {}
-      const layers = Layer.mergeAll(RedisReducer.layerService(One), RedisReducer.layerService(Two)).pipe(
-        Layer.provide(layerClient(server.url))
-      )
-      let runs = 0
-      const f = () => Effect.delay(Effect.sync(() => ++runs), "50 millis")
-      yield* Effect.all([
-        Effect.provideServiceEffect(reduceShared(new GetUser({ id: "1" }), f), Reducer.Reducer, One),
-        Effect.provideServiceEffect(reduceShared(new GetUser({ id: "1" }), f), Reducer.Reducer, Two)
-      ], { concurrency: "unbounded" }).pipe(Effect.provide(layers))
-      expect(runs).toBe(2)
-    }).pipe(Effect.scoped))
+  live("Two reducers on one Redis share runs only if they have the same tag", function*() {
+    const server = yield* redisServer()
+    class One extends Reducer.Service<One>()("app/One") {}
+    class Two extends Reducer.Service<Two>()("app/Two") {}
+    const layers = Layer.mergeAll(RedisReducer.layerService(One), RedisReducer.layerService(Two)).pipe(
+      Layer.provide(layerClient(server.url))
+    )
+    let runs = 0
+    const f = () => Effect.delay(Effect.sync(() => ++runs), "50 millis")
+    yield* Effect.all([
+      Effect.provideServiceEffect(reduceShared(new GetUser({ id: "1" }), f), Reducer.Reducer, One),
+      Effect.provideServiceEffect(reduceShared(new GetUser({ id: "1" }), f), Reducer.Reducer, Two)
+    ], { concurrency: "unbounded" }).pipe(Effect.provide(layers))
+    expect(runs).toBe(2)
+  })
 })
 
 describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
@@ -310,8 +287,9 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       return [yield* make, yield* make] as const
     })
 
-  it.live("L2 Tokens taken by one process are refused to another, with the time to wait; a refusal consumes nothing", () =>
-    Effect.gen(function*() {
+  live(
+    "L2 Tokens taken by one process are refused to another, with the time to wait; a refusal consumes nothing",
+    function*() {
       const [a, b] = yield* limiters({ rate: { limit: 10, window: "5 seconds", burst: 2 } })
       expect(yield* a.consume({ key: "k" })).toMatchObject({ limit: 10, remaining: 1 })
       expect(yield* b.consume({ key: "k", onExceeded: "fail" })).toMatchObject({ remaining: 0 })
@@ -324,46 +302,35 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis, call by call", () => {
       for (let i = 0; i < 10; i++) yield* Effect.flip(b.consume({ key: "k", onExceeded: "fail" }))
       yield* Effect.sleep(Math.ceil(wait) + 1)
       yield* b.consume({ key: "k", onExceeded: "fail" })
-    }).pipe(Effect.scoped))
+    }
+  )
 
-  it.live("L3 Waiters start in order of arrival, and an interrupted one does not delay those behind it", () =>
-    Effect.gen(function*() {
-      const [a] = yield* limiters({ rate: { limit: 10, window: "1 second" } })
-      const order: Array<number> = []
-      const waiters = yield* Effect.forEach(
-        Array.from({ length: 6 }, (_, i) => i),
-        (i) => Effect.forkChild(Effect.map(a.consume(), () => void order.push(i)))
-      )
-      const began = performance.now()
-      yield* Effect.sleep(30)
-      yield* Effect.forEach([1, 2, 3], (i) => Fiber.interrupt(waiters[i]!))
-      yield* Effect.forEach([0, 4, 5], (i) => Fiber.join(waiters[i]!))
-      expect(order).toEqual([0, 4, 5])
-      expect(performance.now() - began).toBeLessThan(200 + 190)
-    }).pipe(Effect.scoped))
+  live("L3 Waiters start in order of arrival, and an interrupted one does not delay those behind it", function*() {
+    const [a] = yield* limiters({ rate: { limit: 10, window: "1 second" } })
+    const order: Array<number> = []
+    const waiters = yield* Effect.forEach(
+      Array.from({ length: 6 }, (_, i) => i),
+      (i) => Effect.forkChild(Effect.map(a.consume(), () => void order.push(i)))
+    )
+    const began = performance.now()
+    yield* Effect.sleep(30)
+    yield* Effect.forEach([1, 2, 3], (i) => Fiber.interrupt(waiters[i]!))
+    yield* Effect.forEach([0, 4, 5], (i) => Fiber.join(waiters[i]!))
+    expect(order).toEqual([0, 4, 5])
+    expect(performance.now() - began).toBeLessThan(200 + 190)
+  })
 
-  it.live("L6 A request for more tokens than the burst is refused at once", () =>
-    Effect.gen(function*() {
-      const [a] = yield* limiters({ rate: { limit: 10, window: "1 second", burst: 2 } })
-      for (const onExceeded of ["delay", "fail"] as const) {
-        const error = yield* Effect.flip(a.consume({ tokens: 3, onExceeded }))
-        expect(error.reason).toMatchObject({ _tag: "InsufficientCapacity", what: "tokens", asked: 3, most: 2 })
-      }
-      yield* a.consume({ tokens: 2 })
-    }).pipe(Effect.scoped))
-
-  it.live("penalize delays every process, reset clears the debt, withLimit runs the effect once admitted", () =>
-    Effect.gen(function*() {
-      const [a, b] = yield* limiters({ rate: { limit: 1000, window: "1 second" } })
-      yield* a.penalize({ key: "k", for: "10 seconds" })
-      const error = yield* Effect.flip(b.consume({ key: "k", onExceeded: "fail" }))
-      if (error.reason._tag !== "RateLimitExceeded") throw error
-      expect(Duration.toMillis(error.reason.retryAfter)).toBeGreaterThan(9000)
-      const waiting = yield* Effect.forkChild(b.withLimit(Effect.succeed("ran"), { key: "k" }))
-      yield* Effect.sleep(30)
-      expect(waiting.pollUnsafe()).toBeUndefined()
-      yield* b.reset({ key: "k" })
-      expect(yield* Fiber.join(waiting)).toBe("ran")
-      expect(yield* a.withLimit({ key: "k" })(Effect.exit(Effect.fail("no")))).toEqual(Exit.fail("no"))
-    }).pipe(Effect.scoped))
+  live("penalize delays every process, reset clears the debt, withLimit runs the effect once admitted", function*() {
+    const [a, b] = yield* limiters({ rate: { limit: 1000, window: "1 second" } })
+    yield* a.penalize({ key: "k", for: "10 seconds" })
+    const error = yield* Effect.flip(b.consume({ key: "k", onExceeded: "fail" }))
+    if (error.reason._tag !== "RateLimitExceeded") throw error
+    expect(Duration.toMillis(error.reason.retryAfter)).toBeGreaterThan(9000)
+    const waiting = yield* Effect.forkChild(b.withLimit(Effect.succeed("ran"), { key: "k" }))
+    yield* Effect.sleep(30)
+    expect(waiting.pollUnsafe()).toBeUndefined()
+    yield* b.reset({ key: "k" })
+    expect(yield* Fiber.join(waiting)).toBe("ran")
+    expect(yield* a.withLimit({ key: "k" })(Effect.exit(Effect.fail("no")))).toEqual(Exit.fail("no"))
+  })
 })

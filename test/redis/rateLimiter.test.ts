@@ -1,7 +1,8 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as RedisLimiter from "../../src/redis/RateLimiter.js"
+import { live } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -42,16 +43,15 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis", () => {
       1000
     ]] as const
   ) {
-    it.live(`Four processes together keep ${limit} in ${window} with a burst of ${burst}, at the full pace`, () =>
-      Effect.gen(function*() {
-        const server = yield* redisServer()
-        const { all, began } = yield* starts(server.url, { rate: { limit, window, burst } }, 4, count)
-        expect(all.length).toBe(4 * count)
-        const interval = 1000 / limit
-        // No start is early: at any time, no more have started than were due.
-        all.forEach((at, i) => expect(i + 1).toBeLessThanOrEqual(burst + (at - began) / interval + 1e-6))
-        const ideal = (4 * count - burst) * interval
-        expect(all.at(-1)! - began).toBeLessThan(ideal * 1.25 + 300)
-      }).pipe(Effect.scoped))
+    live(`Four processes together keep ${limit} in ${window} with a burst of ${burst}, at the full pace`, function*() {
+      const server = yield* redisServer()
+      const { all, began } = yield* starts(server.url, { rate: { limit, window, burst } }, 4, count)
+      expect(all.length).toBe(4 * count)
+      const interval = 1000 / limit
+      // No start is early: at any time, no more have started than were due.
+      all.forEach((at, i) => expect(i + 1).toBeLessThanOrEqual(burst + (at - began) / interval + 1e-6))
+      const ideal = (4 * count - burst) * interval
+      expect(all.at(-1)! - began).toBeLessThan(ideal * 1.25 + 300)
+    })
   }
 })

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import * as RedisReducer from "../../src/redis/Reducer.js"
 import * as Reducer from "../../src/Reducer.js"
 import { reduceShared } from "../../src/SharedReducer.js"
+import { live } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -23,24 +24,28 @@ const processOn = (url: string, options?: RedisReducer.Options) =>
   })
 
 describe.skipIf(!hasRedis)("Reducer over Redis", () => {
-  it.live("Eight processes with a thousand callers each share one run", () =>
-    Effect.gen(function*() {
-      const server = yield* redisServer()
-      const processes = yield* Effect.all(Array.from({ length: 8 }, () => processOn(server.url)))
-      let runs = 0
-      const gate = yield* Deferred.make<void>()
-      const callers = yield* Effect.forEach(processes, (reducer) =>
-        Effect.forkChild(Effect.forEach(Array.from({ length: 1000 }), () =>
-          reduceShared(new GetUser({ id: "1" }), ({ fence }) =>
-            Effect.suspend(() => {
-              runs++
-              return Effect.as(Deferred.await(gate), String(fence))
-            })).pipe(Effect.provideService(Reducer.Reducer, reducer)), { concurrency: "unbounded" })))
-      yield* Effect.sleep(300)
-      yield* Deferred.succeed(gate, undefined)
-      const results = (yield* Effect.forEach(callers, Fiber.join)).flat()
-      expect(results.length).toBe(8000)
-      expect(new Set(results).size).toBe(1)
-      expect(runs).toBe(1)
-    }).pipe(Effect.scoped))
+  live("Eight processes with a thousand callers each share one run", function*() {
+    const server = yield* redisServer()
+    const processes = yield* Effect.all(Array.from({ length: 8 }, () => processOn(server.url)))
+    let runs = 0
+    const gate = yield* Deferred.make<void>()
+    const callers = yield* Effect.forEach(
+      processes,
+      (reducer) =>
+        Effect.forkChild(
+          Effect.forEach(Array.from({ length: 1000 }), () =>
+            reduceShared(new GetUser({ id: "1" }), ({ fence }) =>
+              Effect.suspend(() => {
+                runs++
+                return Effect.as(Deferred.await(gate), String(fence))
+              })).pipe(Effect.provideService(Reducer.Reducer, reducer)), { concurrency: "unbounded" })
+        )
+    )
+    yield* Effect.sleep(300)
+    yield* Deferred.succeed(gate, undefined)
+    const results = (yield* Effect.forEach(callers, Fiber.join)).flat()
+    expect(results.length).toBe(8000)
+    expect(new Set(results).size).toBe(1)
+    expect(runs).toBe(1)
+  })
 })

@@ -6,6 +6,7 @@ import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/sto
 import * as GcraStore from "../../src/internal/redis/gcraStore.js"
 import * as PermitStore from "../../src/internal/redis/permitStore.js"
 import * as RedisStore from "../../src/internal/redis/reducerStore.js"
+import { live } from "../support/live.js"
 import { connected } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisServer.js"
 
@@ -60,190 +61,177 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
       return { server, a, b, make }
     })
 
-  it.live("The first caller leads, the second follows and receives the result", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two()
-      const fence = leads(yield* a.store.join("k", a, undefined))
-      const followed = yield* b.store.join("k", b, undefined)
-      expect(followed).toMatchObject({ _tag: "Follow", fence })
-      expect(yield* a.store.complete("k", a, fence, "résultat\n{}")).toBe(true)
-      expect(yield* b.signalled).toEqual({ _tag: "Done", fence, payload: "résultat\n{}" })
-    }).pipe(Effect.scoped))
+  live("The first caller leads, the second follows and receives the result", function*() {
+    const { a, b } = yield* two()
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    const followed = yield* b.store.join("k", b, undefined)
+    expect(followed).toMatchObject({ _tag: "Follow", fence })
+    expect(yield* a.store.complete("k", a, fence, "résultat\n{}")).toBe(true)
+    expect(yield* b.signalled).toEqual({ _tag: "Done", fence, payload: "résultat\n{}" })
+  })
 
-  it.live("No result is kept without waiters, and a newcomer never gets a kept result", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two()
-      const first = leads(yield* a.store.join("k", a, undefined))
-      expect(yield* a.store.complete("k", a, first, "1")).toBe(true)
-      expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
-      const second = leads(yield* a.store.join("k", a, undefined))
-      expect(second).toBeGreaterThan(first)
-      yield* b.store.join("k", b, undefined)
-      yield* a.store.complete("k", a, second, "2")
-      expect(yield* b.store.join("k", b, second)).toEqual({ _tag: "Done", fence: second, payload: "2" })
-      const third = leads(yield* b.store.join("k", b, undefined))
-      expect(third).toBeGreaterThan(second)
-      // A follower of the second run that lost its wake-up still finds the result. The third run has not ended.
-      expect(yield* a.store.join("k", a, second)).toMatchObject({ _tag: "Done", fence: second })
-      expect(yield* a.store.join("k", a, third)).toMatchObject({ _tag: "Follow", fence: third })
-    }).pipe(Effect.scoped))
+  live("No result is kept without waiters, and a newcomer never gets a kept result", function*() {
+    const { a, b, server } = yield* two()
+    const first = leads(yield* a.store.join("k", a, undefined))
+    expect(yield* a.store.complete("k", a, first, "1")).toBe(true)
+    expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
+    const second = leads(yield* a.store.join("k", a, undefined))
+    expect(second).toBeGreaterThan(first)
+    yield* b.store.join("k", b, undefined)
+    yield* a.store.complete("k", a, second, "2")
+    expect(yield* b.store.join("k", b, second)).toEqual({ _tag: "Done", fence: second, payload: "2" })
+    const third = leads(yield* b.store.join("k", b, undefined))
+    expect(third).toBeGreaterThan(second)
+    // A follower of the second run that lost its wake-up still finds the result. The third run has not ended.
+    expect(yield* a.store.join("k", a, second)).toMatchObject({ _tag: "Done", fence: second })
+    expect(yield* a.store.join("k", a, third)).toMatchObject({ _tag: "Follow", fence: third })
+  })
 
-  it.live("A kept result expires after `retain`, even while its key is in use", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two({ retainMillis: 100, leaseMillis: 5000 })
-      const fence = leads(yield* a.store.join("k", a, undefined))
-      yield* b.store.join("k", b, undefined)
-      yield* a.store.complete("k", a, fence, "secret")
-      leads(yield* a.store.join("k", a, undefined))
-      yield* Effect.sleep(120)
-      expect((yield* b.store.join("k", b, fence))._tag).toBe("Follow")
-      expect(yield* Effect.promise(() => server.command("HEXISTS", "{t:k}:f", "rval"))).toBe(":0\r\n")
-    }).pipe(Effect.scoped))
+  live("A kept result expires after `retain`, even while its key is in use", function*() {
+    const { a, b, server } = yield* two({ retainMillis: 100, leaseMillis: 5000 })
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    yield* b.store.join("k", b, undefined)
+    yield* a.store.complete("k", a, fence, "secret")
+    leads(yield* a.store.join("k", a, undefined))
+    yield* Effect.sleep(120)
+    expect((yield* b.store.join("k", b, fence))._tag).toBe("Follow")
+    expect(yield* Effect.promise(() => server.command("HEXISTS", "{t:k}:f", "rval"))).toBe(":0\r\n")
+  })
 
-  it.live("Every command may run twice: a lost reply changes nothing", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two()
-      const fence = leads(yield* a.store.join("k", a, undefined))
-      expect(leads(yield* a.store.join("k", a, undefined))).toBe(fence)
-      yield* b.store.join("k", b, undefined)
-      yield* b.store.join("k", b, undefined)
+  live("Every command may run twice: a lost reply changes nothing", function*() {
+    const { a, b } = yield* two()
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    expect(leads(yield* a.store.join("k", a, undefined))).toBe(fence)
+    yield* b.store.join("k", b, undefined)
+    yield* b.store.join("k", b, undefined)
+    expect(yield* a.store.renew("k", a, fence)).toBe(true)
+    expect(yield* a.store.renew("k", a, fence)).toBe(true)
+    expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
+    expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
+    yield* b.signalled
+    expect(b.signals).toEqual([])
+    yield* a.store.release("k", a)
+    yield* a.store.release("k", a)
+    expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
+    const lone = leads(yield* a.store.join("lone", a, undefined))
+    expect(yield* a.store.complete("lone", a, lone, "1")).toBe(true)
+    expect(yield* a.store.complete("lone", a, lone, "1")).toBe(true)
+  })
+
+  live("A new leader takes over an expired lease with a higher fence, and the old leader is fenced", function*() {
+    const { a, b } = yield* two({ leaseMillis: 250 })
+    const old = leads(yield* a.store.join("k", a, undefined))
+    const followed = yield* b.store.join("k", b, undefined)
+    expect(followed).toMatchObject({ _tag: "Follow", fence: old })
+    yield* Effect.sleep(260)
+    const fence = leads(yield* b.store.join("k", b, old))
+    expect(fence).toBeGreaterThan(old)
+    expect(yield* a.store.renew("k", a, old)).toBe(false)
+    expect(yield* a.store.complete("k", a, old, "stale")).toBe(false)
+    expect(yield* a.store.join("k", a, old)).toMatchObject({ _tag: "Follow", fence })
+    yield* b.store.complete("k", b, fence, "fresh")
+    expect(yield* a.signalled).toMatchObject({ _tag: "Done", payload: "fresh" })
+  })
+
+  live("The new leader's result is kept for the leader that lost the lease", function*() {
+    const { a, b } = yield* two({ leaseMillis: 250 })
+    const old = leads(yield* a.store.join("k", a, undefined))
+    yield* Effect.sleep(260)
+    const fence = leads(yield* b.store.join("k", b, undefined))
+    yield* b.store.complete("k", b, fence, "fresh")
+    expect(yield* a.store.join("k", a, old)).toEqual({ _tag: "Done", fence, payload: "fresh" })
+  })
+
+  live("A renewed lease outlives its first duration", function*() {
+    const { a, b } = yield* two({ leaseMillis: 600 })
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    for (let i = 0; i < 5; i++) {
+      yield* Effect.sleep(200)
       expect(yield* a.store.renew("k", a, fence)).toBe(true)
-      expect(yield* a.store.renew("k", a, fence)).toBe(true)
-      expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
-      expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
-      yield* b.signalled
-      expect(b.signals).toEqual([])
-      yield* a.store.release("k", a)
-      yield* a.store.release("k", a)
-      expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
-      const lone = leads(yield* a.store.join("lone", a, undefined))
-      expect(yield* a.store.complete("lone", a, lone, "1")).toBe(true)
-      expect(yield* a.store.complete("lone", a, lone, "1")).toBe(true)
-    }).pipe(Effect.scoped))
+    }
+    expect((yield* b.store.join("k", b, undefined))._tag).toBe("Follow")
+  })
 
-  it.live("A new leader takes over an expired lease with a higher fence, and the old leader is fenced", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two({ leaseMillis: 250 })
-      const old = leads(yield* a.store.join("k", a, undefined))
-      const followed = yield* b.store.join("k", b, undefined)
-      expect(followed).toMatchObject({ _tag: "Follow", fence: old })
-      yield* Effect.sleep(260)
-      const fence = leads(yield* b.store.join("k", b, old))
-      expect(fence).toBeGreaterThan(old)
-      expect(yield* a.store.renew("k", a, old)).toBe(false)
-      expect(yield* a.store.complete("k", a, old, "stale")).toBe(false)
-      expect(yield* a.store.join("k", a, old)).toMatchObject({ _tag: "Follow", fence })
-      yield* b.store.complete("k", b, fence, "fresh")
-      expect(yield* a.signalled).toMatchObject({ _tag: "Done", payload: "fresh" })
-    }).pipe(Effect.scoped))
+  live("A leader that releases its lease wakes the waiters, and one of them leads", function*() {
+    const { a, b, server } = yield* two()
+    const old = leads(yield* a.store.join("k", a, undefined))
+    yield* b.store.join("k", b, undefined)
+    yield* a.store.release("k", a)
+    expect(yield* b.signalled).toEqual({ _tag: "Retry" })
+    const fence = leads(yield* b.store.join("k", b, old))
+    expect(fence).toBeGreaterThan(old)
+    yield* a.store.release("k", a)
+    expect(yield* b.store.renew("k", b, fence)).toBe(true)
+    yield* b.store.release("k", b)
+    expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
+  })
 
-  it.live("The new leader's result is kept for the leader that lost the lease", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two({ leaseMillis: 250 })
-      const old = leads(yield* a.store.join("k", a, undefined))
-      yield* Effect.sleep(260)
-      const fence = leads(yield* b.store.join("k", b, undefined))
-      yield* b.store.complete("k", b, fence, "fresh")
-      expect(yield* a.store.join("k", a, old)).toEqual({ _tag: "Done", fence, payload: "fresh" })
-    }).pipe(Effect.scoped))
+  live("SCRIPT FLUSH has no effect, and after FLUSHALL the leader's renewal restores its lease", function*() {
+    const { a, b, server } = yield* two()
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    yield* Effect.promise(() => server.command("SCRIPT", "FLUSH"))
+    expect(yield* a.store.renew("k", a, fence)).toBe(true)
+    yield* Effect.promise(() => server.command("FLUSHALL"))
+    expect(yield* a.store.renew("k", a, fence)).toBe(true)
+    expect(yield* b.store.join("k", b, undefined)).toMatchObject({ _tag: "Follow", fence })
+    yield* Effect.promise(() => server.command("FLUSHALL"))
+    // The store has lost the waiters, so the result is kept for those that ask again.
+    expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
+    expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
+  })
 
-  it.live("A renewed lease outlives its first duration", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two({ leaseMillis: 600 })
-      const fence = leads(yield* a.store.join("k", a, undefined))
-      for (let i = 0; i < 5; i++) {
-        yield* Effect.sleep(200)
-        expect(yield* a.store.renew("k", a, fence)).toBe(true)
-      }
-      expect((yield* b.store.join("k", b, undefined))._tag).toBe("Follow")
-    }).pipe(Effect.scoped))
+  live("Payloads of any size and keys of any text arrive; large payloads need a second request", function*() {
+    const { a, b } = yield* two({ prefix: "}{p\n:" })
+    for (
+      const [key, size] of [["}", 0], ["a\nb", 16_383], ["{é}", 16_384], ["🦉", 16_385], ["", 1_000_000]] as const
+    ) {
+      const payload = "é".repeat(size / 2) + "x".repeat(size % 2)
+      const fence = leads(yield* a.store.join(key, a, undefined))
+      yield* b.store.join(key, b, undefined)
+      yield* a.store.complete(key, a, fence, payload)
+      const signal = yield* b.signalled
+      expect(signal).toEqual({ _tag: "Done", fence, payload: size <= 16_384 ? payload : undefined })
+      expect(yield* b.store.join(key, b, fence)).toEqual({ _tag: "Done", fence, payload })
+    }
+  })
 
-  it.live("A leader that releases its lease wakes the waiters, and one of them leads", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two()
-      const old = leads(yield* a.store.join("k", a, undefined))
-      yield* b.store.join("k", b, undefined)
-      yield* a.store.release("k", a)
-      expect(yield* b.signalled).toEqual({ _tag: "Retry" })
-      const fence = leads(yield* b.store.join("k", b, old))
-      expect(fence).toBeGreaterThan(old)
-      yield* a.store.release("k", a)
-      expect(yield* b.store.renew("k", b, fence)).toBe(true)
-      yield* b.store.release("k", b)
-      expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
-    }).pipe(Effect.scoped))
+  live("Every key has a time to live", function*() {
+    const { a, b, server } = yield* two()
+    yield* a.store.join("k", a, undefined)
+    yield* b.store.join("k", b, undefined)
+    for (const key of ["{t:k}:f", "{t:k}:w"]) {
+      const ttl = yield* Effect.promise(() => server.command("PTTL", key))
+      expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
+    }
+  })
 
-  it.live("SCRIPT FLUSH has no effect, and after FLUSHALL the leader's renewal restores its lease", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two()
-      const fence = leads(yield* a.store.join("k", a, undefined))
-      yield* Effect.promise(() => server.command("SCRIPT", "FLUSH"))
-      expect(yield* a.store.renew("k", a, fence)).toBe(true)
-      yield* Effect.promise(() => server.command("FLUSHALL"))
-      expect(yield* a.store.renew("k", a, fence)).toBe(true)
-      expect(yield* b.store.join("k", b, undefined)).toMatchObject({ _tag: "Follow", fence })
-      yield* Effect.promise(() => server.command("FLUSHALL"))
-      // The store has lost the waiters, so the result is kept for those that ask again.
-      expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
-      expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
-    }).pipe(Effect.scoped))
+  live("A lease left by a clock that was ahead blocks for one lease at most", function*() {
+    const { a, b, server } = yield* two({ leaseMillis: 100 })
+    const old = leads(yield* a.store.join("k", a, undefined))
+    // The state after the server's clock steps back by 30 s.
+    const ahead = String(old + 30_000_000)
+    yield* Effect.promise(() => server.command("HSET", "{t:k}:f", "until", ahead, "fence", ahead))
+    const followed = yield* b.store.join("k", b, undefined)
+    expect(followed._tag === "Follow" && followed.restMillis <= 100).toBe(true)
+    yield* Effect.sleep(110)
+    expect(leads(yield* b.store.join("k", b, undefined))).toBe(old + 30_000_001)
+  })
 
-  it.live("Payloads of any size and keys of any text arrive; large payloads need a second request", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two({ prefix: "}{p\n:" })
-      for (
-        const [key, size] of [["}", 0], ["a\nb", 16_383], ["{é}", 16_384], ["🦉", 16_385], ["", 1_000_000]] as const
-      ) {
-        const payload = "é".repeat(size / 2) + "x".repeat(size % 2)
-        const fence = leads(yield* a.store.join(key, a, undefined))
-        yield* b.store.join(key, b, undefined)
-        yield* a.store.complete(key, a, fence, payload)
-        const signal = yield* b.signalled
-        expect(signal).toEqual({ _tag: "Done", fence, payload: size <= 16_384 ? payload : undefined })
-        expect(yield* b.store.join(key, b, fence)).toEqual({ _tag: "Done", fence, payload })
-      }
-    }).pipe(Effect.scoped))
-
-  it.live("Every key has a time to live", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two()
-      yield* a.store.join("k", a, undefined)
-      yield* b.store.join("k", b, undefined)
-      for (const key of ["{t:k}:f", "{t:k}:w"]) {
-        const ttl = yield* Effect.promise(() => server.command("PTTL", key))
-        expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
-      }
-    }).pipe(Effect.scoped))
-
-  it.live("A lease left by a clock that was ahead blocks for one lease at most", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two({ leaseMillis: 100 })
-      const old = leads(yield* a.store.join("k", a, undefined))
-      // The state after the server's clock steps back by 30 s.
-      const ahead = String(old + 30_000_000)
-      yield* Effect.promise(() => server.command("HSET", "{t:k}:f", "until", ahead, "fence", ahead))
-      const followed = yield* b.store.join("k", b, undefined)
-      expect(followed._tag === "Follow" && followed.restMillis <= 100).toBe(true)
-      yield* Effect.sleep(110)
-      expect(leads(yield* b.store.join("k", b, undefined))).toBe(old + 30_000_001)
-    }).pipe(Effect.scoped))
-
-  it.live("After a lost subscription, the next one asks again for the lost wake-up", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two()
-      const fence = leads(yield* a.store.join("k", a, undefined))
-      yield* b.store.join("k", b, undefined)
-      yield* Effect.promise(() => server.command("CLIENT", "KILL", "TYPE", "pubsub"))
-      yield* a.store.complete("k", a, fence, "1")
-      expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
-      yield* Effect.sleep(50)
-      yield* subscribed(server, 2)
-      b.signals.length = 0
-      const next = leads(yield* a.store.join("k", a, undefined))
-      yield* b.store.join("k", b, undefined)
-      yield* a.store.complete("k", a, next, "2")
-      expect(yield* b.signalled).toMatchObject({ _tag: "Done", fence: next })
-    }).pipe(Effect.scoped))
+  live("After a lost subscription, the next one asks again for the lost wake-up", function*() {
+    const { a, b, server } = yield* two()
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    yield* b.store.join("k", b, undefined)
+    yield* Effect.promise(() => server.command("CLIENT", "KILL", "TYPE", "pubsub"))
+    yield* a.store.complete("k", a, fence, "1")
+    expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
+    yield* Effect.sleep(50)
+    yield* subscribed(server, 2)
+    b.signals.length = 0
+    const next = leads(yield* a.store.join("k", a, undefined))
+    yield* b.store.join("k", b, undefined)
+    yield* a.store.complete("k", a, next, "2")
+    expect(yield* b.signalled).toMatchObject({ _tag: "Done", fence: next })
+  })
 })
 
 it.effect("Equal requests in a row are sent as their number and their tokens", () =>
@@ -265,119 +253,111 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
       return { server, store: GcraStore.make(redis, { prefix: "t:", cells }) }
     })
 
-  it.live("take grants a burst at once and then one per interval, n in one call", () =>
-    Effect.gen(function*() {
-      const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
-      const { remaining, resetMillis, retryMillis, waits } = yield* store.take("k", [1, 1, 1, 1, 1], 2000)
-      expect(resetMillis).toBe(5000)
-      expect(waits.slice(0, 3)).toEqual([0, 0, 0])
-      expect(waits[3]).toBe(1000)
-      expect(waits[4]).toBe(2000)
-      expect(remaining).toBe(0)
-      expect(retryMillis).toBe(0)
-      const refused = yield* store.take("k", [1, 1], 0)
-      expect(refused.waits).toEqual([])
-      expect(refused.retryMillis).toBeGreaterThan(2000)
-      expect(refused.retryMillis).toBeLessThanOrEqual(3000)
-    }).pipe(Effect.scoped))
+  live("take grants a burst at once and then one per interval, n in one call", function*() {
+    const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
+    const { remaining, resetMillis, retryMillis, waits } = yield* store.take("k", [1, 1, 1, 1, 1], 2000)
+    expect(resetMillis).toBe(5000)
+    expect(waits.slice(0, 3)).toEqual([0, 0, 0])
+    expect(waits[3]).toBe(1000)
+    expect(waits[4]).toBe(2000)
+    expect(remaining).toBe(0)
+    expect(retryMillis).toBe(0)
+    const refused = yield* store.take("k", [1, 1], 0)
+    expect(refused.waits).toEqual([])
+    expect(refused.retryMillis).toBeGreaterThan(2000)
+    expect(refused.retryMillis).toBeLessThanOrEqual(3000)
+  })
 
-  it.live("A refusal consumes nothing and its retry time is exact", () =>
-    Effect.gen(function*() {
-      const { store } = yield* one({ intervalMicros: 500_000, burst: 1 })
-      yield* store.take("k", [1], 0)
-      const { retryMillis } = yield* store.take("k", [1], 0)
-      for (let i = 0; i < 20; i++) yield* store.take("k", [1], 0)
-      yield* Effect.sleep(Math.ceil(retryMillis))
-      expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
-    }).pipe(Effect.scoped))
+  live("A refusal consumes nothing and its retry time is exact", function*() {
+    const { store } = yield* one({ intervalMicros: 500_000, burst: 1 })
+    yield* store.take("k", [1], 0)
+    const { retryMillis } = yield* store.take("k", [1], 0)
+    for (let i = 0; i < 20; i++) yield* store.take("k", [1], 0)
+    yield* Effect.sleep(Math.ceil(retryMillis))
+    expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
+  })
 
-  it.live("A call must conform to all quotas", () =>
-    Effect.gen(function*() {
-      const { store } = yield* one({ intervalMicros: 1_000_000, burst: 1 }, { intervalMicros: 600_000, burst: 1 })
-      expect((yield* store.take("k", [1, 1, 1], 10_000)).waits).toEqual([0, 1000, 2000])
-      const { store: mixed } = yield* one({ intervalMicros: 100_000, burst: 5 }, { intervalMicros: 1000, burst: 1 })
-      const { waits } = yield* mixed.take("k", [1, 1, 1, 1, 1, 1, 1, 1], 10_000)
-      expect(waits.slice(0, 6)).toEqual([0, 1, 2, 3, 4, 100])
-      expect(waits[7]! - waits[6]!).toBeGreaterThanOrEqual(1)
-    }).pipe(Effect.scoped))
+  live("A call must conform to all quotas", function*() {
+    const { store } = yield* one({ intervalMicros: 1_000_000, burst: 1 }, { intervalMicros: 600_000, burst: 1 })
+    expect((yield* store.take("k", [1, 1, 1], 10_000)).waits).toEqual([0, 1000, 2000])
+    const { store: mixed } = yield* one({ intervalMicros: 100_000, burst: 5 }, { intervalMicros: 1000, burst: 1 })
+    const { waits } = yield* mixed.take("k", [1, 1, 1, 1, 1, 1, 1, 1], 10_000)
+    expect(waits.slice(0, 6)).toEqual([0, 1, 2, 3, 4, 100])
+    expect(waits[7]! - waits[6]!).toBeGreaterThanOrEqual(1)
+  })
 
-  it.live("Fractional intervals do not drift, and a key at rest is removed", () =>
-    Effect.gen(function*() {
-      const { server, store } = yield* one({ intervalMicros: 1_000_000 / 3, burst: 1 })
-      const { waits } = yield* store.take("k", Array.from({ length: 1000 }, () => 1), 1e9)
-      expect(Math.abs(waits[999]! - 333_000)).toBeLessThan(0.01)
-      yield* store.reset("k")
-      expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
-      yield* store.take("k", [1], 0)
-      const ttl = yield* Effect.promise(() => server.command("PTTL", "{t:k}:r"))
-      expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
-    }).pipe(Effect.scoped))
+  live("Fractional intervals do not drift, and a key at rest is removed", function*() {
+    const { server, store } = yield* one({ intervalMicros: 1_000_000 / 3, burst: 1 })
+    const { waits } = yield* store.take("k", Array.from({ length: 1000 }, () => 1), 1e9)
+    expect(Math.abs(waits[999]! - 333_000)).toBeLessThan(0.01)
+    yield* store.reset("k")
+    expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
+    yield* store.take("k", [1], 0)
+    const ttl = yield* Effect.promise(() => server.command("PTTL", "{t:k}:r"))
+    expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
+  })
 
-  it.live("Requests of many sizes are granted whole and in order, up to the first that would wait too long", () =>
-    Effect.gen(function*() {
-      const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
-      const { retryMillis, waits } = yield* store.take("k", [1, 1, 3, 3, 1, 1, 2], 9000)
-      expect(waits).toEqual([0, 0, 2000, 5000, 6000, 7000, 9000])
-      expect(retryMillis).toBe(0)
-      const { store: other } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
-      const some = yield* other.take("k", [1, 1, 3, 3, 1], 4000)
-      expect(some.waits).toEqual([0, 0, 2000])
-      expect(some.retryMillis).toBe(1000)
-    }).pipe(Effect.scoped))
+  live("Requests of many sizes are granted whole and in order, up to the first that would wait too long", function*() {
+    const { store } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
+    const { retryMillis, waits } = yield* store.take("k", [1, 1, 3, 3, 1, 1, 2], 9000)
+    expect(waits).toEqual([0, 0, 2000, 5000, 6000, 7000, 9000])
+    expect(retryMillis).toBe(0)
+    const { store: other } = yield* one({ intervalMicros: 1_000_000, burst: 3 })
+    const some = yield* other.take("k", [1, 1, 3, 3, 1], 4000)
+    expect(some.waits).toEqual([0, 0, 2000])
+    expect(some.retryMillis).toBe(1000)
+  })
 
-  it.live("The last grant is returned once, and not at all if others have taken tokens since", () =>
-    Effect.gen(function*() {
-      const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 3 }, {
-        intervalMicros: 500_000,
-        burst: 8
-      })
-      const first = yield* store.take("k", [1, 1, 1, 1, 1], 10_000)
-      expect([first.before, first.waits]).toEqual(["", [0, 0, 0, 1000, 2000]])
-      const second = yield* store.take("k", [1, 1], 10_000)
-      expect(second.before).toBe(first.after)
-      // A grant that is not the last one stays.
-      yield* store.giveBack("k", 5, first.after)
-      expect((yield* store.take("k", [1], 0)).before).toBe(second.after)
-      yield* store.giveBack("k", 3, second.after)
-      yield* store.giveBack("k", 3, second.after)
-      const { waits } = yield* store.take("k", [1, 1, 1], 10_000)
-      expect(Math.round(waits[0]! / 1000)).toBe(2)
-      expect(Math.round(waits[2]! / 1000)).toBe(4)
-      const refused = yield* store.take("k", [1], 0)
-      expect(refused.after).toBe(refused.before)
-      const ttl = yield* Effect.promise(() => server.command("PTTL", "{t:k}:r"))
-      expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
-      // Returning more than the debt leaves zero debt, never a credit.
-      yield* store.giveBack("k", 100, refused.after)
-      expect((yield* store.take("k", [1, 1, 1, 1], 10_000)).waits.map(Math.round)).toEqual([0, 0, 0, 1000])
-    }).pipe(Effect.scoped))
+  live("The last grant is returned once, and not at all if others have taken tokens since", function*() {
+    const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 3 }, {
+      intervalMicros: 500_000,
+      burst: 8
+    })
+    const first = yield* store.take("k", [1, 1, 1, 1, 1], 10_000)
+    expect([first.before, first.waits]).toEqual(["", [0, 0, 0, 1000, 2000]])
+    const second = yield* store.take("k", [1, 1], 10_000)
+    expect(second.before).toBe(first.after)
+    // A grant that is not the last one stays.
+    yield* store.giveBack("k", 5, first.after)
+    expect((yield* store.take("k", [1], 0)).before).toBe(second.after)
+    yield* store.giveBack("k", 3, second.after)
+    yield* store.giveBack("k", 3, second.after)
+    const { waits } = yield* store.take("k", [1, 1, 1], 10_000)
+    expect(Math.round(waits[0]! / 1000)).toBe(2)
+    expect(Math.round(waits[2]! / 1000)).toBe(4)
+    const refused = yield* store.take("k", [1], 0)
+    expect(refused.after).toBe(refused.before)
+    const ttl = yield* Effect.promise(() => server.command("PTTL", "{t:k}:r"))
+    expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
+    // Returning more than the debt leaves zero debt, never a credit.
+    yield* store.giveBack("k", 100, refused.after)
+    expect((yield* store.take("k", [1, 1, 1, 1], 10_000)).waits.map(Math.round)).toEqual([0, 0, 0, 1000])
+  })
 
-  it.live("penalize delays every caller for the given time, reset clears the debt", () =>
-    Effect.gen(function*() {
-      const { store } = yield* one({ intervalMicros: 1000, burst: 10 })
-      yield* store.penalize("k", 5000)
-      const { retryMillis, waits } = yield* store.take("k", [1], 0)
-      expect(waits).toEqual([])
-      expect(retryMillis).toBeGreaterThan(4000)
-      yield* store.reset("k")
-      expect((yield* store.take("k", [10], 0)).waits).toEqual([0])
-    }).pipe(Effect.scoped))
+  live("penalize delays every caller for the given time, reset clears the debt", function*() {
+    const { store } = yield* one({ intervalMicros: 1000, burst: 10 })
+    yield* store.penalize("k", 5000)
+    const { retryMillis, waits } = yield* store.take("k", [1], 0)
+    expect(waits).toEqual([])
+    expect(retryMillis).toBeGreaterThan(4000)
+    yield* store.reset("k")
+    expect((yield* store.take("k", [10], 0)).waits).toEqual([0])
+  })
 
-  it.live("A clock that stepped back delays by the debt, not by the step", () =>
-    Effect.gen(function*() {
-      const { server, store } = yield* one({ intervalMicros: 50_000, burst: 1 })
-      yield* store.take("k", [1], 0)
-      const [anchor, debt] = (yield* Effect.promise(() => server.command("GET", "{t:k}:r"))).split("\r\n")[1]!.split(
-        " "
-      )
-      yield* Effect.promise(() =>
-        server.command("SET", "{t:k}:r", `${Number(anchor) + 30_000_000} ${debt}`, "PX", "40000")
-      )
-      const { retryMillis } = yield* store.take("k", [1], 0)
-      expect(retryMillis).toBeLessThanOrEqual(50)
-      yield* Effect.sleep(Math.ceil(retryMillis) + 1)
-      expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
-    }).pipe(Effect.scoped))
+  live("A clock that stepped back delays by the debt, not by the step", function*() {
+    const { server, store } = yield* one({ intervalMicros: 50_000, burst: 1 })
+    yield* store.take("k", [1], 0)
+    const [anchor, debt] = (yield* Effect.promise(() => server.command("GET", "{t:k}:r"))).split("\r\n")[1]!.split(
+      " "
+    )
+    yield* Effect.promise(() =>
+      server.command("SET", "{t:k}:r", `${Number(anchor) + 30_000_000} ${debt}`, "PX", "40000")
+    )
+    const { retryMillis } = yield* store.take("k", [1], 0)
+    expect(retryMillis).toBeLessThanOrEqual(50)
+    yield* Effect.sleep(Math.ceil(retryMillis) + 1)
+    expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
+  })
 })
 
 describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
@@ -407,108 +387,100 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     })
   const ones = (...ids: ReadonlyArray<string>) => ids.map((id) => [id])
 
-  it.live("Holders never exceed the limit, and returned permits go to waiters", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two()
-      expect((yield* a.acquire(ones("a1", "a2", "a3"), 2)).granted).toBe(2)
-      expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
-      // a waits for its third permit, ahead of b.
-      yield* a.release(["a1"])
-      yield* a.woken(1)
-      expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
-      expect((yield* a.acquire(ones("a3"), 2)).granted).toBe(1)
-      yield* a.release(["a2", "a3"])
-      yield* b.woken(1)
-      expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(2)
-    }).pipe(Effect.scoped))
+  live("Holders never exceed the limit, and returned permits go to waiters", function*() {
+    const { a, b } = yield* two()
+    expect((yield* a.acquire(ones("a1", "a2", "a3"), 2)).granted).toBe(2)
+    expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
+    // a waits for its third permit, ahead of b.
+    yield* a.release(["a1"])
+    yield* a.woken(1)
+    expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
+    expect((yield* a.acquire(ones("a3"), 2)).granted).toBe(1)
+    yield* a.release(["a2", "a3"])
+    yield* b.woken(1)
+    expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(2)
+  })
 
-  it.live("Acquiring twice takes once, releasing twice frees once", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two()
-      expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
-      expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
-      expect((yield* b.acquire(ones("b1"), 3)).granted).toBe(1)
-      yield* a.release(["a1"])
-      yield* a.release(["a1"])
-      expect((yield* b.acquire(ones("b2", "b3"), 3)).granted).toBe(1)
-    }).pipe(Effect.scoped))
+  live("Acquiring twice takes once, releasing twice frees once", function*() {
+    const { a, b } = yield* two()
+    expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
+    expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
+    expect((yield* b.acquire(ones("b1"), 3)).granted).toBe(1)
+    yield* a.release(["a1"])
+    yield* a.release(["a1"])
+    expect((yield* b.acquire(ones("b2", "b3"), 3)).granted).toBe(1)
+  })
 
-  it.live("A heavy head takes all its permits or none, and no waiter overtakes it", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two()
-      expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
-      expect((yield* b.acquire([["b1", "b2", "b3"]], 3)).granted).toBe(0)
-      expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(0)
-      yield* a.release(["a1", "a2"])
-      yield* b.woken(1)
-      expect((yield* b.acquire([["b1", "b2", "b3"]], 3)).granted).toBe(1)
-      yield* b.release(["b1", "b2", "b3"])
-      yield* a.woken(1)
-      expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(1)
-    }).pipe(Effect.scoped))
+  live("A heavy head takes all its permits or none, and no waiter overtakes it", function*() {
+    const { a, b } = yield* two()
+    expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
+    expect((yield* b.acquire([["b1", "b2", "b3"]], 3)).granted).toBe(0)
+    expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(0)
+    yield* a.release(["a1", "a2"])
+    yield* b.woken(1)
+    expect((yield* b.acquire([["b1", "b2", "b3"]], 3)).granted).toBe(1)
+    yield* b.release(["b1", "b2", "b3"])
+    yield* a.woken(1)
+    expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(1)
+  })
 
-  it.live("A waiter that leaves the queue lets the next one start", () =>
-    Effect.gen(function*() {
-      const { a, b, make } = yield* two()
-      const c = yield* make
-      // A new subscription wakes its process once.
-      yield* c.woken(1)
-      c.seen.wakes = 0
-      yield* a.acquire(ones("a1"), 2)
-      yield* b.acquire([["b1", "b2"]], 2)
-      expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(0)
-      yield* b.acquire([], 2)
-      yield* c.woken(1)
-      expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(1)
-    }).pipe(Effect.scoped))
+  live("A waiter that leaves the queue lets the next one start", function*() {
+    const { a, b, make } = yield* two()
+    const c = yield* make
+    // A new subscription wakes its process once.
+    yield* c.woken(1)
+    c.seen.wakes = 0
+    yield* a.acquire(ones("a1"), 2)
+    yield* b.acquire([["b1", "b2"]], 2)
+    expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(0)
+    yield* b.acquire([], 2)
+    yield* c.woken(1)
+    expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(1)
+  })
 
-  it.live("An expired lease frees its permit, and its holder is notified", () =>
-    Effect.gen(function*() {
-      const { a, b } = yield* two(250)
-      yield* a.acquire(ones("a1"), 1)
-      const { granted, pollMillis } = yield* b.acquire(ones("b1"), 1)
-      expect(granted).toBe(0)
-      expect(pollMillis).toBeLessThanOrEqual(250)
-      yield* Effect.sleep(Math.ceil(pollMillis) + 1)
-      expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
-      expect(yield* a.renew(["a1"], 1)).toEqual(["a1"])
-      expect(yield* b.renew(["b1"], 1)).toEqual([])
-    }).pipe(Effect.scoped))
+  live("An expired lease frees its permit, and its holder is notified", function*() {
+    const { a, b } = yield* two(250)
+    yield* a.acquire(ones("a1"), 1)
+    const { granted, pollMillis } = yield* b.acquire(ones("b1"), 1)
+    expect(granted).toBe(0)
+    expect(pollMillis).toBeLessThanOrEqual(250)
+    yield* Effect.sleep(Math.ceil(pollMillis) + 1)
+    expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
+    expect(yield* a.renew(["a1"], 1)).toEqual(["a1"])
+    expect(yield* b.renew(["b1"], 1)).toEqual([])
+  })
 
-  it.live("A waiting process that dies loses its place", () =>
-    Effect.gen(function*() {
-      const { a, b, make } = yield* two(250)
-      const c = yield* make
-      yield* a.acquire(ones("a1"), 1)
-      yield* b.acquire(ones("b1"), 1)
-      yield* Effect.sleep(180)
-      expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(0)
-      yield* a.release(["a1"])
-      yield* Effect.sleep(90)
-      expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(1)
-    }).pipe(Effect.scoped))
+  live("A waiting process that dies loses its place", function*() {
+    const { a, b, make } = yield* two(250)
+    const c = yield* make
+    yield* a.acquire(ones("a1"), 1)
+    yield* b.acquire(ones("b1"), 1)
+    yield* Effect.sleep(180)
+    expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(0)
+    yield* a.release(["a1"])
+    yield* Effect.sleep(90)
+    expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(1)
+  })
 
-  it.live("After FLUSHALL, holders that renew hold their permits again, up to the limit", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two()
-      yield* a.acquire(ones("a1", "a2"), 2)
-      yield* Effect.promise(() => server.command("FLUSHALL"))
-      expect((yield* b.acquire(ones("b1"), 2)).granted).toBe(1)
-      expect(yield* a.renew(["a1", "a2"], 2)).toEqual(["a2"])
-      for (const key of ["h"]) {
-        const ttl = yield* Effect.promise(() => server.command("PTTL", `{t:s}:${key}`))
-        expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
-      }
-    }).pipe(Effect.scoped))
+  live("After FLUSHALL, holders that renew hold their permits again, up to the limit", function*() {
+    const { a, b, server } = yield* two()
+    yield* a.acquire(ones("a1", "a2"), 2)
+    yield* Effect.promise(() => server.command("FLUSHALL"))
+    expect((yield* b.acquire(ones("b1"), 2)).granted).toBe(1)
+    expect(yield* a.renew(["a1", "a2"], 2)).toEqual(["a2"])
+    for (const key of ["h"]) {
+      const ttl = yield* Effect.promise(() => server.command("PTTL", `{t:s}:${key}`))
+      expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
+    }
+  })
 
-  it.live("A lease left by a clock that was ahead ends within one lease", () =>
-    Effect.gen(function*() {
-      const { a, b, server } = yield* two(250)
-      yield* a.acquire(ones("a1"), 1)
-      const score = (yield* Effect.promise(() => server.command("ZSCORE", "{t:s}:h", "a1"))).split("\r\n")[1]!
-      yield* Effect.promise(() => server.command("ZADD", "{t:s}:h", String(Number(score) + 30_000_000), "a1"))
-      expect((yield* b.acquire(ones("b1"), 1)).pollMillis).toBeLessThanOrEqual(250)
-      yield* Effect.sleep(260)
-      expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
-    }).pipe(Effect.scoped))
+  live("A lease left by a clock that was ahead ends within one lease", function*() {
+    const { a, b, server } = yield* two(250)
+    yield* a.acquire(ones("a1"), 1)
+    const score = (yield* Effect.promise(() => server.command("ZSCORE", "{t:s}:h", "a1"))).split("\r\n")[1]!
+    yield* Effect.promise(() => server.command("ZADD", "{t:s}:h", String(Number(score) + 30_000_000), "a1"))
+    expect((yield* b.acquire(ones("b1"), 1)).pollMillis).toBeLessThanOrEqual(250)
+    yield* Effect.sleep(260)
+    expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
+  })
 })

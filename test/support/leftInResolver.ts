@@ -3,7 +3,7 @@
  */
 import type * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
-import { collectorOf } from "../../src/internal/batcher/hooks.ts"
+import { collectorOf } from "../../src/internal/batcher/resolver.ts"
 
 /** Names what is left in the maps of a resolver that nobody waits for; "" is nothing. */
 export const leftIn = <Req extends Request.Any>(resolver: RequestResolver<Req>): string => {
@@ -12,7 +12,7 @@ export const leftIn = <Req extends Request.Any>(resolver: RequestResolver<Req>):
   const count = (what: string, n: number) => {
     if (n !== 0) left.push(`${n} ${what}`)
   }
-  count("batches that run", collector["running"].size)
+  count("batches that run", collector.runner.running.size)
   const { groups } = collector
   if (groups.all === undefined) count("groups", groups.values().length)
   for (const group of groups.values()) {

@@ -160,7 +160,7 @@ describe("Batcher", () => {
     >()
   })
 
-  it("gives a resolver that can be told what to keep only where it keeps something", () => {
+  it("gives a CachedResolver only with the option cache", () => {
     const cached = Batcher.findById(GetUser, {
       ...byId,
       cache: {

@@ -1,5 +1,6 @@
 /**
- * The exits that a resolver keeps: bounded in number, the least recently used goes first, each with its own time to live.
+ * The results that a resolver keeps. Their number is bounded, the least recently used goes first, and each has its own time
+ * to live.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -7,24 +8,22 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import { KeyMap } from "../data/keyMap.js"
-import type { Batch, Cached, Group, Item, Result } from "./parts.js"
+import { append, remove } from "../data/list.js"
+import type { List } from "../data/list.js"
+import type { CacheOptions, Result } from "./options.js"
+import type { Batch, Cached, Group, Item } from "./parts.js"
 import { forEachInTurns } from "./turns.js"
 
-export interface MemoryOptions<Req extends Request.Any> {
-  readonly capacity: number
-  readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
-}
-
 export class Memory<Req extends Request.Any> {
-  private readonly options: MemoryOptions<Req>
+  private readonly options: CacheOptions<Req>
   private readonly clock: Clock.Clock
   private size = 0
-  /** Another after each time that all of it was cleared. */
+  /** Replaced when everything is cleared. */
   private era = {}
-  private newest: Cached<Req> | undefined = undefined
-  private oldest: Cached<Req> | undefined = undefined
+  /** The least recently used first. */
+  private list: List<Cached<Req>> = { first: undefined, last: undefined }
 
-  constructor(options: MemoryOptions<Req>, clock: Clock.Clock) {
+  constructor(options: CacheOptions<Req>, clock: Clock.Clock) {
     this.options = options
     this.clock = clock
   }
@@ -34,8 +33,8 @@ export class Memory<Req extends Request.Any> {
   }
 
   /**
-   * Keeps what a batch that has ended came to, and returns its exit: another one where `timeToLive` throws, which is asked
-   * about all before any is kept. Nothing is kept of what something else than `execute` made of its answer.
+   * Keeps the results of a batch that ends, and returns its exit. If `timeToLive` throws for one of them, none is kept and
+   * the exit is that defect. Nothing is kept if a tracer or an interruption changed the exit of `execute`.
    */
   remember(
     batch: Batch<Req>,
@@ -53,12 +52,13 @@ export class Memory<Req extends Request.Any> {
       const expires = times[i]!
       if (result !== undefined && expires > 0 && !item.stale) this.set(group, item.key, item.hash, result, expires)
     }
-    return Effect.matchCause(Effect.suspend(() => forEachInTurns(items, date(this.now))), {
-      onFailure: Exit.failCause,
-      onSuccess: () => exit
-    }).pipe(Effect.tap((final) => final === exit ? Effect.suspend(() => forEachInTurns(items, keep)) : Effect.void))
+    return Effect.matchCauseEffect(Effect.suspend(() => forEachInTurns(items, date(this.now))), {
+      onFailure: (cause) => Effect.succeed(Exit.failCause(cause)),
+      onSuccess: () => Effect.as(forEachInTurns(items, keep), exit)
+    })
   }
 
+  /** When a result expires; 0 for one that is not kept. */
   expires(result: Result<Req>, request: Req, now: number): number {
     if (Exit.hasInterrupts(result)) return 0
     const millis = Duration.toMillis(Duration.fromInputUnsafe(this.options.timeToLive(result, request)))
@@ -72,15 +72,15 @@ export class Memory<Req extends Request.Any> {
       this.remove(cached)
       return undefined
     }
-    if (cached !== this.newest) {
-      this.unlink(cached)
-      this.link(cached)
+    if (cached !== this.list.last) {
+      remove(this.list, cached)
+      append(this.list, cached)
     }
     return cached.exit
   }
 
   set(group: Group<Req>, key: unknown, hash: number, exit: Result<Req>, expires: number): void {
-    // First of all, so that the group is not empty for a moment.
+    // Before `delete`, which must not leave the group without any.
     group.kept++
     this.delete(group, key, hash)
     const cached: Cached<Req> = {
@@ -91,28 +91,27 @@ export class Memory<Req extends Request.Any> {
       expires,
       era: this.era,
       chain: undefined,
-      newer: undefined,
-      older: undefined
+      before: undefined,
+      after: undefined
     }
     group.cached.add(cached)
-    this.link(cached)
+    append(this.list, cached)
     this.size++
-    if (this.size > this.options.capacity) this.remove(this.oldest!)
+    if (this.size > this.options.capacity) this.remove(this.list.first!)
   }
 
   delete(group: Group<Req>, key: unknown, hash: number): void {
     const cached = group.cached.get(key, hash)
-    // What compares keys may have cleared it.
+    // The keys' own `Equal` may have cleared it.
     if (cached !== undefined && cached.era === this.era) this.remove(cached)
   }
 
-  /** Empties the cache and the groups that it has, however much they hold. */
+  /** Empties the cache in a time that does not depend on its size. */
   clear(groups: ReadonlyArray<Group<Req>>): void {
     this.era = {}
     this.size = 0
-    this.newest = this.oldest = undefined
+    this.list = { first: undefined, last: undefined }
     for (const group of groups) {
-      if (group.kept === 0) continue
       group.cached = new KeyMap()
       group.kept = 0
       group.checkRest()
@@ -122,28 +121,14 @@ export class Memory<Req extends Request.Any> {
   private remove(cached: Cached<Req>): void {
     cached.era = undefined
     cached.group.cached.remove(cached)
-    this.unlink(cached)
+    remove(this.list, cached)
     this.size--
-    if (--cached.group.kept === 0) cached.group.checkRest()
-  }
-
-  private link(cached: Cached<Req>): void {
-    cached.older = this.newest
-    cached.newer = undefined
-    if (this.newest === undefined) this.oldest = cached
-    else this.newest.newer = cached
-    this.newest = cached
-  }
-
-  private unlink(cached: Cached<Req>): void {
-    if (cached.newer === undefined) this.newest = cached.older
-    else cached.newer.older = cached.older
-    if (cached.older === undefined) this.oldest = cached.newer
-    else cached.older.newer = cached.newer
+    cached.group.kept--
+    cached.group.checkRest()
   }
 }
 
-/** Whether nothing was added to an exit: what is added to a failure is one more reason. */
+/** Whether nothing was added to an exit: an addition to a failure is one more reason. */
 const isSame = (exit: Exit.Exit<void, unknown>, answer: Exit.Exit<void, unknown>): boolean =>
   Exit.isSuccess(exit)
     ? Exit.isSuccess(answer)

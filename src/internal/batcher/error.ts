@@ -5,13 +5,13 @@ import { formatSteps } from "../waits/cycle.js"
 import type { Step } from "../waits/cycle.js"
 
 /**
- * The error of a look-up that has no row, by a function of `Batcher.fn`.
+ * The error of a look-up without a row, in functions of `Batcher.fn`.
  *
  * @category errors
  * @since 0.1.0
  */
 export class NotFoundError<Id = unknown> extends Data.TaggedError("NotFoundError")<{
-  /** The name that was given to `fn`. */
+  /** The name of the function. */
   readonly resolver: string
   readonly id: Id
 }> {
@@ -21,7 +21,7 @@ export class NotFoundError<Id = unknown> extends Data.TaggedError("NotFoundError
 }
 
 /**
- * `execute` of an ordered resolver did not return one result for each request.
+ * `execute` of an `ordered` resolver did not return one result for each request.
  *
  * @category errors
  * @since 0.1.0
@@ -40,11 +40,11 @@ export class ResultLengthMismatch extends Data.TaggedError("ResultLengthMismatch
 }
 
 /**
- * A running batch looked up what can only be answered once that same batch has ended.
+ * A batch made a look-up that waits for that batch itself.
  *
  * **Details**
  *
- * `path` leads from the batch back to itself: resolvers with the requests they got, and the runs of a `Reducer` between them.
+ * `path` leads from the batch back to itself, through resolvers with their requests and runs of a `Reducer`.
  *
  * @category errors
  * @since 0.1.0
@@ -52,7 +52,7 @@ export class ResultLengthMismatch extends Data.TaggedError("ResultLengthMismatch
 export class LookupCycle extends Data.TaggedError("LookupCycle")<{
   /** The name of the resolver, of its service, or of its requests. */
   readonly resolver: string
-  /** The look-up that would have waited for ever. */
+  /** The request that would wait for ever. */
   readonly request: Request.Any
   readonly path: ReadonlyArray<Step>
 }> {
@@ -62,12 +62,12 @@ export class LookupCycle extends Data.TaggedError("LookupCycle")<{
 }
 
 /**
- * A defect that says what is wrong with a resolver: correct the program.
+ * The defect of a resolver that is wrong.
  *
  * **Details**
  *
- * - `ResultLengthMismatch`: the requests of that batch die with it.
- * - `LookupCycle`: a look-up that would close a cycle is asked for once more, and dies when it comes back.
+ * - `ResultLengthMismatch`: all requests of the batch die.
+ * - `LookupCycle`: a look-up that closes a cycle is asked for once more, and dies if it comes back.
  *
  * @category errors
  * @since 0.1.0

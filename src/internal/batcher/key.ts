@@ -1,5 +1,5 @@
 /**
- * What keeps requests apart, and what keeps their callers apart.
+ * The keys of requests, and of the groups of callers that may share a batch.
  */
 import * as Equal from "effect/Equal"
 import * as Hash from "effect/Hash"
@@ -8,6 +8,7 @@ import { equals, implementsEqual } from "../data/keyEqual.js"
 import { hashKey, KeyMap, native } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
 
+// An object could be equal to another request, which is its own key.
 const isPrimitive = (u: unknown): boolean => (typeof u !== "object" && typeof u !== "function") || u === null
 
 /** Whether a request has the equality that core gives to requests, rather than one of its own. */
@@ -15,8 +16,8 @@ const comparesFields = (request: object): boolean => methodOf(request) === metho
 const methodOf = (u: object): unknown => Equal.isEqual(u) ? u[Equal.symbol] : undefined
 
 /**
- * Keys of the requests of one resolver. Nearly all have the same tag and one primitive field besides: that field is their
- * key, and needs neither hash nor comparison. Whatever looks different is its own key, compared by structure.
+ * The keys of one resolver's requests. Most requests have the same tag and one other field, which is a primitive: the
+ * value of that field is their key and needs no hash. Any other request is its own key, compared by structure.
  */
 export class RequestKeys {
   private size = 0
@@ -26,12 +27,13 @@ export class RequestKeys {
   of(request: object): unknown {
     const names = Object.keys(request)
     const size = names.length
-    if (size !== 1 && (size !== 2 || (names[0] !== "_tag" && names[1] !== "_tag"))) return request
-    const field = names[size === 2 && names[0] === "_tag" ? 1 : 0]!
+    const tagged = names[0] === "_tag"
+    const field = names[tagged ? 1 : 0]
+    if (field === undefined || size > 2 || (size === 2 && !tagged && names[1] !== "_tag")) return request
     // Sound: `field` is an own key of the request.
     const fields = request as Readonly<Record<string, unknown>>
     const value = fields[field]
-    const tag = size === 2 ? fields["_tag"] : undefined
+    const tag = fields["_tag"]
     if (this.size === 0) {
       if (!isPrimitive(value) || !comparesFields(request)) return request
       this.size = size
@@ -42,39 +44,29 @@ export class RequestKeys {
   }
 }
 
-/** The hash that goes with a key of {@link RequestKeys}. */
-export const hashOf = (key: unknown): number => isPrimitive(key) ? native : hashKey(key)
-
-/** A map by the value of its keys, in which ids of any kind are found. */
+/** A map that compares its keys by value. */
 export class ValueMap<V> {
   private readonly natives = new Map<unknown, V>()
   private structures: KeyMap<Slot<V>> | undefined = undefined
 
   get(key: unknown): V | undefined {
-    const hash = hashOf(key)
+    const hash = hashKey(key)
     return hash === native ? this.natives.get(key) : this.structures?.get(key, hash)?.value
   }
 
-  set(key: unknown, value: V): void {
-    const hash = hashOf(key)
-    if (hash === native) {
-      this.natives.set(key, value)
-      return
-    }
-    this.structures ??= new KeyMap()
-    const slot = this.structures.get(key, hash)
-    if (slot !== undefined) slot.value = value
-    else this.structures.add({ key, hash, chain: undefined, value })
+  /** Adds a key that is not in the map. */
+  add(key: unknown, value: V): void {
+    const hash = hashKey(key)
+    if (hash === native) this.natives.set(key, value)
+    else (this.structures ??= new KeyMap()).add({ key, hash, chain: undefined, value })
   }
 }
 
 interface Slot<V> extends Keyed<Slot<V>> {
-  value: V
+  readonly value: V
 }
 
-/**
- * The services that keep callers apart: equal where each is the same value, or equal by the value's own `Equal`.
- */
+/** The key of a group: equal where each isolating service is the same value, or equal by the value's own `Equal`. */
 export class Isolation implements Equal.Equal {
   private readonly values: ReadonlyArray<unknown>
   constructor(values: ReadonlyArray<unknown>) {

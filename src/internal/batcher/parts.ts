@@ -1,252 +1,216 @@
 /**
- * Who waits for what: callers wait for items (distinct requests), items travel in batches, batches belong to groups.
+ * Groups of callers that may share have batches, batches have items (distinct requests), and items have callers that wait.
  *
- * - An item has its batch from the beginning, a caller its item: who waits for whom is known in every step.
- * - `batch.callers` is the sum of `item.callers` over its items; `batch.size` counts the items that have any.
- * - An item is listed for as long as its equals may join it: in its group, or, apart from an equal that is in flight
- *   already, in its batch.
- * - What is left stays in `batch.items` until that is compacted, in amortized O(1).
+ * - An item has its batch, and a caller its item, from the start: the graph of who waits for whom is always complete.
+ * - `batch.callers` is the sum of `item.callers`; `batch.size` counts the items that have callers.
+ * - An item is listed while equal look-ups may join it: in its group or, if an equal is in flight already, in its batch.
+ * - Items without callers stay in `batch.items` until the array is compacted, in amortized O(1).
  */
 import * as Context from "effect/Context"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { hasProperty } from "effect/Predicate"
 import type * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
 import { hashKey, KeyMap, native } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
+import { append, remove } from "../data/list.js"
+import type { List, Member } from "../data/list.js"
 import type { Job } from "../scheduler/engine.js"
-import { Edge, isAbove, liveNode } from "../waits/waits.js"
+import { CurrentNode, Edge, findAbove, isAbove } from "../waits/waits.js"
 import type { Inside, Node } from "../waits/waits.js"
 import { Isolation } from "./key.js"
+import type { Result } from "./options.js"
 import type { Budget } from "./turns.js"
 
-export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
+const isBatch = (node: Node): boolean => node.kind === "batch"
 
-/** Where an exit goes: an entry of core, or one place of many. */
-export interface Target<Req extends Request.Any> {
-  completeUnsafe(exit: Result<Req>, index: number): void
+/** Whether a batch waits for what a live node does, and so for everything that travels with the node's look-up. */
+export const isInBatch = (node: Node | undefined): boolean => node !== undefined && isAbove(node, isBatch)
+
+/** The groups of a resolver that hold something, found by the isolating services of a context. */
+export class Groups<Req extends Request.Any> {
+  /** The only group, where nothing is isolated. */
+  readonly all: Group<Req> | undefined
+  closed = false
+  private readonly name: string | undefined
+  private readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
+  private readonly known = new KeyMap<Group<Req>>()
+  /** The context of the last look-up, and what it led to: look-ups that come together mostly share it. */
+  private seen: Context.Context<never> | undefined = undefined
+  private seenGroup: Group<Req> | undefined = undefined
+  seenNode: Node | undefined = undefined
+
+  constructor(name: string | undefined, isolate: ReadonlyArray<Context.Key<unknown, unknown>>) {
+    this.name = name
+    this.isolate = isolate
+    if (isolate.length > 0) return
+    this.all = new Group(this, undefined, native, Context.empty())
+    this.all.listed = true
+  }
+
+  /** The name of the resolver in errors. */
+  nameFor(request: Request.Any): string {
+    return this.name ?? (hasProperty(request, "_tag") ? String(request._tag) : request.constructor.name)
+  }
+
+  /** The group of a context. Its node is in `seenNode` then. */
+  look(context: Context.Context<never>): Group<Req> {
+    if (context !== this.seen) {
+      // Comparing the isolating services may throw, and may look up in turn: `seen` is set last.
+      const group = this.all ?? this.find(context)
+      this.seenGroup = group
+      this.seenNode = Context.getOrUndefined(context, CurrentNode)
+      this.seen = context
+    }
+    return this.seenGroup!
+  }
+
+  /** Drops the last context, so that a look-up that has ended keeps nothing. */
+  forget(): void {
+    this.seen = this.seenGroup = this.seenNode = undefined
+  }
+
+  private find(context: Context.Context<never>): Group<Req> {
+    let services = Context.empty()
+    const values = this.isolate.map((tag) => {
+      const value = Context.getOption(context, tag)
+      services = Context.addOrOmit(services, tag, value)
+      return value._tag === "None" ? undefined : value.value
+    })
+    const key = new Isolation(values)
+    return this.registered(new Group(this, key, hashKey(key), services))
+  }
+
+  /** The group that stands for these callers now: another one, where this one was dropped. */
+  registered(group: Group<Req>): Group<Req> {
+    const known = this.known.get(group.key, group.hash)
+    if (known === undefined) this.add(group)
+    return known ?? group
+  }
+
+  add(group: Group<Req>): void {
+    if (group.listed) return
+    group.listed = true
+    this.known.add(group)
+  }
+
+  drop(group: Group<Req>): void {
+    if (group.listed && group !== this.all) {
+      group.listed = false
+      this.known.remove(group)
+    }
+    if (this.seenGroup === group) this.forget()
+  }
+
+  values(): ReadonlyArray<Group<Req>> {
+    return this.all === undefined ? this.known.values() : [this.all]
+  }
 }
 
-/** Whether a batch waits for what a node does: that batch would wait for all that comes to travel with the node's look-up. */
-export const isInBatch = (node: Node | undefined): boolean => {
-  const live = liveNode(node)
-  return live !== undefined && isAbove(live, (node) => node.kind === "batch")
-}
-
-/** One look-up. There are many: each field counts. */
-export class Caller<Req extends Request.Any> {
-  readonly target: Target<Req>
-  readonly index: number
-  readonly context: Context.Context<never>
-  item: Item<Req> | undefined = undefined
-  /** What the look-up is made inside of. */
-  node: Node | undefined = undefined
-  edge: Edge | undefined = undefined
-  left = false
-  prev: Caller<Req> | undefined = undefined
-  next: Caller<Req> | undefined = undefined
-
-  constructor(target: Target<Req>, context: Context.Context<never>, index = 0) {
-    this.target = target
-    this.context = context
-    this.index = index
-  }
-
-  /** Ends it before it waits for anything. */
-  answer(exit: Result<Req>): false {
-    this.target.completeUnsafe(exit, this.index)
-    return false
-  }
-
-  end(exit: Result<Req>): void {
-    this.edge?.remove()
-    this.edge = undefined
-    this.target.completeUnsafe(exit, this.index)
-  }
-}
-
-/** Look-ups of one fiber that come, travel and leave together: one caller of many items. */
-export class Bulk<Req extends Request.Any> {
-  readonly target: Target<Req>
-  readonly context: Context.Context<never>
-  readonly items: Array<Item<Req>> = []
-  /** Of each item: which of the fiber's look-ups it answers. */
-  readonly indices: Array<number> = []
-  batch: Batch<Req> | undefined = undefined
-  node: Node | undefined = undefined
-  edge: Edge | undefined = undefined
-  left = false
-
-  constructor(target: Target<Req>, context: Context.Context<never>) {
-    this.target = target
-    this.context = context
-  }
-
-  end(): void {
-    this.edge?.remove()
-    this.edge = undefined
-    this.items.forEach((item, i) => this.target.completeUnsafe(item.exit!, this.indices[i]!))
-  }
-}
-
-/** A distinct request, with all who wait for it in order of arrival. */
-export class Item<Req extends Request.Any> implements Keyed<Item<Req>> {
+/** Callers that may share: all of a resolver, or those whose isolating services are equal. */
+export class Group<Req extends Request.Any> implements Keyed<Group<Req>> {
+  readonly groups: Groups<Req>
   readonly key: unknown
   readonly hash: number
-  chain: Item<Req> | undefined = undefined
-  readonly request: Req
-  readonly batch: Batch<Req>
-  exit: Result<Req> | undefined = undefined
-  /** Whether what was told about this request meanwhile is newer than what its exit will say. */
-  stale = false
-  callers = 0
-  first: Caller<Req> | undefined = undefined
-  private last: Caller<Req> | undefined = undefined
-  private listed: KeyMap<Item<Req>> | undefined = undefined
+  chain: Group<Req> | undefined = undefined
+  /** The isolating services. */
+  readonly context: Context.Context<never>
+  listed = false
+  /** Grows with each look-up, so that a window can tell when it is quiet. */
+  joins = 0
+  /** The windows of core that are open, and the batches that have not ended. */
+  windows = 0
+  batches = 0
+  /** Hold the batch that collects, and that of look-ups made inside batches, which do not join a queued batch. */
+  readonly main: Slot<Req> = { batch: undefined }
+  readonly inner: Slot<Req> = { batch: undefined }
+  inFlight = new KeyMap<Item<Req>>()
+  cached = new KeyMap<Cached<Req>>()
+  /** The size of `cached`. */
+  kept = 0
 
-  constructor(key: unknown, hash: number, request: Req, batch: Batch<Req>) {
+  constructor(groups: Groups<Req>, key: unknown, hash: number, context: Context.Context<never>) {
+    this.groups = groups
     this.key = key
     this.hash = hash
-    this.request = request
-    this.batch = batch
-    batch.items.push(this)
+    this.context = context
   }
 
-  /** What compares keys may have ended its batch since it was found. */
-  get joinable(): boolean {
-    return this.listed !== undefined && this.batch.open
-  }
-
-  add(caller: Caller<Req>, node: Node | undefined): void {
-    caller.item = this
-    caller.prev = this.last
-    if (this.last === undefined) this.first = caller
-    else this.last.next = caller
-    this.last = caller
-    this.retain()
-    this.batch.waitedForBy(caller, node)
-  }
-
-  remove(caller: Caller<Req>): void {
-    if (caller.prev === undefined) this.first = caller.next
-    else caller.prev.next = caller.next
-    if (caller.next === undefined) this.last = caller.prev
-    else caller.next.prev = caller.prev
-    caller.prev = caller.next = undefined
-    this.release()
-  }
-
-  retain(): void {
-    if (this.callers++ === 0) this.batch.size++
-    this.batch.callers++
-  }
-
-  /** What nobody waits for is not asked for: before its batch is sent, it goes out of others' sight. */
-  release(): void {
-    this.batch.callers--
-    if (--this.callers > 0) return
-    this.batch.size--
-    if (!this.batch.sent) this.unlist()
-  }
-
-  /** What it ends with whose batch ended so. */
-  resultOf(exit: Exit.Exit<void, Request.Error<Req>>): Result<Req> | undefined {
-    return Exit.isFailure(exit) ? Exit.failCause(exit.cause) : this.exit
-  }
-
-  /** Tells those who wait for it, `most` of them at most, and returns how many. What runs in them may throw: each goes first. */
-  end(exit: Result<Req>, most: number): number {
-    let told = 0
-    for (let caller = this.first; caller !== undefined && told < most; caller = this.first) {
-      const next = this.first = caller.next
-      if (next === undefined) this.last = undefined
-      else next.prev = caller.next = undefined
-      told++
-      caller.end(exit)
-    }
-    return told
-  }
-
-  /** What is known of its request is newer than what was asked for before; what is yet to be asked for will be newer still. */
-  outdate(primed: boolean): void {
-    const { sent } = this.batch
-    if (sent) this.unlist()
-    this.stale = sent || primed
-  }
-
-  list(map: KeyMap<Item<Req>>): void {
-    this.listed = map
-    map.add(this)
-  }
-
-  unlist(): void {
-    this.listed?.remove(this)
-    this.listed = undefined
+  /** Forgets a group that holds nothing. */
+  checkRest(): void {
+    if (this.windows === 0 && this.batches === 0 && this.kept === 0) this.groups.drop(this)
   }
 }
 
-/** Where a batch stands that others may come to travel in. */
+/** An exit that is kept. */
+export interface Cached<Req extends Request.Any> extends Keyed<Cached<Req>>, Member<Cached<Req>> {
+  readonly group: Group<Req>
+  readonly exit: Result<Req>
+  readonly expires: number
+  /** That of the cache, while it is kept there. */
+  era: object | undefined
+}
+
+/** Where look-ups find the batch that collects. */
 export interface Slot<Req extends Request.Any> {
   batch: Batch<Req> | undefined
 }
 
-/** What one call of the backend asks for. Its life is one fiber: window, queue, execution. */
+/** One call of the backend. It lives in one fiber: window, queue, execution. */
 export class Batch<Req extends Request.Any> implements Node {
   readonly kind = "batch"
   readonly outer = undefined
   readonly group: Group<Req>
-  /** Where others find it while it collects: in its window, and in the queue of its scheduler. */
+  /** Holds it while it collects: in its window, and in the queue of its scheduler. */
   readonly slot: Slot<Req> | undefined
-  /** Dropped when it has ended: the contexts of what it left behind still hold the batch. */
+  /** Whether it asks again for what another batch asks for, which may wait for it. */
+  readonly anew: boolean
+  /** Dropped at the end: the contexts of fibers that it left behind hold the batch. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /** In order of arrival. */
   items: Array<Item<Req>> = []
   readonly bulks = new Set<Bulk<Req>>()
   callers = 0
-  /** How many distinct requests somebody waits for. */
+  /** The number of items that have callers. */
   size = 0
-  /** Requests may be joined; false from the moment it ends or everybody left. */
+  /** Its items may be joined: until it ends or all its callers have left. */
   open = true
-  /** Its window has passed. */
+  /** Its window is over. */
   queued = false
-  /** It is out of the queue. */
-  started = false
-  /** What it asks for is settled. */
+  /** Its items are final. */
   sent = false
   ended = false
-  /** Whether somebody in it may be inside a run, a job or a batch. Nearly always nobody is, and nobody needs to be asked. */
-  private tied = false
-  /** Whether it asks anew for what one that may wait for it asks for. */
-  anew = false
-  /** The one that asks anew for what this one asks for. */
+  /** Holds the batch that asks anew for its items. */
   readonly again: Slot<Req> = { batch: undefined }
-  /** What is in flight in another batch nevertheless. */
+  /** Items whose equals are in flight in another batch. */
   apart: KeyMap<Item<Req>> | undefined = undefined
-  /** Ends its window, while that lasts. */
+  /** Ends its window. */
   hurry: (() => void) | undefined = undefined
-  /** It in the queue of its scheduler. */
+  /** Its job in the queue of its scheduler. */
   job: Job | undefined = undefined
-  /** What `execute` came to, whatever a tracer or an interruption made of it. */
+  /** The exit of `execute`, before a tracer or an interruption changed it. */
   answer: Exit.Exit<void, Request.Error<Req>> | undefined = undefined
-  /** What it ended with, if it failed. */
+  /** Its exit, if it failed. */
   failure: Exit.Failure<void, Request.Error<Req>> | undefined = undefined
-  /** How many of the items all callers have been told of. */
-  told = 0
+  /** How many items have told all their callers. */
+  private told = 0
   waits: Edge | undefined = undefined
   waiters: Edge | undefined = undefined
   inside: Inside | undefined = undefined
   mark = 0
 
-  constructor(group: Group<Req>, slot: Slot<Req> | undefined) {
+  constructor(group: Group<Req>, slot: Slot<Req> | undefined, anew: boolean) {
     this.group = group
     this.slot = slot
+    this.anew = anew
     if (slot !== undefined) slot.batch = this
   }
 
-  /** Messages name the resolver and what is asked of it. */
+  /** Messages name the resolver, and the requests as its key. */
   get name(): string | undefined {
     const first = this.items[0]
-    return first === undefined ? undefined : this.group.owner.nameFor(first.request)
+    return first === undefined ? undefined : this.group.groups.nameFor(first.request)
   }
 
   get key(): unknown {
@@ -256,67 +220,65 @@ export class Batch<Req extends Request.Any> implements Node {
     return keys.length < 2 ? keys[0] : keys
   }
 
-  /** Whether it takes one more. */
+  /** Whether one more item may be added. */
   hasRoom(most: number): boolean {
     return this.open && !this.sent && this.size < most
   }
 
   waitedForBy(waiter: Caller<Req> | Bulk<Req>, node: Node | undefined): void {
-    if (node === undefined) return
-    this.tied = true
-    waiter.node = node
-    waiter.edge = new Edge(node, this)
+    if (node !== undefined) waiter.edge = new Edge(node, this)
   }
 
   /** Whether no batch waits for it. */
   get independent(): boolean {
-    if (!this.tied) return true
-    let independent = true
-    this.forEach(({ node }) => {
-      if (independent && isInBatch(node)) independent = false
-    })
-    return independent
+    return this.waiters === undefined || !findAbove(this, isBatch)
   }
 
-  forEach(f: (waiter: Caller<Req> | Bulk<Req>) => void): void {
-    for (const item of this.items) {
-      for (let caller = item.first; caller !== undefined; caller = caller.next) f(caller)
-    }
-    this.bulks.forEach(f)
-  }
-
-  /** What somebody waits for. */
+  /** The items that have callers. */
   get wanted(): Array<Item<Req>> {
-    return this.items.filter((item) => item.callers > 0)
+    return this.size === this.items.length ? this.items : this.items.filter((item) => item.callers > 0)
   }
 
-  /** While it waits many may come and go. */
+  /** Drops items without callers, where these are more than half. */
   compact(): void {
     if (!this.sent && this.items.length > 2 * this.size + 16) this.items = this.wanted
   }
 
-  /** It collects no more. */
+  /** Ends collecting. */
   close(): void {
     if (this.slot?.batch === this) this.slot.batch = undefined
   }
 
-  /** What it asks for is settled: others can join its requests, and add none. */
+  /** Makes its items final: they can still be joined. */
   seal(): void {
     this.sent = true
     this.close()
   }
 
-  /** Those who asked, as a span knows them. */
+  /** Lets nobody join any more. The only batch of a group, or one of a closed resolver, unlists all its items at once. */
+  shut(): void {
+    this.open = false
+    this.seal()
+    const { groups, batches } = this.group
+    if (groups.closed || (batches === 1 && this.items.length > 16)) this.group.inFlight = new KeyMap()
+    else for (const item of this.items) item.unlist()
+  }
+
+  /** Links to the spans of its callers. */
   get links(): ReadonlyArray<Tracer.SpanLink> {
     const spans = new Set<Tracer.AnySpan>()
-    this.forEach(({ context }) => {
+    const add = ({ context }: Caller<Req> | Bulk<Req>): void => {
       const span = Context.getOrUndefined(context, Tracer.ParentSpan)
       if (span !== undefined) spans.add(span)
-    })
+    }
+    for (const item of this.items) {
+      for (let caller = item.first; caller !== undefined; caller = caller.after) add(caller)
+    }
+    this.bulks.forEach(add)
     return Array.from(spans, (span) => ({ span, attributes: {} }))
   }
 
-  /** Tells callers what they wait for, in order of arrival of what they asked for, and returns whether all have been told. */
+  /** Tells callers their exits, item by item in order of arrival, and returns whether all have been told. */
   tell(exit: Exit.Exit<void, Request.Error<Req>>, budget: Budget): boolean {
     for (const { items } = this; this.told < items.length; this.told++) {
       const item = items[this.told]!
@@ -334,121 +296,142 @@ export class Batch<Req extends Request.Any> implements Node {
     this.apart = this.answer = undefined
     return true
   }
+}
 
-  /** Nobody can join any more. Of the only batch of a group, or of a closed resolver, all goes at once. */
-  vanish(): void {
-    const { batches, owner } = this.group
-    if (owner.closed || (batches === 1 && this.items.length > 16)) this.group.inFlight = new KeyMap()
-    else for (const item of this.items) item.unlist()
+/** A distinct request, and a list of its callers in order of arrival. */
+export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, List<Caller<Req>> {
+  readonly key: unknown
+  readonly hash: number
+  chain: Item<Req> | undefined = undefined
+  readonly request: Req
+  readonly batch: Batch<Req>
+  exit: Result<Req> | undefined = undefined
+  /** A `prime` or `clear` is newer than the exit will be. */
+  stale = false
+  callers = 0
+  first: Caller<Req> | undefined = undefined
+  last: Caller<Req> | undefined = undefined
+  private listed: KeyMap<Item<Req>> | undefined = undefined
+
+  constructor(key: unknown, hash: number, request: Req, batch: Batch<Req>) {
+    this.key = key
+    this.hash = hash
+    this.request = request
+    this.batch = batch
+    batch.items.push(this)
+  }
+
+  /** False if the keys' own `Equal` ended the batch while the item was searched. */
+  get joinable(): boolean {
+    return this.listed !== undefined && this.batch.open
+  }
+
+  add(caller: Caller<Req>, node: Node | undefined): void {
+    caller.item = this
+    append(this, caller)
+    this.retain()
+    this.batch.waitedForBy(caller, node)
+  }
+
+  remove(caller: Caller<Req>): void {
+    caller.item = undefined
+    remove(this, caller)
+    this.release()
+  }
+
+  retain(): void {
+    if (this.callers++ === 0) this.batch.size++
+    this.batch.callers++
+  }
+
+  /** Before the batch is sent, an item without callers is dropped: nobody joins it. */
+  release(): void {
+    this.batch.callers--
+    if (--this.callers > 0) return
+    this.batch.size--
+    if (!this.batch.sent) this.unlist()
+  }
+
+  /** Its exit, in a batch that ended with `exit`. */
+  resultOf(exit: Exit.Exit<void, Request.Error<Req>>): Result<Req> | undefined {
+    return Exit.isFailure(exit) ? Exit.failCause(exit.cause) : this.exit
+  }
+
+  /** Tells at most `most` of its callers, and returns how many. Each is removed first, for what it runs may throw. */
+  end(exit: Result<Req>, most: number): number {
+    let told = 0
+    for (let caller = this.first; caller !== undefined && told < most; caller = this.first) {
+      remove(this, caller)
+      told++
+      caller.end(exit)
+    }
+    return told
+  }
+
+  /** A `prime` or `clear` is newer than the exit of an item that was sent. One that is yet to be sent will be newer than `clear`. */
+  outdate(primed: boolean): void {
+    const { sent } = this.batch
+    if (sent) this.unlist()
+    this.stale = sent || primed
+  }
+
+  list(map: KeyMap<Item<Req>>): void {
+    this.listed = map
+    map.add(this)
+  }
+
+  unlist(): void {
+    this.listed?.remove(this)
+    this.listed = undefined
   }
 }
 
-/** An exit that is kept. */
-export interface Cached<Req extends Request.Any> extends Keyed<Cached<Req>> {
-  readonly group: Group<Req>
-  readonly exit: Result<Req>
-  readonly expires: number
-  /** That of the cache while it is kept there. */
-  era: object | undefined
-  newer: Cached<Req> | undefined
-  older: Cached<Req> | undefined
-}
-
-/** What errors ask of a resolver. */
-export interface Owner {
-  readonly closed: boolean
-  nameFor(request: Request.Any): string
-}
-
-/** Callers that may share: all of a resolver, or those whose isolating services are equal. */
-export class Group<Req extends Request.Any> implements Keyed<Group<Req>> {
-  readonly owner: Owner
-  readonly key: unknown
-  readonly hash: number
-  chain: Group<Req> | undefined = undefined
-  /** A context with the isolating services. */
+/** One look-up. There are many, so each field counts. */
+export class Caller<Req extends Request.Any> implements Member<Caller<Req>> {
+  private readonly entry: Pick<Request.Entry<Req>, "completeUnsafe">
   readonly context: Context.Context<never>
-  /** Grows with each look-up: a window ends when it has not for a while. */
-  joins = 0
-  /** Windows of core that are open, and batches that have not ended. */
-  windows = 0
-  batches = 0
-  /** The batch that collects, and that of look-ups made inside batches, which do not join one in the queue. */
-  readonly main: Slot<Req> = { batch: undefined }
-  readonly inner: Slot<Req> = { batch: undefined }
-  inFlight = new KeyMap<Item<Req>>()
-  /** What is kept of them: what one of them was told is never told to another. */
-  cached = new KeyMap<Cached<Req>>()
-  kept = 0
-  private readonly known: Groups<Req>
+  /** `undefined` before it waits, and once it has left. */
+  item: Item<Req> | undefined = undefined
+  edge: Edge | undefined = undefined
+  before: Caller<Req> | undefined = undefined
+  after: Caller<Req> | undefined = undefined
 
-  constructor(owner: Owner, known: Groups<Req>, key: unknown, hash: number, context: Context.Context<never>) {
-    this.owner = owner
-    this.known = known
-    this.key = key
-    this.hash = hash
+  constructor(entry: Pick<Request.Entry<Req>, "completeUnsafe">, context: Context.Context<never>) {
+    this.entry = entry
     this.context = context
   }
 
-  checkRest(): void {
-    if (this.windows === 0 && this.batches === 0 && this.kept === 0) this.known.drop(this)
+  /** Ends it before it waits for anything. */
+  answer(exit: Result<Req>): false {
+    this.entry.completeUnsafe(exit)
+    return false
+  }
+
+  end(exit: Result<Req>): void {
+    this.edge?.remove()
+    this.edge = undefined
+    this.entry.completeUnsafe(exit)
   }
 }
 
-/** The groups that are not at rest, found by the isolating services of a context. */
-export class Groups<Req extends Request.Any> {
-  /** Everybody, where nothing is isolated. */
-  readonly all: Group<Req> | undefined
-  private readonly owner: Owner
-  private readonly isolate: ReadonlyArray<Context.Key<unknown, unknown>>
-  private readonly onDrop: (group: Group<Req>) => void
-  private readonly known = new KeyMap<Group<Req>>()
-  private readonly listed = new Set<Group<Req>>()
+/** Look-ups of `loadMany` that come, travel and leave together: one caller of many items. */
+export class Bulk<Req extends Request.Any> {
+  private readonly set: (exit: Result<Req>, index: number) => void
+  readonly context: Context.Context<never>
+  readonly items: Array<Item<Req>> = []
+  /** The position in the list of `loadMany`, of each item. */
+  readonly indices: Array<number> = []
+  batch: Batch<Req> | undefined = undefined
+  edge: Edge | undefined = undefined
 
-  constructor(
-    owner: Owner,
-    isolate: ReadonlyArray<Context.Key<unknown, unknown>>,
-    onDrop: (group: Group<Req>) => void
-  ) {
-    this.owner = owner
-    this.isolate = isolate
-    this.onDrop = onDrop
-    if (isolate.length === 0) this.all = new Group(owner, this, undefined, native, Context.empty())
+  constructor(set: (exit: Result<Req>, index: number) => void, context: Context.Context<never>) {
+    this.set = set
+    this.context = context
   }
 
-  find(context: Context.Context<never>): Group<Req> {
-    if (this.all !== undefined) return this.all
-    let services = Context.empty()
-    const values = this.isolate.map((tag) => {
-      const value = Context.getOption(context, tag)
-      services = Context.addOrOmit(services, tag, value)
-      return value._tag === "None" ? undefined : value.value
-    })
-    const key = new Isolation(values)
-    return this.registered(new Group(this.owner, this, key, hashKey(key), services))
-  }
-
-  /** The group under which these callers are known now: one goes when it is at rest, and another comes. */
-  registered(group: Group<Req>): Group<Req> {
-    if (group === this.all || this.listed.has(group)) return group
-    const known = this.known.get(group.key, group.hash)
-    if (known === undefined) this.add(group)
-    return known ?? group
-  }
-
-  /** Makes sure that a group is known that is not at rest any more. */
-  add(group: Group<Req>): void {
-    if (group === this.all || this.listed.has(group)) return
-    this.listed.add(group)
-    this.known.add(group)
-  }
-
-  drop(group: Group<Req>): void {
-    if (this.listed.delete(group)) this.known.remove(group)
-    this.onDrop(group)
-  }
-
-  values(): ReadonlyArray<Group<Req>> {
-    return this.all === undefined ? Array.from(this.listed) : [this.all]
+  end(): void {
+    this.edge?.remove()
+    this.edge = undefined
+    this.items.forEach((item, i) => this.set(item.exit!, this.indices[i]!))
   }
 }

@@ -1,5 +1,5 @@
 /**
- * How the answer of one backend call is dealt out to the requests that asked for it.
+ * Calls a backend for the items of a batch, and gives each item its exit.
  */
 import type { NonEmptyArray, NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -7,51 +7,81 @@ import * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import { BatcherError, ResultLengthMismatch } from "./error.js"
 import { ValueMap } from "./key.js"
-import type { Item, Result } from "./parts.js"
+import type { Result } from "./options.js"
+import type { Item } from "./parts.js"
 import { andThen, forEachInTurns } from "./turns.js"
 
 export type Plan<Req extends Request.Any, R> = (
   items: NonEmptyReadonlyArray<Item<Req>>
 ) => Effect.Effect<void, Request.Error<Req>, R>
 
-export const byId = <Req extends Request.Any, Id, Row extends Request.Success<Req>, R>(options: {
+interface RowOptions<Req extends Request.Any, Id, Row, R> {
   readonly id: (request: Req) => Id
   readonly execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, Request.Error<Req>, R>
   readonly resultId: (row: Row) => Id
-  readonly missing: (request: Req) => Result<Req>
-}): Plan<Req, R> =>
-(items) =>
-  askDistinct(items, options, ({ ids, placeOf, places }, rows) => {
-    const exits = new Array<Result<Req> | undefined>(ids.length)
-    const sort = (row: Row): void => {
-      const place = placeOf.get(options.resultId(row))
-      if (place !== undefined) exits[place] ??= Exit.succeed(row)
-    }
-    return andThen(forEachInTurns(rows, sort), () =>
-      forEachInTurns(items, (item, i) => {
-        item.exit = exits[places[i]!] ?? options.missing(item.request)
-      }))
-  })
+}
 
-export const byGroup = <Req extends Request.Any, Id, Row, R>(options: {
-  readonly id: (request: Req) => Id
-  readonly execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, Request.Error<Req>, R>
-  readonly resultId: (row: Row) => Id
-}): Plan<Req, R> =>
-(items) =>
-  askDistinct(items, options, ({ ids, placeOf, places }, rows) => {
-    const groups = ids.map((): Array<Row> => [])
-    const sort = (row: Row): void => {
-      const place = placeOf.get(options.resultId(row))
-      if (place !== undefined) groups[place]!.push(row)
-    }
-    return andThen(forEachInTurns(rows, sort), () =>
-      forEachInTurns(items, (item, i) => {
-        // Sound: the request succeeds with a list of rows, of whatever length.
-        item.exit = Exit.succeed(groups[places[i]!] as Request.Success<Req>)
-      }))
-  })
+/** The first row of an id is the result of its requests. */
+export const byId = <Req extends Request.Any, Id, Row extends Request.Success<Req>, R>(
+  options: RowOptions<Req, Id, Row, R> & { readonly missing: (request: Req) => Result<Req> }
+): Plan<Req, R> =>
+  byRows<Req, Id, Row, Result<Req>, R>(
+    options,
+    (first, row) => first ?? Exit.succeed(row),
+    (first, request) => first ?? options.missing(request)
+  )
 
+/** All rows of an id are the result of its requests. */
+export const byGroup = <Req extends Request.Any, Id, Row, R>(options: RowOptions<Req, Id, Row, R>): Plan<Req, R> =>
+  byRows<Req, Id, Row, Array<Row>, R>(
+    options,
+    (rows, row) => {
+      if (rows === undefined) return [row]
+      rows.push(row)
+      return rows
+    },
+    // Sound: the request succeeds with a list of rows, of whatever length.
+    (rows = []) => Exit.succeed(rows as Request.Success<Req>)
+  )
+
+/** Asks once for each distinct id, and collects the rows of each id: unequal requests may have the same id. */
+const byRows = <Req extends Request.Any, Id, Row, Rows, R>(
+  options: RowOptions<Req, Id, Row, R>,
+  add: (rows: Rows | undefined, row: Row) => Rows,
+  exitOf: (rows: Rows | undefined, request: Req) => Result<Req>
+): Plan<Req, R> =>
+(items) => {
+  const ids: Array<Id> = []
+  const places: Array<number> = []
+  const placeOf = new ValueMap<number>()
+  const found: Array<Rows | undefined> = []
+  const ask = ({ request }: Item<Req>): void => {
+    const id = options.id(request)
+    const known = placeOf.get(id)
+    if (known === undefined) placeOf.add(id, ids.length)
+    places.push(known ?? ids.push(id) - 1)
+  }
+  const sort = (row: Row): void => {
+    const place = placeOf.get(options.resultId(row))
+    if (place !== undefined) found[place] = add(found[place], row)
+  }
+  const answer = (item: Item<Req>, i: number): void => {
+    item.exit = exitOf(found[places[i]!], item.request)
+  }
+  return andThen(forEachInTurns(items, ask), () => {
+    found.length = ids.length
+    // Sound: there is at least one item, so there is an id.
+    return Effect.flatMap(
+      options.execute(ids as NonEmptyArray<Id>),
+      (rows) =>
+        andThen(forEachInTurns(isList(rows) ? rows : Array.from(rows), sort), () => forEachInTurns(items, answer))
+    )
+  })
+}
+
+const isList = <A>(rows: Iterable<A>): rows is ReadonlyArray<A> => Array.isArray(rows)
+
+/** The results come in the order of the requests. */
 export const inOrder = <Req extends Request.Any, R>(options: {
   readonly execute: (
     requests: NonEmptyArray<Req>
@@ -62,8 +92,7 @@ export const inOrder = <Req extends Request.Any, R>(options: {
   const requests = items.map((item) => item.request) as NonEmptyArray<Req>
   return Effect.flatMap(options.execute(requests), (results) => {
     if (results.length !== items.length) {
-      const { batch, request } = items[0]
-      const resolver = batch.group.owner.nameFor(request)
+      const resolver = items[0].batch.group.groups.nameFor(items[0].request)
       const reason = new ResultLengthMismatch({ resolver, expected: items.length, actual: results.length })
       return Effect.die(new BatcherError({ reason }))
     }
@@ -77,37 +106,3 @@ export const inOrder = <Req extends Request.Any, R>(options: {
 export const toResult = <Req extends Request.Any>(value: Request.Success<Req> | Result<Req>): Result<Req> =>
   // Sound: the only exits there may be are results of the request.
   Exit.isExit(value) ? value as Result<Req> : Exit.succeed(value as Request.Success<Req>)
-
-interface Distinct<Id> {
-  readonly ids: ReadonlyArray<Id>
-  /** Where an id stands among them. */
-  readonly placeOf: ValueMap<number>
-  /** Where the id of each request stands among them. */
-  readonly places: ReadonlyArray<number>
-}
-
-/** Unequal requests may have one id: each id is asked for once. `deal` is given the rows that come for them. */
-const askDistinct = <Req extends Request.Any, Id, Row, R>(
-  items: NonEmptyReadonlyArray<Item<Req>>,
-  options: {
-    readonly id: (request: Req) => Id
-    readonly execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, Request.Error<Req>, R>
-  },
-  deal: (distinct: Distinct<Id>, rows: ReadonlyArray<Row>) => Effect.Effect<void>
-): Effect.Effect<void, Request.Error<Req>, R> => {
-  const ids: Array<Id> = []
-  const places: Array<number> = []
-  const placeOf = new ValueMap<number>()
-  const ask = ({ request }: Item<Req>): void => {
-    const id = options.id(request)
-    const known = placeOf.get(id)
-    if (known === undefined) placeOf.set(id, ids.length)
-    places.push(known ?? ids.push(id) - 1)
-  }
-  return andThen(forEachInTurns(items, ask), () =>
-    // Sound: the first id is distinct.
-    Effect.flatMap(options.execute(ids as NonEmptyArray<Id>), (rows) =>
-      deal({ ids, placeOf, places }, isList(rows) ? rows : Array.from(rows))))
-}
-
-const isList = <A>(rows: Iterable<A>): rows is ReadonlyArray<A> => Array.isArray(rows)

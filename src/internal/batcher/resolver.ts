@@ -1,169 +1,30 @@
 /**
- * From options to a resolver of core.
+ * Makes a resolver of core that hands its look-ups to a collector, and looks up many requests in one fiber.
+ *
+ * Core calls `preCheck` for each look-up. It hands the look-up to the collector, so core batches nothing, and asks
+ * `batchKey` only when the caller leaves. A resolver that wraps ours reads its fields first. From then on core collects, for
+ * our resolver and for the one that wraps it, and `runAll` hands over what it collected.
  */
+import type { NonEmptyArray } from "effect/Array"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { constTrue, constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
-import type * as RequestResolver from "effect/RequestResolver"
+import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
-import { refuse } from "../data/refuse.js"
-import type { Engine } from "../scheduler/engine.js"
-import type { SchedulerError } from "../scheduler/error.js"
+import { guarded } from "../data/guarded.js"
 import { Collector } from "./collector.js"
-import { makeHooks } from "./hooks.js"
+import { ValueMap } from "./key.js"
+import type { CachedResolver, Checked, Result, Settings } from "./options.js"
+import { Bulk, Caller } from "./parts.js"
+import type { Batch, Group } from "./parts.js"
 import { toResult } from "./plan.js"
 import type { Plan } from "./plan.js"
-import type { Turns } from "./window.js"
+import { andThen, most } from "./turns.js"
 
-/**
- * What a request ends with.
- *
- * @category models
- * @since 0.1.0
- */
-export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Request.Error<Req>>
-
-/**
- * Says what a resolver keeps, and for how long.
- *
- * **Details**
- *
- * `capacity` is the number of results; the least recently used goes first. `timeToLive` is asked once for each result: a
- * duration of zero keeps nothing, so failures are kept only where it says so. Interruptions are never kept, and it is
- * not asked about them.
- *
- * @category models
- * @since 0.1.0
- */
-export interface CacheOptions<Req extends Request.Any, Capacity extends number = number> {
-  readonly capacity: Capacity
-  readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
-}
-
-/**
- * Services that keep callers apart. They have to be among the services that the request declares.
- *
- * @category models
- * @since 0.1.0
- */
-export type Isolating<Req extends Request.Any> = ReadonlyArray<Context.Key<Request.Services<Req>, any>>
-
-/**
- * Options that every resolver takes.
- *
- * **Details**
- *
- * - `isolate`: callers whose values of these services differ never share a batch, a request in flight or a cached result,
- *   and `execute` gets these services from its callers. Values are the same by `Object.is`, or by `Equal` where they
- *   implement it themselves. The services are in the request's requirements: declare them there.
- * - `maxBatchSize`: how many distinct requests a batch holds; a full one is sent at once. Default: that of the `Batcher`.
- * - `window`: how long a batch collects. Default: that of the `Batcher`.
- * - `name`: opens a span of that name for each batch when it is admitted, linked to the spans of those who are in it then,
- *   with the number of their look-ups as `batchSize`.
- * - `cache`: keeps results; the resolver is then a `CachedResolver`.
- * - `onRejected`: what a request ends with whose batch the scheduler refuses. Batches wait for room in a full queue, so
- *   only a rate that is kept in a store can refuse one, with a `StoreError`. Default: the error is a defect.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ResolverOptions<Req extends Request.Any, Isolate extends Isolating<Req>, Capacity extends number> {
-  readonly isolate?: Isolate | undefined
-  readonly maxBatchSize?: number | undefined
-  readonly window?: "idle" | Duration.Input | undefined
-  readonly name?: string | undefined
-  readonly cache?: CacheOptions<Req, Capacity> | undefined
-  readonly onRejected?: ((error: SchedulerError, request: Req) => Result<Req>) | undefined
-}
-
-/**
- * A resolver that keeps results.
- *
- * **Details**
- *
- * - `prime` says what a request's result is: a value, or an exit. It replaces what is kept, and lives as long as
- *   `timeToLive` says.
- * - `clear` forgets what is kept of a request. The next look-up asks again, even if an equal one is in flight.
- * - `clearAll` does so for all requests, of all callers.
- *
- * What was in flight when `prime` or `clear` came goes to those who wait for it and is not kept: it may be older. With
- * `isolate`, `prime` and `clear` concern the callers that have the same services.
- *
- * **Gotchas**
- *
- * Core's combinators, such as `RequestResolver.batchN`, return plain resolvers: keep this one to call its operations.
- *
- * @category models
- * @since 0.1.0
- */
-export interface CachedResolver<Req extends Request.Any> extends RequestResolver.RequestResolver<Req> {
-  readonly prime: (
-    request: Req,
-    result: Request.Success<Req> | Result<Req>
-  ) => Effect.Effect<void, never, Request.Services<Req>>
-  readonly clear: (request: Req) => Effect.Effect<void, never, Request.Services<Req>>
-  readonly clearAll: Effect.Effect<void>
-}
-
-export interface AnyOptions<Req extends Request.Any> extends ResolverOptions<Req, Isolating<Req>, number> {}
-
-export interface Settings {
-  readonly window: "idle" | Duration.Duration
-  readonly maxBatchSize: number
-  /** `undefined`: nothing is batched. */
-  readonly turns: Turns | undefined
-  readonly engine: Engine | undefined
-}
-
-const checkSize = (name: string, field: string, value: number): number =>
-  Number.isSafeInteger(value) && value >= 1 ? value : refuse(name, field, "an integer >= 1", value)
-
-const checkWindow = (name: string, window: "idle" | Duration.Input): "idle" | Duration.Duration => {
-  if (window === "idle") return window
-  const duration = looksLikeWindow(window) ? Duration.fromInputUnsafe(window) : undefined
-  return duration === undefined || Duration.isNegative(duration) ? refuseWindow(name, window) : duration
-}
-
-const refuseWindow = (name: string, window: unknown): never =>
-  refuse(name, "window", `"idle" or a finite duration >= 0`, window)
-
-/** As a duration writes itself, and is written. */
-const written = /^\d+(?:\.\d+)?\s+(nanos?|micros?|millis?|seconds?|minutes?|hours?|days?|weeks?)$/
-
-/**
- * Judges a window by its looks: `Duration` weighs 2 kB, and whoever calls an accessor would carry it. Left to `checkWindow`,
- * which is asked when the resolver is made, are units of both signs.
- */
-const looksLikeWindow = (window: Duration.Input): boolean => {
-  if (typeof window === "number" || typeof window === "bigint") return window >= 0 && window < Infinity
-  if (written.test(String(window))) return true
-  if (typeof window !== "object" || window === null) return false
-  const units: ReadonlyArray<unknown> = Object.values(window)
-  return units.every((unit) => unit === undefined || Number.isFinite(unit)) &&
-    (units.some((unit) => Number(unit) > 0) || !units.some((unit) => Number(unit) < 0))
-}
-
-/** Options that are known to make sense. */
-export interface Checked<Req extends Request.Any> extends AnyOptions<Req> {
-  readonly window?: "idle" | Duration.Duration | undefined
-}
-
-/** Refuses what makes no sense in the options of a resolver that is made later. */
-export const refuseNonsense = <Req extends Request.Any>(name: string, options: AnyOptions<Req>): void => {
-  const { cache, maxBatchSize, window } = options
-  if (cache !== undefined) checkSize(name, "cache.capacity", cache.capacity)
-  if (maxBatchSize !== undefined) checkSize(name, "maxBatchSize", maxBatchSize)
-  if (window !== undefined && window !== "idle" && !looksLikeWindow(window)) refuseWindow(name, window)
-}
-
-export const checkOptions = <Req extends Request.Any>(name: string, options: AnyOptions<Req>): Checked<Req> => {
-  refuseNonsense(name, options)
-  return { ...options, window: options.window === undefined ? undefined : checkWindow(name, options.window) }
-}
-
-/** The service that is made of a resolver. */
+/** The service that a resolver is made for. */
 export const ServiceName: Context.Reference<string | undefined> = /*#__PURE__*/ Context.Reference<string | undefined>(
   "effect-funnel/Batcher/ServiceName",
   { defaultValue: () => undefined }
@@ -174,23 +35,20 @@ export const makeResolver = <Req extends Request.Any, R>(
   plan: Plan<Req, R>,
   options: Checked<Req>
 ): Effect.Effect<RequestResolver.RequestResolver<Req> | CachedResolver<Req>, never, Scope.Scope | R> =>
-  Effect.flatMap(Effect.context<Scope.Scope | R>(), (context) => {
+  Effect.contextWith((context: Context.Context<Scope.Scope | R>) => {
+    const { maxBatchSize = settings.maxBatchSize, window = settings.window, ...rest } = options
     const collector = new Collector<Req, R>({
-      resolve: plan,
-      onRejected: options.onRejected,
-      isolate: options.isolate ?? [],
-      maxBatchSize: settings.turns === undefined ? 1 : options.maxBatchSize ?? settings.maxBatchSize,
-      turns: settings.turns,
-      window: options.window ?? settings.window,
-      engine: settings.engine,
+      ...settings,
+      ...rest,
+      maxBatchSize: settings.batches ? maxBatchSize : 1,
+      window,
+      plan,
       service: Context.get(context, ServiceName),
-      name: options.name,
-      cache: options.cache,
       context
     })
     const resolver = makeHooks(collector)
     return Effect.as(
-      Scope.addFinalizer(Context.get(context, Scope.Scope), collector.close),
+      Scope.addFinalizer(Context.get(context, Scope.Scope), collector.runner.close),
       options.cache === undefined ? resolver : Object.assign(resolver, cacheOperations(collector))
     )
   })
@@ -208,3 +66,245 @@ const cacheOperations = <Req extends Request.Any, R>(
     ),
   clearAll: Effect.sync(() => collector.clearAllUnsafe())
 })
+
+/** A look-up that core collects. */
+class Held<Req extends Request.Any> {
+  readonly group: Group<Req>
+  readonly key: unknown
+  readonly direct: boolean
+  left = false
+  constructor(group: Group<Req>, key: unknown, direct: boolean) {
+    this.group = group
+    this.key = key
+    this.direct = direct
+  }
+}
+
+export const makeHooks = <Req extends Request.Any, R>(
+  collector: Collector<Req, R>
+): RequestResolver.RequestResolver<Req> => {
+  const { groups, runner } = collector
+  const { batches: collects, maxBatchSize } = collector.recipe
+  let wrapped = false
+  /** The group of the look-up that core asked about last. Core asks for its window next. */
+  let opening: Group<Req> | undefined
+
+  // Core hands the same entry to every hook, and a resolver made of two resolvers hands it to both.
+  const known = Symbol("effect-funnel/Batcher/known")
+  interface Entry extends Request.Entry<Req> {
+    [known]?: Caller<Req> | Held<Req>
+  }
+
+  /** Asks for the entries that core has collected, and lasts until all of them have ended. */
+  const handOver = (entries: NonEmptyArray<Entry>): Effect.Effect<void, Request.Error<Req>> =>
+    Effect.callback((resume) => {
+      const { context } = Fiber.getCurrent()!
+      const callers: Array<Caller<Req>> = []
+      const batches: Array<Batch<Req>> = []
+      let waiting = entries.length
+      const ended = (): void => {
+        if (--waiting > 0) return
+        resume(batches.find((batch) => batch.failure !== undefined)?.failure ?? Effect.void)
+      }
+      for (const entry of entries) {
+        const completeUnsafe = (exit: Result<Req>) => {
+          try {
+            entry.completeUnsafe(exit)
+          } finally {
+            ended()
+          }
+        }
+        const held = entry[known]
+        // It left when core had already taken its batch out of the map.
+        if (held instanceof Held && held.left) {
+          completeUnsafe(Exit.interrupt())
+          continue
+        }
+        const caller = entry[known] = new Caller<Req>({ completeUnsafe }, entry.context)
+        callers.push(caller)
+        guarded<unknown>(
+          () => collector.ask(entry.request, caller, { batches, direct: held instanceof Held && held.direct }),
+          (error) => caller.answer(Exit.die(error))
+        )
+      }
+      for (const batch of batches) runner.launch(batch, context)
+      return Effect.sync(() => callers.forEach((caller) => guarded(() => collector.leave(caller), constVoid)))
+    })
+
+  /** For each set of core's: the size at which its distinct requests have to be counted again. */
+  let full = new WeakMap<object, number>()
+
+  /** Counts distinct requests: core's set also holds equal ones. */
+  const collectWhile = (entries: ReadonlySet<Entry>): boolean => {
+    // Core reuses its sets.
+    if (entries.size < maxBatchSize) full.delete(entries)
+    if (entries.size < Math.max(maxBatchSize, full.get(entries) ?? 0)) return true
+    const seen = new ValueMap<true>()
+    let room = maxBatchSize
+    for (const entry of entries) {
+      const held = entry[known]
+      if (held instanceof Held) {
+        if (seen.get(held.key) !== undefined) continue
+        seen.add(held.key, true)
+      }
+      room--
+    }
+    full.set(entries, entries.size + room)
+    return room > 0
+  }
+
+  const parts = {
+    /** How long core collects. */
+    delay: Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        const group = opening ?? groups.all
+        opening = undefined
+        if (!collects || group === undefined) return Effect.void
+        group.windows++
+        let end = constVoid
+        const window = runner.window(group, (_) => {
+          runner.onClose.add(end = _)
+        })
+        return Effect.onExit(restore(window), () => {
+          runner.onClose.delete(end)
+          group.windows--
+          // A wrapper may answer the entries itself, and then there is no batch.
+          group.checkRest()
+          return Effect.void
+        })
+      })
+    ),
+    collectWhile: (entries: ReadonlySet<Entry>) => guarded(() => collectWhile(entries), constTrue),
+    runAll: handOver
+  }
+
+  const resolver = RequestResolver.makeWith<Req>({
+    ...parts,
+    // `this` is the resolver that the look-up was made with: this one, or one that wraps it.
+    preCheck(this: unknown, entry: Entry) {
+      const direct = this === resolver
+      const caller = new Caller<Req>(entry, entry.context)
+      const taken = collector.ask(
+        entry.request,
+        caller,
+        wrapped || !direct ? { batches: undefined, direct } : undefined
+      )
+      if (taken === undefined) return true
+      entry[known] = caller
+      // It was answered and cannot leave: core need not ask.
+      if (!taken) entry.uninterruptible = true
+      return false
+    },
+    /** Returns the group of a new entry. If it is asked about an entry again, the caller is leaving. */
+    batchKey(this: unknown, entry: Entry) {
+      const state = entry[known]
+      if (state instanceof Caller) {
+        collector.leave(state)
+        // Core has no batch with this key.
+        return state
+      }
+      if (state === undefined) {
+        const key = collector.keys.of(entry.request)
+        const group = opening = groups.look(entry.context)
+        group.joins++
+        entry[known] = new Held(group, key, this === resolver)
+        return group
+      }
+      if (!state.left) {
+        state.left = true
+        full = new WeakMap()
+        // First of all, or core's `withCache` serves a defect to the next caller.
+        entry.completeUnsafe(Exit.interrupt())
+        state.group.checkRest()
+      }
+      return state.group
+    }
+  })
+  for (const name of ["delay", "collectWhile", "runAll"] as const) {
+    Object.defineProperty(resolver, name, {
+      enumerable: true,
+      get: () => {
+        wrapped = true
+        return parts[name]
+      }
+    })
+  }
+  collectors.set(resolver, collector)
+  return resolver
+}
+
+const collectors = /*#__PURE__*/ new WeakMap<object, unknown>()
+
+/** The collector of a resolver that we made; none for a resolver that wraps it. */
+export const collectorOf = <Req extends Request.Any>(
+  resolver: RequestResolver.RequestResolver<Req>
+): Collector<Req, never> | undefined =>
+  // Sound: `makeHooks` puts there the collector of the resolver's requests.
+  collectors.get(resolver) as Collector<Req, never> | undefined
+
+/** In how many turns one call asks for its requests at most: fewer than a window lasts. */
+const mostSlices = 12
+
+/**
+ * Asks for every request, and gives each exit to `set`. It fails with the first exit for which `set` returns false. Then, and
+ * when it is interrupted, it leaves the requests that have not ended.
+ */
+export const each = <Req extends Request.Any>(
+  requests: ReadonlyArray<Req>,
+  resolver: RequestResolver.RequestResolver<Req>,
+  set: (index: number, exit: Result<Req>) => boolean
+): Effect.Effect<void, Request.Error<Req>, Request.Services<Req>> =>
+  Effect.contextWith((context: Context.Context<Request.Services<Req>>) => {
+    const collector = collectorOf(resolver)
+    const all = requests.slice()
+    const leave: Array<() => void> = []
+    let waiting = all.length
+    let end: Effect.Effect<void, Request.Error<Req>> | undefined = waiting === 0 ? Effect.void : undefined
+    let resume: ((end: Effect.Effect<void, Request.Error<Req>>) => void) | undefined
+    const finish = (exit: Effect.Effect<void, Request.Error<Req>>): void => {
+      end = exit
+      resume?.(exit)
+    }
+    const onExit = (exit: Result<Req>, index: number): void => {
+      waiting--
+      if (end !== undefined) return
+      if (!set(index, exit)) finish(Effect.asVoid(exit))
+      else if (waiting === 0) finish(Effect.void)
+    }
+    const ask = (index: number): void => {
+      if (end !== undefined) return
+      leave.push(Effect.requestUnsafe(all[index]!, { resolver, context, onExit: (exit) => onExit(exit, index) }))
+    }
+    const together = collector?.recipe.batches === true && collector.recipe.maxBatchSize === Infinity
+    const size = Math.max(most, Math.ceil(all.length / mostSlices))
+    let bulk: Bulk<Req> | undefined
+    const askAll = (from: number): Effect.Effect<void> => {
+      if (end !== undefined || from >= all.length) return Effect.void
+      if (!together) {
+        for (let i = from; i < all.length; i++) ask(i)
+        return Effect.void
+      }
+      const to = Math.min(all.length, from + size)
+      // Requests that come after the batch was sent travel in another one.
+      if (bulk === undefined || bulk.batch?.hasRoom(Infinity) === false) {
+        const next = bulk = new Bulk<Req>(onExit, context)
+        leave.push(() => collector!.leaveAll(next))
+      }
+      for (const index of collector!.askMany(all, from, to, bulk)) ask(index)
+      return to === all.length ? Effect.void : Effect.flatMap(Effect.yieldNow, () => askAll(to))
+    }
+    return Effect.onExit(
+      Effect.suspend(() =>
+        andThen(askAll(0), () =>
+          Effect.callback<void, Request.Error<Req>>((wake) => {
+            if (end === undefined) resume = wake
+            else wake(end)
+          }))
+      ),
+      (exit) => {
+        if (exit._tag === "Success") return Effect.void
+        for (const go of leave) guarded(go, constVoid)
+        return Effect.void
+      }
+    )
+  })

@@ -1,13 +1,12 @@
 /**
- * Long work in turns of the event loop: whatever waits for a batch, none of its steps is long.
+ * Splits the work for a large batch over turns of the event loop, so that no step is long.
  */
 import * as Effect from "effect/Effect"
-import { guarded } from "../data/guarded.js"
 
-/** How many are told, or kept, in one turn: so many that those who look up again when they are told make few batches. */
+/** How many pieces are done in one turn: a millisecond or two. Smaller turns would split callers that look up again. */
 export const most = 4096
 
-/** How many may still be told in this turn, by all batches together. */
+/** How many callers may still be told in this turn, by all batches together. */
 export interface Budget {
   left: number
 }
@@ -17,26 +16,21 @@ let turn = 0
 let pending = 0
 
 /**
- * Takes steps until one of them is the last, each in a turn of its own. Several that go on at once share the budget of a
- * turn. What runs in those who are told is not ours: where it throws, the steps go on, and the error is a defect then.
+ * Calls `step` once in each turn until it returns true. Everything that goes on in a turn shares one budget. It must not be
+ * interrupted: the budget would count it for ever.
  */
 export const inTurns = (step: (budget: Budget) => boolean): Effect.Effect<void> => {
   if (pending === 0) budget.left = most
   return go(step)
 }
 
-const go = (step: (budget: Budget) => boolean): Effect.Effect<void> =>
-  guarded(
-    () => step(budget) ? Effect.void : inNextTurn(step),
-    (error) => Effect.ensuring(Effect.die(error), Effect.suspend(() => go(step)))
-  )
-
-/** The first to go on in a turn renews the budget. */
-const inNextTurn = (step: (budget: Budget) => boolean): Effect.Effect<void> => {
+const go = (step: (budget: Budget) => boolean): Effect.Effect<void> => {
+  if (step(budget)) return Effect.void
   const last = turn
   pending++
   return Effect.flatMap(Effect.yieldNow, () => {
     pending--
+    // The first to go on in a turn renews the budget.
     if (turn === last) {
       turn++
       budget.left = most
@@ -45,26 +39,20 @@ const inNextTurn = (step: (budget: Budget) => boolean): Effect.Effect<void> => {
   })
 }
 
-/**
- * Calls `f` with each: with the first of them at once. What it returns to wait for goes before the next. Where it throws, that
- * is the end.
- */
+/** Calls `f` with each item: with the first ones at once. An error of `f` ends it. */
 export const forEachInTurns = <A>(
   items: ReadonlyArray<A>,
-  f: (item: A, i: number) => Effect.Effect<void> | void,
+  f: (item: A, i: number) => void,
   from = 0
 ): Effect.Effect<void> => {
   const to = Math.min(items.length, from + most)
-  for (let i = from; i < to; i++) {
-    const wait = f(items[i]!, i)
-    if (wait && wait !== Effect.void) return Effect.flatMap(wait, () => forEachInTurns(items, f, i + 1))
-  }
+  for (let i = from; i < to; i++) f(items[i]!, i)
   return to === items.length
     ? Effect.void
     : Effect.flatMap(Effect.yieldNow, () => forEachInTurns(items, f, to))
 }
 
-/** Goes on in this step if there is nothing to wait for. */
+/** Runs `next` in the same step if `first` is done already. */
 export const andThen = <A, E, R>(
   first: Effect.Effect<void>,
   next: () => Effect.Effect<A, E, R>

@@ -4,7 +4,7 @@
 import type * as DueHeap from "../data/dueHeap.js"
 import * as List from "../data/list.js"
 import * as Gcra from "./gcra.js"
-import type { Standing } from "./limiter.js"
+import type { Granted, Standing } from "./limiter.js"
 import { Line } from "./line.js"
 import type * as RestList from "./restList.js"
 import { StartLog } from "./startLog.js"
@@ -154,27 +154,26 @@ export const takeRare = (
   entry: Entry,
   arrival: number,
   tokens: number,
-  start: { readonly now: number; readonly later: boolean; readonly strict: boolean }
-): Grant | undefined => {
+  start: { readonly now: number; readonly later: Granted | undefined; readonly strict: boolean }
+): void => {
   if (entry.rare !== undefined && entry.rare.penaltyUntil !== -Infinity) absorbPenalty(rates, entry)
   const rare = entry.rare ??= new Rare()
   const { tats } = entry
+  const { later, now, strict } = start
   let grant: Grant | undefined
-  if (start.later || rare.first !== undefined) {
+  if (later !== undefined || rare.first !== undefined) {
     if (rare.first === undefined) rare.base = tats.slice()
-    List.append(rare, grant = new Grant(entry, tokens, arrival, !start.later))
+    List.append(rare, grant = new Grant(entry, tokens, arrival, later === undefined))
   }
   charge(rates, tats, arrival, tokens)
-  if (start.strict) {
-    const log = rare.log ??= new StartLog(rates)
-    const number = log.push(start.later ? Infinity : start.now, tokens)
-    if (start.later) {
-      grant!.log = log
-      grant!.start = number
-    }
+  const log = strict ? rare.log ??= new StartLog(rates) : undefined
+  const number = log?.push(later === undefined ? now : Infinity, tokens)
+  if (grant !== undefined) {
+    grant.log = log
+    grant.start = number ?? -1
   }
+  if (later !== undefined) later.link = grant
   tidy(entry, rare)
-  return start.later ? grant : undefined
 }
 
 /** Makes an expired penalty part of the times, which can no longer be computed from before it. */
@@ -331,7 +330,7 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
     shadow.rare.penaltyUntil = rare.penaltyUntil
     shadow.rare.log = rare.log?.copy()
   }
-  const start = { now, later: false, strict: rates.some((rate) => rate.strict) }
+  const start = { now, later: undefined, strict: rates.some((rate) => rate.strict) }
   for (let place = entry.line.first; place !== undefined; place = place.after) {
     const { since, tokens } = place.waiter
     start.now = Math.max(start.now, dueAt(rates, shadow, tokens, now))

@@ -56,124 +56,108 @@ export const dataFirstOrLast = <Error, Self>(
 
 /** Makes the handle of a limiter. Its operations are properties, so that they can be destructured. */
 export const make = (limiter: Backend, name: string) => {
+  const fail = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
+    Exit.fail(new RateLimiterError({ limiter: name, reason }))
+
+  const tooLarge = (tokens: number, burst: number) =>
+    fail(new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst }))
+
+  const wait = (key: string | undefined, tokens: number, since: number): Effect.Effect<Granted, RateLimiterError> =>
+    Effect.callback((resume) => {
+      const waiter: Waiter<StoreError> = {
+        key,
+        tokens,
+        since,
+        link: undefined,
+        onDue: () => resume(Exit.succeed(waiter)),
+        onTooLarge: (burst) => resume(tooLarge(tokens, burst)),
+        onFailure: (failure) => resume(fail(failure))
+      }
+      limiter.waitUnsafe(waiter)
+      return Effect.sync(() => {
+        limiter.cancelUnsafe(waiter)
+        // Interrupted between its grant and its next step, it has not started.
+        limiter.refundUnsafe(waiter)
+      })
+    })
+
+  /**
+   * Begins an admitted effect. Its start counts from after its first step: if the process stops in that step, a strict
+   * window becomes longer and not shorter.
+   */
+  const start = <A, E, R>(
+    granted: Granted | undefined,
+    effect: Effect.Effect<A, E, R>,
+    fiber: Fiber<unknown, unknown>
+  ): Effect.Effect<A, E, R> => {
+    if (granted === undefined) return firstStep(effect, fiber)
+    try {
+      return firstStep(effect, fiber)
+    } finally {
+      limiter.beginUnsafe(granted)
+    }
+  }
+
+  /** `begins` tells whether an effect starts with the admission: a strict limiter has to hear when. */
+  const admit = <A, E, R>(
+    options: ConsumeOptions | undefined,
+    begins: boolean,
+    then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | RateLimiterError, R> => {
+    const key = options?.key
+    const tokens = options?.tokens ?? 1
+    // The tokens are used in the operation that takes them: between two operations a fiber may yield and be interrupted.
+    return Effect.withFiber((fiber) => {
+      const now = limiter.now()
+      const granted: Granted | undefined = begins && limiter.strict ? { link: undefined } : undefined
+      if (limiter.takeUnsafe(key, tokens, now, granted, now)) return start(granted, then(0, now), fiber)
+      return otherwise(options, now, granted, fiber, then)
+    })
+  }
+
+  /** Waits for tokens, or asks once more and fails. */
+  const otherwise = <A, E, R>(
+    options: ConsumeOptions | undefined,
+    now: number,
+    granted: Granted | undefined,
+    fiber: Fiber<unknown, unknown>,
+    then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | RateLimiterError, R> => {
+    const key = options?.key
+    const tokens = options?.tokens ?? 1
+    if (tokens > limiter.burst) return tooLarge(tokens, limiter.burst)
+    if (options?.onExceeded !== "fail") {
+      const { epoch } = limiter
+      return Effect.flatMap(wait(key, tokens, now), (waiter) => {
+        const at = limiter.now()
+        // The axis may have started over meanwhile.
+        return start(waiter, then(at - now + Number(limiter.epoch - epoch), at), fiber)
+      })
+    }
+    return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
+      if (refusal === undefined) return start(granted, then(0, now, standing), fiber)
+      if (refusal instanceof StoreError) return fail(refusal)
+      const { limit, remaining, retryAfter } = refusal
+      return fail(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
+    })
+  }
+
   const handle = Object.assign(Object.create(proto) as typeof proto, {
     [TypeId]: TypeId,
     consume: (options?: ConsumeOptions) => {
       check("RateLimiter.consume", options)
-      return admit(limiter, name, options, (waited, now, standing) => {
+      return admit(options, false, (waited, now, standing) => {
         const { limit, remaining, resetAfter } = standing ?? limiter.standingUnsafe(options?.key, now)
         return Exit.succeed({ waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) })
       })
     },
-    withLimit: dataFirstOrLast((effect, options) => admit(limiter, name, options, () => effect)),
+    withLimit: dataFirstOrLast((effect, options) => admit(options, true, () => effect)),
     penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) =>
-      failing(name, limiter.penalize(options.key, penalty(options))),
-    reset: (options?: { readonly key?: string | undefined }) => failing(name, limiter.reset(options?.key)),
+      Effect.catch(limiter.penalize(options.key, penalty(options)), fail),
+    reset: (options?: { readonly key?: string | undefined }) => Effect.catch(limiter.reset(options?.key), fail),
     toJSON: () => ({ _id: "effect-funnel/RateLimiter", name, keys: limiter.size })
   })
   return register(handle, limiter)
 }
 
 const proto: Pipeable.Pipeable & Inspectable.Inspectable = { ...Inspectable.BaseProto, ...Pipeable.Prototype }
-
-const admit = <A, E, R>(
-  limiter: Backend,
-  name: string,
-  options: ConsumeOptions | undefined,
-  then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E | RateLimiterError, R> => {
-  const key = options?.key
-  const tokens = options?.tokens ?? 1
-  // The tokens are used in the operation that takes them: between two operations a fiber may yield and be interrupted.
-  return Effect.withFiber((fiber) => {
-    const now = limiter.now()
-    const granted = grantOf(limiter)
-    return limiter.takeUnsafe(key, tokens, now, granted, now)
-      ? start(limiter, granted, then(0, now), fiber)
-      : otherwise(limiter, name, options, now, fiber, then)
-  })
-}
-
-/** The grant of a call, where the limiter has to hear of its start. */
-const grantOf = (limiter: Backend): Granted | undefined => limiter.strict ? { link: undefined } : undefined
-
-/**
- * Begins an admitted effect. Its start counts from after its first step: if the process stops in that step, a strict window
- * becomes longer and not shorter.
- */
-const start = <A, E, R>(
-  limiter: Backend,
-  granted: Granted | undefined,
-  effect: Effect.Effect<A, E, R>,
-  fiber: Fiber<unknown, unknown>
-): Effect.Effect<A, E, R> => {
-  if (granted === undefined) return firstStep(effect, fiber)
-  try {
-    return firstStep(effect, fiber)
-  } finally {
-    limiter.beginUnsafe(granted)
-  }
-}
-
-/** Waits for tokens, or asks once more and fails. */
-const otherwise = <A, E, R>(
-  limiter: Backend,
-  name: string,
-  options: ConsumeOptions | undefined,
-  now: number,
-  fiber: Fiber<unknown, unknown>,
-  then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E | RateLimiterError, R> => {
-  const key = options?.key
-  const tokens = options?.tokens ?? 1
-  if (tokens > limiter.burst) return tooLarge(name, tokens, limiter.burst)
-  if (options?.onExceeded !== "fail") {
-    const { epoch } = limiter
-    return Effect.flatMap(wait(limiter, name, key, tokens, now), (waiter) => {
-      const at = limiter.now()
-      // The axis may have started over meanwhile.
-      return start(limiter, waiter, then(at - now + Number(limiter.epoch - epoch), at), fiber)
-    })
-  }
-  const granted = grantOf(limiter)
-  return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
-    if (refusal === undefined) return start(limiter, granted, then(0, now, standing), fiber)
-    if (refusal instanceof StoreError) return fail(name, refusal)
-    const { limit, remaining, retryAfter } = refusal
-    return fail(name, new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
-  })
-}
-
-const wait = (
-  limiter: Backend,
-  name: string,
-  key: string | undefined,
-  tokens: number,
-  since: number
-): Effect.Effect<Granted, RateLimiterError> =>
-  Effect.callback((resume) => {
-    const waiter: Waiter<StoreError> = {
-      key,
-      tokens,
-      since,
-      link: undefined,
-      onDue: () => resume(Exit.succeed(waiter)),
-      onTooLarge: (burst) => resume(tooLarge(name, tokens, burst)),
-      onFailure: (failure) => resume(fail(name, failure))
-    }
-    limiter.waitUnsafe(waiter)
-    return Effect.sync(() => {
-      limiter.cancelUnsafe(waiter)
-      // Interrupted between its grant and its next step, it has not started.
-      limiter.refundUnsafe(waiter)
-    })
-  })
-
-const fail = (limiter: string, reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
-  Exit.fail(new RateLimiterError({ limiter, reason }))
-
-const failing = (name: string, effect: Effect.Effect<void, StoreError>): Effect.Effect<void, RateLimiterError> =>
-  Effect.catch(effect, (failure) => fail(name, failure))
-
-const tooLarge = (name: string, tokens: number, burst: number): Exit.Exit<never, RateLimiterError> =>
-  fail(name, new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst }))

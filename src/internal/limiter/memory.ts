@@ -60,7 +60,7 @@ export class LimiterMemory implements Backend {
   epoch: bigint
   private version: Entry.Version
   /** The entries to be converted to the present quotas. Some of them are already. */
-  private renewals: Iterator<Entry.Entry> | undefined
+  private renewals: Generator<Entry.Entry, undefined> | undefined
   /** The lines whose entries are converted first, the last one first. */
   private urgent: Array<DueLine> = []
   private rates: ReadonlyArray<Gcra.Rate> = []
@@ -131,12 +131,10 @@ export class LimiterMemory implements Backend {
   }
 
   beginUnsafe(granted: Granted): void {
-    const grant = granted.link
-    if (!(grant instanceof Grant)) return
-    granted.link = undefined
+    const grant = this.takeLink(granted)
+    if (grant === undefined) return
     const { entry } = grant
     const now = this.time()
-    this.renew(entry)
     Entry.begin(this.rates, grant, now)
     this.refile(entry, now)
     if (grant.log === undefined) return
@@ -146,14 +144,20 @@ export class LimiterMemory implements Backend {
   }
 
   refundUnsafe(granted: Granted): void {
-    const grant = granted.link
-    if (!(grant instanceof Grant)) return
-    granted.link = undefined
+    const grant = this.takeLink(granted)
+    if (grant === undefined) return
     const { entry } = grant
-    this.renew(entry)
     Entry.refund(this.rates, grant)
     this.refile(entry, this.time())
     if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
+  }
+
+  private takeLink(granted: Granted): Grant | undefined {
+    const grant = granted.link
+    if (!(grant instanceof Grant)) return undefined
+    granted.link = undefined
+    this.renew(grant.entry)
+    return grant
   }
 
   waitUnsafe(waiter: Waiter, options?: { readonly insteadOf?: Waiter | undefined }): void {
@@ -193,26 +197,22 @@ export class LimiterMemory implements Backend {
   }
 
   /** All entries, from the start again if the quotas change meanwhile. */
-  private *outdated(): Generator<Entry.Entry> {
+  private *outdated(): Generator<Entry.Entry, undefined> {
     let version: Entry.Version
     do {
       version = this.version
-      for (const entry of this.entries.values()) {
-        for (let line = this.urgent.pop(); line !== undefined; line = this.urgent.pop()) yield line.entry
-        yield entry
-      }
+      yield* this.entries.values()
     } while (version !== this.version)
   }
 
   private renewSome(): void {
     const now = this.time()
     for (let left = piecesPerStep; left > 0 && this.renewals !== undefined; left--) {
-      const next = this.renewals.next()
-      if (next.done === true) {
+      const entry = this.urgent.pop()?.entry ?? this.renewals.next().value
+      if (entry === undefined) {
         this.renewals = undefined
         return
       }
-      const entry = next.value
       this.renew(entry)
       // It may have been dropped since it was listed.
       if (Entry.atRest(this.rates, entry, now) && this.entries.get(entry.key) === entry) this.drop(entry)
@@ -361,9 +361,7 @@ export class LimiterMemory implements Backend {
     if (later === undefined && entry.rare === undefined && !this.strict) {
       Entry.take(this.rates, entry, arrival, tokens)
     } else {
-      const { strict } = this
-      const grant = Entry.takeRare(this.rates, entry, arrival, tokens, { now, later: later !== undefined, strict })
-      if (later !== undefined) later.link = grant
+      Entry.takeRare(this.rates, entry, arrival, tokens, { now, later, strict: this.strict })
     }
     if (entry.level === -1) this.file(entry, now)
   }

@@ -91,7 +91,6 @@ export class LimiterRedis implements Backend {
   private rates: ReadonlyArray<Rate> = []
   // `adopt` sets it in the constructor.
   private store!: GcraStore
-  burst = 0
   private catchUp = 0
   /** The share of this process while the store is away. */
   private readonly local: LimiterMemory.LimiterMemory
@@ -107,7 +106,6 @@ export class LimiterRedis implements Backend {
   private adopt(rates: ReadonlyArray<Rate>): void {
     this.rates = rates
     this.store = this.options.store(cells(rates))
-    this.burst = Math.min(...rates.map((rate) => rate.burst))
     this.catchUp = catchUpOf(rates)
   }
 
@@ -118,6 +116,10 @@ export class LimiterRedis implements Backend {
       window: rate.window * processes,
       interval: intervalWithoutLog(rate) * processes
     }))
+  }
+
+  get burst(): number {
+    return this.local.burst
   }
 
   get size(): number {

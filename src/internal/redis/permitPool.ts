@@ -7,6 +7,7 @@
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Timers from "../data/timers.js"
@@ -64,7 +65,8 @@ export class PermitPool implements Permits {
   private alone = false
   private recovery: Fiber.Fiber<void> | undefined
   private closed = false
-  private readonly losers = new WeakMap<Job, (error: SchedulerError) => void>()
+  /** Fails for each running job when its permits are lost. */
+  private readonly lost = new WeakMap<Job, Deferred.Deferred<never, SchedulerError>>()
 
   constructor(options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
@@ -81,7 +83,7 @@ export class PermitPool implements Permits {
   }
   set limit(limit: number) {
     this.limit_ = limit
-    if (this.place > 0) this.ask()
+    this.wake()
   }
 
   get held(): number {
@@ -110,14 +112,11 @@ export class PermitPool implements Permits {
       return
     }
     const idle = this.permits.length - main.used
-    if (head === undefined) {
-      if (idle > 0) this.giveBack(this.permits.slice(0, idle))
-      if (this.place > 0) this.ask()
-    } else if (idle < head.weight) {
-      // Two processes that each hold a part and wait for the rest would block each other.
-      if (idle > 0) this.giveBack(this.permits.slice(0, idle))
-      if (this.place !== head.weight) this.ask()
-    }
+    const need = head === undefined ? 0 : head.weight
+    if (need > 0 && idle >= need) return
+    // Two processes that each hold a part and wait for the rest would block each other.
+    if (idle > 0) this.giveBack(this.permits.slice(0, idle))
+    if (this.place !== need) this.ask()
   }
 
   freed(): void {
@@ -132,19 +131,9 @@ export class PermitPool implements Permits {
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R> {
     // A job within the weight of another one ends with it.
     if (job.lane !== this.options.engine.main) return effect
-    // The job starts in this step. Its fiber may yield before it waits below.
-    let lost: SchedulerError | undefined
-    this.losers.set(job, (error) => {
-      lost = error
-    })
-    return Effect.raceFirst(
-      effect,
-      Effect.callback<never, SchedulerError>((resume) => {
-        if (lost !== undefined) return resume(Effect.fail(lost))
-        this.losers.set(job, (error) => resume(Effect.fail(error)))
-        return Effect.sync(() => void this.losers.delete(job))
-      })
-    )
+    const lost = Deferred.makeUnsafe<never, SchedulerError>()
+    this.lost.set(job, lost)
+    return Effect.raceFirst(effect, Deferred.await(lost))
   }
 
   /** Asks again: another process gave a permit back, or the poll is due. */
@@ -263,10 +252,10 @@ export class PermitPool implements Permits {
     let over = engine.main.used - this.permits.length
     for (const job of engine.runs()) {
       if (over <= 0) break
-      const end = job.lane === engine.main ? this.losers.get(job) : undefined
-      if (end === undefined) continue
+      const end = this.lost.get(job)
+      if (end === undefined || job.lane !== engine.main) continue
       over -= job.width
-      end(engine.error(failure))
+      Deferred.doneUnsafe(end, Effect.fail(engine.error(failure)))
     }
     this.changed()
   }
