@@ -2,17 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { bars, lines } from "./plot.ts"
-import { barRow, type Baseline, growthTitle, headings, number, type Report, stallRow } from "./report.ts"
-
-const table = (rows: ReadonlyArray<Readonly<Record<string, string | number>>>): string => {
-  const columns = Object.keys(rows[0] ?? {})
-  const line = (cells: ReadonlyArray<string | number>) => `| ${cells.join(" | ")} |`
-  return [
-    line(columns),
-    line(columns.map((_, i) => i === 0 ? "---" : "---:")),
-    ...rows.map((row) => line(columns.map((column) => row[column] ?? "")))
-  ].join("\n")
-}
+import { barRow, type Baseline, growthTitle, headings, number, type Report, stallRow, table } from "./report.ts"
 
 interface Cell {
   readonly contender: string

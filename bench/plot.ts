@@ -97,3 +97,26 @@ export const lines = (
       color: { field: "contender", type: "nominal", title: null, sort: null }
     }
   }, file)
+
+/** One line per series, both axes linear. */
+export const curves = (
+  title: string,
+  axes: { readonly x: string; readonly y: string },
+  values: ReadonlyArray<{ readonly series: string; readonly x: number; readonly y: number }>,
+  file: string
+): Promise<void> =>
+  write({
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    title,
+    config,
+    width: 460,
+    height: 280,
+    data: { values: [...values] },
+    mark: { type: "line", point: true },
+    encoding: {
+      x: { field: "x", type: "quantitative", title: axes.x },
+      y: { field: "y", type: "quantitative", title: axes.y },
+      color: { field: "series", type: "nominal", title: null, sort: null },
+      strokeDash: { field: "series", type: "nominal", title: null, sort: null }
+    }
+  }, file)

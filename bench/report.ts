@@ -99,3 +99,14 @@ export const barRow = (bar: Bar, runs: number, baseline: Baseline | undefined) =
     ...(runs < runsToJudge ? {} : { met: verdict(bar) })
   }
 }
+
+/** A Markdown table. */
+export const table = (rows: ReadonlyArray<Readonly<Record<string, string | number>>>): string => {
+  const columns = Object.keys(rows[0] ?? {})
+  const line = (cells: ReadonlyArray<string | number>) => `| ${cells.join(" | ")} |`
+  return [
+    line(columns),
+    line(columns.map((_, i) => i === 0 ? "---" : "---:")),
+    ...rows.map((row) => line(columns.map((column) => row[column] ?? "")))
+  ].join("\n")
+}

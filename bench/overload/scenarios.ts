@@ -2,8 +2,10 @@
 import { offers, serve, type Summary, summary } from "./callers.ts"
 import * as Protectors from "./protectors.ts"
 import type { Protector } from "./protectors.ts"
+import { penalized } from "./penalty.ts"
 import * as Stall from "./stall.ts"
 import { fairness } from "./tenants.ts"
+import * as Width from "./width.ts"
 
 export type Row = Readonly<Record<string, string | number>>
 
@@ -50,6 +52,24 @@ const goodput = async ({ burst = 1, load, protectors }: Goodput, seed: number): 
   return rows
 }
 
+/** Goodput over the load, for a plot. */
+export const goodputs = async (seed: number) => {
+  const points: Array<{ readonly series: string; readonly x: number; readonly y: number }> = []
+  for (const protector of [Protectors.pLimit, Protectors.funnel, Protectors.maxWait, Protectors.shed]) {
+    for (const load of [0.5, 0.8, 1, 1.25, 1.5, 2, 3, 5]) {
+      const calls = offers({ load, millis: length, seed })
+      const outcomes = await serve({ protector, offers: calls, until: length, patience, leaves: false })
+      points.push({ series: protector.name, x: load, y: summary(outcomes, patience, length).goodput })
+    }
+  }
+  return points
+}
+
+export interface Measured {
+  readonly title: string
+  readonly rows: ReadonlyArray<Row>
+}
+
 export const scenarios: ReadonlyArray<Scenario> = [
   ...[0.8, 1, 2, 10].map((load): Scenario => ({
     id: `load-${load}`,
@@ -94,6 +114,40 @@ export const scenarios: ReadonlyArray<Scenario> = [
             "requests a call": attempts.toFixed(2)
           })
         }
+      }
+      return rows
+    }
+  },
+  {
+    id: "penalty",
+    title: "A backend asks for a second of silence, and callers give up after half a second",
+    measure: async (seed) => {
+      const rows: Array<Row> = []
+      for (const maxWait of [false, true]) {
+        const { refused, timedOut, wait } = await penalized(maxWait, seed)
+        rows.push({
+          protector: maxWait ? "Funnel, maxWait and penalize" : "Funnel, penalize",
+          "callers that wait in vain": timedOut,
+          "refused": refused,
+          "wait of the refused, median": millis(wait)
+        })
+      }
+      return rows
+    }
+  },
+  {
+    id: "width",
+    title: "The backend's workers fall from 20 to 5 and come back, while more jobs wait than can run",
+    measure: async (seed) => {
+      const rows: Array<Row> = []
+      for (const controller of [Width.fixed(20), Width.vegas, Width.gradient2, Width.aimd, Width.funnel]) {
+        const { p99, throughput, widths } = await Width.follow(controller, seed)
+        rows.push({
+          width: controller.name,
+          "mean width at 20 / 5 / 20": widths.map((width) => width.toFixed(1)).join(" / "),
+          "p99 in the backend at 5": millis(p99),
+          "least throughput, of the capacity": percent(throughput)
+        })
       }
       return rows
     }
