@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
@@ -469,6 +470,29 @@ describe("Reducer", () => {
           expect(yield* reducer.inFlight).toEqual([])
           expect(yield* reducer.reduce("key", Effect.sync(() => "free"))).toBe("free")
         }
+      }))
+
+    it.effect("R6 a runtime that throws when it forks is a defect of the callers, and leaves no key taken", () =>
+      Effect.gen(function*() {
+        const reducer = yield* Reducer.make()
+        const call = reducer.reduce("key", Effect.succeed("value"))
+        const broken = (joins: boolean) =>
+          Effect.provideService(call, Metric.FiberRuntimeMetrics, {
+            recordFiberStart: () => {
+              if (joins) joined = Effect.runFork(Effect.exit(call))
+              throw new Error("broken")
+            },
+            recordFiberEnd: () => {}
+          })
+        let joined: Fiber.Fiber<Exit.Exit<string>> | undefined
+        for (const joins of [false, true]) {
+          const exit = yield* Effect.exit(broken(joins))
+          expect(Exit.isFailure(exit) && String(exit.cause)).toContain("broken")
+          if (joined !== undefined) expect(yield* Fiber.join(joined)).toEqual(exit)
+          expect(yield* reducer.inFlight).toEqual([])
+          expect(yield* call).toBe("value")
+        }
+        expect(joined).toBeDefined()
       }))
 
     it.effect("R6 a value that is no effect is a defect of its caller alone", () =>

@@ -12,11 +12,11 @@ import * as TestClock from "effect/testing/TestClock"
 import { Reducer } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import { type Coordination, flight, type Lease } from "../src/internal/reducer/reduceShared.js"
-import type { Party, ReducerStore } from "../src/internal/store/reducerStore.js"
+import type { Joined, Party, ReducerStore, Signal } from "../src/internal/store/reducerStore.js"
 import { codecOf } from "../src/internal/reducer/codec.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import * as Guard from "../src/internal/store/guard.js"
-import { settle } from "./support/fibers.ts"
+import { fork, settle, unbounded } from "./support/fibers.ts"
 import { makeMemory } from "./support/memoryReducerStore.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 
@@ -240,6 +240,89 @@ describe("shared flights, over the store in memory", () => {
       yield* Deferred.succeed(second.end, { ...user, id: "fresh" })
       expect((yield* Fiber.join(b)).id).toBe("fresh")
       expect((yield* Fiber.join(a)).id).toBe("fresh")
+    }))
+
+  it.effect("a leader whose renewal is refused is interrupted at once, and gets what the others got", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const parties: Array<Party> = []
+      const watched: ReducerStore = {
+        ...store,
+        open: (onSignal) => {
+          const party = store.open(onSignal)
+          parties.push(party)
+          return party
+        }
+      }
+      const first = yield* makeRun
+      const second = yield* makeRun
+      const a = yield* Effect.forkChild(processOn(watched)(first.f))
+      yield* Deferred.await(first.began)
+      const b = yield* Effect.forkChild(processOn(store)(second.f))
+      yield* settle
+      yield* store.release("1", parties[0]!)
+      yield* Deferred.await(second.began)
+      yield* TestClock.adjust(lease / 3 - 1)
+      expect(first.seen.interrupted).toBe(0)
+      yield* TestClock.adjust(1)
+      expect(first.seen.interrupted).toBe(1)
+      yield* Deferred.succeed(second.end, { ...user, id: "fresh" })
+      expect((yield* Fiber.join(a)).id).toBe("fresh")
+      expect((yield* Fiber.join(b)).id).toBe("fresh")
+    }))
+
+  it.effect("a result that came by itself is taken if it is new enough, whatever advice to join again came after it", () =>
+    Effect.gen(function*() {
+      for (const [fence, joins] of [[6, 2], [7, 1], [8, 1]] as const) {
+        const payload = yield* codec.encode(Exit.succeed({ ...user, id: "signalled" }))
+        let asked = 0
+        let signal: (signal: Signal) => void
+        const store: ReducerStore = {
+          ...memory(),
+          open: (onSignal) => {
+            signal = onSignal
+            return { owner: "a", close: () => {} }
+          },
+          join: () =>
+            Effect.sync((): Joined => {
+              if (++asked > 1) return { _tag: "Done", fence: 7, payload }
+              signal({ _tag: "Done", fence, payload })
+              signal({ _tag: "Retry" })
+              return { _tag: "Follow", fence: 7, restMillis: lease }
+            })
+        }
+        expect((yield* processOn(store)(() => Effect.never)).id).toBe("signalled")
+        expect(asked).toBe(joins)
+      }
+    }))
+
+  it.effect("a signal that follows an answered one wakes the party again", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      let signal: (signal: Signal) => void
+      const payload = yield* codec.encode(Exit.succeed(user))
+      const store: ReducerStore = {
+        ...memory(),
+        open: (onSignal) => {
+          signal = onSignal
+          return { owner: "a", close: () => {} }
+        },
+        join: () =>
+          Effect.sync((): Joined => {
+            asked++
+            return { _tag: "Follow", fence: 7, restMillis: lease }
+          })
+      }
+      const call = yield* Effect.forkChild(processOn(store)(() => Effect.never))
+      for (let i = 1; i <= 3; i++) {
+        yield* settle
+        expect(asked).toBe(i)
+        signal!({ _tag: "Retry" })
+      }
+      yield* settle
+      signal!({ _tag: "Done", fence: 7, payload })
+      expect(yield* Fiber.join(call)).toEqual(user)
+      expect(asked).toBe(4)
     }))
 
   it.effect("a wake-up that is lost costs a second at most", () =>
@@ -562,6 +645,24 @@ describe("reduceShared within one process", () => {
           reason: { _tag: "CodecError", operation }
         })
       }
+    }).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("requests of one primary key and one schema share a run if their tags are equal; a tag is a string", () =>
+    Effect.gen(function*() {
+      const schemas = { success: Schema.Number, error: Schema.Never }
+      const tagged = (tag: unknown) =>
+        Object.assign(new Report("2026-01"), { _tag: tag, [Persistable.symbol]: schemas })
+      let runs = 0
+      const calls = ["a", "b", "a", 1, 2, undefined].map((tag) =>
+        reduceShared(tagged(tag), () => Effect.andThen(Effect.yieldNow, Effect.sync(() => ++runs)))
+      )
+      const all = yield* fork(Effect.all(calls, unbounded))
+      expect((yield* Reducer.inFlight).map((run) => [String(run.key), run.callers])).toEqual([
+        [`["a","2026-01"]`, 2],
+        [`["b","2026-01"]`, 1],
+        [`["","2026-01"]`, 3]
+      ])
+      expect(yield* Fiber.join(all)).toEqual([1, 2, 1, 3, 3, 3])
     }).pipe(Effect.provide(Reducer.layer())))
 
   it.effect("each run has a larger fence, even if the clock stands still", () =>

@@ -97,7 +97,7 @@ class SharedKey implements Equal.Equal {
 }
 
 /** Text that no other request has: the class's tag, where there is one, and the primary key. */
-export const keyOf = (request: Persistable.Any): string => {
+const keyOf = (request: Persistable.Any): string => {
   const tag = "_tag" in request && typeof request._tag === "string" ? request._tag : ""
   return JSON.stringify([tag, PrimaryKey.value(request)])
 }
