@@ -59,6 +59,45 @@ const makeRun = Effect.gen(function*() {
   return { began, end, seen, f }
 })
 
+/** A process that leads, and its run, which has begun. */
+const lead = (store: ReducerStore) =>
+  Effect.gen(function*() {
+    const run = yield* makeRun
+    const a = yield* Effect.forkChild(processOn(store)(run.f))
+    yield* Deferred.await(run.began)
+    return { a, run }
+  })
+
+/** Forks a call that waits for another process. */
+const follow = <A, E, R>(call: Effect.Effect<A, E, R>) => Effect.tap(Effect.forkChild(call), () => settle)
+
+/** A store that keeps its parties. */
+const watch = (store: ReducerStore) => {
+  const parties: Array<Party> = []
+  const open: ReducerStore["open"] = (onSignal) => {
+    const party = store.open(onSignal)
+    parties.push(party)
+    return party
+  }
+  const watched: ReducerStore = { ...store, open }
+  return { parties, watched }
+}
+
+/** A store of which one process follows and gets the answers of `join`, and that signals it. */
+const signalling = (join: (signal: (signal: Signal) => void) => Joined) => {
+  const listeners: Array<(signal: Signal) => void> = []
+  const signal = (signal: Signal) => listeners.forEach((listener) => listener(signal))
+  const store: ReducerStore = {
+    ...memory(),
+    open: (onSignal) => {
+      listeners.push(onSignal)
+      return { owner: "a", close: () => {} }
+    },
+    join: () => Effect.sync(() => join(signal))
+  }
+  return { store, signal }
+}
+
 /** A store whose verbs can be made to fail, or to run and then lose their reply. */
 const unreliable = (store: ReducerStore) => {
   const mode: { [verb in "join" | "renew" | "complete" | "release"]?: "down" | "lost" | "hang" | "slow" | undefined } =
@@ -97,11 +136,8 @@ describe("shared flights, over the store in memory", () => {
   it.effect("two processes make one run, and both get its result through the codec", () =>
     Effect.gen(function*() {
       const store = memory()
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
-      const b = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* settle
+      const { a, run } = yield* lead(store)
+      const b = yield* follow(processOn(store)(run.f))
       yield* Deferred.succeed(run.end, user)
       expect(yield* Fiber.join(a)).toEqual(user)
       expect(yield* Fiber.join(b)).toEqual(user)
@@ -115,8 +151,7 @@ describe("shared flights, over the store in memory", () => {
         const run = yield* makeRun
         const a = yield* Effect.forkChild(Effect.exit(processOn(store)(run.f)))
         yield* Deferred.await(run.began)
-        const b = yield* Effect.forkChild(Effect.exit(processOn(store)(run.f)))
-        yield* settle
+        const b = yield* follow(Effect.exit(processOn(store)(run.f)))
         yield* Deferred.done(run.end, exit)
         expect(yield* Fiber.join(a)).toEqual(exit)
         const followed = yield* Fiber.join(b)
@@ -132,9 +167,7 @@ describe("shared flights, over the store in memory", () => {
       const store = memory()
       expect(yield* processOn(store)(() => Effect.succeed(user))).toEqual(user)
       expect(store.size()).toBe(0)
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
+      const { a, run } = yield* lead(store)
       yield* Fiber.interrupt(a)
       expect(store.size()).toBe(0)
       expect(run.seen.interrupted).toBe(1)
@@ -147,8 +180,7 @@ describe("shared flights, over the store in memory", () => {
       const second = yield* makeRun
       const a = yield* Effect.forkChild(processOn(store)(first.f))
       const old = yield* Deferred.await(first.began)
-      const b = yield* Effect.forkChild(processOn(store)(second.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(second.f))
       yield* Fiber.interrupt(a)
       const lease = yield* Deferred.await(second.began)
       expect(lease.fence).toBeGreaterThan(old.fence)
@@ -165,8 +197,7 @@ describe("shared flights, over the store in memory", () => {
         Effect.exit(processOn(store)(() => Effect.andThen(Deferred.await(gate), Effect.interrupt)))
       )
       yield* settle
-      const b = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(run.f))
       yield* Deferred.succeed(gate, undefined)
       const exit = yield* Fiber.join(a)
       expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
@@ -178,9 +209,7 @@ describe("shared flights, over the store in memory", () => {
   it.effect("a run outlives its lease by heartbeats, and no follower takes over meanwhile", () =>
     Effect.gen(function*() {
       const store = memory()
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
+      const { a, run } = yield* lead(store)
       const b = yield* Effect.forkChild(processOn(store)(run.f))
       for (let i = 0; i < 30; i++) yield* TestClock.adjust(lease / 3)
       expect(run.seen.runs).toBe(1)
@@ -197,8 +226,7 @@ describe("shared flights, over the store in memory", () => {
       const second = yield* makeRun
       const a = yield* Effect.forkChild(processOn(cut.store, { budget: 60_000 })(first.f))
       yield* Deferred.await(first.began)
-      const b = yield* Effect.forkChild(processOn(store)(second.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(second.f))
       cut.mode.renew = cut.mode.join = "hang"
       yield* TestClock.adjust(lease - 1)
       expect(first.seen.interrupted).toBe(0)
@@ -217,21 +245,10 @@ describe("shared flights, over the store in memory", () => {
   it.effect("a result that comes too late is dropped: a fenced leader gets what the others got", () =>
     Effect.gen(function*() {
       const store = memory()
-      const parties: Array<Party> = []
-      const watched: ReducerStore = {
-        ...store,
-        open: (onSignal) => {
-          const party = store.open(onSignal)
-          parties.push(party)
-          return party
-        }
-      }
-      const first = yield* makeRun
+      const { parties, watched } = watch(store)
+      const { a, run: first } = yield* lead(watched)
       const second = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(watched)(first.f))
-      yield* Deferred.await(first.began)
-      const b = yield* Effect.forkChild(processOn(store)(second.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(second.f))
       // As when Redis lost the lease: it goes to another while the first believes to have it.
       yield* store.release("1", parties[0]!)
       yield* Deferred.await(second.began)
@@ -245,21 +262,10 @@ describe("shared flights, over the store in memory", () => {
   it.effect("a leader whose renewal is refused is interrupted at once, and gets what the others got", () =>
     Effect.gen(function*() {
       const store = memory()
-      const parties: Array<Party> = []
-      const watched: ReducerStore = {
-        ...store,
-        open: (onSignal) => {
-          const party = store.open(onSignal)
-          parties.push(party)
-          return party
-        }
-      }
-      const first = yield* makeRun
+      const { parties, watched } = watch(store)
+      const { a, run: first } = yield* lead(watched)
       const second = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(watched)(first.f))
-      yield* Deferred.await(first.began)
-      const b = yield* Effect.forkChild(processOn(store)(second.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(second.f))
       yield* store.release("1", parties[0]!)
       yield* Deferred.await(second.began)
       yield* TestClock.adjust(lease / 3 - 1)
@@ -276,21 +282,12 @@ describe("shared flights, over the store in memory", () => {
       for (const [fence, joins] of [[6, 2], [7, 1], [8, 1]] as const) {
         const payload = yield* codec.encode(Exit.succeed({ ...user, id: "signalled" }))
         let asked = 0
-        let signal: (signal: Signal) => void
-        const store: ReducerStore = {
-          ...memory(),
-          open: (onSignal) => {
-            signal = onSignal
-            return { owner: "a", close: () => {} }
-          },
-          join: () =>
-            Effect.sync((): Joined => {
-              if (++asked > 1) return { _tag: "Done", fence: 7, payload }
-              signal({ _tag: "Done", fence, payload })
-              signal({ _tag: "Retry" })
-              return { _tag: "Follow", fence: 7, restMillis: lease }
-            })
-        }
+        const { store } = signalling((signal) => {
+          if (++asked > 1) return { _tag: "Done", fence: 7, payload }
+          signal({ _tag: "Done", fence, payload })
+          signal({ _tag: "Retry" })
+          return { _tag: "Follow", fence: 7, restMillis: lease }
+        })
         expect((yield* processOn(store)(() => Effect.never)).id).toBe("signalled")
         expect(asked).toBe(joins)
       }
@@ -299,28 +296,19 @@ describe("shared flights, over the store in memory", () => {
   it.effect("a signal that follows an answered one wakes the party again", () =>
     Effect.gen(function*() {
       let asked = 0
-      let signal: (signal: Signal) => void
       const payload = yield* codec.encode(Exit.succeed(user))
-      const store: ReducerStore = {
-        ...memory(),
-        open: (onSignal) => {
-          signal = onSignal
-          return { owner: "a", close: () => {} }
-        },
-        join: () =>
-          Effect.sync((): Joined => {
-            asked++
-            return { _tag: "Follow", fence: 7, restMillis: lease }
-          })
-      }
+      const { signal, store } = signalling(() => {
+        asked++
+        return { _tag: "Follow", fence: 7, restMillis: lease }
+      })
       const call = yield* Effect.forkChild(processOn(store)(() => Effect.never))
       for (let i = 1; i <= 3; i++) {
         yield* settle
         expect(asked).toBe(i)
-        signal!({ _tag: "Retry" })
+        signal({ _tag: "Retry" })
       }
       yield* settle
-      signal!({ _tag: "Done", fence: 7, payload })
+      signal({ _tag: "Done", fence: 7, payload })
       expect(yield* Fiber.join(call)).toEqual(user)
       expect(asked).toBe(4)
     }))
@@ -329,11 +317,8 @@ describe("shared flights, over the store in memory", () => {
     Effect.gen(function*() {
       const store = memory()
       const deaf: ReducerStore = { ...store, open: () => store.open(() => {}) }
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
-      const b = yield* Effect.forkChild(processOn(deaf)(run.f))
-      yield* settle
+      const { a, run } = yield* lead(store)
+      const b = yield* follow(processOn(deaf)(run.f))
       yield* Deferred.succeed(run.end, user)
       yield* Fiber.join(a)
       yield* TestClock.adjust(1000)
@@ -363,11 +348,8 @@ describe("shared flights, over the store in memory", () => {
   it.effect("a follower that leaves leaves the others alone", () =>
     Effect.gen(function*() {
       const store = memory()
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
-      const b = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* settle
+      const { a, run } = yield* lead(store)
+      const b = yield* follow(processOn(store)(run.f))
       yield* Fiber.interrupt(b)
       yield* Deferred.succeed(run.end, user)
       expect(yield* Fiber.join(a)).toEqual(user)
@@ -456,8 +438,7 @@ describe("shared flights, over the store in memory", () => {
       const run = yield* makeRun
       const a = yield* Effect.forkChild(Effect.flip(processOn(store)(run.f)))
       yield* Deferred.await(run.began)
-      const b = yield* Effect.forkChild(Effect.flip(processOn(store)(run.f)))
-      yield* settle
+      const b = yield* follow(Effect.flip(processOn(store)(run.f)))
       // @ts-expect-error a result of another shape, as a backend that changed would send it
       yield* Deferred.succeed(run.end, { id: 1 })
       expect(yield* Fiber.join(a)).toMatchObject({ reason: { _tag: "CodecError", operation: "encode" } })
@@ -474,9 +455,7 @@ describe("shared flights, over the store in memory", () => {
           success: Schema.Number
         }) {})({ id: "1" })
       )
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
+      const { a, run } = yield* lead(store)
       let ran = 0
       const coordination: Coordination = {
         store,
@@ -555,8 +534,7 @@ describe("shared flights, over the store in memory", () => {
           subject: ({ run, store }) => processOn(store)(run.f),
           meanwhile: ({ run, second, store }) =>
             Effect.gen(function*() {
-              const follower = yield* Effect.forkChild(processOn(store)(second.f))
-              yield* settle
+              const follower = yield* follow(processOn(store)(second.f))
               yield* Deferred.succeed(run.end, user)
               expect(["1", "2"]).toContain((yield* Fiber.join(follower)).id)
             }),

@@ -31,10 +31,7 @@ export const make = (
 
 export const makeSpace = (flights: Flights, name?: string): Space => ({ flights, name, map: new KeyMap() })
 
-/**
- * The effect of a call: joins the run of the key or starts one. To have a run do more than the effect alone, wrap the
- * effect; to keep its keys apart from others, give it a space of its own.
- */
+/** The effect of a call: joins the run of the key or starts one. */
 export const call = <A, E, R>(space: Space, key: unknown, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   // Sound: equal keys promise equal types.
   Effect.callback<unknown, unknown, unknown>((resume) => enter(space, key, effect, resume)) as Effect.Effect<A, E, R>
@@ -94,7 +91,7 @@ const join = (
   const caller = new Caller(run, resume, owner === undefined ? undefined : new Edge(owner, run), origin)
   run.callers++
   append(run, caller)
-  // The tracer and the hook come last, since they may do anything, such as ending the run.
+  // The tracer and the hook come last: foreign code may end the run.
   if (origin === undefined && fiber.cache.span !== undefined) run.link(fiber)
   if (hooks !== undefined && (run.phase !== "pending" || run.callers > 1)) {
     callHook("onJoin", hooks.onJoin, eventOf(run.space, run.key, run.callers, fiber.context))
@@ -142,7 +139,7 @@ export const inFlight = (flights: Flights, now: number): ReadonlyArray<InFlight>
   const out: Array<InFlight> = []
   for (let run = flights.live.first; run !== undefined; run = run.after) {
     const { callers, ended, key, name, phase, since = now } = run
-    // A run that has ended is live until all of its callers are told.
+    // A run that has ended is live until all of its callers have the exit.
     if (ended || phase === "over") continue
     out.push({ name, key, callers, age: Duration.millis(Math.max(0, now - since)), phase })
   }
@@ -161,7 +158,7 @@ export const close = (flights: Flights): Effect.Effect<void> =>
     const around = new Set<Node>()
     if (own !== undefined) above(own, (node) => (around.add(node), true))
     let exit: Exit.Exit<void> = Exit.void
-    // How many runs are not over, and one more until it has begun.
+    // How many runs are not over, and one more until all are interrupted.
     let left = 1
     const release = () => {
       if (--left === 0) resume(exit)
@@ -188,7 +185,7 @@ export const close = (flights: Flights): Effect.Effect<void> =>
         done: () => {}
       })
     } catch (error) {
-      // What a resumed caller throws is the closing fiber's defect, once all of the others are told.
+      // An error that a resumed caller throws is a defect of the closing fiber, once all others have their exit.
       exit = Exit.die(error)
     }
     release()

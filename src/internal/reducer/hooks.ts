@@ -71,7 +71,7 @@ export interface Hooks {
 }
 
 /**
- * Calls a hook so that it cannot hurt the caller: what it throws is logged where the event came from, and ignored.
+ * Calls a hook so that it cannot hurt the caller: an error of the hook is logged in the context of the event, and ignored.
  */
 export const callHook = <E extends { readonly context: Context.Context<never> }>(
   name: string,

@@ -28,7 +28,7 @@ export const TypeId: TypeId = "~effect-funnel/Reducer"
 export type TypeId = "~effect-funnel/Reducer"
 
 /**
- * What a call can be identified by.
+ * A value that identifies a call.
  *
  * @category models
  * @since 0.1.0
@@ -37,10 +37,10 @@ export type Key = string | number | bigint | boolean | symbol | null | undefined
 
 // Helper types are aliases, none an interface: the declarations of a program that exports a reduced function spell them out.
 
-/** Turns a misuse into a compile error: no value has this type, and its parameter says what is wrong. */
+/** Turns a misuse into a compile error: no value has this type, and its parameter names the mistake. */
 type Misuse<out Reason extends string> = { readonly "~effect-funnel/Reducer/Misuse": Reason }
 
-/** `unknown` for an effect that may run under the key, otherwise a `Misuse` that says why it may not. */
+/** `unknown` for an effect that may run under the key, otherwise a `Misuse` with the reason. */
 type Fits<K, A, E, R> = (
   [unknown] extends [K] ? Sound<R>
     // Nothing is inferred from what is no effect.
@@ -84,20 +84,19 @@ type Exactly<Args extends ReadonlyArray<unknown>> = [
   >
 ]
 
-/** What a call under this key succeeds with: a request's own type, otherwise that of the effect. */
+/** The success of a call with this key: that of the request, otherwise that of the effect. */
 type Success<K, A> = [K] extends [Request.Request<infer A0, unknown, unknown>] ? A0 : A
 
-/** What a call under this key fails with: a request's own type, otherwise that of the effect. */
+/** The failure of a call with this key: that of the request, otherwise that of the effect. */
 type Failure<K, E> = [K] extends [Request.Request<unknown, infer E0, unknown>] ? E0 : E
 
 /**
- * Lists what a reducer can do. `Self` is what the operations require: nothing for a handle, the tag for accessors.
+ * The operations of a reducer. They require `Self`: nothing on a handle, the tag on accessors.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Operations<Self> {
-  /** Runs the effect, or joins the run of an equal key that is in flight. */
   readonly reduce: {
     /** Runs the effect, or joins the run of an equal key that is in flight. */
     <K extends Key>(
@@ -111,13 +110,12 @@ export interface Operations<Self> {
       effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
     ): Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
   }
-  /** Makes a function whose equal calls share one run while it is in flight. */
   readonly fn: {
     /** Makes a function whose equal calls share one run while it is in flight; its arguments are the key. */
     (name: string): <Args extends ReadonlyArray<unknown>, A, E, R>(
       f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
     ) => (...args: Exactly<Args>) => Effect.Effect<A, E, R | Self>
-    /** Makes a function whose equal calls share one run while it is in flight; the option says what their key is. */
+    /** Makes a function whose equal calls share one run while it is in flight; the option makes their key. */
     <KeyArgs extends ReadonlyArray<unknown>>(
       name: string,
       options: { readonly key: (...args: KeyArgs) => Key }
@@ -125,7 +123,6 @@ export interface Operations<Self> {
       f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
     ) => (...args: Exactly<Args>) => Effect.Effect<A, E, R | Self>
   }
-  /** Lets the next call with the key run anew, whatever is in flight. */
   readonly forget: {
     /** Lets the next call with the key run anew, whatever is in flight. */
     (key: Key): Effect.Effect<void, never, Self>
@@ -144,14 +141,14 @@ export interface Handle extends Operations<never>, Pipeable, Inspectable.Inspect
   readonly [TypeId]: TypeId
 }
 
-// The operations of a tag: those of the reducer under it, with the tag in their requirements.
+/** The operations of a tag: those of the handle that it provides. */
 export const operations = <Self>(tag: Context.Service<Self, Handle>): Operations<Self> => {
   const fn =
     <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
     <Args extends KeyArgs, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>) => {
       const bind = (reducer: Handle): (...args: Exactly<Args>) => Effect.Effect<A, E, R> =>
         options === undefined ? reducer.fn(name)(f) : reducer.fn(name, options)(f)
-      // Nearly every function meets one reducer in its life. Binding it anew is cheap, and finds the same runs.
+      // Nearly every function meets one reducer in its life. Binding it again is cheap, and finds the same runs.
       let known: { readonly reducer: Handle; readonly bound: ReturnType<typeof bind> } | undefined
       const reduced = (...args: Exactly<Args>): Effect.Effect<A, E, R | Self> =>
         tag.use((reducer) => {
@@ -259,7 +256,7 @@ const sourceOf = (
     // Sound: the overloads of `fn` give the key function the arguments of the function that it belongs to.
     : { name, f, selector: options.key, keyOf: (args) => options.key(...(args as ReadonlyArray<never>)) }
 
-// The run of a function has a span of the function's name, and that is what those who join link to.
+// The run of a function has a span of the function's name; joining callers link to that one.
 const withRunSpan = <A, E, R>(name: string, evaluate: () => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.useSpan(name, (span) =>
     Effect.withFiber((fiber) => {
@@ -268,11 +265,11 @@ const withRunSpan = <A, E, R>(name: string, evaluate: () => Effect.Effect<A, E, 
       return Effect.withParentSpan(evaluate(), span)
     }))
 
-/** What `fn` made a function from, so that `forget` finds its calls. */
+/** The parts that `fn` made a function from: `forget` finds its calls by them. */
 interface Source {
   readonly name: string
   readonly f: object
-  /** The `key` option, or else that of all functions without one. */
+  /** The `key` option; all functions without one have the same. */
   readonly selector: object
   readonly keyOf: (args: ReadonlyArray<unknown>) => unknown
 }

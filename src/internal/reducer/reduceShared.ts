@@ -33,7 +33,7 @@ const slackMillis = 2
  */
 export interface Lease {
   /**
-   * Larger in each later run of the key: what the run writes elsewhere can be refused there once a larger one was seen.
+   * Larger in each later run of the key: send it with each write, and refuse the write there once a larger one was seen.
    * It is 0 where no store gave it, because the store was away and `onStoreError` is `"local"`.
    */
   readonly fence: number
@@ -96,7 +96,7 @@ class SharedKey implements Equal.Equal {
   }
 }
 
-/** Text that no other request has: the class's tag, where there is one, and the primary key. */
+/** Text that no other request has: its tag, if that is a string, and its primary key. */
 const keyOf = (request: Persistable.Any): string => {
   const tag = "_tag" in request && typeof request._tag === "string" ? request._tag : ""
   return JSON.stringify([tag, PrimaryKey.value(request)])
@@ -104,7 +104,7 @@ const keyOf = (request: Persistable.Any): string => {
 
 let lastFence = 0
 
-/** Runs the effect without a store. Its result goes through the codec all the same, so that a wrong schema shows. */
+/** Runs the effect without a store. Its result passes through the codec all the same, so that a wrong schema shows. */
 const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Effect<A, E, R>) =>
   Effect.flatMap(
     Effect.exit(Effect.clockWith((clock) => {
@@ -127,9 +127,9 @@ export const flight = <A, E, R, S>(
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber((fiber) => {
       const clock = fiber.getRef(Clock.Clock)
-      // Whether the store may think that this party leads.
+      // Whether this party may be the leader in the store.
       let holds = false
-      // The last result that came by itself. It is not displaced by the advice to ask for one.
+      // The last result that a signal had. A signal to join again does not displace it.
       let done: Extract<Signal, { readonly _tag: "Done" }> | undefined
       const signalled = Latch.makeUnsafe(false)
       const party = store.open((signal) => {
@@ -151,7 +151,7 @@ export const flight = <A, E, R, S>(
             })
           ))
           if (Result.isFailure(joined)) {
-            // It may have been heard all the same, and nobody is to wait for a leader that does not know that it leads.
+            // The store may have made this party the leader all the same: others must not wait for it.
             yield* Effect.forkDetach(release)
             holds = false
             if (onStoreError === "fail") return yield* new ReducerError({ reason: joined.failure })
@@ -165,7 +165,7 @@ export const flight = <A, E, R, S>(
               return yield* yield* codec.decode(answer.payload)
             }
             case "Lead": {
-              // An answer that took longer than the lease is no lease any more.
+              // If the answer took longer than the lease, the lease is over.
               if (monotonicMillis(clock) >= sentAt + store.leaseMillis) break
               const led = yield* lead(answer.fence, sentAt)
               if (led !== undefined) return yield* led
@@ -182,11 +182,11 @@ export const flight = <A, E, R, S>(
         }
       })
 
-      // Runs the effect while the lease lasts; nothing when it did not last long enough.
+      // Runs the effect while the lease lasts; returns nothing if the lease ended first.
       const lead = Effect.fnUntraced(function*(fence: number, sentAt: number) {
         const lease = { fence, deadline: sentAt + store.leaseMillis }
         const exit = yield* Effect.raceFirst(Effect.exit(Effect.suspend(() => f({ fence }))), heartbeat(lease))
-        // A process that was frozen may find its effect done before its timer: too late all the same.
+        // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
         if (exit === undefined || monotonicMillis(clock) >= lease.deadline) {
           yield* Effect.logDebug(`effect-funnel: lost the lease of ${key}, joining again`)
           return undefined
@@ -205,7 +205,7 @@ export const flight = <A, E, R, S>(
         return Result.isFailure(encoded) ? Exit.fail(encoded.failure) : exit
       })
 
-      // Keeps the lease, and ends when it is lost: another has it, or the store was away for too long to know.
+      // Renews the lease, and ends when it is lost: another party has it, or the store did not answer in time.
       const heartbeat = Effect.fnUntraced(function*(lease: { readonly fence: number; deadline: number }) {
         let wait = store.leaseMillis / 3
         while (true) {
@@ -228,7 +228,7 @@ export const flight = <A, E, R, S>(
         }
       })
 
-      // Waits for a signal, or until it is time to look: the result if it came along.
+      // Waits for a signal, or until it is time to join again; returns the result if the signal had it.
       const follow = (fence: number, restMillis: number) =>
         Effect.map(
           Effect.timeoutOption(
@@ -246,7 +246,7 @@ export const flight = <A, E, R, S>(
       return Effect.onExit(restore(loop), (exit) => {
         party.close()
         if (!holds) return Effect.void
-        // Who is interrupted may be about to end its process: the others are told first.
+        // An interrupted party may be about to end its process: it releases the key before it returns.
         return Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
           ? release
           : Effect.asVoid(Effect.forkDetach(release))

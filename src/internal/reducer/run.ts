@@ -151,7 +151,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
 
   /** The run in front of this one, while it is pending. */
   get predecessor(): Run | undefined {
-    // Sound: a pending run has no fibers, so the run in front is all that it waits for.
+    // Sound: a pending run has no fibers, so it waits for the run in front and nothing else.
     return this.phase === "pending" ? this.waits?.to as Run | undefined : undefined
   }
 
@@ -246,8 +246,8 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     }
   }
 
-  // The run has ended for everybody before anything foreign is called: a caller that is not told yet may still leave, and
-  // nobody joins.
+  // The run has ended for all callers before any foreign code is called: a caller that has no exit yet may leave, and no
+  // call joins.
   private end(exit: AnyExit, context?: Context.Context<never>): void {
     this.exit = exit
     const { mapped, successor } = this
@@ -256,7 +256,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
       successor.mapped = mapped
       if (mapped) this.space.map.add(successor)
     }
-    // A hook may reduce in turn, and then is called by the end of what it started: that is nested as well.
+    // A hook may reduce too. The end of that run calls the hook again, one level deeper.
     depth++
     try {
       endUnsafe(this)
@@ -285,7 +285,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     return this.first !== undefined
   }
 
-  // A caller that is resumed may interrupt others, which then leave the list: begin at its head each time.
+  // A resumed caller may interrupt others, which then leave the list: take the first one each time.
   step(): void {
     const caller = this.first!
     List.remove(this, caller)
@@ -325,7 +325,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
   /** Starts a pending run with the effect and in the context of the first caller that is still there. */
   private startPending(): void {
     const origin = this.first?.origin
-    // Its callers are interrupted together with the scope, or by what ran since the run in front has ended.
+    // The scope, or a caller that was resumed since the run in front has ended, may have interrupted its callers.
     if (origin === undefined || this.exit !== undefined) return
     this.start(origin.fiber, origin.effect)
     for (let caller = this.first?.after; caller !== undefined; caller = caller.after) {
