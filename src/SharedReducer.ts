@@ -77,4 +77,4 @@ export const reduceShared = <Req extends Persistable.Any, R>(
   Persistable.Success<Req>,
   Persistable.Error<Req> | ReducerError,
   R | Persistable.Services<Req> | Reducer
-> => Reducer.use((reducer) => Shared.reduceShared(reducer, (key, effect) => reducer.reduce(key, effect), request, f))
+> => Reducer.use((reducer) => Shared.reduceShared(reducer, request, f))

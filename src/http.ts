@@ -34,6 +34,8 @@ import { jobOptions } from "./internal/scheduler/schedule.js"
 type Request = HttpClientRequest.HttpClientRequest
 type Response = HttpClientResponse.HttpClientResponse
 
+type Client<E, R> = HttpClient.HttpClient.With<E, R>
+
 type PerRequest<A> = A | ((request: Request) => A)
 
 const resolve = <A extends number | string>(value: PerRequest<A> | undefined, request: Request): A | undefined =>
@@ -61,6 +63,10 @@ export interface ScheduleOptions<Hold extends "headers" | "body" = "headers" | "
   readonly weight?: PerRequest<number> | undefined
   readonly priority?: PerRequest<number> | undefined
 }
+
+type ScheduleError<Hold> =
+  | Scheduler.SchedulerError
+  | (Hold extends "body" ? HttpClientError.HttpClientError : never)
 
 /**
  * Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together.
@@ -114,47 +120,32 @@ export const schedule: {
   <Self, Hold extends "headers" | "body" = "headers">(
     scheduler: Context.Key<Self, Scheduler.Scheduler>,
     options?: ScheduleOptions<Hold> | undefined
-  ): <E, R>(
-    self: HttpClient.HttpClient.With<E, R>
-  ) => HttpClient.HttpClient.With<
-    E | Scheduler.SchedulerError | (Hold extends "body" ? HttpClientError.HttpClientError : never),
-    R | Self
-  >
+  ): <E, R>(self: Client<E, R>) => Client<E | ScheduleError<Hold>, R | Self>
   /** Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together. */
   <E, R, Self, Hold extends "headers" | "body" = "headers">(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     scheduler: Context.Key<Self, Scheduler.Scheduler>,
     options?: ScheduleOptions<Hold> | undefined
-  ): HttpClient.HttpClient.With<
-    E | Scheduler.SchedulerError | (Hold extends "body" ? HttpClientError.HttpClientError : never),
-    R | Self
-  >
+  ): Client<E | ScheduleError<Hold>, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     tag: Context.Key<Self, Scheduler.Scheduler>,
     options: ScheduleOptions = {}
-  ): HttpClient.HttpClient.With<E | Scheduler.SchedulerError | HttpClientError.HttpClientError, R | Self> => {
+  ): Client<E | ScheduleError<"body">, R | Self> => {
     const { hold = "headers", priority, tokens, weight } = options
     if (hold !== "headers" && hold !== "body") refuse("http.schedule", "hold", `"headers" or "body"`, hold)
     jobOptions("http.schedule", { tokens: given(tokens), weight: given(weight), priority: given(priority) })
-    return HttpClient.transform(
-      self,
-      (effect, request) =>
-        Effect.flatMap(
-          tag,
-          (scheduler) =>
-            scheduler.schedule(
-              hold === "body" ? Effect.flatMap(effect, (response) => buffered(response, request)) : effect,
-              {
-                tokens: resolve(tokens, request),
-                weight: resolve(weight, request),
-                priority: resolve(priority, request)
-              }
-            )
-        )
-    )
+    return HttpClient.transform(self, (effect, request) => {
+      const held = hold === "body" ? Effect.flatMap(effect, (response) => buffered(response, request)) : effect
+      return Effect.flatMap(tag, (scheduler) =>
+        scheduler.schedule(held, {
+          tokens: resolve(tokens, request),
+          weight: resolve(weight, request),
+          priority: resolve(priority, request)
+        }))
+    })
   }
 )
 
@@ -245,21 +236,21 @@ export const reduce: {
     reducer: Context.Key<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
   ): <E, R>(
-    self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>
-  ) => HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
+    self: Client<E, R> & Reducer.NoScope<R>
+  ) => Client<E | HttpClientError.HttpClientError, R | Self>
   /** Lets equal requests that are under way at the same time share one response. */
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>,
+    self: Client<E, R> & Reducer.NoScope<R>,
     reducer: Context.Key<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
-  ): HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
+  ): Client<E | HttpClientError.HttpClientError, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     tag: Context.Key<Self, Reducer.Reducer>,
     options: ReduceOptions = {}
-  ): HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self> => {
+  ): Client<E | HttpClientError.HttpClientError, R | Self> => {
     // Two clients may answer one URL differently, so neither joins the other's requests.
     const client = Symbol("effect-funnel/http")
     const { headers = "all" } = options
@@ -298,11 +289,8 @@ export const reduce: {
                 if (!HttpClientError.isHttpClientError(error)) return Effect.fail(error)
                 if (error.response === undefined) return Effect.fail(errorOf(error, request))
                 const own = shareOf(error.response, request)
-                return own !== undefined
-                  ? Effect.fail(errorOf(error, request, own))
-                  : role === "leads"
-                  ? Effect.fail(error)
-                  : alone
+                if (own !== undefined) return Effect.fail(errorOf(error, request, own))
+                return role === "leads" ? Effect.fail(error) : alone
               }
             })
           ))
@@ -448,22 +436,20 @@ export const penalize: {
   <Self>(
     limiter: Context.Key<Self, RateLimiter.RateLimiter>,
     options?: PenalizeOptions | undefined
-  ): <E, R>(
-    self: HttpClient.HttpClient.With<E, R>
-  ) => HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self>
+  ): <E, R>(self: Client<E, R>) => Client<E | RateLimiter.RateLimiterError, R | Self>
   /** Has all users of a limiter wait for as long as the `Retry-After` of a 429 or 503 response says. */
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     limiter: Context.Key<Self, RateLimiter.RateLimiter>,
     options?: PenalizeOptions | undefined
-  ): HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self>
+  ): Client<E | RateLimiter.RateLimiterError, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     tag: Context.Key<Self, RateLimiter.RateLimiter>,
     options: PenalizeOptions = {}
-  ): HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self> => {
+  ): Client<E | RateLimiter.RateLimiterError, R | Self> => {
     const atMost = Option.filter(
       Duration.fromInput(options.atMost ?? Duration.hours(1)),
       (duration) => Duration.isGreaterThan(duration, Duration.zero)

@@ -16,18 +16,7 @@ import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { Reducer } from "effect-funnel"
 import { fork, unbounded } from "./support/fibers.ts"
-
-/** A test with a reducer of its own, which lives as long as the scope. */
-const law = <Eff extends Effect.Effect<any, any, Scope.Scope>, A>(
-  title: string,
-  body: (reducer: Reducer.Reducer, scope: Scope.Closeable) => Generator<Eff, A, never>
-) =>
-  it.effect(title, () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const reducer = yield* Scope.provide(Reducer.make(), scope)
-      return yield* Effect.gen(() => body(reducer, scope))
-    }))
+import { law } from "./support/reducerLaw.ts"
 
 /** An effect that counts its runs and waits for a gate; its finalizer waits for another one, if there is one. */
 const makeJob = (options?: { readonly finalizer?: Latch.Latch }) => {
@@ -73,7 +62,7 @@ const makeTracer = () => {
 }
 
 describe("Reducer", () => {
-  describe("R1 one run for all who ask at the same time", () => {
+  describe("R1 calls at the same time share one run", () => {
     for (const callers of [1, 2, 5, 10, 100, 1000]) {
       law(`R1 ${callers} callers share one run and get its value`, function*(reducer) {
         const job = makeJob()
@@ -172,7 +161,7 @@ describe("Reducer", () => {
 
   describe("R3 interrupting one of several callers", () => {
     for (const leaver of [0, 1, 2]) {
-      law(`R3 caller ${leaver} of 3 returns at once and nobody else notices`, function*(reducer) {
+      law(`R3 caller ${leaver} of 3 returns at once, and the others notice nothing`, function*(reducer) {
         const job = makeJob()
         const fibers = yield* Effect.forEach([0, 1, 2], () => fork(reducer.reduce("key", job.effect)))
         yield* Fiber.interrupt(fibers[leaver]!)
@@ -258,7 +247,7 @@ describe("Reducer", () => {
       expect(yield* Fiber.join(newcomers[2]!)).toBe("b asked by b")
     })
 
-    law("R4 a pending run that nobody waits for any more never starts", function*(reducer) {
+    law("R4 a pending run whose callers have all left never starts", function*(reducer) {
       const { finalizer, job, leaving } = yield* dying(reducer)
       const newcomers = yield* Effect.forEach([0, 1], () => fork(reducer.reduce("key", job.effect)))
       yield* Fiber.interruptAll(newcomers)
@@ -357,7 +346,7 @@ describe("Reducer", () => {
         expect(yield* Fiber.join(second)).toBe("a high")
       }))
 
-    law("R5 the spans of those who join link to the span of the run, once each", function*(reducer) {
+    law("R5 the spans of joining callers link to the span of the run, once each", function*(reducer) {
       const { linksOf, spans, traced } = makeTracer()
       const job = makeJob()
       const call = reducer.reduce("key", Effect.withSpan(job.effect, "work"))
@@ -372,7 +361,7 @@ describe("Reducer", () => {
       expect(["a", "b", "c"].map(linksOf)).toEqual([[], [a], [a]])
     })
 
-    law("R5 a function's run has a span of its name, and that is what the others link to", function*(reducer) {
+    law("R5 a function's run has a span of its name, and joining callers link to that span", function*(reducer) {
       const { linksOf, spans, traced } = makeTracer()
       const job = makeJob()
       const findUser = reducer.fn("findUser")((_: string) => job.effect)
@@ -384,7 +373,7 @@ describe("Reducer", () => {
       expect(spans.get("findUser")!.status._tag).toBe("Ended")
     })
 
-    law("R5 those behind a dying run link to the run that starts for them", function*(reducer) {
+    law("R5 callers behind a dying run link to the run that starts for them", function*(reducer) {
       const { linksOf, spans, traced } = makeTracer()
       const { finalizer } = yield* dying(reducer)
       const job = makeJob()
@@ -470,7 +459,7 @@ describe("Reducer", () => {
       expect(yield* reducer.inFlight).toEqual([])
     })
 
-    it.effect("R6 a caller whose fiber's observer throws hangs neither the one that left, nor those behind, nor the close", () =>
+    it.effect("R6 a caller whose fiber's observer throws hangs neither the caller that left, nor the callers behind, nor the close", () =>
       Effect.gen(function*() {
         const throws = (fiber: Fiber.Fiber<unknown, unknown>) =>
           fiber.addObserver(() => {
@@ -832,7 +821,7 @@ describe("Reducer", () => {
 
   describe("forget", () => {
     law(
-      "the next call starts a run at once; those in flight keep theirs; a late finisher does not disturb",
+      "the next call starts a run at once; callers in flight keep theirs; the old run ends without taking the key",
       function*(reducer) {
         const old = makeJob()
         const young = makeJob()
@@ -870,7 +859,7 @@ describe("Reducer", () => {
       }
     )
 
-    law("forgetting what is not in flight does nothing", function*(reducer) {
+    law("forgetting a key that is not in flight does nothing", function*(reducer) {
       yield* reducer.forget("key")
       yield* reducer.forget(() => Effect.void)
       expect(yield* reducer.inFlight).toEqual([])
@@ -984,7 +973,7 @@ describe("Reducer", () => {
         expect(calls).toEqual([["a"], ["b"]])
       }))
 
-    law("what the function or the key option throws is a defect, and nothing stays", function*(reducer) {
+    law("an error that the function or the key option throws is a defect, and no run stays", function*(reducer) {
       const thrower = (): never => {
         throw new Error("thrown")
       }

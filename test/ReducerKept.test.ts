@@ -26,7 +26,7 @@ const runsFrom = (...roots: ReadonlyArray<unknown>): ReadonlyArray<Run> => {
   return runs
 }
 
-describe("what a run leaves behind", () => {
+describe("memory after a run has ended", () => {
   it.effect("a chain of runs, each of which waited behind the dying one before it, keeps none that has ended", () =>
     Effect.gen(function*() {
       const reducer = yield* Reducer.make()

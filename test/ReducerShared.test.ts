@@ -60,10 +60,10 @@ const makeRun = Effect.gen(function*() {
 })
 
 /** A process that leads, and its run, which has begun. */
-const lead = (store: ReducerStore) =>
+const lead = (store: ReducerStore, options?: Parameters<typeof processOn>[1]) =>
   Effect.gen(function*() {
     const run = yield* makeRun
-    const a = yield* Effect.forkChild(processOn(store)(run.f))
+    const a = yield* Effect.forkChild(processOn(store, options)(run.f))
     yield* Deferred.await(run.began)
     return { a, run }
   })
@@ -144,7 +144,7 @@ describe("shared flights, over the store in memory", () => {
       expect(run.seen.runs).toBe(1)
     }))
 
-  it.effect("failures and defects are results: the others get them and nobody runs again", () =>
+  it.effect("failures and defects are results: followers get them and do not run again", () =>
     Effect.gen(function*() {
       for (const exit of [Exit.fail(new NotThere({ id: "1" })), Exit.die(new Error("boom"))]) {
         const store = memory()
@@ -162,7 +162,7 @@ describe("shared flights, over the store in memory", () => {
       }
     }))
 
-  it.effect("nothing stays in the store when nobody waits", () =>
+  it.effect("nothing stays in the store when no party waits", () =>
     Effect.gen(function*() {
       const store = memory()
       expect(yield* processOn(store)(() => Effect.succeed(user))).toEqual(user)
@@ -242,7 +242,7 @@ describe("shared flights, over the store in memory", () => {
       expect(first.seen.runs).toBe(1)
     }))
 
-  it.effect("a result that comes too late is dropped: a fenced leader gets what the others got", () =>
+  it.effect("a result that comes too late is dropped: a fenced leader gets the result of the next leader", () =>
     Effect.gen(function*() {
       const store = memory()
       const { parties, watched } = watch(store)
@@ -259,7 +259,22 @@ describe("shared flights, over the store in memory", () => {
       expect((yield* Fiber.join(a)).id).toBe("fresh")
     }))
 
-  it.effect("a leader whose renewal is refused is interrupted at once, and gets what the others got", () =>
+  it.effect("a renewal that hangs ends together with the lease", () =>
+    Effect.gen(function*() {
+      const cut = unreliable(memory())
+      const { a, run } = yield* lead(cut.store, {
+        guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 60_000, outageBudgetMillis: 0 })
+      })
+      cut.mode.renew = "hang"
+      yield* TestClock.adjust(lease - 1)
+      expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
+      yield* TestClock.adjust(1)
+      expect(run.seen).toEqual({ runs: 2, interrupted: 1 })
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+    }))
+
+  it.effect("a leader whose renewal is refused is interrupted at once, and gets the result of the next leader", () =>
     Effect.gen(function*() {
       const store = memory()
       const { parties, watched } = watch(store)
@@ -432,7 +447,7 @@ describe("shared flights, over the store in memory", () => {
       yield* Effect.forEach(calls, Fiber.join)
     }))
 
-  it.effect("a result that its schema cannot encode is a typed error for everybody, and nobody runs again", () =>
+  it.effect("a result that its schema cannot encode is a typed error in every process, and no process runs again", () =>
     Effect.gen(function*() {
       const store = memory()
       const run = yield* makeRun
@@ -603,7 +618,7 @@ describe("reduceShared within one process", () => {
       expect(yield* Effect.all([numbers, texts], { concurrency: "unbounded" })).toEqual([1, "one"])
     }).pipe(Effect.provide(Reducer.layer())))
 
-  it.effect("a result passes through the schemas, so that one which does not fit is a typed error", () =>
+  it.effect("a result passes through the schemas: a misfit is a typed error", () =>
     Effect.gen(function*() {
       class OneWay extends Report {
         readonly [Persistable.symbol] = {

@@ -92,7 +92,7 @@ const join = (
   run.callers++
   append(run, caller)
   // The tracer and the hook come last: foreign code may end the run.
-  if (origin === undefined && fiber.cache.span !== undefined) run.link(fiber)
+  if (origin === undefined) run.link(fiber)
   if (hooks !== undefined && (run.phase !== "pending" || run.callers > 1)) {
     callHook("onJoin", hooks.onJoin, eventOf(run.space, run.key, run.callers, fiber.context))
   }

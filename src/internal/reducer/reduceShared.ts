@@ -18,6 +18,7 @@ import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { ReducerStore, Signal } from "../store/reducerStore.js"
 import { type Codec, codecOf, unencodable } from "./codec.js"
 import { ReducerError } from "./error.js"
+import type { Handle } from "./operations.js"
 
 /** How often a party that waits for a signal looks for itself, in milliseconds. */
 const pollMillis = 1000
@@ -56,8 +57,7 @@ export const attach = <A extends object>(handle: A, coordination: Coordination):
 
 /** Runs an effect once for all equal requests that are under way, here and wherever the same store is used. */
 export const reduceShared = <Req extends Persistable.Any, R>(
-  handle: object,
-  reduce: (key: object, effect: Effect.Effect<unknown>) => Effect.Effect<unknown>,
+  handle: Handle,
   request: Req,
   f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R>
 ): Effect.Effect<
@@ -74,7 +74,7 @@ export const reduceShared = <Req extends Persistable.Any, R>(
       : flight(coordination, codec, key, f)
     // Sound: calls of an equal key have one codec and so one type of result, and a run has no other requirements than
     // those of its effect and its codec.
-    return reduce(new SharedKey(key, codec), shared as Effect.Effect<unknown>) as typeof shared
+    return handle.reduce(new SharedKey(key, codec), shared as Effect.Effect<unknown>) as typeof shared
   })
 
 /** The key of the local flight. Requests with other schemas are other flights, whatever their primary keys. */
