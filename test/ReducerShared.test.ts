@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,6 +18,7 @@ import { codecOf } from "../src/internal/reducer/codec.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { fork, settle, unbounded } from "./support/fibers.ts"
+import { ManualClock } from "./support/manualClock.js"
 import { makeMemory } from "./support/memoryReducerStore.js"
 import { interruptionSweep } from "./support/interruptionSweep.js"
 
@@ -86,6 +88,7 @@ const watch = (store: ReducerStore) => {
 /** A store of which one process follows and gets the answers of `join`, and that signals it. */
 const signalling = (join: (signal: (signal: Signal) => void) => Joined) => {
   const listeners: Array<(signal: Signal) => void> = []
+  const released: Array<string> = []
   const signal = (signal: Signal) => listeners.forEach((listener) => listener(signal))
   const store: ReducerStore = {
     ...memory(),
@@ -93,9 +96,10 @@ const signalling = (join: (signal: (signal: Signal) => void) => Joined) => {
       listeners.push(onSignal)
       return { owner: "a", close: () => {} }
     },
-    join: () => Effect.sync(() => join(signal))
+    join: () => Effect.sync(() => join(signal)),
+    release: (key) => Effect.sync(() => void released.push(key))
   }
-  return { store, signal }
+  return { store, signal, released }
 }
 
 /** A store whose verbs can be made to fail, or to run and then lose their reply. */
@@ -259,6 +263,28 @@ describe("shared flights, over the store in memory", () => {
       expect((yield* Fiber.join(a)).id).toBe("fresh")
     }))
 
+  it.effect("a join whose reply is lost leaves no lease behind when the outage's budget is over", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const lossy = unreliable(store)
+      lossy.mode.join = "lost"
+      const a = yield* follow(processOn(lossy.store)(({ fence }) => Effect.succeed({ ...user, id: String(fence) })))
+      yield* TestClock.adjust(1000)
+      expect((yield* Fiber.join(a)).id).toBe("0")
+      expect(yield* processOn(store)(() => Effect.succeed(user))).toEqual(user)
+    }))
+
+  it.effect("a process that was frozen for longer than its lease drops its result, and joins again", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      let runs = 0
+      const frozen = Effect.sync(() => {
+        if (++runs === 1) clock.block(lease)
+        return { ...user, id: String(runs) }
+      })
+      expect((yield* Effect.provideService(processOn(memory())(() => frozen), Clock.Clock, clock)).id).toBe("2")
+    }))
+
   it.effect("a renewal that hangs ends together with the lease", () =>
     Effect.gen(function*() {
       const cut = unreliable(memory())
@@ -292,12 +318,12 @@ describe("shared flights, over the store in memory", () => {
       expect((yield* Fiber.join(b)).id).toBe("fresh")
     }))
 
-  it.effect("a result that came by itself is taken if it is new enough, whatever advice to join again came after it", () =>
+  it.effect("a result that a signal brings is taken if it is new enough, also if a signal to join again follows, and releases nothing", () =>
     Effect.gen(function*() {
       for (const [fence, joins] of [[6, 2], [7, 1], [8, 1]] as const) {
         const payload = yield* codec.encode(Exit.succeed({ ...user, id: "signalled" }))
         let asked = 0
-        const { store } = signalling((signal) => {
+        const { released, store } = signalling((signal) => {
           if (++asked > 1) return { _tag: "Done", fence: 7, payload }
           signal({ _tag: "Done", fence, payload })
           signal({ _tag: "Retry" })
@@ -305,6 +331,8 @@ describe("shared flights, over the store in memory", () => {
         })
         expect((yield* processOn(store)(() => Effect.never)).id).toBe("signalled")
         expect(asked).toBe(joins)
+        yield* settle
+        expect(released.length).toBe(0)
       }
     }))
 

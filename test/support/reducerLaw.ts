@@ -4,9 +4,12 @@ import * as Scope from "effect/Scope"
 import { Reducer } from "effect-funnel"
 
 /** A test with a reducer of its own, and the scope that it lives in. */
-export const law = <Eff extends Effect.Effect<any, any, Scope.Scope>, A>(
+export const law = (
   title: string,
-  body: (reducer: Reducer.Reducer, scope: Scope.Closeable) => Generator<Eff, A, never>
+  body: (
+    reducer: Reducer.Reducer,
+    scope: Scope.Closeable
+  ) => Generator<Effect.Effect<unknown, unknown, Scope.Scope>, void, never>
 ) =>
   it.effect(title, () =>
     Effect.gen(function*() {
