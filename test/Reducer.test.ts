@@ -880,6 +880,17 @@ describe("Reducer", () => {
         { name: "find", key: ["x", 1], callers: 2, age: Duration.seconds(2), phase: "running" }
       ])
     })
+
+    law("the age of a pending run counts from its first caller", function*(reducer) {
+      const { finalizer } = yield* dying(reducer)
+      for (let i = 0; i < 2; i++) {
+        yield* fork(reducer.reduce("key", Effect.never))
+        yield* TestClock.adjust("1 second")
+      }
+      expect((yield* reducer.inFlight).map(({ age, phase }) => [phase, Duration.toSeconds(age)]))
+        .toEqual([["ending", 2], ["pending", 2]])
+      yield* finalizer.open
+    })
   })
 
   describe("fn", () => {

@@ -268,10 +268,13 @@ describe("shared flights, over the store in memory", () => {
       const store = memory()
       const lossy = unreliable(store)
       lossy.mode.join = "lost"
-      const a = yield* follow(processOn(lossy.store)(({ fence }) => Effect.succeed({ ...user, id: String(fence) })))
+      const run = yield* makeRun
+      const a = yield* follow(processOn(lossy.store)(run.f))
       yield* TestClock.adjust(1000)
-      expect((yield* Fiber.join(a)).id).toBe("0")
-      expect(yield* processOn(store)(() => Effect.succeed(user))).toEqual(user)
+      expect((yield* Deferred.await(run.began)).fence).toBe(0)
+      expect(yield* processOn(store)(() => Effect.succeed({ ...user, id: "2" }))).toEqual({ ...user, id: "2" })
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
     }))
 
   it.effect("a process that was frozen for longer than its lease drops its result, and joins again", () =>

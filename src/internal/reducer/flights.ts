@@ -178,10 +178,7 @@ export const close = (flights: Flights): Effect.Effect<void> =>
         get pending() {
           return runs.length > 0
         },
-        step: () => {
-          const run = runs.pop()!
-          if (!run.ended) run.interrupt(fiber.id)
-        },
+        step: () => runs.pop()!.interrupt(fiber.id),
         done: () => {}
       })
     } catch (error) {
