@@ -881,6 +881,13 @@ describe("Reducer", () => {
       ])
     })
 
+    law("the age of a run is 0 if the clock was set back", function*(reducer) {
+      yield* TestClock.setTime(1000)
+      yield* fork(reducer.reduce("key", Effect.never))
+      yield* TestClock.setTime(0)
+      expect((yield* reducer.inFlight).map(({ age }) => age)).toEqual([Duration.zero])
+    })
+
     law("the age of a pending run counts from its first caller", function*(reducer) {
       const { finalizer } = yield* dying(reducer)
       for (let i = 0; i < 2; i++) {
