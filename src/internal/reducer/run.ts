@@ -213,10 +213,12 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     caller.run = undefined
     this.callers--
     if (this.exit !== undefined) return Effect.void
-    // The last caller of a run that has started goes on waiting, for the finalizers.
-    if (this.callers > 0 || this.phase === "pending") caller.edge?.remove()
-    if (this.callers > 0) return Effect.void
-    // From this step on a call with the key does not join the run: it waits behind it.
+    if (this.callers > 0) {
+      caller.edge?.remove()
+      return Effect.void
+    }
+    // The last caller waits for the finalizers, so its edge stays until the run ends. From this step on a call with the key
+    // does not join the run: it waits behind it.
     if (this.phase === "running") this.phase = "ending"
     this.interrupt(Fiber.getCurrent()?.id)
     return this.phase === "over" ? Effect.void : Effect.callback((resume) => {
