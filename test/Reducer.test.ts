@@ -939,6 +939,15 @@ describe("Reducer", () => {
         yield* gate.open
       }))
 
+    it.effect("a single primitive argument is the key by itself, other arguments are a list", () =>
+      Effect.gen(function*() {
+        const { f, gate, reducer } = yield* setup
+        const g = reducer.fn("g")(f)
+        for (const list of [[null], [undefined], ["a"], [[1]], [1, 2], []]) yield* fork(g(...list))
+        expect((yield* reducer.inFlight).map((run) => run.key)).toEqual([null, undefined, "a", [[1]], [1, 2], []])
+        yield* gate.open
+      }))
+
     it.effect("two functions of one name do not meet; the same function made twice does", () =>
       Effect.gen(function*() {
         const { calls, f, reducer } = yield* setup
