@@ -9,7 +9,7 @@ import { place } from "./support/place.js"
 const held = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
 
 describe("timers", () => {
-  it("one that nobody waits for keeps no process from ending, another does", () => {
+  it("an idle timer keeps no process alive, any other does", () => {
     const before = held()
     const idle = Timers.idleAfter(3_600_000, () => {}, place)
     expect(held()).toBe(before)

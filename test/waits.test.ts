@@ -267,7 +267,7 @@ describe("waits", () => {
     expect(counts.strangers).toBeGreaterThan(50)
   })
 
-  it("S5 if each ends that waits for nothing any more, all end", () => {
+  it("S5 if every job that waits for nothing ends, all jobs end", () => {
     const before = counted()
     let lent = 0
     for (let seed = 1; seed <= 20_000; seed++) {
@@ -393,7 +393,7 @@ describe("waits", () => {
     expect(edge.remove()).toBe(false)
   })
 
-  it("S5 a job whose width is held by one that waits for it in turn goes on in the width that this one lends", () => {
+  it("S5 a job whose width is held by a job that waits for it goes on in the width that this job lends", () => {
     const before = counted()
     const { engine, settle } = makeEngine(1)
     const [batch, run] = [new Plain(), new Plain()]
