@@ -685,6 +685,17 @@ describe("Scheduler: rate", () => {
       expect(times).toEqual([3_600_000, 3_601_000, 3_602_000])
     }))
 
+  it.effect("S1 a first setRate runs on the clock of the scheduler, not on that of its caller", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 3 })
+      const setRate = scheduler.setRate({ limit: 1, window: "1 second" })
+      yield* Effect.provideService(setRate, Clock.Clock, new ManualClock())
+      const { job, times } = startTimes()
+      yield* fork(scheduler.forEach([1, 2, 3], () => job))
+      yield* TestClock.adjust("2 seconds")
+      expect(times).toEqual([0, 1000, 2000])
+    }))
+
   it.effect("S1 several quotas have to conform all at once", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({
