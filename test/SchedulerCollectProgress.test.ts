@@ -77,6 +77,13 @@ describe("onProgress", () => {
       expect(Duration.toMillis(told.at(-1)!.eta!)).toBe(0)
     }).pipe(provide({ concurrency: 1 })))
 
+  it.effect("has neither a rate nor a time left before any time has passed", () =>
+    Effect.gen(function*() {
+      const told: Array<Scheduler.Progress> = []
+      yield* Scheduler.forEach([1, 2], () => Effect.void, { onProgress: (progress) => void told.push(progress) })
+      expect(told.map(({ done, eta, rate }) => [done, rate, eta])).toEqual([[2, 0, undefined]])
+    }).pipe(provide({ concurrency: 1 })))
+
   it.effect("a total is not invented: a stream has none unless it is given", () =>
     Effect.gen(function*() {
       const totals: Array<number | undefined> = []

@@ -420,6 +420,22 @@ describe("waits", () => {
     expect(counted()).toEqual(before)
   })
 
+  it("S5 jobs that a job leaves behind in free width are charged to the job around it, which had room for them", () => {
+    const before = counted()
+    const { engine } = makeEngine(3)
+    const outer = new TestJob({ weight: 2 })
+    const middle = new TestJob({ outer })
+    const [lent, free] = [new TestJob({ outer: middle }), new TestJob({ outer: middle })]
+    for (const job of [outer, middle, lent, free]) engine.submitUnsafe(job)
+    expect([middle.lane, lent.lane, free.lane]).toEqual([ownLane(outer), ownLane(middle), engine.main])
+    // A job in free width is no stranger.
+    expect(counted()).toEqual(before)
+    engine.releaseUnsafe(middle)
+    expect([engine.main.used, free.lane]).toEqual([2, ownLane(outer)])
+    for (const job of [lent, free, outer]) engine.releaseUnsafe(job)
+    expect([engine.running, engine.main.used]).toEqual([0, 0])
+  })
+
   const crowd = 2_000
 
   it("R10 S4 Jobs that join a run with equally many waiters visit only a few nodes each, and all waiters start", () => {
