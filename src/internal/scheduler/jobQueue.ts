@@ -10,9 +10,7 @@
 import * as DueHeap from "../data/dueHeap.js"
 import { append, insert, type List, type Member, remove } from "../data/list.js"
 
-/**
- * A member of a queue, with the links of the queue. It is in one queue at a time.
- */
+/** A member of a queue, with the links of the queue. It is in one queue at a time. */
 export abstract class QueueNode<T extends QueueNode<T>> implements Member<T> {
   abstract readonly priority: number
   /** Its order of arrival, for queues that are merged. */
