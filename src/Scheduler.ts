@@ -5,20 +5,18 @@
  *
  * **Details**
  *
- * - Only the head of the highest priority in the queue may start. No other job overtakes it, however heavy it is.
- * - The head takes permits and rate in one step, the step in which it starts. No permit is idle while its job waits for
- *   the rate.
- * - A job lends its weight to the jobs inside it, and to the jobs of runs and batches that it waits for, so it never waits
- *   for its own permit. Such a job starts in free width or in what is lent to it, whichever comes first.
+ * - Only the head of the highest priority may start. No other job overtakes it, however heavy it is.
+ * - The head takes permits and rate in the step in which it starts, so no permit is idle while its job waits for the rate.
+ * - A job lends its weight to the jobs inside it, and to those of runs and batches that it waits for, so it never waits
+ *   for its own permit.
  * - Every step costs O(1) however many jobs wait, and O(log p) with p priorities in use.
  *
  * **Gotchas**
  *
- * - `effect` itself exports a module `Scheduler`, which runs fibers. Rename one of the two where you need both.
+ * - `effect` exports a module `Scheduler` too, which runs fibers. Rename one of the two where you need both.
  * - Two layers of one tag merge to the last one. `layer(…)` written twice is two schedulers. `Effect.provide(layer)` around
- *   each call makes a scheduler for each call, and limits nothing.
- * - Two schedulers can deadlock: jobs of each schedule on the other, and all permits are taken. They wait until
- *   `Effect.timeout` ends one of them. Schedule on them in one order.
+ *   each call limits nothing.
+ * - Two schedulers deadlock if jobs of each schedule on the other while all permits are taken. Schedule in one order.
  *
  * **Example** (Running two at a time)
  *
@@ -54,21 +52,23 @@ import type { Pipeable } from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import type { Quota, RateLimiter } from "./RateLimiter.js"
+import * as Accessor from "./internal/scheduler/accessors.js"
+import { build } from "./internal/scheduler/build.js"
 import type { SchedulerError } from "./internal/scheduler/error.js"
 import * as Handle from "./internal/scheduler/handle.js"
 import * as Registry from "./internal/scheduler/keyed.js"
-import * as Operation from "./internal/scheduler/operations.js"
-import type { Operations, ScheduleOptions } from "./internal/scheduler/operations.js"
-import * as Plan from "./internal/scheduler/plan.js"
+import { effectFirstOrLast } from "./internal/scheduler/operations.js"
+import type { Operations } from "./internal/scheduler/operations.js"
+import { check, type Checked, type ScheduleOptions, unbounded } from "./internal/scheduler/options.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
 export { QueueFull, SchedulerError } from "./internal/scheduler/error.js"
 export type { SchedulerErrorReason } from "./internal/scheduler/error.js"
 export { TypeId } from "./internal/scheduler/handle.js"
 export { AllFailed, FirstSuccessError, NothingToTry } from "./internal/scheduler/many/collect.js"
-export type { AllOptions, ForEachOptions, StreamOptions } from "./internal/scheduler/many/collect.js"
 export type { Progress } from "./internal/scheduler/many/progress.js"
-export type { ScheduleOptions, Stats } from "./internal/scheduler/operations.js"
+export type { AllOptions, ForEachOptions, ScheduleOptions, StreamOptions } from "./internal/scheduler/options.js"
+export type { Stats } from "./internal/scheduler/stats.js"
 export { StoreError } from "./internal/store/storeError.js"
 
 /**
@@ -76,12 +76,12 @@ export { StoreError } from "./internal/store/storeError.js"
  *
  * **Details**
  *
- * - `concurrency`: how much weight may run at one time, an integer from 1 or `"unbounded"`. A job weighs 1 by default.
- * - `rate`: the pace at which jobs start; none by default. One quota, several that have to conform all at once, or the tag
- *   of a `RateLimiter`, which the layer then requires: schedulers that name the same tag share one pace.
- * - `maxQueued`: how many jobs may wait, an integer from 0; no bound by default. The queue of jobs inside a job has the same
- *   bound for itself.
- * - `name`: the name of the scheduler in its errors; the id of its tag by default.
+ * - `concurrency`: how much weight may run at once, an integer from 1 or `"unbounded"`. A job weighs 1 by default.
+ * - `rate`: the pace at which jobs start; none by default. One quota, several that must all conform, or the tag of a
+ *   `RateLimiter`, which the layer then requires: schedulers with the same tag share one pace.
+ * - `maxQueued`: how many jobs may wait, an integer from 0; no bound by default. Jobs inside a job count in a queue of
+ *   their own, with the same bound.
+ * - `name`: the name in errors; the id of the tag by default.
  *
  * @category options
  * @since 0.1.0
@@ -157,13 +157,13 @@ export const isScheduler = (u: unknown): u is Scheduler => hasProperty(u, Handle
  *
  * **Details**
  *
- * Invalid options throw a `RangeError` when `make` is called. A scheduler has no fiber; a timer runs only while a job waits
- * for the rate.
+ * Invalid options throw a `RangeError` in this call. A scheduler has no fiber; a timer runs only while a job waits for the
+ * rate.
  *
  * **Gotchas**
  *
- * Closing the scope interrupts the jobs that wait and the fibers whose jobs run. It returns once these jobs have ended,
- * except those that it is called from. A job that is scheduled later is interrupted at once.
+ * Closing the scope interrupts all jobs and returns once they have ended, except those that it is called from. A job that
+ * is scheduled later is interrupted at once.
  *
  * **Example** (Bounding what a loop does at once)
  *
@@ -184,23 +184,18 @@ export const isScheduler = (u: unknown): u is Scheduler => hasProperty(u, Handle
  */
 export const make = <Limiter = never>(
   options: Options<Limiter>
-): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> =>
-  fromPlan(Plan.plan("Scheduler.make", Scheduler.key, options))
+): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> => fromPlan(check("Scheduler.make", Scheduler.key, options))
 
-const fromPlan = <Limiter>(plan: Plan.Plan<Limiter>): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> =>
-  Effect.map(Plan.build(plan), Handle.handleOf)
+const fromPlan = <Limiter>(plan: Checked<Limiter>): Effect.Effect<Scheduler, never, Limiter | Scope.Scope> =>
+  Effect.map(build(plan), Handle.handleOf)
 
 const layerOf = <Self, Limiter>(
   tag: Context.Key<Self, Scheduler>,
-  plan: Plan.Plan<Limiter>
+  plan: Checked<Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope>> => Layer.effect(tag, fromPlan(plan))
 
 /**
- * Provides a scheduler under the default tag, as {@link make} makes it.
- *
- * **Details**
- *
- * Invalid options throw a `RangeError` when `layer` is called. The scheduler closes with the layer's scope.
+ * Provides a scheduler under the default tag, as {@link make} makes it: it closes with the layer's scope.
  *
  * **Example** (Bounding width and pace)
  *
@@ -226,12 +221,12 @@ const layerOf = <Self, Limiter>(
 export const layer = <Limiter = never>(
   options: Options<Limiter>
 ): Layer.Layer<Scheduler, never, Exclude<Limiter, Scope.Scope>> =>
-  layerOf(Scheduler, Plan.plan("Scheduler.layer", Scheduler.key, options))
+  layerOf(Scheduler, check("Scheduler.layer", Scheduler.key, options))
 
 const noop = <Self>(tag: Context.Key<Self, Scheduler>): Layer.Layer<Self> =>
   Layer.effect(
     tag,
-    Effect.map(Plan.build(Plan.unbounded(tag.key)), (engine) => Handle.limitless(Handle.handleOf(engine)))
+    Effect.map(build(unbounded(tag.key)), (engine) => Handle.limitless(Handle.handleOf(engine)))
   )
 
 /**
@@ -277,11 +272,8 @@ export interface ServiceClass<in out Self, in out Id extends string, out Limiter
  *
  * **When to use**
  *
- * Use in a program with several backends: each is a requirement of its own, so no call can go to the wrong one.
- *
- * **Details**
- *
- * Invalid options throw a `RangeError` when the class is defined.
+ * Use in a program with several backends: each is a requirement of its own, so no call can go to the wrong one. Invalid
+ * options throw a `RangeError` when the class is defined.
  *
  * **Example** (Sharing a pace)
  *
@@ -307,9 +299,9 @@ export const Service = <Self>() =>
   id: Id,
   options: Options<Limiter>
 ): ServiceClass<Self, Id, Exclude<Limiter, Scope.Scope>> => {
-  const plan = Plan.plan("Scheduler.Service", id, options)
+  const plan = check("Scheduler.Service", id, options)
   const Tag = Context.Service<Self, Scheduler>()(id)
-  return Object.assign(Tag, Operation.operations<Self>(Tag), { layer: layerOf(Tag, plan), layerNoop: noop(Tag) })
+  return Object.assign(Tag, Accessor.operations<Self>(Tag), { layer: layerOf(Tag, plan), layerNoop: noop(Tag) })
 }
 
 /**
@@ -320,17 +312,16 @@ export const Service = <Self>() =>
  * A job starts in the same step if its permits are free, the rate has a cell for it and no job waits before it. Otherwise
  * it waits behind the jobs of its priority. From its start until its end, however it ends, it holds its weight.
  *
- * Effects that are scheduled inside a job, in its fiber or in one that it forked, may run in the weight of that job: a
- * heavier one counts as that weight there, and what does not fit beside the others waits for them. Jobs in lent weight take
- * the rate ahead of the queue. Once the outer job has ended, fibers that it left behind queue as any other caller does.
+ * A job that is scheduled inside a job, also in a fiber that the outer one forked, starts in free permits or in the weight
+ * of the outer job. There it counts as that weight at most, and takes the rate ahead of the queue. Once the outer job has
+ * ended, its fibers queue as any other caller does.
  *
  * **Gotchas**
  *
- * - A job that is interrupted in the queue never runs and costs neither rate nor width. One that is interrupted while it
+ * - A job that is interrupted in the queue never runs and costs neither rate nor permits. One that is interrupted while it
  *   runs gives its permits back; its cell of the rate is spent.
- * - It fails with `QueueFull` if it would have to wait while `maxQueued` jobs wait already, and with
- *   `InsufficientCapacity` if its weight exceeds the concurrency or its tokens exceed the burst. Both fail at once; a
- *   refusal carries no stack and costs about 3 µs. `Cause.pretty` shows the span around the call.
+ * - `QueueFull` if the job would have to wait while `maxQueued` jobs wait already; `InsufficientCapacity` if its weight
+ *   exceeds the concurrency or its tokens exceed the burst. Both fail at once, without a stack, in about 3 µs.
  * - A job that awaits a job which waits behind it, or for its permit, waits for ever.
  *
  * **Example** (Spelling it three ways)
@@ -354,19 +345,15 @@ export const Service = <Self>() =>
  * @category operations
  * @since 0.1.0
  */
-export const schedule: Operations<Scheduler>["schedule"] = /*#__PURE__*/ Operation.schedule(Scheduler)
+export const schedule: Operations<Scheduler>["schedule"] = /*#__PURE__*/ Accessor.schedule(Scheduler)
 
 /**
  * Changes how much weight may run at one time.
  *
  * **Details**
  *
- * More width starts at once the jobs that fit into it. Less interrupts nothing: no job starts until enough of the running
- * ones have ended. An invalid width throws a `RangeError`.
- *
- * **Gotchas**
- *
- * A waiting job whose weight exceeds the new width fails with `InsufficientCapacity`.
+ * More width starts at once the jobs that fit into it. Less interrupts nothing, but a waiting job whose weight exceeds it
+ * fails with `InsufficientCapacity`. An invalid width throws a `RangeError`.
  *
  * **Example** (Narrowing while a backend is in trouble)
  *
@@ -383,20 +370,19 @@ export const schedule: Operations<Scheduler>["schedule"] = /*#__PURE__*/ Operati
  * @category operations
  * @since 0.1.0
  */
-export const resize: Operations<Scheduler>["resize"] = /*#__PURE__*/ Operation.resize(Scheduler)
+export const resize: Operations<Scheduler>["resize"] = /*#__PURE__*/ Accessor.resize(Scheduler)
 
 /**
  * Changes the pace at which jobs start, or gives one to a scheduler that had none.
  *
  * **Details**
  *
- * It holds from then on, also for the jobs that wait. Consumed tokens stay consumed, so changing the rate again and again
- * starts nothing early. Invalid quotas throw a `RangeError`.
+ * It also holds for the jobs that wait; one whose tokens exceed the new burst fails with `InsufficientCapacity`. Consumed
+ * tokens stay consumed. Invalid quotas throw a `RangeError`.
  *
  * **Gotchas**
  *
- * - If the rate is a `RateLimiter`'s, this changes the pace of everything that shares it.
- * - A waiting job whose tokens exceed the new burst fails with `InsufficientCapacity`.
+ * If the rate is a `RateLimiter`'s, this changes the pace of everything that shares it.
  *
  * **Example** (Slowing down)
  *
@@ -417,15 +403,14 @@ export const resize: Operations<Scheduler>["resize"] = /*#__PURE__*/ Operation.r
  * @category operations
  * @since 0.1.0
  */
-export const setRate: Operations<Scheduler>["setRate"] = /*#__PURE__*/ Operation.setRate(Scheduler)
+export const setRate: Operations<Scheduler>["setRate"] = /*#__PURE__*/ Accessor.setRate(Scheduler)
 
 /**
  * Lets no job start until {@link resume}. Running jobs go on, and new ones queue.
  *
  * **Gotchas**
  *
- * A running job that schedules another waits for it, so it does not end before `resume` either. Pausing twice is pausing
- * once.
+ * A running job that schedules another waits for it, so it does not end before `resume` either.
  *
  * **Example** (Holding everything back)
  *
@@ -471,11 +456,7 @@ export const pause: Operations<Scheduler>["pause"] = /*#__PURE__*/ Scheduler.use
 export const resume: Operations<Scheduler>["resume"] = /*#__PURE__*/ Scheduler.use((_) => _.resume)
 
 /**
- * Waits until no job runs and no job waits.
- *
- * **Details**
- *
- * Inside a job it does not wait for that job, nor for those around it. Interrupting it changes nothing.
+ * Waits until no job runs and no job waits, except the jobs that it is called from.
  *
  * **Gotchas**
  *
@@ -516,8 +497,8 @@ export const awaitIdle: Operations<Scheduler>["awaitIdle"] = /*#__PURE__*/ Sched
  *
  * const program = Scheduler.schedule(Scheduler.stats, { weight: 3 })
  *
- * const stats = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 10 })))
- * stats // => { concurrency: 10, running: 1, weight: 3, queued: 0, paused: false }
+ * const { running, weight } = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 10 })))
+ * [running, weight] // => [1, 3]
  * ```
  *
  * @category operations
@@ -530,24 +511,21 @@ export const stats: Operations<Scheduler>["stats"] = /*#__PURE__*/ Scheduler.use
  *
  * **Details**
  *
- * Each item is a job in the context of the call, with a fiber of its own: what it forks ends with it. The call pulls an item when it can run, and queues
- * it in that step behind the jobs that wait already: a call with a million items does not lock out another caller.
+ * Each item is a job in the context of the call, with a fiber of its own: what it forks ends with it. The call pulls an item
+ * when it can run, and queues it in that step behind the jobs that wait already, so no call locks out another.
  *
- * The items that are pulled and have not ended are at most as many as the scheduler's `concurrency`, so ten million items
- * with `discard: true` take the memory of `concurrency` items; without it only the results grow. With an unbounded
- * concurrency as many items run as the rate admits, at most 1,024 wait, and after each 1,024 pulled the event loop gets a
- * turn. With `maxQueued`, the call waits for room instead of failing. Inside a job of the same scheduler, items may run in
- * that job's weight.
+ * At most `concurrency` items are pulled and have not ended: ten million items with `discard: true` take the memory of so
+ * many. With an unbounded concurrency at most 1,024 wait, and after each 1,024 pulled the event loop gets a turn. Where the
+ * queue is full, the call waits instead of failing. A `Stream` is pulled with back-pressure.
  *
  * `weight`, `tokens` and `priority` are numbers, or functions of item and index. `onProgress` gets the counts of this call at
- * most every 100 ms, and at its end. A `Stream` is pulled with back-pressure.
+ * most every 100 ms, and at its end.
  *
  * **Gotchas**
  *
  * - The first failure or defect interrupts the other items and fails the call once their finalizers are done. Later defects
  *   are logged, later failures are dropped. To collect every outcome, use `Effect.exit` inside the function.
- * - Interrupting the call interrupts its items. Those that wait never start and cost nothing; those that run have spent
- *   their cell of the rate.
+ * - Interrupting the call interrupts its items, as with {@link schedule}.
  * - A call that stops early closes its iterator with `return`. An iterator that throws is a defect of the call. The
  *   finalizers of a stream run after the last job has ended.
  *
@@ -568,20 +546,15 @@ export const stats: Operations<Scheduler>["stats"] = /*#__PURE__*/ Scheduler.use
  * @category collections
  * @since 0.1.0
  */
-export const forEach: Operations<Scheduler>["forEach"] = /*#__PURE__*/ Operation.forEach(Scheduler)
+export const forEach: Operations<Scheduler>["forEach"] = /*#__PURE__*/ Accessor.forEach(Scheduler)
 
 /**
  * Runs the effects of a tuple, an iterable or a record as jobs, and returns the results in the same shape.
  *
  * **Details**
  *
- * Takes `discard`, `mode: "result"`, `onProgress`, and a `weight`, `tokens` and `priority` for each of the effects. The rest
- * is as with {@link forEach}.
- *
- * **Gotchas**
- *
- * The first failure interrupts the other effects, unless `mode` is `"result"`. A `SchedulerError` fails the call in every
- * mode.
+ * `weight`, `tokens` and `priority` are numbers, for each of the effects. `mode: "result"` runs all effects and collects a
+ * `Result` of each; a `SchedulerError` fails the call in every mode. The rest is as with {@link forEach}.
  *
  * **Example** (Loading the parts of a page)
  *
@@ -600,26 +573,21 @@ export const forEach: Operations<Scheduler>["forEach"] = /*#__PURE__*/ Operation
  * @category collections
  * @since 0.1.0
  */
-export const all: Operations<Scheduler>["all"] = /*#__PURE__*/ Operation.all(Scheduler)
+export const all: Operations<Scheduler>["all"] = /*#__PURE__*/ Accessor.all(Scheduler)
 
 /**
  * Runs a job for each item of an iterable or a stream, and emits the results as they complete.
  *
- * **When to use**
- *
- * Use when you need the results one by one, or when they are too many to keep.
- *
  * **Details**
  *
- * Items that run, wait, or have completed without being taken are at most `concurrency`: the consumer's pace is the pace of
- * the pulling. Results that have completed are taken together, as one chunk. `order: "input"` emits them in the order of
- * the items. The rest is as with {@link forEach}.
+ * At most `concurrency` items run, wait, or have a result that the consumer has not taken: the consumer's pace is the pace of
+ * the pulling. A result that waits for the consumer holds no permit; those that wait are taken as one chunk. `order: "input"`
+ * emits the results in the order of the items. The rest is as with {@link forEach}.
  *
  * **Gotchas**
  *
  * A consumer that stops early stops the pulling, and the running jobs are interrupted before the stream has ended. The
- * first failure is the stream's, after the results that had completed before it. A completed result holds no permit while
- * it waits for the consumer.
+ * first failure is the stream's, after the results that had completed before it.
  *
  * **Example** (Taking the first results)
  *
@@ -643,16 +611,10 @@ export const all: Operations<Scheduler>["all"] = /*#__PURE__*/ Operation.all(Sch
  * @category collections
  * @since 0.1.0
  */
-export const stream: Operations<Scheduler>["stream"] = /*#__PURE__*/ Operation.stream(Scheduler)
+export const stream: Operations<Scheduler>["stream"] = /*#__PURE__*/ Accessor.stream(Scheduler)
 
 /**
  * Maps the elements of a stream with an effect, as jobs: {@link stream} for a pipe.
- *
- * **Details**
- *
- * Results are emitted as they complete; `order: "input"` keeps the order of the elements, as `Stream.mapEffect` does.
- *
- * **Gotchas**
  *
  * A failure of the mapped stream interrupts the running jobs. Its finalizers run when the last job has ended.
  *
@@ -673,21 +635,21 @@ export const stream: Operations<Scheduler>["stream"] = /*#__PURE__*/ Operation.s
  * @category collections
  * @since 0.1.0
  */
-export const mapEffect: Operations<Scheduler>["mapEffect"] = /*#__PURE__*/ Operation.mapEffect(Scheduler)
+export const mapEffect: Operations<Scheduler>["mapEffect"] = /*#__PURE__*/ Accessor.mapEffect(Scheduler)
 
 /**
  * Returns the value of the first effect that succeeds, and interrupts the others.
  *
  * **Details**
  *
- * The effects start in order, as many at once as the scheduler allows. It returns when the losers' finalizers are done. If
- * none succeeds, the error is a `FirstSuccessError`: `NothingToTry` if there were no effects, else `AllFailed` with their
- * errors in order.
+ * The effects start in order, as many at once as the scheduler allows; those that wait when one succeeds never start. The call
+ * returns when the losers' finalizers are done. If none succeeds, it fails with a `FirstSuccessError`: `NothingToTry` if there
+ * were no effects, else `AllFailed` with their errors in order.
  *
  * **Gotchas**
  *
- * Losers that wait never start, and an iterable is pulled no further. Defects of losers are logged, their failures are
- * dropped. A defect does not end the race; if no effect succeeds, the call dies with it.
+ * A defect does not end the race; if no effect succeeds, the call dies with it. After a success, defects are logged and
+ * failures are dropped.
  *
  * **Example** (Asking two mirrors)
  *
@@ -703,7 +665,7 @@ export const mapEffect: Operations<Scheduler>["mapEffect"] = /*#__PURE__*/ Opera
  * @category collections
  * @since 0.1.0
  */
-export const firstSuccess: Operations<Scheduler>["firstSuccess"] = /*#__PURE__*/ Operation.firstSuccess(Scheduler)
+export const firstSuccess: Operations<Scheduler>["firstSuccess"] = /*#__PURE__*/ Accessor.firstSuccess(Scheduler)
 
 /**
  * The handle of a family of schedulers, one for each key.
@@ -757,25 +719,19 @@ export interface KeyedServiceClass<in out Self, in out Id extends string, in out
  * **Details**
  *
  * The first use of a key calls `lookup` for its options. `schedule` takes the key first; for every other operation, take the
- * scheduler of the key with `get(key)`. Keys are compared as those of a `Reducer`: values without hidden state by structure
- * (objects, arrays, dates, maps, sets, core's containers, and what implements `Equal`), all others by identity.
+ * scheduler of the key with `get(key)`. Keys are compared as those of a `Reducer`: values without hidden state by structure,
+ * all others by identity. If `rate` is the tag of a `RateLimiter`, the keys share its pace.
  *
  * Errors name a scheduler by the id of the tag, never by its key, which may be a secret. `lookup` may return a `name`.
  *
- * A scheduler is dropped when no job uses it and its rate is at rest, that is, when a new one would behave the same: a
- * million hosts come and go, and nothing stays. One timer serves all keys, while some rate is not at rest. A use costs
- * O(1) more than one of a single scheduler.
- *
- * If `rate` is the tag of a `RateLimiter`, the keys share it: each has its width, together they have one pace.
+ * A scheduler is dropped when no job uses it and its rate is at rest, that is, when a new one would behave the same. One
+ * timer serves all keys and keeps no process alive. A use costs O(1) more than one of a single scheduler.
  *
  * **Gotchas**
  *
  * - A `lookup` that throws, or returns invalid options, is a defect of the call and leaves nothing behind.
- * - A key whose width or rate was changed stays until the layer's scope closes; one that was paused, until it is resumed.
- *   Otherwise the change would be forgotten.
+ * - A key whose width or rate was changed stays until the layer's scope closes, and one that was paused until it is resumed.
  * - When the layer's scope closes, the jobs of all keys are interrupted.
- * - The timer is the clock's. Where the scope stays open, as with a `ManagedRuntime` that is not disposed of, it keeps a
- *   process of Node alive until every rate is at rest.
  *
  * **Example** (Scheduling by host)
  *
@@ -820,7 +776,7 @@ export const Keyed = <Self>() =>
     first?: Effect.Effect<unknown, unknown, unknown> | ScheduleOptions,
     second?: ScheduleOptions
   ): unknown =>
-    Operation.effectFirstOrLast<Self>((effect, options) => Tag.use((_) => _.get(key).schedule(effect, options)))(
+    effectFirstOrLast<Self>((effect, options) => Tag.use((_) => _.get(key).schedule(effect, options)))(
       first,
       second
     )
@@ -829,7 +785,7 @@ export const Keyed = <Self>() =>
     size: Tag.use((_) => _.size),
     // As in `effectFirstOrLast`.
     schedule: schedule as Class["schedule"],
-    layer: Layer.effect(Tag, Registry.make(id, (key: K) => Plan.plan("Scheduler.Keyed", id, lookup(key)), identity)),
-    layerNoop: Layer.effect(Tag, Registry.make<K, never>(id, () => Plan.unbounded(id), Handle.limitless))
+    layer: Layer.effect(Tag, Registry.make(id, (key: K) => check("Scheduler.Keyed", id, lookup(key)), identity)),
+    layerNoop: Layer.effect(Tag, Registry.make<K, never>(id, () => unbounded(id), Handle.limitless))
   })
 }

@@ -29,7 +29,7 @@ import type * as Reducer from "./Reducer.js"
 import type * as Scheduler from "./Scheduler.js"
 import { refuse } from "./internal/data/refuse.js"
 import { BufferedResponse, errorOf } from "./internal/http/bufferedResponse.js"
-import { jobOptions } from "./internal/scheduler/schedule.js"
+import { jobOptions } from "./internal/scheduler/options.js"
 
 type Request = HttpClientRequest.HttpClientRequest
 type Response = HttpClientResponse.HttpClientResponse

@@ -1,6 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
 import * as Equal from "effect/Equal"
 import * as Hash from "effect/Hash"
+import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Trie from "effect/Trie"
+import { equals, implementsEqual } from "../src/internal/data/keyEqual.js"
 import { hashKey, type Keyed, KeyMap } from "../src/internal/data/keyMap.js"
 
 interface Entry extends Keyed<Entry> {
@@ -10,6 +18,46 @@ interface Entry extends Keyed<Entry> {
 const entry = (key: unknown, value = 0): Entry => ({ key, hash: hashKey(key), chain: undefined, value })
 
 const find = (map: KeyMap<Entry>, key: unknown) => map.get(key, hashKey(key))
+
+describe("keyEqual", () => {
+  it("values without methods implement no Equal, whatever they are", () => {
+    for (const value of [null, undefined, 1, "a", true, 1n, Symbol(), () => 1, {}, [], new Map()]) {
+      expect(implementsEqual(value)).toBe(false)
+    }
+    expect([Option.some(1), HashMap.empty(), Context.empty()].every(implementsEqual)).toBe(true)
+  })
+
+  it("core's containers are compared by their entries", () => {
+    const values = [1, [2], () => "a session", () => "another"]
+    const makers: ReadonlyArray<(value: unknown) => unknown> = [
+      (value) => HashMap.make(["a", value], ["b", 1]),
+      (value) => HashSet.make(value, "b"),
+      (value) => Chunk.make(value, "b"),
+      (value) => Trie.make(["a", value]),
+      (value) => Result.succeed(value),
+      (value) => Context.make(Context.Service<unknown>("a"), value)
+    ]
+    for (const make of makers) {
+      values.forEach((value, i) => {
+        const again = Array.isArray(value) ? [...value] : value
+        expect(values.map((other) => equals(make(again), make(other)))).toEqual(values.map((_, j) => i === j))
+        expect(hashKey(make(again))).toBe(hashKey(make(value)))
+      })
+    }
+  })
+
+  it("an array that holds one object many times is equal to an array of as many equal objects", () => {
+    const one = Array.from({ length: 40 }, () => shared)
+    const many = one.map((item) => ({ ...item }))
+    expect([equals(one, many), equals(many, one), equals(one, [...many.slice(1), { id: 2 }])]).toEqual([
+      true,
+      true,
+      false
+    ])
+  })
+})
+
+const shared = { id: 1 }
 
 describe("KeyMap", () => {
   it("finds what is in it and nothing else, in whatever order keys come and go", () => {

@@ -8,17 +8,13 @@ import * as PermitPool from "../src/internal/redis/permitPool.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
+import { place } from "./support/place.ts"
 import { simulate } from "./support/simulation.ts"
 
 const withLimit = (limit: number) =>
   Effect.withFiber((fiber) => {
-    const engine = new Engine({
-      name: "test",
-      concurrency: 1,
-      maxQueued: Infinity,
-      limiter: undefined,
-      dispatcher: fiber.currentDispatcher
-    })
+    const site = { ...place, dispatcher: fiber.currentDispatcher }
+    const engine = new Engine({ name: "test", concurrency: 1, maxQueued: Infinity }, site)
     const commands: Array<string> = []
     const held = new Set<string>()
     /** Permits that the next renewal has lost, and the time of an answer. */

@@ -9,6 +9,7 @@ import type { SchedulerError } from "../src/internal/scheduler/error.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import { ManualClock } from "./support/manualClock.js"
 import { ownLane } from "./support/ownLane.js"
+import { place } from "./support/place.js"
 import { random } from "./support/random.js"
 
 interface Options {
@@ -52,7 +53,7 @@ class TestJob extends Job {
 
 const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<StoreError>) => {
   const dispatcher = new FiberScheduler.MixedScheduler().makeDispatcher()
-  const engine = new Engine({ name: "test", concurrency, maxQueued, limiter, dispatcher })
+  const engine = new Engine({ name: "test", concurrency, maxQueued }, { ...place, dispatcher }, limiter)
   const log: Array<string> = []
   let id = 0
   const job = (options?: Options) => new TestJob(id++, log, options)

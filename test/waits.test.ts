@@ -2,8 +2,18 @@
 import { describe, expect, it } from "@effect/vitest"
 import type { Scheduler as FiberScheduler } from "effect"
 import { Engine, Job } from "../src/internal/scheduler/engine.js"
-import { changes, closes, cycleOf, Edge, endUnsafe, type Inside, type Node } from "../src/internal/waits/waits.js"
+import {
+  changes,
+  closes,
+  cycleOf,
+  Edge,
+  endUnsafe,
+  type Inside,
+  isAbove,
+  type Node
+} from "../src/internal/waits/waits.js"
 import { ownLane } from "./support/ownLane.js"
+import { place } from "./support/place.js"
 import { random } from "./support/random.js"
 
 /** Counts the visits to a node. */
@@ -49,7 +59,7 @@ const makeEngine = (concurrency: number) => {
       for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) task()
     }
   }
-  const engine = new Engine({ name: "test", concurrency, maxQueued: Infinity, limiter: undefined, dispatcher })
+  const engine = new Engine({ name: "test", concurrency, maxQueued: Infinity }, { ...place, dispatcher })
   return { engine, settle: dispatcher.flush }
 }
 
@@ -257,7 +267,7 @@ describe("waits", () => {
     expect(counts.strangers).toBeGreaterThan(50)
   })
 
-  it("S5 if each ends that waits for nothing any more, all end", () => {
+  it("S5 if every job that waits for nothing ends, all jobs end", () => {
     const before = counted()
     let lent = 0
     for (let seed = 1; seed <= 20_000; seed++) {
@@ -327,6 +337,19 @@ describe("waits", () => {
     expect(lent).toBeGreaterThan(20_000)
   })
 
+  it("R7 the node that a job was made in is above the job", () => {
+    const [run, other] = [new Plain(), new Plain()]
+    const job = new TestJob({ outer: run })
+    expect([run, other].map((node) => isAbove(job, (above) => above === node))).toEqual([true, false])
+  })
+
+  it("R7 of several ways that close a cycle, the shortest is told", () => {
+    const [from, to, short, long] = [new Plain(), new Plain(), new Plain(), new Plain()]
+    const edges = [new Edge(to, long), new Edge(long, short), new Edge(short, from), new Edge(to, short)]
+    expect(cycleOf(from, to)).toEqual([from, to, short, from])
+    for (const edge of edges) edge.remove()
+  })
+
   it("S5 A job that has lent all its width and got it back lends to the next job made in a run it waits for, whether or not others are queued", () => {
     for (const others of [0, 1]) {
       const { engine, settle } = makeEngine(1)
@@ -355,7 +378,22 @@ describe("waits", () => {
     }
   })
 
-  it("S5 a job whose width is held by one that waits for it in turn goes on in the width that this one lends", () => {
+  it("S2 a job of higher priority starts in a lender's width although a heavier job blocks that width", () => {
+    const { engine, settle } = makeEngine(2)
+    const [lender, run] = [new TestJob({ weight: 2 }), new Plain()]
+    engine.submitUnsafe(lender)
+    const edge = new Edge(lender, run)
+    const [light, heavy] = [new TestJob({ outer: lender }), new TestJob({ weight: 2, outer: lender })]
+    const [equal, urgent] = [new TestJob({ outer: run }), new TestJob({ outer: run, priority: 1 })]
+    for (const job of [light, heavy, equal, urgent]) engine.submitUnsafe(job)
+    settle()
+    expect([light, heavy, equal, urgent].map((job) => job.state)).toEqual(["Running", "Queued", "Queued", "Running"])
+    for (const job of [heavy, equal, light, urgent, lender]) engine.releaseUnsafe(job)
+    endUnsafe(run)
+    expect(edge.remove()).toBe(false)
+  })
+
+  it("S5 a job whose width is held by a job that waits for it goes on in the width that this job lends", () => {
     const before = counted()
     const { engine, settle } = makeEngine(1)
     const [batch, run] = [new Plain(), new Plain()]
@@ -380,6 +418,22 @@ describe("waits", () => {
     endUnsafe(batch)
     expect([engine.running, engine.main.used]).toEqual([0, 0])
     expect(counted()).toEqual(before)
+  })
+
+  it("S5 jobs that a job leaves behind in free width are charged to the job around it, which had room for them", () => {
+    const before = counted()
+    const { engine } = makeEngine(3)
+    const outer = new TestJob({ weight: 2 })
+    const middle = new TestJob({ outer })
+    const [lent, free] = [new TestJob({ outer: middle }), new TestJob({ outer: middle })]
+    for (const job of [outer, middle, lent, free]) engine.submitUnsafe(job)
+    expect([middle.lane, lent.lane, free.lane]).toEqual([ownLane(outer), ownLane(middle), engine.main])
+    // A job in free width is no stranger.
+    expect(counted()).toEqual(before)
+    engine.releaseUnsafe(middle)
+    expect([engine.main.used, free.lane]).toEqual([2, ownLane(outer)])
+    for (const job of [lent, free, outer]) engine.releaseUnsafe(job)
+    expect([engine.running, engine.main.used]).toEqual([0, 0])
   })
 
   const crowd = 2_000

@@ -45,8 +45,9 @@ import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Checked from "../internal/redis/options.js"
 import * as PermitPool from "../internal/redis/permitPool.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
+import * as Build from "../internal/scheduler/build.js"
 import { handleOf } from "../internal/scheduler/handle.js"
-import * as Plan from "../internal/scheduler/plan.js"
+import * as SchedulerOptions from "../internal/scheduler/options.js"
 import * as Guard from "../internal/store/guard.js"
 
 /**
@@ -90,7 +91,7 @@ const check = <Limiter>(caller: string, name: string, options: Options<Limiter>)
   ...Checked.store(caller, "p", options),
   ratePrefix: Checked.store(caller, "r", options).prefix,
   concurrency: Quotas.count(caller, "concurrency", options.concurrency),
-  plan: Plan.plan<Limiter>(caller, name, options),
+  plan: SchedulerOptions.check<Limiter>(caller, name, options),
   leaseMillis: Checked.lease(caller, options),
   onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
   expectedProcesses: Checked.processes(caller, options)
@@ -111,7 +112,7 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   const made: { pool?: PermitPool.PermitPool; limiter?: LimiterRedis.LimiterRedis } = {}
   yield* Effect.addFinalizer(() => made.pool?.close ?? Effect.void)
   const rates = isRates(plan.rate) ? plan.rate : undefined
-  const engine = yield* Plan.build<I>(rates === undefined ? plan : { ...plan, rate: undefined })
+  const engine = yield* Build.build<I>(rates === undefined ? plan : { ...plan, rate: undefined })
   yield* Effect.addFinalizer(() => made.limiter?.close ?? Effect.void)
   const shareRate = (rates: ReadonlyArray<Rate>) => {
     made.limiter = new LimiterRedis.LimiterRedis(
@@ -134,8 +135,8 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   const { setRate } = scheduler
   return Object.assign(scheduler, {
     // A scheduler without a rate gets a shared one.
-    setRate: (quotas: Plan.Quotas) => {
-      const rates = Plan.checkRate(quotas)
+    setRate: (quotas: SchedulerOptions.Quotas) => {
+      const rates = SchedulerOptions.checkRate(quotas)
       return Effect.suspend(() => {
         if (engine.limiter !== undefined) return setRate(quotas)
         // In one step with the check: a second call finds the limiter of the first.

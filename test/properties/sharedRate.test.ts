@@ -70,13 +70,11 @@ const simulate = (seed: number) => {
   const tasks: Array<() => void> = []
   const dispatcher = { scheduleTask: (task: () => void) => void tasks.push(task), flush() {} }
   const engines = [1, 2].map(() =>
-    new Engine({
-      name: "test",
-      concurrency: 1 + next(5),
-      maxQueued: next(3) === 0 ? next(6) : Infinity,
-      limiter,
-      dispatcher
-    })
+    new Engine(
+      { name: "test", concurrency: 1 + next(5), maxQueued: next(3) === 0 ? next(6) : Infinity },
+      { context: clock.context, clock, dispatcher },
+      limiter
+    )
   )
   const jobs: Array<TestJob> = []
   const engineFor = new Map<TestJob, Engine>()
@@ -122,7 +120,7 @@ const simulate = (seed: number) => {
     const lender = lenderOf(job, engine)
     // A job that waited for room may have entered the queue in this step.
     const before = jobs.find((other) =>
-      other !== job && other.state === "Queued" && !(other.patient && engine.maxQueued < Infinity) &&
+      other !== job && other.state === "Queued" && !(other.patient && engine.limits.maxQueued < Infinity) &&
       engineFor.get(other) === engine &&
       lenderOf(other, engine) === lender && (other.priority > job.priority ||
         (other.priority === job.priority && order.get(other)! < order.get(job)!))

@@ -1,5 +1,5 @@
 /**
- * Where what outlives the fiber that makes it schedules its steps.
+ * The dispatcher for steps that outlive the fiber that starts them.
  */
 import * as Context from "effect/Context"
 import * as Scheduler from "effect/Scheduler"

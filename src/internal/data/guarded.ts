@@ -1,8 +1,8 @@
 /**
- * Foreign code in the steps of what many callers depend on: what one of them throws must not end the steps.
+ * Calls foreign code in a step that many callers depend on: an error of one of them must not end the step.
  */
 
-/** What `f` returns, or what `otherwise` makes of the error that it throws. */
+/** The result of `f`, or of `otherwise` if `f` throws. */
 export const guarded = <A>(f: () => A, otherwise: (error: unknown) => A): A => {
   try {
     return f()

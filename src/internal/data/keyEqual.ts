@@ -6,8 +6,8 @@
  * objects of the host, is equal to itself alone. `Equal.equals` is used nowhere, because it also looks into class
  * instances, and two of them that differ in their private fields only are equal to it.
  *
- * A proxy cannot be told from its target. One that answers for `Equal` without having it, as a client does whose `get`
- * trap answers for every name, is equal to itself alone; one that shows the fields of a plain object is compared by them.
+ * A proxy cannot be told from its target. A proxy whose `get` trap answers for every name, and so for `Equal` too, is equal
+ * to itself alone. A proxy that shows the fields of a plain object is compared by them.
  */
 import * as Cause from "effect/Cause"
 import * as Equal from "effect/Equal"
@@ -22,7 +22,7 @@ type Kind = "identity" | "equal" | "fields" | "plain" | "array" | "date" | "map"
 type Contents = (container: object) => object
 
 type Fields = Readonly<Record<PropertyKey, unknown>>
-// Sound: any object can be asked for a field, and what it answers is unknown.
+// Sound: any object can be asked for a field, and the type of the answer is unknown.
 const fieldsOf = (value: object): Fields => value as Fields
 
 const isObject = (u: unknown): u is object => typeof u === "object" && u !== null
@@ -117,22 +117,30 @@ const kindOfContainer = (value: object, prototype: object): Kind => {
 
 // --------------------------------------------------------------------------------------------------------------- hash
 
-// What lies deeper adds nothing to a hash, so a structure may contain itself.
+// Deeper parts add nothing to a hash, so a structure may contain itself.
 const maxDepth = 32
 // From this many objects on, those met before are not hashed again.
 const manyHashed = 64
 
-/** What is remembered of the objects inside a key; a key without any makes none. */
-interface Hashing {
-  hashed: number
-  /** The hashes of objects, by their depth. */
-  known: Array<Map<object, number>> | undefined
-}
+// The state of the hash that is being computed: how many objects it has met, and their hashes by depth.
+let hashed = 0
+let known: Array<Map<object, number>> | undefined
 
 /** The hash of an object that is compared by structure; `undefined` for one that is equal to itself alone. */
 export const hashObject = (value: object): number | undefined => {
   const kind = kindOf(value)
-  return kind === "identity" ? undefined : hashKind(kind, value, undefined, 0)
+  if (kind === "identity") return undefined
+  // A key may implement `Hash`, and hash other keys in it.
+  const outerHashed = hashed
+  const outerKnown = known
+  hashed = 0
+  known = undefined
+  try {
+    return hashKind(kind, value, 1)
+  } finally {
+    hashed = outerHashed
+    known = outerKnown
+  }
 }
 
 const mix = (h: number, n: number): number => {
@@ -146,29 +154,23 @@ const hashPrimitive = (value: unknown): number => {
   return typeof value === "function" ? Hash.random(value) : Hash.hash(value)
 }
 
-const hashValue = (value: unknown, hashing: Hashing, depth: number): number => {
+const hashValue = (value: unknown, depth: number): number => {
   if (!isObject(value)) return hashPrimitive(value)
   if (depth === maxDepth) return 1
-  if (++hashing.hashed <= manyHashed) return hashNested(value, hashing, depth)
-  const known = (hashing.known ??= [])[depth] ??= new Map()
-  let h = known.get(value)
-  if (h === undefined) known.set(value, h = hashNested(value, hashing, depth))
+  if (++hashed <= manyHashed) return hashNested(value, depth)
+  const hashes = (known ??= [])[depth] ??= new Map()
+  let h = hashes.get(value)
+  if (h === undefined) hashes.set(value, h = hashNested(value, depth))
   return h
 }
 
-const hashNested = (value: object, hashing: Hashing | undefined, depth: number): number => {
+const hashNested = (value: object, depth: number): number => {
   const kind = kindOf(value)
-  return kind === "identity" ? Hash.random(value) : hashKind(kind, value, hashing, depth)
+  return kind === "identity" ? Hash.random(value) : hashKind(kind, value, depth + 1)
 }
 
-const hashKind = (
-  kind: Exclude<Kind, "identity">,
-  value: object,
-  outer: Hashing | undefined,
-  outerDepth: number
-): number => {
-  const depth = outerDepth + 1
-  let hashing = outer
+/** `depth` is that of the parts of the value. */
+const hashKind = (kind: Exclude<Kind, "identity">, value: object, depth: number): number => {
   let h = 0
   switch (kind) {
     case "equal": {
@@ -179,45 +181,29 @@ const hashKind = (
       return Hash.number((value as Date).getTime())
     case "array": {
       const items = value as Array<unknown>
-      for (let i = 0; i < items.length; i++) {
-        const item = items[i]
-        h = mix(h, isObject(item) ? hashValue(item, hashing ??= newHashing(), depth) : hashPrimitive(item))
-      }
+      for (let i = 0; i < items.length; i++) h = mix(h, hashValue(items[i], depth))
       return h
     }
     case "plain":
       // Faster than `Object.keys`. A name that a program added to all objects is part of every hash then.
-      for (const name in value) {
-        const field = fieldsOf(value)[name]
-        h = (h +
-          mix(
-            Hash.string(name),
-            isObject(field) ? hashValue(field, hashing ??= newHashing(), depth) : hashPrimitive(field)
-          )) | 0
-      }
+      for (const name in value) h = (h + hashField(name, value, depth)) | 0
       return h
     case "fields":
-      hashing ??= newHashing()
-      for (const name of Object.keys(value)) {
-        h = (h + mix(Hash.string(name), hashValue(fieldsOf(value)[name], hashing, depth))) | 0
-      }
+      for (const name of Object.keys(value)) h = (h + hashField(name, value, depth)) | 0
       return h
     case "map":
-      hashing ??= newHashing()
-      for (const [k, v] of value as Map<unknown, unknown>) {
-        h = (h + mix(hashValue(k, hashing, depth), hashValue(v, hashing, depth))) | 0
-      }
+      for (const [k, v] of value as Map<unknown, unknown>) h = (h + mix(hashValue(k, depth), hashValue(v, depth))) | 0
       return h
     case "set":
-      hashing ??= newHashing()
-      for (const item of value as Set<unknown>) h = (h + mix(7, hashValue(item, hashing, depth))) | 0
+      for (const item of value as Set<unknown>) h = (h + mix(7, hashValue(item, depth))) | 0
       return h
     default:
-      return hashValue(kind(value), hashing ?? newHashing(), depth)
+      return hashValue(kind(value), depth)
   }
 }
 
-const newHashing = (): Hashing => ({ hashed: 0, known: undefined })
+const hashField = (name: string, value: object, depth: number): number =>
+  mix(Hash.string(name), hashValue(fieldsOf(value)[name], depth))
 
 /** A method of the value's own or of its class. */
 const methodOf = (value: object, name: typeof Equal.symbol | typeof Hash.symbol): unknown => {
@@ -286,7 +272,7 @@ class Comparison {
     return found
   }
 
-  /** Whether they are equal, which may be false without an end to the comparison: then nothing is taken for equal by it. */
+  /** Whether they are equal. If not, the comparison goes on as before: no pair met here is taken for equal. */
   private attempt(self: object, that: object): boolean {
     const merged = this.merged ??= []
     const before = merged.length
@@ -299,7 +285,7 @@ class Comparison {
     return false
   }
 
-  /** Whether two objects are equal if what is added to `pending` is. */
+  /** Whether two objects are equal, provided that the pairs added to `pending` are. */
   private alike(left: object, right: object, pending: Array<object>): boolean {
     const kind = kindOf(left)
     if (kind === "identity" || kind !== kindOf(right)) return false
@@ -347,18 +333,18 @@ class Comparison {
       this.paired(ours, Array.from(right).filter((item) => !left.has(item)).filter(isStructure), pending)
   }
 
-  /** Pairs what has no order one to one. Of several with one hash, the first that is equal will do. */
+  /** Pairs items without an order one to one. Of several with the same hash, takes the first that is equal. */
   private paired(ours: ReadonlyArray<object>, theirs: ReadonlyArray<object>, pending: Array<object>): boolean {
     if (ours.length !== theirs.length) return false
-    const groups = new Map<number, Array<object>>()
+    const groups = new Map<unknown, Array<object>>()
     for (const item of theirs) {
-      const hash = hashItem(item)
+      const hash = hashObject(item)
       const group = groups.get(hash)
       if (group === undefined) groups.set(hash, [item])
       else group.push(item)
     }
     return ours.every((item) => {
-      const group = groups.get(hashItem(item))
+      const group = groups.get(hashObject(item))
       if (group === undefined || group.length === 0) return false
       if (group.length === 1) {
         pending.push(item, group.pop()!)
@@ -374,8 +360,6 @@ class Comparison {
 }
 
 const isStructure = (u: unknown): u is object => isObject(u) && kindOf(u) !== "identity"
-
-const hashItem = (item: object): number => hashNested(item, undefined, 0)
 
 const valuesAlike = (left: unknown, right: unknown, pending: Array<object>): boolean => {
   if (isSame(left, right)) return true

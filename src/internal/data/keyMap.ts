@@ -11,10 +11,10 @@ export interface Keyed<Self> {
   chain: Self | undefined
 }
 
-/** The hash of a key that a native `Map` compares as wanted: primitives, and what is equal to itself alone. */
+/** The hash of a key that a native `Map` compares correctly: a primitive, or an object with identity. */
 export const native = -1
 
-/** Entries by key; what is done with one of them costs O(1), plus the size of the key where that is compared by structure. */
+/** Entries by key. An operation costs O(1), plus the size of a key that is compared by structure. */
 export class KeyMap<V extends Keyed<V>> {
   // A key that comes and goes by itself never touches a map, which is made anew every few times it forgets an entry.
   private newest: V | undefined = undefined
@@ -36,7 +36,7 @@ export class KeyMap<V extends Keyed<V>> {
       entry = this.buckets.get(hash)
       while (entry !== undefined && !same(key, entry.key)) entry = entry.chain
     }
-    // What the keys implement may have used this map.
+    // The code of a key may have changed this map.
     return changes === this.changes ? entry : this.get(key, hash)
   }
 
@@ -105,8 +105,8 @@ export class KeyMap<V extends Keyed<V>> {
 }
 
 /**
- * What a key implements, such as `Equal` or a getter, may throw. It is then no key that another caller has: who else is
- * compared with it must not be hurt.
+ * The code of a key, such as `Equal` or a getter, may throw. The key is then equal to no other: callers with other keys must
+ * not fail because of it.
  */
 const same = (self: unknown, that: unknown): boolean => {
   try {
@@ -116,7 +116,7 @@ const same = (self: unknown, that: unknown): boolean => {
   }
 }
 
-/** The hash to look a key up with; `native` for what needs none. May call what the key implements, such as a getter. */
+/** The hash of a key, or `native`. It may call code of the key, such as a getter. */
 export const hashKey = (key: unknown): number => {
   if (typeof key !== "object" || key === null) return native
   const hash = hashObject(key)

@@ -1,6 +1,6 @@
 /**
- * A doubly linked list through its own members: adding one, taking one out and putting one in the place of another costs
- * the same wherever it is, and allocates nothing. A member does not know its list: whoever holds it does.
+ * Doubly linked lists and rings through their own members: every operation takes constant time and allocates nothing. A
+ * member does not know its list.
  */
 
 /** The links of a member. */
@@ -29,7 +29,7 @@ export const insert = <M extends Member<M>>(list: List<M>, before: M | undefined
 /** Adds a member at the end. */
 export const append = <M extends Member<M>>(list: List<M>, member: M): void => insert(list, list.last, member)
 
-/** Puts one in the place of a member, which is not used again. */
+/** Replaces a member, which is not used again. */
 export const replace = <M extends Member<M>>(list: List<M>, member: M, by: M): void => {
   const { after, before } = member
   by.before = before
@@ -49,4 +49,30 @@ export const remove = <M extends Member<M>>(list: List<M>, member: M): void => {
   else after.before = before
   member.before = undefined
   member.after = undefined
+}
+
+/** The links of a member of a ring. The holder of a ring keeps its first member. */
+export interface Linked<Self> {
+  left: Self | undefined
+  right: Self | undefined
+}
+
+/** Adds a member at the end of a ring, and returns the first one. */
+export const join = <M extends Linked<M>>(first: M | undefined, member: M): M => {
+  if (first === undefined) return member.left = member.right = member
+  const last = first.left!
+  member.left = last
+  member.right = first
+  last.right = first.left = member
+  return first
+}
+
+/** Takes a member out of a ring, and returns the first one of the others. */
+export const leave = <M extends Linked<M>>(first: M | undefined, member: M): M | undefined => {
+  const { left, right } = member
+  member.left = member.right = undefined
+  if (right === member) return undefined
+  left!.right = right
+  right!.left = left
+  return first === member ? right : first
 }

@@ -1,5 +1,5 @@
 /**
- * What a nonsense option is answered with: a RangeError that names function, field, rule and value.
+ * The answer to an invalid option: a RangeError that names function, field, rule and value.
  */
 export const refuse = (caller: string, field: string, rule: string, got: unknown): never => {
   throw new RangeError(`${caller}: ${field} must be ${rule}, got ${show(got)}`)

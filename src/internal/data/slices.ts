@@ -1,15 +1,15 @@
 /**
  * Work of many pieces, done in slices: one slice at once, and one in each turn of the event loop after that.
  *
- * A piece runs foreign code, such as what a resumed fiber does next, and may bring more work with it. One slice is
- * shared by all that is nested in one stack.
+ * A piece runs foreign code, for instance of a fiber that it resumes, and may begin more work. All work that is nested in
+ * one stack shares one slice.
  */
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import { guarded } from "./guarded.js"
 
-/** Something that is done piece by piece. */
+/** Work that is done piece by piece. */
 export interface Work {
-  /** Where what does not fit into this turn goes on. */
+  /** Continues the work in later turns. */
   readonly slices: Slices
   /** Whether a piece is left. Pieces may go by themselves, but none comes back. */
   readonly pending: boolean
@@ -19,7 +19,7 @@ export interface Work {
   done(): void
 }
 
-/** How many pieces are done in one turn: of fibers that end in the step that resumes them, a millisecond's or two. */
+/** How many pieces are done in one turn: one or two milliseconds for fibers that end when they are resumed. */
 export const piecesPerTurn = 1024
 
 // Work that begins in a piece of other work is nested in its stack. Deeper than this, the outermost one does it.
@@ -30,9 +30,7 @@ let postponed: Array<Work> = []
 
 type Thrown = { readonly error: unknown } | undefined
 
-/**
- * Begins with the work at once. Whatever a piece throws, the others are done; the first error is thrown in the end.
- */
+/** Begins with the work at once. Whatever a piece throws, the others are done; the first error is thrown in the end. */
 export const begin = (work: Work): void => {
   if (depth > 0) {
     if (depth === maxDepth || left === 0) {
@@ -62,7 +60,7 @@ const advance = (work: Work): Thrown => {
   return thrown
 }
 
-// What was put off because it was nested too deep is done now; what does not fit any more is left for other turns.
+// Work that was nested too deep is done now; work that does not fit into this turn is left for later ones.
 const settle = (thrown: Thrown): Thrown => {
   while (postponed.length > 0) {
     const works = postponed
@@ -79,7 +77,7 @@ const settle = (thrown: Thrown): Thrown => {
   return thrown
 }
 
-/** What is left for turns to come, in the order in which it was left. */
+/** The work that is left for later turns, in order. */
 export class Slices {
   private readonly rest = new Set<Work>()
   private readonly dispatcher: SchedulerDispatcher

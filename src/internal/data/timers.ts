@@ -1,5 +1,5 @@
 /**
- * What outlives the fiber that starts it: a later step, a later turn.
+ * Timers that outlive the fiber that starts them.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -23,7 +23,7 @@ export const after = (millis: number, f: () => void, { clock, context }: Place):
 }
 
 /**
- * The same for what nobody waits for, such as tidying up: it keeps no process from ending.
+ * The same for a callback that no caller waits for: the timer keeps no process alive.
  *
  * `Clock.sleep` cannot say so. On the real clock this is a timer of the host, which is told so where a host wants to be
  * (Node and Bun by `unref`, Deno by a function of its own); on any other clock, as in tests, it is a sleep like all others.
@@ -39,11 +39,11 @@ export const idleAfter = (millis: number, f: () => void, place: Place): () => vo
   } else {
     host.Deno?.unrefTimer?.(timer)
   }
-  // What `setTimeout` gives is what `clearTimeout` takes, whatever it is on this host.
+  // Sound: `clearTimeout` takes what `setTimeout` returned, whatever that is on this host.
   return () => clearTimeout(timer as Parameters<typeof clearTimeout>[0])
 }
 
-/** One timer for whatever is due next. */
+/** One timer for the next due time. */
 export class Alarm {
   private readonly start: typeof after
   private readonly ring: () => void

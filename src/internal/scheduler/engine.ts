@@ -1,33 +1,34 @@
 /**
- * The engine under every scheduler: synchronous, without fibers of its own, for whatever can say what to do when it starts.
+ * The engine under every scheduler: synchronous, without fibers of its own.
  *
  * A submitter makes a `Job` (a subclass: one object is queue node, permit and token) and calls
  *
- *     engine.submitUnsafe(job)       `onStart` is called, in this step or in a later one, in the very step in which permit
- *                                    and rate were taken; or `onFailure` (refused, nothing taken); or `onClose`
- *     engine.startUnsafe(job)        true: it runs (`onStart` is not called); false: nothing happened, submit it
- *     engine.startedUnsafe(job)      in the step in which its effect begins, after the first thing that it does: a strict
- *                                    rate counts from here, and what was taken for a job that is released before is given
- *                                    back
- *     engine.releaseUnsafe(job)      whatever its state: a job that runs ends and its permit goes to the next, one that
- *                                    waits leaves the queue at no cost, one not yet submitted never starts. Idempotent
+ *     engine.submitUnsafe(job)       calls `onStart`, now or later, in the step in which permit and rate are taken; or
+ *                                    `onFailure` (refused, nothing taken); or `onClose`
+ *     engine.startUnsafe(job)        true: the job runs (`onStart` is not called); false: nothing happened, submit it
+ *     engine.startedUnsafe(job)      to be called in the step in which the effect begins, after its first operation. A
+ *                                    strict rate counts from here. A job that is released before costs no rate
+ *     engine.releaseUnsafe(job)      ends a running job, whose permit goes to the next; takes a waiting job out of the
+ *                                    queue at no cost; keeps an idle job from starting. Idempotent
  *
- * A job's effect must run with `CurrentNode` set to the job (`withJob`), and a job must be made with the node of the place
- * it is submitted from: this is how a job finds the weight that is lent to it. A `patient` job waits for room in a
- * full queue where another fails with `QueueFull`.
+ * The effect of a job must run with `CurrentNode` set to the job, and a job must be made with the node of its caller: so a
+ * job finds the weight that is lent to it. In a full queue a `patient` job waits where another fails with `QueueFull`.
  *
- * `onStart`, `onFailure` and `onClose` are called inside the engine's step: they may submit and release, and must not throw.
+ * The engine calls `onStart`, `onFailure` and `onClose` in its own step. They may submit and release, and must not throw.
  */
+import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { begin, Slices } from "../data/slices.js"
+import type { Place } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { endUnsafe } from "../waits/waits.js"
 import { QueueFull, SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import type { Job, Lane } from "./job.js"
 import { type Host, Lanes } from "./lanes.js"
+import type { Limits } from "./options.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
 
 export { Job } from "./job.js"
@@ -35,32 +36,27 @@ export { Job } from "./job.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
-/**
- * Permits that come from elsewhere: the width of the main lane is then what is held of them, and changes all the time.
- */
+/** Permits from a store. The width of the main lane is then the number of permits held, and changes all the time. */
 export interface Permits {
   /** The most that there can ever be. */
   limit: number
   /** Demand may have changed. */
   changed(): void
-  /** A job has ended: what it held may be given back before the next one takes it. */
+  /** A job has ended: its permits may be given back before the next job takes them. */
   freed(): void
   /** Settles when its permits are lost; never, as long as it holds them. */
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
 }
 
-export interface EngineOptions {
-  /** What its errors call it. */
-  readonly name: string
-  readonly concurrency: number
-  readonly maxQueued: number
-  readonly limiter: Limiter<StoreError> | undefined
+/** The context, the clock and the dispatcher of the layer that an engine belongs to. */
+export interface Site<in I = never> extends Place {
+  readonly context: Context.Context<I>
   readonly dispatcher: SchedulerDispatcher
 }
 
 export class Engine implements Host, Claimant {
-  readonly name: string
-  readonly maxQueued: number
+  readonly limits: Limits
+  readonly site: Site
   readonly lanes: Lanes
   readonly slices: Slices
   permits: Permits | undefined = undefined
@@ -71,25 +67,27 @@ export class Engine implements Host, Claimant {
   /** Called after the width has changed. */
   readonly resized = new Set<() => void>()
 
-  private readonly dispatcher: SchedulerDispatcher
   private resumedAt = 0
   private pumping = false
   private again = false
   private deferred = false
   private soon = false
-  /** It is closed, and not all have heard of it. */
+  /** It is closed, and some jobs have not been told yet. */
   telling = false
   private starts = 0
-  /** Called whenever somebody has left and nobody waits, and after each end of a job once it is closed. */
+  /** Called when a job has left and no job waits, and, once it is closed, after each end of a job. */
   readonly watchers = new Set<() => void>()
 
-  constructor({ concurrency, dispatcher, limiter, maxQueued, name }: EngineOptions) {
-    this.name = name
-    this.maxQueued = maxQueued
+  constructor(limits: Limits, site: Site, limiter?: Limiter<StoreError>) {
+    this.limits = limits
+    this.site = site
     this.rate = new Rate(this, limiter)
-    this.dispatcher = dispatcher
-    this.slices = new Slices(dispatcher)
-    this.lanes = new Lanes(this, concurrency)
+    this.slices = new Slices(site.dispatcher)
+    this.lanes = new Lanes(this, limits.concurrency)
+  }
+
+  get name(): string {
+    return this.limits.name
   }
 
   get limiter(): Limiter<StoreError> | undefined {
@@ -116,7 +114,7 @@ export class Engine implements Host, Claimant {
     return this.running === 0 && this.queued === 0
   }
 
-  /** The most weight that may ever run at one time. */
+  /** The most weight that may run at one time. */
   get limit(): number {
     return this.permits === undefined ? this.main.capacity : this.permits.limit
   }
@@ -132,7 +130,7 @@ export class Engine implements Host, Claimant {
     const limiter = this.limiter
     if (limiter !== undefined && job.tokens > 0) {
       if (this.rate.claimed || this.lanes.lenders.front !== undefined) return false
-      // It comes this very moment: there is no lateness that could be made up.
+      // The job comes now: there is no lateness to make up.
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
     this.lanes.begin(job, lane)
@@ -153,11 +151,12 @@ export class Engine implements Host, Claimant {
     const error = this.impossible(job, this.limit, this.rate.burst)
     if (error !== undefined) return this.refuse(job, error)
     job.arrived = this.now()
+    const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
-    if (queued >= this.maxQueued) {
-      // Since it was found that it had to wait, its fiber may have yielded.
+    if (queued >= maxQueued) {
+      // Its fiber may have yielded since it could not start.
       if (this.startUnsafe(job, job)) return job.onStart()
-      return this.refuse(job, this.error(new QueueFull({ queued, maxQueued: this.maxQueued })))
+      return this.refuse(job, this.error(new QueueFull({ queued, maxQueued })))
     }
     this.lanes.enter(job)
     this.pump()
@@ -212,8 +211,8 @@ export class Engine implements Host, Claimant {
   }
 
   /**
-   * Starts what can start, and leaves one claim on the rate for the job in front if that is all it lacks. A job that starts
-   * runs inside this loop until it first waits, and may end there: its release comes back through `again`, not by recursion.
+   * Starts every job that can start. If the job in front lacks only the rate, one claim waits for it. A job that starts runs
+   * in this loop until it first waits. If it ends there, its release sets `again` instead of recursing.
    */
   private pump(granted?: Lane, link?: unknown): void {
     if (this.pumping || this.deferred) {
@@ -246,7 +245,7 @@ export class Engine implements Host, Claimant {
     this.again = true
     if (this.soon || this.pumping || this.deferred) return
     this.soon = true
-    this.dispatcher.scheduleTask(() => {
+    this.site.dispatcher.scheduleTask(() => {
       this.soon = false
       this.pump()
     }, 0)
@@ -254,7 +253,7 @@ export class Engine implements Host, Claimant {
 
   private defer(): void {
     this.deferred = true
-    this.dispatcher.scheduleTask(() => {
+    this.site.dispatcher.scheduleTask(() => {
       this.deferred = false
       this.pump()
     }, 0)
@@ -265,7 +264,7 @@ export class Engine implements Host, Claimant {
     return this.rate.take(job, Math.max(job.arrived, lane.freeAt, this.resumedAt))
   }
 
-  /** Withdraws the claim in the step in which it would no longer fit who is in front. */
+  /** Withdraws the claim in the step in which it no longer fits the job in front. */
   private recheckClaim(): void {
     if (!this.rate.claimed) return
     const lane = this.front
@@ -276,7 +275,7 @@ export class Engine implements Host, Claimant {
     return Math.max(0, Math.min(this.queued, this.main.capacity - this.main.used) - 1)
   }
 
-  /** The rate was taken for whoever is in front now. */
+  /** The rate was taken for the job that is in front now. */
   onDue(claim: Claim): void {
     const lane = this.paidBy(claim)
     if (lane === undefined) {
@@ -291,7 +290,7 @@ export class Engine implements Host, Claimant {
     }
   }
 
-  /** Whom a claim pays for. Since the turn in which it was made, one that asks another price may have come in front. */
+  /** The lane whose first job a claim pays for. A job with other tokens may have come in front since the claim was made. */
   private paidBy(claim: Claim): Lane | undefined {
     const lane = this.front
     if (lane === undefined || this.lanes.headOf(lane).tokens === claim.tokens) return lane
@@ -313,7 +312,7 @@ export class Engine implements Host, Claimant {
     this.notify()
   }
 
-  /** `link` is what a claim was granted, which from here on is the job's. */
+  /** `link` is the grant of a claim; it now belongs to the job. */
   private startHead(lane: Lane, link?: unknown): void {
     const job = this.lanes.headOf(lane)
     if (link !== undefined) job.link = link
@@ -347,7 +346,7 @@ export class Engine implements Host, Claimant {
     job.onFailure(error)
   }
 
-  /** Width or rate have changed: refuses those who can never start now, and starts those who can. */
+  /** After a change of width or rate: refuses the jobs that can never start now, and starts those that can. */
   reviewUnsafe(): void {
     const { limit } = this
     const { burst } = this.rate
@@ -359,13 +358,13 @@ export class Engine implements Host, Claimant {
       refused.push(job)
     })
     this.lanes.refresh()
-    // Before anybody hears of it: who is told may use the rate.
+    // Before the refused jobs hear of it: their code may use the rate.
     this.pump()
     this.each(refused, (job) => this.refuse(job, this.impossible(job, limit, burst)!))
     this.notify()
   }
 
-  /** Does something for each of some jobs, in slices. By its turn, a job may have ended by itself. */
+  /** Calls `f` with each job, in slices. By its turn, a job may have ended by itself. */
   each<J extends Job>(jobs: Iterable<J>, f: (job: J) => void, done: () => void = () => {}): void {
     const rest = jobs[Symbol.iterator]()
     let next = rest.next()
@@ -385,16 +384,16 @@ export class Engine implements Host, Claimant {
 
   // ---------------------------------------------------------------------------------------------------------- control
 
-  /** So much of the permits is held now. */
+  /** Sets how many permits are held now. */
   grantUnsafe(width: number): void {
     this.main.capacity = width
     this.lanes.refresh()
     this.pump()
   }
 
-  /** Refuses those who wait for a permit: there is nobody to ask for one. */
+  /** Refuses the jobs that wait for a permit: the store of the permits does not answer. */
   refuseWaitingUnsafe(error: SchedulerError): void {
-    // What has a place inside a job that runs needs no permit.
+    // A job with a place inside a running job needs no permit.
     const waiting: Array<Job> = []
     this.main.queue.forEach(({ job }) => void (job.place === undefined && waiting.push(job)))
     for (const job of waiting) this.withdrawJob(job)
@@ -403,7 +402,7 @@ export class Engine implements Host, Claimant {
     this.notify()
   }
 
-  /** The jobs that run, those first that began last. */
+  /** The running jobs, the last to begin first. */
   runs(): Array<Job> {
     const jobs: Array<Job> = []
     for (let { last } = this.lanes.runs; last !== undefined; last = last.before) jobs.push(last.job)
@@ -420,7 +419,7 @@ export class Engine implements Host, Claimant {
   /** Gives a rate to an engine that had none. */
   adoptLimiterUnsafe(limiter: Limiter<StoreError>): void {
     this.rate.limiter = limiter
-    // Its time axis is new to those who wait.
+    // The arrivals of waiting jobs are not on its time axis.
     this.resumedAt = limiter.now()
     this.reviewUnsafe()
   }
@@ -442,7 +441,7 @@ export class Engine implements Host, Claimant {
     for (const watcher of Array.from(this.watchers)) watcher()
   }
 
-  /** Nothing starts any more: tells those who wait and those who run. */
+  /** Lets no job start any more, and tells the waiting and the running ones. */
   closeUnsafe(): void {
     this.closed = true
     this.rate.withdraw()

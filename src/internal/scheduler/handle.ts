@@ -4,14 +4,16 @@
 import * as Effect from "effect/Effect"
 import * as Pipeable from "effect/Pipeable"
 import type * as Stream from "effect/Stream"
+import * as Build from "./build.js"
 import type { Engine } from "./engine.js"
 import * as Collect from "./many/collect.js"
-import type { AllOptions, ForEachOptions, Items, StreamOptions } from "./many/collect.js"
 import * as CollectStream from "./many/stream.js"
 import { effectFirstOrLast } from "./operations.js"
-import type { Operations, Stats } from "./operations.js"
-import * as Plan from "./plan.js"
+import type { Operations } from "./operations.js"
+import { checkRate, checkWidth } from "./options.js"
+import type { AllOptions, ForEachOptions, Items, Quotas, StreamOptions } from "./options.js"
 import { schedule } from "./schedule.js"
+import { statsOf } from "./stats.js"
 
 /**
  * Identifies scheduler handles at run time.
@@ -33,23 +35,15 @@ export type TypeId = "~effect-funnel/Scheduler"
 export interface Access {
   readonly effect: <A, E, R>(f: (engine: Engine) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   readonly stream: <A, E, R>(f: (engine: Engine) => Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
-  /** As `effect`, for what changes the engine's options. */
+  /** As `effect`, for an effect that changes the engine's options. */
   readonly change: (f: (engine: Engine) => Effect.Effect<void>) => Effect.Effect<void>
 }
 
-const statsOf = (engine: Engine): Stats => ({
-  concurrency: engine.limit,
-  running: engine.running,
-  weight: engine.main.used,
-  queued: engine.queued,
-  paused: engine.paused
-})
-
-// The casts are sound: the types of these operations say of their results what the implementations know by construction.
+// The casts are sound: the implementations return results of these types by construction.
 export class Handle extends Pipeable.Class implements Operations<never> {
   readonly [TypeId]: TypeId = TypeId
   readonly name: string
-  /** `undefined` for what stands for the scheduler of a key. */
+  /** `undefined` for the scheduler of a key. */
   readonly engine: Engine | undefined
   readonly access: Access
 
@@ -73,18 +67,18 @@ export class Handle extends Pipeable.Class implements Operations<never> {
   )
 
   readonly resize: Operations<never>["resize"] = (concurrency) => {
-    const width = Plan.checkWidth("Scheduler.resize", concurrency)
+    const width = checkWidth("Scheduler.resize", concurrency)
     return this.access.change((engine) => Effect.sync(() => engine.resizeUnsafe(width)))
   }
 
   readonly setRate: Operations<never>["setRate"] = (quotas) => {
-    const rates = Plan.checkRate(quotas)
-    return this.access.change((engine) => Plan.setRate(engine, rates))
+    const rates = checkRate(quotas)
+    return this.access.change((engine) => Build.setRate(engine, rates))
   }
 
   readonly pause = this.run((engine) => Effect.sync(() => engine.pauseUnsafe()))
   readonly resume = this.run((engine) => Effect.sync(() => engine.resumeUnsafe()))
-  readonly awaitIdle = this.run(Plan.awaitIdle)
+  readonly awaitIdle = this.run(Build.awaitIdle)
   readonly stats = this.run((engine) => Effect.sync(() => statsOf(engine)))
 
   readonly forEach =
@@ -117,18 +111,18 @@ export class Handle extends Pipeable.Class implements Operations<never> {
 export const handleOf = (engine: Engine): Handle =>
   new Handle(engine.name, { effect: (f) => f(engine), stream: (f) => f(engine), change: (f) => f(engine) }, engine)
 
-/** The engine behind a handle; `undefined` for a handle that somebody else made, such as a mock. */
+/** The engine behind a handle; `undefined` for a foreign handle, such as a mock. */
 export const engineOf = (handle: object): Engine | undefined => handle instanceof Handle ? handle.engine : undefined
 
-/** Changes a handle so that nothing which is asked of it makes anything wait. */
+/** Changes a handle so that no operation makes a job wait. */
 export const limitless = (handle: Handle): Handle =>
   Object.assign(handle, {
     resize: (concurrency: number | "unbounded") => {
-      Plan.checkWidth("Scheduler.resize", concurrency)
+      checkWidth("Scheduler.resize", concurrency)
       return Effect.void
     },
-    setRate: (rate: Plan.Quotas) => {
-      Plan.checkRate(rate)
+    setRate: (rate: Quotas) => {
+      checkRate(rate)
       return Effect.void
     },
     pause: Effect.void,

@@ -1,24 +1,24 @@
 /**
- * What the engine runs, the widths it runs in, and how what runs inside a job finds it.
+ * The jobs of an engine, and the lanes they run in.
  */
-import type { Member } from "../data/list.js"
+import { join, leave, type Member } from "../data/list.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
 import { JobQueue, QueueNode } from "./jobQueue.js"
 
 type State = "Idle" | "Queued" | "Running" | "Done"
 
-/** A place in a queue: of the scheduler's own width, where it is the job itself, or of what was made in a node. */
+/** An entry of a queue: the job itself in the queue of the scheduler, a `Place` in that of a node. */
 export abstract class Seat extends QueueNode<Seat> {
   abstract readonly job: Job
 }
 
-/** A queued job's place in the node around it: in that of the job around it, or else of the run or batch. */
+/** A queued job's place in the lane of a node around it. */
 export class Place extends Seat {
   readonly job: Job
   readonly priority: number
   lane: Lane
-  /** A lender's width has no room for it, and keeps it in front. */
+  /** A lender keeps it in front without having room for it. */
   blocks = false
 
   constructor(job: Job, lane: Lane) {
@@ -30,7 +30,7 @@ export class Place extends Seat {
   }
 }
 
-/** What a job and a lane know of their scheduler. */
+/** The part of a scheduler that its jobs and lanes use. */
 export interface Owner {
   readonly name: string
   stirUnsafe(job: Job): void
@@ -42,27 +42,27 @@ export abstract class Job extends Seat implements Inner {
   readonly tokens: number
   readonly priority: number
   readonly patient: boolean
-  /** The node in whose context this one was made; ended ones are skipped and dropped. */
+  /** The node in whose context the job was made, or the first one around that has not ended. */
   outer: Node | undefined
   state: State = "Idle"
-  /** Whose job it is. */
+  /** The scheduler it belongs to. */
   engine: Owner | undefined = undefined
-  /** What its width is charged to. */
+  /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
-  /** Whether that is the width of a job that it was not made in. */
+  /** Whether that lane belongs to a job that this one was not made in. */
   stranger = false
-  /** While it is queued: its place besides that in the scheduler's own width. */
+  /** While it is queued: its place in the lane of a node. */
   place: Place | undefined = undefined
   width = 0
   arrived = 0
-  /** While it runs: among those that run in the same node. */
+  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
   home: Lane | undefined = undefined
   left: Job | undefined = undefined
   right: Job | undefined = undefined
   waits: Edge | undefined = undefined
   inside: Lane | undefined = undefined
   mark = 0
-  /** What its limiter granted, until its effect begins. */
+  /** The grant of its limiter, until its effect begins. */
   link: unknown = undefined
 
   constructor(weight: number, tokens: number, priority: number, outer: Node | undefined, patient: boolean) {
@@ -86,7 +86,7 @@ export abstract class Job extends Seat implements Inner {
     return "job"
   }
 
-  /** What it was made in, and no other. */
+  /** Only its outer node waits for it, and that takes no edge. */
   get waiters(): undefined {
     return undefined
   }
@@ -99,7 +99,7 @@ export abstract class Job extends Seat implements Inner {
     this.engine?.stirUnsafe(this)
   }
 
-  /** Permit and rate were taken in this step. */
+  /** Called in the step in which permit and rate were taken. */
   abstract onStart(): void
   /** Refused: it will not start, and holds nothing. */
   abstract onFailure(error: SchedulerError): void
@@ -108,30 +108,30 @@ export abstract class Job extends Seat implements Inner {
 }
 
 /**
- * A width and those who wait for it: the scheduler's own, or the weight that a running job lends. Of a run, a batch or a
- * job of another scheduler, which lend nothing: those of this scheduler that were made in it.
+ * A width and its queue. The main lane has the width of the scheduler; the lane of a running job has the weight that the
+ * job lends. The lane of any other node has no width: it holds the jobs of this scheduler that were made in the node.
  */
 export class Lane implements Inside, Member<Lane> {
   readonly engine: Owner
-  /** `undefined` for the scheduler's own, and once the node has ended. */
+  /** `undefined` for the main lane, and once the node has ended. */
   node: Node | undefined
   sibling: Lane | undefined = undefined
-  /** Those made in the node that run: a ring, in front those that run in the scheduler's own width. */
+  /** The running jobs that were made in the node: a ring, in front those that run in the main lane. */
   first: Job | undefined = undefined
   capacity: number
   used = 0
   private waiting: JobQueue<Seat> | undefined = undefined
-  /** Since when its first job may start: the cells that fell before are not made up. */
+  /** Since when its first job may start: slots of the rate before that are not made up. */
   freeAt = 0
-  /** Set once the lender has ended: whose width its jobs are charged to since. */
+  /** Set once the lender has ended: the lane that its jobs are charged to since then. */
   forward: Lane | undefined = undefined
-  /** Whether some of those below a lender might start in its width; of the scheduler's own, whether its first job fits. */
+  /** Whether a job below the lender might start in its width; in the main lane, whether the first job fits. */
   state: "none" | "candidate" | "blocked" = "none"
   before: Lane | undefined = undefined
   after: Lane | undefined = undefined
-  /** The place for which it became a candidate: others that could serve it were not asked. */
+  /** The place for which it became a candidate: other lenders that could serve the place were not asked. */
   notedFor: Place | undefined = undefined
-  /** Of a run or a batch: as of which change nobody above has room and is no candidate. */
+  /** Of a run or a batch: the change since which no lender above has room, unless it is a candidate. */
   fullAt = -1
 
   constructor(engine: Owner, node: Node | undefined, capacity: number) {
@@ -158,27 +158,12 @@ export class Lane implements Inside, Member<Lane> {
 
   link(job: Job, front: boolean): void {
     job.home = this
-    const { first } = this
-    if (first === undefined) {
-      this.first = job.left = job.right = job
-      return
-    }
-    const last = first.left!
-    job.left = last
-    job.right = first
-    last.right = first.left = job
-    if (front) this.first = job
+    const first = join(this.first, job)
+    this.first = front ? job : first
   }
 
   unlink(job: Job): void {
-    const { left, right } = job
-    if (right === job) {
-      this.first = undefined
-    } else {
-      left!.right = right
-      right!.left = left
-      if (this.first === job) this.first = right
-    }
-    job.home = job.left = job.right = undefined
+    this.first = leave(this.first, job)
+    job.home = undefined
   }
 }

@@ -7,24 +7,21 @@
  * goes, with p priorities in use.
  */
 
+import * as DueHeap from "../data/dueHeap.js"
 import { append, insert, type List, type Member, remove } from "../data/list.js"
 
-/**
- * What a queue keeps in the things it queues. A node is in one queue at a time.
- */
+/** A member of a queue, with the links of the queue. It is in one queue at a time. */
 export abstract class QueueNode<T extends QueueNode<T>> implements Member<T> {
   abstract readonly priority: number
-  /** When it came, for queues that become one. */
+  /** Its order of arrival, for queues that are merged. */
   order = 0
   level: Level<T> | undefined = undefined
   before: T | undefined = undefined
   after: T | undefined = undefined
 }
 
-interface Level<T> extends List<T> {
+interface Level<T> extends List<T>, DueHeap.Member {
   readonly priority: number
-  /** Its place in the heap, −1 while it is out. */
-  index: number
 }
 
 export class JobQueue<T extends QueueNode<T>> {
@@ -50,11 +47,11 @@ export class JobQueue<T extends QueueNode<T>> {
     remove(level, node)
     node.level = undefined
     this.size--
-    // The last level stays: one that is used again at once would come and go with each job.
+    // The last level stays, or it would come and go with each job.
     if (level.first === undefined && this.heap.length > 1) this.drop(level)
   }
 
-  /** Takes over all of another queue, which is given up; what came first stays in front. */
+  /** Takes over the members of another queue, in their order of arrival. The other queue is not used again. */
   absorb(that: JobQueue<T>): void {
     for (const { last } of that.heap) {
       if (last === undefined) continue
@@ -90,52 +87,16 @@ export class JobQueue<T extends QueueNode<T>> {
     if (level === undefined) {
       // The one level kept although empty must not stay on top of the others.
       if (this.size === 0 && this.heap.length === 1) this.drop(this.heap[0]!)
-      level = { priority, first: undefined, last: undefined, index: this.heap.length }
+      level = { priority, first: undefined, last: undefined, due: 0, index: -1 }
       this.levels.set(priority, level)
-      this.heap.push(level)
-      this.up(level)
+      DueHeap.set(this.heap, level, -priority)
     }
     this.recent = level
     return level
   }
 
   private drop(level: Level<T>): void {
-    const last = this.heap.pop()!
-    if (last !== level) {
-      this.put(last, level.index)
-      this.up(last)
-      this.down(last)
-    }
-    level.index = -1
+    DueHeap.remove(this.heap, level)
     this.levels.delete(level.priority)
-  }
-
-  private put(level: Level<T>, index: number): void {
-    this.heap[index] = level
-    level.index = index
-  }
-
-  private up(level: Level<T>): void {
-    let index = level.index
-    while (index > 0) {
-      const parent = this.heap[(index - 1) >> 1]!
-      if (parent.priority >= level.priority) break
-      this.put(parent, index)
-      index = (index - 1) >> 1
-    }
-    this.put(level, index)
-  }
-
-  private down(level: Level<T>): void {
-    let index = level.index
-    while (true) {
-      let child = 2 * index + 1
-      if (child >= this.heap.length) break
-      if (child + 1 < this.heap.length && this.heap[child + 1]!.priority > this.heap[child]!.priority) child++
-      if (this.heap[child]!.priority <= level.priority) break
-      this.put(this.heap[child]!, index)
-      index = child
-    }
-    this.put(level, index)
   }
 }

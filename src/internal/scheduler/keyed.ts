@@ -1,5 +1,5 @@
 /**
- * One scheduler a key, for as long as it is used or its rate is not at rest.
+ * One scheduler a key, kept while it is used or its rate is not at rest.
  *
  * Each use of a key holds its entry. An entry without holders is dropped at once if its rate is at rest. Otherwise it is
  * filed by the time at which the rate will be, and dropped by a later call or by one timer for all entries.
@@ -11,16 +11,17 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
-import { idleAfter } from "../data/timers.js"
+import { Alarm, idleAfter } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { RestList } from "../limiter/restList.js"
 import type { Member } from "../limiter/restList.js"
-import type { Engine } from "./engine.js"
+import type { Engine, Site } from "./engine.js"
+import { close, engineUnsafe, site } from "./build.js"
 import { Handle } from "./handle.js"
-import { close, engineUnsafe, type Plan, type Site, site } from "./plan.js"
+import type { Checked } from "./options.js"
 
 /** The least time between two looks of the timer. */
-const tickMillis = 1000
+const tickNanos = 1e9
 
 const sweepPerCall = 8
 const sweepPerTick = 1024
@@ -30,7 +31,7 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
   readonly key: unknown
   readonly hash: number
   readonly engine: Engine
-  /** Its own, which goes with it; `undefined` if it has none or shares one. */
+  /** `undefined` if the scheduler has none, or shares one. */
   private readonly limiter: Limiter<StoreError> | undefined
   chain: Entry | undefined = undefined
   checkAt = 0
@@ -38,7 +39,7 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
   before: Entry | undefined = undefined
   after: Entry | undefined = undefined
   holders = 0
-  /** Its options were changed. A new entry would not have the change, so this one stays. */
+  /** Its options were changed, so it stays: a new entry would not have the change. */
   changed = false
 
   constructor(key: unknown, hash: number, engine: Engine, limiter: Limiter<StoreError> | undefined) {
@@ -60,19 +61,23 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
 }
 
 export class Registry<K, I> {
-  private readonly plan: (key: K) => Plan<I>
+  private readonly lookup: (key: K) => Checked<I>
   private readonly site: Site<I>
   private readonly entries = new KeyMap<Entry>()
   private readonly resting = new RestList<Entry>()
-  private timer: (() => void) | undefined = undefined
-  private timerAt = 0
+  private readonly alarm: Alarm
   private closed = false
   size = 0
 
-  /** `plan` may throw. */
-  constructor(plan: (key: K) => Plan<I>, site: Site<I>) {
-    this.plan = plan
+  /** `lookup` may throw. */
+  constructor(lookup: (key: K) => Checked<I>, site: Site<I>) {
+    this.lookup = lookup
     this.site = site
+    this.alarm = new Alarm(idleAfter, () => {
+      const now = this.now()
+      this.sweep(now, sweepPerTick)
+      this.arm(now)
+    }, site)
   }
 
   /** The entry of a key, made if there is none; held until it is released. */
@@ -84,9 +89,9 @@ export class Registry<K, I> {
       found.holders++
       return found
     }
-    const plan = this.plan(key)
-    const engine = engineUnsafe(plan, this.site)
-    const entry = new Entry(key, hash, engine, Context.isKey(plan.rate) ? undefined : engine.limiter)
+    const checked = this.lookup(key)
+    const engine = engineUnsafe(checked, this.site)
+    const entry = new Entry(key, hash, engine, Context.isKey(checked.rate) ? undefined : engine.limiter)
     entry.holders = 1
     if (this.closed) {
       // A new scheduler answers as any that is closed.
@@ -104,7 +109,7 @@ export class Registry<K, I> {
     if (--entry.holders === 0 && !this.closed) this.settle(entry, this.now())
   }
 
-  /** Drops or files an entry that nobody holds and that is not filed. */
+  /** Drops or files an entry without holders that is not filed. */
   private settle(entry: Entry, now: number): void {
     if (entry.pinned) return
     const rest = entry.rest
@@ -126,30 +131,17 @@ export class Registry<K, I> {
   }
 
   private arm(now: number): void {
-    if (this.closed || this.resting.nextCheck === Infinity) return
-    // Behind already: there were more than one tick takes.
-    const late = this.resting.nextCheck <= now
-    const millis = late ? 1 : Math.max(tickMillis, Math.ceil((this.resting.nextCheck - now) / 1e6))
-    const at = now + millis * 1e6
-    if (this.timer !== undefined) {
-      if (at >= this.timerAt) return
-      this.timer()
-    }
-    this.timerAt = at
-    this.timer = idleAfter(millis, () => {
-      this.timer = undefined
-      const now = this.now()
-      this.sweep(now, sweepPerTick)
-      this.arm(now)
-    }, this.site)
+    const due = this.resting.nextCheck
+    // Behind already: there were more entries than one tick takes.
+    const late = due <= now
+    this.alarm.set(late ? due : Math.max(due, now + tickNanos), now)
   }
 
   /** Ends the timer, and all the schedulers. */
   get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.closed = true
-      this.timer?.()
-      this.timer = undefined
+      this.alarm.close()
       return Effect.forEach(this.entries.values(), (entry) => close(entry.engine), {
         concurrency: "unbounded",
         discard: true
@@ -157,7 +149,7 @@ export class Registry<K, I> {
     })
   }
 
-  /** Runs what `f` gives while the key's entry is held. */
+  /** Runs the effect of `f` while the key's entry is held. */
   use<A, E, R>(key: K, f: (entry: Entry) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
       let entry: Entry | undefined
@@ -174,7 +166,7 @@ export class Registry<K, I> {
     })
   }
 
-  /** As `use`, and keeps the entry from then on. */
+  /** As `use`, but the entry stays from then on. */
   change<A, E, R>(key: K, f: (engine: Engine) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return this.use(key, (entry) => {
       entry.changed = true
@@ -182,7 +174,7 @@ export class Registry<K, I> {
     })
   }
 
-  /** The stream that `f` gives, which holds the key's entry until it has ended. */
+  /** The stream of `f`, which holds the key's entry until it has ended. */
   stream<A, E, R>(key: K, f: (engine: Engine) => Stream.Stream<A, E, R>): Stream.Stream<A, E, R> {
     const entry = Effect.acquireRelease(
       Effect.sync(() => this.acquire(key)),
@@ -220,12 +212,12 @@ export class KeyedHandle<K, I> extends Pipeable.Class {
 
 export const make = <K, I>(
   id: string,
-  plan: (key: K) => Plan<I>,
+  lookup: (key: K) => Checked<I>,
   change: (handle: Handle) => Handle
 ): Effect.Effect<KeyedHandle<K, I>, never, I | Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.map(site<I>(), (site) => new Registry(plan, site)),
+      Effect.map(site<I>(), (site) => new Registry(lookup, site)),
       (registry) => registry.close
     ),
     (registry) => new KeyedHandle(id, registry, change)

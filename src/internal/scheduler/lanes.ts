@@ -1,8 +1,8 @@
 /**
- * The widths of a scheduler and the jobs in them: who runs, who waits, and where a job fits. Nothing starts here.
+ * The widths of a scheduler and the jobs in them: running jobs, queued jobs, and where a job fits. It starts no job.
  *
- * A queued job stands in the scheduler's queue. If it was made in a job, it has a place in that one's lane as well, or else
- * in that of the run or batch that it was made in. So a call that joins a run costs the same whatever waits in the run.
+ * A queued job is in the scheduler's queue. A job that was made in a job, run or batch also has a place in the lane of the
+ * job around it, or else of the outermost run or batch. So joining a run costs the same however many jobs wait in it.
  */
 import { append, type List, remove } from "../data/list.js"
 import { above, changes, liveNode } from "../waits/waits.js"
@@ -10,7 +10,7 @@ import type { Node } from "../waits/waits.js"
 import { type Job, Lane, type Owner, Place, type Seat } from "./job.js"
 import { Lenders } from "./lenders.js"
 
-/** What the lanes need of their engine. */
+/** The part of an engine that its lanes use. */
 export interface Host {
   readonly name: string
   /** The time on the axis of the rate. */
@@ -104,7 +104,7 @@ export class Lanes implements Owner {
     return lane
   }
 
-  // --------------------------------------------------------------------------------------------------- who is in whom
+  // --------------------------------------------------------------------------------------------------- jobs in nodes
 
   lends(node: Node): node is Job {
     // Sound: of all nodes, jobs alone have an engine.
@@ -134,7 +134,7 @@ export class Lanes implements Owner {
     const known = this.known(node)
     if (known !== undefined) return known
     const lane = new Lane(this, node, this.lends(node) ? node.width : 0)
-    // Sound: what is inside a node are lanes.
+    // Sound: `inside` of a node holds lanes.
     lane.sibling = node.inside as Lane | undefined
     node.inside = lane
     return lane
@@ -148,7 +148,7 @@ export class Lanes implements Owner {
       node.inside = lane.sibling
       return
     }
-    // Sound: what is inside a node are lanes.
+    // Sound: `inside` of a node holds lanes.
     let before = node.inside as Lane
     while (before.sibling !== lane) before = before.sibling!
     before.sibling = lane.sibling
@@ -265,7 +265,7 @@ export class Lanes implements Owner {
     if (this.lenders.any) this.host.pumpSoon()
   }
 
-  // ----------------------------------------------------------------------------------------------------- who is in front
+  // ------------------------------------------------------------------------------------------------------------- front
 
   /** Notes whether the first job in the queue fits. Called after every change of that job or of the width. */
   refresh(): void {

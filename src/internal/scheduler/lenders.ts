@@ -13,7 +13,7 @@
  * jobs that all wait, one that lends nothing yet is the nearest above a queued job.
  */
 import { append, type List, remove } from "../data/list.js"
-import { above, changes, findAbove, newMark } from "../waits/waits.js"
+import { above, changes, findAbove, newMark, visitBelow } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
 import type { Job, Lane, Place } from "./job.js"
 
@@ -294,32 +294,22 @@ export class Lenders {
     // Sound: lanes of nodes hold places.
     let best = lane.size === 0 ? undefined : lane.queue.head as Place
     const nodes: Array<Node> = [lane.node!]
-    const look = (node: Node) => {
-      if (node.mark === mark) return
-      node.mark = mark
-      nodes.push(node)
+    const look = (node: Node): boolean => {
+      if (node.mark !== mark) {
+        node.mark = mark
+        nodes.push(node)
+      }
+      return false
     }
     for (let i = 0; i < nodes.length; i++) {
       const node = nodes[i]!
-      for (let edge = node.waits; edge !== undefined; edge = edge.nextOut) look(edge.to)
-      for (let inside = node.inside; inside !== undefined; inside = inside.sibling) {
-        if (inside.engine === this.lanes) {
-          // Sound: see `known`.
-          const found = inside as Lane
-          if (i > 0 && found.size > 0) {
-            const first = found.queue.head as Place
-            if (best === undefined || isBefore(first, best)) best = first
-          }
-          if (this.strangers === 0) continue
-        }
-        const first = inside.first
-        let job = first
-        while (job !== undefined) {
-          look(job)
-          job = job.right
-          if (job === first) break
-        }
+      const known = this.lanes.known(node)
+      if (i > 0 && known !== undefined && known.size > 0) {
+        // Sound: as above.
+        const first = known.queue.head as Place
+        if (best === undefined || isBefore(first, best)) best = first
       }
+      visitBelow(node, look, this.strangers === 0 ? known : undefined)
     }
     // The marked nodes have a queued job below.
     if (best !== undefined) this.dryAt = -1

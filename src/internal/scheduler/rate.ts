@@ -1,16 +1,16 @@
 /**
- * The rate of a scheduler: its limiter, and one claim on it for whichever job is in front when the claim is due.
+ * The rate of a scheduler: its limiter, and one claim on it, for the job that is in front when the claim is due.
  */
 import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
 import type { Job } from "./job.js"
 
-/** What becomes of a claim, which is over then. */
+/** Hears how a claim ends. */
 export interface Claimant {
-  /** How many could start after the one in front: a bound, for a limiter that asks for several at a time. */
+  /** How many jobs could start after the one in front: a bound, for a limiter that takes slots in bulk. */
   behindClaim(): number
   /** Its tokens were taken. */
   onDue(claim: Claim): void
-  /** Somebody made a shared limiter's burst smaller. */
+  /** The burst of a shared limiter has become too small. */
   onTooLarge(): void
   onStoreFailure(error: StoreError): void
 }
@@ -70,7 +70,7 @@ export class Rate {
     const { claim, limiter } = this
     if (limiter === undefined || job.tokens === 0) return true
     if (claim !== undefined) {
-      // The place is kept for whoever is in front when it is due; only another price needs another claim.
+      // The claim serves the job that is in front when it is due; only other tokens need another claim.
       if (claim.tokens === job.tokens) {
         claim.since = since
         return false
@@ -95,7 +95,7 @@ export class Rate {
     this.limiter!.cancelUnsafe(claim)
   }
 
-  /** Whether a claim was still out. What a limiter tells others may withdraw one that it has to tell as well. */
+  /** Whether a claim still counts. While a limiter notifies several claims, one of them may withdraw another. */
   settles(claim: Claim): boolean {
     if (this.claim !== claim) return false
     this.claim = undefined

@@ -4,47 +4,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
-import { refuse } from "../data/refuse.js"
 import { firstStep } from "../limiter/firstStep.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
 import { Job } from "./engine.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
-
-/** What a single job may ask for, checked. */
-export interface JobOptions {
-  readonly weight: number
-  readonly tokens: number
-  readonly priority: number
-}
-
-const defaults: JobOptions = { weight: 1, tokens: 1, priority: 0 }
-
-export const checkCount = (name: string, field: string, value: number, least: number): number => {
-  if (!Number.isSafeInteger(value) || value < least) refuse(name, field, `an integer >= ${least}`, value)
-  return value
-}
-
-export const checkPriority = (name: string, value: number): number => {
-  if (!Number.isFinite(value)) refuse(name, "priority", "a finite number", value)
-  return value
-}
-
-export const jobOptions = (
-  name: string,
-  options: {
-    readonly weight?: number | undefined
-    readonly tokens?: number | undefined
-    readonly priority?: number | undefined
-  } | undefined
-): JobOptions => {
-  if (options === undefined) return defaults
-  const { priority = 0, tokens = 1, weight = 1 } = options
-  checkCount(name, "weight", weight, 1)
-  checkCount(name, "tokens", tokens, 0)
-  checkPriority(name, priority)
-  return { weight, tokens, priority }
-}
+import type { JobOptions } from "./options.js"
 
 /**
  * The first step of a job's effect. The engine is told after it, not before: if the process stops between the two, for a
@@ -67,9 +32,17 @@ export const firstStepOf = <A, E, R>(
   }
 }
 
-/** The effect of a job that tells when it begins, if its rate has to know. */
-export const beginning = <A, E, R>(engine: Engine, job: Job, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  job.link === undefined ? self : Effect.withFiber((fiber) => firstStepOf(engine, job, () => self, fiber))
+/** The effect of a started job: it tells the rate that it begins, and ends if its permits are lost. */
+export const effectOf = <A, E, R>(
+  engine: Engine,
+  job: Job,
+  self: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SchedulerError, R> => {
+  const begun = job.link === undefined
+    ? self
+    : Effect.withFiber((fiber) => firstStepOf(engine, job, () => self, fiber))
+  return engine.permits === undefined ? begun : engine.permits.guard(job, begun)
+}
 
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
@@ -90,7 +63,7 @@ class EffectJob<A, E, R> extends Job {
 
   enter(): Effect.Effect<A, E | SchedulerError, R> {
     const later = this.engine_.limiter?.strict === true ? this : undefined
-    // Begun in the step in which its permit and rate were taken, so that nothing comes in between.
+    // Begins in the step in which permit and rate were taken: no other step comes in between.
     if (this.engine_.startUnsafe(this, later)) return firstStep(this.body(), this.fiber!)
     return Effect.callback<A, E | SchedulerError, R>((resume) => {
       this.resume = resume
@@ -98,7 +71,7 @@ class EffectJob<A, E, R> extends Job {
     })
   }
 
-  /** Returns that there is nothing more to do. */
+  /** Returns `undefined`, as `onExitPrimitive` expects of a finalizer without an effect. */
   leave(): undefined {
     this.fiber!.setContext(this.context!)
     this.engine_.releaseUnsafe(this)
@@ -112,9 +85,7 @@ class EffectJob<A, E, R> extends Job {
 
   private body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber!.setContext(Context.add(this.context!, CurrentNode, this))
-    const self = beginning(this.engine_, this, this.self!)
-    const permits = this.engine_.permits
-    return permits === undefined ? self : permits.guard(this, self)
+    return effectOf(this.engine_, this, this.self!)
   }
 
   onStart(): void {
@@ -131,8 +102,8 @@ class EffectJob<A, E, R> extends Job {
 }
 
 /**
- * Runs an effect as a job. The frame that releases is there before anything is taken, so an interruption at any point
- * releases what was taken until then, without a mask. It also takes a waiting job out of the queue.
+ * Runs an effect as a job. The frame that releases is there before anything is taken. So an interruption at any point
+ * gives back everything, or takes the waiting job out of the queue, without a mask.
  */
 export const schedule = <A, E, R>(
   engine: Engine,
@@ -143,7 +114,3 @@ export const schedule = <A, E, R>(
     const job = new EffectJob(engine, self, options, fiber)
     return Effect.onExitPrimitive(Effect.suspend(() => job.enter()), () => job.leave())
   })
-
-/** Runs an effect as part of a job: what it schedules on the job's engine, and what its forks schedule, finds the job. */
-export const withJob = <A, E, R>(self: Effect.Effect<A, E, R>, job: Job): Effect.Effect<A, E, R> =>
-  Effect.provideService(self, CurrentNode, job)

@@ -1,5 +1,5 @@
 /**
- * A way from a node back to itself, as messages tell it.
+ * The description of a cycle in messages.
  */
 import { format } from "effect/Formatter"
 import type { Node } from "./waits.js"
@@ -9,7 +9,7 @@ export interface Step {
   readonly kind: "run" | "job" | "batch"
   /** Of a run the name of the function, of a job that of the scheduler, of a batch that of the resolver. */
   readonly name: string | undefined
-  /** Of a run, and what a batch asks for. */
+  /** The key of a run, or the request of a batch. */
   readonly key: unknown
 }
 

@@ -1,33 +1,34 @@
 /**
- * Who waits for whom: one graph for runs, jobs and batches.
+ * The wait-for graph of runs, jobs and batches.
  *
- * A fiber belongs to at most one node, the innermost, which it finds in its context. There is an edge from a node to
- * another while a fiber of the one waits for the end of the other. What a job was made in waits for it: that takes no
- * edge. Being in a queue is no edge: a queued job waits for *any* permit, and what it waits for is not known.
+ * A fiber belongs to at most one node, the innermost, which it finds in its context. There is an edge from one node to
+ * another while a fiber of the first waits for the end of the second. The node that a job was made in waits for the job:
+ * that takes no edge. Waiting in a queue is no edge, because a queued job waits for *any* permit.
  *
- * Adding and removing an edge costs O(1), and where jobs wait in runs or batches, a look at who is above it. What searches
- * does so from nodes only: who is in none pays nothing.
+ * Adding and removing an edge costs O(1), and a search upwards while jobs wait in runs or batches. Every search starts at a
+ * node, so a fiber outside of all nodes pays nothing.
  */
 import * as Context from "effect/Context"
+import { join, leave, type Linked } from "../data/list.js"
 
-/** What fibers belong to, and wait for. */
+/** Fibers belong to a node, and wait for nodes. */
 export interface Node {
   readonly kind: "run" | "job" | "batch"
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly name?: string | undefined
   readonly key?: unknown
   /** It waits for nothing any more, and nothing waits for it. */
   readonly ended: boolean
-  /** Of a job: what it was made in, which waits for it and to which its fibers belong once it has ended. */
+  /** Of a job: the node that it was made in. That node waits for the job, and inherits its fibers. */
   readonly outer: Node | undefined
-  /** What its fibers wait for: a list. */
+  /** The waits of its fibers: a list. */
   waits: Edge | undefined
-  /** Who waits for it: a ring. */
+  /** The waits for it: a ring. */
   waiters: Edge | undefined
   /** The jobs made in it, one list for each scheduler. */
   inside: Inside | undefined
   mark: number
-  /** What it waits for may be more than before, or less. Called within steps of others: it starts nothing in this one. */
+  /** Called when a node below may wait for more, or for less. It must start nothing in this step. */
   stirUnsafe?(): void
 }
 
@@ -38,14 +39,12 @@ export interface Inside {
   sibling: Inside | undefined
   /** Those that run: a ring. */
   first: Inner | undefined
-  /** The node has ended: what it left behind belongs to the heir, or to nobody. */
+  /** The node has ended: its jobs pass to the heir, if there is one. */
   passUnsafe(heir: Node | undefined): void
 }
 
 /** A job that runs in a node. */
-export interface Inner extends Node {
-  right: Inner | undefined
-}
+export interface Inner extends Node, Linked<Inner> {}
 
 /** The node that a fiber belongs to. It may have ended. */
 export const CurrentNode: Context.Reference<Node | undefined> = /*#__PURE__*/ Context.Reference<Node | undefined>(
@@ -62,14 +61,12 @@ export const liveNode = (node: Node | undefined): Node | undefined => {
   return node
 }
 
-/**
- * What schedulers have to be told of. Counts only, so that nothing is kept by being counted.
- */
+/** Changes that schedulers watch. These are counts only, so they keep nothing in memory. */
 class Changes {
   /** How often a path was added, or taken away. */
   added = 0
   removed = 0
-  /** How many queued jobs may run in the width of whoever waits for a run or a batch. */
+  /** How many queued jobs may run in the width of a job that waits for a run or a batch. */
   seats = 0
   /** How many run in the width of a job that they were not made in. */
   strangers = 0
@@ -80,13 +77,15 @@ class Changes {
 export const changes: Changes = /*#__PURE__*/ new Changes()
 
 /** A fiber of `from` waits for the end of `to`. */
-export class Edge {
+export class Edge implements Linked<Edge> {
   from: Node | undefined
   readonly to: Node
+  /** Its neighbours among those of `from`. */
   prevOut: Edge | undefined = undefined
   nextOut: Edge | undefined = undefined
-  prevIn: Edge | undefined = undefined
-  nextIn: Edge | undefined = undefined
+  /** Its neighbours among those that wait for `to`. */
+  left: Edge | undefined = undefined
+  right: Edge | undefined = undefined
 
   constructor(from: Node, to: Node) {
     this.from = from
@@ -103,7 +102,7 @@ export class Edge {
     return true
   }
 
-  /** What waits is another node from now on. */
+  /** The heir waits in the place of the node. */
   pass(heir: Node): void {
     this.unlink(this.from!)
     this.from = heir
@@ -115,48 +114,30 @@ export class Edge {
     const out = this.nextOut = from.waits
     if (out !== undefined) out.prevOut = this
     from.waits = this
-    const first = to.waiters
-    if (first === undefined) {
-      this.prevIn = this.nextIn = this
-    } else {
-      const last = first.prevIn!
-      this.prevIn = last
-      this.nextIn = first
-      last.nextIn = first.prevIn = this
-    }
+    join(to.waiters, this)
     to.waiters = this
     changes.added++
     if (changes.seats + changes.strangers > 0 && (to.waits !== undefined || to.inside !== undefined)) stirAbove(from)
   }
 
   private unlink(from: Node): void {
-    const { nextIn, nextOut, prevOut, to } = this
+    const { nextOut, prevOut, to } = this
     if (prevOut === undefined) from.waits = nextOut
     else prevOut.nextOut = nextOut
     if (nextOut !== undefined) nextOut.prevOut = prevOut
-    if (nextIn === this) {
-      to.waiters = undefined
-    } else {
-      nextIn!.prevIn = this.prevIn
-      this.prevIn!.nextIn = nextIn
-      if (to.waiters === this) to.waiters = nextIn
-    }
-    this.prevOut =
-      this.nextOut =
-      this.prevIn =
-      this.nextIn =
-        undefined
+    to.waiters = leave(to.waiters, this)
+    this.prevOut = this.nextOut = undefined
     changes.removed++
     if (changes.blocked > 0) stirAbove(from)
   }
 }
 
-/** The node has ended: nobody waits for it, and what it left behind belongs to whom it was in. */
+/** The node has ended: no node waits for it any more, and its waits and jobs pass to its outer node. */
 export const endUnsafe = (node: Node): void => {
   if (node.waiters !== undefined || node.waits !== undefined || node.inside !== undefined) leaveGraph(node)
 }
 
-// Most nodes have neither, and what ends them is to be small enough to be inlined.
+// Apart, so that `endUnsafe` is small enough to be inlined: most nodes have none of these.
 const leaveGraph = (node: Node): void => {
   while (node.waiters !== undefined) node.waiters.remove()
   if (node.waits === undefined && node.inside === undefined) return
@@ -186,39 +167,57 @@ const stirAbove = (node: Node): void =>
   })
 
 /**
- * Whether one that waits for a node is taken: `visit` says so, or to go on to those above it, or, with `undefined`, not to.
- * Ends with the first, who is the first to be asked the next time: those asked in vain are not asked again and again.
+ * Visits the nodes that wait for a node, until `visit` takes one. That one comes first the next time, so that those asked
+ * in vain are not asked again and again.
+ */
+const visitWaiters = (node: Node, visit: (node: Node) => boolean): boolean => {
+  const outer = liveNode(node.outer)
+  if (outer !== undefined && visit(outer)) return true
+  const first = node.waiters
+  let edge = first
+  while (edge !== undefined) {
+    if (visit(edge.from!)) {
+      node.waiters = edge
+      return true
+    }
+    edge = edge.right
+    if (edge === first) break
+  }
+  return false
+}
+
+/** Visits the nodes that a node waits for, except the jobs of `except`, until `visit` takes one. */
+export const visitBelow = (node: Node, visit: (node: Node) => boolean, except?: Inside): boolean => {
+  for (let edge = node.waits; edge !== undefined; edge = edge.nextOut) if (visit(edge.to)) return true
+  for (let inside = node.inside; inside !== undefined; inside = inside.sibling) {
+    if (inside === except) continue
+    const { first } = inside
+    let job = first
+    while (job !== undefined) {
+      if (visit(job)) return true
+      job = job.right
+      if (job === first) break
+    }
+  }
+  return false
+}
+
+/**
+ * Searches upwards from a node, each node once. `visit` returns `true` to take a node, `false` to go on to those above it,
+ * and `undefined` not to.
  */
 export const findAbove = (node: Node, visit: (node: Node) => boolean | undefined): boolean => {
   const mark = ++epoch
   const nodes = [node]
   node.mark = mark
-  for (let i = 0; i < nodes.length; i++) {
-    const node = nodes[i]!
-    const outer = liveNode(node.outer)
-    if (outer !== undefined && outer.mark !== mark) {
-      outer.mark = mark
-      const found = visit(outer)
-      if (found === true) return true
-      if (found === false) nodes.push(outer)
-    }
-    const first = node.waiters
-    let edge = first
-    while (edge !== undefined) {
-      const from = edge.from!
-      if (from.mark !== mark) {
-        from.mark = mark
-        const found = visit(from)
-        if (found === true) {
-          node.waiters = edge
-          return true
-        }
-        if (found === false) nodes.push(from)
-      }
-      edge = edge.nextIn
-      if (edge === first) break
-    }
+  const look = (node: Node): boolean => {
+    if (node.mark === mark) return false
+    node.mark = mark
+    const found = visit(node)
+    if (found === false) nodes.push(node)
+    return found === true
   }
+  for (let i = 0; i < nodes.length; i++) if (visitWaiters(nodes[i]!, look)) return true
   return false
 }
 
@@ -230,22 +229,7 @@ export const above = (node: Node, visit: (node: Node) => boolean): void => {
 /** Whether a node, or one that waits for it, is so. */
 export const isAbove = (node: Node, is: (node: Node) => boolean): boolean => is(node) || findAbove(node, is)
 
-/** Gives what a node waits for: jobs that run in it, and what its fibers wait for. Ends early when told to. */
-const below = (node: Node, visit: (node: Node) => boolean): boolean => {
-  for (let edge = node.waits; edge !== undefined; edge = edge.nextOut) if (visit(edge.to)) return true
-  for (let inside = node.inside; inside !== undefined; inside = inside.sibling) {
-    const first = inside.first
-    let job = first
-    while (job !== undefined) {
-      if (visit(job)) return true
-      job = job.right
-      if (job === first) break
-    }
-  }
-  return false
-}
-
-/** Notes a node as seen from one side; whether the other side has met it. */
+/** Notes a node as seen from one side. Returns whether the other side has seen it. */
 const meets = (node: Node, seen: number, met: number, nodes: Array<Node>): boolean => {
   if (node.mark === met) return true
   if (node.mark !== seen) {
@@ -256,8 +240,8 @@ const meets = (node: Node, seen: number, met: number, nodes: Array<Node>): boole
 }
 
 /**
- * Whether `to` waits for `from`, so that `from` must not wait for it. Searches from both sides by turns: it costs what
- * the smaller side costs.
+ * Whether `to` waits for `from`, so that `from` must not wait for it. Searches from both sides by turns: it costs as
+ * much as the smaller side.
  */
 export const closes = (from: Node, to: Node): boolean => {
   if (from === to) return true
@@ -269,29 +253,20 @@ export const closes = (from: Node, to: Node): boolean => {
   const under = [to]
   from.mark = up
   to.mark = down
+  const rise = (node: Node) => meets(node, up, down, over)
   const sink = (node: Node) => meets(node, down, up, under)
   for (let i = 0; i < over.length && i < under.length; i++) {
-    const node = over[i]!
-    const outer = liveNode(node.outer)
-    if (outer !== undefined && meets(outer, up, down, over)) return true
-    const first = node.waiters
-    let edge = first
-    while (edge !== undefined) {
-      if (meets(edge.from!, up, down, over)) return true
-      edge = edge.nextIn
-      if (edge === first) break
-    }
-    if (below(under[i]!, sink)) return true
+    if (visitWaiters(over[i]!, rise) || visitBelow(under[i]!, sink)) return true
   }
   return false
 }
 
-/** The cycle that an edge would close, from the node that waits to itself. For messages: it costs what it costs. */
+/** The cycle that an edge would close, from the node that waits to itself. Only for messages. */
 export const cycleOf = (from: Node, to: Node): ReadonlyArray<Node> => {
   const came = new Map<Node, Node>([[to, from]])
   for (const node of came.keys()) {
     if (node === from) break
-    below(node, (next) => {
+    visitBelow(node, (next) => {
       if (!came.has(next)) came.set(next, node)
       return false
     })

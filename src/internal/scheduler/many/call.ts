@@ -1,9 +1,9 @@
 /**
- * One call over many items: pulls them lazily, submits each to the engine in the step in which it was pulled, and runs each
- * on a fiber of its own once it is admitted.
+ * One call over many items. It pulls an item, submits it to the engine in the same step, and runs it on a fiber of its own
+ * once it is admitted.
  *
- * At any time at most `concurrency` items of a call are pulled and not done with, whether they run, wait, or are results
- * that nobody has taken yet. Without a bound, as many may run as the engine admits; no more than `lookahead` wait.
+ * At most `concurrency` items of a call run, wait, or are results that the consumer has not taken. With an unbounded
+ * concurrency, at most `lookahead` items wait.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -15,28 +15,18 @@ import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
 import { Job } from "../engine.js"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
-import { beginning } from "../schedule.js"
+import type { JobOptions } from "../options.js"
+import { effectOf } from "../schedule.js"
 import { ended, pending } from "./source.js"
 import type { Listener, Source } from "./source.js"
 
-/** How many items of a call may wait, or be results that nobody has taken, where the width has no bound. */
+/** With an unbounded concurrency: how many items may wait, and how many results may be held. */
 const lookahead = 1024
 
 /** How many items one step pulls before it gives the event loop a turn. */
 const maxPullsPerStep = 1024
 
-/**
- * What an item costs, checked.
- */
-export interface Costs<in A> {
-  readonly weight: (item: A, index: number) => number
-  readonly tokens: (item: A, index: number) => number
-  readonly priority: (item: A, index: number) => number
-}
-
-/**
- * What becomes of the exits: each returns how the call ends, if it does.
- */
+/** Handle the exits of the items. A handler that returns an exit ends the call with it. */
 export interface Handlers<B, E, X, XE> {
   onSuccess(value: B, index: number): Exit.Exit<X, XE> | undefined
   onFailure(cause: Cause.Cause<E | SchedulerError>, index: number): Exit.Exit<X, XE> | undefined
@@ -49,17 +39,10 @@ class Item<A, B, E, R, X, XE> extends Job {
   call: Call<A, B, E, R, X, XE> | undefined
   value: A | undefined
   readonly index: number
-  fiber: Fiber.Fiber<B, E> | undefined = undefined
+  fiber: Fiber.Fiber<B, E | SchedulerError> | undefined = undefined
 
-  constructor(
-    call: Call<A, B, E, R, X, XE>,
-    value: A,
-    index: number,
-    weight: number,
-    tokens: number,
-    priority: number
-  ) {
-    super(weight, tokens, priority, call.outer, true)
+  constructor(call: Call<A, B, E, R, X, XE>, value: A, index: number, options: JobOptions) {
+    super(options.weight, options.tokens, options.priority, call.outer, true)
     this.call = call
     this.value = value
     this.index = index
@@ -75,29 +58,27 @@ class Item<A, B, E, R, X, XE> extends Job {
   }
 }
 
-/**
- * Observes one item after another, so that an item needs no closure of its own. It drops an item that has ended.
- */
+/** Observes one item after another: a closure an item would cost 6 % of it. */
 class Observer<A, B, E, R, X, XE> {
   job: Item<A, B, E, R, X, XE> | undefined = undefined
-  readonly onExit: (exit: Exit.Exit<B, E>) => void
+  readonly onExit: (exit: Exit.Exit<B, E | SchedulerError>) => void
 
-  constructor(onExit: (observer: Observer<A, B, E, R, X, XE>, exit: Exit.Exit<B, E>) => void) {
+  constructor(onExit: (observer: Observer<A, B, E, R, X, XE>, exit: Exit.Exit<B, E | SchedulerError>) => void) {
     this.onExit = (exit) => onExit(this, exit)
   }
 }
 
 export interface CallOptions<A, B, E, R, X, XE> {
   readonly engine: Engine
-  /** Whose context the items run in, and who interrupts them. */
+  /** The items run in its context, and are interrupted by it. */
   readonly parent: Fiber.Fiber<unknown, unknown>
   readonly f: (item: A, index: number) => Effect.Effect<B, E, R>
-  readonly costs: Costs<A>
+  readonly optionsOf: (item: A, index: number) => JobOptions
   readonly handlers: Handlers<B, E, X, XE>
-  /** Called once, when nothing of the call runs any more. */
+  /** Called once, when no item and no source of the call runs any more. */
   readonly onSettled: (exit: Exit.Exit<X, XE>) => void
-  /** Called whenever a count has changed. */
-  readonly onChange?: (() => void) | undefined
+  /** Called when an item has ended and its permit is free. */
+  readonly onFreed?: (() => void) | undefined
 }
 
 export class Call<A, B, E, R, X, XE> implements Listener<XE> {
@@ -105,7 +86,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   queued = 0
   done = 0
   failed = 0
-  /** Results that nobody has taken yet. */
+  /** Results that the consumer has not taken. */
   held = 0
   readonly outer: Node | undefined
   settled = false
@@ -119,9 +100,9 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   private exhausted = false
   private filling = false
   private deferred = false
-  /** Those that wait or run. */
+  /** The items that wait or run. */
   private readonly items = new Set<Item<A, B, E, R, X, XE>>()
-  /** Those of items that have ended. */
+  /** The observers of items that have ended. */
   private readonly observers: Array<Observer<A, B, E, R, X, XE>> = []
 
   constructor(options: CallOptions<A, B, E, R, X, XE>) {
@@ -151,7 +132,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     if (this.filling) return
     this.filling = true
     let pulls = 0
-    // A submission may start jobs of others, and what runs in these is not ours: if it throws, this call still goes on.
+    // A submission may start jobs of other callers. If their code throws, this call goes on.
     try {
       while (this.exit === undefined && !this.exhausted && !this.deferred && this.hasRoom()) {
         if (++pulls > maxPullsPerStep) {
@@ -179,7 +160,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
 
   private pull(): boolean {
     let job: Item<A, B, E, R, X, XE>
-    // The iterator and the functions of an item's cost are the caller's: what they throw is the call's defect.
+    // The iterator and the cost functions are the caller's. If they throw, the call dies.
     try {
       const item = this.source!.next()
       if (item === pending) return false
@@ -188,20 +169,18 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
         return false
       }
       const index = this.pulled++
-      const { priority, tokens, weight } = this.options.costs
-      job = new Item(this, item, index, weight(item, index), tokens(item, index), priority(item, index))
+      job = new Item(this, item, index, this.options.optionsOf(item, index))
     } catch (defect) {
       this.failUnsafe(Cause.die(defect))
       return false
     }
     if (this.exit !== undefined) {
-      // What it ran to give this item has ended the call.
+      // The iterator has ended the call.
       this.close()
       return false
     }
     this.items.add(job)
     this.queued++
-    this.options.onChange?.()
     this.options.engine.submitUnsafe(job)
     return true
   }
@@ -210,7 +189,6 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     if (this.exit !== undefined) return this.withdraw(job)
     this.queued--
     this.running++
-    this.options.onChange?.()
     let effect: Effect.Effect<B, E, R>
     try {
       // Sound: it has not ended.
@@ -218,24 +196,19 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     } catch (defect) {
       effect = Effect.die(defect)
     }
-    const { engine } = this.options
-    effect = beginning(engine, job, effect)
-    const permits = engine.permits
-    // The errors of a call include those of its scheduler.
-    if (permits !== undefined) effect = permits.guard(job, effect) as typeof effect
-    // The call has R: the context is the one of the fiber that made it.
+    // Sound: the call has R, and its context is that of the fiber that made it.
     const context = Context.add(this.context, CurrentNode, job) as Context.Context<R>
-    const fiber = Effect.runForkWith(context)(effect, this.run)
-    // Those without are not interrupted by a call that has ended, but here.
+    const fiber = Effect.runForkWith(context)(effectOf(this.options.engine, job, effect), this.run)
+    // Without a fiber it is interrupted here, not by the call that has ended.
     if (this.exit === undefined) job.fiber = fiber
     const observer = this.observers.pop() ?? new Observer(this.observed)
     observer.job = job
     fiber.addObserver(observer.onExit)
-    // It may have ended the call itself, before it could be found among those who run.
+    // The item itself may have ended the call, before it was among the running ones.
     if (this.exit !== undefined) fiber.interruptUnsafe(this.options.parent.id)
   }
 
-  private readonly observed = (observer: Observer<A, B, E, R, X, XE>, exit: Exit.Exit<B, E>): void => {
+  private readonly observed = (observer: Observer<A, B, E, R, X, XE>, exit: Exit.Exit<B, E | SchedulerError>): void => {
     const job = observer.job!
     observer.job = undefined
     // Free before the next item starts, which is in this step.
@@ -243,7 +216,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.onExit(job, exit)
   }
 
-  private onExit(job: Item<A, B, E, R, X, XE>, exit: Exit.Exit<B, E>): void {
+  private onExit(job: Item<A, B, E, R, X, XE>, exit: Exit.Exit<B, E | SchedulerError>): void {
     this.unlink(job)
     const handlers = this.options.handlers
     let end: Exit.Exit<X, XE> | undefined
@@ -255,13 +228,13 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       if (this.exit === undefined) end = handlers.onFailure(exit.cause, job.index)
       else if (Cause.hasDies(exit.cause)) this.log(exit.cause)
     }
-    // Before the permit goes on: those of this call that wait must not get it.
+    // Before the permit is released: a waiting item of this call must not get it.
     if (end !== undefined) this.stopUnsafe(end)
     try {
       this.options.engine.releaseUnsafe(job)
     } finally {
       this.running--
-      this.options.onChange?.()
+      this.options.onFreed?.()
       this.fill()
     }
   }
@@ -270,7 +243,6 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.queued--
     this.failed++
     this.unlink(job)
-    this.options.onChange?.()
     if (this.exit === undefined) {
       const end = this.options.handlers.onFailure(Cause.fail(error), job.index)
       if (end !== undefined) this.stopUnsafe(end)
@@ -307,13 +279,10 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.options.engine.each(this.left(), (job) => {
       if (job.fiber !== undefined) job.fiber.interruptUnsafe(this.options.parent.id)
       else if (job.call !== undefined) this.withdraw(job)
-    }, () => {
-      this.options.onChange?.()
-      this.settle()
-    })
+    }, () => this.settle())
   }
 
-  /** First those that wait: they must not be admitted to the width that the others leave. */
+  /** First the waiting items: they must not be admitted to the width that the running ones leave. */
   private *left(): Generator<Item<A, B, E, R, X, XE>, void> {
     for (const job of this.items) {
       if (this.queued === 0) break
@@ -336,7 +305,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     }
   }
 
-  /** What must not be lost and is not the call's exit. */
+  /** Logs a defect that is not the exit of the call. */
   private log(cause: Cause.Cause<unknown>): void {
     Effect.runForkWith(this.context)(Effect.logError("a job died after its call had ended", cause))
   }

@@ -1,13 +1,14 @@
 /**
- * Tells how far a call is: every tenth of a second in which something changed, and once when it has ended.
+ * Reports the progress of a call: every 100 ms if a count has changed, and once at the end.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { hasProperty } from "effect/Predicate"
 
 /**
- * How far a call is.
+ * The progress of a call.
  *
  * @category models
  * @since 0.1.0
@@ -34,35 +35,43 @@ export type ProgressServices<X> = 0 extends 1 & X ? never
   : X extends Effect.Effect<any, any, infer R> ? R
   : never
 
-/** What is counted. */
-export interface Counts {
-  readonly done: number
-  readonly failed: number
-  readonly running: number
-  readonly queued: number
-}
+/** The counts of a call. */
+export type Counts = Pick<Progress, "done" | "failed" | "running" | "queued">
 
 export interface Tracker {
-  /** Begins to tick, until `finish`. */
+  /** Starts the ticks. */
   readonly startUnsafe: () => void
-  /** Something has changed. */
-  readonly touch: () => void
-  /** Ends the ticking and tells for the last time. */
+  /** Ends the ticks and reports for the last time. */
   readonly finish: Effect.Effect<void>
 }
 
 const interval = 100
 
+/** How many items there are, where that can be seen without pulling them. */
+const totalOf = (items: unknown): number | undefined =>
+  hasProperty(items, "length") && typeof items.length === "number"
+    ? items.length
+    : hasProperty(items, "size") && typeof items.size === "number"
+    ? items.size
+    : undefined
+
 export const track = (
   parent: Fiber.Fiber<unknown, unknown>,
   counts: Counts,
-  total: number | undefined,
-  callback: (progress: Progress) => unknown
-): Tracker => {
+  items: unknown,
+  options: {
+    readonly onProgress?: ((progress: Progress) => unknown) | undefined
+    readonly total?: number | undefined
+  } = {}
+): Tracker | undefined => {
+  const { onProgress, total = totalOf(items) } = options
+  if (onProgress === undefined) return undefined
   const context = parent.context
   const clock = parent.getRef(Clock.Clock)
   const start = clock.monotonicTimeNanosUnsafe()
-  let changed = false
+
+  const state = () => `${counts.done} ${counts.failed} ${counts.running} ${counts.queued}`
+  let told = state()
 
   const snapshot = (): Progress => {
     const { done, failed, queued, running } = counts
@@ -74,11 +83,11 @@ export const track = (
   }
 
   const tell = Effect.suspend(() => {
-    changed = false
-    const result = callback(snapshot())
+    told = state()
+    const result = onProgress(snapshot())
     return Effect.isEffect(result) ? result : Effect.void
   }).pipe(
-    // The callback's own services were asked for by its type.
+    // Sound: the type of the call requires the services of the callback.
     Effect.provideContext(context),
     Effect.catchCause((cause) => Effect.logError("onProgress failed", cause)),
     Effect.asVoid
@@ -88,11 +97,8 @@ export const track = (
   return {
     startUnsafe: () => {
       ticker = Effect.runForkWith(context)(
-        Effect.forever(Effect.flatMap(Effect.sleep(interval), () => changed ? tell : Effect.void))
+        Effect.forever(Effect.flatMap(Effect.sleep(interval), () => state() === told ? Effect.void : tell))
       )
-    },
-    touch: () => {
-      changed = true
     },
     finish: Effect.suspend(() => ticker === undefined ? tell : Effect.andThen(Fiber.interrupt(ticker), tell))
   }

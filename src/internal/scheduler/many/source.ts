@@ -1,6 +1,5 @@
 /**
- * Where the items of a call come from: an iterable, asked in the step in which there is room, or a stream, pulled by a fiber
- * that waits until there is.
+ * The source of a call's items: an iterable, or a stream that a fiber pulls once the call has room.
  */
 import type * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
@@ -15,26 +14,22 @@ import type * as Stream from "effect/Stream"
 export const pending: unique symbol = /*#__PURE__*/ Symbol()
 export const ended: unique symbol = /*#__PURE__*/ Symbol()
 
-/**
- * What a source tells of what happens later than it was asked.
- */
+/** Hears of items that come after the call has asked. */
 export interface Listener<in E> {
   /** There are items now, or there will be no more. */
   fill(): void
   failUnsafe(cause: Cause.Cause<E>): void
 }
 
-/**
- * What a call takes its items from.
- */
+/** A call takes its items from here. */
 export interface Source<out A, in E> {
   /** Called once, before anything else. */
   open(call: Listener<E>): void
-  /** The next item, or that there are no more, or that the call is told once there is one. What it throws is a defect. */
+  /** The next item; `ended` without one; `pending` if the listener will hear of it. An error that it throws is a defect. */
   next(): A | typeof pending | typeof ended
   /** Called once, by a call that stops before the source has ended. */
   close(): void
-  /** Whether something of it still runs. */
+  /** Whether its fiber still runs. */
   readonly active: boolean
 }
 
@@ -51,7 +46,7 @@ export class IterableSource<A> implements Source<A, unknown> {
 
   next(): A | typeof ended {
     const iterator = this.iterator ?? this.iterable[Symbol.iterator]()
-    // One that throws is not closed, as in a for loop.
+    // An iterator that throws is not closed, as in a for loop.
     this.iterator = undefined
     const result = iterator.next()
     if (result.done === true) return ended

@@ -12,17 +12,15 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
+import { itemOptions } from "../options.js"
+import type { StreamOptions } from "../options.js"
 import { Call } from "./call.js"
 import type { Handlers } from "./call.js"
-import { checkOptions, costs, totalOf } from "./collect.js"
-import type { StreamOptions } from "./collect.js"
 import { track } from "./progress.js"
 import type { Tracker } from "./progress.js"
 import { IterableSource, StreamSource } from "./source.js"
 
-/**
- * Emits the results as they complete, or in the order of the items.
- */
+/** Emits the results as they complete, or in the order of the items. */
 export const stream = <A, B, E, R, SE, SR>(
   engine: Engine,
   items: Iterable<A> | Stream.Stream<A, SE, SR>,
@@ -30,8 +28,7 @@ export const stream = <A, B, E, R, SE, SR>(
   options: StreamOptions<A, unknown> | undefined,
   name = "Scheduler.stream"
 ): Stream.Stream<B, E | SE | SchedulerError, R | SR> => {
-  const costs_ = costs(name, options)
-  checkOptions(name, options)
+  const optionsOf = itemOptions(name, options)
   return Stream.fromChannel(
     Channel.fromTransform((_upstream: Pull.Pull<unknown, unknown, unknown>, scope) =>
       Effect.contextWith((context: Context.Context<R | SR>) =>
@@ -42,25 +39,19 @@ export const stream = <A, B, E, R, SE, SR>(
             engine,
             parent,
             f,
-            costs: costs_,
+            optionsOf,
             handlers: results,
             onSettled: (exit) => results.end(exit),
-            onChange: () => {
-              tracker?.touch()
-              results.wakeUp()
-            }
+            onFreed: () => results.wakeUp()
           })
           results.call = call
           const inner = Scope.makeUnsafe()
           const source = Stream.isStream(items)
             ? new StreamSource(items, inner, context)
             : new IterableSource(items)
-          const onProgress = options?.onProgress
           const start = Effect.sync(() => {
-            if (onProgress !== undefined) {
-              tracker = track(parent, call, options?.total ?? totalOf(items), onProgress)
-              tracker.startUnsafe()
-            }
+            tracker = track(parent, call, items, options)
+            tracker?.startUnsafe()
             call.startUnsafe(source)
           })
           // The stream's own finalizers run when the last job has ended.
@@ -75,9 +66,7 @@ export const stream = <A, B, E, R, SE, SR>(
   )
 }
 
-/**
- * What a stream's jobs have given and its consumer has not taken.
- */
+/** The results that the consumer of a stream has not taken. */
 class Results<B, E> implements Handlers<B, E, void, E> {
   call: { held: number; readonly settled: boolean; fill(): void; interruptUnsafe(): void } | undefined = undefined
   private readonly ordered: boolean
@@ -124,7 +113,7 @@ class Results<B, E> implements Handlers<B, E, void, E> {
     this.wakeUp()
   }
 
-  /** Called when the permit of what has completed is free again. */
+  /** Called when the permit of a completed item is free again. */
   wakeUp(): void {
     if (this.wake === undefined || (this.ready.length === 0 && this.exit === undefined)) return
     const wake = this.wake
@@ -132,7 +121,7 @@ class Results<B, E> implements Handlers<B, E, void, E> {
     wake()
   }
 
-  /** What has completed, in one chunk: with it the consumer has taken it. */
+  /** Takes all results so far, in one chunk. */
   pull(start: Effect.Effect<void>): Pull.Pull<Arr.NonEmptyReadonlyArray<B>, E> {
     const take: Pull.Pull<Arr.NonEmptyReadonlyArray<B>, E> = Effect.suspend(() => {
       const chunk = this.ready
@@ -164,7 +153,7 @@ class Results<B, E> implements Handlers<B, E, void, E> {
     })
   }
 
-  /** Interrupts what runs and waits for its end. */
+  /** Interrupts the call and waits for its end. */
   readonly stop: Effect.Effect<void> = Effect.callback<void>((resume) => {
     if (!this.started || this.call!.settled) return resume(Effect.void)
     this.stopped = () => resume(Effect.void)

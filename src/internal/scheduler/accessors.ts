@@ -1,0 +1,73 @@
+/**
+ * The operations of a tag: each calls the operation of the handle that the tag provides.
+ */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { effectFirstOrLast } from "./operations.js"
+import type { Operations } from "./operations.js"
+import { type AllOptions, checkRate, checkWidth, itemOptions } from "./options.js"
+
+/** The tag of a scheduler. */
+interface Tag<Self> {
+  use<A, E, R>(f: (handle: Operations<never>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Self>
+}
+
+// One by one, so that a bundle holds those that a program calls and no other. Nonsense throws where they are called.
+
+export const schedule = <Self>(tag: Tag<Self>): Operations<Self>["schedule"] =>
+  effectFirstOrLast((effect, options) => tag.use((_) => _.schedule(effect, options)))
+
+export const resize = <Self>(tag: Tag<Self>): Operations<Self>["resize"] => (concurrency) => {
+  checkWidth("Scheduler.resize", concurrency)
+  return tag.use((_) => _.resize(concurrency))
+}
+
+export const setRate = <Self>(tag: Tag<Self>): Operations<Self>["setRate"] => (rate) => {
+  checkRate(rate)
+  return tag.use((_) => _.setRate(rate))
+}
+
+export const forEach = <Self>(tag: Tag<Self>): Operations<Self>["forEach"] => (items, f, options) => {
+  itemOptions("Scheduler.forEach", options)
+  return tag.use((_) => _.forEach(items, f, options))
+}
+
+// The conditional type of its result is the same on both sides, but for `Self`.
+export const all = <Self>(tag: Tag<Self>): Operations<Self>["all"] =>
+  ((arg: Iterable<never>, options?: AllOptions) => {
+    itemOptions("Scheduler.all", options)
+    return tag.use((_) => _.all(arg, options))
+  }) as Operations<Self>["all"]
+
+const through = <Self, A, E, R>(
+  tag: Tag<Self>,
+  f: (handle: Operations<never>) => Stream.Stream<A, E, R>
+): Stream.Stream<A, E, R | Self> => Stream.unwrap(tag.use((handle) => Effect.succeed(f(handle))))
+
+export const stream = <Self>(tag: Tag<Self>): Operations<Self>["stream"] => (items, f, options) => {
+  itemOptions("Scheduler.stream", options)
+  return through(tag, (_) => _.stream(items, f, options))
+}
+
+export const mapEffect = <Self>(tag: Tag<Self>): Operations<Self>["mapEffect"] => (f, options) => {
+  itemOptions("Scheduler.mapEffect", options)
+  return (self) => through(tag, (_) => _.mapEffect(f, options)(self))
+}
+
+export const firstSuccess = <Self>(tag: Tag<Self>): Operations<Self>["firstSuccess"] => (effects) =>
+  tag.use((_) => _.firstSuccess(effects))
+
+export const operations = <Self>(tag: Tag<Self>): Operations<Self> => ({
+  schedule: schedule(tag),
+  resize: resize(tag),
+  setRate: setRate(tag),
+  pause: tag.use((_) => _.pause),
+  resume: tag.use((_) => _.resume),
+  awaitIdle: tag.use((_) => _.awaitIdle),
+  stats: tag.use((_) => _.stats),
+  forEach: forEach(tag),
+  all: all(tag),
+  stream: stream(tag),
+  mapEffect: mapEffect(tag),
+  firstSuccess: firstSuccess(tag)
+})
