@@ -15,6 +15,8 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Hooks: [],
   Reducer: ["Hooks"],
   SharedReducer: ["Hooks", "Reducer"],
+  RetryBudget: [],
+  Adaptive: [],
   Scheduler: ["RateLimiter"],
   Batcher: ["RateLimiter", "Scheduler"],
   http: ["Hooks", "RateLimiter", "Reducer", "Scheduler"],

@@ -1,41 +1,27 @@
 /**
- * Observers of a `Reducer`: synchronous functions that are told of calls, of runs and of how they end.
- *
- * **When to use**
- *
- * Use to count, log or measure what a reducer saves, without touching the effects themselves.
+ * Observers of a `Reducer`: synchronous functions that are called for each call and each run.
  *
  * **Details**
  *
  * A call fires `onCall`. It then starts a run (`onStart`) or joins one (`onJoin`). When the run ends, exactly one of
- * `onSuccess`, `onFailure` and `onInterrupt` fires, however many callers it had. Several hooks are called in the order
- * in which they are given.
+ * `onSuccess`, `onFailure` and `onInterrupt` fires, however many callers it had.
  *
  * **Gotchas**
  *
- * Hooks run inside the call, so slow ones slow every call down. A hook cannot hurt: what it throws, or what a promise
- * that it returns rejects with, is logged as an error and ignored.
+ * Hooks run inside the call, so a slow one slows every call down. If a hook throws, or returns a promise that rejects, the
+ * error is logged and ignored.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import { format } from "effect/Formatter"
 import { hashKey, type Keyed, KeyMap } from "./internal/data/keyMap.js"
-import { callHook } from "./internal/reducer/hookCall.js"
-import type { Event, Hooks } from "./internal/reducer/hooks.js"
+import { callHook, type Event, type Hooks } from "./internal/reducer/hooks.js"
 
 export type { Event, FailureEvent, Hooks, SuccessEvent } from "./internal/reducer/hooks.js"
 
 /**
- * Combines hooks into one that calls them in the order given. The hooks themselves are not changed.
- *
- * **When to use**
- *
- * Use to hand several observers to the single `hooks` option of a reducer.
- *
- * **Details**
- *
- * A hook that throws does not keep those behind it from being called.
+ * Combines hooks into one that calls them in the order given. One that throws does not keep the others from being called.
  *
  * **Example** (Counting and logging)
  *
@@ -94,14 +80,10 @@ const log = (what: string) => (event: Event): void => {
 /**
  * Logs every event at debug level, with the loggers, the level and the annotations of the call that it belongs to.
  *
- * **When to use**
- *
- * Use while developing, to see which calls share a run and which do not.
- *
  * **Gotchas**
  *
  * The default minimum log level is `Info`, which hides these lines: provide `References.MinimumLogLevel` with `"Debug"`.
- * Keys are part of the lines, so do not use it where keys are secrets.
+ * The lines contain the keys, so do not use it where keys are secrets.
  *
  * **Example** (Watching a reducer)
  *
@@ -135,13 +117,12 @@ export const debug: Hooks = {
 }
 
 /**
- * Counts what happened.
+ * Counts of calls and runs.
  *
  * **Details**
  *
  * `calls` counts calls, `started` the runs that began, `joined` the calls that shared a run of another caller.
- * `succeeded`, `failed` and `interrupted` count runs by how they ended. Runs that have not ended yet are
- * `started - succeeded - failed - interrupted`.
+ * `succeeded`, `failed` and `interrupted` count runs by how they ended.
  *
  * @category models
  * @since 0.1.0
@@ -190,14 +171,10 @@ class Group implements Keyed<Group> {
 /**
  * Makes hooks that count calls and runs, overall and by key or function.
  *
- * **When to use**
- *
- * Use to see how many calls a reducer saves, and for which keys.
- *
  * **Details**
  *
- * - `by`: the group that an event is counted in as well: `(event) => event.key` for counts by key, `(event) => event.name`
- *   by function. Groups are compared as keys are. No groups by default.
+ * - `by`: the group in which an event counts as well: `(event) => event.key` counts by key, `(event) => event.name` by
+ *   function. Groups are compared as keys are. No groups by default.
  *
  * Counting costs a few additions an event, groups a look-up more. One `Statistics` may serve several reducers.
  *

@@ -3,31 +3,25 @@
  *
  * **When to use**
  *
- * Use in front of a backend that many callers ask the same thing at once: a popular page, a token about to be refreshed, a
- * file that is read on demand.
+ * Use in front of a backend that many callers ask the same thing at once: a popular page, an expired token, a file that is
+ * read on demand.
  *
  * **Details**
  *
  * - While a run of a key is in flight, calls with an equal key join it. It executes once, and all callers get its exit:
- *   success, typed failure or defect.
- * - Nothing is kept. After the run has ended, the next call starts another. To keep results, use `Cache`.
- * - Interrupting one caller, the first included, does not affect the others. Interrupting the last one interrupts the run,
- *   and returns when its finalizers are done. A call that comes meanwhile waits for that end and then runs anew; it never
- *   gets the exit of the interrupted run.
+ *   success, typed failure or defect. After it has ended, the next call starts another. To keep results, use `Cache`.
+ * - Interrupting one caller, the first included, does not affect the others. Interrupting the last one interrupts the run.
+ *   A call that comes before that run has ended waits for its end and then runs anew.
  * - The run has the context of the call that started it. The current spans of the other callers get a link to its span.
- * - A call that would wait for itself dies with a `ReducerCycle`.
- *
- * Equality of keys: plain objects, arrays, dates, maps, sets, requests, and values that implement `Equal` are equal by
- * structure. Values with hidden state, such as functions and instances of other classes, are equal to themselves alone.
- * -1 and -2, 1 and true and "1" are different keys; NaN is equal to itself, and 0 to -0.
+ * - Keys are equal by structure where that is safe: primitives, plain objects, arrays, dates, maps, sets, requests, and
+ *   values that implement `Equal`. Functions and other objects with hidden state are equal to themselves alone. -1 and -2,
+ *   and 1 and "1", are different keys; NaN is equal to itself, and 0 to -0.
  *
  * **Gotchas**
  *
  * - The compiler does not check plain keys: two effects under an equal key must ask the same question. Put what makes them
  *   differ, such as the tenant, into the key. A `Request` as key carries its types, and a misfit does not compile.
- * - Two layers of one tag merge to the last one. A `layer(…)` written twice is two reducers, which share nothing, and
- *   `Effect.provide(layer)` around each call reduces nothing.
- * - `effect` itself exports a module `Reducer`, a fold: where you need both, rename one import.
+ * - Each `layer(…)` is a reducer of its own, and `effect` exports a module `Reducer` too: see `docs/gotchas.md`.
  *
  * **Example** (Asking once for many callers)
  *
@@ -55,153 +49,22 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Inspectable from "effect/Inspectable"
 import * as Layer from "effect/Layer"
-import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
-import type * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
 import { dispatcherIn } from "./internal/data/dispatcher.js"
-import { type InFlight, ReducerFlights } from "./internal/reducer/flights.js"
-import { Run, type Space } from "./internal/reducer/run.js"
-import { formatSteps, stepsOf } from "./internal/waits/cycle.js"
-import { CurrentNode, type Node, nodeOf } from "./internal/waits/waits.js"
+import * as Flights from "./internal/reducer/flights.js"
+import { type Handle, handleOf, noop, type Operations, operations, TypeId } from "./internal/reducer/operations.js"
+import { CurrentNode } from "./internal/waits/waits.js"
 
+export { ReducerCycle } from "./internal/reducer/error.js"
 export type { InFlight } from "./internal/reducer/flights.js"
+export { type Key, type NoScope, type Operations, TypeId } from "./internal/reducer/operations.js"
 
 /**
- * Identifies values of this module at run time.
- *
- * @category type IDs
- * @since 0.1.0
- */
-export const TypeId: TypeId = "~effect-funnel/Reducer"
-
-/**
- * The type of `TypeId`.
- *
- * @category type IDs
- * @since 0.1.0
- */
-export type TypeId = "~effect-funnel/Reducer"
-
-/**
- * What a call can be identified by.
- *
- * @category models
- * @since 0.1.0
- */
-export type Key = string | number | bigint | boolean | symbol | null | undefined | object
-
-// Helper types are aliases, none an interface: the declarations of a program that exports a reduced function spell them out.
-
-/** Turns a misuse into a compile error: no value has this type, and its parameter says what is wrong. */
-type Misuse<out Reason extends string> = { readonly "~effect-funnel/Reducer/Misuse": Reason }
-
-/** `unknown` for an effect that may run under the key, otherwise a `Misuse` that says why it may not. */
-type Fits<K, A, E, R> = (
-  [unknown] extends [K] ? Sound<R>
-    // Nothing is inferred from what is no effect.
-    : [K, unknown, unknown, unknown] extends [Effect.Effect<unknown, unknown, unknown>, A, E, R]
-      ? Checked<"The arguments are swapped: the key comes first, then the effect">
-    : [K] extends [Request.Request<infer A0, infer E0, unknown>] ? Sound<
-        R,
-        [A] extends [A0]
-          ? [E] extends [E0] ? Checked : Checked<"The effect fails with an error that the request does not declare">
-          : Checked<"The effect succeeds with a value that is not the request's">
-      >
-    : Sound<R>
-)["~misuse"]
-
-/**
- * `unknown` unless the requirements are unknown or contain `Scope`, which would close under the callers that joined.
- *
- * @category utility types
- * @since 0.1.0
- */
-export type NoScope<R> = Sound<R>["~misuse"]
-
-type Sound<R, Otherwise = Checked> = 0 extends 1 & R ? Otherwise
-  : [unknown] extends [R]
-    ? Checked<"This is not an effect, or its requirements are unknown: annotate what it is made from">
-  : [Exclude<Scope.Scope, R>] extends [never]
-    ? Checked<"The effect requires Scope, which would close under the callers that joined: write Effect.scoped inside">
-  : Otherwise
-
-// The verdict is looked up in an object, because the compiler takes such a look-up for passed as long as a type parameter
-// leaves it open: a generic wrapper compiles, and the check happens where it is called. A bare conditional type would not.
-type Checked<out Reason extends string = never> = {
-  readonly "~misuse": [Reason] extends [never] ? unknown : Misuse<Reason>
-}
-
-/** The parameters of a reduced function: all of them are its key, so any more are a compile error. */
-type Exactly<Args extends ReadonlyArray<unknown>> = [
-  ...Args,
-  ...ReadonlyArray<
-    Misuse<"An argument that the function does not declare would be part of the key: write (id) => f(id)">
-  >
-]
-
-/** What a call under this key succeeds with: a request's own type, otherwise that of the effect. */
-type Success<K, A> = [K] extends [Request.Request<infer A0, unknown, unknown>] ? A0 : A
-
-/** What a call under this key fails with: a request's own type, otherwise that of the effect. */
-type Failure<K, E> = [K] extends [Request.Request<unknown, infer E0, unknown>] ? E0 : E
-
-/**
- * Lists what a reducer can do. `Self` is what the operations require: nothing for a handle, the tag for accessors.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Operations<Self> {
-  /** Runs the effect, or joins the run of an equal key that is in flight. */
-  readonly reduce: {
-    /** Runs the effect, or joins the run of an equal key that is in flight. */
-    <K extends Key>(
-      key: K
-    ): <A, E, R>(
-      effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
-    ) => Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
-    /** Runs the effect, or joins the run of an equal key that is in flight. */
-    <K extends Key, A, E, R>(
-      key: K,
-      effect: Effect.Effect<A, E, R> & Fits<K, A, E, R>
-    ): Effect.Effect<Success<K, A>, Failure<K, E>, R | Self>
-  }
-  /** Makes a function whose equal calls share one run while it is in flight. */
-  readonly fn: {
-    /** Makes a function whose equal calls share one run while it is in flight; its arguments are the key. */
-    (name: string): <Args extends ReadonlyArray<unknown>, A, E, R>(
-      f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
-    ) => (...args: Exactly<Args>) => Effect.Effect<A, E, R | Self>
-    /** Makes a function whose equal calls share one run while it is in flight; the option says what their key is. */
-    <KeyArgs extends ReadonlyArray<unknown>>(
-      name: string,
-      options: { readonly key: (...args: KeyArgs) => Key }
-    ): <Args extends KeyArgs, A, E, R>(
-      f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>
-    ) => (...args: Exactly<Args>) => Effect.Effect<A, E, R | Self>
-  }
-  /** Lets the next call with the key run anew, whatever is in flight. */
-  readonly forget: {
-    /** Lets the next call with the key run anew, whatever is in flight. */
-    (key: Key): Effect.Effect<void, never, Self>
-    /** Lets the next call of a reduced function, with these arguments or with any, run anew. */
-    <Args extends ReadonlyArray<unknown>, A, E, R>(
-      f: (...args: Args) => Effect.Effect<A, E, R>,
-      ...args: NoInfer<Args>
-    ): Effect.Effect<void, never, Self>
-  }
-  /** The runs at this moment; a snapshot. */
-  readonly inFlight: Effect.Effect<ReadonlyArray<InFlight>, never, Self>
-}
-
-/**
- * Reduces equal calls that happen at the same time to one. Its methods require nothing beyond what the effects require.
+ * The handle of a reducer: its operations require nothing beyond what the effects require.
  *
  * `toJSON` returns its name and how many runs are in flight.
  *
@@ -210,9 +73,7 @@ export interface Operations<Self> {
  * @category models
  * @since 0.1.0
  */
-export interface Reducer extends Operations<never>, Pipeable, Inspectable.Inspectable {
-  readonly [TypeId]: TypeId
-}
+export interface Reducer extends Handle {}
 
 /**
  * Checks whether a value is a `Reducer`.
@@ -251,7 +112,7 @@ export const isReducer = (u: unknown): u is Reducer => Predicate.hasProperty(u, 
  * await Effect.runPromise(Effect.provide(program, Reducer.layer())) // => 1
  * ```
  *
- * @see {@link Service} for tags of one's own
+ * @see {@link Service} for tags of your own
  * @category services
  * @since 0.1.0
  */
@@ -264,8 +125,8 @@ export const Reducer: Context.Service<Reducer, Reducer> = /*#__PURE__*/ Context.
  *
  * **Details**
  *
- * - `name`: names it to hooks.
- * - `hooks`: are told of calls and runs; see the module `Hooks`. None by default.
+ * - `name`: its name in the events of hooks.
+ * - `hooks`: observe calls and runs; none by default.
  *
  * @category models
  * @since 0.1.0
@@ -274,26 +135,6 @@ export interface Options {
   readonly name?: string | undefined
   readonly hooks?: Hooks | undefined
 }
-
-/** What `fn` made a function from, so that `forget` finds its calls. */
-interface Source {
-  readonly f: object
-  /** The `key` option, or else that of all functions without one. */
-  readonly selector: object
-  readonly keyOf: (args: ReadonlyArray<unknown>) => unknown
-}
-
-const sources = /*#__PURE__*/ new WeakMap<object, Source>()
-
-// Sound: the compiler refuses a call with more arguments. Where it was not asked, they are handed over as they are.
-const handOver = <Args extends ReadonlyArray<unknown>>(args: Exactly<Args>): Args =>
-  args as ReadonlyArray<unknown> as Args
-
-// A lone primitive needs no array around it. A lone array does: f([1, 2]) is another call than f(1, 2).
-const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
-  args.length === 1 && ((typeof args[0] !== "object" && typeof args[0] !== "function") || args[0] === null)
-    ? args[0]
-    : args
 
 /**
  * Makes a reducer that lives as long as the scope.
@@ -304,8 +145,8 @@ const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
  *
  * **Details**
  *
- * When the scope closes, all runs and their callers are interrupted, and closing waits until the finalizers of the runs are
- * done. Later calls are interrupted at once. A run that closes the scope of its own reducer does not wait for itself.
+ * Closing the scope interrupts all runs and their callers, and waits for the finalizers of the runs. Later calls are
+ * interrupted at once. A run that closes the scope of its own reducer does not wait for itself.
  *
  * **Example** (Reducing inside a service)
  *
@@ -326,110 +167,20 @@ const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
  */
 export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
-    const flights = new ReducerFlights(options, dispatcherIn(fiber.context), cycleOf)
+    const flights = Flights.make(options, dispatcherIn(fiber.context))
     // Not `acquireRelease`: it would close from the node in which the reducer is made, whoever closes it.
     return Effect.as(
-      Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, flights.close)),
-      fromFlights(flights)
+      Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Flights.close(flights))),
+      handleOf(flights)
     )
   })
-
-// A pending run is told together with the run of the same key that it waits behind.
-const cycleOf = (path: ReadonlyArray<Node>): ReducerCycle =>
-  new ReducerCycle({ path: stepsOf(path, (node, next) => !(node instanceof Run) || node.predecessor !== next) })
-
-const handle = (name: string | undefined, inFlight: () => number, operations: Operations<never>): Reducer => ({
-  ...operations,
-  ...Inspectable.BaseProto,
-  [TypeId]: TypeId,
-  toJSON: () => ({ _id: "effect-funnel/Reducer", name, inFlight: inFlight() }),
-  pipe() {
-    return pipeArguments(this, arguments)
-  }
-})
-
-const fromFlights = (flights: ReducerFlights): Reducer => {
-  const plain = flights.space()
-  const spaces = new WeakMap<object, WeakMap<object, Space>>()
-  const spaceOf = (source: Source, name: string): Space => {
-    let byFunction = spaces.get(source.selector)
-    if (byFunction === undefined) {
-      spaces.set(source.selector, byFunction = new WeakMap())
-    }
-    let space = byFunction.get(source.f)
-    if (space === undefined) {
-      byFunction.set(source.f, space = flights.space(name))
-    }
-    return space
-  }
-
-  const fn =
-    (name: string, options?: { readonly key: (...args: ReadonlyArray<never>) => Key }) =>
-    <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) => {
-      const source = sourceOf(f, options)
-      const space = spaceOf(source, name)
-      const reduced = (...args: Exactly<Args>): Effect.Effect<A, E, R> =>
-        Effect.suspend(() => flights.call(space, source.keyOf(args), withRunSpan(name, () => f(...handOver(args)))))
-      sources.set(reduced, source)
-      return reduced
-    }
-
-  const forget = (key: Key, ...args: ReadonlyArray<unknown>) =>
-    Effect.sync(() => {
-      const source = typeof key === "function" ? sources.get(key) : undefined
-      if (source === undefined) {
-        flights.forget(plain, key)
-      } else if (args.length === 0) {
-        flights.forgetAll(spaceOf(source, ""))
-      } else {
-        flights.forget(spaceOf(source, ""), source.keyOf(args))
-      }
-    })
-
-  return handle(flights.name, () => flights.inFlight(0).length, {
-    reduce: reduceWith((key, effect) => flights.call(plain, key, effect)),
-    fn,
-    forget,
-    inFlight: Effect.clockWith((clock) => Effect.succeed(flights.inFlight(clock.currentTimeMillisUnsafe())))
-  })
-}
-
-// Both spellings of `reduce` from one function.
-const reduceWith = <Self>(
-  run: (key: Key, effect: Effect.Effect<unknown, unknown>) => Effect.Effect<unknown, unknown, Self>
-): Operations<Self>["reduce"] =>
-  // Sound: the result has the types that the key promises, or else those of the effect, and requires what the effect does.
-  ((key: Key, effect?: Effect.Effect<unknown, unknown>) =>
-    effect === undefined
-      ? (effect: Effect.Effect<unknown, unknown>) => run(key, effect)
-      : run(key, effect)) as Operations<Self>["reduce"]
-
-const sourceOf = (
-  f: object,
-  options: { readonly key: (...args: ReadonlyArray<never>) => unknown } | undefined
-): Source =>
-  options === undefined
-    ? { f, selector: argumentsOf, keyOf: argumentsOf }
-    // Sound: the overloads of `fn` give the key function the arguments of the function that it belongs to.
-    : { f, selector: options.key, keyOf: (args) => options.key(...(args as ReadonlyArray<never>)) }
-
-// The run of a function has a span of the function's name, and that is what those who join link to.
-const withRunSpan = <A, E, R>(name: string, evaluate: () => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.suspend(() =>
-    Effect.useSpan(name, (span) =>
-      Effect.withFiber((fiber) => {
-        const run = nodeOf(fiber.context)
-        if (run instanceof Run) run.span = span
-        return Effect.withParentSpan(evaluate(), span)
-      }))
-  )
 
 /**
  * Provides the default reducer while the layer's scope is open.
  *
  * **Gotchas**
  *
- * Each `layer(…)` is a reducer of its own: keep it in a constant and provide that. `make` says what closing does.
+ * Each `layer(…)` is a reducer of its own: keep it in a constant and provide that. It closes as {@link make} describes.
  *
  * **Example** (Providing a reducer)
  *
@@ -451,7 +202,7 @@ const withRunSpan = <A, E, R>(name: string, evaluate: () => Effect.Effect<A, E, 
 export const layer = (options?: Options): Layer.Layer<Reducer> => Layer.effect(Reducer, make(options))
 
 /**
- * Provides a reducer that reduces nothing: every call runs its own effect in its own fiber. Use it in tests.
+ * Provides a reducer that reduces nothing, for tests: every call runs its own effect in its own fiber.
  *
  * **Example** (Running every call)
  *
@@ -470,71 +221,28 @@ export const layer = (options?: Options): Layer.Layer<Reducer> => Layer.effect(R
  * @category layers
  * @since 0.1.0
  */
-export const layerNoop: Layer.Layer<Reducer> = /*#__PURE__*/ Layer.suspend(() => Layer.succeed(Reducer, makeNoop()))
-
-const makeNoop = (): Reducer =>
-  handle(undefined, () => 0, {
-    reduce: reduceWith((_, effect) => effect),
-    fn:
-      () =>
-      <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) =>
-      (...args: Exactly<Args>) => f(...handOver(args)),
-    forget: () => Effect.void,
-    inFlight: Effect.succeed([])
-  })
-
-// The operations of a tag: those of the reducer under it, with the tag in their requirements.
-const operations = <Self>(tag: Context.Service<Self, Reducer>): Operations<Self> => {
-  const fn =
-    <KeyArgs extends ReadonlyArray<unknown>>(name: string, options?: { readonly key: (...args: KeyArgs) => Key }) =>
-    <Args extends KeyArgs, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R> & NoScope<R>) => {
-      const bind = (reducer: Reducer): (...args: Exactly<Args>) => Effect.Effect<A, E, R> =>
-        options === undefined ? reducer.fn(name)(f) : reducer.fn(name, options)(f)
-      // Nearly every function meets one reducer in its life. Binding it anew is cheap, and finds the same runs.
-      let known: { readonly reducer: Reducer; readonly bound: ReturnType<typeof bind> } | undefined
-      const reduced = (...args: Exactly<Args>): Effect.Effect<A, E, R | Self> =>
-        tag.use((reducer) => {
-          if (known?.reducer !== reducer) known = { reducer, bound: bind(reducer) }
-          return known.bound(...args)
-        })
-      sources.set(reduced, sourceOf(f, options))
-      return reduced
-    }
-
-  const forget = (key: Key, ...args: ReadonlyArray<unknown>): Effect.Effect<void, never, Self> =>
-    // Sound: only the overload for functions takes arguments.
-    tag.use((_) => _.forget(key as (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>, ...args))
-
-  return {
-    reduce: reduceWith((key, effect) => tag.use((_) => _.reduce(key, effect))),
-    fn,
-    forget,
-    inFlight: tag.use((_) => _.inFlight)
-  }
-}
+export const layerNoop: Layer.Layer<Reducer> = /*#__PURE__*/ Layer.suspend(() => Layer.succeed(Reducer, noop()))
 
 const accessors = /*#__PURE__*/ operations(Reducer)
 
 /**
- * Runs an effect, or shares the run that a call with an equal key has in flight.
+ * Runs an effect, or joins the run that a call with an equal key has in flight.
  *
  * **Details**
  *
  * - Joining and leaving cost the same for any number of callers. A run resumes its callers in the order in which they came:
  *   up to 1,024 in the step in which it ends, and as many in each later turn of the event loop.
  * - Where the key is a `Request`, the result has the types of the request, and an effect that does not fit is a compile
- *   error.
- * - An effect that requires `Scope` is a compile error: write `Effect.scoped` inside.
- * - A run starts interruptible, whatever its caller is.
+ *   error. So is an effect that requires `Scope`: write `Effect.scoped` inside.
+ * - Interrupted, a caller returns at once while others wait; the last one returns when the run's finalizers are done. A run
+ *   starts interruptible, whatever its caller is.
  *
  * **Gotchas**
  *
- * - Interrupted, a caller returns at once while others wait; the last one returns when the run's finalizers are done.
- * - The effect runs with the services and references of the call that started the run. A resource that ends with that
- *   caller, such as a transaction, belongs inside the effect or into the key.
- * - Inside a run, a call for which the run would wait in turn dies with `ReducerCycle`.
- * - A run that takes a permit of a `Semaphore` which one of its callers holds waits for ever: take the permit around
- *   `reduce`. A `Scheduler` sees the wait, and lends the run the width of its callers.
+ * - The effect runs in the context of the call that started the run. A resource that ends with that caller, such as a
+ *   transaction, belongs inside the effect or into the key.
+ * - Inside a run, a call for which the run would wait in turn dies with {@link ReducerCycle}. A `Semaphore` is not seen: if
+ *   a caller holds a permit that the run takes, both wait for ever. Take the permit around `reduce`.
  *
  * **Example** (Sharing one request)
  *
@@ -570,16 +278,14 @@ export const reduce: Operations<Reducer>["reduce"] = accessors.reduce
  *
  * **Details**
  *
- * The key is the function `f` with its arguments, compared by structure, or with the result of the `key` option. The name
- * is not part of the key: it names the span of the run, and the function to hooks and snapshots.
+ * The key is the function `f` with its arguments, or with the result of the `key` option. The name is not part of the key:
+ * it names the span of the run, and the function in hooks and snapshots. An exception that `f` throws is a defect.
  *
  * **Gotchas**
  *
  * - A function that is written in place is another one each time: make the reduced function once, outside its callers.
- * - All arguments of a call are its key. `Effect.forEach(ids, findUser)` would hand over an index as well and reduce nothing,
- *   so it does not compile: write `Effect.forEach(ids, (id) => findUser(id))`. Without the compiler's check the index counts,
- *   and so does an index passed to an optional number: give such a function a `key`.
- * - An exception that `f` throws is a defect of the run.
+ * - All arguments are part of the key. `Effect.forEach(ids, findUser)` would pass an index too, so it does not compile:
+ *   write `Effect.forEach(ids, (id) => findUser(id))`, or give a function with an optional number a `key`.
  *
  * **Example** (Reducing a function)
  *
@@ -602,7 +308,7 @@ export const reduce: Operations<Reducer>["reduce"] = accessors.reduce
  * queries // => 1
  * ```
  *
- * @see {@link reduce} for keys of one's own
+ * @see {@link reduce} for keys of your own
  * @category operations
  * @since 0.1.0
  */
@@ -611,18 +317,11 @@ export const fn: Operations<Reducer>["fn"] = accessors.fn
 /**
  * Forgets a key: the next call with it starts a run at once. Callers in flight keep theirs.
  *
- * **When to use**
- *
- * Use after a write, when the run in flight may have read the old value.
- *
  * **Details**
  *
- * For a function made with `fn`, give the function and the arguments of the call, or the function alone to forget all of
- * its calls. Forgetting a key that is not in flight does nothing.
- *
- * **Gotchas**
- *
- * Until the forgotten run has ended, two runs of the key exist.
+ * Use it after a write, when the run in flight may have read the old value. Two runs of the key exist until the forgotten
+ * one has ended. For a function made with `fn`, give the function and the arguments of the call, or the function alone to
+ * forget all of its calls. Forgetting a key that is not in flight does nothing.
  *
  * **Example** (Reading again after a write)
  *
@@ -652,8 +351,7 @@ export const forget: Operations<Reducer>["forget"] = accessors.forget
  *
  * **Details**
  *
- * Runs whose key was forgotten are listed until they end. The list costs time in the number of runs. It is a snapshot, out
- * of date the instant after it is read.
+ * It is a snapshot, and costs time in the number of runs. Runs whose key was forgotten are listed until they end.
  *
  * **Example** (Seeing who waits)
  *
@@ -678,20 +376,13 @@ export const forget: Operations<Reducer>["forget"] = accessors.forget
 export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
 
 /**
- * Detaches an effect from the run that it is started from, for the detection of cycles.
- *
- * **When to use**
- *
- * Use for work that a run starts and does not wait for, such as a refresh in the background that reduces the same key.
+ * Detaches an effect from the run that starts it, for the detection of cycles.
  *
  * **Details**
  *
  * Fibers that a run forks belong to it until it has ended, so a call of theirs that would wait for the run dies with
- * `ReducerCycle`. A detached effect belongs to no run.
- *
- * **Gotchas**
- *
- * A run that waits for a detached effect which waits for the run hangs.
+ * {@link ReducerCycle}. Detach work that the run does not wait for, such as a refresh of the same key in the background. A
+ * run that waits for it all the same hangs.
  *
  * **Example** (Asking again in the background)
  *
@@ -727,9 +418,8 @@ export const detached = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect
   Effect.provideService(effect, CurrentNode, undefined)
 
 /**
- * A reducer's tag class with its layers and every operation attached.
+ * A tag made by {@link Service}, with its layers and every operation.
  *
- * @see {@link Service} for making one
  * @category services
  * @since 0.1.0
  */
@@ -743,11 +433,7 @@ export interface ServiceClass<Self, Id extends string>
 }
 
 /**
- * Makes a tag of one's own, with its layers and every operation, for programs that have several reducers.
- *
- * **When to use**
- *
- * Use where keys of different subsystems should not meet, or where each needs its own hooks.
+ * Makes a tag of your own, with its layers and every operation, for programs that have several reducers.
  *
  * **Example** (Defining a reducer of one's own)
  *
@@ -770,45 +456,6 @@ export const Service = <Self>() => <const Id extends string>(id: Id, options?: O
   const tag = Context.Service<Self, Reducer>()(id)
   return Object.assign(tag, operations(tag), {
     layer: Layer.effect(tag, make(options)),
-    layerNoop: Layer.succeed(tag, makeNoop())
+    layerNoop: Layer.succeed(tag, noop())
   })
-}
-
-/**
- * The defect of a call that would wait for itself, with the path from its run back to that run.
- *
- * **Details**
- *
- * `path` begins and ends with the run, or the batch, that made the call. Each step waits for the next one: runs, by their
- * `key` and the `name` of their function; jobs, by the `name` of their scheduler; batches, by the `name` of their resolver.
- * It is a defect, not a typed error, since no caller can recover from it. `Effect.exit` and `Effect.catchDefect` show it.
- *
- * **Example** (Reducing a key inside of itself)
- *
- * ```ts import.meta.vitest
- * import { Effect } from "effect"
- * import { Reducer } from "effect-funnel"
- *
- * const inner = Reducer.reduce("a", Effect.succeed(1))
- * const program = Reducer.reduce("a", Effect.andThen(Effect.yieldNow, inner)).pipe(
- *   Effect.catchDefect((defect) => Effect.succeed(String(defect)))
- * )
- *
- * const message = await Effect.runPromise(Effect.provide(program, Reducer.layer()))
- * message // => 'ReducerCycle: the run would wait for itself: "a" -> "a"'
- * ```
- *
- * @category errors
- * @since 0.1.0
- */
-export class ReducerCycle extends Data.TaggedError("ReducerCycle")<{
-  readonly path: ReadonlyArray<{
-    readonly kind: "run" | "job" | "batch"
-    readonly name: string | undefined
-    readonly key: unknown
-  }>
-}> {
-  override get message(): string {
-    return `the run would wait for itself: ${formatSteps(this.path)}`
-  }
 }

@@ -198,12 +198,12 @@ const dataFirstOrLast = <Self>(
     options: RetryOptions<E, E2, R2> | undefined
   ) => Effect.Effect<A, E | E2, R | R2 | Self>
 ): Operations<Self>["retry"] =>
-  <A, E, R, E2, R2>(first: Effect.Effect<A, E, R> | RetryOptions<E, E2, R2>, second?: RetryOptions<E, E2, R2>) => {
-    const options = Effect.isEffect(first) ? second : first
-    checkOptions(options)
-    // Sound: the two branches are the two signatures, which no implementation can be checked against.
-    return (Effect.isEffect(first) ? f(first, options) : (effect: Effect.Effect<A, E, R>) => f(effect, options)) as never
-  }
+<A, E, R, E2, R2>(first: Effect.Effect<A, E, R> | RetryOptions<E, E2, R2>, second?: RetryOptions<E, E2, R2>) => {
+  const options = Effect.isEffect(first) ? second : first
+  checkOptions(options)
+  // Sound: the two branches are the two signatures, which no implementation can be checked against.
+  return (Effect.isEffect(first) ? f(first, options) : (effect: Effect.Effect<A, E, R>) => f(effect, options)) as never
+}
 
 class Budget extends Pipeable.Class implements RetryBudget {
   readonly [TypeId]: TypeId = TypeId
@@ -385,12 +385,12 @@ export interface ServiceClass<in out Self, in out Id extends string>
  * @category services
  * @since 0.1.0
  */
-export const Service = <Self>() =>
-<const Id extends string>(id: Id, options?: Options | undefined): ServiceClass<Self, Id> => {
-  const checked = size("RetryBudget.Service", options)
-  const Tag = Context.Service<Self, RetryBudget>()(id)
-  return Object.assign(Tag, operations(Tag), { layer: Layer.effect(Tag, fromSize(checked)), layerNoop: noop(Tag) })
-}
+export const Service =
+  <Self>() => <const Id extends string>(id: Id, options?: Options | undefined): ServiceClass<Self, Id> => {
+    const checked = size("RetryBudget.Service", options)
+    const Tag = Context.Service<Self, RetryBudget>()(id)
+    return Object.assign(Tag, operations(Tag), { layer: Layer.effect(Tag, fromSize(checked)), layerNoop: noop(Tag) })
+  }
 
 /** The accessors of a tag. */
 const operations = <Self>(tag: Context.Service<Self, RetryBudget>): Operations<Self> => ({

@@ -10,7 +10,7 @@ import type * as Persistable from "effect/persistence/Persistable"
 import { type NoScope, Reducer } from "./Reducer.js"
 import type { ReducerError } from "./internal/reducer/error.js"
 import type { Lease } from "./internal/reducer/reduceShared.js"
-import * as Shared from "./internal/reducer/sharedCalls.js"
+import * as Shared from "./internal/reducer/reduceShared.js"
 
 export { CodecError, ReducerError } from "./internal/reducer/error.js"
 export type { Lease } from "./internal/reducer/reduceShared.js"
@@ -19,10 +19,6 @@ export { StoreError } from "./internal/store/storeError.js"
 /**
  * Runs an effect once for all equal requests that are under way, in this process and in all that share its store.
  *
- * **When to use**
- *
- * Use where several processes would ask a backend for the same thing at the same time.
- *
  * **Details**
  *
  * - The request is a `Persistable`. Its tag and primary key are the key. Its schemas carry the result between processes.
@@ -30,8 +26,7 @@ export { StoreError } from "./internal/store/storeError.js"
  * - The layer of the reducer says which processes share. `Reducer.layer` keeps to this process, and passes each result
  *   through the schemas all the same, so that a wrong schema shows. `layer` of `effect-funnel/redis/Reducer` coordinates
  *   through Redis.
- * - Success, typed failure and defect are results. An interruption is none: when a leader is interrupted, another process
- *   leads.
+ * - Success, typed failure and defect are results. When a leader is interrupted, another process leads.
  * - To use a reducer of your own, provide it: `Effect.provideServiceEffect(call, Reducer.Reducer, Prices)` for a tag,
  *   `Effect.provideService(call, Reducer.Reducer, reducer)` for a handle.
  *
@@ -82,4 +77,4 @@ export const reduceShared = <Req extends Persistable.Any, R>(
   Persistable.Success<Req>,
   Persistable.Error<Req> | ReducerError,
   R | Persistable.Services<Req> | Reducer
-> => Reducer.use((reducer) => Shared.reduceShared(reducer, (key, effect) => reducer.reduce(key, effect), request, f))
+> => Reducer.use((reducer) => Shared.reduceShared(reducer, request, f))

@@ -1,10 +1,9 @@
 /**
- * Applies the services to an HttpClient: each function takes a client and returns one, to be used in a `pipe` beside those
- * of `effect/http/HttpClient`.
+ * Applies the services to an `HttpClient`: each function takes a client and returns one, as those of `HttpClient` do.
  *
- * What comes first in the pipe is inside what comes later. `client.pipe(schedule(GitHub), HttpClient.retryTransient(…))`
- * queues every attempt anew and holds no permit between two of them; the other way round a request would keep its permit
- * while it waits for the next attempt.
+ * The order in a pipe matters: each function wraps the client before it. `client.pipe(schedule(GitHub),
+ * HttpClient.retryTransient(…))` queues every attempt anew; the other way round a request keeps its permit while it waits
+ * for its next attempt.
  *
  * @since 0.1.0
  */
@@ -35,6 +34,8 @@ import { jobOptions } from "./internal/scheduler/options.js"
 type Request = HttpClientRequest.HttpClientRequest
 type Response = HttpClientResponse.HttpClientResponse
 
+type Client<E, R> = HttpClient.HttpClient.With<E, R>
+
 type PerRequest<A> = A | ((request: Request) => A)
 
 const resolve = <A extends number | string>(value: PerRequest<A> | undefined, request: Request): A | undefined =>
@@ -43,12 +44,12 @@ const resolve = <A extends number | string>(value: PerRequest<A> | undefined, re
 const isDataFirst = (args: IArguments): boolean => HttpClient.isHttpClient(args[0])
 
 /**
- * Says how requests go through a scheduler.
+ * How requests go through a scheduler.
  *
  * **Details**
  *
- * - `hold`: how long a request counts as one that runs. `"headers"`, the default: until its response has begun.
- *   `"body"`: until its body has been read, into memory, whatever is done with it then.
+ * - `hold`: how long a request holds its permit. `"headers"`, the default: until its response has begun. `"body"`: until
+ *   its body has been read into memory.
  * - `tokens`: what a request costs of the rate; 1 by default, 0 for none.
  * - `weight`: what it costs of the concurrency; 1 by default.
  * - `priority`: a larger number goes first; 0 by default.
@@ -63,25 +64,24 @@ export interface ScheduleOptions<Hold extends "headers" | "body" = "headers" | "
   readonly priority?: PerRequest<number> | undefined
 }
 
+type ScheduleError<Hold> =
+  | Scheduler.SchedulerError
+  | (Hold extends "body" ? HttpClientError.HttpClientError : never)
+
 /**
  * Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together.
  *
- * **When to use**
- *
- * Use it where the other side says how many requests it takes at once, or a second. For a scheduler a host write
- * `HttpClient.transform((effect, request) => Hosts.schedule(new URL(request.url).host, effect))` with a `Scheduler.Keyed`.
- *
  * **Details**
  *
- * A request waits for its turn after it has been prepared (`mapRequest`) and before it is sent. The permit comes back when
- * the response has begun, which leaves the body to be streamed by whoever wants to; with `hold: "body"` when the body is
- * here. The client fails with `SchedulerError` where the scheduler refuses a request.
+ * A request waits after it has been prepared (`mapRequest`) and before it is sent. The client fails with `SchedulerError`
+ * where the scheduler refuses a request. For a scheduler a host use
+ * `HttpClient.transform((effect, request) => Hosts.schedule(new URL(request.url).host, effect))` with a `Scheduler.Keyed`.
  *
  * **Gotchas**
  *
- * With `hold: "headers"` more bodies than `concurrency` can be on their way. With `hold: "body"` a response without end,
- * such as a stream of events, holds its permit for ever. A request interrupted in the queue is never sent and costs
- * nothing; interrupted later it is aborted, its permit comes back, and its slot in the rate is spent.
+ * With `hold: "headers"` more bodies than `concurrency` can be in flight. With `hold: "body"` a response without end, such
+ * as a stream of events, holds its permit for ever. A request interrupted in the queue is never sent and costs nothing. One
+ * that has been sent is aborted; its permit comes back, and its slot in the rate is spent.
  *
  * **Example** (Asking a backend for ten things at once at most)
  *
@@ -111,7 +111,7 @@ export interface ScheduleOptions<Hold extends "headers" | "body" = "headers" | "
  * await Effect.runPromise(Effect.provide(program, Users.layer)) // => "you asked for /7"
  * ```
  *
- * @see {@link penalize} for a backend that says when to come back.
+ * @see {@link penalize} for a backend that says when to come back
  * @category combinators
  * @since 0.1.0
  */
@@ -120,51 +120,36 @@ export const schedule: {
   <Self, Hold extends "headers" | "body" = "headers">(
     scheduler: Context.Key<Self, Scheduler.Scheduler>,
     options?: ScheduleOptions<Hold> | undefined
-  ): <E, R>(
-    self: HttpClient.HttpClient.With<E, R>
-  ) => HttpClient.HttpClient.With<
-    E | Scheduler.SchedulerError | (Hold extends "body" ? HttpClientError.HttpClientError : never),
-    R | Self
-  >
+  ): <E, R>(self: Client<E, R>) => Client<E | ScheduleError<Hold>, R | Self>
   /** Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together. */
   <E, R, Self, Hold extends "headers" | "body" = "headers">(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     scheduler: Context.Key<Self, Scheduler.Scheduler>,
     options?: ScheduleOptions<Hold> | undefined
-  ): HttpClient.HttpClient.With<
-    E | Scheduler.SchedulerError | (Hold extends "body" ? HttpClientError.HttpClientError : never),
-    R | Self
-  >
+  ): Client<E | ScheduleError<Hold>, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     tag: Context.Key<Self, Scheduler.Scheduler>,
     options: ScheduleOptions = {}
-  ): HttpClient.HttpClient.With<E | Scheduler.SchedulerError | HttpClientError.HttpClientError, R | Self> => {
+  ): Client<E | ScheduleError<"body">, R | Self> => {
     const { hold = "headers", priority, tokens, weight } = options
     if (hold !== "headers" && hold !== "body") refuse("http.schedule", "hold", `"headers" or "body"`, hold)
     jobOptions("http.schedule", { tokens: given(tokens), weight: given(weight), priority: given(priority) })
-    return HttpClient.transform(
-      self,
-      (effect, request) =>
-        Effect.flatMap(
-          tag,
-          (scheduler) =>
-            scheduler.schedule(
-              hold === "body" ? Effect.flatMap(effect, (response) => buffered(response, request)) : effect,
-              {
-                tokens: resolve(tokens, request),
-                weight: resolve(weight, request),
-                priority: resolve(priority, request)
-              }
-            )
-        )
-    )
+    return HttpClient.transform(self, (effect, request) => {
+      const held = hold === "body" ? Effect.flatMap(effect, (response) => buffered(response, request)) : effect
+      return Effect.flatMap(tag, (scheduler) =>
+        scheduler.schedule(held, {
+          tokens: resolve(tokens, request),
+          weight: resolve(weight, request),
+          priority: resolve(priority, request)
+        }))
+    })
   }
 )
 
-/** What can be checked before there is a request. */
+// A function is checked once there is a request.
 const given = (value: PerRequest<number> | undefined): number | undefined =>
   Predicate.isFunction(value) ? undefined : value
 
@@ -172,18 +157,17 @@ const buffered = (response: Response, request: Request): Effect.Effect<Response,
   Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(request, response, Exit.succeed(bytes)))
 
 /**
- * Says which requests are equal.
+ * Which requests are equal.
  *
  * **Details**
  *
- * - `headers`: the headers in which equal requests do not differ, by name and whatever the case. `"all"`, the default, or
- *   those that the answer depends on. `Range` and the conditions (`If-None-Match`, `If-Modified-Since` and so on) always
- *   count.
+ * - `headers`: the names of the headers that equal requests have in common, in any case; `"all"` by default. `Range` and
+ *   the conditions (`If-None-Match`, `If-Modified-Since` and so on) always count.
  *
  * **Gotchas**
  *
- * A list of headers is a promise that the answer depends on no other. One that leaves out `authorization` or `cookie` hands
- * a user the answer that was made for another.
+ * List every header that the answer depends on. A list without `authorization` or `cookie` gives one user the answer of
+ * another.
  *
  * @category models
  * @since 0.1.0
@@ -195,34 +179,29 @@ export interface ReduceOptions {
 /**
  * Lets equal requests that are under way at the same time share one response.
  *
- * **When to use**
- *
- * Use it where many callers ask for the same resource at once. Nothing is kept: when the response is there, the next
- * request is sent anew.
- *
  * **Details**
  *
- * Requests are equal if method, URL with its query, and headers are; they are compared as they would be sent, after every
- * `mapRequest` of the client. What the clients of core take from the caller's context counts as well:
- * `FetchHttpClient.RequestInit` by its fields, `FetchHttpClient.Fetch`, `MaxBodySize` and undici's options. Only GET and
- * HEAD without a body are shared: others, requests for an upgrade and those that accept `text/event-stream` are sent each.
+ * Requests are equal if method, URL with its query, and headers are equal after every `mapRequest` of the client, and also
+ * what the clients of core take from the caller's context: `FetchHttpClient.RequestInit` by its fields,
+ * `FetchHttpClient.Fetch`, `MaxBodySize` and undici's options. Only GET and HEAD without a body are shared; requests for an
+ * upgrade and for `text/event-stream` are not. Two clients made by two calls of `reduce` share nothing.
  *
- * The body is read into memory once, in the run that the callers share, and every caller gets a response of its own, which
- * can be read more than once and as a stream too. A failure is shared like a response, whatever its status. Errors and
- * responses carry the request of the caller that gets them. Two clients made by two calls of `reduce` share nothing.
+ * The body is read into memory once, and every caller gets a response of its own, which can be read more than once and as a
+ * stream too. A failure is shared like a response, whatever its status. Errors and responses carry the request of the
+ * caller that gets them. Nothing is kept after that.
  *
- * Some responses are meant for one caller: those that set cookies, those whose `Cache-Control` is `private` or `no-store`,
- * and those whose `Vary` is `*` or names a header in which two requests differ. Such a response goes to the caller whose
- * request was sent. Each of the others sends its own request when the headers have arrived, and shares it with nobody.
+ * Some responses belong to one caller: those that set cookies, whose `Cache-Control` is `private` or `no-store`, and whose
+ * `Vary` is `*` or names a header in which two requests differ. Such a response goes to the caller whose request was sent.
+ * Each of the others sends its own request when the headers have arrived, and shares it with nobody.
+ *
+ * An interrupted caller leaves, the first included, and nobody else notices; the request is aborted when the last one has
+ * left.
  *
  * **Gotchas**
  *
- * An interrupted caller leaves, the first included, and nobody else notices; the request is aborted when the last one has
- * left. It is sent with the other services of the caller that came first (a parent span, for example, and whatever a
- * client asks its context for while it sends). A response comes when its body is complete: do not use it for downloads
- * that have to be streamed, or for responses without end. Where most responses are private, callers wait for the first
- * one in vain: do not use it there. A client that requires `Scope` (`HttpClient.withScope`) is a compile error: the scope
- * would close under those who joined.
+ * The request is sent with the other services of the caller that came first, such as its parent span. A response comes when
+ * its body is complete: do not use `reduce` for long downloads or endless responses, nor where most responses are private,
+ * because callers then wait for the first one in vain. A client that requires `Scope` is a compile error.
  *
  * **Example** (Asking once for ten callers)
  *
@@ -257,21 +236,21 @@ export const reduce: {
     reducer: Context.Key<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
   ): <E, R>(
-    self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>
-  ) => HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
+    self: Client<E, R> & Reducer.NoScope<R>
+  ) => Client<E | HttpClientError.HttpClientError, R | Self>
   /** Lets equal requests that are under way at the same time share one response. */
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R> & Reducer.NoScope<R>,
+    self: Client<E, R> & Reducer.NoScope<R>,
     reducer: Context.Key<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
-  ): HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self>
+  ): Client<E | HttpClientError.HttpClientError, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     tag: Context.Key<Self, Reducer.Reducer>,
     options: ReduceOptions = {}
-  ): HttpClient.HttpClient.With<E | HttpClientError.HttpClientError, R | Self> => {
+  ): Client<E | HttpClientError.HttpClientError, R | Self> => {
     // Two clients may answer one URL differently, so neither joins the other's requests.
     const client = Symbol("effect-funnel/http")
     const { headers = "all" } = options
@@ -293,7 +272,7 @@ export const reduce: {
           role = "leads"
           return readOnce(self.postprocess(Effect.succeed(sent)), sent, () => role === "left")
         })
-        // Sound: the client, of which R is, was asked for the same.
+        // Sound: `reduce` requires the same of the client, whose R it is.
         const scopeless = run as typeof run & Reducer.NoScope<R>
         const alone = Effect.flatMap(effect, (response) => buffered(response, request))
         return Effect.flatMap(tag, (reducer) =>
@@ -310,11 +289,8 @@ export const reduce: {
                 if (!HttpClientError.isHttpClientError(error)) return Effect.fail(error)
                 if (error.response === undefined) return Effect.fail(errorOf(error, request))
                 const own = shareOf(error.response, request)
-                return own !== undefined
-                  ? Effect.fail(errorOf(error, request, own))
-                  : role === "leads"
-                  ? Effect.fail(error)
-                  : alone
+                if (own !== undefined) return Effect.fail(errorOf(error, request, own))
+                return role === "leads" ? Effect.fail(error) : alone
               }
             })
           ))
@@ -322,10 +298,10 @@ export const reduce: {
   }
 )
 
-// Whatever list of headers is given, these select which part of the resource is sent, or whether it is sent at all.
+// These select which part of the resource is sent, or whether it is sent at all, so every list of headers contains them.
 const selecting = ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"]
 
-/** What a request asks for as text, `undefined` for one that is never equal to another. */
+/** A request as text; `undefined` for one that is never equal to another. */
 const textOf = (request: Request, names: ReadonlyArray<string> | undefined): string | undefined => {
   if ((request.method !== "GET" && request.method !== "HEAD") || request.body._tag !== "Empty") return undefined
   const { accept, upgrade } = request.headers
@@ -337,7 +313,7 @@ const textOf = (request: Request, names: ReadonlyArray<string> | undefined): str
   return JSON.stringify([request.method, url.value.href, matter.map((name) => [name, request.headers[name]])])
 }
 
-/** What the clients of core and of its platforms take from the context of the caller, and the answer depends on. */
+/** References that clients of core and of its platforms read in the context of the caller: the answer depends on them. */
 const transport: ReadonlyArray<Context.Key<never, unknown> | Context.Key<FetchHttpClient.RequestInit, unknown>> = [
   FetchHttpClient.Fetch,
   FetchHttpClient.RequestInit,
@@ -350,8 +326,8 @@ const transportOf = (context: Context.Context<never>): ReadonlyArray<unknown> =>
   transport.map((key) => Context.getOrUndefined(context, key))
 
 /**
- * Reads the body of a response, or of the response that an error carries. What only the caller may have whose request was
- * sent is left for it to read, so that the others need not wait for it, and broken off if that caller has left.
+ * Reads the body of a response, or of the response that an error carries, if all callers may have it. Otherwise the caller
+ * whose request was sent reads it, so that the others do not wait for it; if that caller has left, it is aborted.
  */
 const readOnce = <E, R>(
   effect: Effect.Effect<Response, E, R>,
@@ -381,7 +357,7 @@ const isForAll = ({ cookies, headers }: Response): boolean =>
   !namesOf(headers["cache-control"]).some((directive) => directive === "private" || directive === "no-store") &&
   !namesOf(headers["vary"]).includes("*")
 
-/** The response of a run as this request has it, `undefined` where it has to be sent by itself. */
+/** The response of a run for this request; `undefined` if the request has to be sent by itself. */
 const shareOf = (response: Response, request: Request): BufferedResponse | undefined =>
   response instanceof BufferedResponse && isForAll(response) &&
     namesOf(response.headers["vary"]).every((name) => response.request.headers[name] === request.headers[name])
@@ -395,7 +371,7 @@ const namesOf = (list: string | undefined): ReadonlyArray<string> =>
     : list.replace(/"(?:[^"\\]|\\.)*"/g, "").split(",").map((item) => item.split("=")[0]!.trim().toLowerCase())
 
 /**
- * Says what a response that asks for patience costs.
+ * What a response with `Retry-After` costs.
  *
  * **Details**
  *
@@ -411,23 +387,17 @@ export interface PenalizeOptions {
 }
 
 /**
- * Makes everyone who uses the limiter of a tag wait for as long as a 429 or 503 response says in its `Retry-After`.
- *
- * **When to use**
- *
- * Use it with whatever takes its pace from that limiter: `schedule` with a scheduler whose rate it is, or
- * `HttpClient.transform((effect) => Api.withLimit(effect))`. One refused request then holds up all that wait, where
- * each would have been refused by itself.
+ * Has all users of a limiter wait for as long as the `Retry-After` of a 429 or 503 response says.
  *
  * **Details**
  *
- * `Retry-After` is read as seconds or as an HTTP date; without it, or with nonsense in it, nothing happens. A
- * `StatusCodeError` that carries such a response counts as well, so it works behind `filterStatusOk` too. Response and
- * error are passed on as they are: to try again is up to `HttpClient.retryTransient`, put behind it in the pipe.
+ * All that take their pace from the limiter wait: `schedule` with a scheduler whose rate it is, or
+ * `HttpClient.transform((effect) => Api.withLimit(effect))`. Requests that have been sent are not called back. The longest
+ * of several penalties counts.
  *
- * **Gotchas**
- *
- * What has been sent is not called back. The longest of several penalties counts; they do not add up.
+ * `Retry-After` is read as seconds or as an HTTP date; an invalid one is ignored. A `StatusCodeError` with such a response
+ * counts too, so `penalize` works behind `filterStatusOk`. Response and error are passed on: to send the request again, put
+ * `HttpClient.retryTransient` behind it.
  *
  * **Example** (Coming back when told to)
  *
@@ -457,31 +427,29 @@ export interface PenalizeOptions {
  * await Effect.runPromise(Effect.provide(program, Api.layer)) // => [429, "RateLimiterError"]
  * ```
  *
- * @see {@link schedule} for requests that wait their turn.
+ * @see {@link schedule} for requests that wait their turn
  * @category combinators
  * @since 0.1.0
  */
 export const penalize: {
-  /** Makes everyone who uses the limiter of a tag wait for as long as a 429 or 503 response says in its `Retry-After`. */
+  /** Has all users of a limiter wait for as long as the `Retry-After` of a 429 or 503 response says. */
   <Self>(
     limiter: Context.Key<Self, RateLimiter.RateLimiter>,
     options?: PenalizeOptions | undefined
-  ): <E, R>(
-    self: HttpClient.HttpClient.With<E, R>
-  ) => HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self>
-  /** Makes everyone who uses the limiter of a tag wait for as long as a 429 or 503 response says in its `Retry-After`. */
+  ): <E, R>(self: Client<E, R>) => Client<E | RateLimiter.RateLimiterError, R | Self>
+  /** Has all users of a limiter wait for as long as the `Retry-After` of a 429 or 503 response says. */
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     limiter: Context.Key<Self, RateLimiter.RateLimiter>,
     options?: PenalizeOptions | undefined
-  ): HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self>
+  ): Client<E | RateLimiter.RateLimiterError, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
-    self: HttpClient.HttpClient.With<E, R>,
+    self: Client<E, R>,
     tag: Context.Key<Self, RateLimiter.RateLimiter>,
     options: PenalizeOptions = {}
-  ): HttpClient.HttpClient.With<E | RateLimiter.RateLimiterError, R | Self> => {
+  ): Client<E | RateLimiter.RateLimiterError, R | Self> => {
     const atMost = Option.filter(
       Duration.fromInput(options.atMost ?? Duration.hours(1)),
       (duration) => Duration.isGreaterThan(duration, Duration.zero)

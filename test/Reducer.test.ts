@@ -9,14 +9,15 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { Reducer } from "effect-funnel"
-import { fork } from "./support/fibers.ts"
+import { fork, unbounded } from "./support/fibers.ts"
+import { law } from "./support/reducerLaw.ts"
 
-/** Starts at once, so that what is registered synchronously is registered when it returns. */
 /** An effect that counts its runs and waits for a gate; its finalizer waits for another one, if there is one. */
 const makeJob = (options?: { readonly finalizer?: Latch.Latch }) => {
   const gate = Latch.makeUnsafe(false)
@@ -32,69 +33,89 @@ const makeJob = (options?: { readonly finalizer?: Latch.Latch }) => {
   return Object.assign(job, { effect })
 }
 
+class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
+
+/** A run of "key" whose last caller leaves. It ends when the finalizer opens. */
+const dying = (reducer: Reducer.Reducer) =>
+  Effect.gen(function*() {
+    const finalizer = Latch.makeUnsafe(false)
+    const job = makeJob({ finalizer })
+    const first = yield* fork(reducer.reduce("key", job.effect))
+    const leaving = yield* fork(Fiber.interrupt(first))
+    return { finalizer, job, leaving }
+  })
+
+/** Runs an effect in a span of this name, and keeps the spans by their names. */
+const makeTracer = () => {
+  const spans = new Map<string, Tracer.Span>()
+  const tracer = Tracer.make({
+    span: (options) => {
+      const span = new Tracer.NativeSpan(options)
+      spans.set(options.name, span)
+      return span
+    }
+  })
+  const traced = <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) =>
+    effect.pipe(Effect.withSpan(name), Effect.provideService(Tracer.Tracer, tracer))
+  const linksOf = (name: string) => spans.get(name)!.links.map((link) => link.span)
+  return { spans, traced, linksOf }
+}
+
 describe("Reducer", () => {
-  describe("R1 one run for all who ask at the same time", () => {
+  describe("R1 calls at the same time share one run", () => {
     for (const callers of [1, 2, 5, 10, 100, 1000]) {
-      it.effect(`R1 ${callers} callers share one run and get its value`, () =>
-        Effect.gen(function*() {
-          const reducer = yield* Reducer.make()
-          const job = makeJob()
-          const fibers = yield* Effect.forEach(
-            Array.from({ length: callers }),
-            () => fork(reducer.reduce("key", job.effect))
-          )
-          expect(job.started).toBe(1)
-          yield* job.gate.open
-          expect(yield* Fiber.joinAll(fibers)).toEqual(Array.from({ length: callers }, () => 1))
-          expect(job.started).toBe(1)
-          expect(yield* reducer.inFlight).toEqual([])
-        }))
+      law(`R1 ${callers} callers share one run and get its value`, function*(reducer) {
+        const job = makeJob()
+        const fibers = yield* Effect.forEach(
+          Array.from({ length: callers }),
+          () => fork(reducer.reduce("key", job.effect))
+        )
+        expect(job.started).toBe(1)
+        yield* job.gate.open
+        expect(yield* Fiber.joinAll(fibers)).toEqual(Array.from({ length: callers }, () => 1))
+        expect(job.started).toBe(1)
+        expect(yield* reducer.inFlight).toEqual([])
+      })
     }
 
-    it.effect("R1 a typed failure and a defect reach all callers", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gate = Latch.makeUnsafe(false)
-        const boom = new Error("boom")
-        for (const end of [Effect.fail("no"), Effect.die(boom), Effect.interrupt]) {
-          gate.closeUnsafe()
-          const call = reducer.reduce("key", Effect.andThen(gate.await, end))
-          const fibers = yield* Effect.forEach([1, 2, 3], () => fork(call))
-          yield* gate.open
-          const exits = yield* Fiber.awaitAll(fibers)
-          expect(Exit.isFailure(exits[0]!)).toBe(true)
-          expect(exits).toEqual([exits[0], exits[0], exits[0]])
-          expect(yield* reducer.inFlight).toEqual([])
-        }
-      }))
+    law("R1 a typed failure and a defect reach all callers", function*(reducer) {
+      const gate = Latch.makeUnsafe(false)
+      const boom = new Error("boom")
+      for (const end of [Effect.fail("no"), Effect.die(boom), Effect.interrupt]) {
+        gate.closeUnsafe()
+        const call = reducer.reduce("key", Effect.andThen(gate.await, end))
+        const fibers = yield* Effect.forEach([1, 2, 3], () => fork(call))
+        yield* gate.open
+        const exits = yield* Fiber.awaitAll(fibers)
+        expect(Exit.isFailure(exits[0]!)).toBe(true)
+        expect(exits).toEqual([exits[0], exits[0], exits[0]])
+        expect(yield* reducer.inFlight).toEqual([])
+      }
+    })
 
-    it.effect("R1 other keys have runs of their own", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const job = makeJob()
-        const fibers = yield* Effect.forEach(["a", "b", "a", "c"], (key) => fork(reducer.reduce(key, job.effect)))
-        expect(job.started).toBe(3)
-        yield* job.gate.open
-        expect(yield* Fiber.joinAll(fibers)).toEqual([1, 2, 1, 3])
-      }))
+    law("R1 other keys have runs of their own", function*(reducer) {
+      const job = makeJob()
+      const fibers = yield* Effect.forEach(["a", "b", "a", "c"], (key) => fork(reducer.reduce(key, job.effect)))
+      expect(job.started).toBe(3)
+      yield* job.gate.open
+      expect(yield* Fiber.joinAll(fibers)).toEqual([1, 2, 1, 3])
+    })
 
-    it.effect("R1 callers are resumed in the order in which they came", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const job = makeJob()
-        const order: Array<number> = []
-        const fibers = yield* Effect.forEach(
-          [0, 1, 2, 3, 4],
-          (i) => fork(Effect.tap(reducer.reduce("key", job.effect), () => Effect.sync(() => order.push(i))))
-        )
-        yield* job.gate.open
-        yield* Fiber.joinAll(fibers)
-        expect(order).toEqual([0, 1, 2, 3, 4])
-      }))
+    law("R1 callers are resumed in the order in which they came", function*(reducer) {
+      const job = makeJob()
+      const order: Array<number> = []
+      const fibers = yield* Effect.forEach(
+        [0, 1, 2, 3, 4],
+        (i) => fork(Effect.tap(reducer.reduce("key", job.effect), () => Effect.sync(() => order.push(i))))
+      )
+      yield* job.gate.open
+      yield* Fiber.joinAll(fibers)
+      expect(order).toEqual([0, 1, 2, 3, 4])
+    })
 
-    it.effect("R1 a call made by the effect's synchronous part of another fiber joins the run that is being started", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
+    law(
+      "R1 a call made by the effect's synchronous part of another fiber joins the run that is being started",
+      function*(reducer) {
         let joined: Fiber.Fiber<string> | undefined
         const value = yield* reducer.reduce(
           "key",
@@ -105,64 +126,57 @@ describe("Reducer", () => {
         )
         expect(value).toBe("first run")
         expect(yield* Fiber.join(joined!)).toBe("first run")
-      }))
+      }
+    )
 
-    it.effect("R1 one effect value may be run by many callers at once", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const job = makeJob()
-        const call = reducer.reduce("key", job.effect)
-        const all = yield* fork(Effect.all([call, call, call], { concurrency: "unbounded" }))
-        yield* job.gate.open
-        expect(yield* Fiber.join(all)).toEqual([1, 1, 1])
-        expect(yield* call).toBe(2)
-      }))
+    law("R1 one effect value may be run by many callers at once", function*(reducer) {
+      const job = makeJob()
+      const call = reducer.reduce("key", job.effect)
+      const all = yield* fork(Effect.all([call, call, call], unbounded))
+      yield* job.gate.open
+      expect(yield* Fiber.join(all)).toEqual([1, 1, 1])
+      expect(yield* call).toBe(2)
+    })
   })
 
   describe("R2 nothing is kept", () => {
-    it.effect("R2 two waves are two runs, whether a run succeeds, fails or dies", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        let runs = 0
-        for (const end of [Effect.void, Effect.fail("no"), Effect.die("no")]) {
-          const call = Effect.exit(reducer.reduce("key", Effect.andThen(Effect.sync(() => ++runs), end)))
-          const before = runs
-          yield* Effect.all([call, call])
-          expect(runs).toBe(before + 2)
-        }
-      }))
+    law("R2 two waves are two runs, whether a run succeeds, fails or dies", function*(reducer) {
+      let runs = 0
+      for (const end of [Effect.void, Effect.fail("no"), Effect.die("no")]) {
+        const call = Effect.exit(reducer.reduce("key", Effect.andThen(Effect.sync(() => ++runs), end)))
+        const before = runs
+        yield* Effect.all([call, call])
+        expect(runs).toBe(before + 2)
+      }
+    })
 
-    it.effect("R2 a caller that is resumed finds the key free", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const job = makeJob()
-        const again = Effect.andThen(reducer.reduce("key", job.effect), reducer.reduce("key", job.effect))
-        const fibers = yield* Effect.forEach([1, 2], () => fork(again))
-        yield* job.gate.open
-        expect(yield* Fiber.joinAll(fibers)).toEqual([2, 3])
-      }))
+    law("R2 a caller that is resumed finds the key free", function*(reducer) {
+      const job = makeJob()
+      const again = Effect.andThen(reducer.reduce("key", job.effect), reducer.reduce("key", job.effect))
+      const fibers = yield* Effect.forEach([1, 2], () => fork(again))
+      yield* job.gate.open
+      expect(yield* Fiber.joinAll(fibers)).toEqual([2, 3])
+    })
   })
 
   describe("R3 interrupting one of several callers", () => {
     for (const leaver of [0, 1, 2]) {
-      it.effect(`R3 caller ${leaver} of 3 returns at once and nobody else notices`, () =>
-        Effect.gen(function*() {
-          const reducer = yield* Reducer.make()
-          const job = makeJob()
-          const fibers = yield* Effect.forEach([0, 1, 2], () => fork(reducer.reduce("key", job.effect)))
-          yield* Fiber.interrupt(fibers[leaver]!)
-          expect(job.interrupted).toBe(0)
-          expect((yield* reducer.inFlight)[0]!.callers).toBe(2)
-          yield* job.gate.open
-          const exits = yield* Fiber.awaitAll(fibers)
-          exits.forEach((exit, i) => expect(Exit.isSuccess(exit)).toBe(i !== leaver))
-          expect(job.started).toBe(1)
-        }))
+      law(`R3 caller ${leaver} of 3 returns at once, and the others notice nothing`, function*(reducer) {
+        const job = makeJob()
+        const fibers = yield* Effect.forEach([0, 1, 2], () => fork(reducer.reduce("key", job.effect)))
+        yield* Fiber.interrupt(fibers[leaver]!)
+        expect(job.interrupted).toBe(0)
+        expect((yield* reducer.inFlight)[0]!.callers).toBe(2)
+        yield* job.gate.open
+        const exits = yield* Fiber.awaitAll(fibers)
+        exits.forEach((exit, i) => expect(Exit.isSuccess(exit)).toBe(i !== leaver))
+        expect(job.started).toBe(1)
+      })
     }
 
-    it.effect("R3 a caller that a resumed caller interrupts in the same step is interrupted, and the rest get the value", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
+    law(
+      "R3 a caller that a resumed caller interrupts in the same step is interrupted, and the rest get the value",
+      function*(reducer) {
         const job = makeJob()
         const fibers: Array<Fiber.Fiber<number>> = []
         fibers.push(
@@ -178,165 +192,140 @@ describe("Reducer", () => {
         yield* job.gate.open
         const exits = yield* Fiber.awaitAll(fibers)
         expect(exits.map(Exit.isSuccess)).toEqual([true, false, true, false, true])
-      }))
+      }
+    )
   })
 
   describe("R4 interrupting the last caller", () => {
-    it.effect("R4 interrupts the run, and returns when its finalizers are done", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const finalizer = Latch.makeUnsafe(false)
-        const job = makeJob({ finalizer })
-        const fibers = yield* Effect.forEach([0, 1, 2], () => fork(reducer.reduce("key", job.effect)))
-        const leaving = yield* fork(Fiber.interruptAll(fibers))
-        yield* Effect.yieldNow
-        expect(job.interrupted).toBe(1)
-        // Two have returned, the last one waits.
-        expect(fibers.map((fiber) => fiber.pollUnsafe() !== undefined)).toEqual([true, true, false])
-        expect(leaving.pollUnsafe()).toBe(undefined)
-        yield* finalizer.open
-        yield* Fiber.join(leaving)
-        expect(job.ended).toBe(1)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
+    law("R4 interrupts the run, and returns when its finalizers are done", function*(reducer) {
+      const finalizer = Latch.makeUnsafe(false)
+      const job = makeJob({ finalizer })
+      const fibers = yield* Effect.forEach([0, 1, 2], () => fork(reducer.reduce("key", job.effect)))
+      const leaving = yield* fork(Fiber.interruptAll(fibers))
+      yield* Effect.yieldNow
+      expect(job.interrupted).toBe(1)
+      // Two have returned, the last one waits.
+      expect(fibers.map((fiber) => fiber.pollUnsafe() !== undefined)).toEqual([true, true, false])
+      expect(leaving.pollUnsafe()).toBe(undefined)
+      yield* finalizer.open
+      yield* Fiber.join(leaving)
+      expect(job.ended).toBe(1)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
 
-    it.effect("R4 newcomers share one pending run, which starts after the dying one has ended", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const finalizer = Latch.makeUnsafe(false)
-        const job = makeJob({ finalizer })
-        const first = yield* fork(reducer.reduce("key", job.effect))
-        const leaving = yield* fork(Fiber.interrupt(first))
-        const newcomers = yield* Effect.forEach([0, 1, 2], () => fork(reducer.reduce("key", job.effect)))
-        yield* Effect.yieldNow
-        expect(job.started).toBe(1)
-        expect((yield* reducer.inFlight).map((run) => [run.phase, run.callers])).toEqual([["ending", 0], [
-          "pending",
-          3
-        ]])
-        yield* job.gate.open
-        yield* finalizer.open
-        yield* Fiber.join(leaving)
-        expect(yield* Fiber.joinAll(newcomers)).toEqual([2, 2, 2])
-        expect(job.most).toBe(1)
-        expect(job.started).toBe(2)
-      }))
+    law("R4 newcomers share one pending run, which starts after the dying one has ended", function*(reducer) {
+      const { finalizer, job, leaving } = yield* dying(reducer)
+      const newcomers = yield* Effect.forEach([0, 1, 2], () => fork(reducer.reduce("key", job.effect)))
+      yield* Effect.yieldNow
+      expect(job.started).toBe(1)
+      expect((yield* reducer.inFlight).map((run) => [run.phase, run.callers])).toEqual([["ending", 0], [
+        "pending",
+        3
+      ]])
+      yield* job.gate.open
+      yield* finalizer.open
+      yield* Fiber.join(leaving)
+      expect(yield* Fiber.joinAll(newcomers)).toEqual([2, 2, 2])
+      expect(job.most).toBe(1)
+      expect(job.started).toBe(2)
+    })
 
-    it.effect("R4 the pending run is the effect, in the context, of the first newcomer still there", () =>
-      Effect.gen(function*() {
-        class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
-        const reducer = yield* Reducer.make()
-        const finalizer = Latch.makeUnsafe(false)
-        const job = makeJob({ finalizer })
-        const first = yield* fork(reducer.reduce("key", job.effect))
-        const leaving = yield* fork(Fiber.interrupt(first))
-        const newcomer = (tenant: string) =>
-          fork(Effect.provideService(
-            reducer.reduce("key", Effect.map(Tenant, (_) => `${_} asked by ${tenant}`)),
-            Tenant,
-            tenant
-          ))
-        const newcomers = yield* Effect.forEach(["a", "b", "c"], newcomer)
-        // Waiting for it they can be interrupted, and return at once.
-        yield* Fiber.interrupt(newcomers[0]!)
-        yield* finalizer.open
-        yield* Fiber.join(leaving)
-        expect(yield* Fiber.join(newcomers[1]!)).toBe("b asked by b")
-        expect(yield* Fiber.join(newcomers[2]!)).toBe("b asked by b")
-      }))
-
-    it.effect("R4 a pending run that nobody waits for any more never starts", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const finalizer = Latch.makeUnsafe(false)
-        const job = makeJob({ finalizer })
-        const first = yield* fork(reducer.reduce("key", job.effect))
-        const leaving = yield* fork(Fiber.interrupt(first))
-        const newcomers = yield* Effect.forEach([0, 1], () => fork(reducer.reduce("key", job.effect)))
-        yield* Fiber.interruptAll(newcomers)
-        expect((yield* reducer.inFlight).map((run) => run.phase)).toEqual(["ending"])
-        // A later one waits behind the dying run as well.
-        const late = yield* fork(reducer.reduce("key", job.effect))
-        expect(job.started).toBe(1)
-        yield* job.gate.open
-        yield* finalizer.open
-        yield* Fiber.join(leaving)
-        expect(yield* Fiber.join(late)).toBe(2)
-        expect(job.started).toBe(2)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
-
-    it.effect("R4 a newcomer never gets the exit of the dying run, even if that succeeds after all", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gate = Latch.makeUnsafe(false)
-        let runs = 0
-        const effect = Effect.uninterruptible(Effect.andThen(gate.await, Effect.sync(() => ++runs)))
-        const first = yield* fork(reducer.reduce("key", effect))
-        const leaving = yield* fork(Fiber.interrupt(first))
-        const newcomer = yield* fork(reducer.reduce("key", effect))
-        yield* gate.open
-        yield* Fiber.join(leaving)
-        expect(yield* Fiber.join(newcomer)).toBe(2)
-      }))
-
-    it.effect("R4 the run behind the dying one may die in turn", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gates = [Latch.makeUnsafe(false), Latch.makeUnsafe(false)]
-        const jobs = gates.map((finalizer) => makeJob({ finalizer }))
-        const third = makeJob()
-        const first = yield* fork(reducer.reduce("key", jobs[0]!.effect))
-        yield* fork(Fiber.interrupt(first))
-        const second = yield* fork(reducer.reduce("key", jobs[1]!.effect))
-        yield* gates[0]!.open
-        yield* Effect.yieldNow
-        expect(jobs[1]!.started).toBe(1)
-        yield* fork(Fiber.interrupt(second))
-        const last = yield* fork(reducer.reduce("key", third.effect))
-        yield* Effect.yieldNow
-        expect(third.started).toBe(0)
-        yield* gates[1]!.open
-        yield* third.gate.open
-        expect(yield* Fiber.join(last)).toBe(1)
-      }))
-
-    it.effect("R4 a run starts interruptible whatever its caller is", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const scope = yield* Scope.make()
-        const own = yield* Scope.provide(Reducer.make(), scope)
-        const job = makeJob()
-        // An uninterruptible caller starts it; only a close can interrupt the run then.
-        const caller = yield* fork(Effect.uninterruptible(own.reduce("key", job.effect)))
-        yield* Scope.close(scope, Exit.void)
-        expect(job.interrupted).toBe(1)
-        expect(Exit.hasInterrupts(yield* Fiber.await(caller))).toBe(true)
-        // And an uninterruptible starter does not keep the run from being interrupted with its last caller.
-        const other = makeJob()
-        const starter = yield* fork(Effect.uninterruptibleMask((restore) =>
-          Effect.onExit(restore(reducer.reduce("key", other.effect)), () => Effect.void)
+    law("R4 the pending run is the effect, in the context, of the first newcomer still there", function*(reducer) {
+      const { finalizer, leaving } = yield* dying(reducer)
+      const newcomer = (tenant: string) =>
+        fork(Effect.provideService(
+          reducer.reduce("key", Effect.map(Tenant, (_) => `${_} asked by ${tenant}`)),
+          Tenant,
+          tenant
         ))
-        yield* Fiber.interrupt(starter)
-        expect(other.interrupted).toBe(1)
-      }))
+      const newcomers = yield* Effect.forEach(["a", "b", "c"], newcomer)
+      // Waiting for it they can be interrupted, and return at once.
+      yield* Fiber.interrupt(newcomers[0]!)
+      yield* finalizer.open
+      yield* Fiber.join(leaving)
+      expect(yield* Fiber.join(newcomers[1]!)).toBe("b asked by b")
+      expect(yield* Fiber.join(newcomers[2]!)).toBe("b asked by b")
+    })
 
-    it.effect("R4 a caller that the run itself interrupts while it starts leaves nothing behind", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const caller: Fiber.Fiber<never> = yield* fork(
-          Effect.withFiber((self) =>
-            reducer.reduce("key", Effect.andThen(Effect.sync(() => self.interruptUnsafe()), Effect.never))
-          )
+    law("R4 a pending run whose callers have all left never starts", function*(reducer) {
+      const { finalizer, job, leaving } = yield* dying(reducer)
+      const newcomers = yield* Effect.forEach([0, 1], () => fork(reducer.reduce("key", job.effect)))
+      yield* Fiber.interruptAll(newcomers)
+      expect((yield* reducer.inFlight).map((run) => run.phase)).toEqual(["ending"])
+      // A later one waits behind the dying run as well.
+      const late = yield* fork(reducer.reduce("key", job.effect))
+      expect(job.started).toBe(1)
+      yield* job.gate.open
+      yield* finalizer.open
+      yield* Fiber.join(leaving)
+      expect(yield* Fiber.join(late)).toBe(2)
+      expect(job.started).toBe(2)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
+
+    law("R4 a newcomer never gets the exit of the dying run, even if that succeeds after all", function*(reducer) {
+      const gate = Latch.makeUnsafe(false)
+      let runs = 0
+      const effect = Effect.uninterruptible(Effect.andThen(gate.await, Effect.sync(() => ++runs)))
+      const first = yield* fork(reducer.reduce("key", effect))
+      const leaving = yield* fork(Fiber.interrupt(first))
+      const newcomer = yield* fork(reducer.reduce("key", effect))
+      yield* gate.open
+      yield* Fiber.join(leaving)
+      expect(yield* Fiber.join(newcomer)).toBe(2)
+    })
+
+    law("R4 the run behind the dying one may die in turn", function*(reducer) {
+      const gates = [Latch.makeUnsafe(false), Latch.makeUnsafe(false)]
+      const jobs = gates.map((finalizer) => makeJob({ finalizer }))
+      const third = makeJob()
+      const first = yield* fork(reducer.reduce("key", jobs[0]!.effect))
+      yield* fork(Fiber.interrupt(first))
+      const second = yield* fork(reducer.reduce("key", jobs[1]!.effect))
+      yield* gates[0]!.open
+      yield* Effect.yieldNow
+      expect(jobs[1]!.started).toBe(1)
+      yield* fork(Fiber.interrupt(second))
+      const last = yield* fork(reducer.reduce("key", third.effect))
+      yield* Effect.yieldNow
+      expect(third.started).toBe(0)
+      yield* gates[1]!.open
+      yield* third.gate.open
+      expect(yield* Fiber.join(last)).toBe(1)
+    })
+
+    law("R4 a run starts interruptible whatever its caller is", function*(reducer) {
+      const scope = yield* Scope.make()
+      const own = yield* Scope.provide(Reducer.make(), scope)
+      const job = makeJob()
+      // An uninterruptible caller starts it; only a close can interrupt the run then.
+      const caller = yield* fork(Effect.uninterruptible(own.reduce("key", job.effect)))
+      yield* Scope.close(scope, Exit.void)
+      expect(job.interrupted).toBe(1)
+      expect(Exit.hasInterrupts(yield* Fiber.await(caller))).toBe(true)
+      // And an uninterruptible starter does not keep the run from being interrupted with its last caller.
+      const other = makeJob()
+      const starter = yield* fork(
+        Effect.uninterruptibleMask((restore) =>
+          Effect.onExit(restore(reducer.reduce("key", other.effect)), () => Effect.void)
         )
-        expect(Exit.hasInterrupts(yield* Fiber.await(caller))).toBe(true)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
+      )
+      yield* Fiber.interrupt(starter)
+      expect(other.interrupted).toBe(1)
+    })
+
+    law("R4 a caller that the run itself interrupts while it starts leaves nothing behind", function*(reducer) {
+      const caller: Fiber.Fiber<never> = yield* fork(
+        Effect.withFiber((self) =>
+          reducer.reduce("key", Effect.andThen(Effect.sync(() => self.interruptUnsafe()), Effect.never))
+        )
+      )
+      expect(Exit.hasInterrupts(yield* Fiber.await(caller))).toBe(true)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
   })
 
   describe("R5 the context of the run", () => {
-    class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
-
     it.effect("R5 a run has the services and references of the call that started it", () =>
       Effect.gen(function*() {
         const Level = Context.Reference<string>("test/Level", { defaultValue: () => "default" })
@@ -357,92 +346,50 @@ describe("Reducer", () => {
         expect(yield* Fiber.join(second)).toBe("a high")
       }))
 
-    it.effect("R5 the spans of those who join link to the span of the run, once each", () =>
-      Effect.gen(function*() {
-        const spans = new Map<string, Tracer.Span>()
-        const tracer = Tracer.make({
-          span: (options) => {
-            const span = new Tracer.NativeSpan(options)
-            spans.set(options.name, span)
-            return span
-          }
-        })
-        const reducer = yield* Reducer.make()
-        const job = makeJob()
-        const call = reducer.reduce("key", Effect.withSpan(job.effect, "work"))
-        const fibers = yield* Effect.forEach(["a", "b", "c"], (name) =>
-          fork(
-            Effect.all(name === "c" ? [call, call] : [call], { concurrency: "unbounded" }).pipe(
-              Effect.withSpan(name),
-              Effect.provideService(Tracer.Tracer, tracer)
-            )
-          ))
-        yield* job.gate.open
-        yield* Effect.forEach(fibers, (fiber) => Fiber.await(fiber))
-        const parent = spans.get("work")!.parent
-        expect(Option.isSome(parent) && parent.value === spans.get("a")).toBe(true)
-        expect(spans.get("a")!.links).toEqual([])
-        expect(spans.get("b")!.links.map((link) => link.span === spans.get("a"))).toEqual([true])
-        expect(spans.get("c")!.links.map((link) => link.span === spans.get("a"))).toEqual([true])
-      }))
+    law("R5 the spans of joining callers link to the span of the run, once each", function*(reducer) {
+      const { linksOf, spans, traced } = makeTracer()
+      const job = makeJob()
+      const call = reducer.reduce("key", Effect.withSpan(job.effect, "work"))
+      const fibers = yield* Effect.forEach(
+        ["a", "b", "c"],
+        (name) => fork(traced(name, Effect.all(name === "c" ? [call, call] : [call], unbounded)))
+      )
+      yield* job.gate.open
+      yield* Fiber.joinAll(fibers)
+      const a = spans.get("a")!
+      expect(spans.get("work")!.parent).toEqual(Option.some(a))
+      expect(["a", "b", "c"].map(linksOf)).toEqual([[], [a], [a]])
+    })
 
-    it.effect("R5 a function's run has a span of its name, and that is what the others link to", () =>
-      Effect.gen(function*() {
-        const spans: Array<Tracer.Span> = []
-        const tracer = Tracer.make({
-          span: (options) => {
-            const span = new Tracer.NativeSpan(options)
-            spans.push(span)
-            return span
-          }
-        })
-        const reducer = yield* Reducer.make()
-        const job = makeJob()
-        const findUser = reducer.fn("findUser")((_: string) => job.effect)
-        const fibers = yield* Effect.forEach(
-          ["a", "b"],
-          (name) => fork(findUser("7").pipe(Effect.withSpan(name), Effect.provideService(Tracer.Tracer, tracer)))
-        )
-        yield* job.gate.open
-        yield* Fiber.joinAll(fibers)
-        expect(spans.map((span) => span.name)).toEqual(["a", "findUser", "b"])
-        expect(spans[2]!.links.map((link) => link.span)).toEqual([spans[1]])
-        expect(spans[1]!.status._tag).toBe("Ended")
-      }))
+    law("R5 a function's run has a span of its name, and joining callers link to that span", function*(reducer) {
+      const { linksOf, spans, traced } = makeTracer()
+      const job = makeJob()
+      const findUser = reducer.fn("findUser")((_: string) => job.effect)
+      const fibers = yield* Effect.forEach(["a", "b"], (name) => fork(traced(name, findUser("7"))))
+      yield* job.gate.open
+      yield* Fiber.joinAll(fibers)
+      expect([...spans.keys()]).toEqual(["a", "findUser", "b"])
+      expect(linksOf("b")).toEqual([spans.get("findUser")])
+      expect(spans.get("findUser")!.status._tag).toBe("Ended")
+    })
 
-    it.effect("R5 those behind a dying run link to the run that starts for them", () =>
-      Effect.gen(function*() {
-        const spans = new Map<string, Tracer.Span>()
-        const tracer = Tracer.make({
-          span: (options) => {
-            const span = new Tracer.NativeSpan(options)
-            spans.set(options.name, span)
-            return span
-          }
-        })
-        const reducer = yield* Reducer.make()
-        const finalizer = Latch.makeUnsafe(false)
-        const dying = makeJob({ finalizer })
-        const job = makeJob()
-        const first = yield* fork(reducer.reduce("key", dying.effect))
-        yield* fork(Fiber.interrupt(first))
-        const fibers = yield* Effect.forEach(["a", "b"], (name) =>
-          fork(
-            reducer.reduce("key", job.effect).pipe(Effect.withSpan(name), Effect.provideService(Tracer.Tracer, tracer))
-          ))
-        yield* finalizer.open
-        yield* Effect.yieldNow
-        yield* job.gate.open
-        yield* Fiber.joinAll(fibers)
-        expect(spans.get("a")!.links).toEqual([])
-        expect(spans.get("b")!.links.map((link) => link.span)).toEqual([spans.get("a")])
-      }))
+    law("R5 callers behind a dying run link to the run that starts for them", function*(reducer) {
+      const { linksOf, spans, traced } = makeTracer()
+      const { finalizer } = yield* dying(reducer)
+      const job = makeJob()
+      const fibers = yield* Effect.forEach(["a", "b"], (name) => fork(traced(name, reducer.reduce("key", job.effect))))
+      yield* finalizer.open
+      yield* Effect.yieldNow
+      yield* job.gate.open
+      yield* Fiber.joinAll(fibers)
+      expect(["a", "b"].map(linksOf)).toEqual([[], [spans.get("a")]])
+    })
   })
 
   describe("R6 effects that end at once", () => {
-    it.effect("R6 success, failure, defect, throw and interruption in the synchronous part leave no entry behind", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
+    law(
+      "R6 success, failure, defect, throw and interruption in the synchronous part leave no entry behind",
+      function*(reducer) {
         const thrown = new Error("thrown")
         const ends: ReadonlyArray<Effect.Effect<string, string>> = [
           Effect.succeed("value"),
@@ -469,31 +416,51 @@ describe("Reducer", () => {
           expect(yield* reducer.inFlight).toEqual([])
           expect(yield* reducer.reduce("key", Effect.sync(() => "free"))).toBe("free")
         }
-      }))
+      }
+    )
 
-    it.effect("R6 a value that is no effect is a defect of its caller alone", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const exit = yield* Effect.exit(reducer.reduce("key", JSON.parse("{}") as Effect.Effect<number>))
-        expect(Exit.hasDies(exit)).toBe(true)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
-
-    it.effect("R6 a key whose comparison throws is a defect of its caller alone", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const key = {
-          get id(): number {
-            throw new Error("unreadable")
-          }
+    law(
+      "R6 a runtime that throws when it forks is a defect of the callers, and leaves no key taken",
+      function*(reducer) {
+        const call = reducer.reduce("key", Effect.succeed("value"))
+        const broken = (joins: boolean) =>
+          Effect.provideService(call, Metric.FiberRuntimeMetrics, {
+            recordFiberStart: () => {
+              if (joins) joined = Effect.runFork(Effect.exit(call))
+              throw new Error("broken")
+            },
+            recordFiberEnd: () => {}
+          })
+        let joined: Fiber.Fiber<Exit.Exit<string>> | undefined
+        for (const joins of [false, true]) {
+          const exit = yield* Effect.exit(broken(joins))
+          expect(Exit.isFailure(exit) && String(exit.cause)).toContain("broken")
+          if (joined !== undefined) expect(yield* Fiber.join(joined)).toEqual(exit)
+          expect(yield* reducer.inFlight).toEqual([])
+          expect(yield* call).toBe("value")
         }
-        expect(Exit.hasDies(yield* Effect.exit(reducer.reduce(key, Effect.succeed(1))))).toBe(true)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
+        expect(joined).toBeDefined()
+      }
+    )
 
-    it.effect("R6 a caller whose fiber's observer throws hangs neither the one that left, nor those behind, nor the close", () =>
+    law("R6 a value that is no effect is a defect of its caller alone", function*(reducer) {
+      const exit = yield* Effect.exit(reducer.reduce("key", JSON.parse("{}") as Effect.Effect<number>))
+      expect(Exit.hasDies(exit)).toBe(true)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
+
+    law("R6 a key whose comparison throws is a defect of its caller alone", function*(reducer) {
+      const key = {
+        get id(): number {
+          throw new Error("unreadable")
+        }
+      }
+      expect(Exit.hasDies(yield* Effect.exit(reducer.reduce(key, Effect.succeed(1))))).toBe(true)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
+
+    it.effect("R6 a caller whose fiber's observer throws hangs neither the caller that left, nor the callers behind, nor the close", () =>
       Effect.gen(function*() {
-        const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(effect, { startImmediately: true })
         const throws = (fiber: Fiber.Fiber<unknown, unknown>) =>
           fiber.addObserver(() => {
             throw new Error("not ours")
@@ -514,45 +481,41 @@ describe("Reducer", () => {
         expect(closing.pollUnsafe()).toEqual(Exit.void)
       }))
 
-    it.effect("R6 runs that start one another a thousand deep do not overflow the stack", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const nested = (depth: number): Effect.Effect<number> =>
-          depth === 0
-            ? Effect.succeed(0)
-            : Effect.map(reducer.reduce(depth, Effect.suspend(() => nested(depth - 1))), (_) => _ + 1)
-        expect(yield* nested(3000)).toBe(3000)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
+    law("R6 runs that start one another a thousand deep do not overflow the stack", function*(reducer) {
+      const nested = (depth: number): Effect.Effect<number> =>
+        depth === 0
+          ? Effect.succeed(0)
+          : Effect.map(reducer.reduce(depth, Effect.suspend(() => nested(depth - 1))), (_) => _ + 1)
+      expect(yield* nested(3000)).toBe(3000)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
 
-    it.effect("R6 a chain of runs that wait for each other ends without overflowing the stack", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gate = Latch.makeUnsafe(false)
-        let deepest = 0
-        const nested = (depth: number): Effect.Effect<number> =>
-          depth === 0
-            ? Effect.as(gate.await, 0)
-            : Effect.map(
-              reducer.reduce(depth, Effect.andThen(Effect.yieldNow, Effect.suspend(() => nested(depth - 1)))),
-              (_) => {
-                if (_ % 50 === 0) deepest = Math.max(deepest, new Error().stack!.split("\n").length)
-                return _ + 1
-              }
-            )
-        const fiber = yield* fork(nested(3000))
-        while ((yield* reducer.inFlight).length < 3000) {
-          yield* Effect.yieldNow
-        }
-        const limit = Error.stackTraceLimit
-        Error.stackTraceLimit = 64 * 40
-        yield* gate.open
-        const ends = Effect.ensuring(Fiber.join(fiber), Effect.sync(() => (Error.stackTraceLimit = limit)))
-        expect(yield* ends).toBe(3000)
-        // Of the runs that end in the ends of others no more than 64 lie on the stack.
-        expect(deepest).toBeLessThan(64 * 40)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
+    law("R6 a chain of runs that wait for each other ends without overflowing the stack", function*(reducer) {
+      const gate = Latch.makeUnsafe(false)
+      let deepest = 0
+      const nested = (depth: number): Effect.Effect<number> =>
+        depth === 0
+          ? Effect.as(gate.await, 0)
+          : Effect.map(
+            reducer.reduce(depth, Effect.andThen(Effect.yieldNow, Effect.suspend(() => nested(depth - 1)))),
+            (_) => {
+              if (_ % 50 === 0) deepest = Math.max(deepest, new Error().stack!.split("\n").length)
+              return _ + 1
+            }
+          )
+      const fiber = yield* fork(nested(3000))
+      while ((yield* reducer.inFlight).length < 3000) {
+        yield* Effect.yieldNow
+      }
+      const limit = Error.stackTraceLimit
+      Error.stackTraceLimit = 64 * 40
+      yield* gate.open
+      const ends = Effect.ensuring(Fiber.join(fiber), Effect.sync(() => (Error.stackTraceLimit = limit)))
+      expect(yield* ends).toBe(3000)
+      // Of the runs that end in the ends of others no more than 64 lie on the stack.
+      expect(deepest).toBeLessThan(64 * 40)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
   })
 
   describe("R7 cycles", () => {
@@ -564,41 +527,35 @@ describe("Reducer", () => {
 
     for (const when of ["at once", "later"]) {
       const pause = when === "later" ? Effect.yieldNow : Effect.void
-      it.effect(`R7 a run that reduces its own key ${when} dies`, () =>
-        Effect.gen(function*() {
-          const reducer = yield* Reducer.make()
-          const exit = yield* Effect.exit(
-            reducer.reduce("a", Effect.andThen(pause, reducer.reduce("a", Effect.succeed(1))))
-          )
-          expect(cycleOf(exit)).toEqual(["a", "a"])
-          expect(yield* reducer.inFlight).toEqual([])
-        }))
+      law(`R7 a run that reduces its own key ${when} dies`, function*(reducer) {
+        const exit = yield* Effect.exit(
+          reducer.reduce("a", Effect.andThen(pause, reducer.reduce("a", Effect.succeed(1))))
+        )
+        expect(cycleOf(exit)).toEqual(["a", "a"])
+        expect(yield* reducer.inFlight).toEqual([])
+      })
 
-      it.effect(`R7 a longer way back to oneself ${when} dies`, () =>
-        Effect.gen(function*() {
-          const reducer = yield* Reducer.make()
-          const a: Effect.Effect<number> = reducer.reduce("a", Effect.andThen(pause, Effect.suspend(() => b)))
-          const b: Effect.Effect<number> = reducer.reduce("b", Effect.andThen(pause, Effect.suspend(() => c)))
-          const c: Effect.Effect<number> = reducer.reduce("c", Effect.andThen(pause, Effect.suspend(() => a)))
-          expect(cycleOf(yield* Effect.exit(a))).toEqual(["c", "a", "b", "c"])
-          expect(yield* reducer.inFlight).toEqual([])
-        }))
+      law(`R7 a longer way back to oneself ${when} dies`, function*(reducer) {
+        const a: Effect.Effect<number> = reducer.reduce("a", Effect.andThen(pause, Effect.suspend(() => b)))
+        const b: Effect.Effect<number> = reducer.reduce("b", Effect.andThen(pause, Effect.suspend(() => c)))
+        const c: Effect.Effect<number> = reducer.reduce("c", Effect.andThen(pause, Effect.suspend(() => a)))
+        expect(cycleOf(yield* Effect.exit(a))).toEqual(["c", "a", "b", "c"])
+        expect(yield* reducer.inFlight).toEqual([])
+      })
     }
 
-    it.effect("R7 A and B started by different callers, each joining the other, do not hang", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gates = [Latch.makeUnsafe(false), Latch.makeUnsafe(false)]
-        const a = reducer.reduce("a", Effect.andThen(gates[0]!.await, reducer.reduce("b", Effect.succeed("new b"))))
-        const b = reducer.reduce("b", Effect.andThen(gates[1]!.await, reducer.reduce("a", Effect.succeed("new a"))))
-        const fibers = [yield* fork(a), yield* fork(b)]
-        yield* gates[0]!.open
-        yield* Effect.yieldNow
-        yield* gates[1]!.open
-        const exits = yield* Fiber.awaitAll(fibers)
-        // The second call closes the cycle, and so is the one that dies; the first one waits for it and sees that.
-        expect(exits.map(cycleOf)).toEqual([["b", "a", "b"], ["b", "a", "b"]])
-      }))
+    law("R7 A and B started by different callers, each joining the other, do not hang", function*(reducer) {
+      const gates = [Latch.makeUnsafe(false), Latch.makeUnsafe(false)]
+      const a = reducer.reduce("a", Effect.andThen(gates[0]!.await, reducer.reduce("b", Effect.succeed("new b"))))
+      const b = reducer.reduce("b", Effect.andThen(gates[1]!.await, reducer.reduce("a", Effect.succeed("new a"))))
+      const fibers = [yield* fork(a), yield* fork(b)]
+      yield* gates[0]!.open
+      yield* Effect.yieldNow
+      yield* gates[1]!.open
+      const exits = yield* Fiber.awaitAll(fibers)
+      // The second call closes the cycle, and so is the one that dies; the first one waits for it and sees that.
+      expect(exits.map(cycleOf)).toEqual([["b", "a", "b"], ["b", "a", "b"]])
+    })
 
     it.effect("R7 cycles go across reducers", () =>
       Effect.gen(function*() {
@@ -608,9 +565,9 @@ describe("Reducer", () => {
         expect(cycleOf(yield* Effect.exit(one.reduce("a", inner)))).toEqual(["b", "a", "b"])
       }))
 
-    it.effect("R7 a finalizer that reduces the key of its own dying run dies, and the last caller returns", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
+    law(
+      "R7 a finalizer that reduces the key of its own dying run dies, and the last caller returns",
+      function*(reducer) {
         let seen: Exit.Exit<unknown, unknown> | undefined
         const call = reducer.reduce(
           "a",
@@ -624,12 +581,13 @@ describe("Reducer", () => {
         yield* Fiber.interrupt(fiber)
         expect(cycleOf(seen!)).toEqual(["a", "a"])
         expect(yield* reducer.inFlight).toEqual([])
-      }))
+      }
+    )
 
     for (const alive of [true, false]) {
-      it.effect(`R7 a finalizer that joins the run of its last caller, ${alive ? "alive" : "ending too"}, dies`, () =>
-        Effect.gen(function*() {
-          const reducer = yield* Reducer.make()
+      law(
+        `R7 a finalizer that joins the run of its last caller, ${alive ? "alive" : "ending too"}, dies`,
+        function*(reducer) {
           let seen: Exit.Exit<unknown, unknown> | undefined
           const inner = reducer.reduce(
             "inner",
@@ -644,233 +602,202 @@ describe("Reducer", () => {
           yield* Fiber.interrupt(fiber)
           expect(cycleOf(seen!)).toEqual(["inner", "outer", "inner"])
           expect(yield* reducer.inFlight).toEqual([])
-        }))
+        }
+      )
     }
 
-    it.effect("R7 a finalizer that waits behind its own run through another one's pending run dies", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gate = Latch.makeUnsafe(false)
-        let seen: Exit.Exit<unknown, unknown> | undefined
-        // b waits behind the dying a; the finalizer of a reduces b.
-        const a = reducer.reduce(
-          "a",
-          Effect.never.pipe(Effect.ensuring(
-            gate.await.pipe(
-              Effect.andThen(Effect.exit(reducer.reduce("b", Effect.succeed(1)))),
-              Effect.tap((exit) => Effect.sync(() => (seen = exit)))
-            )
-          ))
-        )
-        const first = yield* fork(a)
-        const leaving = yield* fork(Fiber.interrupt(first))
-        const b = yield* fork(reducer.reduce("b", reducer.reduce("a", Effect.succeed("anew"))))
-        yield* gate.open
-        yield* Fiber.join(leaving)
-        expect(cycleOf(seen!)).toEqual(["a", "b", "a"])
-        expect(yield* Fiber.join(b)).toBe("anew")
-      }))
-
-    it.effect("R7 two parallel joins of one run are no cycle", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const job = makeJob()
-        const join = reducer.reduce("shared", job.effect)
-        const outer = yield* fork(reducer.reduce("outer", Effect.all([join, join, join], { concurrency: "unbounded" })))
-        const other = yield* fork(reducer.reduce("other", join))
-        yield* job.gate.open
-        expect(yield* Fiber.join(outer)).toEqual([1, 1, 1])
-        expect(yield* Fiber.join(other)).toBe(1)
-      }))
-
-    it.effect("R7 an edge ends with its wait, by interruption too", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gate = Latch.makeUnsafe(false)
-        const b = yield* fork(
-          reducer.reduce("b", Effect.andThen(gate.await, reducer.reduce("a", Effect.succeed("new a"))))
-        )
-        const aGate = Latch.makeUnsafe(false)
-        const a = yield* fork(reducer.reduce(
-          "a",
-          Effect.gen(function*() {
-            const waiting = yield* Effect.forkChild(reducer.reduce("b", Effect.succeed("new b")), {
-              startImmediately: true
-            })
-            yield* Fiber.interrupt(waiting)
-            yield* aGate.await
-            return "old a"
-          })
+    law("R7 a finalizer that waits behind its own run through another one's pending run dies", function*(reducer) {
+      const gate = Latch.makeUnsafe(false)
+      let seen: Exit.Exit<unknown, unknown> | undefined
+      // b waits behind the dying a; the finalizer of a reduces b.
+      const a = reducer.reduce(
+        "a",
+        Effect.never.pipe(Effect.ensuring(
+          gate.await.pipe(
+            Effect.andThen(Effect.exit(reducer.reduce("b", Effect.succeed(1)))),
+            Effect.tap((exit) => Effect.sync(() => (seen = exit)))
+          )
         ))
-        yield* gate.open
-        yield* Effect.yieldNow
-        yield* aGate.open
-        expect(yield* Fiber.join(b)).toBe("old a")
-        expect(yield* Fiber.join(a)).toBe("old a")
-      }))
+      )
+      const first = yield* fork(a)
+      const leaving = yield* fork(Fiber.interrupt(first))
+      const b = yield* fork(reducer.reduce("b", reducer.reduce("a", Effect.succeed("anew"))))
+      yield* gate.open
+      yield* Fiber.join(leaving)
+      expect(cycleOf(seen!)).toEqual(["a", "b", "a"])
+      expect(yield* Fiber.join(b)).toBe("anew")
+    })
 
-    it.effect("R7 an edge stays while another fiber of the run still waits", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gate = Latch.makeUnsafe(false)
-        const b = yield* fork(
-          reducer.reduce("b", Effect.andThen(gate.await, Effect.exit(reducer.reduce("a", Effect.succeed("new a")))))
-        )
-        const a = yield* fork(reducer.reduce(
-          "a",
-          Effect.gen(function*() {
-            const waiting = yield* Effect.forkChild(reducer.reduce("b", Effect.never), { startImmediately: true })
-            const leaving = yield* Effect.forkChild(reducer.reduce("b", Effect.never), { startImmediately: true })
-            yield* Fiber.interrupt(leaving)
-            return yield* Fiber.join(waiting)
+    law("R7 two parallel joins of one run are no cycle", function*(reducer) {
+      const job = makeJob()
+      const join = reducer.reduce("shared", job.effect)
+      const outer = yield* fork(reducer.reduce("outer", Effect.all([join, join, join], unbounded)))
+      const other = yield* fork(reducer.reduce("other", join))
+      yield* job.gate.open
+      expect(yield* Fiber.join(outer)).toEqual([1, 1, 1])
+      expect(yield* Fiber.join(other)).toBe(1)
+    })
+
+    law("R7 an edge ends with its wait, by interruption too", function*(reducer) {
+      const gate = Latch.makeUnsafe(false)
+      const b = yield* fork(
+        reducer.reduce("b", Effect.andThen(gate.await, reducer.reduce("a", Effect.succeed("new a"))))
+      )
+      const aGate = Latch.makeUnsafe(false)
+      const a = yield* fork(reducer.reduce(
+        "a",
+        Effect.gen(function*() {
+          const waiting = yield* Effect.forkChild(reducer.reduce("b", Effect.succeed("new b")), {
+            startImmediately: true
           })
-        ))
-        yield* gate.open
-        const inB = yield* Fiber.join(b)
-        expect(Exit.hasDies(inB)).toBe(true)
-        expect(yield* Fiber.join(a)).toBe(inB)
-      }))
+          yield* Fiber.interrupt(waiting)
+          yield* aGate.await
+          return "old a"
+        })
+      ))
+      yield* gate.open
+      yield* Effect.yieldNow
+      yield* aGate.open
+      expect(yield* Fiber.join(b)).toBe("old a")
+      expect(yield* Fiber.join(a)).toBe("old a")
+    })
 
-    it.effect("R7 the run that a fiber belongs to is void once that run has ended", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gate = Latch.makeUnsafe(false)
-        const child = yield* reducer.reduce(
-          "a",
-          Effect.forkDetach(Effect.andThen(gate.await, reducer.reduce("a", Effect.succeed("second run"))))
-        )
-        yield* gate.open
-        expect(yield* Fiber.join(child)).toBe("second run")
-      }))
+    law("R7 an edge stays while another fiber of the run still waits", function*(reducer) {
+      const gate = Latch.makeUnsafe(false)
+      const b = yield* fork(
+        reducer.reduce("b", Effect.andThen(gate.await, Effect.exit(reducer.reduce("a", Effect.succeed("new a")))))
+      )
+      const a = yield* fork(reducer.reduce(
+        "a",
+        Effect.gen(function*() {
+          const waiting = yield* fork(reducer.reduce("b", Effect.never))
+          const leaving = yield* fork(reducer.reduce("b", Effect.never))
+          yield* Fiber.interrupt(leaving)
+          return yield* Fiber.join(waiting)
+        })
+      ))
+      yield* gate.open
+      const inB = yield* Fiber.join(b)
+      expect(Exit.hasDies(inB)).toBe(true)
+      expect(yield* Fiber.join(a)).toBe(inB)
+    })
 
-    it.effect("R7 a detached effect does not belong to the run that it is started from", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const gate = Latch.makeUnsafe(false)
-        let background: Fiber.Fiber<string> | undefined
-        const outer = yield* fork(reducer.reduce(
-          "a",
-          Effect.gen(function*() {
-            background = yield* Effect.forkDetach(
-              Reducer.detached(reducer.reduce("a", Effect.succeed("second run"))),
-              { startImmediately: true }
-            )
-            yield* gate.await
-            return "first run"
-          })
-        ))
-        yield* gate.open
-        expect(yield* Fiber.join(outer)).toBe("first run")
-        expect(yield* Fiber.join(background!)).toBe("first run")
-      }))
+    law("R7 the run that a fiber belongs to is void once that run has ended", function*(reducer) {
+      const gate = Latch.makeUnsafe(false)
+      const child = yield* reducer.reduce(
+        "a",
+        Effect.forkDetach(Effect.andThen(gate.await, reducer.reduce("a", Effect.succeed("second run"))))
+      )
+      yield* gate.open
+      expect(yield* Fiber.join(child)).toBe("second run")
+    })
 
-    it.effect("R7 the defect names the keys, and functions by their name", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const load: (id: string) => Effect.Effect<number> = reducer.fn("load")((_: string) =>
-          reducer.reduce(["b", 1], load("7"))
-        )
-        const exit = yield* Effect.exit(load("7"))
-        expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain(
-          `the run would wait for itself: ["b",1] -> load "7" -> ["b",1]`
-        )
-      }))
+    law("R7 a detached effect does not belong to the run that it is started from", function*(reducer) {
+      const gate = Latch.makeUnsafe(false)
+      let background: Fiber.Fiber<string> | undefined
+      const outer = yield* fork(reducer.reduce(
+        "a",
+        Effect.gen(function*() {
+          background = yield* Effect.forkDetach(
+            Reducer.detached(reducer.reduce("a", Effect.succeed("second run"))),
+            { startImmediately: true }
+          )
+          yield* gate.await
+          return "first run"
+        })
+      ))
+      yield* gate.open
+      expect(yield* Fiber.join(outer)).toBe("first run")
+      expect(yield* Fiber.join(background!)).toBe("first run")
+    })
+
+    law("R7 the defect names the keys, and functions by their name", function*(reducer) {
+      const load: (id: string) => Effect.Effect<number> = reducer.fn("load")((_: string) =>
+        reducer.reduce(["b", 1], load("7"))
+      )
+      const exit = yield* Effect.exit(load("7"))
+      expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain(
+        `the run would wait for itself: ["b",1] -> load "7" -> ["b",1]`
+      )
+    })
   })
 
   describe("R9 closing", () => {
-    it.effect("R9 interrupts the runs, callers see it, and waits for the finalizers", () =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const reducer = yield* Scope.provide(Reducer.make(), scope)
-        const finalizer = Latch.makeUnsafe(false)
-        const jobs = [makeJob({ finalizer }), makeJob()]
-        const fibers = yield* Effect.forEach([0, 0, 1], (i) => fork(reducer.reduce(i, jobs[i]!.effect)))
-        const closing = yield* fork(Scope.close(scope, Exit.void))
-        yield* Effect.yieldNow
-        expect(jobs.map((job) => job.interrupted)).toEqual([1, 1])
-        expect(closing.pollUnsafe()).toBe(undefined)
-        yield* finalizer.open
-        yield* Fiber.join(closing)
-        const exits = yield* Fiber.awaitAll(fibers)
-        expect(exits.map((exit) => Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))).toEqual([
-          true,
-          true,
-          true
-        ])
-        expect(jobs.map((job) => job.ended)).toEqual([1, 1])
-      }))
+    law("R9 interrupts the runs, callers see it, and waits for the finalizers", function*(reducer, scope) {
+      const finalizer = Latch.makeUnsafe(false)
+      const jobs = [makeJob({ finalizer }), makeJob()]
+      const fibers = yield* Effect.forEach([0, 0, 1], (i) => fork(reducer.reduce(i, jobs[i]!.effect)))
+      const closing = yield* fork(Scope.close(scope, Exit.void))
+      yield* Effect.yieldNow
+      expect(jobs.map((job) => job.interrupted)).toEqual([1, 1])
+      expect(closing.pollUnsafe()).toBe(undefined)
+      yield* finalizer.open
+      yield* Fiber.join(closing)
+      const exits = yield* Fiber.awaitAll(fibers)
+      expect(exits.map((exit) => Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))).toEqual([
+        true,
+        true,
+        true
+      ])
+      expect(jobs.map((job) => job.ended)).toEqual([1, 1])
+    })
 
-    it.effect("R9 a later call is interrupted at once, and does not run", () =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const reducer = yield* Scope.provide(Reducer.make(), scope)
-        yield* Scope.close(scope, Exit.void)
-        const job = makeJob()
-        const exit = yield* Effect.exit(reducer.reduce("key", job.effect))
-        expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
-        expect(Exit.hasInterrupts(yield* Effect.exit(reducer.reduce("key", Effect.succeed(1))))).toBe(true)
-        expect(job.started).toBe(0)
-      }))
+    law("R9 a later call is interrupted at once, and does not run", function*(reducer, scope) {
+      yield* Scope.close(scope, Exit.void)
+      const job = makeJob()
+      const exit = yield* Effect.exit(reducer.reduce("key", job.effect))
+      expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
+      expect(Exit.hasInterrupts(yield* Effect.exit(reducer.reduce("key", Effect.succeed(1))))).toBe(true)
+      expect(job.started).toBe(0)
+    })
 
-    it.effect("R9 callers behind a dying run are interrupted too, and their run never starts", () =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const reducer = yield* Scope.provide(Reducer.make(), scope)
-        const finalizer = Latch.makeUnsafe(false)
-        const job = makeJob({ finalizer })
-        const first = yield* fork(reducer.reduce("key", job.effect))
-        yield* fork(Fiber.interrupt(first))
-        const newcomer = yield* fork(reducer.reduce("key", job.effect))
-        const closing = yield* fork(Scope.close(scope, Exit.void))
-        expect(Exit.hasInterrupts(yield* Fiber.await(newcomer))).toBe(true)
-        yield* finalizer.open
-        yield* Fiber.join(closing)
-        expect(job.started).toBe(1)
-      }))
+    law("R9 callers behind a dying run are interrupted too, and their run never starts", function*(reducer, scope) {
+      const { finalizer, job } = yield* dying(reducer)
+      const newcomer = yield* fork(reducer.reduce("key", job.effect))
+      const closing = yield* fork(Scope.close(scope, Exit.void))
+      expect(Exit.hasInterrupts(yield* Fiber.await(newcomer))).toBe(true)
+      yield* finalizer.open
+      yield* Fiber.join(closing)
+      expect(job.started).toBe(1)
+    })
 
-    it.effect("R9 forgotten runs are interrupted too", () =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const reducer = yield* Scope.provide(Reducer.make(), scope)
-        const job = makeJob()
-        const fiber = yield* fork(reducer.reduce("key", job.effect))
-        yield* reducer.forget("key")
-        yield* Scope.close(scope, Exit.void)
-        expect(job.interrupted).toBe(1)
-        expect(Exit.hasInterrupts(yield* Fiber.await(fiber))).toBe(true)
-      }))
+    law("R9 forgotten runs are interrupted too", function*(reducer, scope) {
+      const job = makeJob()
+      const fiber = yield* fork(reducer.reduce("key", job.effect))
+      yield* reducer.forget("key")
+      yield* Scope.close(scope, Exit.void)
+      expect(job.interrupted).toBe(1)
+      expect(Exit.hasInterrupts(yield* Fiber.await(fiber))).toBe(true)
+    })
 
-    it.effect("R9 a run that closes its own layer does not wait for itself, nor for the runs that wait for it", () =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const reducer = yield* Scope.provide(Reducer.make(), scope)
+    law(
+      "R9 a run that closes its own layer does not wait for itself, nor for the runs that wait for it",
+      function*(reducer, scope) {
         const other = makeJob()
         yield* fork(reducer.reduce("other", other.effect))
         const closer = reducer.reduce("inner", Effect.andThen(Effect.yieldNow, Scope.close(scope, Exit.void)))
         const outer = yield* fork(reducer.reduce("outer", closer))
         expect(Exit.hasInterrupts(yield* Fiber.await(outer))).toBe(true)
         expect(other.interrupted).toBe(1)
-      }))
+      }
+    )
 
-    it.effect("R9 a run that is closed from its own synchronous part is interrupted", () =>
-      Effect.gen(function*() {
-        const scope = yield* Scope.make()
-        const reducer = yield* Scope.provide(Reducer.make(), scope)
-        const exit = yield* Effect.exit(reducer.reduce(
-          "key",
-          Effect.suspend(() => {
-            Effect.runFork(Scope.close(scope, Exit.void))
-            return Effect.never
-          })
-        ))
-        expect(Exit.hasInterrupts(exit)).toBe(true)
-      }))
+    law("R9 a run that is closed from its own synchronous part is interrupted", function*(reducer, scope) {
+      const exit = yield* Effect.exit(reducer.reduce(
+        "key",
+        Effect.suspend(() => {
+          Effect.runFork(Scope.close(scope, Exit.void))
+          return Effect.never
+        })
+      ))
+      expect(Exit.hasInterrupts(exit)).toBe(true)
+    })
   })
 
   describe("R10 joining and leaving", () => {
-    it.effect("R10 50,000 callers of one key, interrupted in any order, are unlinked in a constant number of steps each", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
+    law(
+      "R10 50,000 callers of one key, interrupted in any order, are unlinked in a constant number of steps each",
+      function*(reducer) {
         const job = makeJob()
         const n = 50_000
         const fibers: Array<Fiber.Fiber<number>> = []
@@ -888,13 +815,14 @@ describe("Reducer", () => {
         expect(job.interrupted).toBe(0)
         yield* job.gate.open
         expect(yield* Fiber.join(stay)).toBe(1)
-      }))
+      }
+    )
   })
 
   describe("forget", () => {
-    it.effect("the next call starts a run at once; those in flight keep theirs; a late finisher does not disturb", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
+    law(
+      "the next call starts a run at once; callers in flight keep theirs; the old run ends without taking the key",
+      function*(reducer) {
         const old = makeJob()
         const young = makeJob()
         const first = yield* fork(reducer.reduce("key", Effect.as(old.effect, "old")))
@@ -908,15 +836,13 @@ describe("Reducer", () => {
         yield* young.gate.open
         expect(yield* Fiber.join(second)).toBe("young")
         expect(yield* Fiber.join(third)).toBe("young")
-      }))
+      }
+    )
 
-    it.effect("forgetting a dying run lets the next call start at once, and those behind it keep their pending run", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const finalizer = Latch.makeUnsafe(false)
-        const dying = makeJob({ finalizer })
-        const first = yield* fork(reducer.reduce("key", dying.effect))
-        const leaving = yield* fork(Fiber.interrupt(first))
+    law(
+      "forgetting a dying run lets the next call start at once, and those behind it keep their pending run",
+      function*(reducer) {
+        const { finalizer, leaving } = yield* dying(reducer)
         const pending = yield* fork(reducer.reduce("key", Effect.succeed("pending")))
         yield* reducer.forget("key")
         expect(yield* reducer.reduce("key", Effect.sync(() => "at once"))).toBe("at once")
@@ -930,33 +856,48 @@ describe("Reducer", () => {
         const joined = yield* fork(reducer.reduce("key", Effect.succeed(0)))
         yield* job.gate.open
         expect(yield* Fiber.joinAll([other, joined])).toEqual([1, 1])
-      }))
+      }
+    )
 
-    it.effect("forgetting what is not in flight does nothing", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        yield* reducer.forget("key")
-        yield* reducer.forget(() => Effect.void)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
+    law("forgetting a key that is not in flight does nothing", function*(reducer) {
+      yield* reducer.forget("key")
+      yield* reducer.forget(() => Effect.void)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
   })
 
   describe("inFlight", () => {
-    it.effect("shows name, key, callers, age and phase of each run, the oldest first", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const job = makeJob()
-        const find = reducer.fn("find")((_: string, __: number) => job.effect)
-        yield* fork(reducer.reduce(["a"], job.effect))
-        yield* TestClock.adjust("3 seconds")
-        yield* fork(find("x", 1))
-        yield* fork(find("x", 1))
-        yield* TestClock.adjust("2 seconds")
-        expect(yield* reducer.inFlight).toEqual([
-          { name: undefined, key: ["a"], callers: 1, age: Duration.seconds(5), phase: "running" },
-          { name: "find", key: ["x", 1], callers: 2, age: Duration.seconds(2), phase: "running" }
-        ])
-      }))
+    law("shows name, key, callers, age and phase of each run, the oldest first", function*(reducer) {
+      const job = makeJob()
+      const find = reducer.fn("find")((_: string, __: number) => job.effect)
+      yield* fork(reducer.reduce(["a"], job.effect))
+      yield* TestClock.adjust("3 seconds")
+      yield* fork(find("x", 1))
+      yield* fork(find("x", 1))
+      yield* TestClock.adjust("2 seconds")
+      expect(yield* reducer.inFlight).toEqual([
+        { name: undefined, key: ["a"], callers: 1, age: Duration.seconds(5), phase: "running" },
+        { name: "find", key: ["x", 1], callers: 2, age: Duration.seconds(2), phase: "running" }
+      ])
+    })
+
+    law("the age of a run is 0 if the clock was set back", function*(reducer) {
+      yield* TestClock.setTime(1000)
+      yield* fork(reducer.reduce("key", Effect.never))
+      yield* TestClock.setTime(0)
+      expect((yield* reducer.inFlight).map(({ age }) => age)).toEqual([Duration.zero])
+    })
+
+    law("the age of a pending run counts from its first caller", function*(reducer) {
+      const { finalizer } = yield* dying(reducer)
+      for (let i = 0; i < 2; i++) {
+        yield* fork(reducer.reduce("key", Effect.never))
+        yield* TestClock.adjust("1 second")
+      }
+      expect((yield* reducer.inFlight).map(({ age, phase }) => [phase, Duration.toSeconds(age)]))
+        .toEqual([["ending", 2], ["pending", 2]])
+      yield* finalizer.open
+    })
   })
 
   describe("fn", () => {
@@ -995,6 +936,15 @@ describe("Reducer", () => {
           yield* fork(g(...structuredClone(list)))
         }
         expect(calls).toEqual(args)
+        yield* gate.open
+      }))
+
+    it.effect("a single primitive argument is the key by itself, other arguments are a list", () =>
+      Effect.gen(function*() {
+        const { f, gate, reducer } = yield* setup
+        const g = reducer.fn("g")(f)
+        for (const list of [[null], [undefined], ["a"], [[1]], [1, 2], []]) yield* fork(g(...list))
+        expect((yield* reducer.inFlight).map((run) => run.key)).toEqual([null, undefined, "a", [[1]], [1, 2], []])
         yield* gate.open
       }))
 
@@ -1050,18 +1000,16 @@ describe("Reducer", () => {
         expect(calls).toEqual([["a"], ["b"]])
       }))
 
-    it.effect("what the function or the key option throws is a defect, and nothing stays", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
-        const thrower = (): never => {
-          throw new Error("thrown")
-        }
-        const one = reducer.fn("one")((_: number): Effect.Effect<number> => thrower())
-        const two = reducer.fn("two", { key: (_: number) => thrower() })((_: number) => Effect.succeed(1))
-        expect(Exit.hasDies(yield* Effect.exit(one(1)))).toBe(true)
-        expect(Exit.hasDies(yield* Effect.exit(two(1)))).toBe(true)
-        expect(yield* reducer.inFlight).toEqual([])
-      }))
+    law("an error that the function or the key option throws is a defect, and no run stays", function*(reducer) {
+      const thrower = (): never => {
+        throw new Error("thrown")
+      }
+      const one = reducer.fn("one")((_: number): Effect.Effect<number> => thrower())
+      const two = reducer.fn("two", { key: (_: number) => thrower() })((_: number) => Effect.succeed(1))
+      expect(Exit.hasDies(yield* Effect.exit(one(1)))).toBe(true)
+      expect(Exit.hasDies(yield* Effect.exit(two(1)))).toBe(true)
+      expect(yield* reducer.inFlight).toEqual([])
+    })
 
     it.effect("forget takes a function with its arguments, or all of its calls", () =>
       Effect.gen(function*() {
@@ -1138,7 +1086,7 @@ describe("Reducer", () => {
     it.effect("a handle is told from other values, is pipeable, and logs its name and how many runs are in flight", () =>
       Effect.gen(function*() {
         const reducer = yield* Reducer.make({ name: "prices" })
-        yield* Effect.forkChild(reducer.reduce("key", Effect.never), { startImmediately: true })
+        yield* fork(reducer.reduce("key", Effect.never))
         expect([reducer, yield* Reducer.Reducer, Reducer, {}, null].map(Reducer.isReducer)).toEqual([
           true,
           true,
@@ -1176,9 +1124,9 @@ describe("Reducer", () => {
         expect(Exit.hasInterrupts(yield* Effect.exit(reducer.reduce("key", Effect.never)))).toBe(true)
       }))
 
-    it.effect("a mutable key that changes while in flight is found by what it is now, and its run still ends cleanly", () =>
-      Effect.gen(function*() {
-        const reducer = yield* Reducer.make()
+    law(
+      "a mutable key that changes while in flight is found by what it is now, and its run still ends cleanly",
+      function*(reducer) {
         const key = { id: 1 }
         const job = makeJob()
         const first = yield* fork(reducer.reduce(key, job.effect))
@@ -1188,7 +1136,8 @@ describe("Reducer", () => {
         yield* job.gate.open
         yield* Fiber.join(first)
         expect(yield* reducer.inFlight).toEqual([])
-      }))
+      }
+    )
 
     it.effect("a typed error that is thrown away by one caller still reaches the others", () =>
       Effect.gen(function*() {

@@ -90,7 +90,7 @@ describe("crowds of a reducer", () => {
       expect(fibers.every((fiber) => Exit.hasInterrupts(fiber.pollUnsafe()!))).toBe(true)
     }))
 
-  it.effect("R9 closing ends after every caller of one key has seen it, those of a run that ended before included", () =>
+  it.effect("R9 closing ends after every caller of one key has its exit, also if the run ended before", () =>
     Effect.gen(function*() {
       for (const ended of [false, true]) {
         const { manual, reducer, scope } = yield* makeManual
@@ -124,7 +124,7 @@ describe("crowds of a reducer", () => {
       expect(fibers.every((fiber) => Exit.hasInterrupts(fiber.pollUnsafe()!))).toBe(true)
     }))
 
-  it.effect("R9 callers whose fibers' observers throw keep the closing from nobody", () =>
+  it.effect("R9 closing reaches all callers, also if observers of their fibers throw", () =>
     Effect.gen(function*() {
       const { manual, reducer, scope } = yield* makeManual
       const fibers = yield* Effect.forEach(

@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { Batcher, Reducer, Scheduler } from "effect-funnel"
 import { fork } from "./support/fibers.ts"
+import { law } from "./support/reducerLaw.ts"
 
 const cycleOf = (exit: Exit.Exit<unknown, unknown>): Reducer.ReducerCycle | undefined => {
   const die = Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isDieReason) : undefined
@@ -73,22 +74,20 @@ describe("cycles through runs, jobs and batches", () => {
       expect(yield* Fiber.join(outside)).toBe(path)
     }).pipe(Effect.scoped, Effect.provide(layer), TestClock.withLive))
 
-  it.effect("R7 a job inside a run that reduces the run's key dies, and the path begins with the run", () =>
-    Effect.gen(function*() {
-      const reducer = yield* Reducer.make()
-      const scheduler = yield* Scheduler.make({ concurrency: 1 })
-      const find: (id: number) => Effect.Effect<number> = reducer.fn("find")((id: number) =>
-        Effect.orDie(scheduler.schedule(Effect.andThen(Effect.yieldNow, Effect.suspend(() => find(id)))))
-      )
-      const exit = yield* Effect.exit(find(7))
-      expect(text(exit)).toMatch(/^find 7 -> a job.* -> find 7$/)
-      expect(cycleOf(exit)!.path.map(({ key, kind }) => [kind, key])).toEqual([
-        ["run", 7],
-        ["job", undefined],
-        ["run", 7]
-      ])
-      expect(yield* scheduler.schedule(Effect.succeed("free"))).toBe("free")
-    }))
+  law("R7 a job inside a run that reduces the run's key dies, and the path begins with the run", function*(reducer) {
+    const scheduler = yield* Scheduler.make({ concurrency: 1 })
+    const find: (id: number) => Effect.Effect<number> = reducer.fn("find")((id: number) =>
+      Effect.orDie(scheduler.schedule(Effect.andThen(Effect.yieldNow, Effect.suspend(() => find(id)))))
+    )
+    const exit = yield* Effect.exit(find(7))
+    expect(text(exit)).toMatch(/^find 7 -> a job.* -> find 7$/)
+    expect(cycleOf(exit)!.path.map(({ key, kind }) => [kind, key])).toEqual([
+      ["run", 7],
+      ["job", undefined],
+      ["run", 7]
+    ])
+    expect(yield* scheduler.schedule(Effect.succeed("free"))).toBe("free")
+  })
 
   for (const others of [0, 1]) {
     it.effect(
@@ -132,61 +131,57 @@ describe("cycles through runs, jobs and batches", () => {
     )
   }
 
-  it.effect("R7 parallel joins that leave one by one keep the edge until the last of them has left", () =>
-    Effect.gen(function*() {
-      const reducer = yield* Reducer.make()
-      const gate = Latch.makeUnsafe(false)
-      const steps: Array<string | undefined> = []
-      const again = Effect.map(Effect.exit(reducer.reduce("a", Effect.succeed("new a"))), text)
-      yield* fork(reducer.reduce(
-        "b",
-        Effect.gen(function*() {
-          yield* gate.await
-          steps.push(yield* again)
-          yield* gate.close
-          yield* gate.await
-          return yield* reducer.reduce("a", Effect.succeed("new a"))
-        })
-      ))
-      const other = yield* fork(reducer.reduce("b", Effect.never))
-      const release = Latch.makeUnsafe(false)
-      const a = yield* fork(reducer.reduce(
-        "a",
-        Effect.gen(function*() {
-          const joins = yield* Effect.forEach([1, 2, 3], () => fork(reducer.reduce("b", Effect.never)))
-          yield* Fiber.interrupt(joins[0]!)
-          yield* Fiber.interrupt(joins[2]!)
-          yield* gate.open
-          yield* Effect.yieldNow
-          yield* Fiber.interrupt(joins[1]!)
-          yield* gate.open
-          yield* release.await
-          return "a"
-        })
-      ))
-      while ((yield* reducer.inFlight).find((run) => run.key === "a")?.callers !== 2) yield* Effect.yieldNow
-      yield* release.open
-      expect(yield* Fiber.join(a)).toBe("a")
-      expect(steps).toEqual([`"b" -> "a" -> "b"`])
-      expect(yield* Fiber.join(other)).toBe("a")
-    }))
+  law("R7 parallel joins that leave one by one keep the edge until the last of them has left", function*(reducer) {
+    const gate = Latch.makeUnsafe(false)
+    const steps: Array<string | undefined> = []
+    const again = Effect.map(Effect.exit(reducer.reduce("a", Effect.succeed("new a"))), text)
+    yield* fork(reducer.reduce(
+      "b",
+      Effect.gen(function*() {
+        yield* gate.await
+        steps.push(yield* again)
+        yield* gate.close
+        yield* gate.await
+        return yield* reducer.reduce("a", Effect.succeed("new a"))
+      })
+    ))
+    const other = yield* fork(reducer.reduce("b", Effect.never))
+    const release = Latch.makeUnsafe(false)
+    const a = yield* fork(reducer.reduce(
+      "a",
+      Effect.gen(function*() {
+        const joins = yield* Effect.forEach([1, 2, 3], () => fork(reducer.reduce("b", Effect.never)))
+        yield* Fiber.interrupt(joins[0]!)
+        yield* Fiber.interrupt(joins[2]!)
+        yield* gate.open
+        yield* Effect.yieldNow
+        yield* Fiber.interrupt(joins[1]!)
+        yield* gate.open
+        yield* release.await
+        return "a"
+      })
+    ))
+    while ((yield* reducer.inFlight).find((run) => run.key === "a")?.callers !== 2) yield* Effect.yieldNow
+    yield* release.open
+    expect(yield* Fiber.join(a)).toBe("a")
+    expect(steps).toEqual([`"b" -> "a" -> "b"`])
+    expect(yield* Fiber.join(other)).toBe("a")
+  })
 
-  it.effect("R7 a run that ends while it is being joined waits for nothing afterwards", () =>
-    Effect.gen(function*() {
-      const reducer = yield* Reducer.make()
-      const gate = Latch.makeUnsafe(false)
-      // What `a` leaves behind goes on waiting for `b`; `b` may start `a` anew all the same.
-      const b = yield* fork(
-        reducer.reduce("b", Effect.andThen(gate.await, reducer.reduce("a", Effect.succeed("second a"))))
-      )
-      const left = yield* reducer.reduce(
-        "a",
-        Effect.forkDetach(reducer.reduce("b", Effect.never), { startImmediately: true })
-      )
-      yield* gate.open
-      expect(yield* Fiber.join(b)).toBe("second a")
-      expect(yield* Fiber.join(left)).toBe("second a")
-    }))
+  law("R7 a run that ends while it is being joined waits for nothing afterwards", function*(reducer) {
+    const gate = Latch.makeUnsafe(false)
+    // What `a` leaves behind goes on waiting for `b`; `b` may start `a` anew all the same.
+    const b = yield* fork(
+      reducer.reduce("b", Effect.andThen(gate.await, reducer.reduce("a", Effect.succeed("second a"))))
+    )
+    const left = yield* reducer.reduce(
+      "a",
+      Effect.forkDetach(reducer.reduce("b", Effect.never), { startImmediately: true })
+    )
+    yield* gate.open
+    expect(yield* Fiber.join(b)).toBe("second a")
+    expect(yield* Fiber.join(left)).toBe("second a")
+  })
 })
 
 describe("closing from inside", () => {
@@ -228,10 +223,9 @@ describe("closing from inside", () => {
       expect(Exit.hasInterrupts(yield* Fiber.await(closer))).toBe(true)
     }))
 
-  it.effect("R9 a job that closes a reducer lends its width to what the runs wait for in the queue", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const reducer = yield* Scope.provide(Reducer.make(), scope)
+  law(
+    "R9 a job that closes a reducer lends its width to what the runs wait for in the queue",
+    function*(reducer, scope) {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
       const gate = Latch.makeUnsafe(false)
       const finalized: Array<string> = []
@@ -241,16 +235,17 @@ describe("closing from inside", () => {
       yield* gate.open
       yield* Fiber.join(job)
       expect(finalized).toEqual(["finalized"])
-    }))
+    }
+  )
 
-  it.effect("R9 a job inside a run that closes its reducer waits neither for the run nor for those that wait for it", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const reducer = yield* Scope.provide(Reducer.make(), scope)
+  law(
+    "R9 a job inside a run that closes its reducer waits neither for the run nor for those that wait for it",
+    function*(reducer, scope) {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
       const close = Effect.andThen(Effect.yieldNow, Scope.close(scope, Exit.void))
       const inner = reducer.reduce("inner", Effect.orDie(scheduler.schedule(close)))
       const outer = yield* fork(reducer.reduce("outer", inner))
       expect(Exit.hasInterrupts(yield* Fiber.await(outer))).toBe(true)
-    }))
+    }
+  )
 })

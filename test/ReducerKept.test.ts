@@ -26,7 +26,7 @@ const runsFrom = (...roots: ReadonlyArray<unknown>): ReadonlyArray<Run> => {
   return runs
 }
 
-describe("what a run leaves behind", () => {
+describe("memory after a run has ended", () => {
   it.effect("a chain of runs, each of which waited behind the dying one before it, keeps none that has ended", () =>
     Effect.gen(function*() {
       const reducer = yield* Reducer.make()
@@ -55,7 +55,7 @@ describe("what a run leaves behind", () => {
       yield* gates[49]!.open
     }))
 
-  it.effect("a fiber that outlives a run does not keep its result", () =>
+  it.effect("a fiber that outlives a run keeps neither its result nor the span of its caller", () =>
     Effect.gen(function*() {
       const reducer = yield* Reducer.make()
       for (const pause of [Effect.void, Effect.yieldNow]) {
@@ -68,13 +68,14 @@ describe("what a run leaves behind", () => {
             left = yield* Effect.forkDetach(Effect.never, { startImmediately: true })
             return result
           })
-        )
+        ).pipe(Effect.withSpan("caller"))
         expect(value).toBe(result)
         // The caller goes on in the step that resumes it, in which the run is not over yet.
         yield* Effect.yieldNow
         const [run] = runsFrom(left, left!.context)
         expect(run!.ended).toBe(true)
         expect(Exit.getSuccess(run!.exit!)).toEqual(Option.some(undefined))
+        expect(run!.span).toBe(undefined)
       }
     }))
 })

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,11 +13,12 @@ import * as TestClock from "effect/testing/TestClock"
 import { Reducer } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import { type Coordination, flight, type Lease } from "../src/internal/reducer/reduceShared.js"
-import type { Party, ReducerStore } from "../src/internal/store/reducerStore.js"
+import type { Joined, Party, ReducerStore, Signal } from "../src/internal/store/reducerStore.js"
 import { codecOf } from "../src/internal/reducer/codec.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import * as Guard from "../src/internal/store/guard.js"
-import { settle } from "./support/fibers.ts"
+import { fork, settle, unbounded } from "./support/fibers.ts"
+import { ManualClock } from "./support/manualClock.js"
 import { makeMemory } from "./support/memoryReducerStore.js"
 import { interruptionSweep } from "./support/sweep.ts"
 
@@ -59,6 +61,47 @@ const makeRun = Effect.gen(function*() {
   return { began, end, seen, f }
 })
 
+/** A process that leads, and its run, which has begun. */
+const lead = (store: ReducerStore, options?: Parameters<typeof processOn>[1]) =>
+  Effect.gen(function*() {
+    const run = yield* makeRun
+    const a = yield* Effect.forkChild(processOn(store, options)(run.f))
+    yield* Deferred.await(run.began)
+    return { a, run }
+  })
+
+/** Forks a call that waits for another process. */
+const follow = <A, E, R>(call: Effect.Effect<A, E, R>) => Effect.tap(Effect.forkChild(call), () => settle)
+
+/** A store that keeps its parties. */
+const watch = (store: ReducerStore) => {
+  const parties: Array<Party> = []
+  const open: ReducerStore["open"] = (onSignal) => {
+    const party = store.open(onSignal)
+    parties.push(party)
+    return party
+  }
+  const watched: ReducerStore = { ...store, open }
+  return { parties, watched }
+}
+
+/** A store of which one process follows and gets the answers of `join`, and that signals it. */
+const signalling = (join: (signal: (signal: Signal) => void) => Joined) => {
+  const listeners: Array<(signal: Signal) => void> = []
+  const released: Array<string> = []
+  const signal = (signal: Signal) => listeners.forEach((listener) => listener(signal))
+  const store: ReducerStore = {
+    ...memory(),
+    open: (onSignal) => {
+      listeners.push(onSignal)
+      return { owner: "a", close: () => {} }
+    },
+    join: () => Effect.sync(() => join(signal)),
+    release: (key) => Effect.sync(() => void released.push(key))
+  }
+  return { store, signal, released }
+}
+
 /** A store whose verbs can be made to fail, or to run and then lose their reply. */
 const unreliable = (store: ReducerStore) => {
   const mode: { [verb in "join" | "renew" | "complete" | "release"]?: "down" | "lost" | "hang" | "slow" | undefined } =
@@ -97,26 +140,22 @@ describe("shared flights, over the store in memory", () => {
   it.effect("two processes make one run, and both get its result through the codec", () =>
     Effect.gen(function*() {
       const store = memory()
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
-      const b = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* settle
+      const { a, run } = yield* lead(store)
+      const b = yield* follow(processOn(store)(run.f))
       yield* Deferred.succeed(run.end, user)
       expect(yield* Fiber.join(a)).toEqual(user)
       expect(yield* Fiber.join(b)).toEqual(user)
       expect(run.seen.runs).toBe(1)
     }))
 
-  it.effect("failures and defects are results: the others get them and nobody runs again", () =>
+  it.effect("failures and defects are results: followers get them and do not run again", () =>
     Effect.gen(function*() {
       for (const exit of [Exit.fail(new NotThere({ id: "1" })), Exit.die(new Error("boom"))]) {
         const store = memory()
         const run = yield* makeRun
         const a = yield* Effect.forkChild(Effect.exit(processOn(store)(run.f)))
         yield* Deferred.await(run.began)
-        const b = yield* Effect.forkChild(Effect.exit(processOn(store)(run.f)))
-        yield* settle
+        const b = yield* follow(Effect.exit(processOn(store)(run.f)))
         yield* Deferred.done(run.end, exit)
         expect(yield* Fiber.join(a)).toEqual(exit)
         const followed = yield* Fiber.join(b)
@@ -127,14 +166,12 @@ describe("shared flights, over the store in memory", () => {
       }
     }))
 
-  it.effect("nothing stays in the store when nobody waits", () =>
+  it.effect("nothing stays in the store when no party waits", () =>
     Effect.gen(function*() {
       const store = memory()
       expect(yield* processOn(store)(() => Effect.succeed(user))).toEqual(user)
       expect(store.size()).toBe(0)
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
+      const { a, run } = yield* lead(store)
       yield* Fiber.interrupt(a)
       expect(store.size()).toBe(0)
       expect(run.seen.interrupted).toBe(1)
@@ -147,8 +184,7 @@ describe("shared flights, over the store in memory", () => {
       const second = yield* makeRun
       const a = yield* Effect.forkChild(processOn(store)(first.f))
       const old = yield* Deferred.await(first.began)
-      const b = yield* Effect.forkChild(processOn(store)(second.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(second.f))
       yield* Fiber.interrupt(a)
       const lease = yield* Deferred.await(second.began)
       expect(lease.fence).toBeGreaterThan(old.fence)
@@ -165,8 +201,7 @@ describe("shared flights, over the store in memory", () => {
         Effect.exit(processOn(store)(() => Effect.andThen(Deferred.await(gate), Effect.interrupt)))
       )
       yield* settle
-      const b = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(run.f))
       yield* Deferred.succeed(gate, undefined)
       const exit = yield* Fiber.join(a)
       expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
@@ -178,9 +213,7 @@ describe("shared flights, over the store in memory", () => {
   it.effect("a run outlives its lease by heartbeats, and no follower takes over meanwhile", () =>
     Effect.gen(function*() {
       const store = memory()
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
+      const { a, run } = yield* lead(store)
       const b = yield* Effect.forkChild(processOn(store)(run.f))
       for (let i = 0; i < 30; i++) yield* TestClock.adjust(lease / 3)
       expect(run.seen.runs).toBe(1)
@@ -197,8 +230,7 @@ describe("shared flights, over the store in memory", () => {
       const second = yield* makeRun
       const a = yield* Effect.forkChild(processOn(cut.store, { budget: 60_000 })(first.f))
       yield* Deferred.await(first.began)
-      const b = yield* Effect.forkChild(processOn(store)(second.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(second.f))
       cut.mode.renew = cut.mode.join = "hang"
       yield* TestClock.adjust(lease - 1)
       expect(first.seen.interrupted).toBe(0)
@@ -214,24 +246,13 @@ describe("shared flights, over the store in memory", () => {
       expect(first.seen.runs).toBe(1)
     }))
 
-  it.effect("a result that comes too late is dropped: a fenced leader gets what the others got", () =>
+  it.effect("a result that comes too late is dropped: a fenced leader gets the result of the next leader", () =>
     Effect.gen(function*() {
       const store = memory()
-      const parties: Array<Party> = []
-      const watched: ReducerStore = {
-        ...store,
-        open: (onSignal) => {
-          const party = store.open(onSignal)
-          parties.push(party)
-          return party
-        }
-      }
-      const first = yield* makeRun
+      const { parties, watched } = watch(store)
+      const { a, run: first } = yield* lead(watched)
       const second = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(watched)(first.f))
-      yield* Deferred.await(first.began)
-      const b = yield* Effect.forkChild(processOn(store)(second.f))
-      yield* settle
+      const b = yield* follow(processOn(store)(second.f))
       // As when Redis lost the lease: it goes to another while the first believes to have it.
       yield* store.release("1", parties[0]!)
       yield* Deferred.await(second.began)
@@ -242,15 +263,108 @@ describe("shared flights, over the store in memory", () => {
       expect((yield* Fiber.join(a)).id).toBe("fresh")
     }))
 
+  it.effect("a join whose reply is lost leaves no lease behind when the outage's budget is over", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const lossy = unreliable(store)
+      lossy.mode.join = "lost"
+      const run = yield* makeRun
+      const a = yield* follow(processOn(lossy.store)(run.f))
+      yield* TestClock.adjust(1000)
+      expect((yield* Deferred.await(run.began)).fence).toBe(0)
+      expect(yield* processOn(store)(() => Effect.succeed({ ...user, id: "2" }))).toEqual({ ...user, id: "2" })
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+    }))
+
+  it.effect("a process that was frozen for longer than its lease drops its result, and joins again", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      let runs = 0
+      const frozen = Effect.sync(() => {
+        if (++runs === 1) clock.block(lease)
+        return { ...user, id: String(runs) }
+      })
+      expect((yield* Effect.provideService(processOn(memory())(() => frozen), Clock.Clock, clock)).id).toBe("2")
+    }))
+
+  it.effect("a renewal that hangs ends together with the lease", () =>
+    Effect.gen(function*() {
+      const cut = unreliable(memory())
+      const { a, run } = yield* lead(cut.store, {
+        guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 60_000, outageBudgetMillis: 0 })
+      })
+      cut.mode.renew = "hang"
+      yield* TestClock.adjust(lease - 1)
+      expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
+      yield* TestClock.adjust(1)
+      expect(run.seen).toEqual({ runs: 2, interrupted: 1 })
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+    }))
+
+  it.effect("a leader whose renewal is refused is interrupted at once, and gets the result of the next leader", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const { parties, watched } = watch(store)
+      const { a, run: first } = yield* lead(watched)
+      const second = yield* makeRun
+      const b = yield* follow(processOn(store)(second.f))
+      yield* store.release("1", parties[0]!)
+      yield* Deferred.await(second.began)
+      yield* TestClock.adjust(lease / 3 - 1)
+      expect(first.seen.interrupted).toBe(0)
+      yield* TestClock.adjust(1)
+      expect(first.seen.interrupted).toBe(1)
+      yield* Deferred.succeed(second.end, { ...user, id: "fresh" })
+      expect((yield* Fiber.join(a)).id).toBe("fresh")
+      expect((yield* Fiber.join(b)).id).toBe("fresh")
+    }))
+
+  it.effect("a result that a signal brings is taken if it is new enough, also if a signal to join again follows, and releases nothing", () =>
+    Effect.gen(function*() {
+      for (const [fence, joins] of [[6, 2], [7, 1], [8, 1]] as const) {
+        const payload = yield* codec.encode(Exit.succeed({ ...user, id: "signalled" }))
+        let asked = 0
+        const { released, store } = signalling((signal) => {
+          if (++asked > 1) return { _tag: "Done", fence: 7, payload }
+          signal({ _tag: "Done", fence, payload })
+          signal({ _tag: "Retry" })
+          return { _tag: "Follow", fence: 7, restMillis: lease }
+        })
+        expect((yield* processOn(store)(() => Effect.never)).id).toBe("signalled")
+        expect(asked).toBe(joins)
+        yield* settle
+        expect(released.length).toBe(0)
+      }
+    }))
+
+  it.effect("a signal that follows an answered one wakes the party again", () =>
+    Effect.gen(function*() {
+      let asked = 0
+      const payload = yield* codec.encode(Exit.succeed(user))
+      const { signal, store } = signalling(() => {
+        asked++
+        return { _tag: "Follow", fence: 7, restMillis: lease }
+      })
+      const call = yield* Effect.forkChild(processOn(store)(() => Effect.never))
+      for (let i = 1; i <= 3; i++) {
+        yield* settle
+        expect(asked).toBe(i)
+        signal({ _tag: "Retry" })
+      }
+      yield* settle
+      signal({ _tag: "Done", fence: 7, payload })
+      expect(yield* Fiber.join(call)).toEqual(user)
+      expect(asked).toBe(4)
+    }))
+
   it.effect("a wake-up that is lost costs a second at most", () =>
     Effect.gen(function*() {
       const store = memory()
       const deaf: ReducerStore = { ...store, open: () => store.open(() => {}) }
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
-      const b = yield* Effect.forkChild(processOn(deaf)(run.f))
-      yield* settle
+      const { a, run } = yield* lead(store)
+      const b = yield* follow(processOn(deaf)(run.f))
       yield* Deferred.succeed(run.end, user)
       yield* Fiber.join(a)
       yield* TestClock.adjust(1000)
@@ -280,11 +394,8 @@ describe("shared flights, over the store in memory", () => {
   it.effect("a follower that leaves leaves the others alone", () =>
     Effect.gen(function*() {
       const store = memory()
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
-      const b = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* settle
+      const { a, run } = yield* lead(store)
+      const b = yield* follow(processOn(store)(run.f))
       yield* Fiber.interrupt(b)
       yield* Deferred.succeed(run.end, user)
       expect(yield* Fiber.join(a)).toEqual(user)
@@ -367,14 +478,13 @@ describe("shared flights, over the store in memory", () => {
       yield* Effect.forEach(calls, Fiber.join)
     }))
 
-  it.effect("a result that its schema cannot encode is a typed error for everybody, and nobody runs again", () =>
+  it.effect("a result that its schema cannot encode is a typed error in every process, and no process runs again", () =>
     Effect.gen(function*() {
       const store = memory()
       const run = yield* makeRun
       const a = yield* Effect.forkChild(Effect.flip(processOn(store)(run.f)))
       yield* Deferred.await(run.began)
-      const b = yield* Effect.forkChild(Effect.flip(processOn(store)(run.f)))
-      yield* settle
+      const b = yield* follow(Effect.flip(processOn(store)(run.f)))
       // @ts-expect-error a result of another shape, as a backend that changed would send it
       yield* Deferred.succeed(run.end, { id: 1 })
       expect(yield* Fiber.join(a)).toMatchObject({ reason: { _tag: "CodecError", operation: "encode" } })
@@ -391,9 +501,7 @@ describe("shared flights, over the store in memory", () => {
           success: Schema.Number
         }) {})({ id: "1" })
       )
-      const run = yield* makeRun
-      const a = yield* Effect.forkChild(processOn(store)(run.f))
-      yield* Deferred.await(run.began)
+      const { a, run } = yield* lead(store)
       let ran = 0
       const coordination: Coordination = {
         store,
@@ -471,8 +579,7 @@ describe("shared flights, over the store in memory", () => {
         subject: ({ run, store }) => processOn(store)(run.f),
         meanwhile: ({ run, second, store }) =>
           Effect.gen(function*() {
-            const follower = yield* Effect.forkChild(processOn(store)(second.f))
-            yield* settle
+            const follower = yield* follow(processOn(store)(second.f))
             yield* Deferred.succeed(run.end, user)
             expect(["1", "2"]).toContain((yield* Fiber.join(follower)).id)
           }),
@@ -542,7 +649,7 @@ describe("reduceShared within one process", () => {
       expect(yield* Effect.all([numbers, texts], { concurrency: "unbounded" })).toEqual([1, "one"])
     }).pipe(Effect.provide(Reducer.layer())))
 
-  it.effect("a result passes through the schemas, so that one which does not fit is a typed error", () =>
+  it.effect("a result passes through the schemas: a misfit is a typed error", () =>
     Effect.gen(function*() {
       class OneWay extends Report {
         readonly [Persistable.symbol] = {
@@ -562,6 +669,24 @@ describe("reduceShared within one process", () => {
           reason: { _tag: "CodecError", operation }
         })
       }
+    }).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("requests of one primary key and one schema share a run if their tags are equal; a tag is a string", () =>
+    Effect.gen(function*() {
+      const schemas = { success: Schema.Number, error: Schema.Never }
+      const tagged = (tag: unknown) =>
+        Object.assign(new Report("2026-01"), { _tag: tag, [Persistable.symbol]: schemas })
+      let runs = 0
+      const calls = ["a", "b", "a", 1, 2, undefined].map((tag) =>
+        reduceShared(tagged(tag), () => Effect.andThen(Effect.yieldNow, Effect.sync(() => ++runs)))
+      )
+      const all = yield* fork(Effect.all(calls, unbounded))
+      expect((yield* Reducer.inFlight).map((run) => [String(run.key), run.callers])).toEqual([
+        [`["a","2026-01"]`, 2],
+        [`["b","2026-01"]`, 1],
+        [`["","2026-01"]`, 3]
+      ])
+      expect(yield* Fiber.join(all)).toEqual([1, 2, 1, 3, 3, 3])
     }).pipe(Effect.provide(Reducer.layer())))
 
   it.effect("each run has a larger fence, even if the clock stands still", () =>

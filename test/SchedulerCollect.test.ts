@@ -142,7 +142,7 @@ describe("Scheduler.forEach", () => {
       expect(whole.returned).toBe(0)
     }).pipe(provide({ concurrency: 3 })))
 
-  it.effect("a throwing iterator is a defect: what runs is interrupted, nobody hangs", () =>
+  it.effect("a throwing iterator is a defect: running items are interrupted, and no caller hangs", () =>
     Effect.gen(function*() {
       const items = pulls(10, 2)
       const jobs = meter()
@@ -154,7 +154,7 @@ describe("Scheduler.forEach", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 3 })))
 
-  it.effect("an iterator that throws when it is made or when it is closed hurts nobody else", () =>
+  it.effect("an iterator that throws when it is made or closed hurts no other caller", () =>
     Effect.gen(function*() {
       const unmade: Iterable<number> = {
         [Symbol.iterator]: () => {
@@ -175,7 +175,7 @@ describe("Scheduler.forEach", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 3 })))
 
-  it.effect("a function that throws is a defect of the call, and frees what it held", () =>
+  it.effect("a function that throws is a defect of the call, and its permits are freed", () =>
     Effect.gen(function*() {
       const exit = yield* Effect.exit(Scheduler.forEach([1, 2, 3], (i) => {
         if (i === 2) throw new Error("f")
@@ -207,7 +207,7 @@ describe("Scheduler.forEach", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 3 })))
 
-  it.effect("S7 what fails after the first failure does not replace it", () =>
+  it.effect("S7 a later failure does not replace the first one", () =>
     Effect.gen(function*() {
       const exit = yield* Effect.exit(Scheduler.forEach([0, 1, 2], (i) =>
         i === 0
@@ -298,7 +298,7 @@ describe("Scheduler.forEach", () => {
       }
     }))
 
-  it.effect("S7 a job of another caller that throws where nobody can catch it does not hang the call whose end started it", () =>
+  it.effect("S7 a job of another caller that throws when the end of a call starts it does not hang that call", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 2 })
       const gates = [0, 1, 2, 3].map(() => Deferred.makeUnsafe<number>())
@@ -593,34 +593,20 @@ describe("Scheduler.forEach", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 4, rate: { limit: 1000, window: "1 second" } })))
 
-  it.effect("a weight, tokens or priority that is nonsense is a RangeError, and so is what a function makes of an item", () =>
+  it.effect("an invalid weight, tokens or priority is a RangeError, also when a function returns it for an item", () =>
     Effect.gen(function*() {
-      for (const weight of [NaN, 0, -1, 1.5, Infinity]) {
-        for (const given of [weight, () => weight]) {
-          const exit = yield* Effect.exit(
-            Effect.suspend(() => Scheduler.forEach([1], () => Effect.void, { weight: given }))
-          )
+      const invalid = { weight: [NaN, 0, -1, 1.5, Infinity], tokens: [NaN, -1, 1.5, Infinity], priority: [NaN] }
+      for (const [field, values] of Object.entries(invalid)) {
+        for (const given of values.flatMap((value) => [value, () => value])) {
+          const call = Effect.suspend(() => Scheduler.forEach([1], () => Effect.void, { [field]: given }))
+          const exit = yield* Effect.exit(call)
           expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBeInstanceOf(RangeError)
         }
-      }
-      for (const tokens of [NaN, -1, 1.5, Infinity]) {
-        for (const given of [tokens, () => tokens]) {
-          const exit = yield* Effect.exit(
-            Effect.suspend(() => Scheduler.forEach([1], () => Effect.void, { tokens: given }))
-          )
-          expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBeInstanceOf(RangeError)
-        }
-      }
-      for (const given of [NaN, () => NaN]) {
-        const exit = yield* Effect.exit(
-          Effect.suspend(() => Scheduler.forEach([1], () => Effect.void, { priority: given }))
-        )
-        expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBeInstanceOf(RangeError)
       }
       yield* expectIdle
     }).pipe(provide({ concurrency: 4 })))
 
-  it.effect("a job has the services of the call and a fiber of its own: what it forks ends with it", () =>
+  it.effect("a job has the services of the call and a fiber of its own: its children end with it", () =>
     Effect.gen(function*() {
       const ended: Array<number> = []
       yield* Scheduler.forEach(
@@ -859,7 +845,7 @@ describe("Scheduler.stream", () => {
       expect(items.returned).toBe(1)
     }).pipe(provide({ concurrency: 3 })))
 
-  it.effect("S6 a consumer that stops early stops the pulling and interrupts what runs", () =>
+  it.effect("S6 a consumer that stops early stops the pulling and interrupts the running items", () =>
     Effect.gen(function*() {
       const jobs = meter()
       const items = pulls(Infinity)
@@ -877,7 +863,7 @@ describe("Scheduler.stream", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 3 })))
 
-  it.effect("S7 emits what has completed, then the first failure, when the siblings are interrupted", () =>
+  it.effect("S7 emits the completed results, then the first failure, once the siblings are interrupted", () =>
     Effect.gen(function*() {
       const jobs = meter()
       const seen: Array<number> = []
@@ -1050,7 +1036,7 @@ describe("Scheduler.firstSuccess", () => {
       expect(yield* Fiber.join(fiber)).toEqual(["slow", "quick"])
     }).pipe(provide({ concurrency: 2 })))
 
-  it.effect("a defect does not end the race, and is not hidden when nobody wins", () =>
+  it.effect("a defect does not end the race, and is the exit when no effect succeeds", () =>
     Effect.gen(function*() {
       expect(yield* Scheduler.firstSuccess([Effect.die("bug"), Effect.succeed(1)])).toBe(1)
       const exit = yield* Effect.exit(Scheduler.firstSuccess([Effect.fail("no"), Effect.die("bug")]))

@@ -120,7 +120,7 @@ const reaches = (from: object, to: unknown): boolean => {
   return false
 }
 
-describe("an item that has ended keeps nothing, whoever keeps the item", () => {
+describe("an item that has ended keeps nothing in memory", () => {
   it.effect("neither its value, its call, its fiber nor the items before it", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 2 })

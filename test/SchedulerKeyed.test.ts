@@ -37,7 +37,7 @@ describe("Scheduler.Keyed", () => {
       expect(started).toEqual(["a1", "b1", "a2"])
     }).pipe(Effect.provide(Hosts.layer)))
 
-  it.effect("a key that nobody uses and that has no rate goes at once", () =>
+  it.effect("an unused key without a rate is dropped at once", () =>
     Effect.gen(function*() {
       yield* Hosts.schedule("a", Effect.void)
       expect(yield* Hosts.size).toBe(0)
@@ -126,7 +126,7 @@ describe("Scheduler.Keyed", () => {
       expect(yield* Tenants.size).toBe(0)
     }).pipe(Effect.provide(Tenants.layer)))
 
-  it.effect("a lookup that throws or gives nonsense is a defect and leaves no entry", () =>
+  it.effect("a lookup that throws or returns invalid options is a defect and leaves no entry", () =>
     Effect.gen(function*() {
       for (const key of [NaN, 0, -1, 1.5, Infinity]) {
         const exit = yield* Effect.exit(Nonsense.schedule(key, Effect.void))
@@ -194,7 +194,7 @@ describe("Scheduler.Keyed", () => {
       expect(yield* Hosts.size).toBe(0)
     }).pipe(Effect.provide(Hosts.layer)))
 
-  it.effect("a family and the scheduler of a key tell the name of their tag as JSON, and never the key", () =>
+  it.effect("a family and the scheduler of a key have the name of their tag as JSON, and never the key", () =>
     Effect.gen(function*() {
       const hosts = yield* Hosts
       const host = hosts.get("a")
@@ -242,7 +242,7 @@ describe("Scheduler.Keyed", () => {
       )
     ))
 
-  it.effect("when the layer's scope closes, what waits and runs is interrupted, whatever its key", () =>
+  it.effect("when the layer's scope closes, the jobs of all keys are interrupted", () =>
     Effect.gen(function*() {
       const fibers = yield* Effect.gen(function*() {
         const fibers = []

@@ -18,7 +18,9 @@ const refusal = (fiber: Fiber.Fiber<unknown, unknown>) => {
   const fields = Object.entries(reason).filter(([name]) => name !== "_tag" && name !== "name" && name !== "stack")
   return [
     reason["_tag"],
-    Object.fromEntries(fields.map(([name, value]) => [name, Duration.isDuration(value) ? Duration.toMillis(value) : value]))
+    Object.fromEntries(
+      fields.map(([name, value]) => [name, Duration.isDuration(value) ? Duration.toMillis(value) : value])
+    )
   ]
 }
 
@@ -270,15 +272,16 @@ describe("shed", () => {
 })
 
 describe("share", () => {
-  const run = (scheduler: Scheduler.Scheduler, log: Array<string>) =>
-  (name: string, takes: number, options?: Scheduler.ScheduleOptions) =>
-    fork(scheduler.schedule(
-      Effect.suspend(() => {
-        log.push(name)
-        return sleep(takes)
-      }),
-      options
-    ))
+  const run =
+    (scheduler: Scheduler.Scheduler, log: Array<string>) =>
+    (name: string, takes: number, options?: Scheduler.ScheduleOptions) =>
+      fork(scheduler.schedule(
+        Effect.suspend(() => {
+          log.push(name)
+          return sleep(takes)
+        }),
+        options
+      ))
 
   it.effect("O3 keys take turns, however many jobs one of them has brought before", () =>
     Effect.gen(function*() {
@@ -298,11 +301,19 @@ describe("share", () => {
       const used: Record<string, number> = { a: 0, b: 0, c: 0 }
       const scheduler = yield* Scheduler.make({ concurrency: 2 })
       const keep = (key: string, takes: number, weight: number) =>
-        fork(Effect.forever(Effect.suspend(() =>
-          scheduler.schedule(Effect.andThen(sleep(takes), Effect.sync(() => used[key]! += takes)), {
-            share: { key, weight }
-          })
-        )))
+        fork(
+          Effect.forever(Effect.suspend(() =>
+            scheduler.schedule(
+              Effect.andThen(
+                sleep(takes),
+                Effect.sync(() => used[key]! += takes)
+              ),
+              {
+                share: { key, weight }
+              }
+            )
+          ))
+        )
       for (let i = 0; i < 8; i++) {
         yield* keep("a", 10, 1)
         yield* keep("b", 40, 1)
@@ -483,7 +494,11 @@ describe("stats", () => {
 
       const narrow = yield* blocked({ concurrency: 1 })
       yield* TestClock.adjust("3 seconds")
-      expect(yield* narrow.stats).toMatchObject({ waitingFor: "width", wait: Duration.seconds(3), nextStart: undefined })
+      expect(yield* narrow.stats).toMatchObject({
+        waitingFor: "width",
+        wait: Duration.seconds(3),
+        nextStart: undefined
+      })
       yield* narrow.pause
       expect((yield* narrow.stats).waitingFor).toBe("pause")
 

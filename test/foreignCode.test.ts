@@ -29,7 +29,7 @@ const atRest = (scheduler: Scheduler.Scheduler) =>
     ({ queued, running, weight }) => expect({ queued, running, weight }).toEqual({ queued: 0, running: 0, weight: 0 })
   )
 
-describe("foreign code hurts nobody but its own caller: Reducer", () => {
+describe("foreign code hurts its own caller alone: Reducer", () => {
   const flights = (options?: Reducer.Options) =>
     Effect.gen(function*() {
       const reducer = yield* Reducer.make(options)
@@ -160,7 +160,7 @@ describe("foreign code hurts nobody but its own caller: Reducer", () => {
   })
 
   for (const fault of ["throws", "ends the run", "leaves"]) {
-    it.effect(`R5 a tracer whose addLinks ${fault} hurts nobody`, () => {
+    it.effect(`R5 a tracer whose addLinks ${fault} hurts no caller`, () => {
       const logged: Array<unknown> = []
       const ending: { now: () => void } = { now: () => {} }
       const fibers: Array<Fiber.Fiber<number>> = []
@@ -198,7 +198,7 @@ describe("foreign code hurts nobody but its own caller: Reducer", () => {
   }
 })
 
-describe("foreign code hurts nobody but its own caller: Scheduler", () => {
+describe("foreign code hurts its own caller alone: Scheduler", () => {
   for (const name of ["weight", "tokens", "priority", "onProgress"] as const) {
     it(`forEach: ${name}`, () => {
       const calls = foreignSweep({
@@ -292,7 +292,7 @@ describe("foreign code hurts nobody but its own caller: Scheduler", () => {
   }
 })
 
-describe("foreign code hurts nobody but its own caller: RateLimiter", () => {
+describe("foreign code hurts its own caller alone: RateLimiter", () => {
   it("observers of fibers", () => {
     const calls = foreignSweep({
       make: () => RateLimiter.make({ limit: 10, window: "1 second" }),
@@ -316,7 +316,7 @@ describe("foreign code hurts nobody but its own caller: RateLimiter", () => {
 class Me extends Context.Service<Me, unknown>()("test/ForeignMe") {}
 class Get extends Request.TaggedClass("Get")<{ readonly id: unknown }, string, never, Me> {}
 
-describe("foreign code hurts nobody but its own caller: Batcher", () => {
+describe("foreign code hurts its own caller alone: Batcher", () => {
   const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
     Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))
   )
@@ -446,7 +446,7 @@ describe("foreign code hurts nobody but its own caller: Batcher", () => {
     })
   }
 
-  it("a tracer, which ends with the batches of those who brought it", () => {
+  it("a tracer, which ends with the batches of its callers", () => {
     const calls = foreignSweep({
       make: (meddle) => {
         const tracer = Tracer.make({
@@ -490,7 +490,7 @@ describe("foreign code hurts nobody but its own caller: Batcher", () => {
   })
 })
 
-describe("foreign code hurts nobody but its own caller: http", () => {
+describe("foreign code hurts its own caller alone: http", () => {
   /** Has been read already: a promise would need the event loop. */
   class Read extends BufferedResponse {
     override get arrayBuffer() {

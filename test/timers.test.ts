@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect, it, vi } from "@effect/vitest"
 import { Context, Effect, Scheduler as FiberScheduler } from "effect"
 import { dispatcherIn } from "../src/internal/data/dispatcher.js"
 import * as Timers from "../src/internal/data/timers.js"
@@ -9,7 +9,7 @@ import { place } from "./support/place.js"
 const held = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
 
 describe("timers", () => {
-  it("one that nobody waits for keeps no process from ending, another does", () => {
+  it("an idle timer keeps no process alive, any other does", () => {
     const before = held()
     const idle = Timers.idleAfter(3_600_000, () => {}, place)
     expect(held()).toBe(before)
@@ -42,6 +42,28 @@ describe("timers", () => {
     clock.advance(10)
     expect(called).toEqual(["idle"])
     expect(clock.pending).toBe(0)
+  })
+
+  it("an idle timer of many weeks asks the host for the longest time it can wait, not for a time that ends at once", () => {
+    const timeouts = vi.spyOn(globalThis, "setTimeout")
+    Timers.idleAfter(2 ** 40, () => {}, place)()
+    expect(timeouts.mock.calls.map(([, millis]) => millis)).toEqual([2 ** 31 - 1])
+    timeouts.mockRestore()
+  })
+
+  it("an alarm cancels no timer that has rung, also not one that rings when it is set", () => {
+    let [rang, cancelled] = [0, 0]
+    const atOnce: typeof Timers.after = (_millis, ring) => {
+      ring()
+      return () => void cancelled++
+    }
+    const alarm = new Timers.Alarm(atOnce, () => void rang++, place)
+    alarm.set(1e6, 0)
+    alarm.clear()
+    alarm.set(1e6, 0)
+    alarm.close()
+    alarm.set(1e6, 0)
+    expect([rang, cancelled]).toEqual([2, 0])
   })
 
   it("a dispatcher is never that of runSync, whose turns are microtasks", () => {

@@ -268,7 +268,7 @@ describe("waits", () => {
     expect(counts.strangers).toBeGreaterThan(50)
   })
 
-  it("S5 if each ends that waits for nothing any more, all end", () => {
+  it("S5 if every job that waits for nothing ends, all jobs end", () => {
     const before = counted()
     let lent = 0
     for (let seed = 1; seed <= 20_000; seed++) {
@@ -394,7 +394,7 @@ describe("waits", () => {
     expect(edge.remove()).toBe(false)
   })
 
-  it("S5 a job whose width is held by one that waits for it in turn goes on in the width that this one lends", () => {
+  it("S5 a job whose width is held by a job that waits for it goes on in the width that this job lends", () => {
     const before = counted()
     const { engine, settle } = makeEngine(1)
     const [batch, run] = [new Plain(), new Plain()]
@@ -419,6 +419,22 @@ describe("waits", () => {
     endUnsafe(batch)
     expect([engine.running, engine.main.used]).toEqual([0, 0])
     expect(counted()).toEqual(before)
+  })
+
+  it("S5 jobs that a job leaves behind in free width are charged to the job around it, which had room for them", () => {
+    const before = counted()
+    const { engine } = makeEngine(3)
+    const outer = new TestJob({ weight: 2 })
+    const middle = new TestJob({ outer })
+    const [lent, free] = [new TestJob({ outer: middle }), new TestJob({ outer: middle })]
+    for (const job of [outer, middle, lent, free]) engine.submitUnsafe(job)
+    expect([middle.lane, lent.lane, free.lane]).toEqual([ownLane(outer), ownLane(middle), engine.main])
+    // A job in free width is no stranger.
+    expect(counted()).toEqual(before)
+    engine.releaseUnsafe(middle)
+    expect([engine.main.used, free.lane]).toEqual([2, ownLane(outer)])
+    for (const job of [lent, free, outer]) engine.releaseUnsafe(job)
+    expect([engine.running, engine.main.used]).toEqual([0, 0])
   })
 
   const crowd = 2_000

@@ -19,7 +19,10 @@ export interface Protector {
 }
 
 /** A library of promises: a caller waits for the promise of its job, and cannot leave. */
-const promising = (name: string, make: (width: number) => (job: () => Promise<void>) => Promise<unknown>): Protector => ({
+const promising = (
+  name: string,
+  make: (width: number) => (job: () => Promise<void>) => Promise<unknown>
+): Protector => ({
   name,
   promises: true,
   make: (width) =>

@@ -74,8 +74,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   ...[0.8, 1, 2, 10].map((load): Scenario => ({
     id: `load-${load}`,
     title: `${load} × the capacity is asked for, and callers give up after 1 s`,
-    measure: (seed) =>
-      goodput({ load, protectors: [...load > 2 ? others.slice(0, 2) : others, ...funnels] }, seed)
+    measure: (seed) => goodput({ load, protectors: [...load > 2 ? others.slice(0, 2) : others, ...funnels] }, seed)
   })),
   {
     id: "bursts",

@@ -17,7 +17,10 @@ export interface Controller {
 
 const most = 200
 
-export const fixed = (limit: number): Controller => ({ name: `fixed at ${limit}`, make: () => ({ limit, ended: () => {} }) })
+export const fixed = (limit: number): Controller => ({
+  name: `fixed at ${limit}`,
+  make: () => ({ limit, ended: () => {} })
+})
 
 /** Vegas as in Netflix' concurrency-limits: grows while fewer than alpha jobs queue, shrinks when more than beta do. */
 export const vegas: Controller = {
@@ -131,7 +134,14 @@ export const follow = ({ make }: Controller, seed: number, dist = "lognormal"): 
   const width = make()
   const { exponential, normal, uniform } = dice(seed)
   // Log-normal around a mean of 10 ms, most of them between 4 and 20 ms.
-  const takes = () => dist === "lognormal" ? meanRun * Math.exp(0.5 * normal() - 0.125) : dist === "exponential" ? exponential(meanRun) : dist === "constant" ? meanRun : meanRun * (0.5 + uniform())
+  const takes = () =>
+    dist === "lognormal"
+      ? meanRun * Math.exp(0.5 * normal() - 0.125)
+      : dist === "exponential"
+      ? exponential(meanRun)
+      : dist === "constant"
+      ? meanRun
+      : meanRun * (0.5 + uniform())
   const latencies: Array<Array<number>> = [[], [], []]
   const done = [0, 0, 0]
   const widths = [0, 0, 0]

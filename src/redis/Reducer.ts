@@ -36,7 +36,7 @@ import * as Reducer from "../Reducer.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as Checked from "../internal/redis/options.js"
 import * as RedisReducerStore from "../internal/redis/reducerStore.js"
-import { attach } from "../internal/reducer/sharedCalls.js"
+import { attach } from "../internal/reducer/reduceShared.js"
 import * as Guard from "../internal/store/guard.js"
 
 /**

@@ -39,9 +39,7 @@ const down = <A extends Member>(heap: Array<A>, member: A): void => {
   place(heap, member, index)
 }
 
-/**
- * Gives `member` the time `due`, and a place if it has none.
- */
+/** Gives `member` the time `due`, and a place if it has none. */
 export const set = <A extends Member>(heap: Array<A>, member: A, due: number): void => {
   const before = member.due
   member.due = due
@@ -55,9 +53,7 @@ export const set = <A extends Member>(heap: Array<A>, member: A, due: number): v
   }
 }
 
-/**
- * Takes `member` out.
- */
+/** Takes `member` out. */
 export const remove = <A extends Member>(heap: Array<A>, member: A): void => {
   if (member.index === -1) return
   const last = heap.pop()!

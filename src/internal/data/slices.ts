@@ -30,9 +30,7 @@ let postponed: Array<Work> = []
 
 type Thrown = { readonly error: unknown } | undefined
 
-/**
- * Begins with the work at once. Whatever a piece throws, the others are done; the first error is thrown in the end.
- */
+/** Begins with the work at once. Whatever a piece throws, the others are done; the first error is thrown in the end. */
 export const begin = (work: Work): void => {
   if (depth > 0) {
     if (depth === maxDepth || left === 0) {

@@ -1,5 +1,5 @@
 /**
- * A response whose body was read once and can be read by many, each as often as it likes, and by each in its own way.
+ * A response whose body was read once. Many callers can read it, each as often and in the way it likes.
  */
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -15,8 +15,8 @@ import * as Stream from "effect/Stream"
 type Response = HttpClientResponse.HttpClientResponse
 
 export class BufferedResponse extends Inspectable.Class implements Response {
-  readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId
-  readonly [HttpClientResponse.TypeId]: typeof HttpClientResponse.TypeId
+  readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId = HttpIncomingMessage.TypeId
+  readonly [HttpClientResponse.TypeId]: typeof HttpClientResponse.TypeId = HttpClientResponse.TypeId
 
   /** The caller's own, not that of the caller whose request was sent. */
   readonly request: HttpClientRequest
@@ -26,8 +26,6 @@ export class BufferedResponse extends Inspectable.Class implements Response {
 
   constructor(request: HttpClientRequest, original: Response, bytes: Exit.Exit<ArrayBuffer, HttpClientError>) {
     super()
-    this[HttpIncomingMessage.TypeId] = HttpIncomingMessage.TypeId
-    this[HttpClientResponse.TypeId] = HttpClientResponse.TypeId
     this.request = request
     this.original = original
     this.bytes = bytes
@@ -93,13 +91,12 @@ export class BufferedResponse extends Inspectable.Class implements Response {
     return this.original.upgrade
   }
 
-  /** Reads from a copy, made at each time: what one caller does to the bytes is not seen by another. */
+  /** Reads from a new copy each time, so that no caller sees how another one changes the bytes. */
   private read<A>(f: (body: Response) => Effect.Effect<A, HttpClientError>): Effect.Effect<A, HttpClientError> {
-    const contentType = this.headers["content-type"]
-    const init = contentType === undefined ? {} : { headers: { "content-type": contentType } }
+    const init = { headers: { "content-type": this.headers["content-type"] ?? "" } }
     return this.bytes.pipe(
       Effect.flatMap((bytes) => f(HttpClientResponse.fromWeb(this.request, new globalThis.Response(bytes, init)))),
-      // The copy knows the bytes alone: an error tells of this response.
+      // The copy has the bytes and nothing else: an error carries this response.
       Effect.mapError((error) => errorOf(error, this.request, this))
     )
   }
@@ -117,7 +114,7 @@ export class BufferedResponse extends Inspectable.Class implements Response {
   }
 }
 
-/** An error as the caller has it whose request is given, and whose response if there is one. */
+/** The error with the request, and the response if there is one, of the caller that gets it. */
 export const errorOf = (error: HttpClientError, request: HttpClientRequest, response?: Response): HttpClientError => {
   const { cause, description } = error.reason
   const details = {

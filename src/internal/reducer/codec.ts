@@ -9,15 +9,12 @@ import * as Schema from "effect/Schema"
 import { CodecError, ReducerError } from "./error.js"
 
 export interface Codec<A, E, R> {
-  /** Tells codecs apart: equal keys of requests with other schemas are other flights. */
-  readonly id: number
   /** Text of an exit; when it has none, text that says so to everybody, with the error. */
   readonly encode: (exit: Exit.Exit<A, E>) => Effect.Effect<string, ReducerError, R>
   readonly decode: (text: string) => Effect.Effect<Exit.Exit<A, E>, ReducerError, R>
 }
 
 const codecs = /*#__PURE__*/ new WeakMap<object, WeakMap<object, Codec<unknown, unknown, unknown>>>()
-let ids = 0
 
 const failed = (operation: "encode" | "decode") => (cause: Schema.SchemaError | string) =>
   new ReducerError({ reason: new CodecError({ operation, cause }) })
@@ -37,7 +34,6 @@ const make = <A extends Schema.Constraint, E extends Schema.Constraint>(schemas:
   const encode = Schema.encodeEffect(schema)
   const decode = Schema.decodeUnknownEffect(schema)
   return {
-    id: ++ids,
     encode: (exit) => Effect.mapError(encode(exit), failed("encode")),
     decode: (text) =>
       text.startsWith("!")

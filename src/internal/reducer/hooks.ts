@@ -1,17 +1,19 @@
 /**
- * The hooks of a reducer and the events that they are called with; `Hooks` makes them public.
+ * The hooks of a reducer, the events that they are called with, and how they are called; `Hooks` makes the types public.
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { isPromiseLike } from "effect/Predicate"
 
 /**
- * Describes the call or the run that a hook is told of.
+ * The call or the run that a hook observes.
  *
  * **Details**
  *
  * - `reducer`: the `name` option of the reducer.
- * - `name`: the name of the function, for what was made with `Reducer.fn`.
- * - `key`: the key; of a function its arguments, or what its `key` option made of them.
+ * - `name`: the name of the function that `Reducer.fn` made.
+ * - `key`: the key; for a function its arguments, or the result of its `key` option.
  * - `callers`: how many callers of the run wait at this moment, the one that fires the hook included.
  * - `context`: the services and references of the call or of the run, for hooks that run effects.
  *
@@ -27,7 +29,7 @@ export interface Event {
 }
 
 /**
- * Describes a run that has succeeded.
+ * A run that has succeeded.
  *
  * @category models
  * @since 0.1.0
@@ -37,7 +39,7 @@ export interface SuccessEvent extends Event {
 }
 
 /**
- * Describes a run that has failed, with a typed error or a defect, or that was interrupted.
+ * A run that has failed, with a typed error or a defect, or that was interrupted.
  *
  * @category models
  * @since 0.1.0
@@ -66,4 +68,29 @@ export interface Hooks {
   readonly onFailure?: ((event: FailureEvent) => void) | undefined
   /** A run was interrupted: its last caller left, its scope closed, or it interrupted itself. */
   readonly onInterrupt?: ((event: FailureEvent) => void) | undefined
+}
+
+/**
+ * Calls a hook so that it cannot hurt the caller: an error of the hook is logged in the context of the event, and ignored.
+ */
+export const callHook = <E extends { readonly context: Context.Context<never> }>(
+  name: string,
+  hook: ((event: E) => unknown) | undefined,
+  event: E
+): void => {
+  if (hook === undefined) return
+  // The hook is the user's and runs in the middle of our bookkeeping, so nothing may escape from it.
+  try {
+    const result = hook(event)
+    // An async function is a `() => void` to the compiler.
+    if (isPromiseLike(result)) {
+      result.then(undefined, (error: unknown) => report(name, event, error))
+    }
+  } catch (error) {
+    report(name, event, error)
+  }
+}
+
+const report = (name: string, event: { readonly context: Context.Context<never> }, error: unknown): void => {
+  Effect.runForkWith(event.context)(Effect.logError(`A hook failed and was ignored: ${name}`, Cause.die(error)))
 }

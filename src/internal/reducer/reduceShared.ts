@@ -7,19 +7,23 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
+import * as Hash from "effect/Hash"
+import * as Latch from "effect/Latch"
+import type * as Persistable from "effect/persistence/Persistable"
+import * as PrimaryKey from "effect/PrimaryKey"
 import * as Result from "effect/Result"
 import { type Guard, monotonicMillis } from "../store/guard.js"
-import type { Party, ReducerStore, Signal } from "../store/reducerStore.js"
-import type { StoreError } from "../store/storeError.js"
-import type { Codec } from "./codec.js"
-import { unencodable } from "./codec.js"
+import type { ReducerStore, Signal } from "../store/reducerStore.js"
+import { type Codec, codecOf, unencodable } from "./codec.js"
 import { ReducerError } from "./error.js"
+import type { Handle } from "./operations.js"
 
-/** How often one who waits for a wake-up looks for itself, in milliseconds. */
+/** How often a party that waits for a signal looks for itself, in milliseconds. */
 const pollMillis = 1000
 
-/** Beyond the end of a lease, so that who comes to take over is not a fraction early. */
+/** Beyond the end of a lease, so that a party does not come a fraction too early to take over. */
 const slackMillis = 2
 
 /**
@@ -30,7 +34,7 @@ const slackMillis = 2
  */
 export interface Lease {
   /**
-   * Larger in each later run of the key: what the run writes elsewhere can be refused there once a larger one was seen.
+   * Larger in each later run of the key: send it with each write, and refuse the write there once a larger one was seen.
    * It is 0 where no store gave it, because the store was away and `onStoreError` is `"local"`.
    */
   readonly fence: number
@@ -43,189 +47,209 @@ export interface Coordination {
   readonly onStoreError: "local" | "fail"
 }
 
+const coordinations = /*#__PURE__*/ new WeakMap<object, Coordination>()
+
+/** Lets the shared calls of a reducer's handle go through a store. */
+export const attach = <A extends object>(handle: A, coordination: Coordination): A => {
+  coordinations.set(handle, coordination)
+  return handle
+}
+
+/** Runs an effect once for all equal requests that are under way, here and wherever the same store is used. */
+export const reduceShared = <Req extends Persistable.Any, R>(
+  handle: Handle,
+  request: Req,
+  f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R>
+): Effect.Effect<
+  Persistable.Success<Req>,
+  Persistable.Error<Req> | ReducerError,
+  R | Persistable.Services<Req>
+> =>
+  Effect.suspend(() => {
+    const coordination = coordinations.get(handle)
+    const codec = codecOf(request)
+    const key = keyOf(request)
+    const shared = coordination === undefined
+      ? alone(codec, f)
+      : flight(coordination, codec, key, f)
+    // Sound: calls of an equal key have one codec and so one type of result, and a run has no other requirements than
+    // those of its effect and its codec.
+    return handle.reduce(new SharedKey(key, codec), shared as Effect.Effect<unknown>) as typeof shared
+  })
+
+/** The key of the local flight. Requests with other schemas are other flights, whatever their primary keys. */
+class SharedKey implements Equal.Equal {
+  readonly key: string
+  readonly codec: object
+  constructor(key: string, codec: object) {
+    this.key = key
+    this.codec = codec
+  }
+  [Equal.symbol](that: Equal.Equal): boolean {
+    return that instanceof SharedKey && that.key === this.key && that.codec === this.codec
+  }
+  [Hash.symbol](): number {
+    return Hash.string(this.key)
+  }
+  toString(): string {
+    return this.key
+  }
+}
+
+/** Text that no other request has: its tag, if that is a string, and its primary key. */
+const keyOf = (request: Persistable.Any): string => {
+  const tag = "_tag" in request && typeof request._tag === "string" ? request._tag : ""
+  return JSON.stringify([tag, PrimaryKey.value(request)])
+}
+
+let lastFence = 0
+
+/** Runs the effect without a store. Its result passes through the codec all the same, so that a wrong schema shows. */
+const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Effect<A, E, R>) =>
+  Effect.flatMap(
+    Effect.exit(Effect.clockWith((clock) => {
+      lastFence = Math.max(lastFence + 1, clock.currentTimeMillisUnsafe() * 1000)
+      return f({ fence: lastFence })
+    })),
+    (exit) =>
+      Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
+        ? exit
+        : Effect.andThen(Effect.flatMap(codec.encode(exit), codec.decode), exit)
+  )
+
 /** Runs, or waits for, the flight of a key on behalf of this process. */
 export const flight = <A, E, R, S>(
-  coordination: Coordination,
+  { guard, onStoreError, store }: Coordination,
   codec: Codec<A, E, S>,
   key: string,
   f: (lease: Lease) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | ReducerError, R | S> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.withFiber((fiber) => new Flight(coordination, codec, key, f, fiber.getRef(Clock.Clock)).run(restore))
-  )
+    Effect.withFiber((fiber) => {
+      const clock = fiber.getRef(Clock.Clock)
+      // Whether this party may be the leader in the store.
+      let holds = false
+      // The last result that a signal had. A signal to join again does not displace it.
+      let done: Extract<Signal, { readonly _tag: "Done" }> | undefined
+      const signalled = Latch.makeUnsafe(false)
+      const party = store.open((signal) => {
+        if (signal._tag === "Done") done = signal
+        signalled.openUnsafe()
+      })
+      const release = Effect.suspend(() => Effect.ignore(guard.once("release", store.release(key, party))))
 
-class Flight<A, E, R, S> {
-  readonly coordination: Coordination
-  readonly codec: Codec<A, E, S>
-  readonly key: string
-  readonly f: (lease: Lease) => Effect.Effect<A, E, R>
-  readonly clock: Clock.Clock
-  readonly party: Party
-  /** Whether the store may think that this party leads. */
-  holds = false
-  signal: Signal | undefined
-  wake: (() => void) | undefined
-
-  constructor(
-    coordination: Coordination,
-    codec: Codec<A, E, S>,
-    key: string,
-    f: (lease: Lease) => Effect.Effect<A, E, R>,
-    clock: Clock.Clock
-  ) {
-    this.coordination = coordination
-    this.codec = codec
-    this.key = key
-    this.f = f
-    this.clock = clock
-    this.party = coordination.store.open((signal) => {
-      // A result is not displaced by the advice to ask for one.
-      if (this.signal?._tag !== "Done" || signal._tag === "Done") this.signal = signal
-      this.wake?.()
-    })
-  }
-
-  run(restore: <X, Y, Z>(effect: Effect.Effect<X, Y, Z>) => Effect.Effect<X, Y, Z>) {
-    return Effect.onExit(restore(this.loop()), (exit) => {
-      this.party.close()
-      if (!this.holds) return Effect.void
-      // Who is interrupted may be about to end its process: the others are told first.
-      return Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
-        ? this.release
-        : Effect.asVoid(Effect.forkDetach(this.release))
-    })
-  }
-
-  private readonly release: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.ignore(this.coordination.guard.once("release", this.coordination.store.release(this.key, this.party)))
-  )
-
-  private readonly loop = Effect.fnUntraced(function*(this: Flight<A, E, R, S>) {
-    const { guard, store } = this.coordination
-    let after: number | undefined
-    while (true) {
-      let sentAt = 0
-      this.holds = true
-      const joined = yield* Effect.result(guard.run(
-        "join",
-        Effect.suspend(() => {
-          sentAt = monotonicMillis(this.clock)
-          return store.join(this.key, this.party, after)
-        })
-      ))
-      if (Result.isFailure(joined)) {
-        // It may have been heard all the same, and nobody is to wait for a leader that does not know that it leads.
-        yield* Effect.forkDetach(this.release)
-        this.holds = false
-        return yield* this.away(joined.failure)
-      }
-      const answer = joined.success
-      switch (answer._tag) {
-        case "Done": {
-          this.holds = false
-          return yield* yield* this.codec.decode(answer.payload)
+      const loop = Effect.gen(function*() {
+        let after: number | undefined
+        while (true) {
+          let sentAt = 0
+          holds = true
+          const joined = yield* Effect.result(guard.run(
+            "join",
+            Effect.suspend(() => {
+              sentAt = monotonicMillis(clock)
+              return store.join(key, party, after)
+            })
+          ))
+          if (Result.isFailure(joined)) {
+            // The store may have made this party the leader all the same: others must not wait for it.
+            yield* Effect.forkDetach(release)
+            holds = false
+            if (onStoreError === "fail") return yield* new ReducerError({ reason: joined.failure })
+            yield* guard.applied(onStoreError, joined.failure)
+            return yield* f({ fence: 0 })
+          }
+          const answer = joined.success
+          switch (answer._tag) {
+            case "Done": {
+              holds = false
+              return yield* yield* codec.decode(answer.payload)
+            }
+            case "Lead": {
+              // If the answer took longer than the lease, the lease is over.
+              if (monotonicMillis(clock) >= sentAt + store.leaseMillis) break
+              const led = yield* lead(answer.fence, sentAt)
+              if (led !== undefined) return yield* led
+              after = answer.fence
+              break
+            }
+            case "Follow": {
+              holds = false
+              after = answer.fence
+              const payload = yield* follow(answer.fence, answer.restMillis)
+              if (payload !== undefined) return yield* yield* codec.decode(payload)
+            }
+          }
         }
-        case "Lead": {
-          // An answer that took longer than the lease is no lease any more.
-          if (monotonicMillis(this.clock) >= sentAt + store.leaseMillis) break
-          const led = yield* this.lead(answer.fence, sentAt)
-          if (led !== undefined) return yield* led
-          after = answer.fence
-          break
-        }
-        case "Follow": {
-          this.holds = false
-          after = answer.fence
-          const payload = yield* this.follow(answer.fence, answer.restMillis)
-          if (payload !== undefined) return yield* yield* this.codec.decode(payload)
-        }
-      }
-    }
-  })
+      })
 
-  /** Runs the effect while the lease lasts; nothing when it did not last long enough. */
-  private readonly lead = Effect.fnUntraced(function*(this: Flight<A, E, R, S>, fence: number, sentAt: number) {
-    const { guard, onStoreError, store } = this.coordination
-    const lease = { fence, deadline: sentAt + store.leaseMillis }
-    const exit = yield* Effect.raceFirst(
-      Effect.exit(Effect.suspend(() => this.f({ fence }))),
-      this.heartbeat(lease)
-    )
-    // A process that was frozen may find its effect done before its timer: too late all the same.
-    if (exit === undefined || monotonicMillis(this.clock) >= lease.deadline) {
-      yield* Effect.logDebug(`effect-funnel: lost the lease of ${this.key}, joining again`)
-      return undefined
-    }
-    if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) return exit
-    const encoded = yield* Effect.result(this.codec.encode(exit))
-    const payload = Result.isSuccess(encoded) ? encoded.success : unencodable(encoded.failure)
-    const completed = yield* Effect.result(
-      guard.run("complete", store.complete(this.key, this.party, fence, payload))
-    )
-    if (Result.isFailure(completed)) {
-      if (onStoreError === "fail") return Exit.fail(new ReducerError({ reason: completed.failure }))
-      yield* guard.applied(onStoreError, completed.failure)
-    } else {
-      this.holds = false
-      if (!completed.success) return undefined
-    }
-    if (Result.isFailure(encoded)) return Exit.fail(encoded.failure)
-    return exit
-  })
-
-  /** Keeps the lease, and ends when it is lost: another has it, or the store was away for too long to know. */
-  private readonly heartbeat = Effect.fnUntraced(
-    function*(this: Flight<A, E, R, S>, lease: { readonly fence: number; deadline: number }) {
-      const { guard, store } = this.coordination
-      let wait = store.leaseMillis / 3
-      while (true) {
-        const now = monotonicMillis(this.clock)
-        if (now >= lease.deadline) return undefined
-        yield* Effect.sleep(Math.min(wait, lease.deadline - now))
-        const sentAt = monotonicMillis(this.clock)
-        if (sentAt >= lease.deadline) return undefined
-        const renewed = yield* guard.once("renew", store.renew(this.key, this.party, lease.fence)).pipe(
-          Effect.timeout(lease.deadline - sentAt),
-          Effect.result
-        )
-        if (Result.isFailure(renewed)) {
-          wait = Math.min(store.leaseMillis / 10, 500)
-        } else if (renewed.success) {
-          lease.deadline = sentAt + store.leaseMillis
-          wait = store.leaseMillis / 3
-        } else {
-          this.holds = false
+      // Runs the effect while the lease lasts; returns nothing if the lease ended first.
+      const lead = Effect.fnUntraced(function*(fence: number, sentAt: number) {
+        const lease = { fence, deadline: sentAt + store.leaseMillis }
+        const exit = yield* Effect.raceFirst(Effect.exit(Effect.suspend(() => f({ fence }))), heartbeat(lease))
+        // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
+        if (exit === undefined || monotonicMillis(clock) >= lease.deadline) {
+          yield* Effect.logDebug(`effect-funnel: lost the lease of ${key}, joining again`)
           return undefined
         }
-      }
-    }
-  )
+        if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) return exit
+        const encoded = yield* Effect.result(codec.encode(exit))
+        const payload = Result.isSuccess(encoded) ? encoded.success : unencodable(encoded.failure)
+        const completed = yield* Effect.result(guard.run("complete", store.complete(key, party, fence, payload)))
+        if (Result.isFailure(completed)) {
+          if (onStoreError === "fail") return Exit.fail(new ReducerError({ reason: completed.failure }))
+          yield* guard.applied(onStoreError, completed.failure)
+        } else {
+          holds = false
+          if (!completed.success) return undefined
+        }
+        return Result.isFailure(encoded) ? Exit.fail(encoded.failure) : exit
+      })
 
-  /** Waits for a wake-up, or until it is time to look: the result if it came along. */
-  private follow(fence: number, restMillis: number): Effect.Effect<string | undefined> {
-    return Effect.map(
-      Effect.timeoutOption(this.woken, Math.max(1, Math.min(pollMillis, Math.ceil(restMillis) + slackMillis))),
-      () => {
-        const signal = this.signal
-        this.signal = undefined
-        return signal?._tag === "Done" && signal.fence >= fence ? signal.payload : undefined
-      }
-    )
-  }
+      // Renews the lease, and ends when it is lost: another party has it, or the store did not answer in time.
+      const heartbeat = Effect.fnUntraced(function*(lease: { readonly fence: number; deadline: number }) {
+        let wait = store.leaseMillis / 3
+        while (true) {
+          yield* Effect.sleep(Math.max(0, Math.min(wait, lease.deadline - monotonicMillis(clock))))
+          const sentAt = monotonicMillis(clock)
+          if (sentAt >= lease.deadline) return undefined
+          const renewed = yield* guard.once("renew", store.renew(key, party, lease.fence)).pipe(
+            Effect.timeout(lease.deadline - sentAt),
+            Effect.result
+          )
+          if (Result.isFailure(renewed)) {
+            wait = Math.min(store.leaseMillis / 10, 500)
+          } else if (renewed.success) {
+            lease.deadline = sentAt + store.leaseMillis
+            wait = store.leaseMillis / 3
+          } else {
+            holds = false
+            return undefined
+          }
+        }
+      })
 
-  private readonly woken: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.signal !== undefined) return resume(Effect.void)
-    this.wake = () => resume(Effect.void)
-    return Effect.sync(() => {
-      this.wake = undefined
+      // Waits for a signal, or until it is time to join again; returns the result if the signal had it.
+      const follow = (fence: number, restMillis: number) =>
+        Effect.map(
+          Effect.timeoutOption(
+            signalled.await,
+            Math.max(1, Math.min(pollMillis, Math.ceil(restMillis) + slackMillis))
+          ),
+          () => {
+            const payload = done !== undefined && done.fence >= fence ? done.payload : undefined
+            done = undefined
+            signalled.closeUnsafe()
+            return payload
+          }
+        )
+
+      return Effect.onExit(restore(loop), (exit) => {
+        party.close()
+        if (!holds) return Effect.void
+        // An interrupted party may be about to end its process: it releases the key before it returns.
+        return Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
+          ? release
+          : Effect.asVoid(Effect.forkDetach(release))
+      })
     })
-  })
-
-  /** The store is away for longer than its budget allows. */
-  private away(failure: StoreError): Effect.Effect<A, E | ReducerError, R> {
-    const { guard, onStoreError } = this.coordination
-    return onStoreError === "fail"
-      ? Effect.fail(new ReducerError({ reason: failure }))
-      : Effect.andThen(guard.applied(onStoreError, failure), Effect.suspend(() => this.f({ fence: 0 })))
-  }
-}
+  )

@@ -2,35 +2,34 @@
  * One run of a reducer: an effect in a fiber of its own, the callers that share it, and the runs that it waits for.
  *
  * A run is `pending` while the run of the same key in front of it ends, `running` while its callers wait for it, and
- * `ending` from the step in which its last caller has left until its finalizers are done. It is `over` once it has ended
- * and all who still waited were told.
+ * `ending` from the step in which its last caller leaves until its finalizers are done. It is `over` when it has ended and
+ * all callers that still waited have its exit.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { hasInterruptsOnly } from "effect/Cause"
 import type * as Tracer from "effect/Tracer"
 import type { Keyed, KeyMap } from "../data/keyMap.js"
-import type { Slices } from "../data/slices.js"
+import * as List from "../data/list.js"
+import { begin, type Slices, type Work } from "../data/slices.js"
 import { CurrentNode, Edge, endUnsafe, type Inside, type Node } from "../waits/waits.js"
-import { callHook } from "./hookCall.js"
-import type { Event, Hooks } from "./hooks.js"
-import { type Resume, SharedDeferred, Waiter } from "./sharedDeferred.js"
+import { callHook, type Event, type Hooks } from "./hooks.js"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
+type AnyExit = Exit.Exit<unknown, unknown>
 
-/** What the runs of one reducer have in common. */
+/** The runs of one reducer, and what they have in common. */
 export interface Flights {
   readonly name: string | undefined
   readonly hooks: Hooks | undefined
-  /** The first of all runs that are not over, those behind a forgotten key included. */
-  live: Run | undefined
-  closed: boolean
   readonly slices: Slices
-  /** All callers of a run that has ended were told. */
-  over(run: Run): void
+  /** The runs that are not over, the oldest first; runs of a forgotten key are among them. */
+  readonly live: List.List<Run>
+  closed: boolean
 }
 
 /** Keys of one kind: the plain ones, or the arguments of one function. */
@@ -40,28 +39,49 @@ export interface Space {
   readonly map: KeyMap<Run>
 }
 
+export const eventOf = (space: Space, key: unknown, callers: number, context: Context.Context<never>): Event => ({
+  reducer: space.flights.name,
+  name: space.name,
+  key,
+  callers,
+  context
+})
+
 /** An effect and the fiber whose context it runs in. */
 export interface Origin {
   readonly fiber: AnyFiber
-  readonly effect: Effect.Effect<unknown, unknown, never>
+  readonly effect: Effect.Effect<unknown, unknown, unknown>
 }
 
-/** A suspended caller of a run. */
-export class Caller extends Waiter<unknown, unknown> {
-  /** That the node it belongs to waits for the run, if it is inside of one. */
+/** Resumes a suspended caller; `Effect.callback` passes it to its register function. */
+export type Resume = (exit: AnyExit) => void
+
+/**
+ * A suspended caller of a run. As an effect, it leaves: return it from the register function of `Effect.callback`. So a
+ * caller costs one object beyond those of `Effect.callback`.
+ */
+export class Caller extends Effectable.Class<void> implements List.Member<Caller> {
+  before: Caller | undefined = undefined
+  after: Caller | undefined = undefined
+  /** The run; undefined once the caller has its exit or has left. */
+  run: Run | undefined
+  readonly resume: Resume
+  /** The wait of the node that the caller is in, if it is in one. */
   readonly edge: Edge | undefined
-  /** Only for a pending run: what it becomes if this caller is the first one left. */
+  /** Only for a pending run: the run takes it over if this caller is the first one left. */
   readonly origin: Origin | undefined
 
-  constructor(
-    run: Run,
-    resume: Resume<unknown, unknown>,
-    edge: Edge | undefined,
-    origin: Origin | undefined
-  ) {
-    super(run, resume)
+  constructor(run: Run, resume: Resume, edge: Edge | undefined, origin: Origin | undefined) {
+    super()
+    this.run = run
+    this.resume = resume
     this.edge = edge
     this.origin = origin
+  }
+
+  // Core also runs the cancel effect of a caller that was resumed with an interruption, which is no departure.
+  asEffect(): Effect.Effect<void> {
+    return this.run === undefined ? Effect.void : this.run.leave(this)
   }
 }
 
@@ -69,8 +89,8 @@ export class Caller extends Waiter<unknown, unknown> {
 const maxDepth = 64
 let depth = 0
 
-/** See the module. */
-export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>, Node {
+/** See the module. It is a member of the live runs, and the list of its callers. */
+export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Node, Work {
   get kind(): "run" {
     return "run"
   }
@@ -85,34 +105,31 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
   readonly key: unknown
   readonly hash: number
   chain: Run | undefined = undefined
+  before: Run | undefined = undefined
+  after: Run | undefined = undefined
+  first: Caller | undefined = undefined
+  last: Caller | undefined = undefined
+  /** How many callers wait. The caller that starts the run counts before it is suspended. */
+  callers = 0
   phase: "pending" | "running" | "ending" | "over"
+  exit: AnyExit | undefined = undefined
   /** Whether a call with this key finds the run. */
   mapped = true
   /** The run that is pending until this one has ended. */
   successor: Run | undefined = undefined
-  /** Neighbours among the live runs. */
-  liveBefore: Run | undefined = undefined
-  liveAfter: Run | undefined = undefined
   /** When it began to wait, by the clock of the call that started it. */
   since: number | undefined = undefined
-  /** The span that those who join link to. */
+  /** The span that joining callers link to. */
   span: Tracer.AnySpan | undefined = undefined
   private fiber: AnyFiber | undefined = undefined
   private interrupted = false
-  /** The last caller to leave, which goes on when the run is over. */
-  private leaver: (() => void) | undefined = undefined
+  private onOver: (() => void) | undefined = undefined
 
   constructor(space: Space, key: unknown, hash: number, predecessor: Run | undefined) {
-    super()
     this.space = space
     this.key = key
     this.hash = hash
-    const flights = space.flights
-    if (flights.live !== undefined) {
-      flights.live.liveBefore = this
-      this.liveAfter = flights.live
-    }
-    flights.live = this
+    List.append(space.flights.live, this)
     if (predecessor === undefined) {
       this.phase = "running"
       space.map.add(this)
@@ -134,7 +151,7 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
 
   /** The run in front of this one, while it is pending. */
   get predecessor(): Run | undefined {
-    // Sound: a pending run has no fibers, so the run in front is all that it waits for.
+    // Sound: a pending run has no fibers, so it waits for the run in front and nothing else.
     return this.phase === "pending" ? this.waits?.to as Run | undefined : undefined
   }
 
@@ -142,53 +159,80 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     return this.exit !== undefined
   }
 
-  get over(): boolean {
-    return this.phase === "over"
-  }
-
   /**
-   * Runs the effect in a fiber of its own, at once. The caller whose fiber this is has to be counted already, because
-   * others may join and leave before this returns.
+   * Runs the effect in a fiber of its own, at once. Returns the exit of a run that ends in the same step. The starting
+   * caller has to be counted already, because others may join and leave before this returns.
    */
-  start(fiber: AnyFiber, effect: Effect.Effect<unknown, unknown, never>): void {
+  start(fiber: AnyFiber, effect: Origin["effect"]): AnyExit | undefined {
     this.phase = "running"
     this.span = fiber.cache.span
     const hooks = this.space.flights.hooks
     if (hooks !== undefined) {
-      callHook("onStart", hooks.onStart, this.event(fiber.context))
+      callHook("onStart", hooks.onStart, eventOf(this.space, this.key, this.callers, fiber.context))
     }
     const context = Context.add(fiber.context, CurrentNode, this)
     let started: AnyFiber
     depth++
-    // Whatever the runtime throws, such as a stack overflow: the key must not stay taken.
+    // The runtime may throw, for example a stack overflow: the key must not stay taken.
     try {
-      started = Effect.runForkWith(context)(depth > maxDepth ? Effect.andThen(Effect.yieldNow, effect) : effect)
+      // Sound: the fiber that calls with an effect has what the effect requires.
+      const provided = effect as Effect.Effect<unknown, unknown>
+      started = Effect.runForkWith(context)(depth > maxDepth ? Effect.andThen(Effect.yieldNow, provided) : provided)
     } catch (error) {
-      this.end(Exit.die(error), context)
-      return
+      const exit = Exit.die(error)
+      this.end(exit, context)
+      return exit
     } finally {
       depth--
     }
     const exit = started.pollUnsafe()
     if (exit !== undefined) {
       this.end(exit, context)
-      return
+      return exit
     }
     this.since = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+    this.fiber = started
     started.addObserver((exit) => this.end(exit, started.context))
     if (this.interrupted) started.interruptUnsafe()
-    if (this.exit === undefined) this.fiber = started
+    return started.pollUnsafe()
   }
 
-  /** Whoever was in the run may outlive it, and is not to keep its result. */
-  forgetResult(): void {
-    if (this.phase === "over") this.exit = Exit.void
+  /** Has the span of a caller link to the span of the run. A tracer that throws is ignored, as a hook that throws is. */
+  link(fiber: AnyFiber): void {
+    const own = fiber.cache.span
+    const span = this.span
+    if (span === undefined || own === undefined || own === span || own._tag !== "Span") return
+    callHook("addLinks of the tracer", () => {
+      if (own.links[own.links.length - 1]?.span !== span) own.addLinks([{ span, attributes: {} }])
+    }, fiber)
   }
 
-  /** Interrupts the run; it ends when its finalizers are done. */
+  /** A caller leaves. The last one goes on when the run is over. */
+  leave(caller: Caller): Effect.Effect<void> {
+    List.remove(this, caller)
+    caller.run = undefined
+    this.callers--
+    if (this.exit !== undefined) return Effect.void
+    if (this.callers > 0) {
+      caller.edge?.remove()
+      return Effect.void
+    }
+    // The last caller waits for the finalizers, so its edge stays until the run ends. From this step on a call with the key
+    // does not join the run: it waits behind it.
+    if (this.phase === "running") this.phase = "ending"
+    this.interrupt(Fiber.getCurrent()?.id)
+    return this.phase === "over" ? Effect.void : Effect.callback((resume) => {
+      if (this.phase === "over") return resume(Effect.void)
+      this.whenOver(() => resume(Effect.void))
+    })
+  }
+
+  /** Interrupts the run. It ends when its finalizers are done; a pending one ends at once, and no hook is called. */
   interrupt(fiberId: number | undefined): void {
     if (this.phase === "pending") {
-      this.discard(fiberId)
+      const { predecessor } = this
+      if (predecessor !== undefined) predecessor.successor = undefined
+      this.end(Exit.interrupt(fiberId))
     } else if (this.fiber === undefined) {
       this.interrupted = true
     } else {
@@ -204,9 +248,9 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
     }
   }
 
-  // The run has ended for everybody before anything foreign is called: a caller that is not told yet may still leave, and
-  // nobody joins.
-  private end(exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): void {
+  // The run has ended for all callers before any foreign code is called: a caller that has no exit yet may leave, and no
+  // call joins.
+  private end(exit: AnyExit, context?: Context.Context<never>): void {
     this.exit = exit
     const { mapped, successor } = this
     this.unmap()
@@ -214,139 +258,80 @@ export class Run extends SharedDeferred<unknown, unknown> implements Keyed<Run>,
       successor.mapped = mapped
       if (mapped) this.space.map.add(successor)
     }
-    const hooks = this.space.flights.hooks
-    if (hooks === undefined && this.waits === undefined) {
-      endUnsafe(this)
-      this.deliver()
-      return
-    }
-    // A hook may reduce in turn, and then is called by the end of what it started: that is nested as well.
+    // A hook may reduce too. The end of that run calls the hook again, one level deeper.
     depth++
     try {
       endUnsafe(this)
-      if (hooks !== undefined) this.report(hooks, exit, context)
+      if (context !== undefined) this.report(exit, context)
     } finally {
       depth--
-      this.deliver()
+      if (this.first === undefined) this.done()
+      else begin(this)
     }
   }
 
-  override done(): void {
-    this.phase = "over"
-    this.unlink()
-    if (this.fiber !== undefined) {
-      this.forgetResult()
-      this.fiber = undefined
-    }
-    this.span = undefined
-    if (this.successor !== undefined || this.leaver !== undefined) return this.goOn()
-    this.space.flights.over(this)
-  }
-
-  /** Starts the run behind this one, and lets the last caller to leave go on. */
-  private goOn(): void {
-    const { leaver, successor } = this
-    this.successor = this.leaver = undefined
-    try {
-      successor?.begin()
-    } finally {
-      try {
-        leaver?.()
-      } finally {
-        this.space.flights.over(this)
-      }
-    }
-  }
-
-  /** Starts a pending run with the effect and in the context of the first caller that is still there. */
-  private begin(): void {
-    const first = this.head as Caller | undefined
-    const origin = first?.origin
-    // Its callers are interrupted together with the scope, or by what ran since the run in front has ended.
-    if (origin === undefined || this.exit !== undefined) return
-    this.start(origin.fiber, origin.effect)
-    this.forgetResult()
-    for (let caller = this.head?.next as Caller | undefined; caller !== undefined; caller = caller.next as Caller) {
-      if (caller.origin !== undefined) this.link(caller.origin.fiber)
-    }
-  }
-
-  /** Has the span of a caller link to the span of the run. A tracer that throws is ignored, as a hook that throws is. */
-  link(fiber: AnyFiber): void {
-    const own = fiber.cache.span
-    const span = this.span
-    if (span === undefined || own === undefined || own === span || own._tag !== "Span") return
-    callHook("addLinks of the tracer", () => {
-      if (own.links[own.links.length - 1]?.span !== span) own.addLinks([{ span, attributes: {} }])
-    }, fiber)
-  }
-
-  protected override abandoned(): Effect.Effect<void> {
-    if (this.phase === "pending") {
-      this.discard(Fiber.getCurrent()?.id)
-      return Effect.void
-    }
-    // From this step on a call with the key does not join the run: it waits behind it.
-    this.phase = "ending"
-    this.interrupt(Fiber.getCurrent()?.id)
-    return this.over ? Effect.void : Effect.callback((resume) => {
-      if (this.over) return resume(Effect.void)
-      this.leaver = () => resume(Effect.void)
-    })
-  }
-
-  protected override released(caller: Waiter<unknown, unknown>): void {
-    const edge = (caller as Caller).edge
-    // The last to leave goes on waiting, for the finalizers. Nobody waits for a run that has ended.
-    if (edge === undefined || this.exit !== undefined || (this.callers === 0 && this.phase === "running")) return
-    edge.remove()
-  }
-
-  /** Ends a pending run, which will not start. */
-  private discard(fiberId: number | undefined): void {
-    this.exit = Exit.interrupt(fiberId)
-    this.unmap()
-    const { predecessor } = this
-    if (predecessor !== undefined) predecessor.successor = undefined
-    try {
-      endUnsafe(this)
-    } finally {
-      this.deliver()
-    }
-  }
-
-  private unlink(): void {
-    if (this.liveBefore !== undefined) {
-      this.liveBefore.liveAfter = this.liveAfter
-    } else if (this.space.flights.live === this) {
-      this.space.flights.live = this.liveAfter
-    }
-    if (this.liveAfter !== undefined) {
-      this.liveAfter.liveBefore = this.liveBefore
-    }
-    this.liveBefore = this.liveAfter = undefined
-  }
-
-  // ----------------------------------------------------------------------------------------------------------- hooks
-
-  event(context: Context.Context<never>): Event {
-    return {
-      reducer: this.space.flights.name,
-      name: this.space.name,
-      key: this.key,
-      callers: this.callers,
-      context
-    }
-  }
-
-  private report(hooks: Hooks, exit: Exit.Exit<unknown, unknown>, context: Context.Context<never>): void {
-    const event = this.event(context)
+  private report(exit: AnyExit, context: Context.Context<never>): void {
+    const hooks = this.space.flights.hooks
+    if (hooks === undefined) return
+    const event = eventOf(this.space, this.key, this.callers, context)
     if (Exit.isSuccess(exit)) {
       callHook("onSuccess", hooks.onSuccess, { ...event, value: exit.value })
     } else if (hasInterruptsOnly(exit.cause)) {
       callHook("onInterrupt", hooks.onInterrupt, { ...event, cause: exit.cause })
     } else {
       callHook("onFailure", hooks.onFailure, { ...event, cause: exit.cause })
+    }
+  }
+
+  get pending(): boolean {
+    return this.first !== undefined
+  }
+
+  // A resumed caller may interrupt others, which then leave the list: take the first one each time.
+  step(): void {
+    const caller = this.first!
+    List.remove(this, caller)
+    caller.run = undefined
+    this.callers--
+    caller.resume(this.exit!)
+  }
+
+  /** All callers have their exit, or have left. Fibers that outlive the run keep neither its result nor the other runs. */
+  done(): void {
+    this.phase = "over"
+    List.remove(this.space.flights.live, this)
+    this.exit = Exit.void
+    this.fiber = this.span = undefined
+    const { onOver, successor } = this
+    if (successor === undefined && onOver === undefined) return
+    this.successor = this.onOver = undefined
+    try {
+      successor?.startPending()
+    } finally {
+      onOver?.()
+    }
+  }
+
+  /** Calls `f` once the run is over, which it is not yet. */
+  whenOver(f: () => void): void {
+    const { onOver } = this
+    this.onOver = onOver === undefined ? f : () => {
+      try {
+        onOver()
+      } finally {
+        f()
+      }
+    }
+  }
+
+  /** Starts a pending run with the effect and in the context of the first caller that is still there. */
+  private startPending(): void {
+    const origin = this.first?.origin
+    // The scope, or a caller that was resumed since the run in front has ended, may have interrupted its callers.
+    if (origin === undefined || this.exit !== undefined) return
+    this.start(origin.fiber, origin.effect)
+    for (let caller = this.first?.after; caller !== undefined; caller = caller.after) {
+      if (caller.origin !== undefined) this.link(caller.origin.fiber)
     }
   }
 }

@@ -39,9 +39,7 @@ export { Job } from "./job.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
-/**
- * Permits from a store. The width of the main lane is then the number of permits held, and changes all the time.
- */
+/** Permits from a store. The width of the main lane is then the number of permits held, and changes all the time. */
 export interface Permits {
   /** The most that there can ever be. */
   limit: number

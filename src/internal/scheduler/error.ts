@@ -4,7 +4,7 @@ import { StacklessError } from "../data/stacklessError.js"
 import type { StoreError } from "../store/storeError.js"
 
 /**
- * A full queue: the call would have had to wait, and `maxQueued` calls wait already.
+ * The queue was full: the job would have had to wait, and `maxQueued` jobs wait already.
  *
  * @category errors
  * @since 0.1.0
@@ -73,7 +73,7 @@ export class Draining extends /*#__PURE__*/ StacklessError("Draining")<{}> {
 }
 
 /**
- * Lists why a scheduler refuses a job.
+ * The reasons of a `SchedulerError`.
  *
  * @category errors
  * @since 0.1.0
@@ -81,7 +81,7 @@ export class Draining extends /*#__PURE__*/ StacklessError("Draining")<{}> {
 export type SchedulerErrorReason = QueueFull | WaitExceeded | Overloaded | Draining | InsufficientCapacity | StoreError
 
 /**
- * The error of every scheduler: which one refused a job, and why. The effect did not run.
+ * The error of every scheduler: its name, and why it refused the job. The effect did not run.
  *
  * **When to use**
  *
@@ -89,21 +89,18 @@ export type SchedulerErrorReason = QueueFull | WaitExceeded | Overloaded | Drain
  *
  * **Details**
  *
- * - `QueueFull`: too many wait already. Not yet: try again later, or shed the load.
- * - `WaitExceeded`: it would start later than `maxWait` after it came.
+ * - `QueueFull`: too many jobs wait already. Try again later, or shed the load.
+ * - `WaitExceeded`: the job would start later than `maxWait` after it came.
  * - `Overloaded`: the scheduler sheds load, because jobs have waited for width for too long.
  * - `Draining`: the scheduler is about to close and takes no new jobs.
- * - `InsufficientCapacity`: never, as the scheduler stands. Weight or tokens are more than it can ever give.
- * - `StoreError`: rate or permits are kept in a store, and it did not answer; or the permit of a running job was lost
- *   there, and the job was interrupted.
+ * - `InsufficientCapacity`: weight or tokens exceed what the scheduler can ever give.
+ * - `StoreError`: the store of rate or permits did not answer, or a running job lost its permit and was interrupted.
  *
- * It carries no stack, and neither do its reasons, so that shedding load stays cheap: `stack` is name and message. To know
- * where a refused call was made, give the call a span: `Cause.pretty` shows it.
+ * Neither it nor its reason carries a stack, so that shedding load stays cheap: `Cause.pretty` shows the span of the call.
  *
  * **Gotchas**
  *
- * It is always in the error channel, also of schedulers that have no bound on their queue: a type cannot depend on the
- * layer that is provided.
+ * It is in the error channel of every scheduler: a type cannot depend on the layer that is provided.
  *
  * @category errors
  * @since 0.1.0

@@ -36,8 +36,7 @@ export interface Durations {
 /** How much a duration counts in a moving mean. */
 const smoothing = 1 / 8
 
-const next = (mean: number, duration: number): number =>
-  mean === 0 ? duration : mean + (duration - mean) * smoothing
+const next = (mean: number, duration: number): number => mean === 0 ? duration : mean + (duration - mean) * smoothing
 
 export class FairQueue<T extends QueueNode<T>> {
   private readonly lines = new Map<unknown, Line<T>>()

@@ -11,14 +11,7 @@ import * as CollectStream from "./many/stream.js"
 import { effectFirstOrLast } from "./operations.js"
 import type { Operations } from "./operations.js"
 import { checkDrain, checkPenalty, checkRate, checkWidth } from "./options.js"
-import type {
-  AllOptions,
-  ForEachOptions,
-  Items,
-  PenalizeOptions,
-  Quotas,
-  StreamOptions
-} from "./options.js"
+import type { AllOptions, ForEachOptions, Items, PenalizeOptions, Quotas, StreamOptions } from "./options.js"
 import { schedule } from "./schedule.js"
 import { statsOf } from "./stats.js"
 

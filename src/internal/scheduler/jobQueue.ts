@@ -13,9 +13,7 @@ import * as DueHeap from "../data/dueHeap.js"
 import { append, insert, type List, type Member, remove } from "../data/list.js"
 import { type Durations, FairQueue, type Line, type Share } from "./fairQueue.js"
 
-/**
- * A member of a queue, with the links of the queue. It is in one queue at a time.
- */
+/** A member of a queue, with the links of the queue. It is in one queue at a time. */
 export abstract class QueueNode<T extends QueueNode<T>> implements Member<T> {
   abstract readonly priority: number
   abstract readonly tokens: number
@@ -84,7 +82,11 @@ export class JobQueue<T extends QueueNode<T>> {
     let tokens = 0
     for (const level of this.heap) {
       if (level.priority > priority) tokens += level.tokens
-      else if (level.priority === priority) tokens += level.fair === undefined ? level.tokens : level.fair.tokensOf(share)
+      else if (level.priority === priority) {
+        tokens += level.fair === undefined
+          ? level.tokens
+          : level.fair.tokensOf(share)
+      }
     }
     return tokens
   }

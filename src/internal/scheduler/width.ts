@@ -136,7 +136,11 @@ export class LatencyWidth implements WidthController {
   private begin(now: number, draining: boolean): void {
     this.since = now
     this.draining = draining
-    this.samples = this.sum = this.saturated = this.mostRunning = 0
+    this.samples =
+      this.sum =
+      this.saturated =
+      this.mostRunning =
+        0
   }
 
   overloaded({ now, startedAt }: Ended): boolean {

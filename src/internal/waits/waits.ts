@@ -61,9 +61,7 @@ export const liveNode = (node: Node | undefined): Node | undefined => {
   return node
 }
 
-/**
- * Changes that schedulers watch. These are counts only, so they keep nothing in memory.
- */
+/** Changes that schedulers watch. These are counts only, so they keep nothing in memory. */
 class Changes {
   /** How often a path was added, or taken away. */
   added = 0

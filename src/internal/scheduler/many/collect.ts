@@ -104,9 +104,7 @@ const await_ = <A, B, E, R, X, XE, SE, SR>(
   return tracker === undefined ? wait : Effect.onExit(wait, () => tracker.finish)
 }
 
-/**
- * Runs every item and gives the results in the order of the items, or none when `discard` is set.
- */
+/** Runs every item and gives the results in the order of the items, or none when `discard` is set. */
 export const forEach = <A, B, E, R, SE, SR>(
   engine: Engine,
   items: Iterable<A> | Stream.Stream<A, SE, SR>,
@@ -129,9 +127,7 @@ export const forEach = <A, B, E, R, SE, SR>(
   })
 }
 
-/**
- * Runs every effect of a tuple, an iterable or a record, and gives the results in the same shape.
- */
+/** Runs every effect of a tuple, an iterable or a record, and gives the results in the same shape. */
 export const all = (
   engine: Engine,
   arg: Iterable<Effect.Effect<unknown, unknown, unknown>> | Record<string, Effect.Effect<unknown, unknown, unknown>>,
@@ -147,9 +143,7 @@ export const all = (
     results === undefined ? undefined : Object.fromEntries(keys.map((key, index) => [key, results[index]])))
 }
 
-/**
- * Gives the value of the first effect to succeed.
- */
+/** Gives the value of the first effect to succeed. */
 export const firstSuccess = <A, E, R>(
   engine: Engine,
   effects: Iterable<Effect.Effect<A, E, R>>

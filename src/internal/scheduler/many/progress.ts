@@ -36,12 +36,7 @@ export type ProgressServices<X> = 0 extends 1 & X ? never
   : never
 
 /** The counts of a call. */
-export interface Counts {
-  readonly done: number
-  readonly failed: number
-  readonly running: number
-  readonly queued: number
-}
+export type Counts = Pick<Progress, "done" | "failed" | "running" | "queued">
 
 export interface Tracker {
   /** Starts the ticks. */

@@ -14,18 +14,14 @@ import type * as Stream from "effect/Stream"
 export const pending: unique symbol = /*#__PURE__*/ Symbol()
 export const ended: unique symbol = /*#__PURE__*/ Symbol()
 
-/**
- * Hears of items that come after the call has asked.
- */
+/** Hears of items that come after the call has asked. */
 export interface Listener<in E> {
   /** There are items now, or there will be no more. */
   fill(): void
   failUnsafe(cause: Cause.Cause<E>): void
 }
 
-/**
- * A call takes its items from here.
- */
+/** A call takes its items from here. */
 export interface Source<out A, in E> {
   /** Called once, before anything else. */
   open(call: Listener<E>): void

@@ -20,9 +20,7 @@ import { track } from "./progress.js"
 import type { Tracker } from "./progress.js"
 import { IterableSource, StreamSource } from "./source.js"
 
-/**
- * Emits the results as they complete, or in the order of the items.
- */
+/** Emits the results as they complete, or in the order of the items. */
 export const stream = <A, B, E, R, SE, SR>(
   engine: Engine,
   items: Iterable<A> | Stream.Stream<A, SE, SR>,
@@ -68,9 +66,7 @@ export const stream = <A, B, E, R, SE, SR>(
   )
 }
 
-/**
- * The results that the consumer of a stream has not taken.
- */
+/** The results that the consumer of a stream has not taken. */
 class Results<B, E> implements Handlers<B, E, void, E> {
   call: { held: number; readonly settled: boolean; fill(): void; interruptUnsafe(): void } | undefined = undefined
   private readonly ordered: boolean
