@@ -1,5 +1,5 @@
 /** What can stand between callers and a backend of limited width. */
-import { Effect, Scope, Semaphore } from "effect"
+import { Effect, type Scope, Semaphore } from "effect"
 import pLimitOf from "p-limit"
 import PQueue from "p-queue"
 import { Scheduler } from "../funnel.ts"

@@ -1,7 +1,7 @@
 /** A backend stands still for five seconds, and callers retry: how long does it take until calls are answered again? */
 import { Effect, Fiber, Option, Schedule } from "effect"
 import { capacity, meanRun, width } from "./callers.ts"
-import { type Protect, type Protector } from "./protectors.ts"
+import type { Protect, Protector } from "./protectors.ts"
 import { dice, now, run } from "./world.ts"
 
 const stall = { from: 5000, until: 10_000 }

@@ -7,8 +7,13 @@
  * the least start tag is next. A duration is estimated by the moving mean of its line and corrected when the job ends.
  */
 import * as DueHeap from "../data/dueHeap.js"
-import { append, type List, remove } from "../data/list.js"
-import type { QueueNode } from "./jobQueue.js"
+import { append, type List, type Member, remove } from "../data/list.js"
+
+/** A waiting job. */
+interface Node<T> extends Member<T> {
+  readonly tokens: number
+  line: Line<T> | undefined
+}
 
 /** The account of a job: jobs with an equal key share a line, which gets turns in proportion to its weight. */
 export interface Share {
@@ -38,7 +43,7 @@ const smoothing = 1 / 8
 
 const next = (mean: number, duration: number): number => mean === 0 ? duration : mean + (duration - mean) * smoothing
 
-export class FairQueue<T extends QueueNode<T>> {
+export class FairQueue<T extends Node<T>> {
   private readonly lines = new Map<unknown, Line<T>>()
   /** A heap of the lines with waiting jobs. */
   private readonly waiting: Array<Line<T>> = []
