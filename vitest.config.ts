@@ -16,6 +16,9 @@ export default defineConfig({
   },
   test: {
     include: ["test/**/*.test.ts", ".tmp/doc-examples/**/*.test.ts"],
-    testTimeout: 20_000
+    testTimeout: 20_000,
+    // Files share a worker, since a test leaves no state in a module: this halves the time of a run.
+    isolate: false,
+    maxWorkers: "100%"
   }
 })

@@ -311,8 +311,8 @@ const noop = <Self>(tag: Context.Key<Self, RetryBudget>): Layer.Layer<Self> => L
  * const call = RetryBudget.retry(Effect.suspend(() => Effect.fail(++attempts)), { times: 3 })
  * const program = Effect.all(Array.from({ length: 10 }, () => Effect.exit(call)))
  *
- * await Effect.runPromise(Effect.provide(program, RetryBudget.layer())) // 10 calls and 4 retries
- * attempts // => 14
+ * await Effect.runPromise(Effect.provide(program, RetryBudget.layer())) // 10 calls and 3 retries
+ * attempts // => 13
  * ```
  *
  * @category layers

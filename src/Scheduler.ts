@@ -521,7 +521,7 @@ export const awaitIdle: Operations<Scheduler>["awaitIdle"] = /*#__PURE__*/ Sched
  * const program = Scheduler.schedule(Scheduler.stats, { weight: 3 })
  *
  * const { running, weight } = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 10 })))
- * [running, weight] // => [1, 3]
+ * const load = [running, weight] // => [1, 3]
  * ```
  *
  * @category operations

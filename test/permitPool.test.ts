@@ -2,19 +2,18 @@
  * The permits of a concurrency across processes, over a store that a test answers for.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Fiber } from "effect"
+import { Cause, Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import * as PermitPool from "../src/internal/redis/permitPool.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
 import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
-import { place } from "./support/place.ts"
 import { simulate } from "./support/simulation.ts"
 
 const withLimit = (limit: number) =>
   Effect.withFiber((fiber) => {
-    const site = { ...place, dispatcher: fiber.currentDispatcher }
+    const site = { context: fiber.context, clock: fiber.getRef(Clock.Clock), dispatcher: fiber.currentDispatcher }
     const engine = new Engine({ ...unbounded("test"), concurrency: 1 }, site)
     const commands: Array<string> = []
     const held = new Set<string>()
