@@ -44,7 +44,7 @@ const programs: ReadonlyArray<Program> = [
     name: "Scheduler",
     calls: `const program = M.schedule(Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer({ concurrency: 10, rate: { limit: 10, window: "1 second" } }))`,
-    limits: [12_000, 35_700, 40_000]
+    limits: [12_000, 39_200, 43_400]
   },
   {
     name: "Batcher",
@@ -56,7 +56,7 @@ const programs: ReadonlyArray<Program> = [
       Effect.scoped(Effect.flatMap(resolver, (_) => Effect.request(Get({}), _))),
       Layer.provide(M.layer(), Scheduler.layer({ concurrency: 10 }))
     )`,
-    limits: [12_000, 49_500, 52_000]
+    limits: [12_000, 52_400, 54_800]
   }
 ]
 
