@@ -123,9 +123,82 @@ describe("Adaptive.latency", () => {
     expect(Math.max(...widths)).toBeLessThanOrEqual(20)
   })
 
+  /** Ends so many jobs of a latency in milliseconds, one each millisecond. Returns when. */
+  const feed = (
+    width: LatencyWidth,
+    from: number,
+    jobs: number,
+    latency: number,
+    { running = width.limit, saturated = true } = {}
+  ) => {
+    let now = from
+    for (let i = 0; i < jobs; i++) {
+      width.succeeded({ startedAt: (now - latency) * millis, now: now++ * millis, running, saturated })
+    }
+    return now
+  }
+
+  it("O6 a window of few jobs measures the baseline, and changes no width", () => {
+    const width = new LatencyWidth(1, 100, 20)
+    let now = feed(width, 1000, 200, 10)
+    const before = width.limit
+    now = feed(width, now, 80, 30, { running: 2, saturated: false })
+    expect(width.limit).toBe(before)
+    feed(width, now, 200, 30)
+    expect(width.limit).toBeLessThan(before)
+  })
+
+  it("O6 a width that half of its jobs do not wait for does not grow, and one that they wait for does", () => {
+    for (const saturated of [false, true]) {
+      const width = new LatencyWidth(1, 100, 20)
+      let most = 0
+      let now = 1000
+      for (let i = 0; i < 600; i++) {
+        now = feed(width, now, 1, 10, { saturated: saturated || i % 4 === 0 })
+        most = Math.max(most, width.limit)
+      }
+      expect(most > 20).toBe(saturated)
+    }
+  })
+
+  it("O6 jobs that began before the width changed do not count", () => {
+    const width = new LatencyWidth(1, 100, 20)
+    const now = feed(width, 1000, 200, 10)
+    const before = width.limit
+    for (let i = 0; i < 500; i++) {
+      width.succeeded({ startedAt: 0, now: (now + 1) * millis, running: width.limit, saturated: true })
+    }
+    expect(width.limit).toBe(before)
+  })
+
+  it("O6 a wide scheduler measures more jobs in a window: four for each place", () => {
+    const width = new LatencyWidth(1, 100, 100)
+    let jobs = 0
+    for (let now = 1000; width.limit === 65; now++) {
+      feed(width, now, 1, 10)
+      jobs++
+    }
+    expect(jobs).toBe(260)
+  })
+
+  it("O6 after a fall nothing counts until no more jobs run than the width allows", () => {
+    const width = new LatencyWidth(1, 100, 40)
+    let now = feed(width, 1000, 200, 10)
+    now = feed(width, now, 200, 60)
+    const fallen = width.limit
+    expect(fallen).toBeLessThan(20)
+    now = feed(width, now, 500, 90, { running: fallen + 1 })
+    expect(width.limit).toBe(fallen)
+    now = feed(width, now, 1, 10, { running: fallen })
+    feed(width, now + 100, 300, 10)
+    expect(width.limit).not.toBe(fallen)
+  })
+
   it("O6 jobs that run at the same time shrink the width once", () => {
     const width = new LatencyWidth(1, 100, 100)
     const before = width.limit
+    expect(width.overloaded({ startedAt: 0, now: 9, running: 50, saturated: true })).toBe(true)
+    expect(width.overloaded({ startedAt: 0, now: 9, running: 50, saturated: true })).toBe(false)
     width.overloaded({ startedAt: 0, now: 10, running: 50, saturated: true })
     const after = width.limit
     expect(after).toBeLessThan(before)

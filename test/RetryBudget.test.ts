@@ -122,6 +122,18 @@ describe("RetryBudget", () => {
       expect(Exit.isFailure(exit) && Cause.hasDies(exit.cause)).toBe(true)
     }))
 
+  it("is recognized, works in a pipe, and has its state as JSON", () => {
+    const budget = Effect.runSync(RetryBudget.make({ tokens: 4, ratio: 0 }))
+    expect([budget, {}, undefined].map(RetryBudget.isRetryBudget)).toEqual([true, false, false])
+    expect(budget.pipe((_) => _ === budget)).toBe(true)
+    expect(JSON.parse(JSON.stringify(budget))).toEqual({
+      _id: "effect-funnel/RetryBudget",
+      tokens: 4,
+      limit: 4,
+      denied: 0
+    })
+  })
+
   it("refuses nonsense with a RangeError that names the rule", () => {
     for (const tokens of [0, -1, NaN, Infinity]) {
       expect(() => RetryBudget.layer({ tokens })).toThrow(

@@ -5,6 +5,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber, Latch, Scope } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
+import { simulate } from "./support/simulation.js"
 
 const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
@@ -65,7 +66,7 @@ describe("maxWait", () => {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
       const first = yield* fork(scheduler.schedule(sleep(10), { maxWait: 0 }))
       const second = yield* fork(scheduler.schedule(Effect.void, { maxWait: 0 }))
-      expect(refusal(second)?.[0]).toBe("WaitExceeded")
+      expect(refusal(second)).toEqual(["WaitExceeded", { waited: 0, maxWait: 0, expected: undefined }])
       yield* TestClock.adjust("10 millis")
       expect(refusal(first)).toBe("Success")
     }))
@@ -104,6 +105,23 @@ describe("maxWait", () => {
       expect(refusal(urgent)).toBe("Success")
     }))
 
+  it.effect("O1 O3 a job counts the tokens of its own share, and not those of others", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({
+        concurrency: "unbounded",
+        rate: { limit: 10, window: "1 second" },
+        maxWait: "250 millis"
+      })
+      yield* scheduler.schedule(Effect.void)
+      const of = (share: string) => fork(scheduler.schedule(Effect.void, { share }))
+      const [a1, a2, a3, b] = [yield* of("a"), yield* of("a"), yield* of("a"), yield* of("b")]
+      expect([a1, a2, a3, b].map((job) => refusal(job)?.[0])).toEqual([undefined, undefined, "WaitExceeded", undefined])
+      yield* Fiber.interrupt(a2)
+      expect(refusal(yield* of("a"))).toBe(undefined)
+      yield* TestClock.adjust("250 millis")
+      expect([refusal(a1), refusal(b)]).toEqual(["Success", "Success"])
+    }))
+
   it.effect("O1 a late timer starts no job after its maxWait: the job in front is refused when its turn comes", () =>
     Effect.gen(function*() {
       let ran = false
@@ -117,7 +135,8 @@ describe("maxWait", () => {
       clock.monotonicTimeNanosUnsafe = () => blocked
       yield* gate.open
       yield* Effect.yieldNow
-      expect([refusal(waiting)?.[0], ran]).toEqual(["WaitExceeded", false])
+      const late = { waited: 150, maxWait: 100, expected: undefined }
+      expect([refusal(waiting), ran]).toEqual([["WaitExceeded", late], false])
     }))
 
   it.effect("O1 a layer's maxWait exempts what forEach pulls, and its own maxWait does not", () =>
@@ -149,17 +168,59 @@ describe("maxWait", () => {
       }
     }))
 
-  it.effect("O1 a job that leaves, and one that starts, leave no timer behind", () =>
+  it("O1 a job that leaves, one that starts, and a scheduler that closes leave no timer behind", () => {
+    let pending: ReadonlyArray<number> = []
+    const { exit } = simulate((_, clock) =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const scheduler = yield* Scope.provide(
+          Scheduler.make({ concurrency: 1, maxWait: "1 minute", shed: true }),
+          scope
+        )
+        const gate = yield* Latch.make()
+        yield* fork(scheduler.schedule(gate.await))
+        const leaves = yield* fork(scheduler.schedule(Effect.void))
+        const starts = yield* fork(scheduler.schedule(Effect.never))
+        yield* fork(scheduler.schedule(Effect.void))
+        yield* Fiber.interrupt(leaves)
+        const waiting = clock.pending
+        yield* gate.open
+        yield* Effect.yieldNow
+        const blocked = clock.pending
+        yield* Scope.close(scope, Exit.void)
+        yield* Fiber.await(starts)
+        pending = [waiting, blocked, clock.pending]
+      })
+    )
+    expect(exit?._tag).toBe("Success")
+    expect(pending).toEqual([2, 2, 0])
+  })
+
+  it("O1 when the last job with a maxWait starts, its timer is gone", () => {
+    let pending = -1
+    simulate((_, clock) =>
+      Effect.scoped(Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 minute" })
+        const gate = yield* Latch.make()
+        yield* fork(scheduler.schedule(gate.await))
+        const starts = yield* fork(scheduler.schedule(Effect.void))
+        yield* gate.open
+        yield* Fiber.await(starts)
+        pending = clock.pending
+      }))
+    )
+    expect(pending).toBe(0)
+  })
+
+  it.effect("O1 a job that the rate starts exactly at the end of its maxWait is not refused", () =>
     Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 minute" })
-      const gate = yield* Latch.make()
-      yield* fork(scheduler.schedule(gate.await))
-      const leaves = yield* fork(scheduler.schedule(Effect.void))
-      const starts = yield* fork(scheduler.schedule(Effect.void))
-      yield* Fiber.interrupt(leaves)
-      yield* gate.open
-      yield* Fiber.join(starts)
-      yield* scheduler.awaitIdle
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 10, window: "1 second" } })
+      yield* scheduler.schedule(Effect.void)
+      const just = yield* fork(scheduler.schedule(Effect.void, { maxWait: "100 millis" }))
+      const late = yield* fork(scheduler.schedule(Effect.void, { maxWait: "199 millis" }))
+      expect(refusal(late)).toEqual(["WaitExceeded", { waited: 0, maxWait: 199, expected: 200 }])
+      yield* TestClock.adjust("100 millis")
+      expect(refusal(just)).toBe("Success")
     }))
 
   it("maxWait has to be a finite duration from 0", () => {
@@ -253,12 +314,42 @@ describe("shed", () => {
       expect(refusal(inside)).toBe("Success")
     }))
 
-  it.effect("O2 an interval in which the event loop stood still is not judged", () =>
+  it("O2 an interval in which the event loop stood still is not judged, and one without a stall is", () => {
+    const refusedWith = (stalls: boolean) => {
+      let refused = 0
+      const { exit, timers } = simulate((_, clock) =>
+        Effect.scoped(Effect.gen(function*() {
+          const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 2, interval: 50 } })
+          const job = (takes: number) =>
+            Effect.forkChild(Effect.catch(scheduler.schedule(sleep(takes)), () => Effect.sync(() => void refused++)))
+          yield* job(4)
+          yield* sleep(1)
+          // The only start of its interval, after a wait of 3 ms.
+          yield* job(90)
+          yield* sleep(4)
+          if (stalls) clock.pass(80)
+          else yield* sleep(80)
+          for (let i = 0; i < 10; i++) yield* job(1)
+          yield* sleep(200)
+        }))
+      )
+      expect([exit?._tag, timers]).toEqual(["Success", 0])
+      return refused
+    }
+    expect(refusedWith(true)).toBe(0)
+    expect(refusedWith(false)).toBeGreaterThan(0)
+  })
+
+  it.effect("O2 a job that starts without a wait ends an overload", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
-      const jobs = yield* Effect.forEach([1, 2, 3, 4], () => fork(scheduler.schedule(sleep(1))))
-      yield* TestClock.adjust("1 second")
-      expect(jobs.map(refusal)).toEqual(jobs.map(() => "Success"))
+      const crowd = yield* Effect.forEach(Array.from({ length: 20 }), () => fork(scheduler.schedule(sleep(20))))
+      yield* TestClock.adjust("1 minute")
+      expect(crowd.map(refusal).some((outcome) => outcome !== "Success")).toBe(true)
+      yield* scheduler.schedule(Effect.void)
+      const later = yield* Effect.forEach([1, 2, 3], () => fork(scheduler.schedule(sleep(25))))
+      yield* TestClock.adjust("1 minute")
+      expect(later.map(refusal)).toEqual(["Success", "Success", "Success"])
     }))
 
   it("target and interval have to be durations above 0", () => {

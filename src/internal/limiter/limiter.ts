@@ -52,6 +52,8 @@ export interface Limiter<E = never> {
   cancelUnsafe(waiter: Waiter<E>): void
   /** Nanoseconds until so many tokens, also more than the burst, can have passed if nobody else waits. In memory only. */
   dueInUnsafe?(key: string | undefined, tokens: number): number
+  /** Grants the tokens that are due now, also if their timer is still to fire. In memory only. */
+  settle?(): void
   /** Nanoseconds until a penalty of a key ends. In memory only. */
   penaltyUnsafe?(key: string | undefined): number
   /** Lets nothing of a key pass for a time, and then one token. */

@@ -54,10 +54,10 @@ class Entry extends Line<StoreError> {
   refused = 0
   /** The last answer of the store. */
   told: Taken | undefined = undefined
-  constructor(key: string | undefined, place: Timers.Place, settle: (entry: Entry) => void) {
+  constructor(key: string | undefined, place: Timers.Place, serve: (entry: Entry) => void) {
     super()
     this.key = key
-    this.alarm = new Timers.Alarm(Timers.after, () => settle(this), place)
+    this.alarm = new Timers.Alarm(Timers.after, () => serve(this), place)
   }
 }
 
@@ -173,7 +173,7 @@ export class LimiterRedis implements Backend {
     const entry = this.entries.get(waiter.key) ?? this.enter(waiter.key)
     entry.add(waiter, place)
     // While a command asks for the waiters in front, a waiter at the end changes nothing.
-    if (place !== undefined || entry.asking === undefined || entry.first!.waiter === waiter) this.settle(entry)
+    if (place !== undefined || entry.asking === undefined || entry.first!.waiter === waiter) this.serve(entry)
   }
 
   cancelUnsafe(waiter: Waiter<StoreError>): void {
@@ -182,7 +182,7 @@ export class LimiterRedis implements Backend {
     const { line } = place
     if (!(line instanceof Entry)) return this.local.cancelUnsafe(waiter)
     line.remove(place)
-    this.settle(line)
+    this.serve(line)
   }
 
   /** Queues on the local limiter. It does not make up for the time spent waiting for the store. */
@@ -201,7 +201,7 @@ export class LimiterRedis implements Backend {
       tooLarge.push(...entry.removeLarger(this.burst))
     }
     for (const waiter of tooLarge) waiter.onTooLarge(this.burst)
-    for (const entry of Array.from(this.entries.values())) this.settle(entry)
+    for (const entry of Array.from(this.entries.values())) this.serve(entry)
   }
 
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
@@ -269,7 +269,7 @@ export class LimiterRedis implements Backend {
       // The slots were granted before the command: ask again.
       entry.slots.clear()
       entry.retryAt = 0
-      this.settle(entry)
+      this.serve(entry)
     })
   }
 
@@ -285,7 +285,7 @@ export class LimiterRedis implements Backend {
   })
 
   private enter(key: string | undefined): Entry {
-    const entry = new Entry(key, this.place, (entry) => this.settle(entry))
+    const entry = new Entry(key, this.place, (entry) => this.serve(entry))
     this.entries.set(key, entry)
     return entry
   }
@@ -297,7 +297,7 @@ export class LimiterRedis implements Backend {
   }
 
   /** Hands out what is due, asks for more, and sets the timer for what comes next. */
-  private settle(entry: Entry): void {
+  private serve(entry: Entry): void {
     if (this.closed) return
     const now = this.now()
     // While somebody waits the last slot is kept, however late: a process whose timers are all too late goes on.
@@ -387,7 +387,7 @@ export class LimiterRedis implements Backend {
     const retry = Math.ceil(taken.retryMillis * nanosPerMilli)
     entry.refused = tokens[taken.waits.length] ?? 0
     entry.retryAt = retry > 0 ? now + (entry.slots.tokens > 0 ? Math.max(retry, refillNanos) : retry) : 0
-    this.settle(entry)
+    this.serve(entry)
   }
 
   /** The store is away: applies the policy to all waiters. */

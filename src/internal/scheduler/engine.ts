@@ -162,7 +162,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       // The job comes now: there is no lateness to make up.
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
-    this.overload?.idle()
+    this.overload?.startedAtOnce()
     if (this.adaptive !== undefined) job.startedAt = this.time()
     this.lanes.begin(job, lane)
     return true
@@ -451,7 +451,8 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** Some jobs may have waited too long. */
   ringUnsafe(): void {
-    // First the jobs that can start.
+    // First the jobs that can start: the timer of the rate may be set for the same time.
+    this.limiter?.settle?.()
     this.pump()
     const overload = this.overload!
     this.refuseEach(overload.expired(), (terms) => overload.exceeded(terms))

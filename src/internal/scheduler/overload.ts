@@ -11,12 +11,14 @@ import { Overloaded, WaitExceeded } from "./error.js"
 import type { Terms } from "./job.js"
 import type { Limits } from "./options.js"
 
-/** An event loop that calls back this much later than it should has stood still. */
+/** An event loop that calls back this much later than it should has stood still; how often that is looked at. */
 const stallNanos = 10_000_000
 
 /** The part of an engine that this uses. */
 export interface Host {
   time(): number
+  /** Whether no job runs and no job waits. */
+  readonly idle: boolean
   /** The alarm rang: some job may have waited too long. */
   ringUnsafe(): void
 }
@@ -28,8 +30,9 @@ export class Overload {
   /** A heap of the waiting jobs that have a `maxWait`, by the end of it. */
   private readonly impatient: Array<Terms> = []
   private readonly alarm: Timers.Alarm
-  /** Rings once in an interval while jobs wait for width, to notice when the event loop stands still. */
+  /** Rings regularly while there are jobs, to notice when the event loop stands still. */
   private readonly pulse: Timers.Alarm | undefined
+  private pulseAt = Infinity
   /** How long the first job has waited for width, in all. */
   private widthTime = 0
   private blockedSince: number | undefined = undefined
@@ -41,7 +44,7 @@ export class Overload {
     const { shed } = limits
     if (shed === undefined) return
     this.codel = new Codel(shed.target, shed.interval)
-    this.pulse = new Timers.Alarm(Timers.idleAfter, () => this.beat(host.time()), place)
+    this.pulse = new Timers.Alarm(Timers.idleAfter, () => this.beat(), place)
   }
 
   // ------------------------------------------------------------------------------------------------------------- maxWait
@@ -100,7 +103,6 @@ export class Overload {
     const now = this.host.time()
     if (blocked) {
       this.blockedSince = now
-      this.pulse!.set(now + this.limits.shed!.interval, now)
     } else {
       this.widthTime = this.widthAt(now)
       this.blockedSince = undefined
@@ -111,22 +113,39 @@ export class Overload {
     return this.blockedSince === undefined ? this.widthTime : this.widthTime + now - this.blockedSince
   }
 
-  private beat(now: number): void {
-    if (this.blockedSince !== undefined) this.pulse!.set(now + this.limits.shed!.interval, now)
+  private beat(): void {
+    const now = this.host.time()
+    this.checkPulse(now)
+    this.pulseAt = Infinity
+    if (!this.host.idle) this.keepPulse(now)
+  }
+
+  private keepPulse(now: number): void {
+    if (this.pulseAt !== Infinity) return
+    this.pulseAt = now + stallNanos
+    this.pulse!.set(this.pulseAt, now)
+  }
+
+  private checkPulse(now: number): void {
+    if (this.pulseAt + stallNanos < now) this.codel!.stall()
   }
 
   /** A job started without a wait. */
-  idle(): void {
-    this.codel?.idle()
+  startedAtOnce(): void {
+    const { codel } = this
+    if (codel === undefined) return
+    codel.idle()
+    this.keepPulse(this.host.time())
   }
 
   /** The turn of a job has come. Returns why it is refused instead of started. */
   refusesFirst(terms: Terms, sheds: boolean): WaitExceeded | Overloaded | undefined {
     const now = this.host.time()
     if (now > terms.due) return waitExceeded(now - terms.came, terms.due - terms.came, undefined)
-    const { codel, pulse } = this
+    const { codel } = this
     if (codel === undefined || !sheds) return undefined
-    if (pulse!.at + stallNanos < now) codel.stall()
+    this.checkPulse(now)
+    this.keepPulse(now)
     const waited = this.widthAt(now) - terms.widthAt
     if (!codel.refuses(waited, now)) return undefined
     return new Overloaded({ waited: duration(waited), target: duration(codel.target) })

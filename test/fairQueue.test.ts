@@ -1,0 +1,124 @@
+/**
+ * The laws of fair turns (O3), on the queue itself: durations are known, and nothing waits.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import type { Share } from "../src/internal/scheduler/fairQueue.js"
+import { FairQueue } from "../src/internal/scheduler/fairQueue.js"
+
+class Job {
+  readonly tokens = 1
+  readonly key: unknown
+  readonly duration: number
+  line: Parameters<FairQueue<Job>["charge"]>[0] | undefined = undefined
+  before: Job | undefined = undefined
+  after: Job | undefined = undefined
+  constructor(key: unknown, duration: number) {
+    this.key = key
+    this.duration = duration
+  }
+}
+
+const setup = () => {
+  const fair = new FairQueue<Job>({ first: undefined, last: undefined }, { mean: 0 })
+  const add = (key: unknown, duration: number, weight = 1) => {
+    const share: Share = { key, weight }
+    fair.enqueue(new Job(key, duration), share)
+  }
+  /** Runs the job in front to its end, and returns it. */
+  const next = (): Job => {
+    const job = fair.head!
+    const line = job.line!
+    const charged = fair.charge(line, 1)
+    fair.remove(job)
+    fair.settle(line, charged, 1, job.duration)
+    return job
+  }
+  /** The keys that are remembered. */
+  const known = (): number => (Reflect.get(fair, "lines") as Map<unknown, unknown>).size
+  return { add, fair, known, next }
+}
+
+describe("FairQueue", () => {
+  it("O3 keys that always wait get time in proportion to their weights, whatever their jobs take", () => {
+    const { add, next } = setup()
+    const durations: Record<string, ReadonlyArray<number>> = { a: [10], b: [70], c: [5, 5, 200] }
+    const used: Record<string, number> = { a: 0, b: 0, c: 0 }
+    let jobs = 0
+    const refill = (key: string) => add(key, durations[key]![jobs++ % durations[key]!.length]!, key === "c" ? 2 : 1)
+    for (const key of ["a", "b", "c"]) for (let i = 0; i < 3; i++) refill(key)
+    for (let i = 0; i < 6000; i++) {
+      const { duration, key } = next()
+      used[key as string]! += duration
+      refill(key as string)
+    }
+    const total = used["a"]! + used["b"]! + used["c"]!
+    expect(used["a"]! / total).toBeCloseTo(0.25, 2)
+    expect(used["b"]! / total).toBeCloseTo(0.25, 2)
+    expect(used["c"]! / total).toBeCloseTo(0.5, 2)
+  })
+
+  it("O3 a key that comes back at once after a long job waits until the others have had as much", () => {
+    const { add, next } = setup()
+    for (const key of ["b", "c"]) for (let i = 0; i < 200; i++) add(key, 10)
+    for (let i = 0; i < 20; i++) next()
+    add("a", 500)
+    let turns = 0
+    while (next().key !== "a") turns++
+    expect(turns).toBeLessThan(4)
+    add("a", 10)
+    const before: Record<string, number> = { b: 0, c: 0 }
+    for (let job = next(); job.key !== "a"; job = next()) before[job.key as string]! += job.duration
+    expect(before["b"]).toBeGreaterThan(400)
+    expect(before["c"]).toBeGreaterThan(400)
+    expect(before["b"]! + before["c"]!).toBeLessThan(1200)
+  })
+
+  it("O3 a start is charged by the mean duration of its key before the job has ended", () => {
+    const { add, fair, next } = setup()
+    for (let i = 0; i < 40; i++) add("long", 100)
+    for (let i = 0; i < 400; i++) add("short", 10)
+    for (let i = 0; i < 200; i++) next()
+    // Twelve jobs start, and none of them ends.
+    const keys = Array.from({ length: 12 }, () => {
+      const job = fair.head!
+      fair.charge(job.line!, 1)
+      fair.remove(job)
+      return job.key
+    })
+    expect(keys.filter((key) => key === "long").length).toBeLessThanOrEqual(2)
+  })
+
+  it("O3 a key that was away has no credit for the time without jobs", () => {
+    const { add, next } = setup()
+    for (const key of ["b", "c"]) for (let i = 0; i < 300; i++) add(key, 10)
+    add("a", 10)
+    for (let i = 0; i < 200; i++) next()
+    for (let i = 0; i < 20; i++) add("a", 10)
+    const keys = Array.from({ length: 30 }, () => next().key)
+    expect(keys.filter((key) => key === "a").length).toBeLessThanOrEqual(11)
+  })
+
+  it("O3 keys that come once are forgotten while others go on to wait", () => {
+    const { add, known, next } = setup()
+    let most = 0
+    for (const key of ["x", "y"]) for (let i = 0; i < 3; i++) add(key, 10)
+    for (let i = 0; i < 10_000; i++) {
+      add(i, 5 + i % 20, 1 + i % 3)
+      for (let turns = 0; turns < 3; turns++) {
+        const { key } = next()
+        if (typeof key === "string") add(key, 10)
+      }
+      most = Math.max(most, known())
+    }
+    expect(most).toBeLessThan(50)
+  })
+
+  it("O3 a change of weight holds for the jobs that wait already", () => {
+    const { add, next } = setup()
+    for (const key of ["a", "b"]) for (let i = 0; i < 300; i++) add(key, 10)
+    add("b", 10, 3)
+    const keys = Array.from({ length: 200 }, () => next().key)
+    expect(keys.filter((key) => key === "b").length).toBeGreaterThan(140)
+    expect(keys.filter((key) => key === "b").length).toBeLessThan(160)
+  })
+})
