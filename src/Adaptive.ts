@@ -20,7 +20,7 @@
 import * as Cause from "effect/Cause"
 import type * as Exit from "effect/Exit"
 import { refuse } from "./internal/data/refuse.js"
-import { LatencyWidth, type WidthPolicy } from "./internal/scheduler/width.js"
+import { type Adaptation, LatencyWidth, type WidthPolicy } from "./internal/scheduler/width.js"
 
 /**
  * Decides how many jobs may run.
@@ -100,5 +100,14 @@ export const latency = ({ initial = 20, max, min = 1, overload = isTimeout }: La
   check("max", max, min)
   check("initial", initial, 1)
   const first = Math.max(min, Math.min(max, initial))
-  return { max, isOverload: overload, make: () => new LatencyWidth(min, max, first) }
+  const make = (): Adaptation => {
+    const width = new LatencyWidth(min, max, first)
+    return {
+      get limit() {
+        return width.limit
+      },
+      ended: (exit, job) => overload(exit) ? width.overloaded(job) : exit._tag === "Success" && width.succeeded(job)
+    }
+  }
+  return { max, make }
 }

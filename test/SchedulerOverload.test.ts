@@ -520,6 +520,18 @@ describe("drain", () => {
       expect([long, closed].map(refusal)).toEqual(["Interrupt", "Success"])
     }))
 
+  it.effect("O7 the scope closes as soon as the jobs have ended, and waits for no timer", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 1, drain: "1 second" }), scope)
+      yield* fork(scheduler.schedule(sleep(500)))
+      const closed = yield* fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("499 millis")
+      expect(refusal(closed)).toBe(undefined)
+      yield* TestClock.adjust("1 millis")
+      expect(refusal(closed)).toBe("Success")
+    }))
+
   it.effect("O7 a job that was taken before may still schedule jobs inside itself", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
@@ -527,6 +539,17 @@ describe("drain", () => {
       const drained = yield* fork(scheduler.drain())
       yield* TestClock.adjust("200 millis")
       expect([outer, drained].map(refusal)).toEqual(["Success", "Success"])
+    }))
+
+  it.effect("O7 a forEach that came before goes on to pull its items, and one that comes later is refused", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const before = yield* fork(scheduler.forEach([1, 2, 3], () => sleep(100), { discard: true }))
+      const drained = yield* fork(scheduler.drain())
+      const after = yield* fork(scheduler.forEach([1, 2, 3], () => sleep(100), { discard: true }))
+      expect(refusal(after)).toEqual(["Draining", {}])
+      yield* TestClock.adjust("300 millis")
+      expect([before, drained].map(refusal)).toEqual(["Success", "Success"])
     }))
 
   it.effect("O7 an interrupted drain leaves the scheduler draining", () =>

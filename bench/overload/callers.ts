@@ -79,6 +79,8 @@ export const serve = ({ leaves, offers, patience, protector, until }: Settings):
 export interface Summary {
   /** Answers a second that came while their caller still waited, in parts of the capacity. */
   readonly goodput: number
+  /** The same in parts of the calls. */
+  readonly served: number
   /** Refused calls, in parts of all. */
   readonly refused: number
   /** Waits of the jobs that started, in milliseconds. */
@@ -95,6 +97,7 @@ export const summary = (outcomes: ReadonlyArray<Outcome>, patience: number, mill
   times.sort((a, b) => a - b)
   return {
     goodput: served.length / (capacity * millis / 1000),
+    served: served.length / outcomes.length,
     refused: outcomes.filter(({ refused }) => refused !== undefined).length / outcomes.length,
     waits: { median: quantile(waits, 0.5), p99: quantile(waits, 0.99) },
     answered: { p99: quantile(times, 0.99) }

@@ -9,10 +9,10 @@ const docs = new URL("../../docs/", import.meta.url)
 
 const opening = `## The lab
 
-\`npm run overload -- --docs\` runs each scenario below in virtual time, and writes this page. Jobs take 10 ms on average, as
-exponential random numbers say, and the width is 10: the backend can do 1,000 jobs a second. Arrivals are independent of each
-other. Nobody tells a job that its caller has given up, unless the row says that callers interrupt. All contenders get the same
-arrivals and the same jobs. Figures over 100 % of the capacity are those of jobs that happened to be short.
+\`npm run overload -- --docs\` runs each scenario below in virtual time, from a seed, and writes this page. Ten jobs run at once
+and take 10 ms on average (exponential), so the backend can do 1,000 jobs a second. Callers come independently of each other. A
+job does not learn that its caller has given up, unless the row says that callers interrupt. All contenders get the same calls.
+A figure above 100 % of the capacity means that the jobs of that run happened to be short.
 `
 
 export const write = async (measured: ReadonlyArray<Measured>, seed: number): Promise<void> => {

@@ -35,16 +35,16 @@ const goodput = async ({ burst = 1, load, protectors }: Goodput, seed: number): 
   const calls = offers({ load, millis: length, seed, burst })
   const rows: Array<Row> = []
   for (const protector of protectors) {
-    const row = ({ answered, goodput, refused, waits }: Summary, leaves: boolean): Row => ({
+    const row = ({ answered, goodput, refused, served, waits }: Summary, leaves: boolean): Row => ({
       protector: leaves ? `${protector.name}, callers interrupt` : protector.name,
       "answered in time, of capacity": percent(goodput),
-      "of what was asked": percent(goodput / load),
+      "of what was asked": percent(served),
       refused: percent(refused),
       "wait, median": millis(waits.median),
       "wait, p99": millis(waits.p99),
       "answer, p99": millis(answered.p99)
     })
-    for (const leaves of protector.promises ? [false] : [false, true]) {
+    for (const leaves of protector === Protectors.funnel ? [false, true] : [false]) {
       const outcomes = await serve({ protector, offers: calls, until: length, patience, leaves })
       rows.push(row(summary(outcomes, patience, length), leaves))
     }
@@ -128,7 +128,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
           protector: maxWait ? "Funnel, maxWait and penalize" : "Funnel, penalize",
           "callers that wait in vain": timedOut,
           "refused": refused,
-          "wait of the refused, median": millis(wait)
+          "wait of the refused, median": refused === 0 ? "–" : millis(wait)
         })
       }
       return rows

@@ -77,6 +77,29 @@ const settle = (thrown: Thrown): Thrown => {
   return thrown
 }
 
+/** Calls `f` with each one, in slices. */
+export const forEachInSlices = <A>(
+  slices: Slices,
+  all: Iterable<A>,
+  f: (each: A) => void,
+  done: () => void = () => {}
+): void => {
+  const rest = all[Symbol.iterator]()
+  let next = rest.next()
+  begin({
+    slices,
+    get pending() {
+      return next.done !== true
+    },
+    step: () => {
+      const { value } = next
+      next = rest.next()
+      f(value)
+    },
+    done
+  })
+}
+
 /** The work that is left for later turns, in order. */
 export class Slices {
   private readonly rest = new Set<Work>()

@@ -11,9 +11,11 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Timers from "../data/timers.js"
-import type { Engine, Permits } from "../scheduler/engine.js"
+import { refuseWaitingUnsafe } from "../scheduler/build.js"
+import type { Engine } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
+import type { Permits } from "../scheduler/site.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { PermitStore } from "../store/permitStore.js"
 import { StoreError } from "../store/storeError.js"
@@ -255,7 +257,7 @@ export class PermitPool implements Permits {
       const end = this.lost.get(job)
       if (end === undefined || job.lane !== engine.main) continue
       over -= job.width
-      Deferred.doneUnsafe(end, Effect.fail(engine.error(failure)))
+      Deferred.doneUnsafe(end, Effect.fail(engine.refusals.error(failure)))
     }
     this.changed()
   }
@@ -263,7 +265,7 @@ export class PermitPool implements Permits {
   private away(failure: StoreError): void {
     const { engine, guard, onStoreError, store } = this.options
     if (this.closed) return
-    if (onStoreError === "fail") return engine.refuseWaitingUnsafe(engine.error(failure))
+    if (onStoreError === "fail") return refuseWaitingUnsafe(engine, failure)
     if (this.alone) return
     this.alone = true
     const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_)))).pipe(

@@ -6,15 +6,18 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { duration } from "../data/duration.js"
+import { forEachInSlices } from "../data/slices.js"
 import { dispatcherIn } from "../data/dispatcher.js"
 import type { Rate } from "../limiter/gcra.js"
 import { limiterOf } from "../limiter/limiter.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { LimiterMemory } from "../limiter/memory.js"
 import { nodeOf } from "../waits/waits.js"
-import { Engine, type Site } from "./engine.js"
-import type { SchedulerError } from "./error.js"
+import { Engine } from "./engine.js"
+import type { SchedulerError, SchedulerErrorReason } from "./error.js"
+import type { Job } from "./job.js"
 import { type Checked, isTag } from "./options.js"
+import type { Site } from "./site.js"
 
 export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
   Effect.contextWith((context: Context.Context<I>) =>
@@ -64,9 +67,20 @@ export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, Sch
   Effect.suspend(() => {
     const { limiter } = engine
     if (limiter === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
-    const penalized = Effect.mapError(limiter.penalize(undefined, nanos), (failure) => engine.error(failure))
-    return Effect.map(penalized, () => engine.refuseHopelessUnsafe())
+    const penalized = Effect.mapError(limiter.penalize(undefined, nanos), (failure) => engine.refusals.error(failure))
+    return Effect.map(penalized, () => engine.overload?.refuseHopeless())
   })
+
+/** Refuses the jobs that wait for a permit: the store of the permits does not answer. */
+export const refuseWaitingUnsafe = (engine: Engine, reason: SchedulerErrorReason): void => {
+  // A job with a place inside a running job needs no permit.
+  const waiting: Array<Job> = []
+  engine.main.queue.forEach(({ job }) => void (job.place === undefined && waiting.push(job)))
+  for (const job of waiting) engine.withdrawJob(job)
+  engine.pump()
+  forEachInSlices(engine.slices, waiting, (job) => engine.refusals.refuse(job, reason))
+  engine.notifyUnsafe()
+}
 
 /** Waits until `done` returns true. It is called after each end of a job or of a wait that leaves no job waiting. */
 const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>
@@ -90,9 +104,15 @@ export const awaitIdle = (engine: Engine): Effect.Effect<void> =>
 
 /** Refuses new jobs, and waits for the others; those that are left after a time are interrupted. */
 export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
-  Effect.suspend(() => {
+  Effect.withFiber((fiber) => {
     engine.draining = true
-    const drained = awaitIdle(engine)
+    const around = nodeOf(fiber.context)
+    // Between two items of a call nothing may run. A job that drains its own scheduler may be part of such a call.
+    const calls = () => around === undefined && engine.resized.size > 0
+    const drained = waitUntil(
+      engine,
+      () => engine.queued === 0 && !calls() && !engine.lanes.runsOthersThan(around)
+    )
     if (nanos === Infinity) return drained
     const timeout = engine.site.clock.sleep(duration(nanos))
     return Effect.raceFirst(drained, Effect.andThen(timeout, close(engine)))

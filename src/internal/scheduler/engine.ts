@@ -16,49 +16,26 @@
  *
  * The engine calls `onStart`, `onFailure` and `onClose` in its own step. They may submit and release, and must not throw.
  */
-import type * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type { SchedulerDispatcher } from "effect/Scheduler"
-import { InsufficientCapacity } from "../data/insufficientCapacity.js"
-import { begin, Slices } from "../data/slices.js"
-import { after, Alarm, type Place } from "../data/timers.js"
+import { forEachInSlices, Slices } from "../data/slices.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { endUnsafe } from "../waits/waits.js"
-import { Draining, QueueFull, SchedulerError } from "./error.js"
+import { Draining, QueueFull } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import { type Job, type Lane, Terms } from "./job.js"
 import { type Host, Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
 import { type Host as OverloadHost, Overload } from "./overload.js"
+import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
-import type { WidthController } from "./width.js"
+import { impossibleOf, Refusals } from "./refusal.js"
+import type { Permits, Site } from "./site.js"
+import type { Adaptation } from "./width.js"
 
 export { Job } from "./job.js"
 
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
-
-/** Permits from a store. The width of the main lane is then the number of permits held, and changes all the time. */
-export interface Permits {
-  /** The most that there can ever be. */
-  limit: number
-  /** Demand may have changed. */
-  changed(): void
-  /** A job has ended: its permits may be given back before the next job takes them. */
-  freed(): void
-  /** Settles when its permits are lost; never, as long as it holds them. */
-  guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
-}
-
-/** What keeps the job in front from starting. */
-export type Hold = "nothing" | "width" | "rate" | "pause" | "penalty"
-
-/** The context, the clock and the dispatcher of the layer that an engine belongs to. */
-export interface Site<in I = never> extends Place {
-  readonly context: Context.Context<I>
-  readonly dispatcher: SchedulerDispatcher
-}
 
 export class Engine implements Host, Claimant, OverloadHost {
   readonly limits: Limits
@@ -66,23 +43,20 @@ export class Engine implements Host, Claimant, OverloadHost {
   readonly lanes: Lanes
   readonly slices: Slices
   permits: Permits | undefined = undefined
+  readonly refusals: Refusals
   private readonly rate: Rate
   private epoch: bigint | undefined
-  /** 0 when there is none. */
-  private penaltyUntil = 0
-  private penaltyAlarm: Alarm | undefined
+  private penalty: Penalty | undefined
   /** Decides about the width, until `resize` does. */
-  private adaptive: WidthController | undefined
+  private adaptive: Adaptation | undefined
   /** Made with the first job that needs it. */
-  private overload: Overload | undefined
+  overload: Overload | undefined
   paused = false
-  /** How many jobs were refused, by the reason. */
-  readonly refused: { [Reason in SchedulerErrorReason["_tag"]]?: number } = {}
   /** Jobs that come now are refused. */
   draining = false
   closed = false
 
-  /** Called after the width has changed. */
+  /** Called after the width has changed: one for each call of `forEach` and its kind that is in progress. */
   readonly resized = new Set<() => void>()
 
   private resumedAt = 0
@@ -99,6 +73,7 @@ export class Engine implements Host, Claimant, OverloadHost {
   constructor(limits: Limits, site: Site, limiter?: Limiter<StoreError>) {
     this.limits = limits
     this.site = site
+    this.refusals = new Refusals(limits.name)
     this.rate = new Rate(this, limiter)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
@@ -152,7 +127,7 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** `later` is the job itself when its effect does not begin in this very step. */
   startUnsafe(job: Job, later?: Job): boolean {
-    if (this.paused || this.closed || job.state !== "Idle" || this.penalized || this.refusesNew(job)) return false
+    if (this.held || job.state !== "Idle" || this.refusesNew(job)) return false
     if (job.weight > this.limit) return false
     const lane = this.lanes.roomFor(job)
     if (lane === undefined) return false
@@ -170,7 +145,7 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** A scheduler that drains takes only the jobs of those that it has taken already. */
   private refusesNew(job: Job): boolean {
-    return this.draining && !job.patient && !this.lanes.isNested(job)
+    return this.draining && job.isLate && !this.lanes.isNested(job)
   }
 
   submitUnsafe(job: Job): void {
@@ -184,9 +159,10 @@ export class Engine implements Host, Claimant, OverloadHost {
       job.state = "Done"
       return job.onClose()
     }
-    if (this.refusesNew(job)) return this.refuse(job, this.error(new Draining()))
-    const error = this.impossible(job, this.limit, this.rate.burst)
-    if (error !== undefined) return this.refuse(job, error)
+    const { refusals } = this
+    if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
+    const impossible = impossibleOf(job, this.limit, this.rate.burst)
+    if (impossible !== undefined) return refusals.refuse(job, impossible)
     job.arrived = this.now()
     job.queuedAt = this.site.clock.currentTimeMillisUnsafe()
     const { maxQueued } = this.limits
@@ -194,7 +170,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (queued >= maxQueued) {
       // Its fiber may have yielded since it could not start.
       if (this.startUnsafe(job, job)) return job.onStart()
-      return this.refuse(job, this.error(new QueueFull({ queued, maxQueued })))
+      return refusals.refuse(job, new QueueFull({ queued, maxQueued }))
     }
     if (this.hasTerms && !job.patient) job.terms ??= new Terms(job, Infinity, undefined)
     const { terms } = job
@@ -202,12 +178,12 @@ export class Engine implements Host, Claimant, OverloadHost {
       this.lanes.enter(job)
     } else {
       this.overload ??= new Overload(this, this.limits, this.site)
-      const reason = this.overload.refusesNew(terms, this.expectedWait(job))
-      if (reason !== undefined) return this.refuse(job, this.error(reason))
+      const reason = this.overload.refusesNew(terms)
+      if (reason !== undefined) return refusals.refuse(job, reason)
       this.lanes.enter(job)
       this.overload.entered(terms)
     }
-    if (this.penaltyUntil > 0) this.holdUntil(this.penaltyUntil)
+    this.penalty?.watch()
     this.pump()
   }
 
@@ -223,7 +199,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       case "Queued": {
         this.withdrawJob(job)
         this.pump()
-        return this.notify()
+        return this.notifyUnsafe()
       }
       case "Idle":
       case "Done":
@@ -231,7 +207,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     }
   }
 
-  private withdrawJob(job: Job): void {
+  withdrawJob(job: Job): void {
     this.lanes.leave(job)
     job.state = "Done"
     this.lanes.refresh()
@@ -240,7 +216,7 @@ export class Engine implements Host, Claimant, OverloadHost {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
-    if (job.terms?.line !== undefined) this.settleCharge(job.terms)
+    if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
     if (this.adaptive !== undefined && exit !== undefined) this.adapt(this.adaptive, job, exit)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
@@ -253,20 +229,25 @@ export class Engine implements Host, Claimant, OverloadHost {
       this.lanes.refresh()
       this.pump()
     }
-    this.notify()
+    this.notifyUnsafe()
   }
 
   // ------------------------------------------------------------------------------------------------------------- pump
 
+  /** Whether no job may start. */
+  private get held(): boolean {
+    return this.paused || this.closed || this.penaltyLeft > 0
+  }
+
   private get front(): Lane | undefined {
-    return this.paused || this.closed || this.penalized ? undefined : this.lanes.front
+    return this.held ? undefined : this.lanes.front
   }
 
   /**
    * Starts every job that can start. If the job in front lacks only the rate, one claim waits for it. A job that starts runs
    * in this loop until it first waits. If it ends there, its release sets `again` instead of recursing.
    */
-  private pump(granted?: Lane, link?: unknown): void {
+  pump(granted?: Lane, link?: unknown): void {
     if (this.pumping || this.deferred) {
       this.again = true
       return
@@ -332,7 +313,7 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** The rate was taken for the job that is in front now. */
   onDue(claim: Claim): void {
-    const lane = this.paidBy(claim)
+    const lane = this.lanes.paidBy(this.front, claim.tokens)
     if (lane === undefined || this.refusesHead(lane)) {
       this.limiter!.refundUnsafe(claim)
       return this.pump()
@@ -345,14 +326,6 @@ export class Engine implements Host, Claimant, OverloadHost {
     }
   }
 
-  /** The lane whose first job a claim pays for. A job with other tokens may have come in front since the claim was made. */
-  private paidBy(claim: Claim): Lane | undefined {
-    const lane = this.front
-    if (lane === undefined || this.lanes.headOf(lane).tokens === claim.tokens) return lane
-    const { main } = this
-    return main.state === "candidate" && main.head!.tokens === claim.tokens ? main : undefined
-  }
-
   onTooLarge(): void {
     this.reviewUnsafe()
   }
@@ -362,9 +335,9 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (lane === undefined) return
     const job = this.lanes.headOf(lane)
     this.withdrawJob(job)
-    this.refuse(job, this.error(error))
+    this.refusals.refuse(job, error)
     this.pump()
-    this.notify()
+    this.notifyUnsafe()
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */
@@ -372,7 +345,10 @@ export class Engine implements Host, Claimant, OverloadHost {
     const job = this.lanes.headOf(lane)
     if (link !== undefined) job.link = link
     this.starts++
-    if (job.line !== undefined && lane === this.main) this.charge(job)
+    if (job.line !== undefined && lane === this.main) {
+      job.terms ??= new Terms(job, Infinity, undefined)
+      job.terms.charge(job.line, this.time())
+    }
     if (this.adaptive !== undefined) job.startedAt = this.time()
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
@@ -390,37 +366,9 @@ export class Engine implements Host, Claimant, OverloadHost {
     return Number(now - (this.epoch ??= now))
   }
 
-  get hold(): Hold {
-    if (this.queued === 0) return "nothing"
-    if (this.paused) return "pause"
-    if (this.penalized || (this.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
-    return this.lanes.front === undefined ? "width" : "rate"
-  }
-
-  /** How many milliseconds the job in front has waited. */
-  get waitOfFirst(): number {
-    const { head } = this.main
-    return head === undefined ? 0 : Math.max(0, this.site.clock.currentTimeMillisUnsafe() - head.queuedAt)
-  }
-
-  /** Nanoseconds until the job in front can start, where the rate or a penalty decides. */
-  get nextStart(): number | undefined {
-    const { hold, limiter } = this
-    const { head } = this.main
-    if (this.penalized) return this.penaltyUntil - this.time()
-    if (head === undefined || (hold !== "rate" && hold !== "penalty")) return undefined
-    return limiter?.dueInUnsafe?.(undefined, head.tokens)
-  }
-
-  /** How long the rate, or a penalty, keeps a job from its start at least. */
-  private expectedWait(job: Job): number {
-    const penalty = this.penaltyUntil === 0 ? 0 : this.penaltyUntil - this.time()
-    const { limiter, main } = this
-    if (limiter?.dueInUnsafe === undefined || job.tokens === 0) return penalty
-    // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
-    const alone = this.paused || main.state === "blocked" || this.lanes.isNested(job)
-    const before = alone ? 0 : main.queue.tokensBefore(job.priority, job.terms?.share)
-    return Math.max(penalty, limiter.dueInUnsafe(undefined, before + job.tokens))
+  /** Nanoseconds until a penalty ends that the limiter knows nothing of. */
+  get penaltyLeft(): number {
+    return this.penalty === undefined ? 0 : this.penalty.left
   }
 
   /** Refuses the job in front if it has waited too long. */
@@ -431,14 +379,14 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (reason === undefined) return false
     this.starts++
     this.refuseQueued(job, reason)
-    this.notify()
+    this.notifyUnsafe()
     return true
   }
 
-  private refuseQueued(job: Job, reason: SchedulerErrorReason): void {
+  refuseQueued(job: Job, reason: SchedulerErrorReason): void {
     this.withdrawJob(job)
     this.recheckClaim()
-    this.refuse(job, this.error(reason))
+    this.refusals.refuse(job, reason)
   }
 
   widthTurned(blocked: boolean): void {
@@ -449,102 +397,21 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.overload!.left(terms)
   }
 
-  /** Some jobs may have waited too long. */
-  ringUnsafe(): void {
-    // First the jobs that can start: the timer of the rate may be set for the same time.
-    this.limiter?.settle?.()
-    this.pump()
-    const overload = this.overload!
-    this.refuseEach(overload.expired(), (terms) => overload.exceeded(terms))
-  }
-
-  private refuseEach(all: Iterable<Terms>, reasonOf: (terms: Terms) => SchedulerErrorReason): void {
-    this.each(all, (terms) => {
-      if (terms.job.state === "Queued") this.refuseQueued(terms.job, reasonOf(terms))
-    }, () => {
-      this.pump()
-      this.notify()
-    })
-  }
-
   /** Lets no job start for a time, where no limiter does that. */
   penalizeUnsafe(nanos: number): void {
-    const until = this.time() + nanos
-    if (nanos > 0 && until > this.penaltyUntil) {
-      this.penaltyUntil = until
-      if (this.queued > 0) this.holdUntil(until)
-    }
-    this.refuseHopelessUnsafe()
+    this.penalty ??= new Penalty(this, () => this.pump(), this.site)
+    this.penalty.extend(nanos, this.queued > 0)
+    this.overload?.refuseHopeless()
   }
 
-  private get penalized(): boolean {
-    if (this.penaltyUntil === 0) return false
-    if (this.time() < this.penaltyUntil) return true
-    this.penaltyUntil = 0
-    return false
-  }
-
-  private holdUntil(until: number): void {
-    this.penaltyAlarm ??= new Alarm(after, () => {
-      if (this.penalized) this.holdUntil(this.penaltyUntil)
-      else this.pump()
-    }, this.site)
-    this.penaltyAlarm.set(until, this.time())
-  }
-
-  /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
-  refuseHopelessUnsafe(): void {
-    const { overload } = this
-    if (overload === undefined) return
-    const reasons = new Map(overload.hopeless((terms) => this.expectedWait(terms.job)))
-    this.refuseEach(reasons.keys(), (terms) => reasons.get(terms)!)
-  }
-
-  private adapt(adaptive: WidthController, { startedAt }: Job, exit: Exit.Exit<unknown, unknown>): void {
+  private adapt(adaptive: Adaptation, { startedAt }: Job, exit: Exit.Exit<unknown, unknown>): void {
     const { main, running } = this
-    const ended = { startedAt, now: this.time(), running, saturated: main.state === "blocked" }
-    const changed = this.limits.adaptive!.isOverload(exit)
-      ? adaptive.overloaded(ended)
-      : exit._tag === "Success" && adaptive.succeeded(ended)
-    if (!changed) return
+    if (!adaptive.ended(exit, { startedAt, now: this.time(), running, saturated: main.state === "blocked" })) return
     main.capacity = adaptive.limit
     this.lanes.refresh()
   }
 
-  private charge(job: Job): void {
-    const terms = job.terms ??= new Terms(job, Infinity, undefined)
-    const line = terms.line = job.line!
-    terms.charged = line.fair.charge(line, job.weight)
-    terms.startedAt = this.time()
-  }
-
-  private settleCharge(terms: Terms): void {
-    const line = terms.line!
-    line.fair.settle(line, terms.charged, terms.job.weight, this.time() - terms.startedAt)
-  }
-
   // ---------------------------------------------------------------------------------------------------------- refusal
-
-  error(reason: SchedulerErrorReason): SchedulerError {
-    return new SchedulerError({ scheduler: this.name, reason })
-  }
-
-  private impossible(job: Job, limit: number, burst: number): SchedulerError | undefined {
-    if (job.weight > limit) {
-      return this.error(new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit }))
-    }
-    if (job.tokens > burst) {
-      return this.error(new InsufficientCapacity({ what: "tokens", asked: job.tokens, most: burst }))
-    }
-    return undefined
-  }
-
-  private refuse(job: Job, error: SchedulerError): void {
-    const { _tag } = error.reason
-    this.refused[_tag] = (this.refused[_tag] ?? 0) + 1
-    job.state = "Done"
-    job.onFailure(error)
-  }
 
   /** After a change of width or rate: refuses the jobs that can never start now, and starts those that can. */
   reviewUnsafe(): void {
@@ -560,26 +427,8 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.lanes.refresh()
     // Before the refused jobs hear of it: their code may use the rate.
     this.pump()
-    this.each(refused, (job) => this.refuse(job, this.impossible(job, limit, burst)!))
-    this.notify()
-  }
-
-  /** Calls `f` with each one, in slices. By its turn, a job may have ended by itself. */
-  each<A>(all: Iterable<A>, f: (each: A) => void, done: () => void = () => {}): void {
-    const rest = all[Symbol.iterator]()
-    let next = rest.next()
-    begin({
-      slices: this.slices,
-      get pending() {
-        return next.done !== true
-      },
-      step: () => {
-        const { value } = next
-        next = rest.next()
-        f(value)
-      },
-      done
-    })
+    forEachInSlices(this.slices, refused, (job) => this.refusals.refuse(job, impossibleOf(job, limit, burst)!))
+    this.notifyUnsafe()
   }
 
   // ---------------------------------------------------------------------------------------------------------- control
@@ -589,17 +438,6 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.main.capacity = width
     this.lanes.refresh()
     this.pump()
-  }
-
-  /** Refuses the jobs that wait for a permit: the store of the permits does not answer. */
-  refuseWaitingUnsafe(error: SchedulerError): void {
-    // A job with a place inside a running job needs no permit.
-    const waiting: Array<Job> = []
-    this.main.queue.forEach(({ job }) => void (job.place === undefined && waiting.push(job)))
-    for (const job of waiting) this.withdrawJob(job)
-    this.pump()
-    this.each(waiting, (job) => this.refuse(job, error))
-    this.notify()
   }
 
   /** The running jobs, the last to begin first. */
@@ -640,7 +478,8 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.pump()
   }
 
-  private notify(): void {
+  /** A job or a call has ended. */
+  notifyUnsafe(): void {
     if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
     for (const watcher of Array.from(this.watchers)) watcher()
   }
@@ -650,17 +489,17 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.closed = true
     this.rate.withdraw()
     this.overload?.close()
-    this.penaltyAlarm?.close()
+    this.penalty?.close()
     const jobs: Array<Job> = []
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
-    this.each(jobs.concat(this.runs()), (job) => {
+    forEachInSlices(this.slices, jobs.concat(this.runs()), (job) => {
       if (job.state === "Queued") this.withdrawJob(job)
       else if (job.state !== "Running") return
       job.onClose()
     }, () => {
       this.telling = false
-      this.notify()
+      this.notifyUnsafe()
     })
   }
 }

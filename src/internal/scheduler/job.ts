@@ -63,6 +63,18 @@ export class Terms implements DueHeap.Member {
     this.maxWait = maxWait
     this.share = share
   }
+
+  /** Charges the job to its line: it is about to start. */
+  charge(line: Line<Seat>, now: number): void {
+    this.line = line
+    this.charged = line.fair.charge(line, this.job.weight)
+    this.startedAt = now
+  }
+
+  /** The job has ended. */
+  settle(line: Line<Seat>, now: number): void {
+    line.fair.settle(line, this.charged, this.job.weight, now - this.startedAt)
+  }
 }
 
 /** The terms that the options of a job ask for. */
@@ -135,6 +147,11 @@ export abstract class Job extends Seat implements Inner {
 
   stirUnsafe(): void {
     this.engine?.stirUnsafe(this)
+  }
+
+  /** Whether a scheduler that drains refuses it, although it is patient: the call that it is of came too late. */
+  get isLate(): boolean {
+    return !this.patient
   }
 
   /** Called in the step in which permit and rate were taken. */

@@ -300,6 +300,16 @@ export class Lanes implements Owner {
     return this.lenders.front ?? (this.main.state === "candidate" ? this.main : undefined)
   }
 
+  /**
+   * The lane whose first job so many tokens pay for, `front` if it can be. A job with other tokens may have come in front since
+   * they were asked for.
+   */
+  paidBy(front: Lane | undefined, tokens: number): Lane | undefined {
+    if (front === undefined || this.headOf(front).tokens === tokens) return front
+    const { main } = this
+    return main.state === "candidate" && main.head!.tokens === tokens ? main : undefined
+  }
+
   headOf(lane: Lane): Job {
     return lane === this.main ? lane.head! : this.lenders.job!
   }

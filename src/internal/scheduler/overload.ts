@@ -5,10 +5,14 @@
  */
 import * as DueHeap from "../data/dueHeap.js"
 import { duration } from "../data/duration.js"
+import { forEachInSlices, type Slices } from "../data/slices.js"
 import * as Timers from "../data/timers.js"
+import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { Codel } from "./codel.js"
 import { Overloaded, WaitExceeded } from "./error.js"
-import type { Terms } from "./job.js"
+import type { SchedulerErrorReason } from "./error.js"
+import type { Job, Terms } from "./job.js"
+import type { Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
 
 /** An event loop that calls back this much later than it should has stood still; how often that is looked at. */
@@ -16,11 +20,18 @@ const stallNanos = 10_000_000
 
 /** The part of an engine that this uses. */
 export interface Host {
-  time(): number
+  readonly lanes: Lanes
+  readonly slices: Slices
+  readonly limiter: Limiter<StoreError> | undefined
   /** Whether no job runs and no job waits. */
   readonly idle: boolean
-  /** The alarm rang: some job may have waited too long. */
-  ringUnsafe(): void
+  readonly paused: boolean
+  readonly penaltyLeft: number
+  time(): number
+  /** Starts every job that can start. */
+  pump(): void
+  refuseQueued(job: Job, reason: SchedulerErrorReason): void
+  notifyUnsafe(): void
 }
 
 export class Overload {
@@ -40,7 +51,7 @@ export class Overload {
   constructor(host: Host, limits: Limits, place: Timers.Place) {
     this.host = host
     this.limits = limits
-    this.alarm = new Timers.Alarm(Timers.after, () => host.ringUnsafe(), place)
+    this.alarm = new Timers.Alarm(Timers.after, () => this.ring(), place)
     const { shed } = limits
     if (shed === undefined) return
     this.codel = new Codel(shed.target, shed.interval)
@@ -49,12 +60,14 @@ export class Overload {
 
   // ------------------------------------------------------------------------------------------------------------- maxWait
 
-  /** A job is about to wait. `expected` is how long the rate makes it wait at least. Returns why it is refused at once. */
-  refusesNew(terms: Terms, expected: number): WaitExceeded | undefined {
+  /** A job is about to wait. Returns why it is refused at once. */
+  refusesNew(terms: Terms): WaitExceeded | undefined {
     terms.came = this.host.time()
     terms.widthAt = this.widthAt(terms.came)
     const maxWait = terms.job.patient ? terms.maxWait : Math.min(terms.maxWait, this.limits.maxWait)
     terms.due = terms.came + maxWait
+    if (maxWait === Infinity) return undefined
+    const expected = this.expectedWait(terms.job)
     if (maxWait > 0 && expected <= maxWait) return undefined
     return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
   }
@@ -71,8 +84,41 @@ export class Overload {
     if (this.impatient.length === 0) this.alarm.clear()
   }
 
+  /** How long the rate, or a penalty, keeps a job from its start at least. */
+  private expectedWait(job: Job): number {
+    const { lanes, limiter, paused, penaltyLeft } = this.host
+    if (limiter?.dueInUnsafe === undefined || job.tokens === 0) return penaltyLeft
+    // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
+    const alone = paused || lanes.main.state === "blocked" || lanes.isNested(job)
+    const before = alone ? 0 : lanes.main.queue.tokensBefore(job.priority, job.terms?.share)
+    return Math.max(penaltyLeft, limiter.dueInUnsafe(undefined, before + job.tokens))
+  }
+
+  private ring(): void {
+    // First the jobs that can start: the timer of the rate may be set for the same time.
+    this.host.limiter?.settle?.()
+    this.host.pump()
+    this.refuseEach(this.expired(), (terms) => this.exceeded(terms))
+  }
+
+  /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
+  refuseHopeless(): void {
+    const reasons = new Map(this.hopeless())
+    this.refuseEach(reasons.keys(), (terms) => reasons.get(terms)!)
+  }
+
+  private refuseEach(all: Iterable<Terms>, reasonOf: (terms: Terms) => WaitExceeded): void {
+    const { host } = this
+    forEachInSlices(host.slices, all, (terms) => {
+      if (terms.job.state === "Queued") host.refuseQueued(terms.job, reasonOf(terms))
+    }, () => {
+      host.pump()
+      host.notifyUnsafe()
+    })
+  }
+
   /** Takes out the jobs whose `maxWait` is over, and sets the alarm for the next one. */
-  *expired(): Generator<Terms> {
+  private *expired(): Generator<Terms> {
     const now = this.host.time()
     for (let terms = this.impatient[0]; terms !== undefined; terms = this.impatient[0]) {
       if (terms.due > now) return this.alarm.set(terms.due, now)
@@ -82,15 +128,15 @@ export class Overload {
   }
 
   /** Takes out the jobs that would wait for the rate for longer than they may. */
-  *hopeless(expected: (terms: Terms) => number): Generator<readonly [Terms, WaitExceeded]> {
+  private *hopeless(): Generator<readonly [Terms, WaitExceeded]> {
     const now = this.host.time()
     for (const terms of this.impatient.slice()) {
-      const wait = expected(terms)
+      const wait = this.expectedWait(terms.job)
       if (now + wait > terms.due) yield [terms, waitExceeded(now - terms.came, terms.due - terms.came, wait)]
     }
   }
 
-  exceeded(terms: Terms): WaitExceeded {
+  private exceeded(terms: Terms): WaitExceeded {
     return waitExceeded(this.host.time() - terms.came, terms.due - terms.came, undefined)
   }
 

@@ -3,7 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import { duration } from "../data/duration.js"
-import type { Engine, Hold } from "./engine.js"
+import type { Engine } from "./engine.js"
 import type { SchedulerErrorReason } from "./error.js"
 
 /**
@@ -24,7 +24,7 @@ export interface Stats {
   /** Whether `pause` holds the jobs back. */
   readonly paused: boolean
   /** What the job in front waits for. */
-  readonly waitingFor: Hold
+  readonly waitingFor: "nothing" | "width" | "rate" | "pause" | "penalty"
   /** How long the job in front has waited, to the millisecond; zero if no job waits. */
   readonly wait: Duration.Duration
   /** How long until the rate, or the end of a penalty, lets the job in front start, where that is known. */
@@ -40,16 +40,34 @@ export interface Stats {
 /** How many keys of shares a snapshot tells. */
 const mostShares = 5
 
+const waitingFor = (engine: Engine): Stats["waitingFor"] => {
+  if (engine.queued === 0) return "nothing"
+  if (engine.paused) return "pause"
+  if (engine.penaltyLeft > 0 || (engine.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
+  return engine.lanes.front === undefined ? "width" : "rate"
+}
+
+const waitOfFirst = ({ main, site }: Engine): number =>
+  main.head === undefined ? 0 : Math.max(0, site.clock.currentTimeMillisUnsafe() - main.head.queuedAt)
+
+/** Nanoseconds until the first job can start, where the rate or a penalty decides. */
+const nextStart = (engine: Engine): number | undefined => {
+  const hold = waitingFor(engine)
+  if (hold !== "rate" && hold !== "penalty") return undefined
+  const { limiter, main, penaltyLeft } = engine
+  return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.tokens)
+}
+
 export const statsOf = (engine: Engine): Stats => ({
   concurrency: engine.permits === undefined ? engine.main.capacity : engine.limit,
   running: engine.running,
   weight: engine.main.used,
   queued: engine.queued,
   paused: engine.paused,
-  waitingFor: engine.hold,
-  wait: Duration.millis(engine.waitOfFirst),
-  nextStart: engine.nextStart === undefined ? undefined : duration(engine.nextStart),
-  refused: { ...engine.refused },
+  waitingFor: waitingFor(engine),
+  wait: Duration.millis(waitOfFirst(engine)),
+  nextStart: nextStart(engine) === undefined ? undefined : duration(nextStart(engine)!),
+  refused: { ...engine.refusals.counts },
   byPriority: engine.main.queue.byPriority(),
   byShare: engine.main.queue.byShare().sort((a, b) => b.queued - a.queued).slice(0, mostShares)
 })

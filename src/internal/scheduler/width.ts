@@ -11,22 +11,18 @@
 
 import type * as Exit from "effect/Exit"
 
-/** Makes a controller for each scheduler. */
+/** Makes the adaptation of each scheduler. */
 export interface WidthPolicy {
   /** The most width that there can ever be. */
   readonly max: number
-  /** Whether the exit of a job says that the other side has too much to do. */
-  readonly isOverload: (exit: Exit.Exit<unknown, unknown>) => boolean
-  readonly make: () => WidthController
+  readonly make: () => Adaptation
 }
 
-/** Decides how many jobs may run, told of each that ends. */
-export interface WidthController {
+/** Decides how many jobs may run. */
+export interface Adaptation {
   readonly limit: number
-  /** A job has succeeded. Returns whether the limit is another now. */
-  succeeded(job: Ended): boolean
-  /** A job has ended with an overload of the other side. Returns whether the limit is another now. */
-  overloaded(job: Ended): boolean
+  /** Is told of each job that ends. Returns whether the limit is another now. */
+  ended(exit: Exit.Exit<unknown, unknown>, job: Ended): boolean
 }
 
 /** Times in nanoseconds. */
@@ -65,7 +61,7 @@ const mostFall = 0.2
 /** What is left of the width after an overload. */
 const afterOverload = 0.9
 
-export class LatencyWidth implements WidthController {
+export class LatencyWidth {
   private readonly min: number
   private readonly max: number
   private width: number

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
+import { forEachInSlices } from "../../data/slices.js"
 import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
 import { Job, termsOf } from "../job.js"
 import type { Engine } from "../engine.js"
@@ -47,6 +48,9 @@ class Item<A, B, E, R, X, XE> extends Job {
     this.value = value
     this.index = index
     this.terms = termsOf(this, options)
+  }
+  override get isLate(): boolean {
+    return this.call?.isLate === true
   }
   onStart(): void {
     this.call?.onStart(this)
@@ -90,6 +94,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   /** Results that the consumer has not taken. */
   held = 0
   readonly outer: Node | undefined
+  /** It came when its scheduler was draining already. */
+  readonly isLate: boolean
   settled = false
 
   private readonly options: CallOptions<A, B, E, R, X, XE>
@@ -111,6 +117,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     const parent = options.parent
     this.context = parent.context
     this.outer = nodeOf(parent.context)
+    this.isLate = options.engine.draining
     this.run = { uninterruptible: hasProperty(parent, "interruptible") && parent.interruptible === false }
   }
 
@@ -277,7 +284,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     if (this.exit !== undefined) return
     this.exit = exit
     if (!this.exhausted) this.close()
-    this.options.engine.each(this.left(), (job) => {
+    forEachInSlices(this.options.engine.slices, this.left(), (job) => {
       if (job.fiber !== undefined) job.fiber.interruptUnsafe(this.options.parent.id)
       else if (job.call !== undefined) this.withdraw(job)
     }, () => this.settle())
@@ -320,6 +327,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.settled = true
     this.options.engine.resized.delete(this.fill)
     this.options.onSettled(this.exit)
+    this.options.engine.notifyUnsafe()
   }
 
   private unlink(job: Item<A, B, E, R, X, XE>): void {

@@ -1,0 +1,36 @@
+/**
+ * The refusals of a scheduler.
+ */
+import { InsufficientCapacity } from "../data/insufficientCapacity.js"
+import { SchedulerError } from "./error.js"
+import type { SchedulerErrorReason } from "./error.js"
+import type { Job } from "./job.js"
+
+/** Why a job can never start: it asks for more than there can be. */
+export const impossibleOf = ({ tokens, weight }: Job, limit: number, burst: number): InsufficientCapacity | undefined =>
+  weight > limit
+    ? new InsufficientCapacity({ what: "weight", asked: weight, most: limit })
+    : tokens > burst
+    ? new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst })
+    : undefined
+
+export class Refusals {
+  /** How many jobs were refused, by the reason. */
+  readonly counts: { [Reason in SchedulerErrorReason["_tag"]]?: number } = {}
+  private readonly name: string
+
+  constructor(name: string) {
+    this.name = name
+  }
+
+  error(reason: SchedulerErrorReason): SchedulerError {
+    return new SchedulerError({ scheduler: this.name, reason })
+  }
+
+  refuse(job: Job, reason: SchedulerErrorReason): void {
+    const { _tag } = reason
+    this.counts[_tag] = (this.counts[_tag] ?? 0) + 1
+    job.state = "Done"
+    job.onFailure(this.error(reason))
+  }
+}

@@ -1,0 +1,27 @@
+/**
+ * The surroundings of an engine: where it lives, and where its permits come from if it shares them with other processes.
+ */
+import type * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type { SchedulerDispatcher } from "effect/Scheduler"
+import type { Place } from "../data/timers.js"
+import type { SchedulerError } from "./error.js"
+import type { Job } from "./job.js"
+
+/** Permits from a store. The width of the main lane is then the number of permits held, and changes all the time. */
+export interface Permits {
+  /** The most that there can ever be. */
+  limit: number
+  /** Demand may have changed. */
+  changed(): void
+  /** A job has ended: its permits may be given back before the next job takes them. */
+  freed(): void
+  /** Settles when its permits are lost; never, as long as it holds them. */
+  guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
+}
+
+/** The context, the clock and the dispatcher of the layer that an engine belongs to. */
+export interface Site<in I = never> extends Place {
+  readonly context: Context.Context<I>
+  readonly dispatcher: SchedulerDispatcher
+}
