@@ -604,17 +604,21 @@ describe("stats", () => {
   it.effect("say what the job in front waits for, for how long, and when it can start", () =>
     Effect.gen(function*() {
       const idle = yield* Scheduler.make({ concurrency: 1 })
-      expect(yield* idle.stats).toMatchObject({ waitingFor: "nothing", wait: Duration.zero, nextStart: undefined })
+      expect(yield* idle.stats).toMatchObject({ waitingFor: "nothing", oldestWait: Duration.zero, nextStart: undefined })
 
       const narrow = yield* blocked({ concurrency: 1 })
       yield* TestClock.adjust("3 seconds")
       expect(yield* narrow.stats).toMatchObject({
         waitingFor: "width",
-        wait: Duration.seconds(3),
+        oldestWait: Duration.seconds(3),
         nextStart: undefined
       })
       yield* narrow.pause
       expect((yield* narrow.stats).waitingFor).toBe("pause")
+      yield* TestClock.adjust("1 seconds")
+      yield* fork(narrow.schedule(Effect.never, { priority: 1 }))
+      yield* fork(narrow.schedule(Effect.never, { share: "a" }))
+      expect((yield* narrow.stats).oldestWait).toEqual(Duration.seconds(4))
 
       const slow = yield* blocked({ concurrency: 2, rate: { limit: 1, window: "1 minute" } })
       yield* TestClock.adjust("10 seconds")

@@ -123,6 +123,17 @@ export class JobQueue<T extends QueueNode<T>> {
     }
   }
 
+  /** The node that came first, whenever its turn is. */
+  get oldest(): T | undefined {
+    let oldest: T | undefined
+    for (const level of this.heap) {
+      for (const { first } of level.fair === undefined ? [level] : level.fair.linesWaiting) {
+        if (first !== undefined && (oldest === undefined || first.order < oldest.order)) oldest = first
+      }
+    }
+    return oldest
+  }
+
   /** The number of jobs of each priority, the highest first. */
   byPriority(): Array<{ readonly priority: number; readonly queued: number }> {
     return this.heap.filter((level) => level.size > 0)

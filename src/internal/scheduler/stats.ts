@@ -25,8 +25,8 @@ export interface Stats {
   readonly paused: boolean
   /** What the job in front waits for. */
   readonly waitingFor: "nothing" | "width" | "rate" | "pause" | "penalty"
-  /** How long the job in front has waited, to the millisecond; zero if no job waits. */
-  readonly wait: Duration.Duration
+  /** How long the oldest waiting job has waited, to the millisecond; zero if no job waits. */
+  readonly oldestWait: Duration.Duration
   /** How long until the rate, or the end of a penalty, lets the job in front start, where that is known. */
   readonly nextStart: Duration.Duration | undefined
   /** How many jobs were refused so far, by the reason. */
@@ -47,8 +47,10 @@ const waitingFor = (engine: Engine): Stats["waitingFor"] => {
   return engine.lanes.front === undefined ? "width" : "rate"
 }
 
-const waitOfFirst = ({ main, site }: Engine): number =>
-  main.head === undefined ? 0 : Math.max(0, site.clock.currentTimeMillisUnsafe() - main.head.queuedAt)
+const oldestWait = ({ main, site }: Engine): number => {
+  const oldest = main.queue.oldest?.job
+  return oldest === undefined ? 0 : Math.max(0, site.clock.currentTimeMillisUnsafe() - oldest.queuedAt)
+}
 
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
 const nextStart = (engine: Engine): number | undefined => {
@@ -65,7 +67,7 @@ export const statsOf = (engine: Engine): Stats => ({
   queued: engine.queued,
   paused: engine.paused,
   waitingFor: waitingFor(engine),
-  wait: Duration.millis(waitOfFirst(engine)),
+  oldestWait: Duration.millis(oldestWait(engine)),
   nextStart: nextStart(engine) === undefined ? undefined : duration(nextStart(engine)!),
   refused: { ...engine.refusals.counts },
   byPriority: engine.main.queue.byPriority(),
