@@ -2,7 +2,7 @@
  * The laws of overload: a job that would wait too long is refused, load beyond the width is shed, and callers get fair turns.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Latch, Scope } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, Scope } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { simulate } from "./support/simulation.js"
@@ -592,6 +592,50 @@ describe("penalize", () => {
     }))
 })
 
+describe("Scheduler.Keyed", () => {
+  const make = (options: Scheduler.Options) => {
+    class Hosts extends Scheduler.Keyed<Hosts>()("Hosts", { lookup: (_: string) => options }) {}
+    return Hosts
+  }
+
+  it.effect("O1 the options hold for each key, and a penalty outlasts the last job of its key", () => {
+    const Hosts = make({ concurrency: 1, maxWait: "100 millis" })
+    return Effect.gen(function*() {
+      yield* fork(Hosts.schedule("a", Effect.never))
+      const waiting = yield* fork(Hosts.schedule("a", Effect.void))
+      expect(yield* Hosts.schedule("b", Effect.succeed(1))).toBe(1)
+      yield* TestClock.adjust("100 millis")
+      expect(refusal(waiting)?.[0]).toBe("WaitExceeded")
+
+      const c = yield* Hosts.get("c")
+      yield* c.penalize({ for: "1 second" })
+      const refused = yield* fork(Hosts.schedule("c", Effect.void))
+      expect(refusal(refused)?.[0]).toBe("WaitExceeded")
+      yield* TestClock.adjust("950 millis")
+      const late = yield* fork(Hosts.schedule("c", Clock.currentTimeMillis))
+      yield* TestClock.adjust("50 millis")
+      expect(yield* Fiber.join(late)).toBe(1100)
+    }).pipe(Effect.provide(Hosts.layer))
+  })
+
+  it.effect("O7 each key drains: on demand, and when the layer closes", () => {
+    const Hosts = make({ concurrency: 1, drain: "1 second" })
+    return Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(Hosts.layer, scope)
+      const inContext = <A, E>(effect: Effect.Effect<A, E, InstanceType<typeof Hosts>>) =>
+        Effect.provideContext(effect, context)
+      yield* inContext(Effect.flatMap(Hosts.get("gone"), (host) => host.drain()))
+      const refused = yield* fork(inContext(Hosts.schedule("gone", Effect.void)))
+      expect(refusal(refused)).toEqual(["Draining", {}])
+      const running = yield* fork(inContext(Hosts.schedule("a", sleep(500))))
+      const closed = yield* fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("500 millis")
+      expect([running, closed].map(refusal)).toEqual(["Success", "Success"])
+    })
+  })
+})
+
 describe("stats", () => {
   const blocked = (options: Scheduler.Options) =>
     Effect.gen(function*() {
@@ -604,7 +648,11 @@ describe("stats", () => {
   it.effect("say what the job in front waits for, for how long, and when it can start", () =>
     Effect.gen(function*() {
       const idle = yield* Scheduler.make({ concurrency: 1 })
-      expect(yield* idle.stats).toMatchObject({ waitingFor: "nothing", oldestWait: Duration.zero, nextStart: undefined })
+      expect(yield* idle.stats).toMatchObject({
+        waitingFor: "nothing",
+        oldestWait: Duration.zero,
+        nextStart: undefined
+      })
 
       const narrow = yield* blocked({ concurrency: 1 })
       yield* TestClock.adjust("3 seconds")

@@ -46,10 +46,7 @@ const sharedLimiter = <I>(rate: Context.Key<I, object>, context: Context.Context
 
 /** An engine that closes with the scope. */
 export const build = <I>(checked: Checked<I>): Effect.Effect<Engine, never, I | Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.map(site<I>(), (site) => engineUnsafe(checked, site)),
-    (engine) => checked.drain === 0 ? close(engine) : Effect.andThen(drain(engine, checked.drain), close(engine))
-  )
+  Effect.acquireRelease(Effect.map(site<I>(), (site) => engineUnsafe(checked, site)), end)
 
 export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effect<void> =>
   Effect.sync(() => {
@@ -117,6 +114,10 @@ export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
     const timeout = engine.site.clock.sleep(duration(nanos))
     return Effect.raceFirst(drained, Effect.andThen(timeout, close(engine)))
   })
+
+/** Closes an engine, after its jobs have had the time of the option `drain`. */
+export const end = (engine: Engine): Effect.Effect<void> =>
+  engine.limits.drain === 0 ? close(engine) : Effect.andThen(drain(engine, engine.limits.drain), close(engine))
 
 /** Interrupts all jobs, and waits for the end of all except those that this is called from. */
 export const close = (engine: Engine): Effect.Effect<void> =>

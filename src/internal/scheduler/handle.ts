@@ -83,7 +83,7 @@ export class Handle extends Pipeable.Class implements Operations<never> {
 
   readonly drain: Operations<never>["drain"] = (options) => {
     const nanos = checkDrain(options)
-    return Effect.suspend(() => this.access.effect((engine) => Build.drain(engine, nanos)))
+    return Effect.suspend(() => this.access.change((engine) => Build.drain(engine, nanos)))
   }
 
   readonly pause = this.run((engine) => Effect.sync(() => engine.pauseUnsafe()))

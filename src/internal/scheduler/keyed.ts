@@ -17,7 +17,7 @@ import { RestList } from "../limiter/restList.js"
 import type { Member } from "../limiter/restList.js"
 import type { Engine } from "./engine.js"
 import type { Site } from "./site.js"
-import { close, engineUnsafe, site } from "./build.js"
+import { end, engineUnsafe, site } from "./build.js"
 import { Handle } from "./handle.js"
 import type { Checked } from "./options.js"
 
@@ -50,9 +50,9 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
     this.limiter = limiter
   }
 
-  /** Nanoseconds until the rate is at rest, at most 0 if it is. */
+  /** Nanoseconds until the rate is at rest and no penalty holds, at most 0 if that is so. */
   get rest(): number {
-    return this.limiter === undefined ? 0 : this.limiter.restAt() - this.limiter.now()
+    return this.limiter === undefined ? this.engine.penaltyLeft : this.limiter.restAt() - this.limiter.now()
   }
 
   /** Whether dropping the entry would lose something. */
@@ -143,7 +143,7 @@ export class Registry<K, I> {
     return Effect.suspend(() => {
       this.closed = true
       this.alarm.close()
-      return Effect.forEach(this.entries.values(), (entry) => close(entry.engine), {
+      return Effect.forEach(this.entries.values(), (entry) => end(entry.engine), {
         concurrency: "unbounded",
         discard: true
       })
