@@ -45,6 +45,7 @@ export class Engine implements Host, Claimant, OverloadHost {
   permits: Permits | undefined = undefined
   readonly refusals: Refusals
   private readonly rate: Rate
+  private readonly madeAt: number
   private epoch: bigint | undefined
   private penalty: Penalty | undefined
   /** Decides about the width, until `resize` does. */
@@ -73,6 +74,7 @@ export class Engine implements Host, Claimant, OverloadHost {
   constructor(limits: Limits, site: Site, limiter?: Limiter<StoreError>) {
     this.limits = limits
     this.site = site
+    this.madeAt = site.clock.currentTimeMillisUnsafe()
     this.refusals = new Refusals(limits.name)
     this.rate = new Rate(this, limiter)
     this.slices = new Slices(site.dispatcher)
@@ -164,7 +166,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     const impossible = impossibleOf(job, this.limit, this.rate.burst)
     if (impossible !== undefined) return refusals.refuse(job, impossible)
     job.arrived = this.now()
-    job.queuedAt = this.site.clock.currentTimeMillisUnsafe()
+    job.queuedAt = this.millis()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) {
@@ -359,6 +361,11 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   // ---------------------------------------------------------------------------------------------------------- overload
+
+  /** Whole milliseconds since the engine was made: a small integer, which a job holds without an allocation. */
+  millis(): number {
+    return Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+  }
 
   /** Nanoseconds of the monotonic clock since the first call. */
   time(): number {

@@ -100,7 +100,7 @@ export abstract class Job extends Seat implements Inner {
   width = 0
   /** When it began to wait, on the axis of the rate. */
   arrived = 0
-  /** The same in milliseconds of the clock. */
+  /** The same in milliseconds since the engine was made. */
   queuedAt = 0
   /** When it started, in nanoseconds of the engine's clock, where the width follows that. */
   startedAt = 0

@@ -47,9 +47,9 @@ const waitingFor = (engine: Engine): Stats["waitingFor"] => {
   return engine.lanes.front === undefined ? "width" : "rate"
 }
 
-const oldestWait = ({ main, site }: Engine): number => {
-  const oldest = main.queue.oldest?.job
-  return oldest === undefined ? 0 : Math.max(0, site.clock.currentTimeMillisUnsafe() - oldest.queuedAt)
+const oldestWait = (engine: Engine): number => {
+  const oldest = engine.main.queue.oldest?.job
+  return oldest === undefined ? 0 : Math.max(0, engine.millis() - oldest.queuedAt)
 }
 
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
