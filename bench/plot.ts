@@ -76,6 +76,35 @@ export const bars = (title: string, unit: string, values: ReadonlyArray<Bar>, fi
   }, file)
 }
 
+interface Point {
+  readonly series: string
+  readonly x: number
+  readonly y: number
+}
+
+interface Axes {
+  readonly x: string
+  readonly y: string
+  readonly scale: "linear" | "log"
+}
+
+/** One line per series. */
+export const curves = (title: string, axes: Axes, values: ReadonlyArray<Point>, file: string): Promise<void> =>
+  write({
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    title,
+    config,
+    width: 460,
+    height: 280,
+    data: { values: [...values] },
+    mark: { type: "line", point: true },
+    encoding: {
+      x: { field: "x", type: "quantitative", title: axes.x, scale: { type: axes.scale } },
+      y: { field: "y", type: "quantitative", title: axes.y, scale: { type: axes.scale } },
+      color: { field: "series", type: "nominal", title: null, sort: null }
+    }
+  }, file)
+
 /** One line per contender over a growing number, both axes logarithmic. */
 export const lines = (
   title: string,
@@ -83,40 +112,9 @@ export const lines = (
   values: ReadonlyArray<{ readonly contender: string; readonly n: number; readonly value: number }>,
   file: string
 ): Promise<void> =>
-  write({
-    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+  curves(
     title,
-    config,
-    width: 460,
-    height: 280,
-    data: { values: [...values] },
-    mark: { type: "line", point: true },
-    encoding: {
-      x: { field: "n", type: "quantitative", title: "n", scale: { type: "log" } },
-      y: { field: "value", type: "quantitative", title: unit, scale: { type: "log" } },
-      color: { field: "contender", type: "nominal", title: null, sort: null }
-    }
-  }, file)
-
-/** One line per series, both axes linear. */
-export const curves = (
-  title: string,
-  axes: { readonly x: string; readonly y: string },
-  values: ReadonlyArray<{ readonly series: string; readonly x: number; readonly y: number }>,
-  file: string
-): Promise<void> =>
-  write({
-    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
-    title,
-    config,
-    width: 460,
-    height: 280,
-    data: { values: [...values] },
-    mark: { type: "line", point: true },
-    encoding: {
-      x: { field: "x", type: "quantitative", title: axes.x },
-      y: { field: "y", type: "quantitative", title: axes.y },
-      color: { field: "series", type: "nominal", title: null, sort: null },
-      strokeDash: { field: "series", type: "nominal", title: null, sort: null }
-    }
-  }, file)
+    { x: "n", y: unit, scale: "log" },
+    values.map(({ contender, n, value }) => ({ series: contender, x: n, y: value })),
+    file
+  )

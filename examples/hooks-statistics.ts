@@ -6,12 +6,12 @@
  *
  * prints:
  *
- *     no rate for XXX, 25 carts affected
+ *     no rate for ZZZ, 25 carts affected
  *     100 calls, 4 runs, 96 joined: 3 succeeded, 1 failed
  *     CHF: 25 calls, 1 run
  *     EUR: 25 calls, 1 run
  *     USD: 25 calls, 1 run
- *     XXX: 25 calls, 1 run
+ *     ZZZ: 25 calls, 1 run
  */
 import { Console, Data, Effect, Order } from "effect"
 import * as Arr from "effect/Array"
@@ -44,7 +44,7 @@ const rate = Rates.fn("rate")((currency: string) =>
 )
 
 const program = Effect.gen(function*() {
-  const carts = Array.from({ length: 100 }, (_, n) => ["CHF", "EUR", "USD", "XXX"][n % 4]!)
+  const carts = Array.from({ length: 100 }, (_, n) => ["CHF", "EUR", "USD", "ZZZ"][n % 4]!)
   yield* Effect.forEach(carts, (currency) => Effect.exit(rate(currency)), { concurrency: "unbounded" })
 
   const { calls, failed, joined, started, succeeded } = yield* statistics.overall

@@ -216,6 +216,30 @@ describe("Adaptive.latency", () => {
       expect(error.reason).toMatchObject({ _tag: "InsufficientCapacity", asked: 11, most: 10 })
     }))
 
+  it("O6 jobs inside jobs do not keep the width from adapting", () => {
+    let limit = 0
+    simulate(() =>
+      Effect.scoped(Effect.gen(function*() {
+        const policy = Adaptive.latency({ max: 100, initial: 10 })
+        const scheduler = yield* Scheduler.make({ concurrency: policy })
+        // Thirty jobs, each inside the one before, in the width of one.
+        let chain: Effect.Effect<never, Scheduler.SchedulerError> = Effect.never
+        for (let depth = 0; depth < 30; depth++) chain = scheduler.schedule(chain)
+        yield* Effect.forkChild(chain)
+        yield* Effect.yieldNow
+        const job = (millis: number) => scheduler.schedule(Effect.sleep(millis))
+        const crowd = (jobs: number, millis: number) =>
+          Effect.forEach(Array.from({ length: jobs }), () => job(millis), { concurrency: "unbounded", discard: true })
+        yield* crowd(300, 10)
+        yield* scheduler.schedule(Effect.fail(new Cause.TimeoutError())).pipe(Effect.exit)
+        const { concurrency } = yield* scheduler.stats
+        yield* crowd(2000, 10)
+        limit = (yield* scheduler.stats).concurrency - concurrency
+      }))
+    )
+    expect(limit).toBeGreaterThan(0)
+  })
+
   it.effect("O6 resize ends the adaption", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: Adaptive.latency({ max: 10 }) })

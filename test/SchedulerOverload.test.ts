@@ -27,6 +27,17 @@ const refusal = (fiber: Fiber.Fiber<unknown, unknown>) => {
 
 const sleep = (millis: number) => Effect.sleep(millis)
 
+/** A scheduler whose next start is due in 100 ms, and whose jobs may wait for 250. */
+const tenASecond = Effect.gen(function*() {
+  const scheduler = yield* Scheduler.make({
+    concurrency: "unbounded",
+    rate: { limit: 10, window: "1 second" },
+    maxWait: "250 millis"
+  })
+  yield* scheduler.schedule(Effect.void)
+  return scheduler
+})
+
 describe("maxWait", () => {
   it.effect("O1 a job that waits for width is refused when its maxWait is over, though nothing ends and nothing starts", () =>
     Effect.gen(function*() {
@@ -73,12 +84,7 @@ describe("maxWait", () => {
 
   it.effect("O1 a job that the rate cannot start in time is refused on arrival, and spends nothing", () =>
     Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({
-        concurrency: "unbounded",
-        rate: { limit: 10, window: "1 second" },
-        maxWait: "250 millis"
-      })
-      yield* scheduler.schedule(Effect.void)
+      const scheduler = yield* tenASecond
       const jobs = yield* Effect.forEach([1, 2, 3, 4], () => fork(scheduler.schedule(Effect.void)))
       expect(jobs.map((job) => refusal(job)?.[0])).toEqual([undefined, undefined, "WaitExceeded", "WaitExceeded"])
       expect(refusal(jobs[2]!)).toEqual(["WaitExceeded", { waited: 0, maxWait: 250, expected: 300 }])
@@ -91,12 +97,7 @@ describe("maxWait", () => {
 
   it.effect("O1 a job of a higher priority does not count the tokens of lower ones", () =>
     Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({
-        concurrency: "unbounded",
-        rate: { limit: 10, window: "1 second" },
-        maxWait: "250 millis"
-      })
-      yield* scheduler.schedule(Effect.void)
+      const scheduler = yield* tenASecond
       yield* fork(scheduler.schedule(Effect.void))
       yield* fork(scheduler.schedule(Effect.void))
       const urgent = yield* fork(scheduler.schedule(Effect.void, { priority: 1 }))
@@ -107,12 +108,7 @@ describe("maxWait", () => {
 
   it.effect("O1 O3 a job counts the tokens of its own share, and not those of others", () =>
     Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({
-        concurrency: "unbounded",
-        rate: { limit: 10, window: "1 second" },
-        maxWait: "250 millis"
-      })
-      yield* scheduler.schedule(Effect.void)
+      const scheduler = yield* tenASecond
       const of = (share: string) => fork(scheduler.schedule(Effect.void, { share }))
       const [a1, a2, a3, b] = [yield* of("a"), yield* of("a"), yield* of("a"), yield* of("b")]
       expect([a1, a2, a3, b].map((job) => refusal(job)?.[0])).toEqual([undefined, undefined, "WaitExceeded", undefined])

@@ -20,7 +20,7 @@ export const write = async (measured: ReadonlyArray<Measured>, seed: number): Pr
   const plot = fileURLToPath(new URL("overload/goodput.svg", docs))
   await curves(
     "Answered in time, for callers that wait for 1 s",
-    { x: "asked for, in parts of the capacity", y: "answered in time, in parts of the capacity" },
+    { x: "asked for, in parts of the capacity", y: "answered in time, in parts of the capacity", scale: "linear" },
     await goodputs(seed),
     plot
   )

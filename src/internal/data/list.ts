@@ -15,9 +15,7 @@ export interface List<M> {
   last: M | undefined
 }
 
-/** Adds a member behind another, or in front of all. */
-export const insert = <M extends Member<M>>(list: List<M>, before: M | undefined, member: M): void => {
-  const after = before === undefined ? list.first : before.after
+const link = <M extends Member<M>>(list: List<M>, before: M | undefined, member: M, after: M | undefined): void => {
   member.before = before
   member.after = after
   if (before === undefined) list.first = member
@@ -26,19 +24,16 @@ export const insert = <M extends Member<M>>(list: List<M>, before: M | undefined
   else after.before = member
 }
 
+/** Adds a member behind another, or in front of all. */
+export const insert = <M extends Member<M>>(list: List<M>, before: M | undefined, member: M): void =>
+  link(list, before, member, before === undefined ? list.first : before.after)
+
 /** Adds a member at the end. */
 export const append = <M extends Member<M>>(list: List<M>, member: M): void => insert(list, list.last, member)
 
 /** Replaces a member, which is not used again. */
-export const replace = <M extends Member<M>>(list: List<M>, member: M, by: M): void => {
-  const { after, before } = member
-  by.before = before
-  by.after = after
-  if (before === undefined) list.first = by
-  else before.after = by
-  if (after === undefined) list.last = by
-  else after.before = by
-}
+export const replace = <M extends Member<M>>(list: List<M>, member: M, by: M): void =>
+  link(list, member.before, by, member.after)
 
 /** Takes a member out. It keeps no neighbour from being collected. */
 export const remove = <M extends Member<M>>(list: List<M>, member: M): void => {

@@ -412,8 +412,9 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   private adapt(adaptive: Adaptation, { startedAt }: Job, exit: Exit.Exit<unknown, unknown>): void {
-    const { main, running } = this
-    if (!adaptive.ended(exit, { startedAt, now: this.time(), running, saturated: main.state === "blocked" })) return
+    const { main } = this
+    const ended = { startedAt, now: this.time(), running: main.used, saturated: main.state === "blocked" }
+    if (!adaptive.ended(exit, ended)) return
     main.capacity = adaptive.limit
     this.lanes.refresh()
   }

@@ -10,7 +10,7 @@ import * as DueHeap from "../data/dueHeap.js"
 import { append, type List, type Member, remove } from "../data/list.js"
 
 /** A waiting job. */
-interface Node<T> extends Member<T> {
+interface Node<T extends Node<T>> extends Member<T> {
   readonly tokens: number
   line: Line<T> | undefined
 }
@@ -22,8 +22,8 @@ export interface Share {
 }
 
 /** `due` is the start tag of the first job or, while no job waits, the finish tag of the last one that started. */
-export interface Line<T> extends List<T>, DueHeap.Member {
-  readonly fair: FairQueue<any>
+export interface Line<T extends Node<T>> extends List<T>, DueHeap.Member {
+  readonly fair: FairQueue<T>
   readonly key: unknown
   size: number
   tokens: number

@@ -73,6 +73,8 @@ export class Terms implements DueHeap.Member {
 
   /** The job has ended. */
   settle(line: Line<Seat>, now: number): void {
+    // Contexts may keep the job for long: it must not keep the queue.
+    this.line = undefined
     line.fair.settle(line, this.charged, this.job.weight, now - this.startedAt)
   }
 }

@@ -29,7 +29,7 @@ export interface Adaptation {
 export interface Ended {
   readonly startedAt: number
   readonly now: number
-  /** How many run without it. */
+  /** How much weight runs without it; lent weight counts once. */
   readonly running: number
   /** Whether others wait for width. */
   readonly saturated: boolean
