@@ -2,7 +2,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import type { Scheduler as FiberScheduler } from "effect"
 import { Engine, Job } from "../src/internal/scheduler/engine.js"
-import { unbounded } from "../src/internal/scheduler/options.js"
+import { oneJob, unbounded } from "../src/internal/scheduler/options.js"
 import {
   changes,
   closes,
@@ -42,7 +42,8 @@ class TestJob extends Job {
     options: { weight?: number; priority?: number; outer?: Node | undefined; tokens?: number } = {},
     begin: (job: TestJob) => void = () => {}
   ) {
-    super(options.weight ?? 1, options.tokens ?? 1, options.priority ?? 0, options.outer, true)
+    const { outer, priority = 0, tokens = 1, weight = 1 } = options
+    super({ ...oneJob, weight, tokens, priority }, outer, true)
     this.begin = begin
   }
   onStart() {
