@@ -657,6 +657,47 @@ export const cases: ReadonlyArray<Case> = [
     }
   },
   {
+    id: "20a",
+    name: "the connections go dead without a word",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const proxy = await stage.proxy(server.port)
+      const a = await stage.worker({ url: `redis://127.0.0.1:${proxy.port}`, reducer: patient })
+      await a.share({ key: "warm", millis: 0 })
+      proxy.deaden("all")
+      const at = clock()
+      const shared = [await a.share({ key: "k", millis: 0 })]
+      const delay = clock() - at
+      served(shared, 1)
+      atMost("delay", delay, 1000 + 2000 + 250 + noise)
+      return facts(stage, shared, { delay, note: "storeTimeout, 2 s for a PING, a pause between attempts" })
+    }
+  },
+  {
+    id: "20b",
+    name: "the subscription goes dead without a word",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const proxy = await stage.proxy(server.port)
+      const b = await stage.worker({ url: `redis://127.0.0.1:${proxy.port}`, reducer: {} })
+      const a = await stage.worker({ url: server.url, reducer: {} })
+      await Promise.all([a, b].map((_) => _.share({ key: "warm", millis: 0 })))
+      await pause(500)
+      assert.equal(proxy.deaden("subscriptions"), 1)
+      await pause(15_000 + 3000 + 1000)
+      const began = stage.observer.began(stage.observer.runs.length + 1)
+      const first = a.share({ key: "k", millis: 200 })
+      await began
+      const at = clock()
+      const shared = [await b.share({ key: "k", millis: 200 }), await first]
+      const delay = clock() - at
+      served(shared, 2)
+      oneResult(shared)
+      atMost("delay", delay, 200 + noise)
+      return facts(stage, shared, { delay, note: "200 of run; a lost wake-up would cost up to a second" })
+    }
+  },
+  {
     id: "19",
     name: "100,000 flights leave nothing behind",
     run: async (stage) => {
