@@ -132,6 +132,34 @@ export interface ConsumeResult {
 }
 
 /**
+ * The key to look at.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PeekOptions {
+  readonly key?: string | undefined
+}
+
+/**
+ * The state of a key: what the fields `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset` and `Retry-After` of HTTP
+ * tell.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PeekResult {
+  /** The limit of the quota with the fewest tokens left. */
+  readonly limit: number
+  /** How many tokens a call could have now; 0 while others wait for the key. */
+  readonly remaining: number
+  /** How long until the key has its full burst again, if nobody consumes. */
+  readonly resetAfter: Duration.Duration
+  /** How long until a call for one token passes, if nobody else comes; zero if it passes now. */
+  readonly retryAfter: Duration.Duration
+}
+
+/**
  * The key to hold up, and the time.
  *
  * @category models
@@ -169,6 +197,8 @@ export interface Operations<Self> {
     options?: ConsumeOptions | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | RateLimiterError, R | Self>
     : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiterError, R | Self>
+  /** Tells what a key has left, and takes nothing. */
+  readonly peek: (options?: PeekOptions | undefined) => Effect.Effect<PeekResult, RateLimiterError, Self>
   /** Lets nothing of a key pass for a time. */
   readonly penalize: (options: PenalizeOptions) => Effect.Effect<void, RateLimiterError, Self>
   /** Forgets the tokens that a key has consumed, and its penalty. */
@@ -375,6 +405,7 @@ const operations = <Self>(tag: Context.Service<Self, RateLimiter>): Operations<S
   withLimit: Handle.dataFirstOrLast((effect, options) => tag.use((_) => _.withLimit(effect, options))) as Operations<
     Self
   >["withLimit"],
+  peek: (options) => tag.use((_) => _.peek(options)),
   penalize: (options) => {
     Handle.penalty(options)
     return tag.use((_) => _.penalize(options))
@@ -457,6 +488,40 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
  * @since 0.1.0
  */
 export const withLimit: Operations<RateLimiter>["withLimit"] = ops.withLimit
+
+/**
+ * Tells what a key has left, and takes nothing.
+ *
+ * **When to use**
+ *
+ * Use it for the `RateLimit` fields of a response, or to show a user what is left. To decide whether to go on, `consume` with
+ * `onExceeded: "fail"`: between a look and a call another caller may take the tokens.
+ *
+ * **Details**
+ *
+ * `retryAfter` counts the calls that wait. It is exact: if nobody else comes, a call for one token is refused before it and
+ * admitted at it. A look costs as much as a refusal; over Redis it is one command.
+ *
+ * **Example** (Telling a client what is left)
+ *
+ * ```ts import.meta.vitest
+ * import { Duration, Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* RateLimiter.consume({ key: "ada", tokens: 2 })
+ *   const { limit, remaining, resetAfter } = yield* RateLimiter.peek({ key: "ada" })
+ *   return `${remaining} of ${limit}, all of them in ${Math.ceil(Duration.toSeconds(resetAfter))} s`
+ * })
+ *
+ * const quota = RateLimiter.layer({ limit: 60, window: "1 minute", burst: 5 })
+ * await Effect.runPromise(Effect.provide(program, quota)) // => "3 of 60, all of them in 2 s"
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const peek: Operations<RateLimiter>["peek"] = ops.peek
 
 /**
  * Lets nothing of a key pass for a time, such as the `Retry-After` of a 429.

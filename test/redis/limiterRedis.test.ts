@@ -57,7 +57,7 @@ const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail
   }
   const names = () => starts.map(([, name]) => name)
   const times = () => starts.map(([at]) => at)
-  const run = (command: Effect.Effect<void, StoreError>) => Effect.runSync(Effect.provideContext(command, context))
+  const run = <A>(command: Effect.Effect<A, StoreError>) => Effect.runSync(Effect.provideContext(command, context))
   return { clock, store, limiter, process, starts, refused, failed, waiter, enter, names, times, run }
 }
 
@@ -310,5 +310,28 @@ describe("slots without a waiter", () => {
     clock.advance(200)
     expect(failed.length).toBeGreaterThan(0)
     expect([limiter.size, clock.pending]).toEqual([0, 0])
+  })
+})
+
+describe("peek at a shared rate", () => {
+  it("peek asks the store, takes nothing, and tells when one token passes", () => {
+    const { clock, enter, limiter, store } = setup(perSecond(10, 2))
+    expect(Effect.runSync(limiter.peek(undefined))).toEqual({ limit: 10, remaining: 2, resetAfter: 0, retryAfter: 0 })
+    enter("a", { tokens: 2 })
+    clock.advance(30)
+    const left = { limit: 10, remaining: 0, resetAfter: 170_000_000, retryAfter: 70_000_000 }
+    for (let i = 0; i < 3; i++) expect(Effect.runSync(limiter.peek(undefined))).toEqual(left)
+    expect(store.commands.length).toBe(5)
+    expect(Effect.runSync(limiter.peek("other")).remaining).toBe(2)
+  })
+
+  it("while the store is away, peek fails, or tells what this process has left", () => {
+    for (const policy of ["fail", "local", "allow"] as const) {
+      const { enter, limiter, run, store } = setup(perSecond(10, 2), policy)
+      store.away = true
+      if (policy === "local") enter("a")
+      if (policy === "fail") expect(() => run(limiter.peek(undefined))).toThrow("away")
+      else expect(run(limiter.peek(undefined)).remaining).toBe(policy === "local" ? 1 : 2)
+    }
   })
 })

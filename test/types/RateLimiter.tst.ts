@@ -62,6 +62,13 @@ describe("the other operations", () => {
     expect(GitHub.consume).type.not.toBeCallableWith({ key: 1 })
   })
 
+  it("peek tells what is left", () => {
+    expect(GitHub.peek({ key: "k" })).type.toBe<
+      Effect.Effect<RateLimiter.PeekResult, RateLimiter.RateLimiterError, GitHub>
+    >()
+    expect(GitHub.peek).type.not.toBeCallableWith({ key: 1 })
+  })
+
   it("penalize needs a time", () => {
     expect(GitHub.penalize({ for: "1 second" })).type.toBe<Effect.Effect<void, RateLimiter.RateLimiterError, GitHub>>()
     expect(GitHub.penalize).type.not.toBeCallableWith({ key: "k" })

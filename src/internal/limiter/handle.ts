@@ -152,6 +152,12 @@ export const make = (limiter: Backend, name: string) => {
       })
     },
     withLimit: dataFirstOrLast((effect, options) => admit(options, true, () => effect)),
+    peek: (options?: { readonly key?: string | undefined }) =>
+      Effect.matchEffect(limiter.peek(options?.key), {
+        onFailure: fail,
+        onSuccess: ({ resetAfter, retryAfter, ...left }) =>
+          Exit.succeed({ ...left, resetAfter: duration(resetAfter), retryAfter: duration(retryAfter) })
+      }),
     penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) =>
       Effect.catch(limiter.penalize(options.key, penalty(options)), fail),
     reset: (options?: { readonly key?: string | undefined }) => Effect.catch(limiter.reset(options?.key), fail),

@@ -74,6 +74,12 @@ export interface Standing {
   readonly resetAfter: number
 }
 
+/** The same, and how long until it passes one token. */
+export interface Peek extends Standing {
+  /** Nanoseconds until one token passes behind the present waiters; 0 if it passes now. */
+  readonly retryAfter: number
+}
+
 /** The quota that refuses a call. */
 export interface Refusal {
   readonly limit: number
@@ -97,6 +103,8 @@ export interface Backend extends Limiter<StoreError> {
     answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R>
   standingUnsafe(key: string | undefined, now: number): Standing
+  /** Looks at a key and takes nothing. */
+  peek(key: string | undefined): Effect.Effect<Peek, StoreError>
   /** Forgets the tokens that a key has consumed. */
   reset(key: string | undefined): Effect.Effect<void, StoreError>
 }
@@ -121,6 +129,7 @@ export const unlimited: Backend = {
   takeUnsafe: () => true,
   attempt: (_key, _tokens, _now, _granted, answer) => answer(),
   standingUnsafe: () => ({ limit: Infinity, remaining: Infinity, resetAfter: 0 }),
+  peek: () => Effect.succeed({ limit: Infinity, remaining: Infinity, resetAfter: 0, retryAfter: 0 }),
   penalize: () => Effect.void,
   reset: () => Effect.void,
   strict: false,

@@ -12,7 +12,7 @@ import * as Timers from "../data/timers.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
-import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
+import type { Backend, Granted, Peek, Standing, Waiter } from "./limiter.js"
 import { Line, Place } from "./line.js"
 import * as RestList from "./restList.js"
 
@@ -263,6 +263,16 @@ export class LimiterMemory implements Backend {
 
   standingUnsafe(key: string | undefined, now: number): Standing {
     return Entry.standing(this.rates, this.lookup(key), now)
+  }
+
+  peek(key: string | undefined): Effect.Effect<Peek> {
+    return Effect.sync(() => this.peekUnsafe(key))
+  }
+
+  peekUnsafe(key: string | undefined): Peek {
+    this.settle()
+    const now = this.now()
+    return { ...this.standingUnsafe(key, now), retryAfter: this.retryAfterUnsafe(key, 1, now) }
   }
 
   /** Nanoseconds until `tokens` pass, behind the present waiters, if nobody else comes. */

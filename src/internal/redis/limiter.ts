@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Timers from "../data/timers.js"
 import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
-import type { Backend, Granted, Standing, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Backend, Granted, Peek, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
@@ -227,6 +227,23 @@ export class LimiterRedis implements Backend {
 
   standingUnsafe(key: string | undefined): Standing {
     return this.standingOf(this.entries.get(key)?.told)
+  }
+
+  peek(key: string | undefined): Effect.Effect<Peek, StoreError> {
+    const { guard, onStoreError } = this.options
+    // Nothing waits for less than no time, so the store refuses and says how long.
+    const asked = guard.run("peek", Effect.suspend(() => this.store.take(nameOf(key), [1], -1)))
+    return Effect.matchEffect(asked, {
+      onFailure: (failure) =>
+        onStoreError === "fail"
+          ? Effect.fail(failure)
+          : Effect.map(guard.applied(onStoreError, failure), () => this.local.peekUnsafe(key)),
+      onSuccess: (taken) =>
+        Effect.succeed({
+          ...this.standingOf(taken),
+          retryAfter: Math.max(0, Math.ceil((taken.retryMillis - 1) * nanosPerMilli))
+        })
+    })
   }
 
   private standingOf(taken: Taken | undefined): Standing {
