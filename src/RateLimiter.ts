@@ -112,6 +112,11 @@ export interface ConsumeOptions {
    * right now, and consumes nothing.
    */
   readonly onExceeded?: "delay" | "fail" | undefined
+  /**
+   * How long the call may wait; no bound by default. It fails with `RateLimitExceeded`, at once where it is certain that it
+   * would wait longer, else when the time is over. With 0 it is admitted now or not at all.
+   */
+  readonly maxWait?: Duration.Input | undefined
 }
 
 /**
@@ -430,7 +435,8 @@ const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
  * **Gotchas**
  *
  * A call that is interrupted before it is admitted costs nothing, and the calls behind it move up. Lighter calls do not
- * overtake a heavy one. While others wait for the key, `"fail"` fails.
+ * overtake a heavy one. While others wait for the key, `"fail"` fails. With a `maxWait`, a call behind others costs what its
+ * refusal costs.
  *
  * **Example** (Refusing an attempt too many)
  *

@@ -315,13 +315,17 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
   return { limit, remaining: free ? remaining : 0, resetAfter: resetAt - now }
 }
 
-/** Nanoseconds until `tokens` pass behind the present waiters, if nobody else comes and all grants begin. */
-export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: number): number => {
-  const { rare } = entry
-  if (rare === undefined && rates.length === 1) {
-    return Math.max(0, Gcra.dueAt(rates[0]!, entry.tats[0]!, (entry.line?.queued ?? 0) + tokens) - now)
+/**
+ * Nanoseconds until `tokens` pass behind the present waiters, if nobody else comes and all grants begin. With more waiters
+ * than `tried` it is a lower bound.
+ */
+export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: number, tried: number): number => {
+  const { line, rare } = entry
+  if (line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
+  // A waiter that is late counts from later on.
+  if (rates.length === 1 && rare?.log === undefined && line.due > now) {
+    return Math.max(0, dueAt(rates, entry, line.queued + tokens) - now)
   }
-  if (entry.line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
   // Another quota may hold back each waiter: try them out in order.
   const shadow = make(entry.version, entry.key)
   shadow.tats = entry.tats.slice()
@@ -331,12 +335,15 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
     shadow.rare.log = rare.log?.copy()
   }
   const start = { now, later: undefined, strict: rates.some((rate) => rate.strict) }
-  for (let place = entry.line.first; place !== undefined; place = place.after) {
+  let { queued } = line
+  let left = tried
+  for (let place = line.first; place !== undefined && left-- > 0; place = place.after) {
     const { since, tokens } = place.waiter
     start.now = Math.max(start.now, dueAt(rates, shadow, tokens, now))
     takeRare(rates, shadow, Gcra.arrival(since, start.now), tokens, start)
+    queued -= tokens
   }
-  return Math.max(start.now, dueAt(rates, shadow, tokens, now)) - now
+  return Math.max(start.now, dueAt(rates, shadow, queued + tokens, now)) - now
 }
 
 /** Moves all times back. */

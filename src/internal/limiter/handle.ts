@@ -13,8 +13,10 @@ import { refuse } from "../data/refuse.js"
 import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
-import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
+import type { Backend, Granted, Refusal, Standing, Waiter } from "./limiter.js"
 import { register } from "./limiter.js"
+import type { Call } from "./patience.js"
+import { Patience } from "./patience.js"
 import * as Quotas from "./quota.js"
 
 export const TypeId = "~effect-funnel/RateLimiter"
@@ -23,16 +25,26 @@ interface ConsumeOptions {
   readonly key?: string | undefined
   readonly tokens?: number | undefined
   readonly onExceeded?: "delay" | "fail" | undefined
+  readonly maxWait?: Duration.Input | undefined
 }
 
 export const check = (caller: string, options: ConsumeOptions | undefined): void => {
   if (options === undefined) return
   if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
+  if (options.maxWait !== undefined) Quotas.nanos(caller, "maxWait", options.maxWait, 0)
   const onExceeded = options.onExceeded
   if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
     refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
   }
 }
+
+/** How long a call may wait, in nanoseconds. */
+const longestWait = (options: ConsumeOptions | undefined): number =>
+  options?.onExceeded === "fail"
+    ? 0
+    : options?.maxWait === undefined
+    ? Infinity
+    : Quotas.nanos("RateLimiter.consume", "maxWait", options.maxWait, 0)
 
 /** The nanoseconds of a penalty. */
 export const penalty = (options: { readonly for: Duration.Input }): number =>
@@ -61,6 +73,46 @@ export const make = (limiter: Backend, name: string) => {
 
   const tooLarge = (tokens: number, burst: number) =>
     fail(new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst }))
+
+  const exceeded = (key: string | undefined, { limit, remaining, retryAfter }: Refusal) =>
+    fail(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
+
+  let patience: Patience | undefined
+
+  /** `wait` for `maxWait` nanoseconds at most. */
+  const waitFor = (
+    key: string | undefined,
+    tokens: number,
+    since: number,
+    maxWait: number
+  ): Effect.Effect<Granted, RateLimiterError> =>
+    Effect.callback((resume) => {
+      // Sound: the limiters without a place let no call wait.
+      const waiting = patience ??= new Patience(limiter, limiter.place!)
+      const end = (exit: Exit.Exit<Granted, RateLimiterError>) => {
+        waiting.remove(call)
+        resume(exit)
+      }
+      const call: Call = {
+        key,
+        tokens,
+        since,
+        link: undefined,
+        due: waiting.now() + maxWait,
+        index: -1,
+        onDue: () => void (waiting.isInTime(call) && resume(Exit.succeed(call))),
+        onTooLarge: (burst) => end(tooLarge(tokens, burst)),
+        onFailure: (failure) => end(fail(failure)),
+        onLate: (refusal) => resume(exceeded(key, refusal))
+      }
+      waiting.add(call)
+      limiter.waitUnsafe(call)
+      return Effect.sync(() => {
+        waiting.remove(call)
+        limiter.cancelUnsafe(call)
+        limiter.refundUnsafe(call)
+      })
+    })
 
   const wait = (key: string | undefined, tokens: number, since: number): Effect.Effect<Granted, RateLimiterError> =>
     Effect.callback((resume) => {
@@ -126,9 +178,14 @@ export const make = (limiter: Backend, name: string) => {
     const key = options?.key
     const tokens = options?.tokens ?? 1
     if (tokens > limiter.burst) return tooLarge(tokens, limiter.burst)
-    if (options?.onExceeded !== "fail") {
+    const maxWait = longestWait(options)
+    if (maxWait > 0) {
       const { epoch } = limiter
-      return Effect.flatMap(wait(key, tokens, now), (waiter) => {
+      if (maxWait < Infinity && limiter.leastWaitUnsafe(key, tokens, now) > maxWait) {
+        return exceeded(key, limiter.refusalUnsafe(key, tokens, now))
+      }
+      const granted = maxWait === Infinity ? wait(key, tokens, now) : waitFor(key, tokens, now, maxWait)
+      return Effect.flatMap(granted, (waiter) => {
         const at = limiter.now()
         // The axis may have started over meanwhile.
         return start(waiter, then(at - now + Number(limiter.epoch - epoch), at), fiber)
@@ -137,8 +194,7 @@ export const make = (limiter: Backend, name: string) => {
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
       if (refusal === undefined) return start(granted, then(0, now, standing), fiber)
       if (refusal instanceof StoreError) return fail(refusal)
-      const { limit, remaining, retryAfter } = refusal
-      return fail(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
+      return exceeded(key, refusal)
     })
   }
 

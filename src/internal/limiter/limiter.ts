@@ -2,6 +2,7 @@
  * The interface of a limiter: take tokens now, or be called back when they are due.
  */
 import * as Effect from "effect/Effect"
+import type * as Timers from "../data/timers.js"
 import type { StoreError } from "../store/storeError.js"
 import type { Rate } from "./gcra.js"
 
@@ -94,6 +95,8 @@ export interface Backend extends Limiter<StoreError> {
   readonly epoch: bigint
   /** The number of keys. */
   readonly size: number
+  /** Where its timers live; `undefined` if no call ever waits. */
+  readonly place: Timers.Place | undefined
   /** Asks once more after `takeUnsafe` has refused. `answer` is given nothing when the tokens are taken. */
   attempt<A, E, R>(
     key: string | undefined,
@@ -103,6 +106,12 @@ export interface Backend extends Limiter<StoreError> {
     answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R>
   standingUnsafe(key: string | undefined, now: number): Standing
+  /** Nanoseconds for which a call that comes now would wait at least, behind the present waiters. */
+  leastWaitUnsafe(key: string | undefined, tokens: number, now: number): number
+  /** Tells when a call that comes now passes: exact in memory, an estimate over a store. */
+  refusalUnsafe(key: string | undefined, tokens: number, now: number): Refusal
+  /** Withdraws a waiter, or takes back what it has just been granted. Tells when the same call passes. */
+  refuseUnsafe(waiter: Waiter<StoreError>): Refusal
   /** Looks at a key and takes nothing. */
   peek(key: string | undefined): Effect.Effect<Peek, StoreError>
   /** Forgets the tokens that a key has consumed. */
@@ -120,16 +129,22 @@ export const register = <A extends object>(handle: A, limiter: Limiter<StoreErro
 /** The limiter of a handle; `undefined` for a handle of another maker, such as a mock. */
 export const limiterOf = (handle: object): Limiter<StoreError> | undefined => limiters.get(handle)
 
+const admitted: Refusal = { limit: Infinity, remaining: Infinity, retryAfter: 0 }
+
 /** Admits everything at once. */
 export const unlimited: Backend = {
   burst: Infinity,
   epoch: 0n,
   size: 0,
+  place: undefined,
   now: () => 0,
   takeUnsafe: () => true,
   attempt: (_key, _tokens, _now, _granted, answer) => answer(),
   standingUnsafe: () => ({ limit: Infinity, remaining: Infinity, resetAfter: 0 }),
-  peek: () => Effect.succeed({ limit: Infinity, remaining: Infinity, resetAfter: 0, retryAfter: 0 }),
+  leastWaitUnsafe: () => 0,
+  refusalUnsafe: () => admitted,
+  refuseUnsafe: () => admitted,
+  peek: () => Effect.succeed({ ...admitted, resetAfter: 0 }),
   penalize: () => Effect.void,
   reset: () => Effect.void,
   strict: false,

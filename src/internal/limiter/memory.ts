@@ -12,12 +12,15 @@ import * as Timers from "../data/timers.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
-import type { Backend, Granted, Peek, Standing, Waiter } from "./limiter.js"
+import type { Backend, Granted, Peek, Refusal, Standing, Waiter } from "./limiter.js"
 import { Line, Place } from "./line.js"
 import * as RestList from "./restList.js"
 
 /** How many callers one step calls back, and how many entries it converts. The next turn does the rest. */
 const piecesPerStep = 256
+
+/** How many waiters with several quotas, or strict ones, are tried out for a call with a `maxWait`: many may be refused in one turn. */
+const waitersTried = 256
 
 // A call adds at most one entry, so any number above one shrinks the map.
 const sweepPerCall = 8
@@ -56,7 +59,7 @@ export class LimiterMemory implements Backend {
   private readonly alarm: Timers.Alarm
   private readonly restAlarm: Timers.Alarm
   private closed = false
-  private readonly place: Timers.Place
+  readonly place: Timers.Place
   epoch: bigint
   private version: Entry.Version
   /** The entries to be converted to the present quotas. Some of them are already. */
@@ -126,8 +129,7 @@ export class LimiterMemory implements Backend {
     // Waiters with a late timer go first, so that the `retryAfter` of an earlier refusal holds to the nanosecond.
     this.settle()
     if (this.takeUnsafe(key, tokens, now, granted, now)) return answer()
-    const { limit, remaining } = this.standingUnsafe(key, now)
-    return answer({ limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now) })
+    return answer(this.refusalUnsafe(key, tokens, now))
   }
 
   beginUnsafe(granted: Granted): void {
@@ -265,6 +267,23 @@ export class LimiterMemory implements Backend {
     return Entry.standing(this.rates, this.lookup(key), now)
   }
 
+  refusalUnsafe(key: string | undefined, tokens: number, now: number, tried?: number): Refusal {
+    const { limit, remaining } = this.standingUnsafe(key, now)
+    return { limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now, tried) }
+  }
+
+  refuseUnsafe(waiter: Waiter): Refusal {
+    this.cancelUnsafe(waiter)
+    this.refundUnsafe(waiter)
+    return this.refusalUnsafe(waiter.key, waiter.tokens, this.now(), waitersTried)
+  }
+
+  leastWaitUnsafe(key: string | undefined, tokens: number, now: number): number {
+    // Waiters with a late timer go first: the call comes behind those that are left.
+    this.settle()
+    return this.retryAfterUnsafe(key, tokens, now, waitersTried)
+  }
+
   peek(key: string | undefined): Effect.Effect<Peek> {
     return Effect.sync(() => this.peekUnsafe(key))
   }
@@ -275,10 +294,10 @@ export class LimiterMemory implements Backend {
     return { ...this.standingUnsafe(key, now), retryAfter: this.retryAfterUnsafe(key, 1, now) }
   }
 
-  /** Nanoseconds until `tokens` pass, behind the present waiters, if nobody else comes. */
-  retryAfterUnsafe(key: string | undefined, tokens: number, now: number): number {
+  /** Nanoseconds until `tokens` pass, behind the present waiters, if nobody else comes; at least so many with more than `tried`. */
+  retryAfterUnsafe(key: string | undefined, tokens: number, now: number, tried = Infinity): number {
     const entry = this.lookup(key)
-    return entry === undefined ? 0 : Entry.retryAfter(this.rates, entry, tokens, now)
+    return entry === undefined ? 0 : Entry.retryAfter(this.rates, entry, tokens, now, tried)
   }
 
   dueInUnsafe(key: string | undefined, tokens: number): number {

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Timers from "../data/timers.js"
 import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
-import type { Backend, Granted, Peek, Standing, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
@@ -52,6 +52,8 @@ class Entry extends Line<StoreError> {
   /** When the store can grant the tokens that it refused. */
   retryAt = 0
   refused = 0
+  /** When they would be due. */
+  refusedDue = 0
   /** The last answer of the store. */
   told: Taken | undefined = undefined
   constructor(key: string | undefined, place: Timers.Place, serve: (entry: Entry) => void) {
@@ -82,12 +84,14 @@ const nameOf = (key: string | undefined): string => key === undefined ? "" : `=$
 
 export class LimiterRedis implements Backend {
   private readonly options: Options
-  private readonly place: Timers.Place
+  readonly place: Timers.Place
   readonly epoch: bigint
   private readonly entries = new Map<string | undefined, Entry>()
   /** The time of an answer. It falls at once and rises step by step, so that one late answer counts little. */
   private answerMillis = 0
   private closed = false
+  /** The waiter that hears that it is due, and may not want the tokens any more. */
+  private granting: Waiter<StoreError> | undefined
   private rates: ReadonlyArray<Rate> = []
   // `adopt` sets it in the constructor.
   private store!: GcraStore
@@ -143,7 +147,10 @@ export class LimiterRedis implements Backend {
   }
 
   refundUnsafe(granted: Granted): void {
-    this.local.refundUnsafe(granted)
+    const { granting } = this
+    if (granting === undefined || granted !== granting) return this.local.refundUnsafe(granted)
+    this.granting = undefined
+    this.entries.get(granting.key)?.slots.putBack(granting.tokens)
   }
 
   takeUnsafe(
@@ -196,7 +203,7 @@ export class LimiterRedis implements Backend {
     this.local.setQuotas(this.share(rates))
     const tooLarge: Array<Waiter<StoreError>> = []
     for (const entry of this.entries.values()) {
-      entry.retryAt = 0
+      entry.retryAt = entry.refusedDue = 0
       entry.slots.keep()
       tooLarge.push(...entry.removeLarger(this.burst))
     }
@@ -227,6 +234,36 @@ export class LimiterRedis implements Backend {
 
   standingUnsafe(key: string | undefined): Standing {
     return this.standingOf(this.entries.get(key)?.told)
+  }
+
+  leastWaitUnsafe(key: string | undefined, tokens: number, now: number): number {
+    const entry = this.entries.get(key)
+    // The next slot is later than the one that the store refused, and the slots that are there are for others.
+    return entry === undefined || tokens < entry.refused || entry.queued < entry.slots.tokens
+      ? 0
+      : entry.refusedDue - now
+  }
+
+  refusalUnsafe(key: string | undefined, tokens: number, now: number): Refusal {
+    const entry = this.entries.get(key)
+    if (entry === undefined) return this.local.refusalUnsafe(key, tokens, this.local.now())
+    return this.refusalOf(entry, now)
+  }
+
+  refuseUnsafe(waiter: Waiter<StoreError>): Refusal {
+    const entry = this.entries.get(waiter.key)
+    this.cancelUnsafe(waiter)
+    this.refundUnsafe(waiter)
+    if (entry === undefined) return this.local.refuseUnsafe(waiter)
+    return this.refusalOf(entry, this.now())
+  }
+
+  /** An estimate, by the last answer and the waiters of this process. */
+  private refusalOf(entry: Entry, now: number): Refusal {
+    const ahead = Math.max(0, entry.queued - entry.slots.tokens)
+    const pace = this.rates.reduce((most, rate) => Math.max(most, intervalWithoutLog(rate)), 0)
+    const retryAfter = Math.max(0, entry.refusedDue - now) + ahead * pace
+    return { limit: this.standingOf(entry.told).limit, remaining: 0, retryAfter }
   }
 
   peek(key: string | undefined): Effect.Effect<Peek, StoreError> {
@@ -285,7 +322,7 @@ export class LimiterRedis implements Backend {
       if (entry === undefined) return
       // The slots were granted before the command: ask again.
       entry.slots.clear()
-      entry.retryAt = 0
+      entry.retryAt = entry.refusedDue = 0
       this.serve(entry)
     })
   }
@@ -322,9 +359,12 @@ export class LimiterRedis implements Backend {
     // A callback may throw, as an observer of its fiber does. The other waiters are still served.
     try {
       while (entry.first !== undefined && this.spend(entry, entry.first.waiter.tokens, now)) {
-        entry.shift()!.onDue()
+        const waiter = entry.shift()!
+        this.granting = waiter
+        waiter.onDue()
       }
     } finally {
+      this.granting = undefined
       if (entry.first === undefined) this.rest(entry, now)
       else this.proceed(entry, entry.first.waiter, now)
     }
@@ -387,7 +427,7 @@ export class LimiterRedis implements Backend {
         },
         onSuccess: (taken) => {
           entry.asking = undefined
-          this.onTaken(entry, tokens, taken, askedAt)
+          this.onTaken(entry, tokens, taken, askedAt, ahead)
         }
       }
     )
@@ -395,7 +435,13 @@ export class LimiterRedis implements Backend {
     if (fiber.pollUnsafe() === undefined) entry.asking = fiber
   }
 
-  private onTaken(entry: Entry, tokens: ReadonlyArray<number>, taken: Taken, askedAt: number): void {
+  private onTaken(
+    entry: Entry,
+    tokens: ReadonlyArray<number>,
+    taken: Taken,
+    askedAt: number,
+    aheadMillis: number
+  ): void {
     // The store decided before its answer arrived, so a slot may be late and is never early.
     const now = this.now()
     this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
@@ -403,6 +449,8 @@ export class LimiterRedis implements Backend {
     entry.slots.add(tokens, taken, now)
     const retry = Math.ceil(taken.retryMillis * nanosPerMilli)
     entry.refused = tokens[taken.waits.length] ?? 0
+    // The store decided at some time since it was asked, so it may be due that much earlier than this answer tells.
+    entry.refusedDue = retry > 0 ? askedAt + retry + aheadMillis * nanosPerMilli : 0
     entry.retryAt = retry > 0 ? now + (entry.slots.tokens > 0 ? Math.max(retry, refillNanos) : retry) : 0
     this.serve(entry)
   }
