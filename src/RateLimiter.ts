@@ -120,6 +120,25 @@ export interface ConsumeOptions {
 }
 
 /**
+ * Options of `withLimit`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LimitOptions<in A> extends ConsumeOptions {
+  /**
+   * Tells what a success has cost, a number from 0; part of a token counts as one. Until then the call counts as `tokens`.
+   * What it cost less is given back, what it cost more is owed. A failure or an interruption costs `tokens`.
+   */
+  readonly settle?: ((value: A) => number) | undefined
+}
+
+/** The value that an option `settle` takes; anything without one. */
+type Settled<Arg> = Arg extends { readonly settle?: infer F }
+  ? [NonNullable<F>] extends [(value: infer A) => unknown] ? A : unknown
+  : unknown
+
+/**
  * The state of a key after an admission.
  *
  * @category models
@@ -196,12 +215,12 @@ export interface Operations<Self> {
   readonly consume: (options?: ConsumeOptions | undefined) => Effect.Effect<ConsumeResult, RateLimiterError, Self>
   /** Runs an effect once its tokens are admitted. */
   readonly withLimit: <
-    Arg extends Effect.Effect<any, any, any> | ConsumeOptions | undefined = ConsumeOptions
+    Arg extends Effect.Effect<any, any, any> | LimitOptions<never> | undefined = ConsumeOptions
   >(
     effectOrOptions?: Arg,
-    options?: ConsumeOptions | undefined
+    options?: LimitOptions<[Arg] extends [Effect.Effect<infer A, any, any>] ? A : never> | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | RateLimiterError, R | Self>
-    : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiterError, R | Self>
+    : <A extends Settled<Arg>, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiterError, R | Self>
   /** Tells what a key has left, and takes nothing. */
   readonly peek: (options?: PeekOptions | undefined) => Effect.Effect<PeekResult, RateLimiterError, Self>
   /** Lets nothing of a key pass for a time. */
@@ -406,8 +425,10 @@ const operations = <Self>(tag: Context.Service<Self, RateLimiter>): Operations<S
     Handle.check("RateLimiter.consume", options)
     return tag.use((_) => _.consume(options))
   },
-  // Sound as in `fromLimiter`.
-  withLimit: Handle.dataFirstOrLast((effect, options) => tag.use((_) => _.withLimit(effect, options))) as Operations<
+  // Sound as in `fromLimiter`: its type also binds `settle` to the value of the effect.
+  withLimit: Handle.dataFirstOrLast((effect, options) =>
+    tag.use((_) => _.withLimit(effect, options as LimitOptions<unknown> | undefined))
+  ) as Operations<
     Self
   >["withLimit"],
   peek: (options) => tag.use((_) => _.peek(options)),

@@ -3,6 +3,7 @@
  */
 import type * as DueHeap from "../data/dueHeap.js"
 import * as List from "../data/list.js"
+import { Charge, Charges } from "./charge.js"
 import * as Gcra from "./gcra.js"
 import type { Granted, Standing } from "./limiter.js"
 import { Line } from "./line.js"
@@ -34,7 +35,8 @@ export interface Version {
 /** Tokens of a start that has not begun, or of one that was granted after such a start. */
 export class Grant implements List.Member<Grant> {
   readonly entry: Entry
-  readonly tokens: number
+  /** A settlement changes it. */
+  tokens: number
   readonly arrival: number
   begun: boolean
   /** Whether the times of the entry can be computed without it. */
@@ -61,6 +63,8 @@ export class Rare implements List.List<Grant> {
   first: Grant | undefined = undefined
   last: Grant | undefined = undefined
   base: Array<number> | undefined = undefined
+  /** The calls whose true cost is not known yet. */
+  charges: Charges | undefined = undefined
 }
 
 /** The state of a key. There may be a million keys. */
@@ -119,19 +123,20 @@ const latest = ({ tats }: Entry): number => {
   return tat
 }
 
-/** When a key has its full burst again if nobody comes; `Infinity` while a granted start has not begun. */
+/** When a key has its full burst again if nobody comes; `Infinity` while a granted start has not begun, or is not settled. */
 export const restOf = (rates: Rates, entry: Entry): number => {
   const { rare } = entry
   if (rare === undefined) return latest(entry)
-  if (rare.first !== undefined) return Infinity
+  if (rare.first !== undefined || rare.charges !== undefined) return Infinity
   let rest = rare.log === undefined ? -Infinity : rare.log.restAt
   for (let i = 0; i < rates.length; i++) rest = Math.max(rest, tatOf(entry, rates[i]!, i))
   return rest
 }
 
-/** Whether it cannot be at rest: somebody waits, or a granted start has not begun. */
+/** Whether it cannot be at rest: somebody waits, or a granted start has not begun, or is not settled. */
 export const inUse = ({ line, rare }: Entry): boolean =>
-  line !== undefined || (rare !== undefined && (rare.first !== undefined || rare.log?.restAt === Infinity))
+  line !== undefined ||
+  (rare !== undefined && (rare.first !== undefined || rare.charges !== undefined || rare.log?.restAt === Infinity))
 
 /**
  * Whether it can be dropped: `maxCatchUp` after it has its full burst. A waiter counts as an arrival of up to `maxCatchUp`
@@ -165,6 +170,7 @@ export const takeRare = (
     if (rare.first === undefined) rare.base = tats.slice()
     List.append(rare, grant = new Grant(entry, tokens, arrival, later === undefined))
   }
+  rare.charges?.note(tats, () => arrival)
   charge(rates, tats, arrival, tokens)
   const log = strict ? rare.log ??= new StartLog(rates) : undefined
   const number = log?.push(later === undefined ? now : Infinity, tokens)
@@ -178,6 +184,8 @@ export const takeRare = (
 
 /** Makes an expired penalty part of the times, which can no longer be computed from before it. */
 const absorbPenalty = (rates: Rates, entry: Entry): void => {
+  const { charges, penaltyUntil } = entry.rare!
+  charges?.note(entry.tats, (i) => Gcra.blockedUntil(rates[i]!, penaltyUntil))
   for (let i = 0; i < rates.length; i++) entry.tats[i] = tatOf(entry, rates[i]!, i)
   entry.rare!.penaltyUntil = -Infinity
   settleGrants(entry)
@@ -196,10 +204,52 @@ export const refund = (rates: Rates, grant: Grant): void => {
   const { entry } = grant
   const rare = entry.rare!
   List.remove(rare, grant)
+  rates.forEach((rate, i) => rare.charges?.lower(rare.charges.first, i, grant.tokens * rate.interval))
+  replay(rates, entry)
+  prune(rates, entry)
+}
+
+/** Computes the times anew from before the listed grants. */
+const replay = (rates: Rates, entry: Entry): void => {
+  const rare = entry.rare!
   const tats = rare.base!.slice()
   for (let each = rare.first; each !== undefined; each = each.after) charge(rates, tats, each.arrival, each.tokens)
   entry.tats = tats
-  prune(rates, entry)
+}
+
+/** Notes tokens that were taken last, to be settled later. `grant` is that of their start, if it has one. */
+export const open = (entry: Entry, tokens: number, grant: Grant | undefined): Charge => {
+  const rare = entry.rare ??= new Rare()
+  const charge = new Charge(entry, rare, tokens, grant)
+  List.append(rare.charges ??= new Charges(), charge)
+  return charge
+}
+
+/** Charges what a call has cost; `undefined` leaves its tokens as they are. Returns whether the times have changed. */
+export const settle = (rates: Rates, self: Charge, actual: number | undefined, now: number): boolean => {
+  const { entry, grant, rare, tokens } = self
+  if (entry.rare !== rare) return false
+  const charges = rare.charges!
+  if (actual !== undefined && actual !== tokens) {
+    const moves = rates.map(({ interval }, i) =>
+      actual > tokens ? (actual - tokens) * interval : -charges.lower(self, i, (tokens - actual) * interval)
+    )
+    grant?.log?.correct(grant.start, actual)
+    const before = entry.tats
+    if (rare.base === undefined) {
+      entry.tats = before.map((tat, i) => tat + moves[i]!)
+    } else {
+      if (grant?.listed) grant.tokens = actual
+      else moves.forEach((move, i) => rare.base![i]! += move)
+      replay(rates, entry)
+    }
+    // Tokens that are given back are there from now on, and a debt is owed from now on.
+    entry.tats = entry.tats.map((tat, i) => Math.max(tat, actual > tokens ? now : Math.min(before[i]!, now)))
+  }
+  charges.remove(self)
+  if (charges.first === undefined) rare.charges = undefined
+  tidy(entry, rare)
+  return actual !== undefined && actual !== tokens
 }
 
 /** Makes all grants part of the times: none can be taken back any more. */
@@ -223,7 +273,11 @@ const prune = (rates: Rates, entry: Entry): void => {
 }
 
 const tidy = (entry: Entry, rare: Rare): void => {
-  if (rare.first === undefined && rare.log === undefined && rare.penaltyUntil === -Infinity) entry.rare = undefined
+  if (
+    rare.first === undefined && rare.log === undefined && rare.penaltyUntil === -Infinity && rare.charges === undefined
+  ) {
+    entry.rare = undefined
+  }
 }
 
 /** Lets nothing pass before `until`, and one token then. */
@@ -263,6 +317,7 @@ const requote = (
     sources[i]!.reduce((most, j) => Math.max(most, Gcra.convert(before[j]!, to, tats[j]!, now)), -Infinity)
   )
   const { rare } = entry
+  rare?.charges?.requote(before, rates, sources)
   const strict = rates.some((rate) => rate.strict)
   if (rare?.log !== undefined) {
     if (strict) {
@@ -323,7 +378,7 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
   const { line, rare } = entry
   if (line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
   // A waiter that is late counts from later on.
-  if (rates.length === 1 && rare?.log === undefined && line.due > now) {
+  if (rates.length === 1 && !rates[0]!.strict && line.due > now) {
     return Math.max(0, dueAt(rates, entry, line.queued + tokens) - now)
   }
   // Another quota may hold back each waiter: try them out in order.

@@ -14,10 +14,12 @@ import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
 import type { Backend, Granted, Refusal, Standing, Waiter } from "./limiter.js"
+import type { Charge } from "./charge.js"
 import { register } from "./limiter.js"
 import type { Call } from "./patience.js"
 import { Patience } from "./patience.js"
 import * as Quotas from "./quota.js"
+import * as Settling from "./settling.js"
 
 export const TypeId = "~effect-funnel/RateLimiter"
 
@@ -26,6 +28,15 @@ interface ConsumeOptions {
   readonly tokens?: number | undefined
   readonly onExceeded?: "delay" | "fail" | undefined
   readonly maxWait?: Duration.Input | undefined
+}
+
+interface LimitOptions extends ConsumeOptions {
+  readonly settle?: Settling.Settle | undefined
+}
+
+/** A call that was admitted, and the charge that it settles. */
+interface Admitted extends Granted {
+  charge?: Charge | undefined
 }
 
 export const check = (caller: string, options: ConsumeOptions | undefined): void => {
@@ -54,10 +65,10 @@ export const penalty = (options: { readonly for: Duration.Input }): number =>
 export const dataFirstOrLast = <Error, Self>(
   f: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
-    options: ConsumeOptions | undefined
+    options: LimitOptions | undefined
   ) => Effect.Effect<A, E | Error, R | Self>
 ): unknown =>
-(first?: Effect.Effect<unknown, unknown, unknown> | ConsumeOptions, options?: ConsumeOptions) => {
+(first?: Effect.Effect<unknown, unknown, unknown> | LimitOptions, options?: LimitOptions) => {
   if (Effect.isEffect(first)) {
     check("RateLimiter.withLimit", options)
     return f(first, options)
@@ -65,6 +76,15 @@ export const dataFirstOrLast = <Error, Self>(
   check("RateLimiter.withLimit", first)
   return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
 }
+
+/** What a call does once it is admitted, in the operation that uses its tokens. */
+type Then<A, E, R> = (
+  waited: number,
+  now: number,
+  standing: Standing | undefined,
+  granted: Admitted | undefined,
+  fiber: Fiber<unknown, unknown>
+) => Effect.Effect<A, E, R>
 
 /** Makes the handle of a limiter. Its operations are properties, so that they can be destructured. */
 export const make = (limiter: Backend, name: string) => {
@@ -79,13 +99,25 @@ export const make = (limiter: Backend, name: string) => {
 
   let patience: Patience | undefined
 
+  const charge = (granted: Admitted, key: string | undefined, tokens: number): void => {
+    granted.charge = limiter.chargeUnsafe!(key, tokens, granted)
+  }
+
+  /** The fiber was interrupted: it waits no more or, between its grant and its next step, it has not started. */
+  const leave = (waiter: Waiter<StoreError> & Admitted): void => {
+    limiter.cancelUnsafe(waiter)
+    limiter.refundUnsafe(waiter)
+    if (waiter.charge !== undefined) limiter.settleUnsafe!(waiter.charge, undefined)
+  }
+
   /** `wait` for `maxWait` nanoseconds at most. */
   const waitFor = (
     key: string | undefined,
     tokens: number,
     since: number,
-    maxWait: number
-  ): Effect.Effect<Granted, RateLimiterError> =>
+    maxWait: number,
+    settles: boolean
+  ): Effect.Effect<Admitted, RateLimiterError> =>
     Effect.callback((resume) => {
       // Sound: the limiters without a place let no call wait.
       const waiting = patience ??= new Patience(limiter, limiter.place!)
@@ -93,14 +125,18 @@ export const make = (limiter: Backend, name: string) => {
         waiting.remove(call)
         resume(exit)
       }
-      const call: Call = {
+      const call: Call & Admitted = {
         key,
         tokens,
         since,
         link: undefined,
         due: waiting.now() + maxWait,
         index: -1,
-        onDue: () => void (waiting.isInTime(call) && resume(Exit.succeed(call))),
+        onDue: () => {
+          if (!waiting.isInTime(call)) return
+          if (settles) charge(call, key, tokens)
+          resume(Exit.succeed(call))
+        },
         onTooLarge: (burst) => end(tooLarge(tokens, burst)),
         onFailure: (failure) => end(fail(failure)),
         onLate: (refusal) => resume(exceeded(key, refusal))
@@ -109,28 +145,31 @@ export const make = (limiter: Backend, name: string) => {
       limiter.waitUnsafe(call)
       return Effect.sync(() => {
         waiting.remove(call)
-        limiter.cancelUnsafe(call)
-        limiter.refundUnsafe(call)
+        leave(call)
       })
     })
 
-  const wait = (key: string | undefined, tokens: number, since: number): Effect.Effect<Granted, RateLimiterError> =>
+  const wait = (
+    key: string | undefined,
+    tokens: number,
+    since: number,
+    settles: boolean
+  ): Effect.Effect<Admitted, RateLimiterError> =>
     Effect.callback((resume) => {
-      const waiter: Waiter<StoreError> = {
+      const waiter: Waiter<StoreError> & Admitted = {
         key,
         tokens,
         since,
         link: undefined,
-        onDue: () => resume(Exit.succeed(waiter)),
+        onDue: () => {
+          if (settles) charge(waiter, key, tokens)
+          resume(Exit.succeed(waiter))
+        },
         onTooLarge: (burst) => resume(tooLarge(tokens, burst)),
         onFailure: (failure) => resume(fail(failure))
       }
       limiter.waitUnsafe(waiter)
-      return Effect.sync(() => {
-        limiter.cancelUnsafe(waiter)
-        // Interrupted between its grant and its next step, it has not started.
-        limiter.refundUnsafe(waiter)
-      })
+      return Effect.sync(() => leave(waiter))
     })
 
   /**
@@ -154,16 +193,19 @@ export const make = (limiter: Backend, name: string) => {
   const admit = <A, E, R>(
     options: ConsumeOptions | undefined,
     begins: boolean,
-    then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
+    settles: boolean,
+    then: Then<A, E, R>
   ): Effect.Effect<A, E | RateLimiterError, R> => {
     const key = options?.key
     const tokens = options?.tokens ?? 1
     // The tokens are used in the operation that takes them: between two operations a fiber may yield and be interrupted.
     return Effect.withFiber((fiber) => {
       const now = limiter.now()
-      const granted: Granted | undefined = begins && limiter.strict ? { link: undefined } : undefined
-      if (limiter.takeUnsafe(key, tokens, now, granted, now)) return start(granted, then(0, now), fiber)
-      return otherwise(options, now, granted, fiber, then)
+      const granted: Admitted | undefined = begins && limiter.strict ? { link: undefined } : undefined
+      if (limiter.takeUnsafe(key, tokens, now, granted, now)) {
+        return start(granted, then(0, now, undefined, granted, fiber), fiber)
+      }
+      return otherwise(options, now, granted, settles, fiber, then)
     })
   }
 
@@ -171,9 +213,10 @@ export const make = (limiter: Backend, name: string) => {
   const otherwise = <A, E, R>(
     options: ConsumeOptions | undefined,
     now: number,
-    granted: Granted | undefined,
+    granted: Admitted | undefined,
+    settles: boolean,
     fiber: Fiber<unknown, unknown>,
-    then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
+    then: Then<A, E, R>
   ): Effect.Effect<A, E | RateLimiterError, R> => {
     const key = options?.key
     const tokens = options?.tokens ?? 1
@@ -184,17 +227,38 @@ export const make = (limiter: Backend, name: string) => {
       if (maxWait < Infinity && limiter.leastWaitUnsafe(key, tokens, now) > maxWait) {
         return exceeded(key, limiter.refusalUnsafe(key, tokens, now))
       }
-      const granted = maxWait === Infinity ? wait(key, tokens, now) : waitFor(key, tokens, now, maxWait)
-      return Effect.flatMap(granted, (waiter) => {
+      const waits = maxWait === Infinity
+        ? wait(key, tokens, now, settles)
+        : waitFor(key, tokens, now, maxWait, settles)
+      return Effect.flatMap(waits, (waiter) => {
         const at = limiter.now()
         // The axis may have started over meanwhile.
-        return start(waiter, then(at - now + Number(limiter.epoch - epoch), at), fiber)
+        const waited = at - now + Number(limiter.epoch - epoch)
+        return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
-      if (refusal === undefined) return start(granted, then(0, now, standing), fiber)
+      if (refusal === undefined) return start(granted, then(0, now, standing, granted, fiber), fiber)
       if (refusal instanceof StoreError) return fail(refusal)
       return exceeded(key, refusal)
+    })
+  }
+
+  /** The tokens are settled by the exit of the effect, whose frame is there before it begins. */
+  const admitSettling = <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    settle: Settling.Settle,
+    options: LimitOptions | undefined
+  ): Effect.Effect<A, E | RateLimiterError, R> => {
+    const caller = "RateLimiter.withLimit"
+    Settling.checkSettles(caller, limiter, settle)
+    return admit(options, true, true, (_waited, _now, _standing, granted = {}, fiber) => {
+      if (granted.charge === undefined) charge(granted, options?.key, options?.tokens ?? 1)
+      const settled = Effect.onExitPrimitive(
+        effect,
+        (exit) => Settling.settleBy(caller, limiter, granted.charge, settle, exit)
+      )
+      return firstStep(settled, fiber)
     })
   }
 
@@ -202,12 +266,17 @@ export const make = (limiter: Backend, name: string) => {
     [TypeId]: TypeId,
     consume: (options?: ConsumeOptions) => {
       check("RateLimiter.consume", options)
-      return admit(options, false, (waited, now, standing) => {
+      return admit(options, false, false, (waited, now, standing) => {
         const { limit, remaining, resetAfter } = standing ?? limiter.standingUnsafe(options?.key, now)
         return Exit.succeed({ waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) })
       })
     },
-    withLimit: dataFirstOrLast((effect, options) => admit(options, true, () => effect)),
+    withLimit: dataFirstOrLast((effect, options) => {
+      const settle = options?.settle
+      return settle === undefined
+        ? admit(options, true, false, () => effect)
+        : admitSettling(effect, settle, options)
+    }),
     peek: (options?: { readonly key?: string | undefined }) =>
       Effect.matchEffect(limiter.peek(options?.key), {
         onFailure: fail,

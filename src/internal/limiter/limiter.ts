@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"
 import type { StoreError } from "../store/storeError.js"
+import type { Charge } from "./charge.js"
 import type { Rate } from "./gcra.js"
 
 export type { StoreError } from "../store/storeError.js"
@@ -47,6 +48,12 @@ export interface Limiter<E = never> {
   beginUnsafe(granted: Granted): void
   /** Gives back the tokens of a granted start that never begins. Does nothing once it has begun. */
   refundUnsafe(granted: Granted): void
+  /**
+   * Notes tokens in the step in which they were taken, for `settleUnsafe`. In memory only; `undefined` if nothing is counted.
+   */
+  chargeUnsafe?(key: string | undefined, tokens: number, granted: Granted): Charge | undefined
+  /** Charges what the call has cost instead; `undefined` leaves its tokens as they are. */
+  settleUnsafe?(charge: Charge, actual: number | undefined): void
   /** Queues behind the waiters of the key, or in the place of one of them, which is withdrawn. */
   waitUnsafe(waiter: Waiter<E>, options?: { readonly insteadOf?: Waiter<E> | undefined }): void
   /** Withdraws a waiter in O(1): the waiters behind it move up. Does nothing if it no longer waits. */
@@ -150,6 +157,8 @@ export const unlimited: Backend = {
   strict: false,
   beginUnsafe() {},
   refundUnsafe() {},
+  chargeUnsafe: () => undefined,
+  settleUnsafe() {},
   waitUnsafe: (waiter) => waiter.onDue(),
   cancelUnsafe() {},
   setQuotas() {},

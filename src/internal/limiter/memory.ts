@@ -9,6 +9,7 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
+import type { Charge } from "./charge.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
@@ -152,6 +153,21 @@ export class LimiterMemory implements Backend {
     Entry.refund(this.rates, grant)
     this.refile(entry, this.time())
     if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
+  }
+
+  chargeUnsafe(key: string | undefined, tokens: number, { link }: Granted): Charge {
+    return Entry.open(this.lookup(key) ?? this.enter(key), tokens, link instanceof Grant ? link : undefined)
+  }
+
+  settleUnsafe(charge: Charge, actual: number | undefined): void {
+    const { entry } = charge
+    this.renew(entry)
+    const now = this.time()
+    const changed = Entry.settle(this.rates, charge, actual, now)
+    this.refile(entry, now)
+    if (!changed || entry.line === undefined) return
+    this.reconsider(entry.line)
+    this.settle()
   }
 
   private takeLink(granted: Granted): Grant | undefined {

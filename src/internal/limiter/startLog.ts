@@ -81,6 +81,19 @@ export class StartLog {
     this.tokens[place] = 0
   }
 
+  /** Changes the tokens of a start, where they still count. */
+  correct(start: number, tokens: number): void {
+    const place = start % this.times.length
+    const more = tokens - this.tokens[place]!
+    let counts = false
+    for (const view of this.views) {
+      if (view === undefined || view.first > start) continue
+      counts = true
+      view.held += more
+    }
+    if (counts) this.tokens[place] = tokens
+  }
+
   /** When more tokens are within the limits, if the starts that have not begun begin at `pending`. */
   dueAt(tokens: number, pending: number): number {
     let due = -Infinity

@@ -1,0 +1,45 @@
+/**
+ * An effect whose true cost is known at its end.
+ */
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import { refuse } from "../data/refuse.js"
+import type { Charge } from "./charge.js"
+import type { Limiter, StoreError } from "./limiter.js"
+
+/** What a success has cost, by the function of a user. */
+export type Settle = (value: never) => number
+
+/** Refuses the option where tokens are counted in a store. */
+export const checkSettles = (caller: string, limiter: Limiter<StoreError> | undefined, settle: Settle): void => {
+  if (typeof settle !== "function") refuse(caller, "settle", "a function", settle)
+  if (limiter !== undefined && limiter.chargeUnsafe === undefined) {
+    refuse(caller, "settle", "left out where the rate is in Redis", "a function")
+  }
+}
+
+/** Settles a charge by an exit. An effect that does not succeed has cost its tokens. Returns what the caller dies of. */
+export const settleBy = (
+  caller: string,
+  limiter: Limiter<StoreError> | undefined,
+  charge: Charge | undefined,
+  settle: Settle,
+  exit: Exit.Exit<unknown, unknown>
+): Effect.Effect<never> | undefined => {
+  let actual: number | undefined
+  try {
+    // Sound: the type of the option says that it takes the value of this effect.
+    if (exit._tag === "Success") actual = tokensOf(caller, settle(exit.value as never))
+    return undefined
+  } catch (error) {
+    return Effect.die(error)
+  } finally {
+    if (charge !== undefined) limiter!.settleUnsafe!(charge, actual)
+  }
+}
+
+/** Part of a token counts as one. */
+const tokensOf = (caller: string, actual: number): number =>
+  typeof actual === "number" && actual >= 0 && actual <= Number.MAX_SAFE_INTEGER
+    ? Math.ceil(actual)
+    : refuse(caller, "what settle returns", "a number >= 0", actual)
