@@ -27,6 +27,7 @@ import * as Handle from "./internal/limiter/handle.js"
 import { type Backend, unlimited } from "./internal/limiter/limiter.js"
 import * as LimiterMemory from "./internal/limiter/memory.js"
 import * as Quotas from "./internal/limiter/quota.js"
+import type { Settled } from "./internal/limiter/settling.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
 export { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./internal/limiter/error.js"
@@ -132,11 +133,6 @@ export interface LimitOptions<in A> extends ConsumeOptions {
    */
   readonly settle?: ((value: A) => number) | undefined
 }
-
-/** The value that an option `settle` takes; anything without one. */
-type Settled<Arg> = Arg extends { readonly settle?: infer F }
-  ? [NonNullable<F>] extends [(value: infer A) => unknown] ? A : unknown
-  : unknown
 
 /**
  * The state of a key after an admission.

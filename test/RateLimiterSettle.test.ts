@@ -86,6 +86,19 @@ describe("O4 settle", () => {
       yield* exceeded(limiter.consume({ maxWait: 0 }))
     }))
 
+  it.effect("L1 calls that run at once do not give back the same tokens twice", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make(tenAtOnce)
+      const cost = yield* Deferred.make<number>()
+      const call = limiter.withLimit(Deferred.await(cost), { tokens: 5, settle })
+      const both = [yield* fork(call), yield* fork(call)]
+      yield* TestClock.adjust(800)
+      yield* limiter.consume({ tokens: 8 })
+      yield* Deferred.succeed(cost, 0)
+      yield* Effect.forEach(both, Fiber.join)
+      expect(yield* remaining(limiter)).toBe(2)
+    }))
+
   it.effect("a key with a call that is not settled is not forgotten, nor is its debt; after that it takes no memory", () =>
     Effect.gen(function*() {
       const clock = new ManualClock()

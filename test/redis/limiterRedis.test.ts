@@ -1,12 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { StoreError, Waiter } from "../../src/internal/limiter/limiter.js"
 import * as LimiterRedis from "../../src/internal/redis/limiter.js"
 import * as RateLimiter from "../../src/RateLimiter.js"
+import * as Scheduler from "../../src/Scheduler.js"
 import * as Guard from "../../src/internal/store/guard.js"
 import { GcraStoreModel } from "../support/gcraStoreModel.js"
 import { ManualClock } from "../support/manualClock.js"
@@ -408,5 +410,22 @@ describe("O1 maxWait at a shared rate", () => {
     const calls = [1, 2, 3].map(() => over(limiter, 150))
     clock.advance(150)
     expect(calls.map(reasonOf)).toEqual(["admitted", "admitted", 50])
+  })
+})
+
+describe("O4 settle at a shared rate", () => {
+  it("is refused, with an error that says why", () => {
+    const { limiter } = setup(perSecond(10))
+    const handle = RateLimiter.fromLimiter(limiter, "test")
+    const rule = "settle must be left out where the rate is in Redis, got \"a function\""
+    expect(() => handle.withLimit(Effect.succeed(1), { settle: (cost) => cost })).toThrow(
+      new RangeError(`RateLimiter.withLimit: ${rule}`)
+    )
+    const scheduled = Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: RateLimiter.RateLimiter })
+      return yield* scheduler.schedule(Effect.succeed(1), { settle: (cost) => cost })
+    })
+    const provided = Effect.provideService(Effect.scoped(scheduled), RateLimiter.RateLimiter, handle)
+    expect(Effect.runSyncExit(provided)).toEqual(Exit.die(new RangeError(`Scheduler.schedule: ${rule}`)))
   })
 })

@@ -49,6 +49,11 @@ export const check = (caller: string, options: ConsumeOptions | undefined): void
   }
 }
 
+const checkLimit = (options: LimitOptions | undefined): void => {
+  check("RateLimiter.withLimit", options)
+  if (options?.settle !== undefined) Settling.checkSettle("RateLimiter.withLimit", options.settle)
+}
+
 /** How long a call may wait, in nanoseconds. */
 const longestWait = (options: ConsumeOptions | undefined): number =>
   options?.onExceeded === "fail"
@@ -70,10 +75,10 @@ export const dataFirstOrLast = <Error, Self>(
 ): unknown =>
 (first?: Effect.Effect<unknown, unknown, unknown> | LimitOptions, options?: LimitOptions) => {
   if (Effect.isEffect(first)) {
-    check("RateLimiter.withLimit", options)
+    checkLimit(options)
     return f(first, options)
   }
-  check("RateLimiter.withLimit", first)
+  checkLimit(first)
   return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
 }
 
@@ -251,7 +256,7 @@ export const make = (limiter: Backend, name: string) => {
     options: LimitOptions | undefined
   ): Effect.Effect<A, E | RateLimiterError, R> => {
     const caller = "RateLimiter.withLimit"
-    Settling.checkSettles(caller, limiter, settle)
+    Settling.checkSettles(caller, limiter)
     return admit(options, true, true, (_waited, _now, _standing, granted = {}, fiber) => {
       if (granted.charge === undefined) charge(granted, options?.key, options?.tokens ?? 1)
       const settled = Effect.onExitPrimitive(

@@ -156,7 +156,11 @@ export class LimiterMemory implements Backend {
   }
 
   chargeUnsafe(key: string | undefined, tokens: number, { link }: Granted): Charge {
-    return Entry.open(this.lookup(key) ?? this.enter(key), tokens, link instanceof Grant ? link : undefined)
+    const entry = this.lookup(key) ?? this.enter(key)
+    const now = this.time()
+    // A call of no tokens has taken none, and its debt counts from here.
+    if (tokens === 0) this.take(entry, 0, now, now, undefined)
+    return Entry.open(entry, tokens, link instanceof Grant ? link : undefined)
   }
 
   settleUnsafe(charge: Charge, actual: number | undefined): void {

@@ -10,12 +10,19 @@ import type { Limiter, StoreError } from "./limiter.js"
 /** What a success has cost, by the function of a user. */
 export type Settle = (value: never) => number
 
-/** Refuses the option where tokens are counted in a store. */
-export const checkSettles = (caller: string, limiter: Limiter<StoreError> | undefined, settle: Settle): void => {
+/** The value that an option `settle` takes; anything without one. */
+export type Settled<Arg> = Arg extends { readonly settle?: infer F }
+  ? [NonNullable<F>] extends [(value: infer A) => unknown] ? A : unknown
+  : unknown
+
+export const checkSettle = (caller: string, settle: Settle): void => {
   if (typeof settle !== "function") refuse(caller, "settle", "a function", settle)
-  if (limiter !== undefined && limiter.chargeUnsafe === undefined) {
-    refuse(caller, "settle", "left out where the rate is in Redis", "a function")
-  }
+}
+
+/** Refuses the option where tokens are counted in a store. */
+export const checkSettles = (caller: string, limiter: Limiter<StoreError> | undefined): void => {
+  if (limiter === undefined || limiter.chargeUnsafe !== undefined) return
+  refuse(caller, "settle", "left out where the rate is in Redis", "a function")
 }
 
 /** Settles a charge by an exit. An effect that does not succeed has cost its tokens. Returns what the caller dies of. */

@@ -8,6 +8,7 @@ import type * as Stream from "effect/Stream"
 import { refuse } from "../data/refuse.js"
 import type { Rate } from "../limiter/gcra.js"
 import * as Quota from "../limiter/quota.js"
+import { checkSettle, type Settle } from "../limiter/settling.js"
 import type { Share } from "./fairQueue.js"
 import type { Progress } from "./many/progress.js"
 import type { WidthPolicy } from "./width.js"
@@ -186,6 +187,22 @@ export interface ScheduleOptions {
 }
 
 /**
+ * Options of `schedule`.
+ *
+ * **Details**
+ *
+ * - `settle`: tells what a success has cost of the rate, a number from 0; part of a token counts as one. Until then the job
+ *   counts as `tokens`. What it cost less is given back, what it cost more is owed. A failure or an interruption costs
+ *   `tokens`. Not with a rate in Redis.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface SettleOptions<in A> extends ScheduleOptions {
+  readonly settle?: ((value: A) => number) | undefined
+}
+
+/**
  * The key of a share.
  *
  * @category options
@@ -201,13 +218,22 @@ export interface JobOptions {
   /** Nanoseconds. */
   readonly maxWait: number
   readonly share: Share | undefined
+  readonly settle: Settle | undefined
 }
 
-const defaults: JobOptions = { weight: 1, tokens: 1, priority: 0, maxWait: Infinity, share: undefined }
+const defaults: JobOptions = {
+  weight: 1,
+  tokens: 1,
+  priority: 0,
+  maxWait: Infinity,
+  share: undefined,
+  settle: undefined
+}
 
-export const jobOptions = (caller: string, options: ScheduleOptions | undefined): JobOptions => {
+export const jobOptions = (caller: string, options: SettleOptions<never> | undefined): JobOptions => {
   if (options === undefined) return defaults
-  const { maxWait, priority = 0, share, tokens = 1, weight = 1 } = options
+  const { maxWait, priority = 0, settle, share, tokens = 1, weight = 1 } = options
+  if (settle !== undefined) checkSettle(caller, settle)
   checkCount(caller, "weight", weight, 1)
   checkCount(caller, "tokens", tokens, 0)
   if (!Number.isFinite(priority)) refuse(caller, "priority", "a finite number", priority)
@@ -216,7 +242,8 @@ export const jobOptions = (caller: string, options: ScheduleOptions | undefined)
     tokens,
     priority,
     maxWait: checkWait(caller, "maxWait", maxWait),
-    share: share === undefined ? undefined : checkShare(caller, share)
+    share: share === undefined ? undefined : checkShare(caller, share),
+    settle
   }
 }
 

@@ -5,7 +5,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type { Fiber } from "effect/Fiber"
+import type { Charge } from "../limiter/charge.js"
 import { firstStep } from "../limiter/firstStep.js"
+import { checkSettles, type Settle, settleBy } from "../limiter/settling.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
 import { Job, termsOf } from "./job.js"
 import type { Engine } from "./engine.js"
@@ -47,7 +49,7 @@ export const effectOf = <A, E, R>(
 
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
-  private readonly engine_: Engine
+  protected readonly engine_: Engine
   // Cleared at the end: fibers that the job left behind keep it in their context.
   private self: Effect.Effect<A, E, R> | undefined
   private fiber: Fiber<unknown, unknown> | undefined
@@ -73,8 +75,8 @@ class EffectJob<A, E, R> extends Job {
     })
   }
 
-  /** Returns `undefined`, as `onExitPrimitive` expects of a finalizer without an effect. */
-  leave(exit: Exit.Exit<unknown, unknown>): undefined {
+  /** Returns `undefined`, as `onExitPrimitive` expects of a finalizer without an effect, or what the caller dies of. */
+  leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<never> | undefined {
     this.fiber!.setContext(this.context!)
     this.engine_.releaseUnsafe(this, exit)
     this.self =
@@ -85,7 +87,7 @@ class EffectJob<A, E, R> extends Job {
     return undefined
   }
 
-  private body(): Effect.Effect<A, E | SchedulerError, R> {
+  protected body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber!.setContext(Context.add(this.context!, CurrentNode, this))
     return effectOf(this.engine_, this, this.self!)
   }
@@ -103,6 +105,39 @@ class EffectJob<A, E, R> extends Job {
   }
 }
 
+/** A job whose success says what it has cost of the rate. */
+class SettledJob<A, E, R> extends EffectJob<A, E, R> {
+  private readonly settle: Settle
+  private charge: Charge | undefined = undefined
+
+  constructor(
+    engine: Engine,
+    self: Effect.Effect<A, E, R>,
+    options: JobOptions,
+    fiber: Fiber<unknown, unknown>,
+    settle: Settle
+  ) {
+    super(engine, self, options, fiber)
+    this.settle = settle
+  }
+
+  /** In the step in which the rate was taken. */
+  protected override body(): Effect.Effect<A, E | SchedulerError, R> {
+    this.charge = this.engine_.limiter?.chargeUnsafe?.(undefined, this.tokens, this)
+    return super.body()
+  }
+
+  override leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<never> | undefined {
+    const { charge } = this
+    this.charge = undefined
+    try {
+      return settleBy("Scheduler.schedule", this.engine_.limiter, charge, this.settle, exit)
+    } finally {
+      super.leave(exit)
+    }
+  }
+}
+
 /**
  * Runs an effect as a job. The frame that releases is there before anything is taken. So an interruption at any point
  * gives back everything, or takes the waiting job out of the queue, without a mask.
@@ -111,8 +146,13 @@ export const schedule = <A, E, R>(
   engine: Engine,
   self: Effect.Effect<A, E, R>,
   options: JobOptions
-): Effect.Effect<A, E | SchedulerError, R> =>
-  Effect.withFiber((fiber) => {
-    const job = new EffectJob(engine, self, options, fiber)
+): Effect.Effect<A, E | SchedulerError, R> => {
+  const { settle } = options
+  if (settle !== undefined) checkSettles("Scheduler.schedule", engine.limiter)
+  return Effect.withFiber((fiber) => {
+    const job = settle === undefined
+      ? new EffectJob(engine, self, options, fiber)
+      : new SettledJob(engine, self, options, fiber, settle)
     return Effect.onExitPrimitive(Effect.suspend(() => job.enter()), (exit) => job.leave(exit))
   })
+}
