@@ -106,8 +106,11 @@ export interface NameOptions {
 export interface ConsumeOptions {
   /** Every key has a quota of its own. The calls without a key share one. */
   readonly key?: string | undefined
-  /** An integer >= 1, 1 by default. */
-  readonly tokens?: number | undefined
+  /**
+   * An integer >= 1, 1 by default. With several quotas, also a list with an integer >= 0 for each: of one it takes none of,
+   * the call is not delayed. In memory only.
+   */
+  readonly tokens?: number | ReadonlyArray<number> | undefined
   /**
    * `"delay"`, the default, waits in order of arrival. `"fail"` fails with `RateLimitExceeded` if there are not enough tokens
    * right now, and consumes nothing.
@@ -128,10 +131,11 @@ export interface ConsumeOptions {
  */
 export interface LimitOptions<in A> extends ConsumeOptions {
   /**
-   * Tells what a success has cost, a number from 0; part of a token counts as one. Until then the call counts as `tokens`.
-   * What it cost less is given back, what it cost more is owed. A failure or an interruption costs `tokens`.
+   * Tells what a success has cost, a number from 0, or a list of such numbers, one a quota; part of a token counts as one.
+   * Until then the call counts as `tokens`. What it cost less is given back, what it cost more is owed. A failure or an
+   * interruption costs `tokens`. In memory only.
    */
-  readonly settle?: ((value: A) => number) | undefined
+  readonly settle?: ((value: A) => number | ReadonlyArray<number>) | undefined
 }
 
 /**

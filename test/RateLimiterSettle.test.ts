@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
+import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
 import { ManualClock } from "./support/manualClock.js"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
@@ -253,4 +254,129 @@ describe("O4 settle", () => {
       })
     }
   }
+})
+
+describe("O4 lists of tokens", () => {
+  /** Requests and tokens of a model. */
+  const quotas = [
+    { limit: 2, window: "1 second", burst: 2 },
+    { limit: 1000, window: "1 second", burst: 1000 }
+  ] as const
+
+  for (const strict of [false, true]) {
+    const both = quotas.map((quota) => ({ ...quota, strict }))
+    const name = strict ? " (strict)" : ""
+
+    it.effect(`each quota is charged, and settled, with its own number${name}`, () =>
+      Effect.gen(function*() {
+        const limiter = yield* RateLimiter.make(both)
+        yield* limiter.withLimit(Effect.succeed([1, 100]), { tokens: [1, 900], settle: (cost) => cost })
+        const { limit, remaining } = yield* limiter.peek()
+        expect([limit, remaining]).toEqual([2, 1])
+        yield* limiter.withLimit(Effect.void, { tokens: [1, 900], maxWait: 0 })
+        expect((yield* limiter.peek()).remaining).toBe(0)
+        yield* exceeded(limiter.withLimit(Effect.void, { tokens: [0, 1], maxWait: 0 }))
+      }))
+
+    it.effect(`a call is not delayed by a quota of which it takes nothing, except by a penalty${name}`, () =>
+      Effect.gen(function*() {
+        const limiter = yield* RateLimiter.make(both)
+        yield* limiter.withLimit(Effect.void, { tokens: [2, 0] })
+        yield* limiter.withLimit(Effect.void, { tokens: [0, 1000], maxWait: 0 })
+        yield* limiter.reset()
+        yield* limiter.penalize({ for: 300 })
+        const { retryAfter } = yield* exceeded(limiter.withLimit(Effect.void, { tokens: [0, 1], maxWait: 0 }))
+        expect(retryAfter).toEqual(Duration.millis(300))
+      }))
+
+    it.effect(`waiting calls with lists start in order, each when all quotas allow it${name}`, () =>
+      Effect.gen(function*() {
+        const limiter = yield* RateLimiter.make(both)
+        const started: Array<string> = []
+        const call = (name: string, tokens: number | ReadonlyArray<number>) =>
+          fork(limiter.withLimit(Effect.sync(() => started.push(name)), { tokens }))
+        yield* call("a", [1, 1000])
+        yield* call("b", [1, 500])
+        yield* call("c", [0, 1])
+        yield* call("d", 1)
+        expect(started).toEqual(["a"])
+        const late = yield* exceeded(limiter.withLimit(Effect.void, { tokens: [1, 1], maxWait: 499 }))
+        yield* TestClock.adjust(strict ? 999 : 499)
+        expect(started).toEqual(["a"])
+        yield* TestClock.adjust(1)
+        expect(started.slice(0, 2)).toEqual(["a", "b"])
+        yield* TestClock.adjust(Duration.toMillis(late.retryAfter))
+        expect(started).toEqual(["a", "b", "c", "d"])
+      }))
+
+    it.effect(`jobs with lists are paced, settled and refused by their lists${name}`, () =>
+      Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 5, rate: both })
+        const settle = (cost: ReadonlyArray<number>) => cost
+        yield* scheduler.schedule(Effect.succeed([1, 100]), { tokens: [1, 1000], settle })
+        yield* scheduler.forEach([1], () => Effect.void, { tokens: () => [0, 100] })
+        yield* scheduler.schedule(Effect.void, { tokens: [1, 800], maxWait: 0 })
+        const started: Array<string> = []
+        for (const [name, tokens] of [["a", [0, 500]], ["b", [0, 500]], ["c", [1, 0]]] as const) {
+          yield* fork(scheduler.schedule(Effect.sync(() => started.push(name)), { tokens }))
+        }
+        yield* TestClock.adjust(strict ? 999 : 499)
+        expect(started).toEqual([])
+        yield* TestClock.adjust(1)
+        expect(started[0]).toBe("a")
+        yield* TestClock.adjust(500)
+        expect(started).toEqual(["a", "b", "c"])
+        const { reason } = yield* Effect.flip(scheduler.schedule(Effect.void, { tokens: [1, 1001] }))
+        expect(reason).toMatchObject({ _tag: "InsufficientCapacity", asked: 1001, most: 1000 })
+        const waits = yield* fork(Effect.flip(scheduler.schedule(Effect.void, { tokens: [2, 1000] })))
+        yield* scheduler.setRate([{ ...both[0]!, burst: 1 }, both[1]!])
+        expect((yield* Fiber.join(waits)).reason).toMatchObject({ _tag: "InsufficientCapacity", asked: 2, most: 1 })
+      }))
+  }
+
+  it.effect("more quotas than before take the last number of the lists that wait", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 5, rate: quotas })
+      yield* scheduler.schedule(Effect.void, { tokens: [1, 1000] })
+      const waits = yield* fork(scheduler.schedule(Effect.void, { tokens: [1, 400] }))
+      yield* scheduler.setRate([...quotas, { limit: 4000, window: "1 second", burst: 500 }])
+      yield* TestClock.adjust(400)
+      yield* Fiber.join(waits)
+      yield* scheduler.setRate(quotas[0])
+      yield* TestClock.adjust(500)
+      yield* scheduler.schedule(Effect.void, { maxWait: 0 })
+    }))
+
+  it.effect("a list exceeds a burst, has not one number a quota, or is settled by nonsense: a clear error", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make(quotas)
+      const { reason } = yield* Effect.flip(limiter.consume({ tokens: [1, 1001] }))
+      expect(reason).toMatchObject({ _tag: "InsufficientCapacity", asked: 1001, most: 1000 })
+      const rule = "tokens must be a list of 2, a number for each quota, got [1]"
+      expect(() => limiter.withLimit(Effect.void, { tokens: [1] })).toThrow(
+        new RangeError(`RateLimiter.withLimit: ${rule}`)
+      )
+      for (const tokens of [[], [0, 0], [1, -1], [1.5, 1], [NaN, 1]]) {
+        expect(() => limiter.consume({ tokens })).toThrow(
+          new RangeError(
+            `RateLimiter.consume: tokens must be a list of integers >= 0, not all of them 0, got ${
+              JSON.stringify(tokens)
+            }`
+          )
+        )
+      }
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: quotas })
+      expect(() => scheduler.schedule(Effect.void, { tokens: [1] })).toThrow(
+        new RangeError(`Scheduler.schedule: ${rule}`)
+      )
+      for (
+        const [cost, got] of [[[1], "a list of 2, a number for each quota, got [1]"], [
+          [1, -1],
+          "a number >= 0, got -1"
+        ]] as const
+      ) {
+        const exit = yield* Effect.exit(limiter.withLimit(Effect.succeed(cost), { settle: (cost) => cost }))
+        expect(exit).toEqual(Exit.die(new RangeError(`RateLimiter.withLimit: what settle returns must be ${got}`)))
+      }
+    }))
 })

@@ -127,8 +127,13 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
     const impatient = chance(2)
     const maxWait = () => impatient && chance(2) ? { maxWait: next(30) } : {}
     /** What a call says that it has cost; rarely that is nonsense, of which it dies. */
-    const settle = () => chance(3) ? { settle: () => chance(30) ? NaN : next(5) } : {}
-    const rate = () => ({ limit: 50 + next(100), window: "1 second", burst: 3, strict: chance(4) } as const)
+    const settle = () =>
+      chance(3) ? { settle: () => chance(30) ? NaN : several && chance(2) ? [next(5), next(5)] : next(5) } : {}
+    const quota = () => ({ limit: 50 + next(100), window: "1 second", burst: 3, strict: chance(4) } as const)
+    /** Several quotas, where calls and jobs take another number of each. */
+    const several = chance(3)
+    const rate = () => several ? [quota(), quota()] : quota()
+    const tokens = (least: 0 | 1) => several && chance(2) ? [1, next(3)] : least + next(3)
     const provide = Effect.provideService(Scope.Scope, scope)
     const limiter = yield* RateLimiter.make(rate())
     const shared = chance(3) ? RateLimiter.RateLimiter : undefined
@@ -348,7 +353,7 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
         case 5: {
           const name = `job ${++jobs}`
           const options = {
-            tokens: next(3),
+            tokens: tokens(0),
             priority: next(2),
             ...maxWait(),
             ...settle(),
@@ -425,7 +430,7 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
         }
         default: {
           if (chance(4)) return call(place, [], limiter.consume({ onExceeded: "fail" }), () => true, "consume")
-          const options = { tokens: 1 + next(3), ...maxWait(), ...settle() }
+          const options = { tokens: tokens(1), ...maxWait(), ...settle() }
           const work = chance(2) ? Effect.sleep(next(5)) : Effect.void
           const timed = onTime("a limited call", options.maxWait, work, (work) => limiter.withLimit(work, options))
           return call(place, [], timed, () => true, "withLimit")

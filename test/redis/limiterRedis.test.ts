@@ -414,7 +414,7 @@ describe("O1 maxWait at a shared rate", () => {
 })
 
 describe("O4 settle at a shared rate", () => {
-  it("is refused, with an error that says why", () => {
+  it("settle and lists of tokens are refused, with an error that says why", () => {
     const { limiter } = setup(perSecond(10))
     const handle = RateLimiter.fromLimiter(limiter, "test")
     const rule = "settle must be left out where the rate is in Redis, got \"a function\""
@@ -425,6 +425,9 @@ describe("O4 settle at a shared rate", () => {
       const scheduler = yield* Scheduler.make({ concurrency: 1, rate: RateLimiter.RateLimiter })
       return yield* scheduler.schedule(Effect.succeed(1), { settle: (cost) => cost })
     })
+    expect(() => handle.consume({ tokens: [1, 2] })).toThrow(
+      new RangeError("RateLimiter.consume: tokens must be a number where the rate is in Redis, got [1,2]")
+    )
     const provided = Effect.provideService(Effect.scoped(scheduled), RateLimiter.RateLimiter, handle)
     expect(Effect.runSyncExit(provided)).toEqual(Exit.die(new RangeError(`Scheduler.schedule: ${rule}`)))
   })

@@ -25,6 +25,7 @@ describe("withLimit", () => {
     >()
     expect(limiter.withLimit).type.not.toBeCallableWith(effect, { settle: (value: string) => value.length })
     expect(limiter.withLimit).type.not.toBeCallableWith(effect, { settle: (value: number) => `${value}` })
+    expect(limiter.withLimit).type.toBeCallableWith(effect, { tokens: [1, 500], settle: (value: number) => [1, value] })
     expect(limiter.withLimit({ settle: (value: string) => value.length })).type.not.toBeCallableWith(effect)
   })
 

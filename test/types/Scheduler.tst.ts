@@ -21,6 +21,10 @@ describe("schedule", () => {
     >()
     expect(scheduler.schedule).type.not.toBeCallableWith(effect, { settle: (value: string) => value.length })
     expect(scheduler.schedule).type.not.toBeCallableWith(effect, { settle: (value: number) => `${value}` })
+    expect(scheduler.schedule).type.toBeCallableWith(effect, {
+      tokens: [1, 500],
+      settle: (value: number) => [1, value]
+    })
     expect(scheduler.schedule({ settle: (value: string) => value.length })).type.not.toBeCallableWith(effect)
   })
 

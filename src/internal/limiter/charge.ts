@@ -6,7 +6,7 @@
  */
 import * as List from "../data/list.js"
 import type { Entry, Grant, Rare } from "./entry.js"
-import type { Rate } from "./gcra.js"
+import type { Rate, Tokens } from "./gcra.js"
 
 type Rates = ReadonlyArray<Rate>
 
@@ -14,13 +14,13 @@ export class Charge implements List.Member<Charge> {
   readonly entry: Entry
   /** A reset replaces it: then nothing is settled any more. */
   readonly rare: Rare
-  readonly tokens: number
+  readonly tokens: Tokens
   readonly grant: Grant | undefined
   /** For each quota, the least debt that a later call found, from those before the next charge. */
   found: Array<number>
   before: Charge | undefined = undefined
   after: Charge | undefined = undefined
-  constructor(entry: Entry, rare: Rare, tokens: number, grant: Grant | undefined) {
+  constructor(entry: Entry, rare: Rare, tokens: Tokens, grant: Grant | undefined) {
     this.entry = entry
     this.rare = rare
     this.tokens = tokens

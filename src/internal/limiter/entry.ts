@@ -11,6 +11,7 @@ import type * as RestList from "./restList.js"
 import { StartLog } from "./startLog.js"
 
 type Rates = ReadonlyArray<Gcra.Rate>
+type Tokens = Gcra.Tokens
 
 /** The waiters of one key, and the due time of the first one. */
 export class DueLine extends Line<never> implements DueHeap.Member {
@@ -36,7 +37,7 @@ export interface Version {
 export class Grant implements List.Member<Grant> {
   readonly entry: Entry
   /** A settlement changes it. */
-  tokens: number
+  tokens: Tokens
   readonly arrival: number
   begun: boolean
   /** Whether the times of the entry can be computed without it. */
@@ -46,7 +47,7 @@ export class Grant implements List.Member<Grant> {
   start = -1
   before: Grant | undefined = undefined
   after: Grant | undefined = undefined
-  constructor(entry: Entry, tokens: number, arrival: number, begun: boolean) {
+  constructor(entry: Entry, tokens: Tokens, arrival: number, begun: boolean) {
     this.entry = entry
     this.tokens = tokens
     this.arrival = arrival
@@ -94,18 +95,19 @@ export const make = (version: Version, key: string | undefined): Entry => ({
 const fresh = (rates: Rates): Array<number> => rates.length === 1 ? [-Infinity] : rates.map(() => -Infinity)
 
 /** When tokens conform, if the granted starts begin at `pending`. */
-export const dueAt = (rates: Rates, entry: Entry, tokens: number, pending = Infinity): number =>
+export const dueAt = (rates: Rates, entry: Entry, tokens: Tokens, pending = Infinity): number =>
   rates.length === 1 && entry.rare === undefined
-    ? Gcra.dueAt(rates[0]!, entry.tats[0]!, tokens)
+    ? Gcra.dueAt(rates[0]!, entry.tats[0]!, Gcra.tokensOf(tokens, 0))
     : dueOf(rates, entry, tokens, pending)
 
-const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: number, pending: number): number => {
+const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: Tokens, pending: number): number => {
   let due = -Infinity
   for (let i = 0; i < tats.length; i++) {
     const rate = rates[i]!
-    due = Math.max(due, Gcra.dueAt(rate, tats[i]!, tokens))
+    const n = Gcra.tokensOf(tokens, i)
+    if (n > 0) due = Math.max(due, Gcra.dueAt(rate, tats[i]!, n))
     // Not by the arrival time of the penalty: with a large burst that is too far away to be exact.
-    if (rare !== undefined) due = Math.max(due, rare.penaltyUntil + (tokens - 1) * rate.interval)
+    if (rare !== undefined) due = Math.max(due, rare.penaltyUntil + Math.max(0, n - 1) * rate.interval)
   }
   return rare?.log === undefined ? due : Math.max(due, rare.log.dueAt(tokens, pending))
 }
@@ -145,12 +147,12 @@ export const inUse = ({ line, rare }: Entry): boolean =>
 export const atRest = (rates: Rates, entry: Entry, now: number): boolean =>
   entry.line === undefined && restOf(rates, entry) + Gcra.maxCatchUp <= now
 
-const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: number): void => {
-  for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, tokens)
+const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: Tokens): void => {
+  for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, Gcra.tokensOf(tokens, i))
 }
 
 /** Takes tokens that are due. */
-export const take = (rates: Rates, entry: Entry, arrival: number, tokens: number): void =>
+export const take = (rates: Rates, entry: Entry, arrival: number, tokens: Tokens): void =>
   charge(rates, entry.tats, arrival, tokens)
 
 /** `take` for a start that begins `later`, or for a key with a penalty or a log. */
@@ -158,7 +160,7 @@ export const takeRare = (
   rates: Rates,
   entry: Entry,
   arrival: number,
-  tokens: number,
+  tokens: Tokens,
   start: { readonly now: number; readonly later: Granted | undefined; readonly strict: boolean }
 ): void => {
   if (entry.rare !== undefined && entry.rare.penaltyUntil !== -Infinity) absorbPenalty(rates, entry)
@@ -204,7 +206,7 @@ export const refund = (rates: Rates, grant: Grant): void => {
   const { entry } = grant
   const rare = entry.rare!
   List.remove(rare, grant)
-  rates.forEach((rate, i) => rare.charges?.lower(rare.charges.first, i, grant.tokens * rate.interval))
+  rates.forEach((rate, i) => rare.charges?.lower(rare.charges.first, i, Gcra.tokensOf(grant.tokens, i) * rate.interval))
   replay(rates, entry)
   prune(rates, entry)
 }
@@ -218,7 +220,7 @@ const replay = (rates: Rates, entry: Entry): void => {
 }
 
 /** Notes tokens that were taken last, to be settled later. `grant` is that of their start, if it has one. */
-export const open = (entry: Entry, tokens: number, grant: Grant | undefined): Charge => {
+export const open = (entry: Entry, tokens: Tokens, grant: Grant | undefined): Charge => {
   const rare = entry.rare ??= new Rare()
   const charge = new Charge(entry, rare, tokens, grant)
   List.append(rare.charges ??= new Charges(), charge)
@@ -226,14 +228,15 @@ export const open = (entry: Entry, tokens: number, grant: Grant | undefined): Ch
 }
 
 /** Charges what a call has cost; `undefined` leaves its tokens as they are. Returns whether the times have changed. */
-export const settle = (rates: Rates, self: Charge, actual: number | undefined, now: number): boolean => {
+export const settle = (rates: Rates, self: Charge, actual: Tokens | undefined, now: number): boolean => {
   const { entry, grant, rare, tokens } = self
   if (entry.rare !== rare) return false
   const charges = rare.charges!
   if (actual !== undefined && actual !== tokens) {
-    const moves = rates.map(({ interval }, i) =>
-      actual > tokens ? (actual - tokens) * interval : -charges.lower(self, i, (tokens - actual) * interval)
-    )
+    const moves = rates.map(({ interval }, i) => {
+      const more = (Gcra.tokensOf(actual, i) - Gcra.tokensOf(tokens, i)) * interval
+      return more > 0 ? more : -charges.lower(self, i, -more)
+    })
     grant?.log?.correct(grant.start, actual)
     const before = entry.tats
     if (rare.base === undefined) {
@@ -244,7 +247,7 @@ export const settle = (rates: Rates, self: Charge, actual: number | undefined, n
       replay(rates, entry)
     }
     // Tokens that are given back are there from now on, and a debt is owed from now on.
-    entry.tats = entry.tats.map((tat, i) => Math.max(tat, actual > tokens ? now : Math.min(before[i]!, now)))
+    entry.tats = entry.tats.map((tat, i) => Math.max(tat, moves[i]! > 0 ? now : Math.min(before[i]!, now)))
   }
   charges.remove(self)
   if (charges.first === undefined) rare.charges = undefined
@@ -374,12 +377,12 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
  * Nanoseconds until `tokens` pass behind the present waiters, if nobody else comes and all grants begin. With more waiters
  * than `tried` it is a lower bound.
  */
-export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: number, tried: number): number => {
+export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: number, tried: number): number => {
   const { line, rare } = entry
   if (line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
   // A waiter that is late counts from later on.
   if (rates.length === 1 && !rates[0]!.strict && line.due > now) {
-    return Math.max(0, dueAt(rates, entry, line.queued + tokens) - now)
+    return Math.max(0, dueAt(rates, entry, Gcra.behind(line.queued, tokens)) - now)
   }
   // Another quota may hold back each waiter: try them out in order.
   const shadow = make(entry.version, entry.key)
@@ -396,11 +399,10 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
     const { since, tokens } = place.waiter
     start.now = Math.max(start.now, dueAt(rates, shadow, tokens, now))
     takeRare(rates, shadow, Gcra.arrival(since, start.now), tokens, start)
-    queued -= tokens
+    queued -= Gcra.leastOf(tokens)
   }
-  return Math.max(start.now, dueAt(rates, shadow, queued + tokens, now)) - now
+  return Math.max(start.now, dueAt(rates, shadow, Gcra.behind(queued, tokens), now)) - now
 }
-
 /** Moves all times back. */
 export const shift = (entry: Entry, nanos: number): void => {
   settleGrants(entry)

@@ -13,9 +13,10 @@ import { refuse } from "../data/refuse.js"
 import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
+import type { Tokens } from "./gcra.js"
 import type { Backend, Granted, Refusal, Standing, Waiter } from "./limiter.js"
 import type { Charge } from "./charge.js"
-import { register } from "./limiter.js"
+import { excessOf, register } from "./limiter.js"
 import type { Call } from "./patience.js"
 import { Patience } from "./patience.js"
 import * as Quotas from "./quota.js"
@@ -25,7 +26,7 @@ export const TypeId = "~effect-funnel/RateLimiter"
 
 interface ConsumeOptions {
   readonly key?: string | undefined
-  readonly tokens?: number | undefined
+  readonly tokens?: Tokens | undefined
   readonly onExceeded?: "delay" | "fail" | undefined
   readonly maxWait?: Duration.Input | undefined
 }
@@ -41,7 +42,7 @@ interface Admitted extends Granted {
 
 export const check = (caller: string, options: ConsumeOptions | undefined): void => {
   if (options === undefined) return
-  if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
+  if (options.tokens !== undefined) Quotas.tokens(caller, options.tokens, 1)
   if (options.maxWait !== undefined) Quotas.nanos(caller, "maxWait", options.maxWait, 0)
   const onExceeded = options.onExceeded
   if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
@@ -96,15 +97,15 @@ export const make = (limiter: Backend, name: string) => {
   const fail = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
     Exit.fail(new RateLimiterError({ limiter: name, reason }))
 
-  const tooLarge = (tokens: number, burst: number) =>
-    fail(new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst }))
+  const tooLarge = (excess: { readonly asked: number; readonly most: number }) =>
+    fail(new InsufficientCapacity({ what: "tokens", ...excess }))
 
   const exceeded = (key: string | undefined, { limit, remaining, retryAfter }: Refusal) =>
     fail(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
 
   let patience: Patience | undefined
 
-  const charge = (granted: Admitted, key: string | undefined, tokens: number): void => {
+  const charge = (granted: Admitted, key: string | undefined, tokens: Tokens): void => {
     granted.charge = limiter.chargeUnsafe!(key, tokens, granted)
   }
 
@@ -118,7 +119,7 @@ export const make = (limiter: Backend, name: string) => {
   /** `wait` for `maxWait` nanoseconds at most. */
   const waitFor = (
     key: string | undefined,
-    tokens: number,
+    tokens: Tokens,
     since: number,
     maxWait: number,
     settles: boolean
@@ -142,7 +143,7 @@ export const make = (limiter: Backend, name: string) => {
           if (settles) charge(call, key, tokens)
           resume(Exit.succeed(call))
         },
-        onTooLarge: (burst) => end(tooLarge(tokens, burst)),
+        onTooLarge: () => end(tooLarge(excessOf(tokens, limiter)!)),
         onFailure: (failure) => end(fail(failure)),
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
@@ -156,7 +157,7 @@ export const make = (limiter: Backend, name: string) => {
 
   const wait = (
     key: string | undefined,
-    tokens: number,
+    tokens: Tokens,
     since: number,
     settles: boolean
   ): Effect.Effect<Admitted, RateLimiterError> =>
@@ -170,7 +171,7 @@ export const make = (limiter: Backend, name: string) => {
           if (settles) charge(waiter, key, tokens)
           resume(Exit.succeed(waiter))
         },
-        onTooLarge: (burst) => resume(tooLarge(tokens, burst)),
+        onTooLarge: () => resume(tooLarge(excessOf(tokens, limiter)!)),
         onFailure: (failure) => resume(fail(failure))
       }
       limiter.waitUnsafe(waiter)
@@ -203,6 +204,9 @@ export const make = (limiter: Backend, name: string) => {
   ): Effect.Effect<A, E | RateLimiterError, R> => {
     const key = options?.key
     const tokens = options?.tokens ?? 1
+    if (typeof tokens !== "number") {
+      Quotas.checkList(`RateLimiter.${begins ? "withLimit" : "consume"}`, tokens, limiter)
+    }
     // The tokens are used in the operation that takes them: between two operations a fiber may yield and be interrupted.
     return Effect.withFiber((fiber) => {
       const now = limiter.now()
@@ -225,7 +229,8 @@ export const make = (limiter: Backend, name: string) => {
   ): Effect.Effect<A, E | RateLimiterError, R> => {
     const key = options?.key
     const tokens = options?.tokens ?? 1
-    if (tokens > limiter.burst) return tooLarge(tokens, limiter.burst)
+    const excess = excessOf(tokens, limiter)
+    if (excess !== undefined) return tooLarge(excess)
     const maxWait = longestWait(options)
     if (maxWait > 0) {
       const { epoch } = limiter

@@ -13,7 +13,7 @@ import type { Charge } from "./charge.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
-import type { Backend, Granted, Peek, Refusal, Standing, Waiter } from "./limiter.js"
+import { type Backend, excessOf, type Granted, type Peek, type Refusal, type Standing, type Waiter } from "./limiter.js"
 import { Line, Place } from "./line.js"
 import * as RestList from "./restList.js"
 
@@ -70,6 +70,7 @@ export class LimiterMemory implements Backend {
   private rates: ReadonlyArray<Gcra.Rate> = []
   strict = false
   burst = Infinity
+  bursts: ReadonlyArray<number> = []
 
   constructor(rates: ReadonlyArray<Gcra.Rate>, context: Context.Context<never>, clock: Clock.Clock) {
     this.place = { context, clock }
@@ -87,7 +88,12 @@ export class LimiterMemory implements Backend {
   private quote(rates: ReadonlyArray<Gcra.Rate>): void {
     this.rates = rates
     this.strict = rates.some((rate) => rate.strict)
-    this.burst = rates.reduce((least, rate) => Math.min(least, rate.burst), Infinity)
+    this.bursts = rates.map((rate) => rate.burst)
+    this.burst = Math.min(...this.bursts)
+  }
+
+  private exceeds(tokens: Gcra.Tokens): boolean {
+    return typeof tokens === "number" ? tokens > this.burst : excessOf(tokens, this) !== undefined
   }
 
   get size(): number {
@@ -113,12 +119,12 @@ export class LimiterMemory implements Backend {
 
   takeUnsafe(
     key: string | undefined,
-    tokens: number,
+    tokens: Gcra.Tokens,
     since: number,
     later?: Granted,
     now: number = this.time()
   ): boolean {
-    if (tokens > this.burst) return false
+    if (this.exceeds(tokens)) return false
     const entry = this.lookup(key) ?? this.enter(key)
     const taken = entry.line === undefined && Entry.dueAt(this.rates, entry, tokens) <= now
     if (taken) this.take(entry, tokens, since, now, later)
@@ -155,7 +161,7 @@ export class LimiterMemory implements Backend {
     if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
   }
 
-  chargeUnsafe(key: string | undefined, tokens: number, { link }: Granted): Charge {
+  chargeUnsafe(key: string | undefined, tokens: Gcra.Tokens, { link }: Granted): Charge {
     const entry = this.lookup(key) ?? this.enter(key)
     const now = this.time()
     // A call of no tokens has taken none, and its debt counts from here.
@@ -163,7 +169,7 @@ export class LimiterMemory implements Backend {
     return Entry.open(entry, tokens, link instanceof Grant ? link : undefined)
   }
 
-  settleUnsafe(charge: Charge, actual: number | undefined): void {
+  settleUnsafe(charge: Charge, actual: Gcra.Tokens | undefined): void {
     const { entry } = charge
     this.renew(entry)
     const now = this.time()
@@ -184,7 +190,7 @@ export class LimiterMemory implements Backend {
 
   waitUnsafe(waiter: Waiter, options?: { readonly insteadOf?: Waiter | undefined }): void {
     const former = options?.insteadOf
-    if (waiter.tokens > this.burst) {
+    if (this.exceeds(waiter.tokens)) {
       if (former !== undefined) this.cancelUnsafe(former)
       return waiter.onTooLarge(this.burst)
     }
@@ -249,7 +255,7 @@ export class LimiterMemory implements Backend {
     this.refile(entry, this.time())
     const { line } = entry
     if (line === undefined) return
-    for (const waiter of line.removeLarger(this.burst)) this.tooLarge.add(waiter)
+    for (const waiter of line.removeLarger((tokens) => this.exceeds(tokens))) this.tooLarge.add(waiter)
     this.reconsider(line)
   }
 
@@ -287,7 +293,7 @@ export class LimiterMemory implements Backend {
     return Entry.standing(this.rates, this.lookup(key), now)
   }
 
-  refusalUnsafe(key: string | undefined, tokens: number, now: number, tried?: number): Refusal {
+  refusalUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number, tried?: number): Refusal {
     const { limit, remaining } = this.standingUnsafe(key, now)
     return { limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now, tried) }
   }
@@ -298,7 +304,7 @@ export class LimiterMemory implements Backend {
     return this.refusalUnsafe(waiter.key, waiter.tokens, this.now(), waitersTried)
   }
 
-  leastWaitUnsafe(key: string | undefined, tokens: number, now: number): number {
+  leastWaitUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number): number {
     // Waiters with a late timer go first: the call comes behind those that are left.
     this.settle()
     return this.retryAfterUnsafe(key, tokens, now, waitersTried)
@@ -315,12 +321,12 @@ export class LimiterMemory implements Backend {
   }
 
   /** Nanoseconds until `tokens` pass, behind the present waiters, if nobody else comes; at least so many with more than `tried`. */
-  retryAfterUnsafe(key: string | undefined, tokens: number, now: number, tried = Infinity): number {
+  retryAfterUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number, tried = Infinity): number {
     const entry = this.lookup(key)
     return entry === undefined ? 0 : Entry.retryAfter(this.rates, entry, tokens, now, tried)
   }
 
-  dueInUnsafe(key: string | undefined, tokens: number): number {
+  dueInUnsafe(key: string | undefined, tokens: Gcra.Tokens): number {
     const entry = this.lookup(key)
     return entry === undefined ? 0 : Math.max(0, Entry.dueAt(this.rates, entry, tokens) - this.time())
   }
@@ -405,7 +411,7 @@ export class LimiterMemory implements Backend {
     if (this.recent === entry) this.recent = undefined
   }
 
-  private take(entry: Entry.Entry, tokens: number, since: number, now: number, later: Granted | undefined): void {
+  private take(entry: Entry.Entry, tokens: Gcra.Tokens, since: number, now: number, later: Granted | undefined): void {
     const arrival = Gcra.arrival(since, now)
     if (later === undefined && entry.rare === undefined && !this.strict) {
       Entry.take(this.rates, entry, arrival, tokens)

@@ -5,10 +5,12 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { refuse } from "../data/refuse.js"
 import type { Charge } from "./charge.js"
+import type { Tokens } from "./gcra.js"
 import type { Limiter, StoreError } from "./limiter.js"
+import { checkList } from "./quota.js"
 
 /** What a success has cost, by the function of a user. */
-export type Settle = (value: never) => number
+export type Settle = (value: never) => Tokens
 
 /** The value that an option `settle` takes; anything without one. */
 export type Settled<Arg> = Arg extends { readonly settle?: infer F }
@@ -33,10 +35,10 @@ export const settleBy = (
   settle: Settle,
   exit: Exit.Exit<unknown, unknown>
 ): Effect.Effect<never> | undefined => {
-  let actual: number | undefined
+  let actual: Tokens | undefined
   try {
     // Sound: the type of the option says that it takes the value of this effect.
-    if (exit._tag === "Success") actual = tokensOf(caller, settle(exit.value as never))
+    if (exit._tag === "Success") actual = costOf(caller, limiter, settle(exit.value as never))
     return undefined
   } catch (error) {
     return Effect.die(error)
@@ -46,7 +48,16 @@ export const settleBy = (
 }
 
 /** Part of a token counts as one. */
-const tokensOf = (caller: string, actual: number): number =>
-  typeof actual === "number" && actual >= 0 && actual <= Number.MAX_SAFE_INTEGER
-    ? Math.ceil(actual)
-    : refuse(caller, "what settle returns", "a number >= 0", actual)
+const costOf = (caller: string, limiter: Limiter<StoreError> | undefined, actual: Tokens): Tokens => {
+  const one = (n: number): number =>
+    typeof n === "number" && n >= 0 && n <= Number.MAX_SAFE_INTEGER
+      ? Math.ceil(n)
+      : refuse(caller, field, "a number >= 0", n)
+  if (!isList(actual)) return one(actual)
+  checkList(caller, actual, limiter, field)
+  return actual.map(one)
+}
+
+const field = "what settle returns"
+
+const isList = (tokens: Tokens): tokens is ReadonlyArray<number> => Array.isArray(tokens)

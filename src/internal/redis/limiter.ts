@@ -9,7 +9,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Timers from "../data/timers.js"
-import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
+import { intervalWithoutLog, leastOf, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
 import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
@@ -78,6 +78,9 @@ export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effec
 
 const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
   rates.map((rate) => ({ burst: rate.burst, intervalMicros: intervalWithoutLog(rate) / 1000 }))
+
+/** Lists are refused before they get here. */
+const count: (tokens: Tokens) => number = leastOf
 
 /** The name of a key in the store. The calls without a key have one too. */
 const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
@@ -150,20 +153,20 @@ export class LimiterRedis implements Backend {
     const { granting } = this
     if (granting === undefined || granted !== granting) return this.local.refundUnsafe(granted)
     this.granting = undefined
-    this.entries.get(granting.key)?.slots.putBack(granting.tokens)
+    this.entries.get(granting.key)?.slots.putBack(count(granting.tokens))
   }
 
   takeUnsafe(
     key: string | undefined,
-    tokens: number,
+    tokens: Tokens,
     _since?: number,
     _later?: Granted,
     now: number = this.now()
   ): boolean {
     const entry = this.entries.get(key)
-    if (entry === undefined || entry.first !== undefined || tokens > this.burst) return false
+    if (entry === undefined || entry.first !== undefined || count(tokens) > this.burst) return false
     entry.slots.expire(now - this.catchUp, now, false)
-    return this.spend(entry, tokens, now)
+    return this.spend(entry, count(tokens), now)
   }
 
   waitUnsafe(
@@ -171,7 +174,7 @@ export class LimiterRedis implements Backend {
     options?: { readonly insteadOf?: Waiter<StoreError> | undefined }
   ): void {
     const former = options?.insteadOf
-    if (waiter.tokens > this.burst) {
+    if (count(waiter.tokens) > this.burst) {
       if (former !== undefined) this.cancelUnsafe(former)
       return waiter.onTooLarge(this.burst)
     }
@@ -205,7 +208,7 @@ export class LimiterRedis implements Backend {
     for (const entry of this.entries.values()) {
       entry.retryAt = entry.refusedDue = 0
       entry.slots.keep()
-      tooLarge.push(...entry.removeLarger(this.burst))
+      tooLarge.push(...entry.removeLarger((tokens) => count(tokens) > this.burst))
     }
     for (const waiter of tooLarge) waiter.onTooLarge(this.burst)
     for (const entry of Array.from(this.entries.values())) this.serve(entry)
@@ -213,38 +216,41 @@ export class LimiterRedis implements Backend {
 
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
     const { guard, onStoreError } = this.options
-    return Effect.matchEffect(guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [tokens], 0))), {
-      onSuccess: (taken) => {
-        const standing = this.standingOf(taken)
-        return taken.waits.length === 1
-          ? answer(undefined, standing)
-          : answer({ ...standing, retryAfter: Math.ceil(taken.retryMillis * nanosPerMilli) })
-      },
-      onFailure: (failure) =>
-        onStoreError === "fail" ? answer(failure) : Effect.flatMap(guard.applied(onStoreError, failure), () => {
-          const { local } = this
-          const now = local.now()
-          const standing = this.standingOf(undefined)
-          return onStoreError === "allow" || local.takeUnsafe(key, tokens, now)
+    return Effect.matchEffect(
+      guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [count(tokens)], 0))),
+      {
+        onSuccess: (taken) => {
+          const standing = this.standingOf(taken)
+          return taken.waits.length === 1
             ? answer(undefined, standing)
-            : answer({ ...standing, retryAfter: local.retryAfterUnsafe(key, tokens, now) })
-        })
-    })
+            : answer({ ...standing, retryAfter: Math.ceil(taken.retryMillis * nanosPerMilli) })
+        },
+        onFailure: (failure) =>
+          onStoreError === "fail" ? answer(failure) : Effect.flatMap(guard.applied(onStoreError, failure), () => {
+            const { local } = this
+            const now = local.now()
+            const standing = this.standingOf(undefined)
+            return onStoreError === "allow" || local.takeUnsafe(key, tokens, now)
+              ? answer(undefined, standing)
+              : answer({ ...standing, retryAfter: local.retryAfterUnsafe(key, tokens, now) })
+          })
+      }
+    )
   }
 
   standingUnsafe(key: string | undefined): Standing {
     return this.standingOf(this.entries.get(key)?.told)
   }
 
-  leastWaitUnsafe(key: string | undefined, tokens: number, now: number): number {
+  leastWaitUnsafe(key: string | undefined, tokens: Tokens, now: number): number {
     const entry = this.entries.get(key)
     // The next slot is later than the one that the store refused, and the slots that are there are for others.
-    return entry === undefined || tokens < entry.refused || entry.queued < entry.slots.tokens
+    return entry === undefined || count(tokens) < entry.refused || entry.queued < entry.slots.tokens
       ? 0
       : entry.refusedDue - now
   }
 
-  refusalUnsafe(key: string | undefined, tokens: number, now: number): Refusal {
+  refusalUnsafe(key: string | undefined, tokens: Tokens, now: number): Refusal {
     const entry = this.entries.get(key)
     if (entry === undefined) return this.local.refusalUnsafe(key, tokens, this.local.now())
     return this.refusalOf(entry, now)
@@ -358,7 +364,7 @@ export class LimiterRedis implements Backend {
     entry.slots.expire(now - this.catchUp, now, entry.first !== undefined)
     // A callback may throw, as an observer of its fiber does. The other waiters are still served.
     try {
-      while (entry.first !== undefined && this.spend(entry, entry.first.waiter.tokens, now)) {
+      while (entry.first !== undefined && this.spend(entry, count(entry.first.waiter.tokens), now)) {
         const waiter = entry.shift()!
         this.granting = waiter
         waiter.onDue()
@@ -373,7 +379,7 @@ export class LimiterRedis implements Backend {
   private proceed(entry: Entry, first: Waiter<StoreError>, now: number): void {
     entry.idleAt = undefined
     // The waiter that was refused has left, and the next one asks for fewer tokens.
-    if (entry.slots.empty && first.tokens < entry.refused) entry.retryAt = 0
+    if (entry.slots.empty && count(first.tokens) < entry.refused) entry.retryAt = 0
     if (entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
     const next = entry.slots.firstDue
     const at = entry.asking === undefined ? entry.retryAt : Infinity
@@ -410,9 +416,10 @@ export class LimiterRedis implements Backend {
     const tokens: Array<number> = []
     for (let node = entry.first; node !== undefined && tokens.length < mostPerCommand; node = node.after) {
       const { waiter } = node
+      const asked = count(waiter.tokens)
       for (let n = 1 + (waiter.behind?.() ?? 0); n > 0 && tokens.length < mostPerCommand; n--) {
-        if (covered >= waiter.tokens) covered -= waiter.tokens
-        else tokens.push(waiter.tokens)
+        if (covered >= asked) covered -= asked
+        else tokens.push(asked)
       }
     }
     if (tokens.length === 0) return

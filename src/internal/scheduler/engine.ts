@@ -22,7 +22,7 @@ import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { endUnsafe } from "../waits/waits.js"
 import { Draining, QueueFull } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
-import { type Job, type Lane, Terms } from "./job.js"
+import { costOf, type Job, type Lane, Terms } from "./job.js"
 import { type Host, Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
 import { type Host as OverloadHost, Overload } from "./overload.js"
@@ -137,7 +137,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (limiter !== undefined && job.tokens > 0) {
       if (this.rate.claimed || this.lanes.lenders.front !== undefined) return false
       // The job comes now: there is no lateness to make up.
-      if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
+      if (!limiter.takeUnsafe(undefined, costOf(job), Infinity, later)) return false
     }
     this.overload?.startedAtOnce()
     if (this.adaptive !== undefined) job.startedAt = this.time()
@@ -163,7 +163,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     }
     const { refusals } = this
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
-    const impossible = impossibleOf(job, this.limit, this.rate.burst)
+    const impossible = impossibleOf(job, this.limit, this.limiter)
     if (impossible !== undefined) return refusals.refuse(job, impossible)
     job.arrived = this.now()
     job.queuedAt = this.millis()
@@ -423,11 +423,10 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** After a change of width or rate: refuses the jobs that can never start now, and starts those that can. */
   reviewUnsafe(): void {
-    const { limit } = this
-    const { burst } = this.rate
+    const { limit, limiter } = this
     const refused: Array<Job> = []
     this.main.queue.forEach(({ job }) => {
-      if (job.weight <= limit && job.tokens <= burst) return
+      if (impossibleOf(job, limit, limiter) === undefined) return
       this.lanes.leave(job)
       job.state = "Done"
       refused.push(job)
@@ -435,7 +434,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.lanes.refresh()
     // Before the refused jobs hear of it: their code may use the rate.
     this.pump()
-    forEachInSlices(this.slices, refused, (job) => this.refusals.refuse(job, impossibleOf(job, limit, burst)!))
+    forEachInSlices(this.slices, refused, (job) => this.refusals.refuse(job, impossibleOf(job, limit, limiter)!))
     this.notifyUnsafe()
   }
 

@@ -3,6 +3,7 @@
  */
 import type * as DueHeap from "../data/dueHeap.js"
 import { join, leave, type Member } from "../data/list.js"
+import type { Tokens } from "../limiter/gcra.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
 import type { Line, Share } from "./fairQueue.js"
@@ -47,6 +48,8 @@ export class Terms implements DueHeap.Member {
   readonly job: Job
   readonly maxWait: number
   readonly share: Share | undefined
+  /** What it takes of each quota, if that is not the same of each. */
+  readonly list: ReadonlyArray<number> | undefined
   came = 0
   /** When the job is refused, and its place among those with such a time. */
   due = Infinity
@@ -58,10 +61,11 @@ export class Terms implements DueHeap.Member {
   charged = 0
   startedAt = 0
 
-  constructor(job: Job, maxWait: number, share: Share | undefined) {
+  constructor(job: Job, maxWait: number, share: Share | undefined, list?: ReadonlyArray<number> | undefined) {
     this.job = job
     this.maxWait = maxWait
     this.share = share
+    this.list = list
   }
 
   /** Charges the job to its line: it is about to start. */
@@ -80,11 +84,15 @@ export class Terms implements DueHeap.Member {
 }
 
 /** The terms that the options of a job ask for. */
-export const termsOf = (job: Job, { maxWait, share }: JobOptions): Terms | undefined =>
-  maxWait === Infinity && share === undefined ? undefined : new Terms(job, maxWait, share)
+export const termsOf = (job: Job, { list, maxWait, share }: JobOptions): Terms | undefined =>
+  maxWait === Infinity && share === undefined && list === undefined ? undefined : new Terms(job, maxWait, share, list)
+
+/** What a job takes of the rate. */
+export const costOf = ({ terms, tokens }: Job): Tokens => terms?.list ?? tokens
 
 export abstract class Job extends Seat implements Inner {
   readonly weight: number
+  /** What it takes of each quota; of a list, a bound from below that is not 0. */
   readonly tokens: number
   readonly priority: number
   readonly patient: boolean

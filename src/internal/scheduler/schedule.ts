@@ -7,9 +7,10 @@ import type * as Exit from "effect/Exit"
 import type { Fiber } from "effect/Fiber"
 import type { Charge } from "../limiter/charge.js"
 import { firstStep } from "../limiter/firstStep.js"
+import { checkList } from "../limiter/quota.js"
 import { checkSettles, type Settle, settleBy } from "../limiter/settling.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
-import { Job, termsOf } from "./job.js"
+import { costOf, Job, termsOf } from "./job.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
 import type { JobOptions } from "./options.js"
@@ -123,7 +124,7 @@ class SettledJob<A, E, R> extends EffectJob<A, E, R> {
 
   /** In the step in which the rate was taken. */
   protected override body(): Effect.Effect<A, E | SchedulerError, R> {
-    this.charge = this.engine_.limiter?.chargeUnsafe?.(undefined, this.tokens, this)
+    this.charge = this.engine_.limiter?.chargeUnsafe?.(undefined, costOf(this), this)
     return super.body()
   }
 
@@ -149,6 +150,7 @@ export const schedule = <A, E, R>(
 ): Effect.Effect<A, E | SchedulerError, R> => {
   const { settle } = options
   if (settle !== undefined) checkSettles("Scheduler.schedule", engine.limiter)
+  checkList("Scheduler.schedule", options.list, engine.limiter)
   return Effect.withFiber((fiber) => {
     const job = settle === undefined
       ? new EffectJob(engine, self, options, fiber)

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import { duration } from "../data/duration.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerErrorReason } from "./error.js"
+import { costOf } from "./job.js"
 
 /**
  * A snapshot of a scheduler: it may be out of date the instant after it is read.
@@ -57,7 +58,7 @@ const nextStart = (engine: Engine): number | undefined => {
   const hold = waitingFor(engine)
   if (hold !== "rate" && hold !== "penalty") return undefined
   const { limiter, main, penaltyLeft } = engine
-  return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.tokens)
+  return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, costOf(main.head!))
 }
 
 export const statsOf = (engine: Engine): Stats => ({
