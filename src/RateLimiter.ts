@@ -493,7 +493,8 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
  *
  * **Gotchas**
  *
- * Interrupted while it waits, the effect never runs and costs nothing; interrupted while it runs, its tokens are spent. A
+ * Interrupted while it waits, the effect never runs and costs nothing; interrupted while it runs, its tokens are spent. With
+ * `settle` the result tells what the call cost, and a limiter over Redis throws a `RangeError`. A
  * retry inside `withLimit` is not limited: write `Effect.retry(RateLimiter.withLimit(effect), policy)`.
  *
  * **Example** (Limiting each of many calls)
@@ -509,6 +510,24 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
  *
  * const tokens = RateLimiter.layer({ limit: 100_000, window: "1 minute", burst: 1000 })
  * await Effect.runPromise(Effect.provide(program, tokens)) // => [1, 2, 3]
+ * ```
+ *
+ * **Example** (Settling an estimate)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const complete = Effect.succeed({ text: "yes", used: 120 })
+ *
+ * const program = Effect.gen(function*() {
+ *   const { text } = yield* RateLimiter.withLimit(complete, { tokens: 500, settle: ({ used }) => used })
+ *   const { remaining } = yield* RateLimiter.peek()
+ *   return `${text}, ${remaining} tokens left`
+ * })
+ *
+ * const tokens = RateLimiter.layer({ limit: 100_000, window: "1 day", burst: 1000 })
+ * await Effect.runPromise(Effect.provide(program, tokens)) // => "yes, 880 tokens left"
  * ```
  *
  * @category accessors

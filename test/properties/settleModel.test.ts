@@ -183,7 +183,7 @@ const simulate = (seed: number) => {
 
 describe("settlements beside their model", () => {
   it("O4 L1 L5 no more passes than if each call had taken from the start what it has cost, and no less than if nothing were given back", () => {
-    for (let seed = 1; seed <= 150; seed++) {
+    for (let seed = 1; seed <= 300; seed++) {
       try {
         simulate(seed)
       } catch (error) {
