@@ -62,8 +62,14 @@ import * as Registry from "./internal/scheduler/keyed.js"
 import { effectFirstOrLast } from "./internal/scheduler/operations.js"
 import type { Operations } from "./internal/scheduler/operations.js"
 import type { WidthPolicy } from "./internal/scheduler/width.js"
-import { check, type Checked, unbounded } from "./internal/scheduler/options.js"
-import type { ScheduleOptions, SettleOptions, ShedOptions } from "./internal/scheduler/options.js"
+import {
+  check,
+  type Checked,
+  type ScheduleOptions,
+  type SettleOptions,
+  type ShedOptions,
+  unbounded
+} from "./internal/scheduler/options.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
 export { Draining, Overloaded, QueueFull, SchedulerError, WaitExceeded } from "./internal/scheduler/error.js"

@@ -3,7 +3,7 @@
  * taken that from the start, and what they would be if nothing were ever given back.
  */
 import { describe, expect, it } from "@effect/vitest"
-import type { Charge } from "../../src/internal/limiter/charge.js"
+import type { Charge } from "../../src/internal/limiter/entry.js"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"

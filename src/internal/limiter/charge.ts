@@ -5,34 +5,20 @@
  * after it and found the key nearly rested bounds what can be given back: the rest of those tokens had come back by then.
  */
 import * as List from "../data/list.js"
-import type { Entry, Grant, Rare } from "./entry.js"
-import type { Rate, Tokens } from "./gcra.js"
+import type { Rate } from "./gcra.js"
 
 type Rates = ReadonlyArray<Rate>
 
-export class Charge implements List.Member<Charge> {
-  readonly entry: Entry
-  /** A reset replaces it: then nothing is settled any more. */
-  readonly rare: Rare
-  readonly tokens: Tokens
-  readonly grant: Grant | undefined
+/** An open charge. */
+export interface Member extends List.Member<Member> {
   /** For each quota, the least debt that a later call found, from those before the next charge. */
   found: Array<number>
-  before: Charge | undefined = undefined
-  after: Charge | undefined = undefined
-  constructor(entry: Entry, rare: Rare, tokens: Tokens, grant: Grant | undefined) {
-    this.entry = entry
-    this.rare = rare
-    this.tokens = tokens
-    this.grant = grant
-    this.found = entry.tats.map(() => Infinity)
-  }
 }
 
 /** The open charges of a key, in the order in which they were made. */
-export class Charges implements List.List<Charge> {
-  first: Charge | undefined = undefined
-  last: Charge | undefined = undefined
+export class Charges implements List.List<Member> {
+  first: Member | undefined = undefined
+  last: Member | undefined = undefined
 
   /** Tokens are about to be taken by an arrival at these times. */
   note(tats: ReadonlyArray<number>, arrivalOf: (i: number) => number): void {
@@ -40,14 +26,14 @@ export class Charges implements List.List<Charge> {
     for (let i = 0; i < found.length; i++) found[i] = Math.min(found[i]!, Math.max(0, tats[i]! - arrivalOf(i)))
   }
 
-  remove(charge: Charge): void {
+  remove(charge: Member): void {
     const { before } = charge
     if (before !== undefined) before.found = before.found.map((found, i) => Math.min(found, charge.found[i]!))
     List.remove(this, charge)
   }
 
   /** Takes so many nanoseconds of one quota out of the debts that were found since a charge. Returns how many it can be. */
-  lower(since: Charge | undefined, i: number, nanos: number): number {
+  lower(since: Member | undefined, i: number, nanos: number): number {
     let left = nanos
     for (let charge = since; charge !== undefined; charge = charge.after) {
       left = Math.min(left, charge.found[i]!)

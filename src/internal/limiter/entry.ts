@@ -3,7 +3,7 @@
  */
 import type * as DueHeap from "../data/dueHeap.js"
 import * as List from "../data/list.js"
-import { Charge, Charges } from "./charge.js"
+import { Charges, type Member } from "./charge.js"
 import * as Gcra from "./gcra.js"
 import type { Granted, Standing } from "./limiter.js"
 import { Line } from "./line.js"
@@ -66,6 +66,25 @@ export class Rare implements List.List<Grant> {
   base: Array<number> | undefined = undefined
   /** The calls whose true cost is not known yet. */
   charges: Charges | undefined = undefined
+}
+
+/** Tokens of a start that are settled at its end. */
+export class Charge implements Member {
+  readonly entry: Entry
+  /** A reset replaces it: then nothing is settled any more. */
+  readonly rare: Rare
+  readonly tokens: Tokens
+  readonly grant: Grant | undefined
+  found: Array<number>
+  before: Member | undefined = undefined
+  after: Member | undefined = undefined
+  constructor(entry: Entry, rare: Rare, tokens: Tokens, grant: Grant | undefined) {
+    this.entry = entry
+    this.rare = rare
+    this.tokens = tokens
+    this.grant = grant
+    this.found = entry.tats.map(() => Infinity)
+  }
 }
 
 /** The state of a key. There may be a million keys. */

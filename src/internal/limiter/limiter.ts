@@ -4,7 +4,6 @@
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"
 import type { StoreError } from "../store/storeError.js"
-import type { Charge } from "./charge.js"
 import { type Rate, type Tokens, tokensOf } from "./gcra.js"
 
 export type { StoreError } from "../store/storeError.js"
@@ -13,6 +12,11 @@ export type { StoreError } from "../store/storeError.js"
 export interface Granted {
   /** For the limiter only: the place of a waiter, then its grant until it begins. Initially `undefined`. */
   link?: unknown
+}
+
+/** Tokens of a call whose true cost is known at its end. */
+export interface Charge {
+  readonly tokens: Tokens
 }
 
 /** Waits for tokens. The limiter calls exactly one of the three callbacks, once. None of them may throw. */

@@ -9,7 +9,6 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
-import type { Charge } from "./charge.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
@@ -161,7 +160,7 @@ export class LimiterMemory implements Backend {
     if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
   }
 
-  chargeUnsafe(key: string | undefined, tokens: Gcra.Tokens, { link }: Granted): Charge {
+  chargeUnsafe(key: string | undefined, tokens: Gcra.Tokens, { link }: Granted): Entry.Charge {
     const entry = this.lookup(key) ?? this.enter(key)
     const now = this.time()
     // A call of no tokens has taken none, and its debt counts from here.
@@ -169,7 +168,7 @@ export class LimiterMemory implements Backend {
     return Entry.open(entry, tokens, link instanceof Grant ? link : undefined)
   }
 
-  settleUnsafe(charge: Charge, actual: Gcra.Tokens | undefined): void {
+  settleUnsafe(charge: Entry.Charge, actual: Gcra.Tokens | undefined): void {
     const { entry } = charge
     this.renew(entry)
     const now = this.time()

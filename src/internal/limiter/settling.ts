@@ -4,9 +4,8 @@
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { refuse } from "../data/refuse.js"
-import type { Charge } from "./charge.js"
 import type { Tokens } from "./gcra.js"
-import type { Limiter, StoreError } from "./limiter.js"
+import type { Charge, Limiter, StoreError } from "./limiter.js"
 import { checkList } from "./quota.js"
 
 /** What a success has cost, by the function of a user. */
