@@ -59,6 +59,25 @@ describe("O4 settle of a job", () => {
       expect(starts).toEqual([0, 500])
     }))
 
+  for (const strict of [false, true]) {
+    it.effect(`a change of the rate keeps what a job can give back, and what it owes${strict ? " (strict)" : ""}`, () =>
+      Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 5, rate: { ...tenAtOnce, strict } })
+        const costs = yield* Effect.forEach([0, 7], () => Deferred.make<number>())
+        const calls = yield* Effect.forEach(
+          costs,
+          (cost) => fork(scheduler.schedule(Deferred.await(cost), { tokens: 5, settle }))
+        )
+        yield* scheduler.setRate([
+          { limit: 20, window: "1 second", burst: 10, strict },
+          { limit: 1000, window: "1 second", burst: 100 }
+        ])
+        for (const i of [0, 1]) yield* Deferred.succeed(costs[i]!, [0, 7][i]!)
+        yield* Effect.forEach(calls, Fiber.join)
+        yield* leaves(scheduler, 3)
+      }))
+  }
+
   it.effect("a job of no tokens owes what it has cost", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, rate: tenAtOnce })

@@ -139,7 +139,7 @@ export const make = (limiter: Backend, name: string) => {
         index: -1,
         onDue: () => {
           if (!waiting.isInTime(call)) return
-          if (settles) charge(call, key, tokens)
+          if (settles && call.link !== undefined) charge(call, key, tokens)
           resume(Exit.succeed(call))
         },
         onTooLarge: () => end(tooLarge(excessOf(tokens, limiter)!)),
@@ -167,7 +167,8 @@ export const make = (limiter: Backend, name: string) => {
         since,
         link: undefined,
         onDue: () => {
-          if (settles) charge(waiter, key, tokens)
+          // It may have left, and got its tokens refunded, since they were taken.
+          if (settles && waiter.link !== undefined) charge(waiter, key, tokens)
           resume(Exit.succeed(waiter))
         },
         onTooLarge: () => resume(tooLarge(excessOf(tokens, limiter)!)),
