@@ -20,10 +20,10 @@ export class Charges implements List.List<Member> {
   first: Member | undefined = undefined
   last: Member | undefined = undefined
 
-  /** Tokens are about to be taken by an arrival at these times. */
-  note(tats: ReadonlyArray<number>, arrivalOf: (i: number) => number): void {
+  /** Tokens of one quota are about to be taken by an arrival. */
+  note(i: number, tat: number, arrival: number): void {
     const { found } = this.last!
-    for (let i = 0; i < found.length; i++) found[i] = Math.min(found[i]!, Math.max(0, tats[i]! - arrivalOf(i)))
+    found[i] = Math.min(found[i]!, Math.max(0, tat - arrival))
   }
 
   remove(charge: Member): void {

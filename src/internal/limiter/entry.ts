@@ -191,7 +191,7 @@ export const takeRare = (
     if (rare.first === undefined) rare.base = tats.slice()
     List.append(rare, grant = new Grant(entry, tokens, arrival, later === undefined))
   }
-  rare.charges?.note(tats, () => arrival)
+  if (rare.charges !== undefined) { for (let i = 0; i < tats.length; i++) rare.charges.note(i, tats[i]!, arrival) }
   charge(rates, tats, arrival, tokens)
   const log = strict ? rare.log ??= new StartLog(rates) : undefined
   const number = log?.push(later === undefined ? now : Infinity, tokens)
@@ -206,8 +206,10 @@ export const takeRare = (
 /** Makes an expired penalty part of the times, which can no longer be computed from before it. */
 const absorbPenalty = (rates: Rates, entry: Entry): void => {
   const { charges, penaltyUntil } = entry.rare!
-  charges?.note(entry.tats, (i) => Gcra.blockedUntil(rates[i]!, penaltyUntil))
-  for (let i = 0; i < rates.length; i++) entry.tats[i] = tatOf(entry, rates[i]!, i)
+  for (let i = 0; i < rates.length; i++) {
+    charges?.note(i, entry.tats[i]!, Gcra.blockedUntil(rates[i]!, penaltyUntil))
+    entry.tats[i] = tatOf(entry, rates[i]!, i)
+  }
   entry.rare!.penaltyUntil = -Infinity
   settleGrants(entry)
 }
