@@ -20,24 +20,24 @@ export const count = (caller: string, field: string, value: number): number =>
 
 /** Tokens of a call: a number for every quota, or a list with a number for each. */
 export const tokens = (caller: string, tokens: Gcra.Tokens, least: 0 | 1): Gcra.Tokens => {
-  if (typeof tokens === "number") {
-    return Number.isInteger(tokens) && tokens >= least
+  if (Array.isArray(tokens)) {
+    return tokens.every((n) => Number.isInteger(n) && n >= 0) && tokens.some((n) => n > 0)
       ? tokens
-      : refuse(caller, "tokens", `an integer >= ${least}`, tokens)
+      : refuse(caller, "tokens", "a list of integers >= 0, not all of them 0", tokens)
   }
-  return Array.isArray(tokens) && tokens.every((n) => Number.isInteger(n) && n >= 0) && tokens.some((n) => n > 0)
+  return Number.isInteger(tokens) && Number(tokens) >= least
     ? tokens
-    : refuse(caller, "tokens", "a list of integers >= 0, not all of them 0", tokens)
+    : refuse(caller, "tokens", `an integer >= ${least}`, tokens)
 }
 
 /** Refuses a list that has not a number for each quota. */
 export const checkList = (
   caller: string,
-  tokens: ReadonlyArray<number> | undefined,
+  tokens: Gcra.Tokens | undefined,
   limiter: Limiter<StoreError> | undefined,
   field = "tokens"
 ): void => {
-  if (tokens === undefined || limiter === undefined) return
+  if (tokens === undefined || typeof tokens === "number" || limiter === undefined) return
   const { bursts } = limiter
   if (bursts === undefined) refuse(caller, field, "a number where the rate is in Redis", tokens)
   else if (bursts.length > 0 && tokens.length !== bursts.length) {

@@ -22,7 +22,7 @@ import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { endUnsafe } from "../waits/waits.js"
 import { Draining, QueueFull } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
-import { costOf, type Job, type Lane, Terms } from "./job.js"
+import { type Job, type Lane, Terms } from "./job.js"
 import { type Host, Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
 import { type Host as OverloadHost, Overload } from "./overload.js"
@@ -137,10 +137,10 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (limiter !== undefined && job.tokens > 0) {
       if (this.rate.claimed || this.lanes.lenders.front !== undefined) return false
       // The job comes now: there is no lateness to make up.
-      if (!limiter.takeUnsafe(undefined, costOf(job), Infinity, later)) return false
+      if (!limiter.takeUnsafe(undefined, job.cost, Infinity, later)) return false
     }
     this.overload?.startedAtOnce()
-    if (this.adaptive !== undefined) job.startedAt = this.time()
+    if (this.adaptive !== undefined) job.since = this.time()
     this.lanes.begin(job, lane)
     return true
   }
@@ -166,7 +166,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     const impossible = impossibleOf(job, this.limit, this.limiter)
     if (impossible !== undefined) return refusals.refuse(job, impossible)
     job.arrived = this.now()
-    job.queuedAt = this.millis()
+    job.since = this.millis()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) {
@@ -174,11 +174,11 @@ export class Engine implements Host, Claimant, OverloadHost {
       if (this.startUnsafe(job, job)) return job.onStart()
       return refusals.refuse(job, new QueueFull({ queued, maxQueued }))
     }
-    if (this.hasTerms && !job.patient) job.terms ??= new Terms(job, Infinity, undefined)
-    const { terms } = job
-    if (terms === undefined) {
+    const { maxWait, share } = job.options
+    if ((job.patient || !this.hasTerms) && maxWait === Infinity && share === undefined) {
       this.lanes.enter(job)
     } else {
+      const terms = job.terms = new Terms(job)
       this.overload ??= new Overload(this, this.limits, this.site)
       const reason = this.overload.refusesNew(terms)
       if (reason !== undefined) return refusals.refuse(job, reason)
@@ -348,10 +348,10 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (link !== undefined) job.link = link
     this.starts++
     if (job.line !== undefined && lane === this.main) {
-      job.terms ??= new Terms(job, Infinity, undefined)
+      job.terms ??= new Terms(job)
       job.terms.charge(job.line, this.time())
     }
-    if (this.adaptive !== undefined) job.startedAt = this.time()
+    if (this.adaptive !== undefined) job.since = this.time()
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
     this.lanes.refresh()
@@ -411,9 +411,9 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.overload?.refuseHopeless()
   }
 
-  private adapt(adaptive: Adaptation, { startedAt }: Job, exit: Exit.Exit<unknown, unknown>): void {
+  private adapt(adaptive: Adaptation, job: Job, exit: Exit.Exit<unknown, unknown>): void {
     const { main } = this
-    const ended = { startedAt, now: this.time(), running: main.used, saturated: main.state === "blocked" }
+    const ended = { startedAt: job.since, now: this.time(), running: main.used, saturated: main.state === "blocked" }
     if (!adaptive.ended(exit, ended)) return
     main.capacity = adaptive.limit
     this.lanes.refresh()

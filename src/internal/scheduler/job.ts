@@ -6,7 +6,7 @@ import { join, leave, type Member } from "../data/list.js"
 import type { Tokens } from "../limiter/gcra.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
-import type { Line, Share } from "./fairQueue.js"
+import type { Line } from "./fairQueue.js"
 import { JobQueue, QueueNode } from "./jobQueue.js"
 import type { JobOptions } from "./options.js"
 
@@ -46,10 +46,6 @@ export interface Owner {
 /** The terms of a job that most jobs do not have. Times in nanoseconds of the clock of `Overload`. */
 export class Terms implements DueHeap.Member {
   readonly job: Job
-  readonly maxWait: number
-  readonly share: Share | undefined
-  /** What it takes of each quota, if that is not the same of each. */
-  readonly list: ReadonlyArray<number> | undefined
   came = 0
   /** When the job is refused, and its place among those with such a time. */
   due = Infinity
@@ -61,11 +57,8 @@ export class Terms implements DueHeap.Member {
   charged = 0
   startedAt = 0
 
-  constructor(job: Job, maxWait: number, share: Share | undefined, list?: ReadonlyArray<number> | undefined) {
+  constructor(job: Job) {
     this.job = job
-    this.maxWait = maxWait
-    this.share = share
-    this.list = list
   }
 
   /** Charges the job to its line: it is about to start. */
@@ -83,18 +76,21 @@ export class Terms implements DueHeap.Member {
   }
 }
 
-/** The terms that the options of a job ask for. */
-export const termsOf = (job: Job, { list, maxWait, share }: JobOptions): Terms | undefined =>
-  maxWait === Infinity && share === undefined && list === undefined ? undefined : new Terms(job, maxWait, share, list)
+/** What ties a job to the nodes around it and in it. */
+class Ties {
+  place: Place | undefined = undefined
+  stranger = false
+  home: Lane | undefined = undefined
+  left: Job | undefined = undefined
+  right: Job | undefined = undefined
+  waits: Edge | undefined = undefined
+  inside: Lane | undefined = undefined
+  mark = 0
+}
 
-/** What a job takes of the rate. */
-export const costOf = ({ terms, tokens }: Job): Tokens => terms?.list ?? tokens
-
+// Many jobs may wait or run at once, so a job is kept small: what most of them do not have is in objects of its own.
 export abstract class Job extends Seat implements Inner {
-  readonly weight: number
-  /** What it takes of each quota; of a list, a bound from below that is not 0. */
-  readonly tokens: number
-  readonly priority: number
+  readonly options: JobOptions
   readonly patient: boolean
   /** The node in whose context the job was made, or the first one around that has not ended. */
   outer: Node | undefined
@@ -103,39 +99,98 @@ export abstract class Job extends Seat implements Inner {
   engine: Owner | undefined = undefined
   /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
-  /** Whether that lane belongs to a job that this one was not made in. */
-  stranger = false
-  /** While it is queued: its place in the lane of a node. */
-  place: Place | undefined = undefined
   width = 0
   /** When it began to wait, on the axis of the rate. */
   arrived = 0
-  /** The same in milliseconds since the engine was made. */
-  queuedAt = 0
-  /** When it started, in nanoseconds of the engine's clock, where the width follows that. */
-  startedAt = 0
-  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
-  home: Lane | undefined = undefined
-  left: Job | undefined = undefined
-  right: Job | undefined = undefined
-  waits: Edge | undefined = undefined
-  inside: Lane | undefined = undefined
-  mark = 0
+  /**
+   * While it waits: when that began, in milliseconds since the engine was made. While it runs: when it started, in nanoseconds
+   * of the engine's clock, where the width follows that.
+   */
+  since = 0
   terms: Terms | undefined = undefined
+  private ties: Ties | undefined = undefined
   /** The grant of its limiter, until its effect begins. */
   link: unknown = undefined
 
-  constructor(weight: number, tokens: number, priority: number, outer: Node | undefined, patient: boolean) {
+  constructor(options: JobOptions, outer: Node | undefined, patient: boolean) {
     super()
-    this.weight = weight
-    this.tokens = tokens
-    this.priority = priority
+    this.options = options
     this.outer = outer
     this.patient = patient
   }
 
   get job(): Job {
     return this
+  }
+
+  get weight(): number {
+    return this.options.weight
+  }
+  get tokens(): number {
+    return this.options.tokens
+  }
+  /** What it takes of the rate: the tokens of each quota. */
+  get cost(): Tokens {
+    return this.options.list ?? this.options.tokens
+  }
+  get priority(): number {
+    return this.options.priority
+  }
+
+  private get tied(): Ties {
+    return this.ties ??= new Ties()
+  }
+
+  /** While it is queued: its place in the lane of a node. */
+  get place(): Place | undefined {
+    return this.ties?.place
+  }
+  set place(place: Place | undefined) {
+    this.tied.place = place
+  }
+  /** Whether its width is charged to a job that this one was not made in. */
+  get stranger(): boolean {
+    return this.ties !== undefined && this.ties.stranger
+  }
+  set stranger(stranger: boolean) {
+    this.tied.stranger = stranger
+  }
+  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
+  get home(): Lane | undefined {
+    return this.ties?.home
+  }
+  set home(home: Lane | undefined) {
+    this.tied.home = home
+  }
+  get left(): Job | undefined {
+    return this.ties?.left
+  }
+  set left(job: Job | undefined) {
+    this.tied.left = job
+  }
+  get right(): Job | undefined {
+    return this.ties?.right
+  }
+  set right(job: Job | undefined) {
+    this.tied.right = job
+  }
+  get waits(): Edge | undefined {
+    return this.ties?.waits
+  }
+  set waits(edge: Edge | undefined) {
+    this.tied.waits = edge
+  }
+  get inside(): Lane | undefined {
+    return this.ties?.inside
+  }
+  set inside(lane: Lane | undefined) {
+    this.tied.inside = lane
+  }
+  get mark(): number {
+    return this.ties === undefined ? 0 : this.ties.mark
+  }
+  set mark(mark: number) {
+    this.tied.mark = mark
   }
 
   get name(): string | undefined {

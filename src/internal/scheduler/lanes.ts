@@ -8,7 +8,7 @@ import { append, type List, remove } from "../data/list.js"
 import { above, changes, liveNode } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
 import type { Tokens } from "../limiter/gcra.js"
-import { costOf, type Job, Lane, type Owner, Place, type Seat, type Terms } from "./job.js"
+import { type Job, Lane, type Owner, Place, type Seat, type Terms } from "./job.js"
 import { Lenders } from "./lenders.js"
 
 /** The part of an engine that its lanes use. */
@@ -206,7 +206,7 @@ export class Lanes implements Owner {
     job.lane = this.main
     job.state = "Queued"
     job.order = ++this.arrivals
-    this.main.queue.enqueue(job, job.terms?.share)
+    this.main.queue.enqueue(job, job.options.share)
     this.queued++
     this.refresh()
     if (job.outer === undefined) return
@@ -306,9 +306,9 @@ export class Lanes implements Owner {
    * they were asked for.
    */
   paidBy(front: Lane | undefined, tokens: Tokens): Lane | undefined {
-    if (front === undefined || costOf(this.headOf(front)) === tokens) return front
+    if (front === undefined || this.headOf(front).cost === tokens) return front
     const { main } = this
-    return main.state === "candidate" && costOf(main.head!) === tokens ? main : undefined
+    return main.state === "candidate" && main.head!.cost === tokens ? main : undefined
   }
 
   headOf(lane: Lane): Job {

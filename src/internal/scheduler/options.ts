@@ -215,6 +215,7 @@ export type ShareKey = string | number | bigint | boolean | symbol
 /** Checked options of a job. */
 export interface JobOptions {
   readonly weight: number
+  /** What it takes of each quota; of a list, a bound from below that is not 0. */
   readonly tokens: number
   readonly priority: number
   /** Nanoseconds. */
@@ -225,7 +226,8 @@ export interface JobOptions {
   readonly list: ReadonlyArray<number> | undefined
 }
 
-const defaults: JobOptions = {
+/** The options of a job for which none are given. */
+export const oneJob: JobOptions = {
   weight: 1,
   tokens: 1,
   priority: 0,
@@ -236,7 +238,7 @@ const defaults: JobOptions = {
 }
 
 export const jobOptions = (caller: string, options: SettleOptions<never> | undefined): JobOptions => {
-  if (options === undefined) return defaults
+  if (options === undefined) return oneJob
   const { maxWait, priority = 0, settle, share, tokens = 1, weight = 1 } = options
   if (settle !== undefined) checkSettle(caller, settle)
   checkCount(caller, "weight", weight, 1)

@@ -12,7 +12,7 @@ import { Codel } from "./codel.js"
 import { Overloaded, WaitExceeded } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import { behind } from "../limiter/gcra.js"
-import { costOf, type Job, type Terms } from "./job.js"
+import type { Job, Terms } from "./job.js"
 import type { Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
 
@@ -63,12 +63,13 @@ export class Overload {
 
   /** A job is about to wait. Returns why it is refused at once. */
   refusesNew(terms: Terms): WaitExceeded | undefined {
+    const { job } = terms
     terms.came = this.host.time()
     terms.widthAt = this.widthAt(terms.came)
-    const maxWait = terms.job.patient ? terms.maxWait : Math.min(terms.maxWait, this.limits.maxWait)
+    const maxWait = job.patient ? job.options.maxWait : Math.min(job.options.maxWait, this.limits.maxWait)
     terms.due = terms.came + maxWait
     if (maxWait === Infinity) return undefined
-    const expected = this.expectedWait(terms.job)
+    const expected = this.expectedWait(job)
     if (maxWait > 0 && expected <= maxWait) return undefined
     return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
   }
@@ -91,8 +92,8 @@ export class Overload {
     if (limiter?.dueInUnsafe === undefined || job.tokens === 0) return penaltyLeft
     // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
     const alone = paused || lanes.main.state === "blocked" || lanes.isNested(job)
-    const before = alone ? 0 : lanes.main.queue.tokensBefore(job.priority, job.terms?.share)
-    return Math.max(penaltyLeft, limiter.dueInUnsafe(undefined, behind(before, costOf(job))))
+    const before = alone ? 0 : lanes.main.queue.tokensBefore(job.priority, job.options.share)
+    return Math.max(penaltyLeft, limiter.dueInUnsafe(undefined, behind(before, job.cost)))
   }
 
   private ring(): void {

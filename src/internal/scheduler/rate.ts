@@ -3,7 +3,7 @@
  */
 import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
 import type { Tokens } from "../limiter/gcra.js"
-import { costOf, type Job } from "./job.js"
+import type { Job } from "./job.js"
 
 /** Hears how a claim ends. */
 export interface Claimant {
@@ -66,7 +66,7 @@ export class Rate {
   take(job: Job, since: number): boolean {
     const { claim, limiter } = this
     if (limiter === undefined || job.tokens === 0) return true
-    const cost = costOf(job)
+    const cost = job.cost
     if (claim !== undefined) {
       // The claim serves the job that is in front when it is due; only other tokens need another claim.
       if (claim.tokens === cost) {
@@ -83,7 +83,7 @@ export class Rate {
 
   /** Withdraws the claim, unless it fits the job in front. */
   recheck(front: Job | undefined): void {
-    if (this.claim !== undefined && (front === undefined || costOf(front) !== this.claim.tokens)) this.withdraw()
+    if (this.claim !== undefined && (front === undefined || front.cost !== this.claim.tokens)) this.withdraw()
   }
 
   withdraw(): void {

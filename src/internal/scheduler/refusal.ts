@@ -5,7 +5,7 @@ import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import { excessOf, type Limiter, type StoreError } from "../limiter/limiter.js"
-import { costOf, type Job } from "./job.js"
+import type { Job } from "./job.js"
 
 /** Why a job can never start: it asks for more than there can be. */
 export const impossibleOf = (
@@ -14,7 +14,7 @@ export const impossibleOf = (
   limiter: Limiter<StoreError> | undefined
 ): InsufficientCapacity | undefined => {
   if (job.weight > limit) return new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit })
-  const excess = limiter === undefined ? undefined : excessOf(costOf(job), limiter)
+  const excess = limiter === undefined ? undefined : excessOf(job.cost, limiter)
   return excess === undefined ? undefined : new InsufficientCapacity({ what: "tokens", ...excess })
 }
 

@@ -8,9 +8,9 @@ import type { Fiber } from "effect/Fiber"
 import { firstStep } from "../limiter/firstStep.js"
 import type { Charge } from "../limiter/limiter.js"
 import { checkList } from "../limiter/quota.js"
-import { checkSettles, type Settle, settleBy } from "../limiter/settling.js"
+import { checkSettles, settleBy } from "../limiter/settling.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
-import { costOf, Job, termsOf } from "./job.js"
+import { Job } from "./job.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
 import type { JobOptions } from "./options.js"
@@ -58,12 +58,11 @@ class EffectJob<A, E, R> extends Job {
   private resume: ((effect: Effect.Effect<A, E | SchedulerError, R>) => void) | undefined = undefined
 
   constructor(engine: Engine, self: Effect.Effect<A, E, R>, options: JobOptions, fiber: Fiber<unknown, unknown>) {
-    super(options.weight, options.tokens, options.priority, nodeOf(fiber.context), false)
+    super(options, nodeOf(fiber.context), false)
     this.engine_ = engine
     this.self = self
     this.fiber = fiber
     this.context = fiber.context
-    this.terms = termsOf(this, options)
   }
 
   enter(): Effect.Effect<A, E | SchedulerError, R> {
@@ -108,23 +107,11 @@ class EffectJob<A, E, R> extends Job {
 
 /** A job whose success says what it has cost of the rate. */
 class SettledJob<A, E, R> extends EffectJob<A, E, R> {
-  private readonly settle: Settle
   private charge: Charge | undefined = undefined
-
-  constructor(
-    engine: Engine,
-    self: Effect.Effect<A, E, R>,
-    options: JobOptions,
-    fiber: Fiber<unknown, unknown>,
-    settle: Settle
-  ) {
-    super(engine, self, options, fiber)
-    this.settle = settle
-  }
 
   /** In the step in which the rate was taken. */
   protected override body(): Effect.Effect<A, E | SchedulerError, R> {
-    this.charge = this.engine_.limiter?.chargeUnsafe?.(undefined, costOf(this), this)
+    this.charge = this.engine_.limiter?.chargeUnsafe?.(undefined, this.cost, this)
     return super.body()
   }
 
@@ -132,7 +119,7 @@ class SettledJob<A, E, R> extends EffectJob<A, E, R> {
     const { charge } = this
     this.charge = undefined
     try {
-      return settleBy("Scheduler.schedule", this.engine_.limiter, charge, this.settle, exit)
+      return settleBy("Scheduler.schedule", this.engine_.limiter, charge, this.options.settle!, exit)
     } finally {
       super.leave(exit)
     }
@@ -154,7 +141,7 @@ export const schedule = <A, E, R>(
   return Effect.withFiber((fiber) => {
     const job = settle === undefined
       ? new EffectJob(engine, self, options, fiber)
-      : new SettledJob(engine, self, options, fiber, settle)
+      : new SettledJob(engine, self, options, fiber)
     return Effect.onExitPrimitive(Effect.suspend(() => job.enter()), (exit) => job.leave(exit))
   })
 }

@@ -5,7 +5,6 @@ import * as Duration from "effect/Duration"
 import { duration } from "../data/duration.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerErrorReason } from "./error.js"
-import { costOf } from "./job.js"
 
 /**
  * A snapshot of a scheduler: it may be out of date the instant after it is read.
@@ -50,7 +49,7 @@ const waitingFor = (engine: Engine): Stats["waitingFor"] => {
 
 const oldestWait = (engine: Engine): number => {
   const oldest = engine.main.queue.oldest?.job
-  return oldest === undefined ? 0 : Math.max(0, engine.millis() - oldest.queuedAt)
+  return oldest === undefined ? 0 : Math.max(0, engine.millis() - oldest.since)
 }
 
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
@@ -58,7 +57,7 @@ const nextStart = (engine: Engine): number | undefined => {
   const hold = waitingFor(engine)
   if (hold !== "rate" && hold !== "penalty") return undefined
   const { limiter, main, penaltyLeft } = engine
-  return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, costOf(main.head!))
+  return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.cost)
 }
 
 export const statsOf = (engine: Engine): Stats => ({
