@@ -13,7 +13,7 @@ import { refuse } from "../data/refuse.js"
 import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
-import type { Tokens } from "./gcra.js"
+import { leastOf, type Tokens } from "./gcra.js"
 import type { Backend, Charge, Granted, Refusal, Standing, Waiter } from "./limiter.js"
 import { excessOf, register } from "./limiter.js"
 import type { Call } from "./patience.js"
@@ -96,8 +96,11 @@ export const make = (limiter: Backend, name: string) => {
   const fail = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
     Exit.fail(new RateLimiterError({ limiter: name, reason }))
 
-  const tooLarge = (excess: { readonly asked: number; readonly most: number }) =>
-    fail(new InsufficientCapacity({ what: "tokens", ...excess }))
+  const tooLarge = (tokens: Tokens) => {
+    // A change of the quotas that comes after the one that refuses it may have made room.
+    const { asked, most } = excessOf(tokens, limiter) ?? { asked: leastOf(tokens), most: limiter.burst }
+    return fail(new InsufficientCapacity({ what: "tokens", asked, most }))
+  }
 
   const exceeded = (key: string | undefined, { limit, remaining, retryAfter }: Refusal) =>
     fail(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
@@ -142,7 +145,7 @@ export const make = (limiter: Backend, name: string) => {
           if (settles && call.link !== undefined) charge(call, key, tokens)
           resume(Exit.succeed(call))
         },
-        onTooLarge: () => end(tooLarge(excessOf(tokens, limiter)!)),
+        onTooLarge: () => end(tooLarge(tokens)),
         onFailure: (failure) => end(fail(failure)),
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
@@ -171,7 +174,7 @@ export const make = (limiter: Backend, name: string) => {
           if (settles && waiter.link !== undefined) charge(waiter, key, tokens)
           resume(Exit.succeed(waiter))
         },
-        onTooLarge: () => resume(tooLarge(excessOf(tokens, limiter)!)),
+        onTooLarge: () => resume(tooLarge(tokens)),
         onFailure: (failure) => resume(fail(failure))
       }
       limiter.waitUnsafe(waiter)
@@ -229,8 +232,7 @@ export const make = (limiter: Backend, name: string) => {
   ): Effect.Effect<A, E | RateLimiterError, R> => {
     const key = options?.key
     const tokens = options?.tokens ?? 1
-    const excess = excessOf(tokens, limiter)
-    if (excess !== undefined) return tooLarge(excess)
+    if (excessOf(tokens, limiter) !== undefined) return tooLarge(tokens)
     const maxWait = longestWait(options)
     if (maxWait > 0) {
       const { epoch } = limiter

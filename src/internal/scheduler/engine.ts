@@ -18,6 +18,7 @@
  */
 import type * as Exit from "effect/Exit"
 import { forEachInSlices, Slices } from "../data/slices.js"
+import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { endUnsafe } from "../waits/waits.js"
 import { Draining, QueueFull } from "./error.js"
@@ -424,17 +425,18 @@ export class Engine implements Host, Claimant, OverloadHost {
   /** After a change of width or rate: refuses the jobs that can never start now, and starts those that can. */
   reviewUnsafe(): void {
     const { limit, limiter } = this
-    const refused: Array<Job> = []
+    const refused: Array<readonly [Job, InsufficientCapacity]> = []
     this.main.queue.forEach(({ job }) => {
-      if (impossibleOf(job, limit, limiter) === undefined) return
+      const reason = impossibleOf(job, limit, limiter)
+      if (reason === undefined) return
       this.lanes.leave(job)
       job.state = "Done"
-      refused.push(job)
+      refused.push([job, reason])
     })
     this.lanes.refresh()
     // Before the refused jobs hear of it: their code may use the rate.
     this.pump()
-    forEachInSlices(this.slices, refused, (job) => this.refusals.refuse(job, impossibleOf(job, limit, limiter)!))
+    forEachInSlices(this.slices, refused, ([job, reason]) => this.refusals.refuse(job, reason))
     this.notifyUnsafe()
   }
 
