@@ -348,8 +348,7 @@ describe("waits", () => {
 
   it("R7 A search upwards does not go on beyond a node at which it is told to stop", () => {
     const [first, second, third] = [new Plain(), new Plain(), new Plain()]
-    new Edge(second, first)
-    new Edge(third, second)
+    void [new Edge(second, first), new Edge(third, second)]
     const seen: Array<Node> = []
     above(first, (node) => {
       seen.push(node)
