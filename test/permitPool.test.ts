@@ -4,7 +4,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import * as PermitPool from "../src/internal/redis/permitPool.js"
+import { type Options, PermitPool } from "../src/internal/redis/permitPool.js"
+import { Pulse } from "../src/internal/redis/pulse.js"
+import { LimiterMemory } from "../src/internal/limiter/memory.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
 import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
@@ -14,20 +16,21 @@ import { simulate } from "./support/simulation.ts"
 const withLimit = (limit: number) =>
   Effect.withFiber((fiber) => {
     const site = { context: fiber.context, clock: fiber.getRef(Clock.Clock), dispatcher: fiber.currentDispatcher }
-    const engine = new Engine({ ...unbounded("test"), concurrency: 1 }, site)
+    const engine = new Engine({ ...unbounded("test"), concurrency: limit }, site)
     const commands: Array<string> = []
     const held = new Set<string>()
     /** Permits that the next renewal has lost, and the time of an answer. */
-    const store = { held, lost: 0, answerMillis: 0 }
+    const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0 }
     const answer = <A>(command: string, decide: () => A) =>
       Effect.suspend(() => {
         commands.push(command)
         const answer = Effect.sync(decide)
         return store.answerMillis === 0 ? answer : Effect.delay(answer, store.answerMillis)
       })
-    const options: PermitPool.Options = {
-      limit,
+    const options: Options = {
       engine,
+      pulse: new Pulse(site),
+      limiterOf: (rates) => new LimiterMemory(rates, site.context, site.clock),
       onStoreError: "fail",
       expectedProcesses: 1,
       guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
@@ -36,22 +39,22 @@ const withLimit = (limit: number) =>
         node: "test",
         acquire: (groups, limit) =>
           answer(`acquire ${groups.length}`, () => {
+            const { penaltyMillis } = store
+            if (penaltyMillis > 0) return { granted: 0, pollMillis: 1000, penaltyMillis }
             const granted = groups.slice(0, Math.max(0, limit - held.size))
             for (const id of granted.flat()) held.add(id)
-            return { granted: granted.length, pollMillis: 1000 }
+            return { granted: granted.length, pollMillis: 1000, penaltyMillis }
           }),
         renew: (ids) => answer("renew", () => ids.slice(0, store.lost)),
         release: (ids) =>
           answer("release", () => {
             for (const id of ids) held.delete(id)
           }),
+        penalize: (millis) => answer("penalize", () => void (store.penaltyMillis = millis)),
         close() {}
       }
     }
-    return Effect.map(
-      PermitPool.make(options),
-      (pool) => ({ commands, engine, pool, scheduler: handleOf(engine), store })
-    )
+    return Effect.succeed({ commands, engine, pool: new PermitPool(options), scheduler: handleOf(engine), store })
   })
 
 const make = withLimit(1)
@@ -82,7 +85,7 @@ describe("the permits of several processes", () => {
           const job = yield* Effect.forkChild(scheduler.schedule(Effect.sleep("1 hour")), { startImmediately: true })
           yield* Effect.sleep("2 seconds")
           turns.watch(undefined)
-          expect(engine.main.used, `at operation ${at}`).toBeLessThanOrEqual(pool.held)
+          expect(engine.main.used, `at operation ${at}`).toBeLessThanOrEqual(pool.size)
           ends.add(job.pollUnsafe() === undefined ? "runs" : "lost")
           yield* Fiber.interrupt(job)
           expect(engine.main.used).toBe(0)
@@ -104,7 +107,7 @@ describe("the permits of several processes", () => {
       const exit = yield* Fiber.join(running[2]!)
       expect(String(exit)).toContain("others hold the permit")
       yield* TestClock.adjust(1000)
-      expect([pool.held, engine.main.used]).toEqual([2, 2])
+      expect([pool.size, engine.main.used]).toEqual([2, 2])
       yield* TestClock.adjust(1000)
       for (const job of running.slice(0, 2)) expect((yield* Fiber.join(job))._tag).toBe("Success")
       yield* pool.close
@@ -142,7 +145,7 @@ describe("the permits of several processes", () => {
       yield* scheduler.setRate({ limit: 1, window: "1 second" })
       const running = yield* jobs(scheduler, 10, 10)
       yield* TestClock.adjust(900)
-      expect([pool.held, commands.includes("release")]).toEqual([1, false])
+      expect([pool.size, commands.includes("release")]).toEqual([1, false])
       yield* TestClock.adjust(200)
       yield* Fiber.awaitAll(running)
       yield* pool.close

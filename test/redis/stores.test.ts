@@ -6,6 +6,7 @@ import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/sto
 import * as GcraStore from "../../src/internal/redis/gcraStore.js"
 import * as PermitStore from "../../src/internal/redis/permitStore.js"
 import * as RedisStore from "../../src/internal/redis/reducerStore.js"
+import { site } from "../../src/internal/scheduler/build.js"
 import { live } from "../support/live.js"
 import { connected } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisServer.js"
@@ -392,9 +393,9 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
   const two = (leaseMillis = 5000) =>
     Effect.gen(function*() {
       const server = yield* emptied
-      const make = Effect.map(connected(server.url), ({ inbox, redis }) => {
+      const make = Effect.map(Effect.all([connected(server.url), site()]), ([{ inbox, redis }, site]) => {
         const seen = { wakes: 0 }
-        const store = PermitStore.make(redis, inbox, {
+        const store = PermitStore.make(new PermitStore.Orders(redis, site), inbox, {
           prefix: "t:",
           name: "s",
           leaseMillis,

@@ -397,7 +397,7 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   widthTurned(blocked: boolean): void {
-    this.overload?.width(blocked && !this.paused)
+    this.overload?.width(blocked && !this.paused && this.penaltyLeft <= 0)
   }
 
   leftUnsafe(terms: Terms): void {
@@ -406,9 +406,15 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** Lets no job start for a time, where no limiter does that. */
   penalizeUnsafe(nanos: number): void {
-    this.penalty ??= new Penalty(this, () => this.pump(), this.site)
+    this.penalty ??= new Penalty(this, () => this.penaltyTurned(), this.site)
     this.penalty.extend(nanos, this.queued > 0)
+    this.penaltyTurned()
     this.overload?.refuseHopeless()
+  }
+
+  private penaltyTurned(): void {
+    this.widthTurned(this.main.state === "blocked")
+    this.pump()
   }
 
   private adapt(adaptive: Adaptation, job: Job, exit: Exit.Exit<unknown, unknown>): void {

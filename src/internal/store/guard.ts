@@ -55,14 +55,17 @@ export const make = (options: {
 
   const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>) =>
     Effect.clockWith((clock) => {
+      const calledAt = monotonicMillis(clock)
+      const isOver = (since: number) => monotonicMillis(clock) - since >= outageBudgetMillis
       // The last failure of an outage that is over its budget.
       const overBudget = (): StoreError | undefined =>
-        outage !== undefined && monotonicMillis(clock) - outage.since >= outageBudgetMillis ? outage.last : undefined
+        outage !== undefined && isOver(outage.since) ? outage.last : undefined
       const attempt = (wait: number): Effect.Effect<A, StoreError> =>
         Effect.catch(
           once(operation, command),
           (failure) =>
-            overBudget() === undefined
+            // What fails for one key alone has no outage: the answers to others end it.
+            overBudget() === undefined && !isOver(calledAt)
               ? Effect.andThen(Effect.sleep(wait), attempt(Math.min(wait * 2, 250)))
               : Effect.fail(failure)
         )
