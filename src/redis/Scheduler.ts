@@ -78,7 +78,8 @@ export interface StoreOptions extends Checked.LeaseOptions, Checked.ShareOptions
  *
  * - `concurrency`: an integer from 1.
  * - `rate`: none by default. If it is a tag, that limiter may be one over Redis or one of this process.
- * - `maxQueued`: how many jobs may wait; no bound by default.
+ * - `maxQueued`: how many jobs may wait, an integer from 1; no bound by default. A job waits while Redis is asked for its
+ *   permit.
  * - `maxWait`: how long a job may wait for its start; no bound by default. It is more than 0, because a permit takes a command
  *   to Redis. A job with a `maxWait` of 0 is refused.
  * - `shed`: as in memory; off by default. Choose a `target` of several times the answer of Redis.
@@ -143,6 +144,8 @@ const checkLimits = <Limiter>(caller: string, name: string, options: Limits<Limi
     refuse(caller, "concurrency", "a number over Redis", { toString: () => "another bound" })
   }
   Quotas.count(caller, "concurrency", options.concurrency)
+  // A job waits for its permit, so it waits in the queue for some time.
+  if (options.maxQueued !== undefined) Quotas.count(caller, "maxQueued", options.maxQueued)
   if (options.maxWait !== undefined) Quotas.nanos(caller, "maxWait", options.maxWait, 1)
   return SchedulerOptions.check<Limiter>(caller, name, options)
 }
