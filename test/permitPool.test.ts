@@ -13,10 +13,10 @@ import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { simulate } from "./support/simulation.ts"
 
-const withLimit = (limit: number) =>
+const withLimit = (limit: number, beats?: Pulse, shed?: { readonly target: number; readonly interval: number }) =>
   Effect.withFiber((fiber) => {
     const site = { context: fiber.context, clock: fiber.getRef(Clock.Clock), dispatcher: fiber.currentDispatcher }
-    const engine = new Engine({ ...unbounded("test"), concurrency: limit }, site)
+    const engine = new Engine({ ...unbounded("test"), concurrency: limit, shed }, site)
     const commands: Array<string> = []
     const held = new Set<string>()
     /** Permits that the next renewal has lost, and the time of an answer. */
@@ -29,7 +29,7 @@ const withLimit = (limit: number) =>
       })
     const options: Options = {
       engine,
-      pulse: new Pulse(site),
+      pulse: beats ?? new Pulse(site),
       limiterOf: (rates) => new LimiterMemory(rates, site.context, site.clock),
       onStoreError: "fail",
       expectedProcesses: 1,
@@ -58,6 +58,8 @@ const withLimit = (limit: number) =>
   })
 
 const make = withLimit(1)
+
+const withShed = withLimit(2, undefined, { target: 5_000_000, interval: 100_000_000 })
 
 /** Forks jobs of so many milliseconds. */
 const jobs = (scheduler: ReturnType<typeof handleOf>, ...millis: ReadonlyArray<number>) =>
@@ -191,5 +193,81 @@ describe("the permits of several processes", () => {
       yield* Effect.forkChild(scheduler.schedule(Effect.void), { startImmediately: true })
       yield* TestClock.adjust("1 minute")
       expect(commands).toEqual([])
+    }))
+
+  it.effect("while a penalty holds, a process holds no permit, is in no queue and asks nothing; its end asks again", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* withLimit(2)
+      const [first] = yield* jobs(scheduler, 10)
+      store.penaltyMillis = 5000
+      const [second] = yield* jobs(scheduler, 10)
+      expect((yield* scheduler.stats).waitingFor).toBe("penalty")
+      yield* TestClock.adjust(20)
+      yield* Fiber.join(first!)
+      expect([pool.size, [...store.held]]).toEqual([0, []])
+      commands.length = 0
+      yield* TestClock.adjust(4900)
+      expect(commands).toEqual([])
+      store.penaltyMillis = 0
+      yield* TestClock.adjust(90)
+      expect((yield* Fiber.join(second!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("a penalty that is given while the process asks keeps what it gets from starting a job", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* make
+      store.answerMillis = 10
+      const [job] = yield* jobs(scheduler, 10)
+      const penalty = yield* Effect.forkChild(scheduler.penalize({ for: 100 }), { startImmediately: true })
+      yield* TestClock.adjust(20)
+      yield* Fiber.join(penalty)
+      store.penaltyMillis = 0
+      yield* TestClock.adjust(70)
+      expect([pool.size, engine.running, [...store.held]]).toEqual([0, 0, []])
+      yield* TestClock.adjust(50)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* TestClock.adjust(20)
+      yield* pool.close
+    }))
+
+  it.effect("the time under a penalty is no wait for width: nothing is shed after it", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* withShed
+      for (const round of [1, 2]) {
+        store.penaltyMillis = 1000
+        const [early, ...late] = yield* jobs(scheduler, 1, 1, 1, 1)
+        yield* TestClock.adjust(999)
+        store.penaltyMillis = 0
+        yield* TestClock.adjust(20)
+        for (const job of [early!, ...late]) expect((yield* Fiber.join(job))._tag, `round ${round}`).toBe("Success")
+      }
+      expect(engine.refusals.counts).toEqual({})
+      yield* pool.close
+    }))
+
+  it.effect("schedulers with one pulse renew in the same moments, and the timer ends with the last permit", () =>
+    Effect.gen(function*() {
+      const pulse = yield* Effect.withFiber((fiber) =>
+        Effect.succeed(new Pulse({ context: fiber.context, clock: fiber.getRef(Clock.Clock) }))
+      )
+      const moments: Array<number> = []
+      const pools = []
+      for (let i = 0; i < 4; i++) {
+        const made = yield* withLimit(1, pulse)
+        yield* jobs(made.scheduler, 10_000)
+        pools.push(made)
+        yield* TestClock.adjust(5)
+      }
+      for (const { commands } of pools) commands.length = 0
+      for (let millis = 20; millis < 520; millis++) {
+        yield* TestClock.adjust(1)
+        const renewed = pools.flatMap(({ commands }) => commands.splice(0))
+        if (renewed.length > 0) moments.push(millis)
+      }
+      // Leases of 300 ms: each one is renewed at least five times.
+      expect(moments.length).toBeGreaterThanOrEqual(5)
+      expect(moments.length).toBeLessThan(9)
+      for (const { pool } of pools) yield* pool.close
     }))
 })

@@ -324,7 +324,7 @@ export const layerService = <Self, Limiter = never>(
  * another process, finds them.
  *
  * One connection, one subscription and one timer serve all keys of a process. What keys ask for in one turn of the event loop
- * goes as one command for 64 of them, and so do their renewals.
+ * goes as one command for 32 of them, and so do their renewals.
  *
  * **Gotchas**
  *

@@ -265,6 +265,35 @@ describe.skipIf(!hasRedis)("Scheduler.Keyed over Redis", () => {
   })
 })
 
+describe.skipIf(!hasRedis)("many keys over Redis", () => {
+  live("keys that run and keys that wait renew and ask again in few commands, whatever their number", function*() {
+    const server = yield* emptied
+    const options = { lease: "1 second" } as const
+    const [a, b] = yield* Effect.all([processOn(server, one, options), processOn(server, one, options)])
+    const commands = Effect.promise(async () =>
+      Number(/cmdstat_evalsha:calls=(\d+)/.exec(await server.command("INFO", "commandstats"))?.[1] ?? 0)
+    )
+    const keys = Array.from({ length: 300 }, (_, i) => `${i}`)
+    let running = 0
+    const job = Effect.suspend(() => (running++, Effect.never))
+    const began = yield* commands
+    const jobs = yield* Effect.forEach(keys, (key) => fork(a.get(key).schedule(job)))
+    yield* until(Effect.sync(() => running === keys.length))
+    // 32 keys a command; the client may have split the turn.
+    expect((yield* commands) - began).toBeLessThan(40)
+    const waiting = yield* Effect.forEach(keys, (key) => fork(b.get(key).schedule(Effect.void)))
+    yield* Effect.sleep(500)
+    const before = yield* commands
+    yield* Effect.sleep(2000)
+    // Two leases: 1,800 renewals and 600 polls.
+    expect((yield* commands) - before).toBeLessThan(240)
+    yield* Fiber.interruptAll(jobs)
+    yield* Fiber.joinAll(waiting)
+    yield* until(Effect.map(Effect.all([a.size, b.size]), ([a, b]) => a + b === 0))
+    expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
+  })
+})
+
 describe.skipIf(!hasRedis)("penalize over Redis", () => {
   live("a penalty holds its key in every process, those that wait and those that start later, and no other key", function*() {
     const server = yield* emptied

@@ -15,7 +15,7 @@ import type { RedisInbox } from "./inbox.js"
 const keysPerOrder = 5
 
 /** The most orders of one command: a script must not hold up the server. */
-const mostOrders = 64
+const mostOrders = 32
 
 // held: permit → end of its lease; queue: inbox → arrival; alive: inbox → end of its place; needs: inbox → its head's weight
 // pause: when the penalty was counted, and what was left of it then

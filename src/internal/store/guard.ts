@@ -58,8 +58,11 @@ export const make = (options: {
       const calledAt = monotonicMillis(clock)
       const isOver = (since: number) => monotonicMillis(clock) - since >= outageBudgetMillis
       // The last failure of an outage that is over its budget.
-      const overBudget = (): StoreError | undefined =>
-        outage !== undefined && isOver(outage.since) ? outage.last : undefined
+      const overBudget = (): StoreError | undefined => {
+        if (outage === undefined || !isOver(outage.since)) return undefined
+        const { last } = outage
+        return last.operation === operation ? last : new StoreError({ operation, cause: last.cause })
+      }
       const attempt = (wait: number): Effect.Effect<A, StoreError> =>
         Effect.catch(
           once(operation, command),
