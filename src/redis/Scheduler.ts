@@ -138,16 +138,20 @@ const checkStore = (caller: string, name: string, options: StoreOptions) => ({
   expectedProcesses: Checked.processes(caller, options)
 })
 
+const waits = "(a job waits for its permit)"
+
 const checkLimits = <Limiter>(caller: string, name: string, options: Limits<Limiter>) => {
-  // For callers without types: no process knows the latency of all jobs.
-  if (typeof options.concurrency !== "number") {
-    refuse(caller, "concurrency", "a number over Redis", { toString: () => "another bound" })
+  const { concurrency, maxQueued, maxWait } = options
+  // For callers without types.
+  if (typeof concurrency === "object") {
+    const rule = "an integer >= 1 over Redis (no process knows the latency of all jobs)"
+    refuse(caller, "concurrency", rule, { toString: () => "a width that adapts" })
   }
-  Quotas.count(caller, "concurrency", options.concurrency)
-  // A job waits for its permit, so it waits in the queue for some time.
-  if (options.maxQueued !== undefined) Quotas.count(caller, "maxQueued", options.maxQueued)
-  if (options.maxWait !== undefined) Quotas.nanos(caller, "maxWait", options.maxWait, 1)
-  return SchedulerOptions.check<Limiter>(caller, name, options)
+  Quotas.count(caller, "concurrency", concurrency)
+  if (maxQueued === 0) refuse(caller, "maxQueued", `an integer >= 1 over Redis ${waits}`, maxQueued)
+  const checked = SchedulerOptions.check<Limiter>(caller, name, options)
+  if (checked.maxWait === 0) refuse(caller, "maxWait", `a finite duration > 0 over Redis ${waits}`, maxWait)
+  return checked
 }
 
 type Store = ReturnType<typeof checkStore>
