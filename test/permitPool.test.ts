@@ -2,12 +2,14 @@
  * The permits of a concurrency across processes, over a store that a test answers for.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Fiber } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber, identity, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { type Options, PermitPool } from "../src/internal/redis/permitPool.js"
 import { Pulse } from "../src/internal/redis/pulse.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
+import type { Share } from "../src/internal/scheduler/build.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
+import * as Keyed from "../src/internal/scheduler/keyed.js"
 import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
@@ -269,5 +271,50 @@ describe("the permits of several processes", () => {
       expect(moments.length).toBeGreaterThanOrEqual(5)
       expect(moments.length).toBeLessThan(9)
       for (const { pool } of pools) yield* pool.close
+    }))
+
+  it.effect("a key that is dropped ends its wake-ups, and so do one that is used after the end and one whose lookup throws", () =>
+    Effect.gen(function*() {
+      const open = { count: 0, made: 0 }
+      const share = (): Share => (engine) => {
+        open.count++
+        open.made++
+        return new PermitPool({
+          engine,
+          pulse: new Pulse(engine.site),
+          limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
+          onStoreError: "fail",
+          expectedProcesses: 1,
+          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+          store: {
+            leaseMillis: 300,
+            node: "test",
+            acquire: (groups) => Effect.succeed({ granted: groups.length, pollMillis: 1000, penaltyMillis: 0 }),
+            renew: () => Effect.succeed([]),
+            release: () => Effect.delay(Effect.void, 10),
+            penalize: () => Effect.void,
+            close: () => void open.count--
+          }
+        })
+      }
+      const limits = (key: number) => {
+        if (key === 7) throw new Error("no such key")
+        return { ...unbounded("test"), concurrency: 1 }
+      }
+      const scope = yield* Scope.make()
+      const hosts = yield* Keyed.make("test", limits, identity, share).pipe(Scope.provide(scope))
+      yield* hosts.get(1).schedule(Effect.void)
+      // Its permit is on its way back.
+      expect([yield* hosts.size, open.count]).toEqual([1, 1])
+      yield* TestClock.adjust("3 seconds")
+      expect([yield* hosts.size, open.count, open.made]).toEqual([0, 0, 1])
+      yield* Effect.exit(hosts.get(7).schedule(Effect.void))
+      yield* hosts.get(2).resize(3)
+      expect([yield* hosts.size, open.count, open.made]).toEqual([1, 1, 2])
+      yield* Scope.close(scope, Exit.void)
+      expect(open.count).toBe(0)
+      yield* Effect.exit(Effect.forkChild(hosts.get(3).schedule(Effect.void)))
+      yield* TestClock.adjust(1)
+      expect([open.count, open.made]).toEqual([0, 3])
     }))
 })

@@ -295,29 +295,32 @@ describe.skipIf(!hasRedis)("many keys over Redis", () => {
 })
 
 describe.skipIf(!hasRedis)("penalize over Redis", () => {
-  live("a penalty holds its key in every process, those that wait and those that start later, and no other key", function*() {
-    const server = yield* emptied
-    const [a, b] = yield* Effect.all([processOn(server), processOn(server)])
-    yield* fork(a.get("k").schedule(Effect.sleep(100)))
-    yield* Effect.sleep(30)
-    const began = performance.now()
-    const at = Effect.sync(() => performance.now() - began)
-    const waiting = yield* fork(b.get("k").schedule(at))
-    yield* Effect.sleep(30)
-    yield* a.get("k").penalize({ for: "800 millis" })
-    const own = yield* fork(a.get("k").schedule(at))
-    yield* Effect.sleep(30)
-    expect((yield* b.get("k").stats).waitingFor).toBe("penalty")
-    expect((yield* a.get("k").stats).waitingFor).toBe("penalty")
-    const late = yield* processOn(server)
-    const third = yield* fork(late.get("k").schedule(at))
-    expect(yield* late.get("other").schedule(Effect.succeed(1))).toBe(1)
-    for (const job of [waiting, own, third]) {
-      const start = yield* Fiber.join(job)
-      expect(start).toBeGreaterThan(800)
-      expect(start).toBeLessThan(1100)
+  live(
+    "a penalty holds its key in every process, those that wait and those that start later, and no other key",
+    function*() {
+      const server = yield* emptied
+      const [a, b] = yield* Effect.all([processOn(server), processOn(server)])
+      yield* fork(a.get("k").schedule(Effect.sleep(100)))
+      yield* Effect.sleep(30)
+      const began = performance.now()
+      const at = Effect.sync(() => performance.now() - began)
+      const waiting = yield* fork(b.get("k").schedule(at))
+      yield* Effect.sleep(30)
+      yield* a.get("k").penalize({ for: "800 millis" })
+      const own = yield* fork(a.get("k").schedule(at))
+      yield* Effect.sleep(30)
+      expect((yield* b.get("k").stats).waitingFor).toBe("penalty")
+      expect((yield* a.get("k").stats).waitingFor).toBe("penalty")
+      const late = yield* processOn(server)
+      const third = yield* fork(late.get("k").schedule(at))
+      expect(yield* late.get("other").schedule(Effect.succeed(1))).toBe(1)
+      for (const job of [waiting, own, third]) {
+        const start = yield* Fiber.join(job)
+        expect(start).toBeGreaterThan(800)
+        expect(start).toBeLessThan(1100)
+      }
     }
-  })
+  )
 
   live("of two penalties that are given at once the longer one holds, in each process", function*() {
     const server = yield* emptied
@@ -454,15 +457,18 @@ describe.skipIf(!hasRedis)("Scheduler.Keyed over a Redis that fails", () => {
     yield* Fiber.interrupt(busy)
   })
 
-  live("a Redis that forgets everything gives running jobs their permits back, and ends what does not fit", function*() {
-    const server = yield* emptied
-    const a = yield* processOn(server, one, { lease: "300 millis" })
-    const running = yield* fork(a.get("k").schedule(Effect.sleep(800)))
-    yield* Effect.sleep(50)
-    yield* Effect.promise(() => server.command("FLUSHALL"))
-    yield* until(Effect.map(held(server, "k"), (_) => _ === ":1\r\n"))
-    yield* Fiber.join(running)
-  })
+  live(
+    "a Redis that forgets everything gives running jobs their permits back, and ends what does not fit",
+    function*() {
+      const server = yield* emptied
+      const a = yield* processOn(server, one, { lease: "300 millis" })
+      const running = yield* fork(a.get("k").schedule(Effect.sleep(800)))
+      yield* Effect.sleep(50)
+      yield* Effect.promise(() => server.command("FLUSHALL"))
+      yield* until(Effect.map(held(server, "k"), (_) => _ === ":1\r\n"))
+      yield* Fiber.join(running)
+    }
+  )
 
   live("a scope closes although the server is frozen", function*() {
     const server = yield* redisServer()

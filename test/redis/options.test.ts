@@ -124,22 +124,28 @@ for (const [way, make] of Object.entries(ways)) {
       expect(yield* a.stats).toMatchObject({ running: 3, weight: 42, concurrency: Infinity })
     })
 
-    live("drain holds in its process, on demand and on close, and its jobs keep their permits until they end", function*() {
-      const server = yield* emptied
-      const scope = yield* Scope.make()
-      const a = yield* Scope.provide(make(server, { concurrency: 1, drain: "2 seconds" }), scope)
-      const b = yield* make(server, { concurrency: 1 })
-      const jobs = yield* Effect.forEach([1, 2], () => Effect.forkDetach(a.schedule(Effect.sleep(150))))
-      yield* Effect.sleep(30)
-      const behind = yield* fork(b.schedule(Effect.succeed("b")))
-      const closed = yield* fork(Scope.close(scope, Exit.void))
-      expect(yield* Effect.flip(a.schedule(Effect.void))).toMatchObject({ reason: { _tag: "Draining" } })
-      yield* Fiber.join(closed)
-      for (const job of jobs) expect((yield* Fiber.await(job))._tag).toBe("Success")
-      expect(yield* Fiber.join(behind)).toBe("b")
-      yield* b.drain()
-      expect(yield* Effect.flip(b.schedule(Effect.void))).toMatchObject({ reason: { _tag: "Draining" } })
-    })
+    live(
+      "drain holds in its process, on demand and on close, and its jobs keep their permits until they end",
+      function*() {
+        const server = yield* emptied
+        const scope = yield* Scope.make()
+        const a = yield* Scope.provide(
+          make(server, { concurrency: 1, drain: "2 seconds", rate: { limit: 10, window: "1 second" } }),
+          scope
+        )
+        const b = yield* make(server, { concurrency: 1 })
+        const jobs = yield* Effect.forEach([1, 2], () => Effect.forkDetach(a.schedule(Effect.sleep(150))))
+        yield* Effect.sleep(30)
+        const behind = yield* fork(b.schedule(Effect.succeed("b")))
+        const closed = yield* fork(Scope.close(scope, Exit.void))
+        expect(yield* Effect.flip(a.schedule(Effect.void))).toMatchObject({ reason: { _tag: "Draining" } })
+        yield* Fiber.join(closed)
+        for (const job of jobs) expect((yield* Fiber.await(job))._tag).toBe("Success")
+        expect(yield* Fiber.join(behind)).toBe("b")
+        yield* b.drain()
+        expect(yield* Effect.flip(b.schedule(Effect.void))).toMatchObject({ reason: { _tag: "Draining" } })
+      }
+    )
 
     live("maxQueued counts the waiting jobs of each process", function*() {
       const server = yield* emptied
@@ -166,7 +172,10 @@ describe("options that cannot hold over Redis", () => {
       "concurrency must be an integer >= 1 over Redis (no process knows the latency of all jobs), got a width that adapts"
     ],
     [{ concurrency: "unbounded" }, "concurrency must be an integer >= 1, got \"unbounded\""],
-    [{ concurrency: 1, maxQueued: 0 }, "maxQueued must be an integer >= 1 over Redis (a job waits for its permit), got 0"],
+    [
+      { concurrency: 1, maxQueued: 0 },
+      "maxQueued must be an integer >= 1 over Redis (a job waits for its permit), got 0"
+    ],
     [
       { concurrency: 1, maxWait: 0 },
       "maxWait must be a finite duration > 0 over Redis (a job waits for its permit), got 0"

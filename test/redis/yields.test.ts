@@ -88,48 +88,54 @@ describe.skipIf(!hasRedis)("services over Redis whose fibers yield after every f
       }
     }).pipe(Effect.scoped), 60_000)
 
-  it.live("A call of a scheduler by key that is interrupted at any operation leaves no permit, no place and no key", () =>
-    Effect.gen(function*() {
-      const server = yield* redisServer()
-      const [a, b] = yield* Effect.all([hostsOn(server.url, "p"), hostsOn(server.url, "p")])
-      const call = Effect.all([
-        a.get("k").schedule(Effect.yieldNow),
-        a.get("paced").schedule(Effect.yieldNow),
-        a.get("paced").forEach([1, 2, 3], () => Effect.yieldNow),
-        a.get("k").penalize({ for: 1 }),
-        a.get("k").schedule(a.get("k").schedule(Effect.yieldNow))
-      ])
-      for (const yields of [false, true]) {
-        let reached = true
-        for (let at = 1; reached; at++) {
-          reached = false
-          let operation = 0
-          let fiber: Fiber.Fiber<unknown, unknown> | undefined
-          class Interrupts extends MixedScheduler {
-            override shouldYield(self: Fiber.Fiber<unknown, unknown>) {
-              if (self !== fiber || ++operation !== at) return super.shouldYield(self)
-              reached = true
-              self.interruptUnsafe()
-              return yields
+  it.live(
+    "A call of a scheduler by key that is interrupted at any operation leaves no permit, no place and no key",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* redisServer()
+        const [a, b] = yield* Effect.all([hostsOn(server.url, "p"), hostsOn(server.url, "p")])
+        const call = Effect.all([
+          a.get("k").schedule(Effect.yieldNow),
+          a.get("paced").schedule(Effect.yieldNow),
+          a.get("paced").forEach([1, 2, 3], () => Effect.yieldNow),
+          a.get("k").penalize({ for: 1 }),
+          a.get("k").schedule(a.get("k").schedule(Effect.yieldNow))
+        ])
+        for (const yields of [false, true]) {
+          let reached = true
+          for (let at = 1; reached; at++) {
+            reached = false
+            let operation = 0
+            let fiber: Fiber.Fiber<unknown, unknown> | undefined
+            class Interrupts extends MixedScheduler {
+              override shouldYield(self: Fiber.Fiber<unknown, unknown>) {
+                if (self !== fiber || ++operation !== at) return super.shouldYield(self)
+                reached = true
+                self.interruptUnsafe()
+                return yields
+              }
             }
+            const context = yield* Effect.context<never>()
+            const gate = Effect.withFiber((self) => {
+              fiber = self
+              return call
+            })
+            yield* Fiber.await(Effect.runForkWith(context)(gate, { scheduler: new Interrupts() }))
+            // The other process gets the whole concurrency, twice.
+            yield* Effect.forEach(items.slice(0, 4), () => b.get("k").schedule(Effect.yieldNow), both).pipe(
+              Effect.timeout("5 seconds")
+            )
           }
-          const context = yield* Effect.context<never>()
-          const gate = Effect.withFiber((self) => {
-            fiber = self
-            return call
-          })
-          yield* Fiber.await(Effect.runForkWith(context)(gate, { scheduler: new Interrupts() }))
-          // The other process gets the whole concurrency, twice.
-          yield* Effect.forEach(items.slice(0, 4), () => b.get("k").schedule(Effect.yieldNow), both).pipe(
-            Effect.timeout("5 seconds")
+        }
+        for (const { size } of [a, b]) {
+          yield* Effect.repeat(Effect.delay(size, 50), { until: (size) => size === 0 }).pipe(
+            Effect.timeout("10 seconds")
           )
         }
-      }
-      for (const { size } of [a, b]) {
-        yield* Effect.repeat(Effect.delay(size, 50), { until: (size) => size === 0 }).pipe(Effect.timeout("10 seconds"))
-      }
-      yield* Effect.repeat(Effect.delay(Effect.promise(() => server.command("KEYS", "{p:1:p:*")), 50), {
-        until: (keys) => keys === "*0\r\n"
-      }).pipe(Effect.timeout("10 seconds"))
-    }).pipe(Effect.scoped), 120_000)
+        yield* Effect.repeat(Effect.delay(Effect.promise(() => server.command("KEYS", "{p:1:p:*")), 50), {
+          until: (keys) => keys === "*0\r\n"
+        }).pipe(Effect.timeout("10 seconds"))
+      }).pipe(Effect.scoped),
+    120_000
+  )
 })

@@ -733,7 +733,10 @@ export const cases: ReadonlyArray<Case> = [
       return {
         ...facts(stage, []),
         delay: start,
-        note: `all start; then ${rate.toFixed(1)} commands/s, ${cpu.toFixed(1)} % of a core, ${second.longest} µs a command, `
+        note:
+          `all start; then ${rate.toFixed(1)} commands/s, ${
+            cpu.toFixed(1)
+          } % of a core, ${second.longest} µs a command, `
           + `timers +${timers.join(", +")}; empty after ${gone.toFixed(0)} ms`
       }
     }
