@@ -9,7 +9,11 @@
  *
  * Jobs queue in their process, by priority and arrival; processes are served in order of arrival. A process holds permits for
  * its running jobs. A permit is a lease that is renewed while it is held: when a process dies, its permits are free once the
- * lease ends. `docs/distributed.md` has the promises and the costs.
+ * lease ends. {@link layerKeyed} does this for each key. `docs/distributed.md` has the promises, the costs, and a table of the
+ * options: which of them hold for all processes, and which for one.
+ *
+ * `penalize` holds back the jobs of all processes: those of its own at once, those of another one when it asks for a permit.
+ * A permit goes from job to job for up to 50 milliseconds before that.
  *
  * A process that was frozen, or cut off from Redis, for longer than the lease loses its permits. Its jobs are interrupted and
  * fail with a `StoreError`, so that they overlap with their successors only for as long as they take to stop.
@@ -23,6 +27,7 @@
  * - `resize` and `setRate` change the limits that this process asks for: call them with the same values in all processes. If
  *   there was no rate, `setRate` begins a shared one.
  * - Priorities order the jobs of a process; between processes nobody overtakes.
+ * - Each job waits for its permit while Redis is asked, so a `maxWait` or a `maxQueued` of 0 is refused.
  * - A job inside a job runs within the weight of the outer one and takes no permit.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
  *

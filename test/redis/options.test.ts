@@ -10,6 +10,8 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import * as Scope from "effect/Scope"
 import * as Adaptive from "../../src/Adaptive.js"
+import * as RateLimiter from "../../src/RateLimiter.js"
+import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
 import * as RedisLayer from "../../src/redis/Redis.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Scheduler from "../../src/Scheduler.js"
@@ -44,7 +46,7 @@ const ways = {
 }
 
 for (const [way, make] of Object.entries(ways)) {
-  describe.skipIf(!hasRedis)(way, () => {
+  describe.skipIf(!hasRedis)(`options ${way}`, () => {
     live("maxWait holds in each process, by a timer, and a job that cannot wait is refused", function*() {
       const server = yield* emptied
       const [a, b] = yield* Effect.all([
@@ -164,6 +166,33 @@ for (const [way, make] of Object.entries(ways)) {
     })
   })
 }
+
+describe.skipIf(!hasRedis)("a rate that is a tag", () => {
+  live("is the limiter of the tag, for all keys together, and a penalty of one key holds it", function*() {
+    const server = yield* emptied
+    const quota = { limit: 20, window: "1 second" } as const
+    class Api extends RateLimiter.Service<Api>()("app/Api", quota) {}
+    const process = Layer.fresh(RedisScheduler.layerKeyed(Hosts, { lookup: () => ({ concurrency: 5, rate: Api }) }))
+      .pipe(
+        Layer.provide(Layer.fresh(RedisRateLimiter.layerService(Api, { rate: quota }))),
+        Layer.provide(Layer.fresh(layerClient(server.url))),
+        Layer.build,
+        Effect.flatMap((context) => Effect.provideContext(Hosts, context))
+      )
+    const [a, b] = yield* Effect.all([process, process])
+    const began = performance.now()
+    const job = Effect.sync(() => performance.now() - began)
+    const starts = yield* Effect.forEach(
+      [a.get("1"), a.get("2"), b.get("1"), b.get("2"), b.get("3")],
+      (scheduler) => scheduler.schedule(job),
+      { concurrency: "unbounded" }
+    )
+    expect(Math.max(...starts)).toBeGreaterThanOrEqual(199)
+    yield* a.get("1").penalize({ for: "400 millis" })
+    const penalized = performance.now() - began
+    expect((yield* b.get("3").schedule(job)) - penalized).toBeGreaterThan(350)
+  })
+})
 
 describe("options that cannot hold over Redis", () => {
   const refused: ReadonlyArray<readonly [limits: unknown, message: string]> = [
