@@ -168,7 +168,7 @@ const sharing = Effect.fnUntraced(function*(checked: Store) {
   const inbox = yield* Inbox.RedisInbox
   const site = yield* Build.site<never>()
   const guard = Guard.make({ service: "Scheduler", ...checked })
-  const orders = new RedisPermitStore.Orders(redis, site)
+  const orders = new RedisPermitStore.Orders(redis, site, checked.storeTimeoutMillis)
   const pulse = new Pulse(site)
   return (key: string | undefined): Build.Share => (engine) => {
     const store = RedisPermitStore.make(orders, inbox, { prefix, name, key, leaseMillis, onWake: () => pool.wake() })

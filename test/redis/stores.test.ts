@@ -395,7 +395,7 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       const server = yield* emptied
       const make = Effect.map(Effect.all([connected(server.url), site()]), ([{ inbox, redis }, site]) => {
         const seen = { wakes: 0 }
-        const store = PermitStore.make(new PermitStore.Orders(redis, site), inbox, {
+        const store = PermitStore.make(new PermitStore.Orders(redis, site, 1000), inbox, {
           prefix: "t:",
           name: "s",
           leaseMillis,

@@ -68,7 +68,7 @@ export class PermitPool implements Permits, Beating {
   private place = 0
   /** When to ask again. */
   private pollAt = Infinity
-  /** When to renew, `Infinity` without permits and while it renews. */
+  /** When to renew, `Infinity` without permits. */
   private renewAt = Infinity
   private renewal: Fiber.Fiber<void> | undefined
   due = Infinity
@@ -189,7 +189,7 @@ export class PermitPool implements Permits, Beating {
       sentAt = this.now()
       return store.acquire(groups, this.limit_)
     })
-    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
+    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command, true), {
       onFailure: (failure) => {
         this.asking = undefined
         this.place = 0
@@ -211,7 +211,7 @@ export class PermitPool implements Permits, Beating {
           this.place = groups[granted]?.length ?? 0
         }
         if (this.place > 0) this.pollAt = this.pollAfter(since, Math.ceil(due) + 2)
-        if (granted > 0 && this.renewAt === Infinity && this.renewal === undefined) {
+        if (granted > 0 && this.renewAt === Infinity) {
           this.renewAt = this.renewAfter(since)
         }
         this.arm()
@@ -236,7 +236,7 @@ export class PermitPool implements Permits, Beating {
 
   /** Sends a command without waiting. If it is lost, the lease ends by itself. */
   private send(operation: string, command: Effect.Effect<unknown, StoreError>): void {
-    const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command)))
+    const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command, true)))
     if (fiber === undefined) return
     this.sending.add(fiber)
     fiber.addObserver(() => void this.sending.delete(fiber))
@@ -271,13 +271,16 @@ export class PermitPool implements Permits, Beating {
 
   private renew(sentAt: number): void {
     const { guard, store } = this.options
-    this.renewAt = Infinity
+    this.renewal?.interruptUnsafe()
+    this.renewal = undefined
     const expired = this.permits.filter((permit) => permit.deadline <= sentAt)
     if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
+    // Without an answer until then, the first permit is lost.
+    this.renewAt = this.firstDeadline
     if (this.permits.length === 0) return
     const asked = this.permits
-    const command = guard.once("renew", store.renew(asked.map((permit) => permit.id), this.limit_))
-    this.renewal = this.fork(Effect.matchEager(Effect.timeout(command, Math.max(1, this.firstDeadline - sentAt)), {
+    const command = guard.once("renew", store.renew(asked.map((permit) => permit.id), this.limit_), true)
+    this.renewal = this.fork(Effect.matchEager(command, {
       onFailure: () => {
         const now = this.now()
         this.renewed(Math.min(now + Math.min(store.leaseMillis / 10, 500), this.firstDeadline))
@@ -322,10 +325,11 @@ export class PermitPool implements Permits, Beating {
     if (onStoreError === "fail") return refuseWaitingUnsafe(engine, failure)
     if (this.alone) return
     this.alone = true
-    const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_)))).pipe(
-      Effect.delay(pollMillis),
-      Effect.repeat({ until: (back) => back })
-    )
+    const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_), true)))
+      .pipe(
+        Effect.delay(pollMillis),
+        Effect.repeat({ until: (back) => back })
+      )
     this.recovery = this.fork(
       Effect.andThen(
         guard.applied(onStoreError, failure),
@@ -346,7 +350,7 @@ export class PermitPool implements Permits, Beating {
       const { engine, guard, onStoreError, store } = this.options
       engine.penalizeUnsafe(nanos)
       const sent = Effect.catch(
-        guard.run("penalize", store.penalize(nanos / 1e6)),
+        guard.run("penalize", store.penalize(nanos / 1e6), true),
         (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
       )
       const { limiter } = engine
@@ -373,7 +377,7 @@ export class PermitPool implements Permits, Beating {
     const leave = this.place > 0 || this.asking !== undefined ? store.acquire([], this.limit_) : Effect.void
     const give = ids.length > 0 ? store.release(ids) : Effect.void
     this.dropUnsafe()
-    const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give)))
+    const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give), true))
     return Effect.all([last, this.limiter?.close ?? Effect.void], { concurrency: "unbounded", discard: true }).pipe(
       Effect.andThen(Effect.suspend(() => Fiber.awaitAll([...this.sending])))
     )

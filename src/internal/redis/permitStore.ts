@@ -7,6 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Redis from "effect/persistence/Redis"
 import type { Site } from "../scheduler/site.js"
 import type { Acquired, PermitStore } from "../store/permitStore.js"
+import { within } from "../store/guard.js"
 import { StoreError } from "../store/storeError.js"
 import * as Command from "./command.js"
 import type { RedisInbox } from "./inbox.js"
@@ -194,11 +195,14 @@ const script = /*#__PURE__*/ Redis.script(
 export class Orders {
   private readonly run: (orders: ReadonlyArray<Order>) => Effect.Effect<Replies, Redis.RedisError>
   private readonly site: Site
+  private readonly timeoutMillis: number
   private waiting: Array<Order> = []
 
-  constructor(redis: Redis.Redis["Service"], site: Site) {
+  /** A command may take so long, from when it is sent. */
+  constructor(redis: Redis.Redis["Service"], site: Site, timeoutMillis: number) {
     this.run = redis.eval(script)
     this.site = site
+    this.timeoutMillis = timeoutMillis
   }
 
   send<A>(
@@ -234,7 +238,8 @@ export class Orders {
   private dispatch(orders: ReadonlyArray<Order>): void {
     const command: Sent = { open: orders.length, fiber: undefined }
     for (const order of orders) order.command = command
-    command.fiber = Effect.runForkWith(this.site.context)(Effect.matchEager(this.run(orders), {
+    const run = within(this.run(orders), this.timeoutMillis, (cause) => new Redis.RedisError({ cause }))
+    command.fiber = Effect.runForkWith(this.site.context)(Effect.matchEager(run, {
       onFailure: ({ cause }) => {
         for (const { name, resume } of orders) resume(Effect.fail(new StoreError({ operation: name, cause })))
       },

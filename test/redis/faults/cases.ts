@@ -704,7 +704,7 @@ export const cases: ReadonlyArray<Case> = [
         return {
           commands: number("cmdstat_evalsha:calls"),
           cpu: number("used_cpu_user") + number("used_cpu_sys"),
-          longest: number("cmdstat_evalsha:.*?usec_per_call")
+          mean: number("cmdstat_evalsha:.*?usec_per_call")
         }
       }
       const began = clock()
@@ -728,15 +728,16 @@ export const cases: ReadonlyArray<Case> = [
       const gone = clock() - freed
       assert.equal(await server.command("DBSIZE"), ":0\r\n")
       atMost("commands a second", rate, 60)
-      atMost("timers", Math.max(...timers), 3)
+      // One, and one for each command that is on its way.
+      atMost("timers", Math.max(...timers), 40)
       atMost("sockets", Math.max(...sockets), 0)
       return {
         ...facts(stage, []),
         delay: start,
         note:
-          `all start; then ${rate.toFixed(1)} commands/s, ${
-            cpu.toFixed(1)
-          } % of a core, ${second.longest} µs a command, `
+          `all start; then ${rate.toFixed(1)} commands/s, ${cpu.toFixed(1)} % of a core, ${
+            second.mean.toFixed(0)
+          } µs a command, `
           + `timers +${timers.join(", +")}; empty after ${gone.toFixed(0)} ms`
       }
     }
