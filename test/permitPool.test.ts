@@ -330,7 +330,7 @@ describe("the permits of several processes", () => {
         }
       }
       // Sound for a test: orders use nothing else of it.
-      const orders = new Orders(hanging as never, yield* site(), 1000)
+      const orders = new Orders(hanging as never, yield* site<never>(), 1000)
       const send = Effect.forkChild(Effect.flip(orders.send("acquire", [], [], () => undefined)), {
         startImmediately: true
       })
