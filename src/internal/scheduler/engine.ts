@@ -404,7 +404,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.overload!.left(terms)
   }
 
-  /** Lets no job start for a time, where no limiter does that. */
+  /** Lets no job start for a time: where no limiter does that, and over a store. */
   penalizeUnsafe(nanos: number): void {
     this.penalty ??= new Penalty(this, () => this.penaltyTurned(), this.site)
     this.penalty.extend(nanos, this.queued > 0)
