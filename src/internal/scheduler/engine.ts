@@ -398,18 +398,24 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   widthTurned(blocked: boolean): void {
-    this.overload?.width(blocked && !this.paused)
+    this.overload?.width(blocked && !this.paused && this.penaltyLeft <= 0)
   }
 
   leftUnsafe(terms: Terms): void {
     this.overload!.left(terms)
   }
 
-  /** Lets no job start for a time, where no limiter does that. */
+  /** Lets no job start for a time: where no limiter does that, and over a store. */
   penalizeUnsafe(nanos: number): void {
-    this.penalty ??= new Penalty(this, () => this.pump(), this.site)
+    this.penalty ??= new Penalty(this, () => this.penaltyTurned(), this.site)
     this.penalty.extend(nanos, this.queued > 0)
+    this.penaltyTurned()
     this.overload?.refuseHopeless()
+  }
+
+  private penaltyTurned(): void {
+    this.widthTurned(this.main.state === "blocked")
+    this.pump()
   }
 
   private adapt(adaptive: Adaptation, job: Job, exit: Exit.Exit<unknown, unknown>): void {

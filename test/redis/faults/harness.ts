@@ -18,6 +18,7 @@ export interface WorkerOptions {
   readonly reducer?: object
   readonly limiter?: object
   readonly scheduler?: object
+  readonly keyed?: object
 }
 
 export interface Share {
