@@ -1,6 +1,7 @@
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, describe, expect, it } from "@effect/vitest"
-import { ByteSize, Cause, Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, Option, Ref, Stream } from "effect"
+import { ByteSize, Cause, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Ref, Stream } from "effect"
+import type { Layer } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Funnel from "effect-funnel/http"
 import {

@@ -123,7 +123,9 @@ describe("retryTransient", () => {
         const comesBackAfter = function*(millis: number, request: Effect.Effect<unknown, unknown, Retries>) {
           sent = 0
           const call = yield* fork(request)
-          while (sent < 1) yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+          yield* Effect.repeat(Effect.promise(() => new Promise((resolve) => setImmediate(resolve))), {
+            until: () => sent > 0
+          })
           yield* settle
           yield* TestClock.adjust(millis - 1)
           yield* settle

@@ -2,7 +2,7 @@
  * The answers of a server to requests beyond its limits.
  */
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as HttpEffect from "effect/http/HttpEffect"
@@ -43,11 +43,14 @@ const withFields = (
   })
 }
 
-const answer = (status: number, retryAfter?: Duration.Duration): Response =>
+const answer = (status: number, retryAfter?: Duration.Duration, headers?: Record<string, string>): Response =>
   HttpServerResponse.empty({
     status,
-    headers: retryAfter === undefined ? undefined : { "retry-after": String(seconds(retryAfter)) }
+    headers: retryAfter === undefined ? undefined : { "retry-after": String(seconds(retryAfter)), ...headers }
   })
+
+/** The server is about to go: a client that kept its connection would keep the server, and not find another one. */
+const leaving = { connection: "close" }
 
 interface Limiter {
   readonly consume: (options: {
@@ -124,7 +127,7 @@ export const byJob = <E, R>(
       if (own !== undefined) return own
       // A scheduler that is closed interrupts. All else are defects.
       return Cause.hasInterruptsOnly(cause)
-        ? Effect.succeed(answer(503, retryAfter))
+        ? Effect.succeed(answer(503, retryAfter, leaving))
         : Effect.failCause(cause as Cause.Cause<never>)
     })
   })
@@ -132,7 +135,13 @@ export const byJob = <E, R>(
 const isRefusal = (reason: Cause.Reason<unknown>): reason is Cause.Fail<SchedulerError> =>
   reason._tag === "Fail" && Predicate.isTagged(reason.error, "SchedulerError")
 
-const refused = (reason: SchedulerErrorReason, retryAfter: Duration.Duration): Response =>
-  reason._tag === "InsufficientCapacity"
-    ? answer(413)
-    : answer(503, reason._tag === "WaitExceeded" ? reason.expected ?? retryAfter : retryAfter)
+const refused = (reason: SchedulerErrorReason, retryAfter: Duration.Duration): Response => {
+  switch (reason._tag) {
+    case "InsufficientCapacity":
+      return answer(413)
+    case "WaitExceeded":
+      return answer(503, reason.expected ?? retryAfter)
+    default:
+      return answer(503, retryAfter, reason._tag === "Draining" ? leaving : undefined)
+  }
+}
