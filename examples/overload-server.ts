@@ -20,7 +20,10 @@ class Server extends Scheduler.Service<Server>()("app/Server", {
 }) {}
 
 const perClient = HttpRouter.middleware(
-  Effect.map(Clients, (clients) => Funnel.limit(clients, { key: (request) => request.headers["x-api-key"] ?? "nobody" }))
+  Effect.map(
+    Clients,
+    (clients) => Funnel.limit(clients, { key: (request) => request.headers["x-api-key"] ?? "nobody" })
+  )
 )
 const inAll = HttpRouter.middleware(Effect.map(Server, (server) => Funnel.limit(server)))
 
