@@ -39,13 +39,13 @@ describe("examples/overload-server.ts", () => {
         const lines = createInterface(server.stdout)[Symbol.asyncIterator]()
         const url = `${/^Listening on (http:\S+)$/.exec(String((await lines.next()).value))?.[1]}/report`
 
-        let over = false
+        const over = new AbortController()
         let answered = 0
         const answers: Array<Answer | string> = []
         let afterwards = 0
         const client = async (n: number) => {
           const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-          for (let i = 0; !over; i++) {
+          for (let i = 0; !over.signal.aborted; i++) {
             const answer = await ask(url, agent, `${n}:${i}`)
             answers.push(answer)
             if (typeof answer === "string") break
@@ -57,7 +57,7 @@ describe("examples/overload-server.ts", () => {
         const clients = Promise.all(Array.from({ length: 30 }, (_, n) => client(n)))
 
         expect(await ended).toEqual([0, null])
-        over = true
+        over.abort()
         await clients
 
         const served = answers.filter((_) => typeof _ === "object" && _.status === 200)
