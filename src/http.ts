@@ -541,7 +541,7 @@ type RetryOn = "errors-only" | "response-only" | "errors-and-responses"
  * const program = Effect.all([status, status, status])
  *
  * await Effect.runPromise(Effect.provide(program, Retries.layer)) // => [503, 503, 503]
- * sent // => 7
+ * sent // => 6
  * ```
  *
  * @category combinators

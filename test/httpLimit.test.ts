@@ -151,6 +151,19 @@ describe("limit by a RateLimiter", () => {
       })).pipe(Effect.provide([Api.layer, All.layer]))
   })
 
+  it.effect("tells of no more than the limit, where the burst is larger", () =>
+    withServer(
+      HttpServer.serve(hello.pipe(
+        Funnel.limit(RateLimiter.RateLimiter, { policy: "large burst" })
+      )),
+      (ask) =>
+        Effect.gen(function*() {
+          const { headers } = yield* ask()
+          expect(headers.get("ratelimit")).toBe(`"large burst";r=10;t=1`)
+          expect(headers.get("ratelimit-remaining")).toBe("10")
+        })
+    ).pipe(Effect.provide(RateLimiter.layer({ limit: 10, window: "1 second", burst: 100 }))))
+
   it.effect("a response that the app fails with has the fields, too", () =>
     withServer(HttpServer.serve(Effect.die("broken").pipe(Funnel.limit(Api))), (ask) =>
       Effect.gen(function*() {
@@ -407,6 +420,29 @@ describe("limit by a Scheduler", () => {
       const passed = yield* Effect.flip(own.pipe(Funnel.limit(Scheduler.Scheduler)))
       expect(passed.reason._tag).toBe("InsufficientCapacity")
       expect((yield* Scheduler.stats).running).toBe(0)
+    }).pipe(
+      Effect.provideService(HttpServerRequest.HttpServerRequest, request),
+      Effect.provide(Scheduler.layer({ concurrency: 1 }))
+    )
+  })
+
+  it.effect("a request that is lost with its permit gets 503, and one that has ended before gets its answer", () => {
+    const request = HttpServerRequest.fromWeb(new globalThis.Request("http://localhost/"))
+    const lost = new Scheduler.SchedulerError({
+      scheduler: "test",
+      reason: new Scheduler.StoreError({ operation: "extend", cause: new Error("gone") })
+    })
+    return Effect.gen(function*() {
+      const scheduler = yield* Scheduler.Scheduler
+      const losing = {
+        ...scheduler,
+        schedule: ((job: App) => Effect.andThen(Effect.exit(job), Effect.fail(lost))) as never
+      }
+      const ends = yield* hello.pipe(Funnel.limit(losing))
+      expect(ends.status).toBe(200)
+      const interrupted: App = Effect.interrupt
+      const answer = yield* interrupted.pipe(Funnel.limit(losing))
+      expect([answer.status, answer.headers["retry-after"]]).toEqual([503, "1"])
     }).pipe(
       Effect.provideService(HttpServerRequest.HttpServerRequest, request),
       Effect.provide(Scheduler.layer({ concurrency: 1 }))

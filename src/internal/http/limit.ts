@@ -23,12 +23,11 @@ interface Standing {
 }
 
 /** Adds the fields of a quota. A response may have those of another one: then the old fields tell of the tighter one. */
-const withFields = (
-  response: Response,
-  policy: string | undefined,
-  { limit, remaining, reset }: Standing
-): Response => {
+const withFields = (response: Response, policy: string | undefined, standing: Standing): Response => {
+  const { limit, reset } = standing
   if (limit === Infinity) return response
+  // A burst may be more than the limit.
+  const remaining = Math.min(standing.remaining, limit)
   const { headers } = response
   const add = (field: string, item: string) => headers[field] === undefined ? item : `${headers[field]}, ${item}`
   const name = policy ?? String(limit)
@@ -121,7 +120,8 @@ export const byJob = <E, R>(
     return Effect.catchCause(scheduled, (cause): Effect.Effect<Response, E> => {
       const refusal = cause.reasons.find(isRefusal)?.error
       // What the app itself fails with is its own affair, also if it is the error of another scheduler.
-      const isOwn = own?._tag === "Failure" && own.cause.reasons.some((_) => _._tag === "Fail" && _.error === refusal)
+      const isOwn = own !== undefined &&
+        (own._tag === "Success" || own.cause.reasons.some((_) => _._tag === "Fail" && _.error === refusal))
       if (refusal !== undefined && !isOwn) return Effect.succeed(refused(refusal.reason, retryAfter))
       // It has ended, also where an interruption came meanwhile.
       if (own !== undefined) return own
