@@ -27,13 +27,15 @@ import type * as Scheduler from "./Scheduler.js"
 import { duration } from "./internal/data/duration.js"
 import { refuse } from "./internal/data/refuse.js"
 import { errorOf } from "./internal/http/bufferedResponse.js"
-import { jobOf, schedulerOf } from "./internal/http/jobs.js"
+import { jobOf, type JobOptions, schedulerOf } from "./internal/http/jobs.js"
 import * as Limit from "./internal/http/limit.js"
 import { retry } from "./internal/http/retry.js"
 import { retryAfterOf } from "./internal/http/retryAfter.js"
 import { fixed, type PerRequest as ByRequest, resolve, type Target, withService } from "./internal/http/service.js"
 import { buffered, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
 import { nanos } from "./internal/limiter/quota.js"
+
+export type { JobOptions } from "./internal/http/jobs.js"
 
 type Request = HttpClientRequest.HttpClientRequest
 type Response = HttpClientResponse.HttpClientResponse
@@ -71,28 +73,6 @@ const hostOf = (request: Request): string => {
  */
 export interface ScheduleOptions<Hold extends "headers" | "body" = "headers" | "body"> extends JobOptions<Request> {
   readonly hold?: Hold | undefined
-}
-
-/**
- * What a request costs as a job, and how long it may wait. Each option is a value, or a function of the request.
- *
- * **Details**
- *
- * - `tokens`: what a request costs of the rate; 1 by default, 0 for none.
- * - `weight`: what it costs of the concurrency; 1 by default.
- * - `priority`: a larger number goes first; 0 by default.
- * - `maxWait`: how long it may wait for its start; no bound by default.
- * - `share`: the key of a caller, such as a tenant, or `{ key, weight }`: keys get turns.
- *
- * @category models
- * @since 0.1.0
- */
-export interface JobOptions<in Request> {
-  readonly tokens?: ByRequest<number, Request> | undefined
-  readonly weight?: ByRequest<number, Request> | undefined
-  readonly priority?: ByRequest<number, Request> | undefined
-  readonly maxWait?: ByRequest<Duration.Input, Request> | undefined
-  readonly share?: ByRequest<NonNullable<Scheduler.ScheduleOptions["share"]>, Request> | undefined
 }
 
 type ScheduleError<Hold> =

@@ -337,7 +337,12 @@ describe("limit by a Scheduler", () => {
       const { app, gate, state } = makeApp()
       return Effect.gen(function*() {
         const scheduler = yield* Scheduler.make({ concurrency: 1 })
-        const limit = Funnel.limit(scheduler)
+        const exits: Array<string> = []
+        const limit = (app: App): App =>
+          Effect.onExit(
+            Funnel.limit(scheduler)(app),
+            (exit) => Effect.sync(() => exits.push(Exit.hasInterrupts(exit) ? "interrupted" : exit._tag))
+          )
         const served = around === "a server"
           ? HttpServer.serve(app, limit)
           : HttpServer.serve(around === "an app" ? limit(app) : routed(limit(app)))
@@ -353,6 +358,7 @@ describe("limit by a Scheduler", () => {
             expect((yield* Fiber.join(running)).status).toBe(200)
             yield* scheduler.awaitIdle
             expect(state).toMatchObject({ most: 1, served: 1 })
+            expect(exits).toEqual(["interrupted", "Success"])
           }))
       })
     })

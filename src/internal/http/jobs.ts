@@ -5,10 +5,23 @@ import type * as Duration from "effect/Duration"
 import { jobOptions, type ScheduleOptions } from "../scheduler/options.js"
 import { fixed, type PerRequest, resolve } from "./service.js"
 
-/** The options of a job, each of them for all requests or by the request. */
-export interface Options<in Request> {
-  readonly weight?: PerRequest<number, Request> | undefined
+/**
+ * What a request costs as a job, and how long it may wait. Each option is a value, or a function of the request.
+ *
+ * **Details**
+ *
+ * - `tokens`: what a request costs of the rate; 1 by default, 0 for none.
+ * - `weight`: what it costs of the concurrency; 1 by default.
+ * - `priority`: a larger number goes first; 0 by default.
+ * - `maxWait`: how long it may wait for its start; no bound by default.
+ * - `share`: the key of a caller, such as a tenant, or `{ key, weight }`: keys get turns.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface JobOptions<in Request> {
   readonly tokens?: PerRequest<number, Request> | undefined
+  readonly weight?: PerRequest<number, Request> | undefined
   readonly priority?: PerRequest<number, Request> | undefined
   readonly maxWait?: PerRequest<Duration.Input, Request> | undefined
   readonly share?: PerRequest<NonNullable<ScheduleOptions["share"]>, Request> | undefined
@@ -17,7 +30,7 @@ export interface Options<in Request> {
 /** Returns the options of the job of a request. Throws where one is invalid for all requests. */
 export const jobOf = <Request>(
   caller: string,
-  { maxWait, priority, share, tokens, weight }: Options<Request>
+  { maxWait, priority, share, tokens, weight }: JobOptions<Request>
 ): (request: Request) => ScheduleOptions => {
   jobOptions(caller, {
     weight: fixed(weight),

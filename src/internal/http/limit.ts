@@ -6,6 +6,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as HttpEffect from "effect/http/HttpEffect"
+import { ClientAbort } from "effect/http/HttpServerError"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Predicate from "effect/Predicate"
 import type { RateLimiterError } from "../limiter/error.js"
@@ -125,8 +126,9 @@ export const byJob = <E, R>(
       if (refusal !== undefined && !isOwn) return Effect.succeed(refused(refusal.reason, retryAfter))
       // It has ended, also where an interruption came meanwhile.
       if (own !== undefined) return own
-      // A scheduler that is closed interrupts. All else are defects.
-      return Cause.hasInterruptsOnly(cause)
+      // A scheduler that is closed interrupts, as does a client that leaves. All else are defects.
+      const hasLeft = cause.reasons.some((_) => _.annotations.has(ClientAbort.key))
+      return Cause.hasInterruptsOnly(cause) && !hasLeft
         ? Effect.succeed(answer(503, retryAfter, leaving))
         : Effect.failCause(cause as Cause.Cause<never>)
     })
