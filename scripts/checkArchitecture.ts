@@ -19,7 +19,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Adaptive: [],
   Scheduler: ["RateLimiter"],
   Batcher: ["RateLimiter", "Scheduler"],
-  http: ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  http: ["Hooks", "RateLimiter", "Reducer", "RetryBudget", "Scheduler"],
   "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
   index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
 }
@@ -34,7 +34,7 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   scheduler: ["data", "waits", "store", "limiter"],
   batcher: ["data", "waits", "scheduler"],
   redis: ["data", "store", "limiter", "reducer", "scheduler"],
-  http: []
+  http: ["limiter", "scheduler"]
 }
 
 /** Returns the room of a module of `internal`. */
