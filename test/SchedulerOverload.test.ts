@@ -320,12 +320,10 @@ describe("shed", () => {
             Effect.forkChild(Effect.catch(scheduler.schedule(sleep(takes)), () => Effect.sync(() => void refused++)))
           yield* job(4)
           yield* sleep(1)
-          // The only start of its interval, after a wait of 3 ms.
-          yield* job(90)
+          for (const takes of [45, 45, 1, 1]) yield* job(takes)
           yield* sleep(4)
           if (stalls) clock.pass(80)
           else yield* sleep(80)
-          for (let i = 0; i < 10; i++) yield* job(1)
           yield* sleep(200)
         }))
       )
@@ -335,6 +333,23 @@ describe("shed", () => {
     expect(refusedWith(true)).toBe(0)
     expect(refusedWith(false)).toBeGreaterThan(0)
   })
+
+  it.effect("O2 a queue that empties with each start is no overload, however late its jobs start", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 2, interval: 50 } })
+      yield* fork(scheduler.schedule(sleep(15)))
+      yield* TestClock.adjust(5)
+      expect(yield* offer(scheduler, 100, 10, 10)).toEqual({ done: 100 })
+    }))
+
+  it.effect("O2 jobs that start in lent width do not end an overload", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: true })
+      const nested: Scheduler.Scheduler["schedule"] = (effect: Effect.Effect<void>) =>
+        scheduler.schedule(scheduler.schedule(effect))
+      const { Overloaded = 0 } = yield* offer({ ...scheduler, schedule: nested }, 1000, 5, 10)
+      expect(Overloaded).toBeGreaterThan(450)
+    }))
 
   it.effect("O2 a job that starts without a wait ends an overload", () =>
     Effect.gen(function*() {

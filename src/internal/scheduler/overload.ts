@@ -80,6 +80,7 @@ export class Overload {
   }
 
   left(terms: Terms): void {
+    if (this.host.lanes.queued === 0) this.codel?.reset()
     DueHeap.remove(this.impatient, terms)
     if (this.impatient.length === 0) this.alarm.clear()
   }
@@ -173,14 +174,14 @@ export class Overload {
   }
 
   private checkPulse(now: number): void {
-    if (this.pulseAt + stallNanos < now) this.codel!.stall()
+    if (this.pulseAt + stallNanos < now) this.codel!.reset()
   }
 
   /** A job started without a wait. */
   startedAtOnce(): void {
     const { codel } = this
     if (codel === undefined) return
-    codel.idle()
+    codel.reset()
     this.keepPulse(this.host.time())
   }
 
