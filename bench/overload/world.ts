@@ -29,8 +29,8 @@ export const dice = (seed: number) => {
   return { uniform, exponential, normal }
 }
 
-/** Milliseconds of virtual time. */
-export const now = Clock.currentTimeMillis
+/** Milliseconds, with fractions. */
+export const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 /** The value below which a share of the sorted values lies. */
 export const quantile = (sorted: ReadonlyArray<number>, share: number): number =>
