@@ -73,12 +73,15 @@ export const serve = (
   const program = Effect.gen(function*() {
     const protect = yield* protector.make(width, patience)
     const began = yield* now
+    let over = false
     const time = Effect.map(now, (at) => at - began)
     for (const outcome of outcomes) {
       const { offer } = outcome
       const at = yield* time
       if (offer.at > at) yield* Effect.sleep(offer.at - at)
       const work = Effect.gen(function*() {
+        // A real backend serves the next contender now.
+        if (over) return
         outcome.started = yield* time
         yield* backend.work(offer.takes)
         outcome.ended = yield* time
@@ -87,6 +90,7 @@ export const serve = (
       yield* Effect.forkDetach(leaves ? Effect.timeoutOption(call, patience) : call, { startImmediately: true })
     }
     yield* Effect.sleep(until - (yield* time))
+    over = true
   })
   return backend.run(Effect.scoped(program), { promises: protector.promises })
     .then(() => outcomes)

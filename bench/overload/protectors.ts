@@ -95,7 +95,8 @@ export const pause: Penalizer = {
       const resumeAfter = (millis: number) => Effect.andThen(Effect.sleep(millis), Effect.sync(() => queue.start()))
       return {
         protect: (work) => Effect.promise(() => queue.add(() => promised(work))),
-        hold: (millis) => Effect.asVoid(Effect.forkDetach(Effect.andThen(Effect.sync(() => queue.pause()), resumeAfter(millis))))
+        hold: (millis) =>
+          Effect.asVoid(Effect.forkDetach(Effect.andThen(Effect.sync(() => queue.pause()), resumeAfter(millis))))
       }
     })
 }

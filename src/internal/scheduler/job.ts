@@ -56,7 +56,6 @@ export class Terms implements DueHeap.Member {
   /** While it runs: its line, and what that was charged with. */
   line: Line<Seat> | undefined = undefined
   charged = 0
-  startedAt = 0
 
   constructor(job: Job, maxWait: number, share: Share | undefined) {
     this.job = job
@@ -68,14 +67,14 @@ export class Terms implements DueHeap.Member {
   charge(line: Line<Seat>, now: number): void {
     this.line = line
     this.charged = line.fair.charge(line, this.job.weight)
-    this.startedAt = now
+    this.job.startedAt = now
   }
 
   /** The job has ended. */
   settle(line: Line<Seat>, now: number): void {
     // Contexts may keep the job for long: it must not keep the queue.
     this.line = undefined
-    line.fair.settle(line, this.charged, this.job.weight, now - this.startedAt)
+    line.fair.settle(line, this.charged, this.job.weight, now - this.job.startedAt)
   }
 }
 
@@ -104,7 +103,7 @@ export abstract class Job extends Seat implements Inner {
   arrived = 0
   /** The same in milliseconds since the engine was made. */
   queuedAt = 0
-  /** When it started, in nanoseconds of the engine's clock, where the width follows that. */
+  /** When it started, in nanoseconds of the engine's clock, where the width or a share follows that. */
   startedAt = 0
   /** While it runs: the lane of the node that it runs in, and its neighbours there. */
   home: Lane | undefined = undefined

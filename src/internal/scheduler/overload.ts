@@ -18,6 +18,9 @@ import type { Limits } from "./options.js"
 /** An event loop that calls back this much later than it should has stood still; how often that is looked at. */
 const stallNanos = 10_000_000
 
+/** So many jobs that have left stay, however few wait. */
+const mostLeft = 32
+
 /** The part of an engine that this uses. */
 export interface Host {
   readonly lanes: Lanes
@@ -38,8 +41,10 @@ export class Overload {
   private readonly host: Host
   private readonly limits: Limits
   private readonly codel: Codel | undefined
-  /** A heap of the waiting jobs that have a `maxWait`, by the end of it. */
+  /** A heap of the waiting jobs that have a `maxWait`, by the end of it, and of some that have left: those cost nothing there. */
   private readonly impatient: Array<Terms> = []
+  /** How many of them wait. */
+  private waiting = 0
   private readonly alarm: Timers.Alarm
   /** Rings regularly while there are jobs, to notice when the event loop stands still. */
   private readonly pulse: Timers.Alarm | undefined
@@ -62,11 +67,13 @@ export class Overload {
 
   /** A job is about to wait. Returns why it is refused at once. */
   refusesNew(terms: Terms): WaitExceeded | undefined {
+    const maxWait = terms.job.patient ? terms.maxWait : Math.min(terms.maxWait, this.limits.maxWait)
+    // Readings of the clock are dear.
+    if (maxWait === Infinity && this.codel === undefined) return undefined
     terms.came = this.host.time()
     terms.widthAt = this.widthAt(terms.came)
-    const maxWait = terms.job.patient ? terms.maxWait : Math.min(terms.maxWait, this.limits.maxWait)
-    terms.due = terms.came + maxWait
     if (maxWait === Infinity) return undefined
+    terms.due = terms.came + maxWait
     const expected = this.expectedWait(terms.job)
     if (maxWait > 0 && expected <= maxWait) return undefined
     return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
@@ -75,14 +82,26 @@ export class Overload {
   /** The job has joined the queue. */
   entered(terms: Terms): void {
     if (terms.due === Infinity) return
+    this.waiting++
     DueHeap.set(this.impatient, terms, terms.due)
-    this.alarm.set(this.impatient[0]!.due, this.host.time())
+    this.alarm.set(this.impatient[0]!.due, terms.came)
   }
 
   left(terms: Terms): void {
     if (this.host.lanes.queued === 0) this.codel?.reset()
-    DueHeap.remove(this.impatient, terms)
-    if (this.impatient.length === 0) this.alarm.clear()
+    if (terms.due === Infinity) return
+    this.waiting--
+    if (this.waiting === 0) this.alarm.clear()
+    if (this.impatient.length > 2 * this.waiting + mostLeft) this.sweep()
+  }
+
+  /** Forgets the jobs that have left. */
+  private sweep(): void {
+    const all = this.impatient.splice(0)
+    for (const terms of all) {
+      terms.index = -1
+      if (terms.job.state === "Queued") DueHeap.set(this.impatient, terms, terms.due)
+    }
   }
 
   /** How long the rate, or a penalty, keeps a job from its start at least. */
@@ -132,6 +151,7 @@ export class Overload {
   private *hopeless(): Generator<readonly [Terms, WaitExceeded]> {
     const now = this.host.time()
     for (const terms of this.impatient.slice()) {
+      if (terms.job.state !== "Queued") continue
       const wait = this.expectedWait(terms.job)
       if (now + wait > terms.due) yield [terms, waitExceeded(now - terms.came, terms.due - terms.came, wait)]
     }
@@ -187,10 +207,12 @@ export class Overload {
 
   /** The turn of a job has come. Returns why it is refused instead of started. */
   refusesFirst(terms: Terms, sheds: boolean): WaitExceeded | Overloaded | undefined {
+    const { codel } = this
+    const measured = codel !== undefined && sheds
+    if (!measured && terms.due === Infinity) return undefined
     const now = this.host.time()
     if (now > terms.due) return waitExceeded(now - terms.came, terms.due - terms.came, undefined)
-    const { codel } = this
-    if (codel === undefined || !sheds) return undefined
+    if (!measured) return undefined
     this.checkPulse(now)
     this.keepPulse(now)
     const waited = this.widthAt(now) - terms.widthAt
