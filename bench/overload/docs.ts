@@ -42,7 +42,7 @@ const onServer = ({ cpu, measured, node }: Real): ReadonlyArray<string> => [
   `## On a real server
 
 \`npm run overload -- --real --docs\` measures the same on the real clock: an HTTP server of Effect in a process of its own, with
-ten workers of 25 ms on average and a queue without end, and callers with Effect's HTTP client in another process. The capacity
+ten workers of 40 ms on average and a queue without end, and callers with Effect's HTTP client in another process. The capacity
 is what ten callers get that always have a request there. A load lasts for 5 s. Node ${node}, ${cpu}, both processes on one machine.
 `,
   ...sections(measured)

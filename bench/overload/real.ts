@@ -10,7 +10,7 @@ import * as Protectors from "./protectors.ts"
 import { goodput, type Measured, penalty, tenants } from "./scenarios.ts"
 import { dice } from "./world.ts"
 
-const meanRun = 25
+const meanRun = 40
 /** How long a load lasts, and how long the capacity is measured. */
 const seconds = 5
 const calibration = 3000

@@ -2,7 +2,7 @@
  * A real HTTP server with ten workers and a queue without end, in a process of its own. It tells its parent the port, and ends
  * with it.
  *
- *     GET /work?takes=25      is answered by a worker after so many milliseconds
+ *     GET /work?takes=40      is answered by a worker after so many milliseconds
  *     GET /silence?for=1000   from now on, and for so long, all requests get a 429 with Retry-After: 1
  */
 import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"

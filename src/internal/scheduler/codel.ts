@@ -19,7 +19,7 @@ export class Codel {
     this.interval = interval
   }
 
-  /** Nobody waits; or the event loop stood still, and the waits until now say nothing about the other side. */
+  /** Nobody waits. */
   reset(): void {
     this.lateSince = undefined
   }

@@ -49,6 +49,8 @@ export class Overload {
   /** Rings regularly while there are jobs, to notice when the event loop stands still. */
   private readonly pulse: Timers.Alarm | undefined
   private pulseAt = Infinity
+  /** How long the event loop has stood still, in all. */
+  private stalled = 0
   /** How long the first job has waited for width, in all. */
   private widthTime = 0
   private blockedSince: number | undefined = undefined
@@ -71,7 +73,7 @@ export class Overload {
     // Readings of the clock are dear.
     if (maxWait === Infinity && this.codel === undefined) return undefined
     terms.came = this.host.time()
-    terms.widthAt = this.widthAt(terms.came)
+    terms.widthAt = this.widthAt(this.live(terms.came))
     if (maxWait === Infinity) return undefined
     terms.due = terms.came + maxWait
     const expected = this.expectedWait(terms.job)
@@ -167,22 +169,31 @@ export class Overload {
   width(blocked: boolean): void {
     const { codel } = this
     if (codel === undefined || blocked === (this.blockedSince !== undefined)) return
-    const now = this.host.time()
+    const live = this.live(this.host.time())
     if (blocked) {
-      this.blockedSince = now
+      this.blockedSince = live
     } else {
-      this.widthTime = this.widthAt(now)
+      this.widthTime = this.widthAt(live)
       this.blockedSince = undefined
     }
   }
 
-  private widthAt(now: number): number {
-    return this.blockedSince === undefined ? this.widthTime : this.widthTime + now - this.blockedSince
+  private widthAt(live: number): number {
+    return this.blockedSince === undefined ? this.widthTime : this.widthTime + live - this.blockedSince
+  }
+
+  /** The time without that in which the event loop stood still, which says nothing about the other side. */
+  private live(now: number): number {
+    if (this.pulseAt + stallNanos < now) {
+      this.stalled += now - this.pulseAt
+      this.pulseAt = now
+    }
+    return now - this.stalled
   }
 
   private beat(): void {
     const now = this.host.time()
-    this.checkPulse(now)
+    this.live(now)
     this.pulseAt = Infinity
     if (!this.host.idle) this.keepPulse(now)
   }
@@ -191,10 +202,6 @@ export class Overload {
     if (this.pulseAt !== Infinity) return
     this.pulseAt = now + stallNanos
     this.pulse!.set(this.pulseAt, now)
-  }
-
-  private checkPulse(now: number): void {
-    if (this.pulseAt + stallNanos < now) this.codel!.reset()
   }
 
   /** A job started without a wait. */
@@ -213,10 +220,10 @@ export class Overload {
     const now = this.host.time()
     if (now > terms.due) return waitExceeded(now - terms.came, terms.due - terms.came, undefined)
     if (!measured) return undefined
-    this.checkPulse(now)
+    const live = this.live(now)
     this.keepPulse(now)
-    const waited = this.widthAt(now) - terms.widthAt
-    if (!codel.refuses(waited, now)) return undefined
+    const waited = this.widthAt(live) - terms.widthAt
+    if (!codel.refuses(waited, live)) return undefined
     return new Overloaded({ waited: duration(waited), target: duration(codel.target) })
   }
 
