@@ -5,10 +5,10 @@
  *     npm run overload -- --only tenants    one scenario
  *     npm run overload -- --seed 7          other arrivals
  *     npm run overload -- --real            the main scenarios on a real HTTP server, in two minutes
- *     npm run overload -- --docs            writes docs/overload.md and its plot; with `--real` both parts of it
+ *     npm run overload -- --docs            writes docs/overload.md and its plot; with `--real` the part of the server alone
  */
 import { parseArgs } from "node:util"
-import { keepReal, write } from "./overload/docs.ts"
+import { write, writeReal } from "./overload/docs.ts"
 import { real } from "./overload/real.ts"
 import { type Measured, scenarios } from "./overload/scenarios.ts"
 
@@ -30,9 +30,8 @@ const print = ({ rows, title }: Measured) => {
 
 if (values.real === true) {
   const measured = await real(seed, print)
-  if (values.docs === true) await keepReal(measured)
-}
-if (values.real !== true || values.docs === true) {
+  if (values.docs === true) await writeReal(measured)
+} else {
   const measured: Array<Measured> = []
   for (const { id, measure, title } of scenarios) {
     if (values.only !== undefined && !values.only.includes(id)) continue

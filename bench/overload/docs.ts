@@ -21,6 +21,7 @@ are the longest waits below. Median and p99 are those of the callers that came a
 waited for more than twice the target.
 `
 
+const page = new URL("overload.md", docs)
 const kept = new URL("overload/real.json", docs)
 
 interface Real {
@@ -29,17 +30,13 @@ interface Real {
   readonly measured: ReadonlyArray<Measured>
 }
 
-/** Keeps the figures of the real server for the page. */
-export const keepReal = async (measured: ReadonlyArray<Measured>): Promise<void> => {
-  const report: Real = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", measured }
-  await writeFile(kept, `${JSON.stringify(report, null, 2)}\n`)
-}
-
 const sections = (measured: ReadonlyArray<Measured>) =>
   measured.map(({ rows, title }) => `### ${title}\n\n${table(rows)}\n`)
 
+const heading = "## On a real server\n"
+
 const onServer = ({ cpu, measured, node }: Real): ReadonlyArray<string> => [
-  `## On a real server
+  `${heading}
 
 \`npm run overload -- --real --docs\` measures the same on the real clock: an HTTP server of Effect in a process of its own, with
 ten workers of 40 ms on average and a queue without end, and callers with Effect's HTTP client in another process. The capacity
@@ -64,5 +61,13 @@ export const write = async (measured: ReadonlyArray<Measured>, seed: number): Pr
     ...sections(measured),
     ...existsSync(kept) ? onServer(JSON.parse(await readFile(kept, "utf8"))) : []
   ]
-  await writeFile(new URL("overload.md", docs), parts.join("\n"))
+  await writeFile(page, parts.join("\n"))
+}
+
+/** Writes the part of the real server anew, and keeps its figures for the next `write`. */
+export const writeReal = async (measured: ReadonlyArray<Measured>): Promise<void> => {
+  const report: Real = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", measured }
+  await writeFile(kept, `${JSON.stringify(report, null, 2)}\n`)
+  const [virtual] = (await readFile(page, "utf8")).split(heading)
+  await writeFile(page, virtual + onServer(report).join("\n"))
 }

@@ -5,6 +5,7 @@ import { HttpClient, type HttpClientResponse } from "effect/http"
 import { fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { type Backend, width } from "./callers.ts"
+import { costs } from "./cost.ts"
 import type { Send } from "./penalty.ts"
 import * as Protectors from "./protectors.ts"
 import { goodput, type Measured, penalty, tenants } from "./scenarios.ts"
@@ -79,6 +80,15 @@ export const real = (seed: number, report: (measured: Measured) => void): Promis
       {
         title: "The server asks for a second of silence, and callers give up after half a second",
         measure: () => penalty(seed, { ...backend, meanRun: 10 }, () => silenced(get, work))
+      },
+      {
+        title: "CPU of the main thread for a job of a scheduler in which 1,000 wait",
+        measure: async () =>
+          (await costs()).map(({ micros, more, name }) => ({
+            scheduler: name,
+            "CPU a job": `${micros.toFixed(1)} µs`,
+            more: `${(100 * more).toFixed(0)} %`
+          }))
       }
     ]
     const measured: Array<Measured> = []

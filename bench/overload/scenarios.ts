@@ -16,7 +16,8 @@ export interface Scenario {
 }
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`
-const millis = (value: number) => `${value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en-US")} ms`
+const millis = (value: number) =>
+  Number.isNaN(value) ? "–" : `${value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en-US")} ms`
 
 const others = [Protectors.pLimit, Protectors.pQueue, Protectors.semaphore]
 
@@ -98,7 +99,7 @@ export const penalty = async (seed: number, backend: Backend, send: () => Send):
       protector: penalizer.name,
       "callers that wait in vain": timedOut,
       "refused": refused,
-      "wait of the refused, median": refused === 0 ? "–" : millis(wait)
+      "wait of the refused, median": millis(wait)
     })
   }
   return rows

@@ -32,6 +32,6 @@ export const dice = (seed: number) => {
 /** Milliseconds, with fractions. */
 export const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
-/** The value below which a share of the sorted values lies. */
+/** The value below which a share of the sorted values lies; `NaN` if there is none. */
 export const quantile = (sorted: ReadonlyArray<number>, share: number): number =>
-  sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0
+  sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN
