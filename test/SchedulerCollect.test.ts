@@ -5,6 +5,7 @@ import * as Scheduler from "effect-funnel/Scheduler"
 import { Job } from "../src/internal/scheduler/engine.js"
 import { engineOf } from "../src/internal/scheduler/handle.js"
 import { settle } from "./support/fibers.ts"
+import { oneJob } from "../src/internal/scheduler/options.js"
 
 /** Counts what runs, so that a test can ask for the most at once. */
 const meter = () => {
@@ -315,7 +316,7 @@ describe("Scheduler.forEach", () => {
         onClose() {}
       }
       const engine = engineOf(scheduler)!
-      engine.submitUnsafe(new Throws(1, 1, 1, undefined, false))
+      engine.submitUnsafe(new Throws({ ...oneJob, priority: 1 }, undefined, false))
       expect(() => Deferred.doneUnsafe(gates[0]!, Exit.succeed(0))).toThrow("not ours")
       for (const i of [1, 2, 3]) {
         yield* Deferred.succeed(gates[i]!, i)

@@ -5,7 +5,7 @@ import * as Gcra from "../src/internal/limiter/gcra.js"
 import type { Limiter, Waiter } from "../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
 import { Engine, Job } from "../src/internal/scheduler/engine.js"
-import { unbounded } from "../src/internal/scheduler/options.js"
+import { oneJob, unbounded } from "../src/internal/scheduler/options.js"
 import type { SchedulerError } from "../src/internal/scheduler/error.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import { ManualClock } from "./support/manualClock.js"
@@ -31,7 +31,8 @@ class TestJob extends Job {
   error: SchedulerError | undefined
   closed = false
   constructor(id: number, log: Array<string>, options: Options = {}) {
-    super(options.weight ?? 1, options.tokens ?? 1, options.priority ?? 0, options.outer, options.patient ?? false)
+    const { outer, patient = false, priority = 0, tokens = 1, weight = 1 } = options
+    super({ ...oneJob, weight, tokens, priority }, outer, patient)
     this.id = id
     this.log = log
     this.start = options.onStart

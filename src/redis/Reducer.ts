@@ -82,7 +82,8 @@ const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, opt
   return attach(handle, {
     store: RedisReducerStore.make(redis, inbox, checked),
     guard: Guard.make({ service: "Reducer", ...checked }),
-    onStoreError: checked.onStoreError
+    onStoreError: checked.onStoreError,
+    ended: new Map()
   })
 })
 

@@ -6,7 +6,7 @@ import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
 import { Engine, Job } from "../../src/internal/scheduler/engine.js"
-import { unbounded } from "../../src/internal/scheduler/options.js"
+import { oneJob, unbounded } from "../../src/internal/scheduler/options.js"
 import type { SchedulerError } from "../../src/internal/scheduler/error.js"
 import { ManualClock } from "../support/manualClock.js"
 import { ownLane } from "../support/ownLane.js"
@@ -26,7 +26,7 @@ class TestJob extends Job {
     outer: Job | undefined,
     started: (self: TestJob) => void
   ) {
-    super(cost.weight, cost.tokens, cost.priority, outer, number % 4 === 0)
+    super({ ...oneJob, ...cost }, outer, number % 4 === 0)
     this.number = number
     this.started = started
   }

@@ -133,6 +133,34 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     expect(yield* a.signalled).toMatchObject({ _tag: "Done", payload: "fresh" })
   })
 
+  live("A leader that joins again after it has run gets a larger fence, also if its reply is lost", function*() {
+    const { a } = yield* two()
+    const first = leads(yield* a.store.join("k", a, undefined))
+    const second = leads(yield* a.store.join("k", a, first))
+    expect(second).toBeGreaterThan(first)
+    expect(leads(yield* a.store.join("k", a, first))).toBe(second)
+    expect(yield* a.store.renew("k", a, first)).toBe(false)
+    expect(yield* a.store.renew("k", a, second)).toBe(true)
+  })
+
+  live("A fence is larger than all that its process has seen, also where the server's clock is behind", function*() {
+    const { a, server } = yield* two()
+    const ahead = leads(yield* a.store.join("k", a, undefined)) + 60_000_000
+    yield* Effect.promise(() => server.command("HSET", "{t:k}:f", "fence", String(ahead), "owner", "", "until", "0"))
+    expect(leads(yield* a.store.join("k", a, undefined))).toBe(ahead + 1)
+    expect(leads(yield* a.store.join("other", a, undefined))).toBe(ahead + 2)
+  })
+
+  live("A fence that nobody can have been given is not believed for other keys", function*() {
+    const { a, server } = yield* two()
+    const first = leads(yield* a.store.join("k", a, undefined))
+    yield* Effect.promise(() =>
+      server.command("HSET", "{t:k}:f", "fence", "9000000000000000", "owner", "", "until", "0")
+    )
+    leads(yield* a.store.join("k", a, undefined))
+    expect(leads(yield* a.store.join("other", a, undefined))).toBeLessThan(first + 60_000_000)
+  })
+
   live("The new leader's result is kept for the leader that lost the lease", function*() {
     const { a, b } = yield* two({ leaseMillis: 250 })
     const old = leads(yield* a.store.join("k", a, undefined))

@@ -14,6 +14,7 @@ import { Scheduler } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { Job } from "../scheduler/engine.js"
+import { oneJob } from "../scheduler/options.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import { firstStepOf } from "../scheduler/schedule.js"
 import { above, CurrentNode, endUnsafe, nodeOf } from "../waits/waits.js"
@@ -213,7 +214,7 @@ class BatchJob<Req extends Request.Any> extends Job {
   private readonly batch: Batch<Req>
   private resume: ((refused: Effect.Effect<SchedulerError | undefined>) => void) | undefined
   constructor(batch: Batch<Req>, resume: (refused: Effect.Effect<SchedulerError | undefined>) => void) {
-    super(1, 1, 0, batch, true)
+    super(oneJob, batch, true)
     this.batch = batch
     this.resume = resume
   }

@@ -140,7 +140,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
     if (lane === this.main) this.overload?.startedAtOnce()
-    if (this.adaptive !== undefined) job.startedAt = this.time()
+    if (this.adaptive !== undefined) job.since = this.time()
     this.lanes.begin(job, lane)
     return true
   }
@@ -166,7 +166,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     const impossible = impossibleOf(job, this.limit, this.rate.burst)
     if (impossible !== undefined) return refusals.refuse(job, impossible)
     job.arrived = this.now()
-    job.queuedAt = this.millis()
+    job.since = this.millis()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) {
@@ -174,11 +174,11 @@ export class Engine implements Host, Claimant, OverloadHost {
       if (this.startUnsafe(job, job)) return job.onStart()
       return refusals.refuse(job, new QueueFull({ queued, maxQueued }))
     }
-    if (this.hasTerms && !job.patient) job.terms ??= new Terms(job, Infinity, undefined)
-    const { terms } = job
-    if (terms === undefined) {
+    const { maxWait, share } = job.options
+    if ((job.patient || !this.hasTerms) && maxWait === Infinity && share === undefined) {
       this.lanes.enter(job)
     } else {
+      const terms = job.terms = new Terms(job)
       this.overload ??= new Overload(this, this.limits, this.site)
       const reason = this.overload.refusesNew(terms)
       if (reason !== undefined) return refusals.refuse(job, reason)
@@ -348,10 +348,10 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (link !== undefined) job.link = link
     this.starts++
     if (job.line !== undefined && lane === this.main) {
-      job.terms ??= new Terms(job, Infinity, undefined)
+      job.terms ??= new Terms(job)
       job.terms.charge(job.line, this.time())
     }
-    if (this.adaptive !== undefined) job.startedAt = this.time()
+    if (this.adaptive !== undefined) job.since = this.time()
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
     this.lanes.refresh()
@@ -411,9 +411,9 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.overload?.refuseHopeless()
   }
 
-  private adapt(adaptive: Adaptation, { startedAt }: Job, exit: Exit.Exit<unknown, unknown>): void {
+  private adapt(adaptive: Adaptation, job: Job, exit: Exit.Exit<unknown, unknown>): void {
     const { main } = this
-    const ended = { startedAt, now: this.time(), running: main.used, saturated: main.state === "blocked" }
+    const ended = { startedAt: job.since, now: this.time(), running: main.used, saturated: main.state === "blocked" }
     if (!adaptive.ended(exit, ended)) return
     main.capacity = adaptive.limit
     this.lanes.refresh()

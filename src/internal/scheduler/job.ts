@@ -5,7 +5,7 @@ import type * as DueHeap from "../data/dueHeap.js"
 import { join, leave, type Member } from "../data/list.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
-import type { Line, Share } from "./fairQueue.js"
+import type { Line } from "./fairQueue.js"
 import { JobQueue, QueueNode } from "./jobQueue.js"
 import type { JobOptions } from "./options.js"
 
@@ -45,8 +45,6 @@ export interface Owner {
 /** The terms of a job that most jobs do not have. Times in nanoseconds of the clock of `Overload`. */
 export class Terms implements DueHeap.Member {
   readonly job: Job
-  readonly maxWait: number
-  readonly share: Share | undefined
   came = 0
   /** When the job is refused, and its place among those with such a time. */
   due = Infinity
@@ -57,35 +55,40 @@ export class Terms implements DueHeap.Member {
   line: Line<Seat> | undefined = undefined
   charged = 0
 
-  constructor(job: Job, maxWait: number, share: Share | undefined) {
+  constructor(job: Job) {
     this.job = job
-    this.maxWait = maxWait
-    this.share = share
   }
 
   /** Charges the job to its line: it is about to start. */
   charge(line: Line<Seat>, now: number): void {
     this.line = line
     this.charged = line.fair.charge(line, this.job.weight)
-    this.job.startedAt = now
+    this.job.since = now
   }
 
   /** The job has ended. */
   settle(line: Line<Seat>, now: number): void {
     // Contexts may keep the job for long: it must not keep the queue.
     this.line = undefined
-    line.fair.settle(line, this.charged, this.job.weight, now - this.job.startedAt)
+    line.fair.settle(line, this.charged, this.job.weight, now - this.job.since)
   }
 }
 
-/** The terms that the options of a job ask for. */
-export const termsOf = (job: Job, { maxWait, share }: JobOptions): Terms | undefined =>
-  maxWait === Infinity && share === undefined ? undefined : new Terms(job, maxWait, share)
+/** What ties a job to the nodes around it and in it. */
+class Ties {
+  place: Place | undefined = undefined
+  stranger = false
+  home: Lane | undefined = undefined
+  left: Job | undefined = undefined
+  right: Job | undefined = undefined
+  waits: Edge | undefined = undefined
+  inside: Lane | undefined = undefined
+  mark = 0
+}
 
+// Many jobs may wait or run at once, so a job is kept small: what most of them do not have is in objects of its own.
 export abstract class Job extends Seat implements Inner {
-  readonly weight: number
-  readonly tokens: number
-  readonly priority: number
+  readonly options: JobOptions
   readonly patient: boolean
   /** The node in whose context the job was made, or the first one around that has not ended. */
   outer: Node | undefined
@@ -94,39 +97,95 @@ export abstract class Job extends Seat implements Inner {
   engine: Owner | undefined = undefined
   /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
-  /** Whether that lane belongs to a job that this one was not made in. */
-  stranger = false
-  /** While it is queued: its place in the lane of a node. */
-  place: Place | undefined = undefined
   width = 0
   /** When it began to wait, on the axis of the rate. */
   arrived = 0
-  /** The same in milliseconds since the engine was made. */
-  queuedAt = 0
-  /** When it started, in nanoseconds of the engine's clock, where the width or a share follows that. */
-  startedAt = 0
-  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
-  home: Lane | undefined = undefined
-  left: Job | undefined = undefined
-  right: Job | undefined = undefined
-  waits: Edge | undefined = undefined
-  inside: Lane | undefined = undefined
-  mark = 0
+  /**
+   * While it waits: when that began, in milliseconds since the engine was made. While it runs: when it started, in nanoseconds
+   * of the engine's clock, where the width or a share
+   * follows that.
+   */
+  since = 0
   terms: Terms | undefined = undefined
+  private ties: Ties | undefined = undefined
   /** The grant of its limiter, until its effect begins. */
   link: unknown = undefined
 
-  constructor(weight: number, tokens: number, priority: number, outer: Node | undefined, patient: boolean) {
+  constructor(options: JobOptions, outer: Node | undefined, patient: boolean) {
     super()
-    this.weight = weight
-    this.tokens = tokens
-    this.priority = priority
+    this.options = options
     this.outer = outer
     this.patient = patient
   }
 
   get job(): Job {
     return this
+  }
+
+  get weight(): number {
+    return this.options.weight
+  }
+  get tokens(): number {
+    return this.options.tokens
+  }
+  get priority(): number {
+    return this.options.priority
+  }
+
+  private get tied(): Ties {
+    return this.ties ??= new Ties()
+  }
+
+  /** While it is queued: its place in the lane of a node. */
+  get place(): Place | undefined {
+    return this.ties?.place
+  }
+  set place(place: Place | undefined) {
+    this.tied.place = place
+  }
+  /** Whether its width is charged to a job that this one was not made in. */
+  get stranger(): boolean {
+    return this.ties !== undefined && this.ties.stranger
+  }
+  set stranger(stranger: boolean) {
+    this.tied.stranger = stranger
+  }
+  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
+  get home(): Lane | undefined {
+    return this.ties?.home
+  }
+  set home(home: Lane | undefined) {
+    this.tied.home = home
+  }
+  get left(): Job | undefined {
+    return this.ties?.left
+  }
+  set left(job: Job | undefined) {
+    this.tied.left = job
+  }
+  get right(): Job | undefined {
+    return this.ties?.right
+  }
+  set right(job: Job | undefined) {
+    this.tied.right = job
+  }
+  get waits(): Edge | undefined {
+    return this.ties?.waits
+  }
+  set waits(edge: Edge | undefined) {
+    this.tied.waits = edge
+  }
+  get inside(): Lane | undefined {
+    return this.ties?.inside
+  }
+  set inside(lane: Lane | undefined) {
+    this.tied.inside = lane
+  }
+  get mark(): number {
+    return this.ties === undefined ? 0 : this.ties.mark
+  }
+  set mark(mark: number) {
+    this.tied.mark = mark
   }
 
   get name(): string | undefined {

@@ -205,7 +205,7 @@ export class Lanes implements Owner {
     job.lane = this.main
     job.state = "Queued"
     job.order = ++this.arrivals
-    this.main.queue.enqueue(job, job.terms?.share)
+    this.main.queue.enqueue(job, job.options.share)
     this.queued++
     this.refresh()
     if (job.outer === undefined) return

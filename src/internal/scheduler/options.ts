@@ -203,10 +203,11 @@ export interface JobOptions {
   readonly share: Share | undefined
 }
 
-const defaults: JobOptions = { weight: 1, tokens: 1, priority: 0, maxWait: Infinity, share: undefined }
+/** The options of a job for which none are given. */
+export const oneJob: JobOptions = { weight: 1, tokens: 1, priority: 0, maxWait: Infinity, share: undefined }
 
 export const jobOptions = (caller: string, options: ScheduleOptions | undefined): JobOptions => {
-  if (options === undefined) return defaults
+  if (options === undefined) return oneJob
   const { maxWait, priority = 0, share, tokens = 1, weight = 1 } = options
   checkCount(caller, "weight", weight, 1)
   checkCount(caller, "tokens", tokens, 0)

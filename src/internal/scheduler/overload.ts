@@ -69,14 +69,15 @@ export class Overload {
 
   /** A job is about to wait. Returns why it is refused at once. */
   refusesNew(terms: Terms): WaitExceeded | undefined {
-    const maxWait = terms.job.patient ? terms.maxWait : Math.min(terms.maxWait, this.limits.maxWait)
+    const { job } = terms
+    const maxWait = job.patient ? job.options.maxWait : Math.min(job.options.maxWait, this.limits.maxWait)
     // Readings of the clock are dear.
     if (maxWait === Infinity && this.codel === undefined) return undefined
     terms.came = this.host.time()
     terms.widthAt = this.widthAt(this.live(terms.came))
     if (maxWait === Infinity) return undefined
     terms.due = terms.came + maxWait
-    const expected = this.expectedWait(terms.job)
+    const expected = this.expectedWait(job)
     if (maxWait > 0 && expected <= maxWait) return undefined
     return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
   }
@@ -112,7 +113,7 @@ export class Overload {
     if (limiter?.dueInUnsafe === undefined || job.tokens === 0) return penaltyLeft
     // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
     const alone = paused || lanes.main.state === "blocked" || lanes.isNested(job)
-    const before = alone ? 0 : lanes.main.queue.tokensBefore(job.priority, job.terms?.share)
+    const before = alone ? 0 : lanes.main.queue.tokensBefore(job.priority, job.options.share)
     return Math.max(penaltyLeft, limiter.dueInUnsafe(undefined, before + job.tokens))
   }
 

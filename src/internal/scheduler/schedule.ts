@@ -7,7 +7,7 @@ import type * as Exit from "effect/Exit"
 import type { Fiber } from "effect/Fiber"
 import { firstStep } from "../limiter/firstStep.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
-import { Job, termsOf } from "./job.js"
+import { Job } from "./job.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
 import type { JobOptions } from "./options.js"
@@ -55,12 +55,11 @@ class EffectJob<A, E, R> extends Job {
   private resume: ((effect: Effect.Effect<A, E | SchedulerError, R>) => void) | undefined = undefined
 
   constructor(engine: Engine, self: Effect.Effect<A, E, R>, options: JobOptions, fiber: Fiber<unknown, unknown>) {
-    super(options.weight, options.tokens, options.priority, nodeOf(fiber.context), false)
+    super(options, nodeOf(fiber.context), false)
     this.engine_ = engine
     this.self = self
     this.fiber = fiber
     this.context = fiber.context
-    this.terms = termsOf(this, options)
   }
 
   enter(): Effect.Effect<A, E | SchedulerError, R> {

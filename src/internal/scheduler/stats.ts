@@ -49,7 +49,7 @@ const waitingFor = (engine: Engine): Stats["waitingFor"] => {
 
 const oldestWait = (engine: Engine): number => {
   const oldest = engine.main.queue.oldest?.job
-  return oldest === undefined ? 0 : Math.max(0, engine.millis() - oldest.queuedAt)
+  return oldest === undefined ? 0 : Math.max(0, engine.millis() - oldest.since)
 }
 
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */

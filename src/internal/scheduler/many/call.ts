@@ -13,7 +13,7 @@ import type * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
 import { forEachInSlices } from "../../data/slices.js"
 import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
-import { Job, termsOf } from "../job.js"
+import { Job } from "../job.js"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import type { JobOptions } from "../options.js"
@@ -41,13 +41,15 @@ class Item<A, B, E, R, X, XE> extends Job {
   value: A | undefined
   readonly index: number
   fiber: Fiber.Fiber<B, E | SchedulerError> | undefined = undefined
+  /** Its place among the items of its call. */
+  slot: number
 
   constructor(call: Call<A, B, E, R, X, XE>, value: A, index: number, options: JobOptions) {
-    super(options.weight, options.tokens, options.priority, call.outer, true)
+    super(options, call.outer, true)
     this.call = call
     this.value = value
     this.index = index
-    this.terms = termsOf(this, options)
+    this.slot = call.items.push(this) - 1
   }
   override get isLate(): boolean {
     return this.call?.isLate === true
@@ -107,8 +109,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   private exhausted = false
   private filling = false
   private deferred = false
-  /** The items that wait or run. */
-  private readonly items = new Set<Item<A, B, E, R, X, XE>>()
+  /** The items that wait or run, in no order: a `Set` would cost each of them more. */
+  readonly items: Array<Item<A, B, E, R, X, XE>> = []
   /** The observers of items that have ended. */
   private readonly observers: Array<Observer<A, B, E, R, X, XE>> = []
 
@@ -184,10 +186,10 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     }
     if (this.exit !== undefined) {
       // The iterator has ended the call.
+      this.unlink(job)
       this.close()
       return false
     }
-    this.items.add(job)
     this.queued++
     this.options.engine.submitUnsafe(job)
     return true
@@ -291,12 +293,10 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   }
 
   /** First the waiting items: they must not be admitted to the width that the running ones leave. */
-  private *left(): Generator<Item<A, B, E, R, X, XE>, void> {
-    for (const job of this.items) {
-      if (this.queued === 0) break
-      if (job.state !== "Running") yield job
-    }
-    for (const job of this.items) if (job.fiber !== undefined) yield job
+  private left(): Array<Item<A, B, E, R, X, XE>> {
+    const waiting = this.items.filter((job) => job.state !== "Running")
+    const running = this.items.filter((job) => job.fiber !== undefined)
+    return waiting.concat(running)
   }
 
   private withdraw(job: Item<A, B, E, R, X, XE>): void {
@@ -331,7 +331,11 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   }
 
   private unlink(job: Item<A, B, E, R, X, XE>): void {
-    this.items.delete(job)
+    const last = this.items.pop()!
+    if (last !== job) {
+      this.items[job.slot] = last
+      last.slot = job.slot
+    }
     job.fiber = job.call = job.value = undefined
   }
 }
