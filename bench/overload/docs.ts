@@ -17,8 +17,8 @@ and take 10 ms on average (exponential), so the backend can do 1,000 jobs a seco
 calls. The jobs of a run may happen to be short or long, so a figure can be up to 2 % above or below what it should be.
 
 \`shed\` notices an overload after an interval: 100 ms, or 500 ms beside this \`maxWait\`. Until then jobs start late, and these
-are the longest waits below. Median and p99 are those of the callers that came after the first second: none of the started ones
-waited for more than twice the target.
+are the longest waits below. Median and p99 are those of the callers that came after the first second. At 2 × and 10 × the
+capacity, 99 of 100 jobs that start have then waited for at most twice the target.
 `
 
 const page = new URL("overload.md", docs)
@@ -40,7 +40,8 @@ const onServer = ({ cpu, measured, node }: Real): ReadonlyArray<string> => [
 
 \`npm run overload -- --real --docs\` measures the same on the real clock: an HTTP server of Effect in a process of its own, with
 ten workers of 40 ms on average and a queue without end, and callers with Effect's HTTP client in another process. The capacity
-is what ten callers get that always have a request there. A load lasts for 5 s. Node ${node}, ${cpu}, both processes on one machine.
+is what ten callers get that always have a request there. A load lasts for 5 s. Node ${node}, ${cpu}, both processes on one machine,
+which other programs used as well: compare the rows with each other.
 `,
   ...sections(measured)
 ]
