@@ -40,8 +40,8 @@ const onServer = ({ cpu, measured, node }: Real): ReadonlyArray<string> => [
 
 \`npm run overload -- --real --docs\` measures the same on the real clock: an HTTP server of Effect in a process of its own, with
 ten workers of 40 ms on average and a queue without end, and callers with Effect's HTTP client in another process. The capacity
-is what ten callers get that always have a request there. A load lasts for 5 s. Node ${node}, ${cpu}, both processes on one machine,
-which other programs used as well: compare the rows with each other.
+is what ten callers get that always have a request there. A load lasts for 5 s. Node ${node}, ${cpu}, both processes on one machine.
+The capacity is measured once, before. Other programs that use the machine change it: only large differences count.
 `,
   ...sections(measured)
 ]
