@@ -305,6 +305,18 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
     expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
   })
 
+  live("A take that may wait for less than no time takes nothing, and tells when one token passes", function*() {
+    const { store } = yield* one({ intervalMicros: 500_000, burst: 2 })
+    const fresh = yield* store.take("k", [1], -1)
+    expect([fresh.waits, fresh.retryMillis, fresh.remaining, fresh.after]).toEqual([[], 1, 2, ""])
+    yield* store.take("k", [1, 1], 0)
+    const spent = yield* store.take("k", [1], -1)
+    expect([spent.waits, spent.remaining]).toEqual([[], 0])
+    expect(spent.retryMillis).toBeGreaterThan(401)
+    expect(spent.retryMillis).toBeLessThanOrEqual(501)
+    expect((yield* store.take("k", [1], -1)).before).toBe(spent.after)
+  })
+
   live("A call must conform to all quotas", function*() {
     const { store } = yield* one({ intervalMicros: 1_000_000, burst: 1 }, { intervalMicros: 600_000, burst: 1 })
     expect((yield* store.take("k", [1, 1, 1], 10_000)).waits).toEqual([0, 1000, 2000])
