@@ -5,6 +5,7 @@ import type { Protector } from "./protectors.ts"
 import { limitedOnce, penalized, penalizers, type Send } from "./penalty.ts"
 import * as Stall from "./stall.ts"
 import { type Crowd, fairness, largeAndSmall } from "./tenants.ts"
+import { estimates, quotaUse } from "./tokens.ts"
 import * as Width from "./width.ts"
 
 export type Row = Readonly<Record<string, string | number>>
@@ -149,6 +150,22 @@ export const scenarios: ReadonlyArray<Scenario> = [
     id: "penalty",
     title: "A backend asks for a second of silence, and callers give up after half a second",
     measure: (seed) => penalty(seed, virtual, () => limitedOnce(virtual))
+  },
+  {
+    id: "tokens",
+    title: "Calls cost tokens, log-normal, of a quota of 100,000 a minute; twice as many come as it pays for",
+    measure: async (seed) => {
+      const rows: Array<Row> = []
+      for (const each of estimates) {
+        const { most, used } = await quotaUse(each, seed)
+        rows.push({
+          "charged at the start": each.name,
+          "used, of the quota": percent(used),
+          "most in a minute, of the quota": percent(most)
+        })
+      }
+      return rows
+    }
   },
   {
     id: "width",
