@@ -233,12 +233,17 @@ describe("maxWait", () => {
 
 describe("shed", () => {
   /** Offers a job every `gap` ms that takes `takes` ms, and counts the outcomes. */
-  const offer = (scheduler: Scheduler.Scheduler, count: number, gap: number, takes: number) =>
+  const offer = (
+    schedule: (effect: Effect.Effect<void>) => Effect.Effect<void, Scheduler.SchedulerError>,
+    count: number,
+    gap: number,
+    takes: number
+  ) =>
     Effect.gen(function*() {
       const outcomes: Record<string, number> = {}
       const note = (name: string) => void (outcomes[name] = (outcomes[name] ?? 0) + 1)
       for (let i = 0; i < count; i++) {
-        yield* fork(Effect.matchEffect(scheduler.schedule(sleep(takes)), {
+        yield* fork(Effect.matchEffect(schedule(sleep(takes)), {
           onSuccess: () => Effect.sync(() => note("done")),
           onFailure: (error) => Effect.sync(() => note(error.reason._tag))
         }))
@@ -251,13 +256,13 @@ describe("shed", () => {
   it.effect("O2 a load that the width can serve is never shed", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, shed: true })
-      expect(yield* offer(scheduler, 500, 11, 10)).toEqual({ done: 500 })
+      expect(yield* offer((effect) => scheduler.schedule(effect), 500, 11, 10)).toEqual({ done: 500 })
     }))
 
   it.effect("O2 of twice the load, half is refused as Overloaded, and the width stays busy", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, shed: true })
-      const { done = 0, Overloaded = 0 } = yield* offer(scheduler, 1000, 5, 10)
+      const { done = 0, Overloaded = 0 } = yield* offer((effect) => scheduler.schedule(effect), 1000, 5, 10)
       expect(done + Overloaded).toBe(1000)
       expect(done).toBeGreaterThan(490)
       expect(done).toBeLessThan(540)
@@ -356,15 +361,13 @@ describe("shed", () => {
       const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 2, interval: 50 } })
       yield* fork(scheduler.schedule(sleep(15)))
       yield* TestClock.adjust(5)
-      expect(yield* offer(scheduler, 100, 10, 10)).toEqual({ done: 100 })
+      expect(yield* offer((effect) => scheduler.schedule(effect), 100, 10, 10)).toEqual({ done: 100 })
     }))
 
   it.effect("O2 jobs that start in lent width do not end an overload", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, shed: true })
-      const nested: Scheduler.Scheduler["schedule"] = (effect: Effect.Effect<void>) =>
-        scheduler.schedule(scheduler.schedule(effect))
-      const { Overloaded = 0 } = yield* offer({ ...scheduler, schedule: nested }, 1000, 5, 10)
+      const { Overloaded = 0 } = yield* offer((effect) => scheduler.schedule(scheduler.schedule(effect)), 1000, 5, 10)
       expect(Overloaded).toBeGreaterThan(450)
     }))
 

@@ -95,8 +95,12 @@ export class Overload {
     if (this.host.lanes.queued === 0) this.codel?.reset()
     if (terms.due === Infinity) return
     this.waiting--
-    if (this.waiting === 0) this.alarm.clear()
-    if (this.impatient.length > 2 * this.waiting + mostLeft) this.sweep()
+    if (this.waiting === 0) {
+      this.impatient.length = 0
+      this.alarm.clear()
+    } else if (this.impatient.length > 2 * this.waiting + mostLeft) {
+      this.sweep()
+    }
   }
 
   /** Forgets the jobs that have left. */
