@@ -140,7 +140,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       // The job comes now: there is no lateness to make up.
       if (!limiter.takeUnsafe(undefined, job.cost, Infinity, later)) return false
     }
-    this.overload?.startedAtOnce()
+    if (lane === this.main) this.overload?.startedAtOnce()
     if (this.adaptive !== undefined) job.since = this.time()
     this.lanes.begin(job, lane)
     return true
