@@ -397,8 +397,8 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.refusals.refuse(job, reason)
   }
 
-  widthTurned(blocked: boolean): void {
-    this.overload?.width(blocked && !this.paused && this.penaltyLeft <= 0)
+  widthTurned(): void {
+    this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
   }
 
   leftUnsafe(terms: Terms): void {
@@ -414,7 +414,7 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   private penaltyTurned(): void {
-    this.widthTurned(this.main.state === "blocked")
+    this.widthTurned()
     this.pump()
   }
 
@@ -481,14 +481,14 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   pauseUnsafe(): void {
     this.paused = true
-    this.widthTurned(false)
+    this.widthTurned()
     this.pump()
   }
 
   resumeUnsafe(): void {
     if (!this.paused) return
     this.paused = false
-    this.widthTurned(this.main.state === "blocked")
+    this.widthTurned()
     this.resumedAt = this.now()
     this.pump()
   }
