@@ -19,8 +19,14 @@ const CatalogLive = url === undefined
     Layer.provide(NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } }))
   )
 
+// Alone, each process has four connections. Over one Redis the four of each are shared: one process may use them all.
+const connections = Funnel.queriesAtOnce * (url === undefined ? 1 : Number(processes))
+
 const DatabaseLive = Layer.unwrap(
-  Effect.map(readInstalled(fileURLToPath(new URL("../../node_modules", import.meta.url))), Database.layer)
+  Effect.map(
+    readInstalled(fileURLToPath(new URL("../../node_modules", import.meta.url))),
+    (installed) => Database.layer({ installed, connections })
+  )
 )
 
 // If the parent dies, its servers end too.
