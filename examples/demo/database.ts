@@ -1,7 +1,7 @@
 /**
  * An embedded SQL database in a temporary file, behind a pool of connections. A query holds a connection for 15 ms, as if
  * the database were across a network, and is counted. Queries that find no free connection wait in the pool, in order; one
- * whose caller gives up leaves the pool.
+ * whose caller gives up leaves the pool. A query that has a connection runs to its end.
  */
 import { Context, Effect, FileSystem, Layer, Path, Schema, Semaphore } from "effect"
 import { DatabaseSync } from "node:sqlite"
@@ -89,7 +89,7 @@ export class Database extends Context.Service<Database, {
                   Effect.catchTag("SchemaError", (cause) => Effect.fail(new DatabaseError({ sql, cause })))
                 ),
               () => end
-            ).pipe(pool.withPermits(1)),
+            ).pipe(Effect.uninterruptible, pool.withPermits(1)),
           statistics: Effect.sync(() => ({ queries, mostAtOnce }))
         })
       })
