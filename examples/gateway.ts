@@ -8,9 +8,8 @@
  *
  * `npm run example -- gateway` prints:
  *
- *                       answered   refused   requests upstream
- *     upstream alone    …                  200
- *     with the gateway       200         0  …
+ *     upstream alone:    … answered, … refused, 200 requests upstream
+ *     with the gateway:  200 answered, 0 refused, … requests upstream
  */
 import { NodeHttpClient } from "@effect/platform-node"
 import { Array, Clock, Console, Effect, Layer } from "effect"
@@ -76,16 +75,15 @@ const ask = Effect.fnUntraced(function*(title: string, url: string) {
     { concurrency: "unbounded" }
   )
   const answered = responses.filter((response) => response.status === 200).length
-  const cells = [`${answered}`.padStart(11), `${responses.length - answered}`.padStart(10), `${requests}`.padStart(20)]
-  yield* Console.log(title + cells.join(""))
+  const refused = responses.length - answered
+  yield* Console.log(`${title} ${answered} answered, ${refused} refused, ${requests} requests upstream`)
 })
 
 const program = Effect.gen(function*() {
   const upstream = yield* serve(Upstream)
-  yield* Console.log("                  answered   refused   requests upstream")
-  yield* ask("upstream alone  ", upstream)
+  yield* ask("upstream alone:   ", upstream)
   yield* Effect.sleep("1 second") // the next second's budget
-  yield* ask("with the gateway", yield* serve(gateway(upstream)))
+  yield* ask("with the gateway: ", yield* serve(gateway(upstream)))
 })
 
 await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(NodeHttpClient.layerUndici)))
