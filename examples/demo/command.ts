@@ -38,11 +38,12 @@ const several = Effect.fn(
   function*(options: {
     readonly processes: number
     readonly redis: Option.Option<string>
+    readonly connections: Database.Connections
     readonly paths: ReadonlyArray<string>
     readonly warmUp: ReadonlyArray<string>
     readonly rate: number
   }) {
-    const { paths, processes, rate, warmUp } = options
+    const { connections, paths, processes, rate, warmUp } = options
     const url = yield* Option.match(options.redis, { onNone: () => Redis.started, onSome: Redis.given })
     yield* Console.log([
       `${Report.count(processes)} server processes are asked in turn, ${Report.count(paths.length)} times in all, ${
@@ -58,7 +59,7 @@ const several = Effect.fn(
       ""
     ].join("\n"))
     const measure = (title: string, redis: string | undefined) =>
-      Processes.measure({ title, processes, redis, paths, warmUp, rate, progress: Progress.auto })
+      Processes.measure({ title, processes, redis, connections, paths, warmUp, rate, progress: Progress.auto })
     const runs = [yield* measure("each for itself", undefined), yield* measure("over one Redis", url)] as const
     const verdict = Processes.judge(...runs)
     yield* Console.log(`\n${Report.renderShared(runs)}\n${Report.renderSharedVerdict(verdict)}`)
@@ -106,7 +107,7 @@ export const command = Command.make(
     // Warm-up, not counted: the first requests of a process are slow.
     const warmUp = yield* Client.draw(names, { requests: 300, seed: seed + 1 })
     if (processes > 1) {
-      return yield* several({ processes, redis, paths, warmUp, rate })
+      return yield* several({ processes, redis, connections, paths, warmUp, rate })
     }
 
     yield* Console.log([

@@ -9,6 +9,7 @@ import { Api } from "./api.ts"
 import type { Statistics } from "./api.ts"
 import * as Client from "./client.ts"
 import type { Outcome } from "./client.ts"
+import type { Connections } from "./database.ts"
 import { countOf } from "./demo.ts"
 import { patienceMillis } from "./funnel.ts"
 import type * as Progress from "./progress.ts"
@@ -54,15 +55,18 @@ export const measure = Effect.fn("measure")(function*(options: {
   readonly title: string
   readonly processes: number
   readonly redis: string | undefined
+  readonly connections: Connections
   readonly paths: ReadonlyArray<string>
   readonly warmUp: ReadonlyArray<string>
   readonly rate: number
   readonly progress: Progress.Make
 }) {
   const { rate, redis, title } = options
-  const environment: Record<string, string> = redis === undefined
-    ? {}
-    : { DEMO_REDIS: redis, DEMO_PREFIX: `effect-funnel-demo:${process.pid}`, DEMO_PROCESSES: String(options.processes) }
+  const environment: Record<string, string> = {
+    DEMO_PROCESSES: String(options.processes),
+    DEMO_CONNECTIONS: String(options.connections),
+    ...(redis === undefined ? {} : { DEMO_REDIS: redis, DEMO_PREFIX: `effect-funnel-demo:${process.pid}` })
+  }
   const urls = yield* Effect.all(Array.from({ length: options.processes }, () => server(environment)), {
     concurrency: "unbounded"
   })
