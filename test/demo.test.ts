@@ -177,7 +177,7 @@ describe("the two runs", () => {
     const names = Array.map(installed, (pkg: Installed) => pkg.name)
     const paths = yield* Client.draw(names as Array.NonEmptyArray<string>, { requests: 150, seed: 1 })
     const common = { installed, connections, paths, rate: 500, patience, progress: Progress.none }
-    const right = yield* rightAnswers({ catalog: Direct.layer, installed, paths })
+    const right = yield* rightAnswers({ catalog: Direct.layer, installed, paths, progress: Progress.none })
     const without = yield* measure({ ...common, title: "without Funnel", catalog: Direct.layer })
     const withFunnel = yield* measure({ ...common, title: "with Funnel", catalog: Funnel.layer })
     return { without, withFunnel, verdict: judge(without, withFunnel, right), right }

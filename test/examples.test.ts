@@ -32,10 +32,10 @@ describe("examples", () => {
     const { status, stderr, stdout } = spawnSync(process.execPath, [file], {
       cwd: root,
       encoding: "utf8",
-      timeout: 15_000
+      timeout: 30_000
     })
     expect(stderr).toBe("")
     expect(stdout.trimEnd()).toMatch(pattern(prints!))
     expect(status).toBe(0)
-  })
+  }, 40_000)
 })

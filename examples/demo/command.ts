@@ -130,8 +130,8 @@ export const command = Command.make(
       ""
     ].join("\n"))
 
-    const right = yield* rightAnswers({ catalog: Direct.layer, installed, paths })
-    yield* rightAnswers({ catalog: Funnel.layer, installed, paths: warmUp })
+    const right = yield* rightAnswers({ catalog: Direct.layer, installed, paths, progress: Progress.auto })
+    yield* rightAnswers({ catalog: Funnel.layer, installed, paths: warmUp, progress: Progress.none })
     const common = { installed, connections, paths, rate, patience: Funnel.patienceMillis, progress: Progress.auto }
     const without = yield* measure({ ...common, title: "without Funnel", catalog: Direct.layer })
     const withFunnel = yield* measure({ ...common, title: "with Funnel", catalog: Funnel.layer })

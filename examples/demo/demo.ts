@@ -12,7 +12,7 @@ import type { Outcome } from "./client.ts"
 import { Database } from "./database.ts"
 import type { Connections } from "./database.ts"
 import type { Installed } from "./packages.ts"
-import * as Progress from "./progress.ts"
+import type * as Progress from "./progress.ts"
 import * as Server from "./server.ts"
 
 export interface Run {
@@ -61,6 +61,7 @@ export const rightAnswers = (options: {
   readonly catalog: Layer.Layer<Catalog, never, Database>
   readonly installed: ReadonlyArray<Installed>
   readonly paths: ReadonlyArray<string>
+  readonly progress: Progress.Make
 }) =>
   measure({
     ...options,
@@ -68,8 +69,7 @@ export const rightAnswers = (options: {
     paths: Array.dedupe(options.paths),
     connections: "unbounded",
     rate: 300,
-    patience: 60_000,
-    progress: Progress.none
+    patience: 60_000
   }).pipe(
     Effect.map(({ outcomes, paths }): RightAnswers => new Map(paths.map((path, i) => [path, outcomes[i]!.hash])))
   )

@@ -39,7 +39,9 @@ const program = Effect.gen(function*() {
   const names = installed.map((pkg) => pkg.name)
   if (!Array.isReadonlyArrayNonEmpty(names)) return yield* Effect.die(new Error("Run npm ci first."))
   const warmUp = yield* Client.draw(names, { requests: 300, seed: 2 })
-  for (const catalog of [Direct.layer, Funnel.layer]) yield* rightAnswers({ catalog, installed, paths: warmUp })
+  for (const catalog of [Direct.layer, Funnel.layer]) {
+    yield* rightAnswers({ catalog, installed, paths: warmUp, progress: Progress.none })
+  }
 
   const recorded = yield* Effect.forEach(loads, (load) =>
     Effect.gen(function*() {
