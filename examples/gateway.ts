@@ -86,4 +86,4 @@ const program = Effect.gen(function*() {
   yield* ask("with the gateway: ", yield* serve(gateway(upstream)))
 })
 
-await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(NodeHttpClient.layerUndici)))
+await Effect.runPromise(program.pipe(Effect.provide(NodeHttpClient.layerUndici), Effect.scoped))

@@ -110,4 +110,4 @@ const program = Effect.gen(function*() {
   yield* Console.log(`batched:         ${batched.queries} SQL queries, ${same ? "the same" : "another"} answer`)
 })
 
-await Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(NodeHttpClient.layerUndici)))
+await Effect.runPromise(program.pipe(Effect.provide(NodeHttpClient.layerUndici), Effect.scoped))

@@ -62,19 +62,19 @@ type Complete = ReturnType<typeof complete>
 
 const prompts = Array.makeBy(30, (n) => ["a", "of", "why"][n % 3]!)
 
-const run = Effect.fnUntraced(
-  function*<E, R>(title: string, limited: (answer: Complete) => Effect.Effect<unknown, E, R>) {
-    const url = yield* serve(Model)
-    spent = []
-    const [took, answers] = yield* Effect.timed(
-      Effect.forEach(prompts, (prompt) => Effect.exit(limited(complete(url, prompt))), { concurrency: "unbounded" })
-    )
-    const answered = answers.filter(Exit.isSuccess).length
-    const seconds = Duration.toSeconds(took).toFixed(1)
-    yield* Console.log(`${title} ${answered} answered, ${answers.length - answered} refused, in ${seconds} s`)
-  },
-  Effect.scoped
-)
+const run = Effect.fnUntraced(function*<E, R>(
+  title: string,
+  limited: (answer: Complete) => Effect.Effect<unknown, E, R>
+) {
+  const url = yield* serve(Model)
+  spent = []
+  const [took, answers] = yield* Effect.timed(
+    Effect.forEach(prompts, (prompt) => Effect.exit(limited(complete(url, prompt))), { concurrency: "unbounded" })
+  )
+  const answered = answers.filter(Exit.isSuccess).length
+  const seconds = Duration.toSeconds(took).toFixed(1)
+  yield* Console.log(`${title} ${answered} answered, ${answers.length - answered} refused, in ${seconds} s`)
+})
 
 const program = Effect.gen(function*() {
   yield* run("all at once:  ", (answer) => answer)
@@ -87,4 +87,4 @@ const program = Effect.gen(function*() {
   ).pipe(Effect.provide(Quota.layer))
 })
 
-await Effect.runPromise(Effect.provide(program, NodeHttpClient.layerUndici))
+await Effect.runPromise(program.pipe(Effect.provide(NodeHttpClient.layerUndici), Effect.scoped))

@@ -119,6 +119,27 @@ describe.each([["without Funnel", Direct.layer], ["with Funnel", Funnel.layer]] 
   }
 )
 
+describe("the server with Funnel, over a database that answers nobody", () => {
+  const stuck = Layer.succeed(
+    Database,
+    Database.of({ select: () => Effect.never, statistics: Effect.succeed({ queries: 0, mostAtOnce: 0 }) })
+  )
+
+  it.live("answers 503 to a request that cannot end in time", () =>
+    HttpServer.addressFormattedWith((url) =>
+      Effect.gen(function*() {
+        const urls = Array.makeBy(101, (n) => `${url}/packages/package-${n}`)
+        const outcomes = yield* Client.send({ urls, rate: 1000, patience: 4000, progress: { update: () => {} } })
+        const ends = outcomes.map((outcome) => outcome.end)
+        expect(ends.filter((end) => end === "refused")).toHaveLength(1)
+        expect(ends.filter((end) => end === "gave up")).toHaveLength(100)
+      }).pipe(Effect.provide(Client.layerHttp))
+    ).pipe(
+      Effect.provide(Server.layer.pipe(Layer.provide(Funnel.layer), Layer.provide(stuck))),
+      Effect.provide(NodeServices.layer)
+    ))
+})
+
 describe("the requests", () => {
   const names = Array.map(Array.range(1, 100), (n) => `@scope/package-${n}`)
 
@@ -169,6 +190,20 @@ describe("the pool", () => {
       expect(ended).toEqual([1, 2, 4, 5, 6])
       expect(yield* database.statistics).toEqual({ queries: 5, mostAtOnce: 2 })
     }).pipe(Effect.provide(Database.layer({ installed: [], connections: 2 })), Effect.provide(NodeServices.layer)))
+
+  it.effect("gives a connection to the next query when the query ends, also if its caller has left", () =>
+    Effect.gen(function*() {
+      const database = yield* Database
+      const query = Effect.forkChild(database.select(PackageRow, sql.packages, []), { startImmediately: true })
+      const first = yield* query
+      yield* query
+      yield* Effect.forkChild(Fiber.interrupt(first), { startImmediately: true })
+      yield* TestClock.adjust(delayMillis - 1)
+      expect(yield* database.statistics).toEqual({ queries: 1, mostAtOnce: 1 })
+      yield* TestClock.adjust(1)
+      expect(yield* database.statistics).toEqual({ queries: 2, mostAtOnce: 1 })
+      yield* TestClock.adjust(delayMillis)
+    }).pipe(Effect.provide(Database.layer({ installed: [], connections: 1 })), Effect.provide(NodeServices.layer)))
 })
 
 describe("the two runs", () => {
