@@ -71,7 +71,7 @@ const check = () => {
     "LICENSE",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    ...globSync(["docs/**/*.{md,svg}", "examples/**/*.{ts,json}"], { cwd: root }),
+    ...globSync(["docs/**/*.{md,svg,json}", "examples/**/*.{ts,json}"], { cwd: root }),
     ...modules.flatMap((name) => [
       `src/${name}.ts`,
       `dist/${name}.js`,
