@@ -8,7 +8,6 @@
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
@@ -262,23 +261,23 @@ export interface ReduceOptions {
  */
 export const reduce: {
   /** Lets equal requests that are under way at the same time share one response. */
-  <Self>(
-    reducer: Context.Key<Self, Reducer.Reducer>,
+  <Self = never>(
+    reducer: Target<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
   ): <E, R>(
     self: Client<E, R> & Reducer.NoScope<R>
   ) => Client<E | HttpClientError.HttpClientError, R | Self>
   /** Lets equal requests that are under way at the same time share one response. */
-  <E, R, Self>(
+  <E, R, Self = never>(
     self: Client<E, R> & Reducer.NoScope<R>,
-    reducer: Context.Key<Self, Reducer.Reducer>,
+    reducer: Target<Self, Reducer.Reducer>,
     options?: ReduceOptions | undefined
   ): Client<E | HttpClientError.HttpClientError, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
     self: Client<E, R>,
-    tag: Context.Key<Self, Reducer.Reducer>,
+    target: Target<Self, Reducer.Reducer>,
     options: ReduceOptions = {}
   ): Client<E | HttpClientError.HttpClientError, R | Self> => {
     // Two clients may answer one URL differently, so neither joins the other's requests.
@@ -305,7 +304,7 @@ export const reduce: {
         // Sound: `reduce` requires the same of the client, whose R it is.
         const scopeless = run as typeof run & Reducer.NoScope<R>
         const alone = Effect.flatMap(effect, (response) => buffered(response, request))
-        return Effect.flatMap(tag, (reducer) =>
+        return withService(target, (reducer) =>
           reducer.reduce([client, asked, ...transportOf(fiber.context)], scopeless).pipe(
             Effect.onInterrupt(() =>
               Effect.sync(() => void (role = "left"))

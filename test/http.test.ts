@@ -246,6 +246,14 @@ describe("reduce", () => {
     })
   const get = HttpClientRequest.get("/a")
 
+  it.effect("takes a reducer's handle as well as its tag", () =>
+    withGate(ok, function*(plain, gate) {
+      const reducer = yield* Reducer.make()
+      const client = plain.pipe(Funnel.reduce(reducer))
+      yield* crowd(gate, [client.execute(get), client.execute(get)], 1)
+      expect(gate.state.arrived).toBe(1)
+    }))
+
   it.effect("distinguishes requests by method, path, query and header, whatever the order and case of the headers", () =>
     Effect.gen(function*() {
       yield* reaches(6, [
