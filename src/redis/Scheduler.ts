@@ -48,6 +48,7 @@ import * as RedisPermitStore from "../internal/redis/permitStore.js"
 import * as Build from "../internal/scheduler/build.js"
 import { handleOf } from "../internal/scheduler/handle.js"
 import * as SchedulerOptions from "../internal/scheduler/options.js"
+import { enrolled } from "../internal/seen/seen.js"
 import * as Guard from "../internal/store/guard.js"
 
 /**
@@ -60,7 +61,7 @@ export interface StoreOptions extends Checked.LeaseOptions, Checked.ShareOptions
   /**
    * The answer to waiting jobs while Redis is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes on
    * with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
-   * `effect_funnel_store_policy`.
+   * `effect_funnel.store.policy`.
    */
   readonly onStoreError?: "fail" | "local" | undefined
 }
@@ -103,7 +104,7 @@ const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
   const redis = yield* Redis.Redis
   const inbox = yield* Inbox.RedisInbox
   const { concurrency, expectedProcesses, leaseMillis, name, onStoreError, plan, prefix, ratePrefix } = checked
-  const guard = Guard.make({ service: "Scheduler", ...checked })
+  const guard = Guard.make({ service: name, watch: yield* enrolled("store", name, checked), ...checked })
 
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock

@@ -206,7 +206,7 @@ export const handleOf = (flights: Run.Flights): Handle => {
       }
     })
 
-  return handle(flights.name, () => Flights.inFlight(flights, 0).length, {
+  return handle(flights.name, flights.inFlight, {
     reduce: reduceWith((key, effect) => Flights.call(plain, key, effect)),
     fn,
     forget,

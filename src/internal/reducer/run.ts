@@ -16,6 +16,7 @@ import type * as Tracer from "effect/Tracer"
 import type { Keyed, KeyMap } from "../data/keyMap.js"
 import * as List from "../data/list.js"
 import { begin, type Slices, type Work } from "../data/slices.js"
+import type { ReducerWatch } from "../seen/seen.js"
 import { CurrentNode, Edge, endUnsafe, type Inside, type Node } from "../waits/waits.js"
 import { callHook, type Event, type Hooks } from "./hooks.js"
 
@@ -29,6 +30,10 @@ export interface Flights {
   readonly slices: Slices
   /** The runs that are not over, the oldest first; runs of a forgotten key are among them. */
   readonly live: List.List<Run>
+  /** Hears of calls and runs, where something observes them. */
+  watch: ReducerWatch | undefined
+  /** How many runs `Reducer.inFlight` lists. */
+  readonly inFlight: () => number
   closed: boolean
 }
 
@@ -166,7 +171,10 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
   start(fiber: AnyFiber, effect: Origin["effect"]): AnyExit | undefined {
     this.phase = "running"
     this.span = fiber.cache.span
-    const hooks = this.space.flights.hooks
+    const { hooks, watch } = this.space.flights
+    if (watch !== undefined) watch.started()
+    // When it began to wait for the run in front.
+    this.since = undefined
     if (hooks !== undefined) {
       callHook("onStart", hooks.onStart, eventOf(this.space, this.key, this.callers, fiber.context))
     }
@@ -253,6 +261,8 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
   private end(exit: AnyExit, context?: Context.Context<never>): void {
     this.exit = exit
     const { mapped, successor } = this
+    const { watch } = this.space.flights
+    if (watch !== undefined && context !== undefined) watch.ended(exit, this.since)
     this.unmap()
     if (successor !== undefined) {
       successor.mapped = mapped

@@ -19,6 +19,7 @@
 import type * as Exit from "effect/Exit"
 import { forEachInSlices, Slices } from "../data/slices.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
+import type { Load, SchedulerWatch } from "../seen/seen.js"
 import { endUnsafe } from "../waits/waits.js"
 import { Draining, QueueFull } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
@@ -37,12 +38,14 @@ export { Job } from "./job.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
-export class Engine implements Host, Claimant, OverloadHost {
+export class Engine implements Host, Claimant, OverloadHost, Load {
   readonly limits: Limits
   readonly site: Site
   readonly lanes: Lanes
   readonly slices: Slices
   permits: Permits | undefined = undefined
+  /** Hears of the jobs, where something observes them. */
+  watch: SchedulerWatch | undefined = undefined
   readonly refusals: Refusals
   private readonly rate: Rate
   private readonly madeAt: number
@@ -75,7 +78,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.limits = limits
     this.site = site
     this.madeAt = site.clock.currentTimeMillisUnsafe()
-    this.refusals = new Refusals(limits.name)
+    this.refusals = new Refusals(this)
     this.rate = new Rate(this, limiter)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
@@ -115,6 +118,17 @@ export class Engine implements Host, Claimant, OverloadHost {
     return this.lanes.queued
   }
 
+  /** How much weight runs. Lent weight counts once. */
+  get weight(): number {
+    return this.main.used
+  }
+
+  /** For how many milliseconds the oldest waiting job has waited. */
+  get oldestWait(): number {
+    const oldest = this.main.queue.oldest?.job
+    return oldest === undefined ? 0 : this.waited(oldest)
+  }
+
   get idle(): boolean {
     return this.running === 0 && this.queued === 0
   }
@@ -140,7 +154,8 @@ export class Engine implements Host, Claimant, OverloadHost {
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
     }
     this.overload?.startedAtOnce()
-    if (this.adaptive !== undefined) job.since = this.time()
+    if (this.watch !== undefined) this.watch.started(0)
+    this.begins(job)
     this.lanes.begin(job, lane)
     return true
   }
@@ -162,11 +177,11 @@ export class Engine implements Host, Claimant, OverloadHost {
       return job.onClose()
     }
     const { refusals } = this
+    job.since = this.millis()
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
     const impossible = impossibleOf(job, this.limit, this.rate.burst)
     if (impossible !== undefined) return refusals.refuse(job, impossible)
     job.arrived = this.now()
-    job.since = this.millis()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) {
@@ -199,6 +214,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       case "Running":
         return this.finish(job, exit)
       case "Queued": {
+        this.watch?.left(this.waited(job))
         this.withdrawJob(job)
         this.pump()
         return this.notifyUnsafe()
@@ -219,6 +235,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
     if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
+    if (this.watch !== undefined) this.watch.ended(exit, this.used(job))
     if (this.adaptive !== undefined && exit !== undefined) this.adapt(this.adaptive, job, exit)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
@@ -351,7 +368,8 @@ export class Engine implements Host, Claimant, OverloadHost {
       job.terms ??= new Terms(job)
       job.terms.charge(job.line, this.time())
     }
-    if (this.adaptive !== undefined) job.since = this.time()
+    if (this.watch !== undefined) this.watch.started(this.waited(job))
+    this.begins(job)
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
     this.lanes.refresh()
@@ -364,7 +382,24 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** Whole milliseconds since the engine was made: a small integer, which a job holds without an allocation. */
   millis(): number {
-    return Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+    return this.watch !== undefined
+      ? this.watch.now()
+      : Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+  }
+
+  private waited(job: Job): number {
+    return Math.max(0, this.millis() - job.since)
+  }
+
+  /** Notes when a job starts, where something asks for it. */
+  private begins(job: Job): void {
+    if (this.adaptive !== undefined) job.since = this.time()
+    else if (this.watch !== undefined) job.since = this.watch.now()
+  }
+
+  /** For how many milliseconds a job has run, if its start was noted. */
+  used(job: Job): number {
+    return this.adaptive === undefined ? this.waited(job) : Math.max(0, this.time() - job.since) / 1e6
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -456,11 +491,16 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   resizeUnsafe(concurrency: number): void {
+    if (this.adaptive !== undefined && this.watch !== undefined) {
+      // From now on their starts are milliseconds.
+      for (const job of this.runs()) job.since = this.watch.now() - Math.round(this.used(job))
+    }
     this.adaptive = undefined
     this.lanes.elastic = false
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
     this.reviewUnsafe()
+    this.watch?.resized()
     for (const listener of Array.from(this.resized)) listener()
   }
 
@@ -502,8 +542,10 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
     forEachInSlices(this.slices, jobs.concat(this.runs()), (job) => {
-      if (job.state === "Queued") this.withdrawJob(job)
-      else if (job.state !== "Running") return
+      if (job.state === "Queued") {
+        this.watch?.left(this.waited(job))
+        this.withdrawJob(job)
+      } else if (job.state !== "Running") return
       job.onClose()
     }, () => {
       this.telling = false

@@ -47,11 +47,6 @@ const waitingFor = (engine: Engine): Stats["waitingFor"] => {
   return engine.lanes.front === undefined ? "width" : "rate"
 }
 
-const oldestWait = (engine: Engine): number => {
-  const oldest = engine.main.queue.oldest?.job
-  return oldest === undefined ? 0 : Math.max(0, engine.millis() - oldest.since)
-}
-
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
 const nextStart = (engine: Engine): number | undefined => {
   const hold = waitingFor(engine)
@@ -63,11 +58,11 @@ const nextStart = (engine: Engine): number | undefined => {
 export const statsOf = (engine: Engine): Stats => ({
   concurrency: engine.permits === undefined ? engine.main.capacity : engine.limit,
   running: engine.running,
-  weight: engine.main.used,
+  weight: engine.weight,
   queued: engine.queued,
   paused: engine.paused,
   waitingFor: waitingFor(engine),
-  oldestWait: Duration.millis(oldestWait(engine)),
+  oldestWait: Duration.millis(engine.oldestWait),
   nextStart: nextStart(engine) === undefined ? undefined : duration(nextStart(engine)!),
   refused: { ...engine.refusals.counts },
   byPriority: engine.main.queue.byPriority(),
