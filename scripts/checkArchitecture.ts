@@ -35,7 +35,7 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   reducer: ["data", "seen", "waits", "store"],
   scheduler: ["data", "seen", "waits", "store", "limiter"],
   batcher: ["data", "seen", "waits", "scheduler"],
-  redis: ["data", "store", "limiter", "reducer", "scheduler"],
+  redis: ["data", "seen", "store", "limiter", "reducer", "scheduler"],
   http: []
 }
 

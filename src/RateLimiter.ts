@@ -27,6 +27,7 @@ import * as Handle from "./internal/limiter/handle.js"
 import { type Backend, unlimited } from "./internal/limiter/limiter.js"
 import * as LimiterMemory from "./internal/limiter/memory.js"
 import * as Quotas from "./internal/limiter/quota.js"
+import { enrolled } from "./internal/seen/seen.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
 export { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./internal/limiter/error.js"
@@ -262,7 +263,14 @@ export const make = (quota: Options, options?: NameOptions | undefined): Effect.
   fromRates(Quotas.rates("RateLimiter.make", "", quota), options?.name ?? RateLimiter.key)
 
 const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<RateLimiter> =>
-  Effect.map(LimiterMemory.make(rates), (limiter) => fromLimiter(limiter, name))
+  Effect.flatMap(LimiterMemory.make(rates), (limiter) => seenLimiter(limiter, name))
+
+/** @internal */
+export const seenLimiter = (limiter: Backend, name: string): Effect.Effect<RateLimiter> =>
+  Effect.map(enrolled("limiter", name, limiter), (watch) => {
+    limiter.watch = watch
+    return fromLimiter(limiter, name)
+  })
 
 /** @internal */
 export const fromLimiter = (limiter: Backend, name: string): RateLimiter =>

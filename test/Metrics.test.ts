@@ -1,10 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Layer, Metric, Request, Scope } from "effect"
-import { Batcher, Reducer, Scheduler } from "effect-funnel"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Metric, Request, Scope } from "effect"
+import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Adaptive from "effect-funnel/Adaptive"
 import * as Metrics from "effect-funnel/Metrics"
 import * as RetryBudget from "effect-funnel/RetryBudget"
 import { TestClock } from "effect/testing"
+import { enrolled } from "../src/internal/seen/seen.js"
+import * as Guard from "../src/internal/store/guard.js"
+import { StoreError } from "../src/internal/store/storeError.js"
 import { fork } from "./support/fibers.ts"
 import { histogram, ids, read, withRegistry } from "./support/metrics.ts"
 
@@ -234,6 +237,96 @@ describe("Metrics of a Batcher", () => {
       assert.strictEqual(yield* read("batcher.batch_size", name), 0)
       assert.strictEqual(yield* read("batcher.run_time", name), 0)
     }).pipe(Effect.provide(seen(Batcher.layer()))))
+})
+
+describe("Metrics of a RateLimiter", () => {
+  class Api extends RateLimiter.Service<Api>()("app/Api", { limit: 1, window: "1 second" }) {}
+  const name = { name: "app/Api" }
+  const decisions = Effect.forEach(
+    ["admitted", "delayed", "refused"],
+    (outcome) => read("ratelimiter.decisions", { ...name, outcome })
+  )
+
+  law(
+    "`decisions` has each call once, and `wait_time` the waits of those that were delayed",
+    () =>
+      Effect.gen(function*() {
+        yield* Api.consume()
+        yield* Effect.exit(Api.consume({ onExceeded: "fail" }))
+        yield* Effect.exit(Api.consume({ tokens: 2 }))
+        const delayed = yield* fork(Api.withLimit(Effect.void))
+        const left = yield* fork(Api.consume())
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(delayed)
+        yield* Fiber.interrupt(left)
+        yield* Api.consume({ key: "ada" })
+        assert.deepStrictEqual(yield* decisions, [2, 1, 2])
+        assert.deepInclude(yield* histogram("ratelimiter.wait_time", name), { count: 1, sum: 1 })
+      }).pipe(Effect.provide(seen(Api.layer)))
+  )
+
+  law("`decisions` has the jobs of schedulers that share the limiter", () =>
+    Effect.gen(function*() {
+      yield* Scheduler.schedule(Effect.void)
+      const second = yield* fork(Scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(second)
+      assert.deepStrictEqual(yield* decisions, [1, 1, 0])
+    }).pipe(
+      Effect.provide(seen(Layer.provide(Scheduler.layer({ concurrency: 5, rate: Api }), Api.layer)))
+    ))
+
+  law("`penalty` is the time until the last penalty of any key ends", () =>
+    Effect.gen(function*() {
+      const left = read("ratelimiter.penalty", name)
+      assert.strictEqual(yield* left, 0)
+      yield* Api.penalize({ for: "5 seconds" })
+      yield* Api.penalize({ key: "ada", for: "10 seconds" })
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* left, 9)
+      yield* Api.reset({ key: "ada" })
+      assert.strictEqual(yield* left, 4)
+      yield* TestClock.adjust("4 seconds")
+      assert.strictEqual(yield* left, 0)
+    }).pipe(Effect.provide(seen(Api.layer))))
+
+  law(
+    "a limiter made with `make` has series while the scope around lasts, and none without a scope",
+    () =>
+      Effect.gen(function*() {
+        const make = RateLimiter.make({ limit: 1, window: "1 second" }).pipe(Effect.provide(Metrics.layer))
+        yield* Effect.scoped(
+          Effect.andThen(make, Effect.map(ids, (ids) => assert.include(ids, "effect_funnel.ratelimiter.penalty")))
+        )
+        yield* Effect.updateContext(
+          make,
+          (context: Context.Context<never>) => Context.omit(Scope.Scope)(context as never)
+        )
+        assert.deepStrictEqual(yield* ids, [])
+      })
+  )
+})
+
+describe("Metrics of a store", () => {
+  law(
+    "`commands` has each command once, by its operation, and `errors` those that failed",
+    () =>
+      Effect.gen(function*() {
+        const watch = yield* enrolled("store", "app/Api", {})
+        const guard = Guard.make({ service: "app/Api", storeTimeoutMillis: 5000, outageBudgetMillis: 0, watch })
+        const take = yield* fork(guard.run("take", Effect.sleep("2 seconds")))
+        const slow = yield* fork(Effect.exit(guard.run("take", Effect.never)))
+        yield* Effect.exit(guard.once("give", Effect.fail(new StoreError({ operation: "give", cause: "away" }))))
+        yield* TestClock.adjust("5 seconds")
+        yield* Fiber.joinAll([take, slow])
+        const service = { service: "app/Api" }
+        const taken = yield* histogram("store.commands", { ...service, operation: "take" })
+        assert.deepStrictEqual([taken.count, taken.sum], [2, 7])
+        assert.strictEqual(yield* read("store.errors", { ...service, operation: "take" }), 1)
+        assert.strictEqual(yield* read("store.commands", { ...service, operation: "give" }), 1)
+        assert.strictEqual(yield* read("store.errors", { ...service, operation: "give" }), 1)
+      }).pipe(Effect.provide(Metrics.layer))
+  )
 })
 
 describe("Metrics of a RetryBudget", () => {

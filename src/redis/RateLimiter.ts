@@ -85,7 +85,7 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
     }),
     (limiter) => limiter.close
   )
-  return RateLimiter.fromLimiter(limiter, plan.name)
+  return yield* RateLimiter.seenLimiter(limiter, plan.name)
 })
 
 /**

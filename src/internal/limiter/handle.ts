@@ -9,7 +9,7 @@ import * as Inspectable from "effect/Inspectable"
 import * as Pipeable from "effect/Pipeable"
 import { duration } from "../data/duration.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
-import { refuse } from "../data/refuse.js"
+import { refuse as refuseOption } from "../data/refuse.js"
 import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
@@ -30,7 +30,7 @@ export const check = (caller: string, options: ConsumeOptions | undefined): void
   if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
   const onExceeded = options.onExceeded
   if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
-    refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
+    refuseOption(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
   }
 }
 
@@ -59,8 +59,13 @@ export const make = (limiter: Backend, name: string) => {
   const fail = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
     Exit.fail(new RateLimiterError({ limiter: name, reason }))
 
+  const refuse = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> => {
+    limiter.watch?.refused()
+    return fail(reason)
+  }
+
   const tooLarge = (tokens: number, burst: number) =>
-    fail(new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst }))
+    refuse(new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst }))
 
   const wait = (key: string | undefined, tokens: number, since: number): Effect.Effect<Granted, RateLimiterError> =>
     Effect.callback((resume) => {
@@ -71,7 +76,7 @@ export const make = (limiter: Backend, name: string) => {
         link: undefined,
         onDue: () => resume(Exit.succeed(waiter)),
         onTooLarge: (burst) => resume(tooLarge(tokens, burst)),
-        onFailure: (failure) => resume(fail(failure))
+        onFailure: (failure) => resume(refuse(failure))
       }
       limiter.waitUnsafe(waiter)
       return Effect.sync(() => {
@@ -110,7 +115,10 @@ export const make = (limiter: Backend, name: string) => {
     return Effect.withFiber((fiber) => {
       const now = limiter.now()
       const granted: Granted | undefined = begins && limiter.strict ? { link: undefined } : undefined
-      if (limiter.takeUnsafe(key, tokens, now, granted, now)) return start(granted, then(0, now), fiber)
+      if (limiter.takeUnsafe(key, tokens, now, granted, now)) {
+        limiter.watch?.admitted()
+        return start(granted, then(0, now), fiber)
+      }
       return otherwise(options, now, granted, fiber, then)
     })
   }
@@ -131,14 +139,19 @@ export const make = (limiter: Backend, name: string) => {
       return Effect.flatMap(wait(key, tokens, now), (waiter) => {
         const at = limiter.now()
         // The axis may have started over meanwhile.
-        return start(waiter, then(at - now + Number(limiter.epoch - epoch), at), fiber)
+        const waited = at - now + Number(limiter.epoch - epoch)
+        limiter.watch?.delayed(waited / 1e6)
+        return start(waiter, then(waited, at), fiber)
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
-      if (refusal === undefined) return start(granted, then(0, now, standing), fiber)
-      if (refusal instanceof StoreError) return fail(refusal)
+      if (refusal === undefined) {
+        limiter.watch?.admitted()
+        return start(granted, then(0, now, standing), fiber)
+      }
+      if (refusal instanceof StoreError) return refuse(refusal)
       const { limit, remaining, retryAfter } = refusal
-      return fail(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
+      return refuse(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
     })
   }
 

@@ -2,6 +2,7 @@
  * The interface of a limiter: take tokens now, or be called back when they are due.
  */
 import * as Effect from "effect/Effect"
+import type { LimiterWatch } from "../seen/seen.js"
 import type { StoreError } from "../store/storeError.js"
 import type { Rate } from "./gcra.js"
 
@@ -54,6 +55,8 @@ export interface Limiter<E = never> {
   dueInUnsafe?(key: string | undefined, tokens: number): number
   /** Grants the tokens that are due now, also if their timer is still to fire. In memory only. */
   settle?(): void
+  /** Hears of the calls, where something observes them. */
+  watch?: LimiterWatch | undefined
   /** Nanoseconds until a penalty of a key ends. In memory only. */
   penaltyUnsafe?(key: string | undefined): number
   /** Lets nothing of a key pass for a time, and then one token. */
@@ -97,6 +100,8 @@ export interface Backend extends Limiter<StoreError> {
     answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R>
   standingUnsafe(key: string | undefined, now: number): Standing
+  /** Nanoseconds until the last penalty of all keys ends, as far as this process knows. O(number of keys) while there is one. */
+  longestPenaltyUnsafe(): number
   /** Forgets the tokens that a key has consumed. */
   reset(key: string | undefined): Effect.Effect<void, StoreError>
 }
@@ -120,6 +125,7 @@ export const unlimited: Backend = {
   now: () => 0,
   takeUnsafe: () => true,
   attempt: (_key, _tokens, _now, _granted, answer) => answer(),
+  longestPenaltyUnsafe: () => 0,
   standingUnsafe: () => ({ limit: Infinity, remaining: Infinity, resetAfter: 0 }),
   penalize: () => Effect.void,
   reset: () => Effect.void,

@@ -9,6 +9,7 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
+import type { LimiterWatch } from "../seen/seen.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
@@ -66,6 +67,9 @@ export class LimiterMemory implements Backend {
   private rates: ReadonlyArray<Gcra.Rate> = []
   strict = false
   burst = Infinity
+  watch: LimiterWatch | undefined = undefined
+  /** When the last penalty that was ever given ends. */
+  private penalizedUntil = -Infinity
 
   constructor(rates: ReadonlyArray<Gcra.Rate>, context: Context.Context<never>, clock: Clock.Clock) {
     this.place = { context, clock }
@@ -239,6 +243,7 @@ export class LimiterMemory implements Backend {
     const now = this.time()
     const entry = this.lookup(key) ?? this.enter(key)
     Entry.penalize(entry, now + nanos)
+    this.penalizedUntil = Math.max(this.penalizedUntil, now + nanos)
     if (entry.level === -1) this.file(entry, now)
     if (entry.line === undefined) return
     this.reconsider(entry.line)
@@ -279,6 +284,16 @@ export class LimiterMemory implements Backend {
   penaltyUnsafe(key: string | undefined): number {
     const { rare } = this.lookup(key) ?? {}
     return rare === undefined ? 0 : Math.max(0, rare.penaltyUntil - this.time())
+  }
+
+  longestPenaltyUnsafe(): number {
+    const now = this.time()
+    let until = now
+    // A penalty that was reset is over.
+    if (this.penalizedUntil > now) {
+      for (const { rare } of this.entries.values()) if (rare !== undefined) until = Math.max(until, rare.penaltyUntil)
+    }
+    return until - now
   }
 
   /** Calls back the waiters that are due or too large, and sets the timer for the next due time. */
@@ -420,6 +435,7 @@ export class LimiterMemory implements Backend {
 
   private moveEpoch(nanos: number): number {
     this.epoch += BigInt(nanos)
+    this.penalizedUntil -= nanos
     for (const entry of this.entries.values()) Entry.shift(entry, nanos)
     this.alarm.at -= nanos
     this.restAlarm.at -= nanos

@@ -13,6 +13,7 @@ import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
 import type { Backend, Granted, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
+import type { LimiterWatch } from "../seen/seen.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
 import type * as Failure from "../store/storeError.js"
@@ -136,6 +137,12 @@ export class LimiterRedis implements Backend {
 
   /** No process knows the starts of the others, so strict quotas hold by due times. */
   readonly strict = false
+
+  watch: LimiterWatch | undefined = undefined
+
+  longestPenaltyUnsafe(): number {
+    return this.local.longestPenaltyUnsafe()
+  }
 
   /** A slot of the store is spent when it is granted. Only grants of the local limiter begin later, or are refunded. */
   beginUnsafe(granted: Granted): void {

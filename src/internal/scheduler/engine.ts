@@ -152,9 +152,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       if (this.rate.claimed || this.lanes.lenders.front !== undefined) return false
       // The job comes now: there is no lateness to make up.
       if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
+      limiter.watch?.admitted()
     }
     this.overload?.startedAtOnce()
-    if (this.watch !== undefined) this.watch.started(0)
     this.begins(job)
     this.lanes.begin(job, lane)
     return true
@@ -337,6 +337,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       this.limiter!.refundUnsafe(claim)
       return this.pump()
     }
+    this.limiter!.watch?.delayed(Math.max(0, this.now() - claim.since) / 1e6)
     if (this.pumping || this.deferred) {
       this.startHead(lane, claim.link)
       this.again = true
@@ -368,8 +369,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       job.terms ??= new Terms(job)
       job.terms.charge(job.line, this.time())
     }
-    if (this.watch !== undefined) this.watch.started(this.waited(job))
-    this.begins(job)
+    this.begins(job, job.since)
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
     this.lanes.refresh()
@@ -391,10 +391,14 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     return Math.max(0, this.millis() - job.since)
   }
 
-  /** Notes when a job starts, where something asks for it. */
-  private begins(job: Job): void {
-    if (this.adaptive !== undefined) job.since = this.time()
-    else if (this.watch !== undefined) job.since = this.watch.now()
+  /** Notes when a job starts, where something asks for it. It may have waited since some time. */
+  private begins(job: Job, since?: number): void {
+    const { adaptive, watch } = this
+    if (watch !== undefined) {
+      const now = job.since = watch.now()
+      watch.started(since === undefined ? 0 : Math.max(0, now - since))
+    }
+    if (adaptive !== undefined) job.since = this.time()
   }
 
   /** For how many milliseconds a job has run, if its start was noted. */

@@ -76,6 +76,7 @@ export class Rate {
         return false
       }
     } else if (limiter.takeUnsafe(undefined, job.tokens, since, job)) {
+      limiter.watch?.admitted()
       return true
     }
     this.claim = new Claim(this, job.tokens, since)

@@ -5,7 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 
 /** The most answers from one reading, so that a turn that computes for long is seen, if a few jobs late. */
-const mostAnswers = 16
+const mostAnswers = 64
 
 export class Time {
   private readonly clock: Clock.Clock
@@ -14,8 +14,10 @@ export class Time {
   private readonly start: number
   private known = 0
   private left = 0
+  private forgets = false
   private readonly forget = (): void => {
     this.left = 0
+    this.forgets = false
   }
 
   constructor(clock: Clock.Clock) {
@@ -42,7 +44,8 @@ export class Time {
     this.known = Math.round(this.clock.currentTimeMillisUnsafe() - this.start)
     if (this.keeps) {
       this.left = mostAnswers
-      queueMicrotask(this.forget)
+      if (!this.forgets) queueMicrotask(this.forget)
+      this.forgets = true
     }
     return this.known
   }
