@@ -27,6 +27,7 @@ import * as Handle from "./internal/limiter/handle.js"
 import { type Backend, unlimited } from "./internal/limiter/limiter.js"
 import * as LimiterMemory from "./internal/limiter/memory.js"
 import * as Quotas from "./internal/limiter/quota.js"
+import type { Settled } from "./internal/limiter/settling.js"
 import { enrolled } from "./internal/seen/seen.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
@@ -106,13 +107,36 @@ export interface NameOptions {
 export interface ConsumeOptions {
   /** Every key has a quota of its own. The calls without a key share one. */
   readonly key?: string | undefined
-  /** An integer >= 1, 1 by default. */
-  readonly tokens?: number | undefined
+  /**
+   * An integer >= 1, 1 by default. With several quotas, also a list with an integer >= 0 for each: of one it takes none of,
+   * the call is not delayed. In memory only.
+   */
+  readonly tokens?: number | ReadonlyArray<number> | undefined
   /**
    * `"delay"`, the default, waits in order of arrival. `"fail"` fails with `RateLimitExceeded` if there are not enough tokens
    * right now, and consumes nothing.
    */
   readonly onExceeded?: "delay" | "fail" | undefined
+  /**
+   * How long the call may wait; no bound by default. It fails with `RateLimitExceeded`, at once where it is certain that it
+   * would wait longer, else when the time is over. With 0 it is admitted now or not at all.
+   */
+  readonly maxWait?: Duration.Input | undefined
+}
+
+/**
+ * Options of `withLimit`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LimitOptions<in A> extends ConsumeOptions {
+  /**
+   * Tells what a success has cost, a number from 0, or a list of such numbers, one a quota; part of a token counts as one.
+   * Until then the call counts as `tokens`. What it cost less is given back, what it cost more is owed. A failure or an
+   * interruption costs `tokens`. In memory only.
+   */
+  readonly settle?: ((value: A) => number | ReadonlyArray<number>) | undefined
 }
 
 /**
@@ -130,6 +154,34 @@ export interface ConsumeResult {
   readonly remaining: number
   /** How long until the key has its full burst again, if nobody consumes. */
   readonly resetAfter: Duration.Duration
+}
+
+/**
+ * The key to look at.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PeekOptions {
+  readonly key?: string | undefined
+}
+
+/**
+ * The state of a key: what the fields `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset` and `Retry-After` of HTTP
+ * tell.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PeekResult {
+  /** The limit of the quota with the fewest tokens left. */
+  readonly limit: number
+  /** How many tokens a call could have now; 0 while others wait for the key. */
+  readonly remaining: number
+  /** How long until the key has its full burst again, if nobody consumes. */
+  readonly resetAfter: Duration.Duration
+  /** How long until a call for one token passes, if nobody else comes; zero if it passes now. */
+  readonly retryAfter: Duration.Duration
 }
 
 /**
@@ -164,12 +216,14 @@ export interface Operations<Self> {
   readonly consume: (options?: ConsumeOptions | undefined) => Effect.Effect<ConsumeResult, RateLimiterError, Self>
   /** Runs an effect once its tokens are admitted. */
   readonly withLimit: <
-    Arg extends Effect.Effect<any, any, any> | ConsumeOptions | undefined = ConsumeOptions
+    Arg extends Effect.Effect<any, any, any> | LimitOptions<never> | undefined = ConsumeOptions
   >(
     effectOrOptions?: Arg,
-    options?: ConsumeOptions | undefined
+    options?: LimitOptions<[Arg] extends [Effect.Effect<infer A, any, any>] ? A : never> | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | RateLimiterError, R | Self>
-    : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiterError, R | Self>
+    : <A extends Settled<Arg>, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimiterError, R | Self>
+  /** Tells what a key has left, and takes nothing. */
+  readonly peek: (options?: PeekOptions | undefined) => Effect.Effect<PeekResult, RateLimiterError, Self>
   /** Lets nothing of a key pass for a time. */
   readonly penalize: (options: PenalizeOptions) => Effect.Effect<void, RateLimiterError, Self>
   /** Forgets the tokens that a key has consumed, and its penalty. */
@@ -379,10 +433,13 @@ const operations = <Self>(tag: Context.Service<Self, RateLimiter>): Operations<S
     Handle.check("RateLimiter.consume", options)
     return tag.use((_) => _.consume(options))
   },
-  // Sound as in `fromLimiter`.
-  withLimit: Handle.dataFirstOrLast((effect, options) => tag.use((_) => _.withLimit(effect, options))) as Operations<
+  // Sound as in `fromLimiter`: its type also binds `settle` to the value of the effect.
+  withLimit: Handle.dataFirstOrLast((effect, options) =>
+    tag.use((_) => _.withLimit(effect, options as LimitOptions<unknown> | undefined))
+  ) as Operations<
     Self
   >["withLimit"],
+  peek: (options) => tag.use((_) => _.peek(options)),
   penalize: (options) => {
     Handle.penalty(options)
     return tag.use((_) => _.penalize(options))
@@ -407,7 +464,8 @@ const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
  * **Gotchas**
  *
  * A call that is interrupted before it is admitted costs nothing, and the calls behind it move up. Lighter calls do not
- * overtake a heavy one. While others wait for the key, `"fail"` fails.
+ * overtake a heavy one. While others wait for the key, `"fail"` fails. With a `maxWait`, a call behind others costs what its
+ * refusal costs.
  *
  * **Example** (Refusing an attempt too many)
  *
@@ -443,7 +501,8 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
  *
  * **Gotchas**
  *
- * Interrupted while it waits, the effect never runs and costs nothing; interrupted while it runs, its tokens are spent. A
+ * Interrupted while it waits, the effect never runs and costs nothing; interrupted while it runs, its tokens are spent. With
+ * `settle` the result tells what the call cost, and a limiter over Redis throws a `RangeError`. A
  * retry inside `withLimit` is not limited: write `Effect.retry(RateLimiter.withLimit(effect), policy)`.
  *
  * **Example** (Limiting each of many calls)
@@ -461,10 +520,62 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
  * await Effect.runPromise(Effect.provide(program, tokens)) // => [1, 2, 3]
  * ```
  *
+ * **Example** (Settling an estimate)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const complete = Effect.succeed({ text: "yes", used: 120 })
+ *
+ * const program = Effect.gen(function*() {
+ *   const { text } = yield* RateLimiter.withLimit(complete, { tokens: 500, settle: ({ used }) => used })
+ *   const { remaining } = yield* RateLimiter.peek()
+ *   return `${text}, ${remaining} tokens left`
+ * })
+ *
+ * const tokens = RateLimiter.layer({ limit: 100_000, window: "1 day", burst: 1000 })
+ * await Effect.runPromise(Effect.provide(program, tokens)) // => "yes, 880 tokens left"
+ * ```
+ *
  * @category accessors
  * @since 0.1.0
  */
 export const withLimit: Operations<RateLimiter>["withLimit"] = ops.withLimit
+
+/**
+ * Tells what a key has left, and takes nothing.
+ *
+ * **When to use**
+ *
+ * Use it for the `RateLimit` fields of a response, or to show a user what is left. To decide whether to go on, `consume` with
+ * `onExceeded: "fail"`: between a look and a call another caller may take the tokens.
+ *
+ * **Details**
+ *
+ * `retryAfter` counts the calls that wait. It is exact: if nobody else comes, a call for one token is refused before it and
+ * admitted at it. A look costs as much as a refusal; over Redis it is one command.
+ *
+ * **Example** (Telling a client what is left)
+ *
+ * ```ts import.meta.vitest
+ * import { Duration, Effect } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* RateLimiter.consume({ key: "ada", tokens: 2 })
+ *   const { limit, remaining, resetAfter } = yield* RateLimiter.peek({ key: "ada" })
+ *   return `${remaining} of ${limit}, all of them in ${Math.ceil(Duration.toSeconds(resetAfter))} s`
+ * })
+ *
+ * const quota = RateLimiter.layer({ limit: 60, window: "1 minute", burst: 5 })
+ * await Effect.runPromise(Effect.provide(program, quota)) // => "3 of 60, all of them in 2 s"
+ * ```
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const peek: Operations<RateLimiter>["peek"] = ops.peek
 
 /**
  * Lets nothing of a key pass for a time, such as the `Retry-After` of a 429.

@@ -55,13 +55,21 @@ import type * as Scope from "effect/Scope"
 import type { Quota, RateLimiter } from "./RateLimiter.js"
 import * as Accessor from "./internal/scheduler/accessors.js"
 import { build } from "./internal/scheduler/build.js"
+import type { Settled } from "./internal/limiter/settling.js"
 import type { SchedulerError } from "./internal/scheduler/error.js"
 import * as Handle from "./internal/scheduler/handle.js"
 import * as Registry from "./internal/scheduler/keyed.js"
 import { effectFirstOrLast } from "./internal/scheduler/operations.js"
 import type { Operations } from "./internal/scheduler/operations.js"
 import type { WidthPolicy } from "./internal/scheduler/width.js"
-import { check, type Checked, type ScheduleOptions, type ShedOptions, unbounded } from "./internal/scheduler/options.js"
+import {
+  check,
+  type Checked,
+  type ScheduleOptions,
+  type SettleOptions,
+  type ShedOptions,
+  unbounded
+} from "./internal/scheduler/options.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
 export { Draining, Overloaded, QueueFull, SchedulerError, WaitExceeded } from "./internal/scheduler/error.js"
@@ -75,6 +83,7 @@ export type {
   ForEachOptions,
   PenalizeOptions,
   ScheduleOptions,
+  SettleOptions,
   ShareKey,
   ShedOptions,
   StreamOptions
@@ -719,13 +728,13 @@ export interface KeyedServiceClass<in out Self, in out Id extends string, in out
   readonly size: Effect.Effect<number, never, Self>
   /** Runs an effect once there is width and rate for it at the scheduler of the key, in the fiber that calls. */
   readonly schedule: <
-    Arg extends Effect.Effect<any, any, any> | ScheduleOptions | undefined = ScheduleOptions
+    Arg extends Effect.Effect<any, any, any> | SettleOptions<never> | undefined = ScheduleOptions
   >(
     key: K,
     effectOrOptions?: Arg,
-    options?: ScheduleOptions | undefined
+    options?: SettleOptions<[Arg] extends [Effect.Effect<infer A, any, any>] ? A : never> | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | SchedulerError, R | Self>
-    : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
+    : <A extends Settled<Arg>, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
   /** Provides the schedulers under this tag: made by `lookup` as their keys are used. */
   readonly layer: Layer.Layer<Self, never, Limiter>
   /** Provides some that let nothing wait, for tests. */
@@ -796,8 +805,8 @@ export const Keyed = <Self>() =>
   const { lookup } = options
   const schedule = (
     key: K,
-    first?: Effect.Effect<unknown, unknown, unknown> | ScheduleOptions,
-    second?: ScheduleOptions
+    first?: Effect.Effect<unknown, unknown, unknown> | SettleOptions<unknown>,
+    second?: SettleOptions<unknown>
   ): unknown =>
     effectFirstOrLast<Self>((effect, _, options) => Tag.use((_) => _.get(key).schedule(effect, options)))(
       first,

@@ -268,6 +268,57 @@ describe("results and refusals", () => {
     }))
 })
 
+describe("peek", () => {
+  it.effect("peek takes nothing: it tells what is left, and a key that nobody uses stays unknown", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make([
+        { limit: 10, window: "1 second", burst: 5 },
+        { limit: 60, window: "1 minute", burst: 60 }
+      ])
+      const rested = { limit: 10, remaining: 5, resetAfter: Duration.zero, retryAfter: Duration.zero }
+      expect(yield* limiter.peek({ key: "k" })).toEqual(rested)
+      expect(JSON.stringify(limiter)).toContain(`"keys":0`)
+      yield* limiter.consume({ key: "k", tokens: 5 })
+      const spent = {
+        limit: 10,
+        remaining: 0,
+        resetAfter: Duration.millis(5000),
+        retryAfter: Duration.millis(100)
+      }
+      expect(yield* limiter.peek({ key: "k" })).toEqual(spent)
+      expect(yield* limiter.peek({ key: "k" })).toEqual(spent)
+      expect(yield* limiter.peek()).toEqual(rested)
+    }))
+
+  it.effect("L2 the retryAfter of a peek is exact, behind waiters, a penalty and a late timer", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      for (const strict of [false, true]) {
+        const limiter = yield* onClock(clock, { limit: 50, window: "1 second", burst: 2, strict })
+        yield* limiter.withLimit(Effect.void, { tokens: 2 })
+        yield* limiter.penalize({ for: "1 second" })
+        yield* Effect.forkChild(limiter.withLimit(Effect.void), { startImmediately: true })
+        const { remaining, retryAfter } = yield* limiter.peek()
+        expect(remaining).toBe(0)
+        clock.block((Number(Duration.toNanosUnsafe(retryAfter)) - 1) / 1e6)
+        yield* Effect.yieldNow
+        expect((yield* limiter.peek()).retryAfter).toEqual(Duration.nanos(1n))
+        yield* exceeded(limiter.consume({ onExceeded: "fail" }))
+        clock.block(0.000001)
+        expect((yield* limiter.peek()).retryAfter).toEqual(Duration.zero)
+        yield* limiter.consume({ onExceeded: "fail" })
+      }
+    }))
+
+  it.effect("the module, a tag and the limiter without limits have it", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 3, window: "1 second" }) {}
+      expect((yield* Effect.provide(Api.peek(), Api.layer)).remaining).toBe(1)
+      const { limit, remaining, retryAfter } = yield* Effect.provide(RateLimiter.peek(), RateLimiter.layerNoop)
+      expect([limit, remaining, retryAfter]).toEqual([Infinity, Infinity, Duration.zero])
+    }))
+})
+
 describe("order", () => {
   it.effect("L3 callers start in order of arrival, and keys do not delay each other", () =>
     Effect.gen(function*() {

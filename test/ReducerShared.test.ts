@@ -12,7 +12,7 @@ import * as SchemaGetter from "effect/SchemaGetter"
 import * as TestClock from "effect/testing/TestClock"
 import { Reducer } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
-import { type Coordination, flight, type Lease } from "../src/internal/reducer/reduceShared.js"
+import { attach, type Coordination, flight, type Lease } from "../src/internal/reducer/reduceShared.js"
 import type { Joined, Party, ReducerStore, Signal } from "../src/internal/store/reducerStore.js"
 import { codecOf } from "../src/internal/reducer/codec.js"
 import { StoreError } from "../src/internal/store/storeError.js"
@@ -41,6 +41,7 @@ const processOn = (store: ReducerStore, options: Partial<Coordination> & { reado
     store,
     guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: options.budget ?? 0 }),
     onStoreError: "local",
+    ended: new Map(),
     ...options
   }
   return <R>(f: (lease: Lease) => Effect.Effect<typeof user, NotThere, R>) => flight(coordination, codec, "1", f)
@@ -175,6 +176,39 @@ describe("shared flights, over the store in memory", () => {
       yield* Fiber.interrupt(a)
       expect(store.size()).toBe(0)
       expect(run.seen.interrupted).toBe(1)
+    }))
+
+  it.effect("R1 a call that comes after the end of the run gets a later run, although the store has not heard of that end", () =>
+    Effect.gen(function*() {
+      const { mode, store } = unreliable(memory())
+      const reducer = attach(yield* Reducer.make(), {
+        store,
+        guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 60_000 }),
+        onStoreError: "fail",
+        ended: new Map()
+      })
+      const fences: Array<number> = []
+      const call = (f: Effect.Effect<typeof user> = Effect.succeed(user)) =>
+        Effect.provideService(
+          reduceShared(new GetUser({ id: "1" }), ({ fence }) => {
+            fences.push(fence)
+            return f
+          }),
+          Reducer.Reducer,
+          reducer
+        )
+      const end = yield* Deferred.make<typeof user>()
+      const first = yield* follow(call(Deferred.await(end)))
+      mode.complete = "hang"
+      yield* Deferred.succeed(end, user)
+      yield* settle
+      const second = yield* follow(call())
+      const third = yield* follow(call())
+      mode.complete = undefined
+      yield* pass(3000)
+      expect(yield* Effect.forEach([first, second, third], Fiber.join)).toEqual([user, user, user])
+      expect(fences.length).toBe(2)
+      expect(fences[1]).toBeGreaterThan(fences[0]!)
     }))
 
   it.effect("an interrupted leader hands over: a follower leads at once, with a larger fence", () =>
@@ -506,7 +540,8 @@ describe("shared flights, over the store in memory", () => {
       const coordination: Coordination = {
         store,
         guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
-        onStoreError: "local"
+        onStoreError: "local",
+        ended: new Map()
       }
       const b = yield* Effect.forkChild(
         Effect.flip(flight(coordination, other, "1", () => Effect.sync(() => ++ran)))

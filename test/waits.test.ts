@@ -4,6 +4,7 @@ import type { Scheduler as FiberScheduler } from "effect"
 import { Engine, Job } from "../src/internal/scheduler/engine.js"
 import { oneJob, unbounded } from "../src/internal/scheduler/options.js"
 import {
+  above,
   changes,
   closes,
   cycleOf,
@@ -343,6 +344,17 @@ describe("waits", () => {
     const [run, other] = [new Plain(), new Plain()]
     const job = new TestJob({ outer: run })
     expect([run, other].map((node) => isAbove(job, (above) => above === node))).toEqual([true, false])
+  })
+
+  it("R7 A search upwards does not go on beyond a node at which it is told to stop", () => {
+    const [first, second, third] = [new Plain(), new Plain(), new Plain()]
+    void [new Edge(second, first), new Edge(third, second)]
+    const seen: Array<Node> = []
+    above(first, (node) => {
+      seen.push(node)
+      return node !== second
+    })
+    expect(seen).toEqual([first, second])
   })
 
   it("R7 of several ways that close a cycle, the shortest is told", () => {

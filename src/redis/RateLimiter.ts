@@ -19,6 +19,8 @@
  * - `strict` spaces due times, not starts: a window of actual starts can hold a few more. If the other side counts to the
  *   last call, ask for a little less.
  * - After `penalize`, other processes use the tokens that they hold already, up to 50 milliseconds' worth.
+ * - `settle`, and lists of `tokens`, throw a `RangeError`. A `maxWait` is kept by a timer of the process, and the `retryAfter` of
+ *   its refusals is an estimate.
  * - If the clock of the server steps back, a key is denied for as long as its debt, not for the step.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
  *

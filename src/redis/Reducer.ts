@@ -85,7 +85,8 @@ const build = Effect.fnUntraced(
     return attach(handle, {
       store: RedisReducerStore.make(redis, inbox, checked),
       guard: Guard.make({ service, watch: yield* enrolled("store", service, checked), ...checked }),
-      onStoreError: checked.onStoreError
+      onStoreError: checked.onStoreError,
+      ended: new Map()
     })
   }
 )

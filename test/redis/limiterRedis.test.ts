@@ -1,9 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { StoreError, Waiter } from "../../src/internal/limiter/limiter.js"
 import * as LimiterRedis from "../../src/internal/redis/limiter.js"
+import * as RateLimiter from "../../src/RateLimiter.js"
+import * as Scheduler from "../../src/Scheduler.js"
 import * as Guard from "../../src/internal/store/guard.js"
 import { GcraStoreModel } from "../support/gcraStoreModel.js"
 import { ManualClock } from "../support/manualClock.js"
@@ -57,7 +62,7 @@ const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail
   }
   const names = () => starts.map(([, name]) => name)
   const times = () => starts.map(([at]) => at)
-  const run = (command: Effect.Effect<void, StoreError>) => Effect.runSync(Effect.provideContext(command, context))
+  const run = <A>(command: Effect.Effect<A, StoreError>) => Effect.runSync(Effect.provideContext(command, context))
   return { clock, store, limiter, process, starts, refused, failed, waiter, enter, names, times, run }
 }
 
@@ -310,5 +315,121 @@ describe("slots without a waiter", () => {
     clock.advance(200)
     expect(failed.length).toBeGreaterThan(0)
     expect([limiter.size, clock.pending]).toEqual([0, 0])
+  })
+})
+
+describe("peek at a shared rate", () => {
+  it("peek asks the store, takes nothing, and tells when one token passes", () => {
+    const { clock, enter, limiter, store } = setup(perSecond(10, 2))
+    expect(Effect.runSync(limiter.peek(undefined))).toEqual({ limit: 10, remaining: 2, resetAfter: 0, retryAfter: 0 })
+    enter("a", { tokens: 2 })
+    clock.advance(30)
+    const left = { limit: 10, remaining: 0, resetAfter: 170_000_000, retryAfter: 70_000_000 }
+    for (let i = 0; i < 3; i++) expect(Effect.runSync(limiter.peek(undefined))).toEqual(left)
+    expect(store.commands.length).toBe(5)
+    expect(Effect.runSync(limiter.peek("other")).remaining).toBe(2)
+  })
+
+  it("while the store is away, peek fails, or tells what this process has left", () => {
+    const left = (["fail", "local", "allow"] as const).map((policy) => {
+      const { enter, limiter, run, store } = setup(perSecond(10, 2), policy)
+      store.away = true
+      if (policy === "local") enter("a")
+      const { remaining } = limiter.peek(undefined).pipe(Effect.orElseSucceed(() => ({ remaining: "fails" })), run)
+      return remaining
+    })
+    expect(left).toEqual(["fails", 1, 2])
+  })
+})
+
+describe("O1 maxWait at a shared rate", () => {
+  const over = (limiter: LimiterRedis.LimiterRedis, maxWait: number, key?: string) => {
+    const handle = RateLimiter.fromLimiter(limiter, "test")
+    return Effect.runFork(Effect.flip(handle.consume({ maxWait, key })))
+  }
+  const reasonOf = (fiber: Fiber.Fiber<RateLimiter.RateLimiterError, unknown>) => {
+    const exit = fiber.pollUnsafe()
+    if (exit === undefined) return "waits"
+    if (exit._tag === "Failure") return "admitted"
+    const { reason } = exit.value
+    return reason._tag === "RateLimitExceeded" ? Duration.toMillis(reason.retryAfter) : reason._tag
+  }
+
+  it("a call that was not admitted within maxWait is refused by a timer, also while the store does not answer", () => {
+    for (const answerMillis of [0, 1000]) {
+      const { clock, enter, limiter, store } = setup(perSecond(10))
+      if (answerMillis === 0) enter("first")
+      store.answerMillis = answerMillis
+      const call = over(limiter, 80)
+      clock.advance(79.999999)
+      expect(reasonOf(call)).toBe("waits")
+      clock.advance(0.000001)
+      expect(reasonOf(call)).not.toBe("waits")
+      clock.advance(2000)
+      expect([limiter.size, clock.pending]).toEqual([0, 0])
+    }
+  })
+
+  it("a call behind one that the store refused is refused on arrival, where it is due later than maxWait", () => {
+    const { clock, enter, limiter, store } = setup(perSecond(1))
+    enter("first")
+    enter("second")
+    clock.advance(10)
+    const asked = store.commands.length
+    expect(reasonOf(over(limiter, 989))).toBe(990 + 1000)
+    const waits = over(limiter, 990)
+    expect(reasonOf(waits)).toBe("waits")
+    expect(store.commands.length).toBe(asked)
+    clock.advance(990)
+    expect(reasonOf(waits)).toBe(1000)
+    expect(reasonOf(over(limiter, 10, "other key"))).toBe("admitted")
+  })
+
+  it("a slot whose call is too late for it goes to the next one", () => {
+    const { clock, enter, limiter, store, times } = setup(perSecond(20))
+    enter("first")
+    const call = over(limiter, 50)
+    clock.advance(20)
+    expect(store.commands.length).toBe(2)
+    enter("next")
+    clock.block(50)
+    clock.fire()
+    expect(reasonOf(call)).not.toBe("admitted")
+    expect(times()).toEqual([0, 70])
+  })
+
+  it("with a maxWait of 0 the store decides, and tells when the call passes", () => {
+    const { clock, limiter } = setup(perSecond(10))
+    expect(reasonOf(over(limiter, 0))).toBe("admitted")
+    clock.advance(30)
+    expect(reasonOf(over(limiter, 0))).toBe(70)
+  })
+
+  it("while the store is away the local limiter keeps maxWait", () => {
+    const { clock, limiter, store } = setup(perSecond(10), "local")
+    store.away = true
+    const calls = [1, 2, 3].map(() => over(limiter, 150))
+    clock.advance(150)
+    expect(calls.map(reasonOf)).toEqual(["admitted", "admitted", 50])
+  })
+})
+
+describe("O4 settle at a shared rate", () => {
+  it("settle and lists of tokens are refused, with an error that says why", () => {
+    const { limiter } = setup(perSecond(10))
+    const handle = RateLimiter.fromLimiter(limiter, "test")
+    const rule = "settle must be left out where the rate is in Redis, got \"a function\""
+    expect(() => handle.withLimit(Effect.succeed(1), { settle: (cost) => cost })).toThrow(
+      new RangeError(`RateLimiter.withLimit: ${rule}`)
+    )
+    const scheduled = Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: RateLimiter.RateLimiter })
+      return yield* scheduler.schedule(Effect.succeed(1), { settle: (cost) => cost })
+    })
+    expect(() => handle.consume({ tokens: [1, 2] })).toThrow(
+      new RangeError("RateLimiter.consume: tokens must be a number where the rate is in Redis, got [1,2]")
+    )
+    const provided = Effect.provideService(Effect.scoped(scheduled), RateLimiter.RateLimiter, handle)
+    expect(Effect.runSyncExit(provided)).toEqual(Exit.die(new RangeError(`Scheduler.schedule: ${rule}`)))
   })
 })

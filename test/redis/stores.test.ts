@@ -133,6 +133,34 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     expect(yield* a.signalled).toMatchObject({ _tag: "Done", payload: "fresh" })
   })
 
+  live("A leader that joins again after it has run gets a larger fence, also if its reply is lost", function*() {
+    const { a } = yield* two()
+    const first = leads(yield* a.store.join("k", a, undefined))
+    const second = leads(yield* a.store.join("k", a, first))
+    expect(second).toBeGreaterThan(first)
+    expect(leads(yield* a.store.join("k", a, first))).toBe(second)
+    expect(yield* a.store.renew("k", a, first)).toBe(false)
+    expect(yield* a.store.renew("k", a, second)).toBe(true)
+  })
+
+  live("A fence is larger than all that its process has seen, also where the server's clock is behind", function*() {
+    const { a, server } = yield* two()
+    const ahead = leads(yield* a.store.join("k", a, undefined)) + 60_000_000
+    yield* Effect.promise(() => server.command("HSET", "{t:k}:f", "fence", String(ahead), "owner", "", "until", "0"))
+    expect(leads(yield* a.store.join("k", a, undefined))).toBe(ahead + 1)
+    expect(leads(yield* a.store.join("other", a, undefined))).toBe(ahead + 2)
+  })
+
+  live("A fence that nobody can have been given is not believed for other keys", function*() {
+    const { a, server } = yield* two()
+    const first = leads(yield* a.store.join("k", a, undefined))
+    yield* Effect.promise(() =>
+      server.command("HSET", "{t:k}:f", "fence", "9000000000000000", "owner", "", "until", "0")
+    )
+    leads(yield* a.store.join("k", a, undefined))
+    expect(leads(yield* a.store.join("other", a, undefined))).toBeLessThan(first + 60_000_000)
+  })
+
   live("The new leader's result is kept for the leader that lost the lease", function*() {
     const { a, b } = yield* two({ leaseMillis: 250 })
     const old = leads(yield* a.store.join("k", a, undefined))
@@ -275,6 +303,18 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
     for (let i = 0; i < 20; i++) yield* store.take("k", [1], 0)
     yield* Effect.sleep(Math.ceil(retryMillis))
     expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
+  })
+
+  live("A take that may wait for less than no time takes nothing, and tells when one token passes", function*() {
+    const { store } = yield* one({ intervalMicros: 500_000, burst: 2 })
+    const fresh = yield* store.take("k", [1], -1)
+    expect([fresh.waits, fresh.retryMillis, fresh.remaining, fresh.after]).toEqual([[], 1, 2, ""])
+    yield* store.take("k", [1, 1], 0)
+    const spent = yield* store.take("k", [1], -1)
+    expect([spent.waits, spent.remaining]).toEqual([[], 0])
+    expect(spent.retryMillis).toBeGreaterThan(401)
+    expect(spent.retryMillis).toBeLessThanOrEqual(501)
+    expect((yield* store.take("k", [1], -1)).before).toBe(spent.after)
   })
 
   live("A call must conform to all quotas", function*() {

@@ -35,7 +35,9 @@ export class ManualClock implements Clock.Clock {
       const timer = { at: this.nanos + Duration.toNanosUnsafe(duration), fire: () => resume(Effect.void) }
       this.timers.push(timer)
       return Effect.sync(() => {
-        this.timers.splice(this.timers.indexOf(timer), 1)
+        // It may have fired, and its fiber has not heard of it yet.
+        const i = this.timers.indexOf(timer)
+        if (i !== -1) this.timers.splice(i, 1)
       })
     })
   }

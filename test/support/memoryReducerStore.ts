@@ -57,6 +57,8 @@ export const makeMemory = (options: {
         }
         if (flight.until - now > leaseMillis) flight.until = now + leaseMillis
         if (flight.owner === party && flight.until > 0) {
+          // It has run with this fence, so the next run gets another.
+          if (after !== undefined && flight.fence <= after) flight.fence = lastFence = lastFence + 1
           flight.until = now + leaseMillis
           return { _tag: "Lead", fence: flight.fence }
         }

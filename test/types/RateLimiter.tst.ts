@@ -16,6 +16,19 @@ declare const limiter: RateLimiter.RateLimiter
 type Limited<R> = Effect.Effect<number, NotFound | RateLimiter.RateLimiterError, R>
 
 describe("withLimit", () => {
+  it("binds settle to the value of the effect", () => {
+    expect(RateLimiter.withLimit(effect, { settle: (value) => value })).type.toBe<
+      ReturnType<typeof RateLimiter.withLimit<typeof effect>>
+    >()
+    expect(effect.pipe(RateLimiter.withLimit({ settle: (value: number) => value }))).type.toBe<
+      ReturnType<typeof RateLimiter.withLimit<typeof effect>>
+    >()
+    expect(limiter.withLimit).type.not.toBeCallableWith(effect, { settle: (value: string) => value.length })
+    expect(limiter.withLimit).type.not.toBeCallableWith(effect, { settle: (value: number) => `${value}` })
+    expect(limiter.withLimit).type.toBeCallableWith(effect, { tokens: [1, 500], settle: (value: number) => [1, value] })
+    expect(limiter.withLimit({ settle: (value: string) => value.length })).type.not.toBeCallableWith(effect)
+  })
+
   it("keeps value, error and requirements, and adds the tag, in every spelling", () => {
     expect(RateLimiter.withLimit(effect)).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
     expect(RateLimiter.withLimit(effect, { key: "k" })).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
@@ -60,6 +73,13 @@ describe("the other operations", () => {
       Effect.Effect<RateLimiter.ConsumeResult, RateLimiter.RateLimiterError>
     >()
     expect(GitHub.consume).type.not.toBeCallableWith({ key: 1 })
+  })
+
+  it("peek tells what is left", () => {
+    expect(GitHub.peek({ key: "k" })).type.toBe<
+      Effect.Effect<RateLimiter.PeekResult, RateLimiter.RateLimiterError, GitHub>
+    >()
+    expect(GitHub.peek).type.not.toBeCallableWith({ key: 1 })
   })
 
   it("penalize needs a time", () => {

@@ -12,6 +12,22 @@ declare const effect: Effect.Effect<number, "no", Db>
 declare const scheduler: Scheduler.Scheduler
 
 describe("schedule", () => {
+  test("binds settle to the value of the effect", () => {
+    expect(Scheduler.schedule(effect, { settle: (value) => value })).type.toBe<
+      ReturnType<typeof Scheduler.schedule<typeof effect>>
+    >()
+    expect(effect.pipe(Scheduler.schedule({ settle: (value: number) => value }))).type.toBe<
+      ReturnType<typeof Scheduler.schedule<typeof effect>>
+    >()
+    expect(scheduler.schedule).type.not.toBeCallableWith(effect, { settle: (value: string) => value.length })
+    expect(scheduler.schedule).type.not.toBeCallableWith(effect, { settle: (value: number) => `${value}` })
+    expect(scheduler.schedule).type.toBeCallableWith(effect, {
+      tokens: [1, 500],
+      settle: (value: number) => [1, value]
+    })
+    expect(scheduler.schedule({ settle: (value: string) => value.length })).type.not.toBeCallableWith(effect)
+  })
+
   test("adds its error and its tag in every spelling", () => {
     type Expected = Effect.Effect<number, "no" | Scheduler.SchedulerError, Db | Scheduler.Scheduler>
     expect(Scheduler.schedule(effect)).type.toBe<Expected>()

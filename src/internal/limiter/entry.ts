@@ -3,6 +3,7 @@
  */
 import type * as DueHeap from "../data/dueHeap.js"
 import * as List from "../data/list.js"
+import { Charges, type Member } from "./charge.js"
 import * as Gcra from "./gcra.js"
 import type { Granted, Standing } from "./limiter.js"
 import { Line } from "./line.js"
@@ -10,6 +11,7 @@ import type * as RestList from "./restList.js"
 import { StartLog } from "./startLog.js"
 
 type Rates = ReadonlyArray<Gcra.Rate>
+type Tokens = Gcra.Tokens
 
 /** The waiters of one key, and the due time of the first one. */
 export class DueLine extends Line<never> implements DueHeap.Member {
@@ -34,7 +36,8 @@ export interface Version {
 /** Tokens of a start that has not begun, or of one that was granted after such a start. */
 export class Grant implements List.Member<Grant> {
   readonly entry: Entry
-  readonly tokens: number
+  /** A settlement changes it. */
+  tokens: Tokens
   readonly arrival: number
   begun: boolean
   /** Whether the times of the entry can be computed without it. */
@@ -44,7 +47,7 @@ export class Grant implements List.Member<Grant> {
   start = -1
   before: Grant | undefined = undefined
   after: Grant | undefined = undefined
-  constructor(entry: Entry, tokens: number, arrival: number, begun: boolean) {
+  constructor(entry: Entry, tokens: Tokens, arrival: number, begun: boolean) {
     this.entry = entry
     this.tokens = tokens
     this.arrival = arrival
@@ -61,6 +64,27 @@ export class Rare implements List.List<Grant> {
   first: Grant | undefined = undefined
   last: Grant | undefined = undefined
   base: Array<number> | undefined = undefined
+  /** The calls whose true cost is not known yet. */
+  charges: Charges | undefined = undefined
+}
+
+/** Tokens of a start that are settled at its end. */
+export class Charge implements Member {
+  readonly entry: Entry
+  /** A reset replaces it: then nothing is settled any more. */
+  readonly rare: Rare
+  readonly tokens: Tokens
+  readonly grant: Grant | undefined
+  found: Array<number>
+  before: Member | undefined = undefined
+  after: Member | undefined = undefined
+  constructor(entry: Entry, rare: Rare, tokens: Tokens, grant: Grant | undefined) {
+    this.entry = entry
+    this.rare = rare
+    this.tokens = tokens
+    this.grant = grant
+    this.found = entry.tats.map(() => Infinity)
+  }
 }
 
 /** The state of a key. There may be a million keys. */
@@ -90,18 +114,19 @@ export const make = (version: Version, key: string | undefined): Entry => ({
 const fresh = (rates: Rates): Array<number> => rates.length === 1 ? [-Infinity] : rates.map(() => -Infinity)
 
 /** When tokens conform, if the granted starts begin at `pending`. */
-export const dueAt = (rates: Rates, entry: Entry, tokens: number, pending = Infinity): number =>
+export const dueAt = (rates: Rates, entry: Entry, tokens: Tokens, pending = Infinity): number =>
   rates.length === 1 && entry.rare === undefined
-    ? Gcra.dueAt(rates[0]!, entry.tats[0]!, tokens)
+    ? Gcra.dueAt(rates[0]!, entry.tats[0]!, Gcra.tokensOf(tokens, 0))
     : dueOf(rates, entry, tokens, pending)
 
-const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: number, pending: number): number => {
+const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: Tokens, pending: number): number => {
   let due = -Infinity
   for (let i = 0; i < tats.length; i++) {
     const rate = rates[i]!
-    due = Math.max(due, Gcra.dueAt(rate, tats[i]!, tokens))
+    const n = Gcra.tokensOf(tokens, i)
+    if (n > 0) due = Math.max(due, Gcra.dueAt(rate, tats[i]!, n))
     // Not by the arrival time of the penalty: with a large burst that is too far away to be exact.
-    if (rare !== undefined) due = Math.max(due, rare.penaltyUntil + (tokens - 1) * rate.interval)
+    if (rare !== undefined) due = Math.max(due, rare.penaltyUntil + Math.max(0, n - 1) * rate.interval)
   }
   return rare?.log === undefined ? due : Math.max(due, rare.log.dueAt(tokens, pending))
 }
@@ -119,19 +144,20 @@ const latest = ({ tats }: Entry): number => {
   return tat
 }
 
-/** When a key has its full burst again if nobody comes; `Infinity` while a granted start has not begun. */
+/** When a key has its full burst again if nobody comes; `Infinity` while a granted start has not begun, or is not settled. */
 export const restOf = (rates: Rates, entry: Entry): number => {
   const { rare } = entry
   if (rare === undefined) return latest(entry)
-  if (rare.first !== undefined) return Infinity
+  if (rare.first !== undefined || rare.charges !== undefined) return Infinity
   let rest = rare.log === undefined ? -Infinity : rare.log.restAt
   for (let i = 0; i < rates.length; i++) rest = Math.max(rest, tatOf(entry, rates[i]!, i))
   return rest
 }
 
-/** Whether it cannot be at rest: somebody waits, or a granted start has not begun. */
+/** Whether it cannot be at rest: somebody waits, or a granted start has not begun, or is not settled. */
 export const inUse = ({ line, rare }: Entry): boolean =>
-  line !== undefined || (rare !== undefined && (rare.first !== undefined || rare.log?.restAt === Infinity))
+  line !== undefined ||
+  (rare !== undefined && (rare.first !== undefined || rare.charges !== undefined || rare.log?.restAt === Infinity))
 
 /**
  * Whether it can be dropped: `maxCatchUp` after it has its full burst. A waiter counts as an arrival of up to `maxCatchUp`
@@ -140,12 +166,12 @@ export const inUse = ({ line, rare }: Entry): boolean =>
 export const atRest = (rates: Rates, entry: Entry, now: number): boolean =>
   entry.line === undefined && restOf(rates, entry) + Gcra.maxCatchUp <= now
 
-const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: number): void => {
-  for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, tokens)
+const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: Tokens): void => {
+  for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, Gcra.tokensOf(tokens, i))
 }
 
 /** Takes tokens that are due. */
-export const take = (rates: Rates, entry: Entry, arrival: number, tokens: number): void =>
+export const take = (rates: Rates, entry: Entry, arrival: number, tokens: Tokens): void =>
   charge(rates, entry.tats, arrival, tokens)
 
 /** `take` for a start that begins `later`, or for a key with a penalty or a log. */
@@ -153,7 +179,7 @@ export const takeRare = (
   rates: Rates,
   entry: Entry,
   arrival: number,
-  tokens: number,
+  tokens: Tokens,
   start: { readonly now: number; readonly later: Granted | undefined; readonly strict: boolean }
 ): void => {
   if (entry.rare !== undefined && entry.rare.penaltyUntil !== -Infinity) absorbPenalty(rates, entry)
@@ -165,6 +191,7 @@ export const takeRare = (
     if (rare.first === undefined) rare.base = tats.slice()
     List.append(rare, grant = new Grant(entry, tokens, arrival, later === undefined))
   }
+  if (rare.charges !== undefined) { for (let i = 0; i < tats.length; i++) rare.charges.note(i, tats[i]!, arrival) }
   charge(rates, tats, arrival, tokens)
   const log = strict ? rare.log ??= new StartLog(rates) : undefined
   const number = log?.push(later === undefined ? now : Infinity, tokens)
@@ -178,7 +205,11 @@ export const takeRare = (
 
 /** Makes an expired penalty part of the times, which can no longer be computed from before it. */
 const absorbPenalty = (rates: Rates, entry: Entry): void => {
-  for (let i = 0; i < rates.length; i++) entry.tats[i] = tatOf(entry, rates[i]!, i)
+  const { charges, penaltyUntil } = entry.rare!
+  for (let i = 0; i < rates.length; i++) {
+    charges?.note(i, entry.tats[i]!, Gcra.blockedUntil(rates[i]!, penaltyUntil))
+    entry.tats[i] = tatOf(entry, rates[i]!, i)
+  }
   entry.rare!.penaltyUntil = -Infinity
   settleGrants(entry)
 }
@@ -196,10 +227,53 @@ export const refund = (rates: Rates, grant: Grant): void => {
   const { entry } = grant
   const rare = entry.rare!
   List.remove(rare, grant)
+  rates.forEach((rate, i) => rare.charges?.lower(rare.charges.first, i, Gcra.tokensOf(grant.tokens, i) * rate.interval))
+  replay(rates, entry)
+  prune(rates, entry)
+}
+
+/** Computes the times anew from before the listed grants. */
+const replay = (rates: Rates, entry: Entry): void => {
+  const rare = entry.rare!
   const tats = rare.base!.slice()
   for (let each = rare.first; each !== undefined; each = each.after) charge(rates, tats, each.arrival, each.tokens)
   entry.tats = tats
-  prune(rates, entry)
+}
+
+/** Notes tokens that were taken last, to be settled later. `grant` is that of their start, if it has one. */
+export const open = (entry: Entry, tokens: Tokens, grant: Grant | undefined): Charge => {
+  const rare = entry.rare ??= new Rare()
+  const charge = new Charge(entry, rare, tokens, grant)
+  List.append(rare.charges ??= new Charges(), charge)
+  return charge
+}
+
+/** Charges what a call has cost; `undefined` leaves its tokens as they are. Returns whether the times have changed. */
+export const settle = (rates: Rates, self: Charge, actual: Tokens | undefined, now: number): boolean => {
+  const { entry, grant, rare, tokens } = self
+  if (entry.rare !== rare) return false
+  const charges = rare.charges!
+  if (actual !== undefined && actual !== tokens) {
+    const moves = rates.map(({ interval }, i) => {
+      const more = (Gcra.tokensOf(actual, i) - Gcra.tokensOf(tokens, i)) * interval
+      return more > 0 ? more : -charges.lower(self, i, -more)
+    })
+    grant?.log?.correct(grant.start, actual)
+    const before = entry.tats
+    if (rare.base === undefined) {
+      entry.tats = before.map((tat, i) => tat + moves[i]!)
+    } else {
+      if (grant?.listed) grant.tokens = actual
+      else moves.forEach((move, i) => rare.base![i]! += move)
+      replay(rates, entry)
+    }
+    // Tokens that are given back are there from now on, and a debt is owed from now on.
+    entry.tats = entry.tats.map((tat, i) => Math.max(tat, moves[i]! > 0 ? now : Math.min(before[i]!, now)))
+  }
+  charges.remove(self)
+  if (charges.first === undefined) rare.charges = undefined
+  tidy(entry, rare)
+  return actual !== undefined && actual !== tokens
 }
 
 /** Makes all grants part of the times: none can be taken back any more. */
@@ -223,7 +297,11 @@ const prune = (rates: Rates, entry: Entry): void => {
 }
 
 const tidy = (entry: Entry, rare: Rare): void => {
-  if (rare.first === undefined && rare.log === undefined && rare.penaltyUntil === -Infinity) entry.rare = undefined
+  if (
+    rare.first === undefined && rare.log === undefined && rare.penaltyUntil === -Infinity && rare.charges === undefined
+  ) {
+    entry.rare = undefined
+  }
 }
 
 /** Lets nothing pass before `until`, and one token then. */
@@ -263,6 +341,7 @@ const requote = (
     sources[i]!.reduce((most, j) => Math.max(most, Gcra.convert(before[j]!, to, tats[j]!, now)), -Infinity)
   )
   const { rare } = entry
+  rare?.charges?.requote(before, rates, sources)
   const strict = rates.some((rate) => rate.strict)
   if (rare?.log !== undefined) {
     if (strict) {
@@ -315,13 +394,17 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
   return { limit, remaining: free ? remaining : 0, resetAfter: resetAt - now }
 }
 
-/** Nanoseconds until `tokens` pass behind the present waiters, if nobody else comes and all grants begin. */
-export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: number): number => {
-  const { rare } = entry
-  if (rare === undefined && rates.length === 1) {
-    return Math.max(0, Gcra.dueAt(rates[0]!, entry.tats[0]!, (entry.line?.queued ?? 0) + tokens) - now)
+/**
+ * Nanoseconds until `tokens` pass behind the present waiters, if nobody else comes and all grants begin. With more waiters
+ * than `tried` it is a lower bound.
+ */
+export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: number, tried: number): number => {
+  const { line, rare } = entry
+  if (line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
+  // A waiter that is late counts from later on.
+  if (rates.length === 1 && !rates[0]!.strict && line.due > now) {
+    return Math.max(0, dueAt(rates, entry, Gcra.behind(line.queued, tokens)) - now)
   }
-  if (entry.line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
   // Another quota may hold back each waiter: try them out in order.
   const shadow = make(entry.version, entry.key)
   shadow.tats = entry.tats.slice()
@@ -331,14 +414,16 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: number, now: numb
     shadow.rare.log = rare.log?.copy()
   }
   const start = { now, later: undefined, strict: rates.some((rate) => rate.strict) }
-  for (let place = entry.line.first; place !== undefined; place = place.after) {
+  let { queued } = line
+  let left = tried
+  for (let place = line.first; place !== undefined && left-- > 0; place = place.after) {
     const { since, tokens } = place.waiter
     start.now = Math.max(start.now, dueAt(rates, shadow, tokens, now))
     takeRare(rates, shadow, Gcra.arrival(since, start.now), tokens, start)
+    queued -= Gcra.leastOf(tokens)
   }
-  return Math.max(start.now, dueAt(rates, shadow, tokens, now)) - now
+  return Math.max(start.now, dueAt(rates, shadow, Gcra.behind(queued, tokens), now)) - now
 }
-
 /** Moves all times back. */
 export const shift = (entry: Entry, nanos: number): void => {
   settleGrants(entry)

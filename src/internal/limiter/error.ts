@@ -4,12 +4,13 @@ import { StacklessError } from "../data/stacklessError.js"
 import type { StoreError } from "../store/storeError.js"
 
 /**
- * Not enough tokens right now.
+ * Not enough tokens right now, or not within `maxWait`.
  *
  * **Details**
  *
  * `limit` and `remaining` are those of the quota with the fewest tokens left. `retryAfter` is exact: if nobody else comes, the
- * same call is refused before it and admitted at it. A refusal consumes nothing.
+ * same call is refused before it and admitted at it. A refusal consumes nothing. Two of them are no more than a bound: that of
+ * a call which waited in vain behind more than 256 others for several quotas or a strict one, and that of `maxWait` over Redis.
  *
  * @category errors
  * @since 0.1.0
@@ -45,7 +46,7 @@ export type RateLimiterErrorReason = RateLimitExceeded | InsufficientCapacity | 
  *
  * **Details**
  *
- * - `RateLimitExceeded`: not yet. Try again after `retryAfter`.
+ * - `RateLimitExceeded`: not yet, or not within `maxWait`. Try again after `retryAfter`.
  * - `InsufficientCapacity`: the tokens exceed the burst. Waiting does not help.
  * - `StoreError`: the store did not answer. A limiter in memory never fails with it.
  *

@@ -17,6 +17,20 @@ export interface Rate {
   readonly strict: boolean
 }
 
+/** What a call takes: the same of each quota, or one number a quota. A quota of which it takes none does not delay it. */
+export type Tokens = number | ReadonlyArray<number>
+
+/** The tokens of one quota. A list that is too short, since there are more quotas now, goes on with its last number. */
+export const tokensOf = (tokens: Tokens, i: number): number =>
+  typeof tokens === "number" ? tokens : tokens[Math.min(i, tokens.length - 1)]!
+
+/** What it takes of each quota at least. */
+export const leastOf = (tokens: Tokens): number => typeof tokens === "number" ? tokens : Math.min(...tokens)
+
+/** Those tokens, and so many of each quota before them. */
+export const behind = (before: number, tokens: Tokens): Tokens =>
+  typeof tokens === "number" ? before + tokens : tokens.map((n) => before + n)
+
 /** How much lateness is made up, in nanoseconds. */
 export const maxCatchUp = 50_000_000
 

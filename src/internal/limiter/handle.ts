@@ -13,26 +13,54 @@ import { refuse as refuseOption } from "../data/refuse.js"
 import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
-import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
-import { register } from "./limiter.js"
+import { leastOf, type Tokens } from "./gcra.js"
+import type { Backend, Charge, Granted, Refusal, Standing, Waiter } from "./limiter.js"
+import { excessOf, register } from "./limiter.js"
+import type { Call } from "./patience.js"
+import { Patience } from "./patience.js"
 import * as Quotas from "./quota.js"
+import * as Settling from "./settling.js"
 
 export const TypeId = "~effect-funnel/RateLimiter"
 
 interface ConsumeOptions {
   readonly key?: string | undefined
-  readonly tokens?: number | undefined
+  readonly tokens?: Tokens | undefined
   readonly onExceeded?: "delay" | "fail" | undefined
+  readonly maxWait?: Duration.Input | undefined
+}
+
+interface LimitOptions extends ConsumeOptions {
+  readonly settle?: Settling.Settle | undefined
+}
+
+/** A call that was admitted, and the charge that it settles. */
+interface Admitted extends Granted {
+  charge?: Charge | undefined
 }
 
 export const check = (caller: string, options: ConsumeOptions | undefined): void => {
   if (options === undefined) return
-  if (options.tokens !== undefined) Quotas.count(caller, "tokens", options.tokens)
+  if (options.tokens !== undefined) Quotas.tokens(caller, options.tokens, 1)
+  if (options.maxWait !== undefined) Quotas.nanos(caller, "maxWait", options.maxWait, 0)
   const onExceeded = options.onExceeded
   if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
     refuseOption(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
   }
 }
+
+const checkLimit = (options: LimitOptions | undefined): void => {
+  check("RateLimiter.withLimit", options)
+  if (options?.settle !== undefined) Settling.checkSettle("RateLimiter.withLimit", options.settle)
+}
+
+/** How long a call may wait, in nanoseconds. */
+const longestWait = (options: ConsumeOptions | undefined): number =>
+  options?.onExceeded === "fail"
+    ? 0
+    : options?.maxWait === undefined
+    ? Infinity
+    : Quotas.nanos("RateLimiter.consume", "maxWait", options.maxWait, 0)
 
 /** The nanoseconds of a penalty. */
 export const penalty = (options: { readonly for: Duration.Input }): number =>
@@ -42,17 +70,26 @@ export const penalty = (options: { readonly for: Duration.Input }): number =>
 export const dataFirstOrLast = <Error, Self>(
   f: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
-    options: ConsumeOptions | undefined
+    options: LimitOptions | undefined
   ) => Effect.Effect<A, E | Error, R | Self>
 ): unknown =>
-(first?: Effect.Effect<unknown, unknown, unknown> | ConsumeOptions, options?: ConsumeOptions) => {
+(first?: Effect.Effect<unknown, unknown, unknown> | LimitOptions, options?: LimitOptions) => {
   if (Effect.isEffect(first)) {
-    check("RateLimiter.withLimit", options)
+    checkLimit(options)
     return f(first, options)
   }
-  check("RateLimiter.withLimit", first)
+  checkLimit(first)
   return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
 }
+
+/** What a call does once it is admitted, in the operation that uses its tokens. */
+type Then<A, E, R> = (
+  waited: number,
+  now: number,
+  standing: Standing | undefined,
+  granted: Admitted | undefined,
+  fiber: Fiber<unknown, unknown>
+) => Effect.Effect<A, E, R>
 
 /** Makes the handle of a limiter. Its operations are properties, so that they can be destructured. */
 export const make = (limiter: Backend, name: string) => {
@@ -64,26 +101,89 @@ export const make = (limiter: Backend, name: string) => {
     return fail(reason)
   }
 
-  const tooLarge = (tokens: number, burst: number) =>
-    refuse(new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst }))
+  const tooLarge = (tokens: Tokens) => {
+    // A change of the quotas that comes after the one that refuses it may have made room.
+    const { asked, most } = excessOf(tokens, limiter) ?? { asked: leastOf(tokens), most: limiter.burst }
+    return refuse(new InsufficientCapacity({ what: "tokens", asked, most }))
+  }
 
-  const wait = (key: string | undefined, tokens: number, since: number): Effect.Effect<Granted, RateLimiterError> =>
+  const exceeded = (key: string | undefined, { limit, remaining, retryAfter }: Refusal) =>
+    refuse(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
+
+  let patience: Patience | undefined
+
+  const charge = (granted: Admitted, key: string | undefined, tokens: Tokens): void => {
+    granted.charge = limiter.chargeUnsafe!(key, tokens, granted)
+  }
+
+  /** The fiber was interrupted: it waits no more or, between its grant and its next step, it has not started. */
+  const leave = (waiter: Waiter<StoreError> & Admitted): void => {
+    limiter.cancelUnsafe(waiter)
+    limiter.refundUnsafe(waiter)
+    if (waiter.charge !== undefined) limiter.settleUnsafe!(waiter.charge, undefined)
+  }
+
+  /** `wait` for `maxWait` nanoseconds at most. */
+  const waitFor = (
+    key: string | undefined,
+    tokens: Tokens,
+    since: number,
+    maxWait: number,
+    settles: boolean
+  ): Effect.Effect<Admitted, RateLimiterError> =>
     Effect.callback((resume) => {
-      const waiter: Waiter<StoreError> = {
+      // Sound: the limiters without a place let no call wait.
+      const waiting = patience ??= new Patience(limiter, limiter.place!)
+      const end = (exit: Exit.Exit<Granted, RateLimiterError>) => {
+        waiting.remove(call)
+        resume(exit)
+      }
+      const call: Call & Admitted = {
         key,
         tokens,
         since,
         link: undefined,
-        onDue: () => resume(Exit.succeed(waiter)),
-        onTooLarge: (burst) => resume(tooLarge(tokens, burst)),
+        due: waiting.now() + maxWait,
+        index: -1,
+        onDue: () => {
+          if (!waiting.isInTime(call)) return
+          if (settles && call.link !== undefined) charge(call, key, tokens)
+          resume(Exit.succeed(call))
+        },
+        onTooLarge: () => end(tooLarge(tokens)),
+        onFailure: (failure) => end(refuse(failure)),
+        onLate: (refusal) => resume(exceeded(key, refusal))
+      }
+      waiting.add(call)
+      limiter.waitUnsafe(call)
+      return Effect.sync(() => {
+        waiting.remove(call)
+        leave(call)
+      })
+    })
+
+  const wait = (
+    key: string | undefined,
+    tokens: Tokens,
+    since: number,
+    settles: boolean
+  ): Effect.Effect<Admitted, RateLimiterError> =>
+    Effect.callback((resume) => {
+      const waiter: Waiter<StoreError> & Admitted = {
+        key,
+        tokens,
+        since,
+        link: undefined,
+        onDue: () => {
+          // It may have left, and got its tokens refunded, since they were taken.
+          if (settles && waiter.link !== undefined) charge(waiter, key, tokens)
+          resume(Exit.succeed(waiter))
+        },
+        onTooLarge: () => resume(tooLarge(tokens)),
         onFailure: (failure) => resume(refuse(failure))
       }
       limiter.waitUnsafe(waiter)
-      return Effect.sync(() => {
-        limiter.cancelUnsafe(waiter)
-        // Interrupted between its grant and its next step, it has not started.
-        limiter.refundUnsafe(waiter)
-      })
+      return Effect.sync(() => leave(waiter))
     })
 
   /**
@@ -107,19 +207,23 @@ export const make = (limiter: Backend, name: string) => {
   const admit = <A, E, R>(
     options: ConsumeOptions | undefined,
     begins: boolean,
-    then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
+    settles: boolean,
+    then: Then<A, E, R>
   ): Effect.Effect<A, E | RateLimiterError, R> => {
     const key = options?.key
     const tokens = options?.tokens ?? 1
+    if (typeof tokens !== "number") {
+      Quotas.checkList(`RateLimiter.${begins ? "withLimit" : "consume"}`, tokens, limiter)
+    }
     // The tokens are used in the operation that takes them: between two operations a fiber may yield and be interrupted.
     return Effect.withFiber((fiber) => {
       const now = limiter.now()
-      const granted: Granted | undefined = begins && limiter.strict ? { link: undefined } : undefined
+      const granted: Admitted | undefined = begins && limiter.strict ? { link: undefined } : undefined
       if (limiter.takeUnsafe(key, tokens, now, granted, now)) {
         limiter.watch?.admitted()
-        return start(granted, then(0, now), fiber)
+        return start(granted, then(0, now, undefined, granted, fiber), fiber)
       }
-      return otherwise(options, now, granted, fiber, then)
+      return otherwise(options, now, granted, settles, fiber, then)
     })
   }
 
@@ -127,31 +231,56 @@ export const make = (limiter: Backend, name: string) => {
   const otherwise = <A, E, R>(
     options: ConsumeOptions | undefined,
     now: number,
-    granted: Granted | undefined,
+    granted: Admitted | undefined,
+    settles: boolean,
     fiber: Fiber<unknown, unknown>,
-    then: (waited: number, now: number, standing?: Standing) => Effect.Effect<A, E, R>
+    then: Then<A, E, R>
   ): Effect.Effect<A, E | RateLimiterError, R> => {
     const key = options?.key
     const tokens = options?.tokens ?? 1
-    if (tokens > limiter.burst) return tooLarge(tokens, limiter.burst)
-    if (options?.onExceeded !== "fail") {
+    if (excessOf(tokens, limiter) !== undefined) return tooLarge(tokens)
+    const maxWait = longestWait(options)
+    if (maxWait > 0) {
       const { epoch } = limiter
-      return Effect.flatMap(wait(key, tokens, now), (waiter) => {
+      if (maxWait < Infinity && limiter.leastWaitUnsafe(key, tokens, now) > maxWait) {
+        return exceeded(key, limiter.refusalUnsafe(key, tokens, now))
+      }
+      const waits = maxWait === Infinity
+        ? wait(key, tokens, now, settles)
+        : waitFor(key, tokens, now, maxWait, settles)
+      return Effect.flatMap(waits, (waiter) => {
         const at = limiter.now()
         // The axis may have started over meanwhile.
         const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
-        return start(waiter, then(waited, at), fiber)
+        return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
       if (refusal === undefined) {
         limiter.watch?.admitted()
-        return start(granted, then(0, now, standing), fiber)
+        return start(granted, then(0, now, standing, granted, fiber), fiber)
       }
       if (refusal instanceof StoreError) return refuse(refusal)
-      const { limit, remaining, retryAfter } = refusal
-      return refuse(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
+      return exceeded(key, refusal)
+    })
+  }
+
+  /** The tokens are settled by the exit of the effect, whose frame is there before it begins. */
+  const admitSettling = <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    settle: Settling.Settle,
+    options: LimitOptions | undefined
+  ): Effect.Effect<A, E | RateLimiterError, R> => {
+    const caller = "RateLimiter.withLimit"
+    Settling.checkSettles(caller, limiter)
+    return admit(options, true, true, (_waited, _now, _standing, granted = {}, fiber) => {
+      if (granted.charge === undefined) charge(granted, options?.key, options?.tokens ?? 1)
+      const settled = Effect.onExitPrimitive(
+        effect,
+        (exit) => Settling.settleBy(caller, limiter, granted.charge, settle, exit)
+      )
+      return firstStep(settled, fiber)
     })
   }
 
@@ -159,12 +288,23 @@ export const make = (limiter: Backend, name: string) => {
     [TypeId]: TypeId,
     consume: (options?: ConsumeOptions) => {
       check("RateLimiter.consume", options)
-      return admit(options, false, (waited, now, standing) => {
+      return admit(options, false, false, (waited, now, standing) => {
         const { limit, remaining, resetAfter } = standing ?? limiter.standingUnsafe(options?.key, now)
         return Exit.succeed({ waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) })
       })
     },
-    withLimit: dataFirstOrLast((effect, options) => admit(options, true, () => effect)),
+    withLimit: dataFirstOrLast((effect, options) => {
+      const settle = options?.settle
+      return settle === undefined
+        ? admit(options, true, false, () => effect)
+        : admitSettling(effect, settle, options)
+    }),
+    peek: (options?: { readonly key?: string | undefined }) =>
+      Effect.matchEffect(limiter.peek(options?.key), {
+        onFailure: fail,
+        onSuccess: ({ resetAfter, retryAfter, ...left }) =>
+          Exit.succeed({ ...left, resetAfter: duration(resetAfter), retryAfter: duration(retryAfter) })
+      }),
     penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) =>
       Effect.catch(limiter.penalize(options.key, penalty(options)), fail),
     reset: (options?: { readonly key?: string | undefined }) => Effect.catch(limiter.reset(options?.key), fail),

@@ -2,9 +2,10 @@
  * The interface of a limiter: take tokens now, or be called back when they are due.
  */
 import * as Effect from "effect/Effect"
+import type * as Timers from "../data/timers.js"
 import type { LimiterWatch } from "../seen/seen.js"
 import type { StoreError } from "../store/storeError.js"
-import type { Rate } from "./gcra.js"
+import { type Rate, type Tokens, tokensOf } from "./gcra.js"
 
 export type { StoreError } from "../store/storeError.js"
 
@@ -14,10 +15,15 @@ export interface Granted {
   link?: unknown
 }
 
+/** Tokens of a call whose true cost is known at its end. */
+export interface Charge {
+  readonly tokens: Tokens
+}
+
 /** Waits for tokens. The limiter calls exactly one of the three callbacks, once. None of them may throw. */
 export interface Waiter<E = never> extends Granted {
   readonly key: string | undefined
-  readonly tokens: number
+  readonly tokens: Tokens
   /** Since when it could have started, on the limiter's axis: the limiter makes up for lateness from then on. */
   since: number
   /** How many equal waiters would follow this one: a limiter over a store asks for them in one command. */
@@ -37,22 +43,30 @@ export interface Waiter<E = never> extends Granted {
 export interface Limiter<E = never> {
   /** The most tokens of one call. */
   readonly burst: number
+  /** The most tokens of one call of each quota; `undefined` over a store, which takes the same of each. */
+  readonly bursts?: ReadonlyArray<number>
   /** Nanoseconds on the monotonic axis of this limiter. */
   now(): number
   /** Takes tokens that conform if nobody waits for the key. The call starts in this step, or `later`, as a waiter does. */
-  takeUnsafe(key: string | undefined, tokens: number, since: number, later?: Granted, now?: number): boolean
+  takeUnsafe(key: string | undefined, tokens: Tokens, since: number, later?: Granted, now?: number): boolean
   /** Whether a quota is judged by actual starts. */
   readonly strict: boolean
   /** Call it after the first step of a granted start: strict windows count from then on. */
   beginUnsafe(granted: Granted): void
   /** Gives back the tokens of a granted start that never begins. Does nothing once it has begun. */
   refundUnsafe(granted: Granted): void
+  /**
+   * Notes tokens in the step in which they were taken, for `settleUnsafe`. In memory only; `undefined` if nothing is counted.
+   */
+  chargeUnsafe?(key: string | undefined, tokens: Tokens, granted: Granted): Charge | undefined
+  /** Charges what the call has cost instead; `undefined` leaves its tokens as they are. */
+  settleUnsafe?(charge: Charge, actual: Tokens | undefined): void
   /** Queues behind the waiters of the key, or in the place of one of them, which is withdrawn. */
   waitUnsafe(waiter: Waiter<E>, options?: { readonly insteadOf?: Waiter<E> | undefined }): void
   /** Withdraws a waiter in O(1): the waiters behind it move up. Does nothing if it no longer waits. */
   cancelUnsafe(waiter: Waiter<E>): void
   /** Nanoseconds until so many tokens, also more than the burst, can have passed if nobody else waits. In memory only. */
-  dueInUnsafe?(key: string | undefined, tokens: number): number
+  dueInUnsafe?(key: string | undefined, tokens: Tokens): number
   /** Grants the tokens that are due now, also if their timer is still to fire. In memory only. */
   settle?(): void
   /** Hears of the calls, where something observes them. */
@@ -77,6 +91,12 @@ export interface Standing {
   readonly resetAfter: number
 }
 
+/** The same, and how long until it passes one token. */
+export interface Peek extends Standing {
+  /** Nanoseconds until one token passes behind the present waiters; 0 if it passes now. */
+  readonly retryAfter: number
+}
+
 /** The quota that refuses a call. */
 export interface Refusal {
   readonly limit: number
@@ -91,15 +111,25 @@ export interface Backend extends Limiter<StoreError> {
   readonly epoch: bigint
   /** The number of keys. */
   readonly size: number
+  /** Where its timers live; `undefined` if no call ever waits. */
+  readonly place: Timers.Place | undefined
   /** Asks once more after `takeUnsafe` has refused. `answer` is given nothing when the tokens are taken. */
   attempt<A, E, R>(
     key: string | undefined,
-    tokens: number,
+    tokens: Tokens,
     now: number,
     granted: Granted | undefined,
     answer: (refusal?: Refusal | StoreError, standing?: Standing) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R>
   standingUnsafe(key: string | undefined, now: number): Standing
+  /** Nanoseconds for which a call that comes now would wait at least, behind the present waiters. */
+  leastWaitUnsafe(key: string | undefined, tokens: Tokens, now: number): number
+  /** Tells when a call that comes now passes: exact in memory, an estimate over a store. */
+  refusalUnsafe(key: string | undefined, tokens: Tokens, now: number): Refusal
+  /** Withdraws a waiter, or takes back what it has just been granted. Tells when the same call passes. */
+  refuseUnsafe(waiter: Waiter<StoreError>): Refusal
+  /** Looks at a key and takes nothing. */
+  peek(key: string | undefined): Effect.Effect<Peek, StoreError>
   /** Nanoseconds until the last penalty of all keys ends, as far as this process knows. O(number of keys) while there is one. */
   longestPenaltyUnsafe(): number
   /** Forgets the tokens that a key has consumed. */
@@ -117,21 +147,41 @@ export const register = <A extends object>(handle: A, limiter: Limiter<StoreErro
 /** The limiter of a handle; `undefined` for a handle of another maker, such as a mock. */
 export const limiterOf = (handle: object): Limiter<StoreError> | undefined => limiters.get(handle)
 
+const admitted: Refusal = { limit: Infinity, remaining: Infinity, retryAfter: 0 }
+
+/** The tokens that exceed a burst; of a list, the first ones. */
+export const excessOf = (
+  tokens: Tokens,
+  { burst, bursts = [] }: Limiter<StoreError>
+): { readonly asked: number; readonly most: number } | undefined => {
+  if (typeof tokens === "number") return tokens > burst ? { asked: tokens, most: burst } : undefined
+  const i = bursts.findIndex((burst, i) => tokensOf(tokens, i) > burst)
+  return i === -1 ? undefined : { asked: tokensOf(tokens, i), most: bursts[i]! }
+}
+
 /** Admits everything at once. */
 export const unlimited: Backend = {
   burst: Infinity,
+  bursts: [],
   epoch: 0n,
   size: 0,
+  place: undefined,
   now: () => 0,
   takeUnsafe: () => true,
   attempt: (_key, _tokens, _now, _granted, answer) => answer(),
   longestPenaltyUnsafe: () => 0,
   standingUnsafe: () => ({ limit: Infinity, remaining: Infinity, resetAfter: 0 }),
+  leastWaitUnsafe: () => 0,
+  refusalUnsafe: () => admitted,
+  refuseUnsafe: () => admitted,
+  peek: () => Effect.succeed({ ...admitted, resetAfter: 0 }),
   penalize: () => Effect.void,
   reset: () => Effect.void,
   strict: false,
   beginUnsafe() {},
   refundUnsafe() {},
+  chargeUnsafe: () => undefined,
+  settleUnsafe() {},
   waitUnsafe: (waiter) => waiter.onDue(),
   cancelUnsafe() {},
   setQuotas() {},

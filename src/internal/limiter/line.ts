@@ -2,6 +2,7 @@
  * The waiters of one key in order of arrival, for a limiter in memory and over a store.
  */
 import * as List from "../data/list.js"
+import { leastOf, type Tokens } from "./gcra.js"
 import type { Waiter } from "./limiter.js"
 
 /** The place of a waiter. */
@@ -19,7 +20,7 @@ export class Place<E> implements List.Member<Place<E>> {
 export class Line<E> implements List.List<Place<E>> {
   first: Place<E> | undefined = undefined
   last: Place<E> | undefined = undefined
-  /** The tokens of all waiters. */
+  /** The tokens of all waiters; of lists, the least number. */
   queued = 0
 
   /** Adds a waiter at the end, or in the place of another one, which is withdrawn. */
@@ -29,16 +30,16 @@ export class Line<E> implements List.List<Place<E>> {
       List.append(this, place)
     } else {
       List.replace(this, former, place)
-      this.queued -= former.waiter.tokens
+      this.queued -= leastOf(former.waiter.tokens)
       former.waiter.link = undefined
     }
     waiter.link = place
-    this.queued += waiter.tokens
+    this.queued += leastOf(waiter.tokens)
   }
 
   remove(place: Place<E>): void {
     List.remove(this, place)
-    this.queued -= place.waiter.tokens
+    this.queued -= leastOf(place.waiter.tokens)
     place.waiter.link = undefined
   }
 
@@ -49,11 +50,11 @@ export class Line<E> implements List.List<Place<E>> {
   }
 
   /** Takes out the waiters whose tokens exceed the burst. */
-  removeLarger(burst: number): Array<Waiter<E>> {
+  removeLarger(exceeds: (tokens: Tokens) => boolean): Array<Waiter<E>> {
     const larger: Array<Waiter<E>> = []
     for (let place = this.first; place !== undefined;) {
       const { after, waiter } = place
-      if (waiter.tokens > burst) {
+      if (exceeds(waiter.tokens)) {
         this.remove(place)
         larger.push(waiter)
       }

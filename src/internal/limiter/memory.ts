@@ -13,12 +13,15 @@ import type { LimiterWatch } from "../seen/seen.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
-import type { Backend, Granted, Standing, Waiter } from "./limiter.js"
+import { type Backend, excessOf, type Granted, type Peek, type Refusal, type Standing, type Waiter } from "./limiter.js"
 import { Line, Place } from "./line.js"
 import * as RestList from "./restList.js"
 
 /** How many callers one step calls back, and how many entries it converts. The next turn does the rest. */
 const piecesPerStep = 256
+
+/** How many waiters with several quotas, or strict ones, are tried out for a call with a `maxWait`: many may be refused in one turn. */
+const waitersTried = 256
 
 // A call adds at most one entry, so any number above one shrinks the map.
 const sweepPerCall = 8
@@ -57,7 +60,7 @@ export class LimiterMemory implements Backend {
   private readonly alarm: Timers.Alarm
   private readonly restAlarm: Timers.Alarm
   private closed = false
-  private readonly place: Timers.Place
+  readonly place: Timers.Place
   epoch: bigint
   private version: Entry.Version
   /** The entries to be converted to the present quotas. Some of them are already. */
@@ -67,6 +70,7 @@ export class LimiterMemory implements Backend {
   private rates: ReadonlyArray<Gcra.Rate> = []
   strict = false
   burst = Infinity
+  bursts: ReadonlyArray<number> = []
   watch: LimiterWatch | undefined = undefined
   /** When the last penalty that was ever given ends. */
   private penalizedUntil = -Infinity
@@ -87,7 +91,12 @@ export class LimiterMemory implements Backend {
   private quote(rates: ReadonlyArray<Gcra.Rate>): void {
     this.rates = rates
     this.strict = rates.some((rate) => rate.strict)
-    this.burst = rates.reduce((least, rate) => Math.min(least, rate.burst), Infinity)
+    this.bursts = rates.map((rate) => rate.burst)
+    this.burst = Math.min(...this.bursts)
+  }
+
+  private exceeds(tokens: Gcra.Tokens): boolean {
+    return typeof tokens === "number" ? tokens > this.burst : excessOf(tokens, this) !== undefined
   }
 
   get size(): number {
@@ -113,12 +122,12 @@ export class LimiterMemory implements Backend {
 
   takeUnsafe(
     key: string | undefined,
-    tokens: number,
+    tokens: Gcra.Tokens,
     since: number,
     later?: Granted,
     now: number = this.time()
   ): boolean {
-    if (tokens > this.burst) return false
+    if (this.exceeds(tokens)) return false
     const entry = this.lookup(key) ?? this.enter(key)
     const taken = entry.line === undefined && Entry.dueAt(this.rates, entry, tokens) <= now
     if (taken) this.take(entry, tokens, since, now, later)
@@ -130,8 +139,7 @@ export class LimiterMemory implements Backend {
     // Waiters with a late timer go first, so that the `retryAfter` of an earlier refusal holds to the nanosecond.
     this.settle()
     if (this.takeUnsafe(key, tokens, now, granted, now)) return answer()
-    const { limit, remaining } = this.standingUnsafe(key, now)
-    return answer({ limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now) })
+    return answer(this.refusalUnsafe(key, tokens, now))
   }
 
   beginUnsafe(granted: Granted): void {
@@ -156,6 +164,25 @@ export class LimiterMemory implements Backend {
     if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
   }
 
+  chargeUnsafe(key: string | undefined, tokens: Gcra.Tokens, { link }: Granted): Entry.Charge {
+    const entry = this.lookup(key) ?? this.enter(key)
+    const now = this.time()
+    // A call of no tokens has taken none, and its debt counts from here.
+    if (tokens === 0) this.take(entry, 0, now, now, undefined)
+    return Entry.open(entry, tokens, link instanceof Grant ? link : undefined)
+  }
+
+  settleUnsafe(charge: Entry.Charge, actual: Gcra.Tokens | undefined): void {
+    const { entry } = charge
+    this.renew(entry)
+    const now = this.time()
+    const changed = Entry.settle(this.rates, charge, actual, now)
+    this.refile(entry, now)
+    if (!changed || entry.line === undefined) return
+    this.reconsider(entry.line)
+    this.settle()
+  }
+
   private takeLink(granted: Granted): Grant | undefined {
     const grant = granted.link
     if (!(grant instanceof Grant)) return undefined
@@ -166,7 +193,7 @@ export class LimiterMemory implements Backend {
 
   waitUnsafe(waiter: Waiter, options?: { readonly insteadOf?: Waiter | undefined }): void {
     const former = options?.insteadOf
-    if (waiter.tokens > this.burst) {
+    if (this.exceeds(waiter.tokens)) {
       if (former !== undefined) this.cancelUnsafe(former)
       return waiter.onTooLarge(this.burst)
     }
@@ -231,7 +258,7 @@ export class LimiterMemory implements Backend {
     this.refile(entry, this.time())
     const { line } = entry
     if (line === undefined) return
-    for (const waiter of line.removeLarger(this.burst)) this.tooLarge.add(waiter)
+    for (const waiter of line.removeLarger((tokens) => this.exceeds(tokens))) this.tooLarge.add(waiter)
     this.reconsider(line)
   }
 
@@ -270,13 +297,40 @@ export class LimiterMemory implements Backend {
     return Entry.standing(this.rates, this.lookup(key), now)
   }
 
-  /** Nanoseconds until `tokens` pass, behind the present waiters, if nobody else comes. */
-  retryAfterUnsafe(key: string | undefined, tokens: number, now: number): number {
-    const entry = this.lookup(key)
-    return entry === undefined ? 0 : Entry.retryAfter(this.rates, entry, tokens, now)
+  refusalUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number, tried?: number): Refusal {
+    const { limit, remaining } = this.standingUnsafe(key, now)
+    return { limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now, tried) }
   }
 
-  dueInUnsafe(key: string | undefined, tokens: number): number {
+  refuseUnsafe(waiter: Waiter): Refusal {
+    this.cancelUnsafe(waiter)
+    this.refundUnsafe(waiter)
+    return this.refusalUnsafe(waiter.key, waiter.tokens, this.now(), waitersTried)
+  }
+
+  leastWaitUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number): number {
+    // Waiters with a late timer go first: the call comes behind those that are left.
+    this.settle()
+    return this.retryAfterUnsafe(key, tokens, now, waitersTried)
+  }
+
+  peek(key: string | undefined): Effect.Effect<Peek> {
+    return Effect.sync(() => this.peekUnsafe(key))
+  }
+
+  peekUnsafe(key: string | undefined): Peek {
+    this.settle()
+    const now = this.now()
+    return { ...this.standingUnsafe(key, now), retryAfter: this.retryAfterUnsafe(key, 1, now) }
+  }
+
+  /** Nanoseconds until `tokens` pass, behind the present waiters, if nobody else comes; at least so many with more than `tried`. */
+  retryAfterUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number, tried = Infinity): number {
+    const entry = this.lookup(key)
+    return entry === undefined ? 0 : Entry.retryAfter(this.rates, entry, tokens, now, tried)
+  }
+
+  dueInUnsafe(key: string | undefined, tokens: Gcra.Tokens): number {
     const entry = this.lookup(key)
     return entry === undefined ? 0 : Math.max(0, Entry.dueAt(this.rates, entry, tokens) - this.time())
   }
@@ -371,7 +425,7 @@ export class LimiterMemory implements Backend {
     if (this.recent === entry) this.recent = undefined
   }
 
-  private take(entry: Entry.Entry, tokens: number, since: number, now: number, later: Granted | undefined): void {
+  private take(entry: Entry.Entry, tokens: Gcra.Tokens, since: number, now: number, later: Granted | undefined): void {
     const arrival = Gcra.arrival(since, now)
     if (later === undefined && entry.rare === undefined && !this.strict) {
       Entry.take(this.rates, entry, arrival, tokens)

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import { refuse } from "../data/refuse.js"
 import * as Gcra from "./gcra.js"
+import type { Limiter, StoreError } from "./limiter.js"
 
 interface Quota {
   readonly limit: number
@@ -16,6 +17,33 @@ interface Quota {
 /** `value`, if it is an integer >= 1. */
 export const count = (caller: string, field: string, value: number): number =>
   Number.isInteger(value) && value >= 1 ? value : refuse(caller, field, "an integer >= 1", value)
+
+/** Tokens of a call: a number for every quota, or a list with a number for each. */
+export const tokens = (caller: string, tokens: Gcra.Tokens, least: 0 | 1): Gcra.Tokens => {
+  if (Array.isArray(tokens)) {
+    return tokens.every((n) => Number.isInteger(n) && n >= 0) && tokens.some((n) => n > 0)
+      ? tokens
+      : refuse(caller, "tokens", "a list of integers >= 0, not all of them 0", tokens)
+  }
+  return Number.isInteger(tokens) && Number(tokens) >= least
+    ? tokens
+    : refuse(caller, "tokens", `an integer >= ${least}`, tokens)
+}
+
+/** Refuses a list that has not a number for each quota. */
+export const checkList = (
+  caller: string,
+  tokens: Gcra.Tokens | undefined,
+  limiter: Limiter<StoreError> | undefined,
+  field = "tokens"
+): void => {
+  if (tokens === undefined || typeof tokens === "number" || limiter === undefined) return
+  const { bursts } = limiter
+  if (bursts === undefined) refuse(caller, field, "a number where the rate is in Redis", tokens)
+  else if (bursts.length > 0 && tokens.length !== bursts.length) {
+    refuse(caller, field, `a list of ${bursts.length}, a number for each quota`, tokens)
+  }
+}
 
 /** The nanoseconds of a duration that is finite and at least `least` nanoseconds. */
 export const nanos = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number => {

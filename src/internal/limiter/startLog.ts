@@ -6,7 +6,7 @@
  * least a window after it. So among any starts of more than `limit` tokens the last grant began a window after another one:
  * no half-open window holds more, in whatever order they begin.
  */
-import type { Rate } from "./gcra.js"
+import { type Rate, type Tokens, tokensOf } from "./gcra.js"
 
 /** The part of the log that one quota counts. */
 interface View {
@@ -21,6 +21,8 @@ interface View {
 export class StartLog {
   private times = new Float64Array(4)
   private tokens = new Float64Array(4)
+  /** The tokens of starts that take another number of each quota, by their places. */
+  private lists: Array<ReadonlyArray<number> | undefined> | undefined = undefined
   /** The number of the next start. */
   private next = 0
   /** The number of the oldest start that is kept. */
@@ -44,13 +46,14 @@ export class StartLog {
   }
 
   /** Adds a start and returns its number. `at` is `Infinity` for a start that begins later. */
-  push(at: number, tokens: number): number {
+  push(at: number, tokens: Tokens): number {
     let oldest = this.next
-    for (const view of this.views) {
+    for (let i = 0; i < this.views.length; i++) {
+      const view = this.views[i]
       if (view === undefined) continue
-      view.held += tokens
+      view.held += tokensOf(tokens, i)
       while (view.held > view.limit && view.first < this.next) {
-        view.held -= this.tokens[view.first % this.tokens.length]!
+        view.held -= this.tokensAt(view.first, i)
         view.first++
       }
       if (view.first < oldest) oldest = view.first
@@ -59,7 +62,7 @@ export class StartLog {
     if (this.next - oldest === this.times.length) this.grow()
     const place = this.next % this.times.length
     this.times[place] = at
-    this.tokens[place] = tokens
+    this.set(place, tokens)
     if (at === Infinity) this.pending++
     else this.last = at
     return this.next++
@@ -76,29 +79,51 @@ export class StartLog {
   forget(start: number): void {
     this.pending--
     const place = start % this.times.length
-    for (const view of this.views) if (view !== undefined) view.held -= this.tokens[place]!
+    this.views.forEach((view, i) => void (view !== undefined && (view.held -= this.tokensAt(start, i))))
     this.times[place] = -Infinity
-    this.tokens[place] = 0
+    this.set(place, 0)
+  }
+
+  /** Changes the tokens of a start, where they still count. */
+  correct(start: number, tokens: Tokens): void {
+    let counts = false
+    this.views.forEach((view, i) => {
+      if (view === undefined || view.first > start) return
+      counts = true
+      view.held += tokensOf(tokens, i) - this.tokensAt(start, i)
+    })
+    if (counts) this.set(start % this.times.length, tokens)
+  }
+
+  private tokensAt(start: number, i: number): number {
+    const place = start % this.tokens.length
+    const list = this.lists?.[place]
+    return list === undefined ? this.tokens[place]! : tokensOf(list, i)
+  }
+
+  private set(place: number, tokens: Tokens): void {
+    if (typeof tokens === "number") this.tokens[place] = tokens
+    else this.lists ??= []
+    if (this.lists !== undefined) this.lists[place] = typeof tokens === "number" ? undefined : tokens
   }
 
   /** When more tokens are within the limits, if the starts that have not begun begin at `pending`. */
-  dueAt(tokens: number, pending: number): number {
+  dueAt(tokens: Tokens, pending: number): number {
     let due = -Infinity
-    for (let i = 0; i < this.views.length; i++) due = Math.max(due, this.dueFor(i, tokens, pending))
+    for (let i = 0; i < this.views.length; i++) due = Math.max(due, this.dueFor(i, tokensOf(tokens, i), pending))
     return due
   }
 
   /** `dueAt` for one quota; `-Infinity` if it is not strict. */
   dueFor(place: number, tokens: number, pending: number): number {
     const view = this.views[place]
-    if (view === undefined) return -Infinity
+    if (view === undefined || tokens === 0) return -Infinity
     let excess = view.held + tokens - view.limit
     let latest = -Infinity
     for (let i = view.first; excess > 0 && i < this.next; i++) {
-      const place = i % this.times.length
-      const at = this.times[place]!
+      const at = this.times[i % this.times.length]!
       latest = Math.max(latest, at === Infinity ? pending : at)
-      excess -= this.tokens[place]!
+      excess -= this.tokensAt(i, place)
     }
     return latest + view.window
   }
@@ -108,7 +133,7 @@ export class StartLog {
     const view = this.views[place]
     if (view === undefined) return Infinity
     while (view.first < this.next && this.times[view.first % this.times.length]! + view.window <= now) {
-      view.held -= this.tokens[view.first % this.tokens.length]!
+      view.held -= this.tokensAt(view.first, place)
       view.first++
     }
     return Math.max(0, view.limit - view.held)
@@ -117,13 +142,15 @@ export class StartLog {
   /** Counts the log for other quotas. */
   requote(rates: ReadonlyArray<Rate>): void {
     const before = this.views
-    this.views = rates.map(({ limit, strict, window }): View | undefined => {
+    this.views = rates.map(({ limit, strict, window }, place): View | undefined => {
       if (!strict) return undefined
       const known = before.find((view) => view !== undefined && view.limit === limit && view.window === window)
-      if (known !== undefined) return known
+      // Another place has other numbers of the lists.
+      if (known !== undefined && (this.lists === undefined || before[place] === known)) return known
+      const first = known === undefined ? this.oldest : known.first
       let held = 0
-      for (let i = this.oldest; i < this.next; i++) held += this.tokens[i % this.tokens.length]!
-      return { limit, window, first: this.oldest, held }
+      for (let i = first; i < this.next; i++) held += this.tokensAt(i, place)
+      return { limit, window, first, held }
     })
   }
 
@@ -132,6 +159,7 @@ export class StartLog {
     const log = new StartLog([])
     log.times = this.times.slice()
     log.tokens = this.tokens.slice()
+    log.lists = this.lists?.slice()
     log.next = this.next
     log.oldest = this.oldest
     log.views = this.views.map((view) => view && { ...view })
@@ -148,11 +176,14 @@ export class StartLog {
     const size = this.times.length
     const times = new Float64Array(2 * size)
     const tokens = new Float64Array(2 * size)
+    const lists: typeof this.lists = this.lists && []
     for (let i = this.oldest; i < this.next; i++) {
       times[i % (2 * size)] = this.times[i % size]!
       tokens[i % (2 * size)] = this.tokens[i % size]!
+      if (lists !== undefined) lists[i % (2 * size)] = this.lists![i % size]
     }
     this.times = times
     this.tokens = tokens
+    this.lists = lists
   }
 }

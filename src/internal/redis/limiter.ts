@@ -9,8 +9,8 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Timers from "../data/timers.js"
-import { intervalWithoutLog, maxCatchUp, type Rate } from "../limiter/gcra.js"
-import type { Backend, Granted, Standing, StoreError, Waiter } from "../limiter/limiter.js"
+import { intervalWithoutLog, leastOf, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
+import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { LimiterWatch } from "../seen/seen.js"
@@ -53,6 +53,8 @@ class Entry extends Line<StoreError> {
   /** When the store can grant the tokens that it refused. */
   retryAt = 0
   refused = 0
+  /** When they would be due. */
+  refusedDue = 0
   /** The last answer of the store. */
   told: Taken | undefined = undefined
   constructor(key: string | undefined, place: Timers.Place, serve: (entry: Entry) => void) {
@@ -78,17 +80,22 @@ export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effec
 const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
   rates.map((rate) => ({ burst: rate.burst, intervalMicros: intervalWithoutLog(rate) / 1000 }))
 
+/** Lists are refused before they get here. */
+const count: (tokens: Tokens) => number = leastOf
+
 /** The name of a key in the store. The calls without a key have one too. */
 const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
 
 export class LimiterRedis implements Backend {
   private readonly options: Options
-  private readonly place: Timers.Place
+  readonly place: Timers.Place
   readonly epoch: bigint
   private readonly entries = new Map<string | undefined, Entry>()
   /** The time of an answer. It falls at once and rises step by step, so that one late answer counts little. */
   private answerMillis = 0
   private closed = false
+  /** The waiter that hears that it is due, and may not want the tokens any more. */
+  private granting: Waiter<StoreError> | undefined
   private rates: ReadonlyArray<Rate> = []
   // `adopt` sets it in the constructor.
   private store!: GcraStore
@@ -150,20 +157,23 @@ export class LimiterRedis implements Backend {
   }
 
   refundUnsafe(granted: Granted): void {
-    this.local.refundUnsafe(granted)
+    const { granting } = this
+    if (granting === undefined || granted !== granting) return this.local.refundUnsafe(granted)
+    this.granting = undefined
+    this.entries.get(granting.key)?.slots.putBack(count(granting.tokens))
   }
 
   takeUnsafe(
     key: string | undefined,
-    tokens: number,
+    tokens: Tokens,
     _since?: number,
     _later?: Granted,
     now: number = this.now()
   ): boolean {
     const entry = this.entries.get(key)
-    if (entry === undefined || entry.first !== undefined || tokens > this.burst) return false
+    if (entry === undefined || entry.first !== undefined || count(tokens) > this.burst) return false
     entry.slots.expire(now - this.catchUp, now, false)
-    return this.spend(entry, tokens, now)
+    return this.spend(entry, count(tokens), now)
   }
 
   waitUnsafe(
@@ -171,7 +181,7 @@ export class LimiterRedis implements Backend {
     options?: { readonly insteadOf?: Waiter<StoreError> | undefined }
   ): void {
     const former = options?.insteadOf
-    if (waiter.tokens > this.burst) {
+    if (count(waiter.tokens) > this.burst) {
       if (former !== undefined) this.cancelUnsafe(former)
       return waiter.onTooLarge(this.burst)
     }
@@ -203,9 +213,9 @@ export class LimiterRedis implements Backend {
     this.local.setQuotas(this.share(rates))
     const tooLarge: Array<Waiter<StoreError>> = []
     for (const entry of this.entries.values()) {
-      entry.retryAt = 0
+      entry.retryAt = entry.refusedDue = 0
       entry.slots.keep()
-      tooLarge.push(...entry.removeLarger(this.burst))
+      tooLarge.push(...entry.removeLarger((tokens) => count(tokens) > this.burst))
     }
     for (const waiter of tooLarge) waiter.onTooLarge(this.burst)
     for (const entry of Array.from(this.entries.values())) this.serve(entry)
@@ -213,27 +223,77 @@ export class LimiterRedis implements Backend {
 
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
     const { guard, onStoreError } = this.options
-    return Effect.matchEffect(guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [tokens], 0))), {
-      onSuccess: (taken) => {
-        const standing = this.standingOf(taken)
-        return taken.waits.length === 1
-          ? answer(undefined, standing)
-          : answer({ ...standing, retryAfter: Math.ceil(taken.retryMillis * nanosPerMilli) })
-      },
-      onFailure: (failure) =>
-        onStoreError === "fail" ? answer(failure) : Effect.flatMap(guard.applied(onStoreError, failure), () => {
-          const { local } = this
-          const now = local.now()
-          const standing = this.standingOf(undefined)
-          return onStoreError === "allow" || local.takeUnsafe(key, tokens, now)
+    return Effect.matchEffect(
+      guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [count(tokens)], 0))),
+      {
+        onSuccess: (taken) => {
+          const standing = this.standingOf(taken)
+          return taken.waits.length === 1
             ? answer(undefined, standing)
-            : answer({ ...standing, retryAfter: local.retryAfterUnsafe(key, tokens, now) })
-        })
-    })
+            : answer({ ...standing, retryAfter: Math.ceil(taken.retryMillis * nanosPerMilli) })
+        },
+        onFailure: (failure) =>
+          onStoreError === "fail" ? answer(failure) : Effect.flatMap(guard.applied(onStoreError, failure), () => {
+            const { local } = this
+            const now = local.now()
+            const standing = this.standingOf(undefined)
+            return onStoreError === "allow" || local.takeUnsafe(key, tokens, now)
+              ? answer(undefined, standing)
+              : answer({ ...standing, retryAfter: local.retryAfterUnsafe(key, tokens, now) })
+          })
+      }
+    )
   }
 
   standingUnsafe(key: string | undefined): Standing {
     return this.standingOf(this.entries.get(key)?.told)
+  }
+
+  leastWaitUnsafe(key: string | undefined, tokens: Tokens, now: number): number {
+    const entry = this.entries.get(key)
+    // The next slot is later than the one that the store refused, and the slots that are there are for others.
+    return entry === undefined || count(tokens) < entry.refused || entry.queued < entry.slots.tokens
+      ? 0
+      : entry.refusedDue - now
+  }
+
+  refusalUnsafe(key: string | undefined, tokens: Tokens, now: number): Refusal {
+    const entry = this.entries.get(key)
+    if (entry === undefined) return this.local.refusalUnsafe(key, tokens, this.local.now())
+    return this.refusalOf(entry, now)
+  }
+
+  refuseUnsafe(waiter: Waiter<StoreError>): Refusal {
+    const entry = this.entries.get(waiter.key)
+    this.cancelUnsafe(waiter)
+    this.refundUnsafe(waiter)
+    if (entry === undefined) return this.local.refuseUnsafe(waiter)
+    return this.refusalOf(entry, this.now())
+  }
+
+  /** An estimate, by the last answer and the waiters of this process. */
+  private refusalOf(entry: Entry, now: number): Refusal {
+    const ahead = Math.max(0, entry.queued - entry.slots.tokens)
+    const pace = this.rates.reduce((most, rate) => Math.max(most, intervalWithoutLog(rate)), 0)
+    const retryAfter = Math.max(0, entry.refusedDue - now) + ahead * pace
+    return { limit: this.standingOf(entry.told).limit, remaining: 0, retryAfter }
+  }
+
+  peek(key: string | undefined): Effect.Effect<Peek, StoreError> {
+    const { guard, onStoreError } = this.options
+    // Nothing waits for less than no time, so the store refuses and says how long.
+    const asked = guard.run("peek", Effect.suspend(() => this.store.take(nameOf(key), [1], -1)))
+    return Effect.matchEffect(asked, {
+      onFailure: (failure) =>
+        onStoreError === "fail"
+          ? Effect.fail(failure)
+          : Effect.map(guard.applied(onStoreError, failure), () => this.local.peekUnsafe(key)),
+      onSuccess: (taken) =>
+        Effect.succeed({
+          ...this.standingOf(taken),
+          retryAfter: Math.max(0, Math.ceil((taken.retryMillis - 1) * nanosPerMilli))
+        })
+    })
   }
 
   private standingOf(taken: Taken | undefined): Standing {
@@ -275,7 +335,7 @@ export class LimiterRedis implements Backend {
       if (entry === undefined) return
       // The slots were granted before the command: ask again.
       entry.slots.clear()
-      entry.retryAt = 0
+      entry.retryAt = entry.refusedDue = 0
       this.serve(entry)
     })
   }
@@ -311,10 +371,13 @@ export class LimiterRedis implements Backend {
     entry.slots.expire(now - this.catchUp, now, entry.first !== undefined)
     // A callback may throw, as an observer of its fiber does. The other waiters are still served.
     try {
-      while (entry.first !== undefined && this.spend(entry, entry.first.waiter.tokens, now)) {
-        entry.shift()!.onDue()
+      while (entry.first !== undefined && this.spend(entry, count(entry.first.waiter.tokens), now)) {
+        const waiter = entry.shift()!
+        this.granting = waiter
+        waiter.onDue()
       }
     } finally {
+      this.granting = undefined
       if (entry.first === undefined) this.rest(entry, now)
       else this.proceed(entry, entry.first.waiter, now)
     }
@@ -323,7 +386,7 @@ export class LimiterRedis implements Backend {
   private proceed(entry: Entry, first: Waiter<StoreError>, now: number): void {
     entry.idleAt = undefined
     // The waiter that was refused has left, and the next one asks for fewer tokens.
-    if (entry.slots.empty && first.tokens < entry.refused) entry.retryAt = 0
+    if (entry.slots.empty && count(first.tokens) < entry.refused) entry.retryAt = 0
     if (entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
     const next = entry.slots.firstDue
     const at = entry.asking === undefined ? entry.retryAt : Infinity
@@ -360,9 +423,10 @@ export class LimiterRedis implements Backend {
     const tokens: Array<number> = []
     for (let node = entry.first; node !== undefined && tokens.length < mostPerCommand; node = node.after) {
       const { waiter } = node
+      const asked = count(waiter.tokens)
       for (let n = 1 + (waiter.behind?.() ?? 0); n > 0 && tokens.length < mostPerCommand; n--) {
-        if (covered >= waiter.tokens) covered -= waiter.tokens
-        else tokens.push(waiter.tokens)
+        if (covered >= asked) covered -= asked
+        else tokens.push(asked)
       }
     }
     if (tokens.length === 0) return
@@ -377,7 +441,7 @@ export class LimiterRedis implements Backend {
         },
         onSuccess: (taken) => {
           entry.asking = undefined
-          this.onTaken(entry, tokens, taken, askedAt)
+          this.onTaken(entry, tokens, taken, askedAt, ahead)
         }
       }
     )
@@ -385,7 +449,13 @@ export class LimiterRedis implements Backend {
     if (fiber.pollUnsafe() === undefined) entry.asking = fiber
   }
 
-  private onTaken(entry: Entry, tokens: ReadonlyArray<number>, taken: Taken, askedAt: number): void {
+  private onTaken(
+    entry: Entry,
+    tokens: ReadonlyArray<number>,
+    taken: Taken,
+    askedAt: number,
+    aheadMillis: number
+  ): void {
     // The store decided before its answer arrived, so a slot may be late and is never early.
     const now = this.now()
     this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
@@ -393,6 +463,8 @@ export class LimiterRedis implements Backend {
     entry.slots.add(tokens, taken, now)
     const retry = Math.ceil(taken.retryMillis * nanosPerMilli)
     entry.refused = tokens[taken.waits.length] ?? 0
+    // The store decided at some time since it was asked, so it may be due that much earlier than this answer tells.
+    entry.refusedDue = retry > 0 ? askedAt + retry + aheadMillis * nanosPerMilli : 0
     entry.retryAt = retry > 0 ? now + (entry.slots.tokens > 0 ? Math.max(retry, refillNanos) : retry) : 0
     this.serve(entry)
   }

@@ -25,7 +25,7 @@ const joinScript = /*#__PURE__*/ Command.script<["L", string] | ["F", string, st
   "join",
   2,
   `${prelude}
-local me, member, lease, after = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local me, member, lease, after, seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local h = redis.call('HMGET', state, 'owner', 'fence', 'until', 'lease', 'rfence', 'rexp')
 local owner, fence, till = h[1], tonumber(h[2] or 0), tonumber(h[3] or 0)
 local rfence, rexp = tonumber(h[5] or 0), tonumber(h[6] or 0)
@@ -43,8 +43,14 @@ if till > most then
   redis.call('HSET', state, 'until', num(till))
 end
 local keep = math.ceil(math.max(2 * lease, rexp - now) / 1000) + 1000
+-- This server may be behind one that gave the fences that the caller has seen. A forged one is not believed.
+local function larger()
+  return math.max(fence + 1, now, seen < now + 3600000000 and seen + 1 or 0)
+end
 if owner == me and till > 0 then
-  redis.call('HSET', state, 'until', num(now + lease), 'lease', num(lease))
+  -- It has run with this fence, so the next run gets another.
+  if after and fence <= after then fence = larger() end
+  redis.call('HSET', state, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))
   redis.call('PEXPIRE', state, keep)
   return {'L', num(fence)}
 end
@@ -53,7 +59,7 @@ if till > now then
   redis.call('PEXPIRE', waiting, math.ceil(lease / 1000) + 10000)
   return {'F', num(fence), num(till - now)}
 end
-fence = math.max(fence + 1, now)
+fence = larger()
 -- Whose lease ended may come back, with callers who wait for a result: the next one is kept for it.
 if owner and owner ~= '' then redis.call('HSET', state, 'taken', '1') end
 redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))
@@ -138,6 +144,8 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
   const complete = completeScript(redis)
   const release = releaseScript(redis)
   const keys = (key: string) => [`{${prefix}${key}}:f`, `{${prefix}${key}}:w`]
+  // The largest fence that this process was told.
+  let seen = 0
   const member = (party: Party) => `${party.owner.slice(inbox.node.length + 1)} ${inbox.channel}`
 
   return {
@@ -147,8 +155,9 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
       return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
     },
     join: (key, party, after) =>
-      join([...keys(key), party.owner, member(party), leaseMicros, after ?? ""], (reply): Joined => {
+      join([...keys(key), party.owner, member(party), leaseMicros, after ?? "", seen], (reply): Joined => {
         const fence = Number(reply[1])
+        seen = Math.max(seen, fence)
         switch (reply[0]) {
           case "L":
             return { _tag: "Lead", fence }

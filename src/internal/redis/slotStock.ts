@@ -21,6 +21,8 @@ export class SlotStock {
   tokens = 0
   /** How many of the last tokens were granted without a grant to another process among them. */
   private unbroken = 0
+  /** When the last of the tokens that were spent last was due. */
+  private spentDue = 0
   /** The state of the key after the last grant. */
   private state = ""
 
@@ -60,7 +62,14 @@ export class SlotStock {
     slots.splice(0, used)
     if (due > tokens) slots.unshift({ due: last.due, tokens: due - tokens })
     this.tokens -= tokens
+    this.spentDue = last.due
     return true
+  }
+
+  /** Takes back the tokens that were spent last. */
+  putBack(tokens: number): void {
+    this.slots.unshift({ due: this.spentDue, tokens })
+    this.tokens += tokens
   }
 
   /** Drops the slots that were due before `time`. `sparing` keeps the last one that is due `now`. */

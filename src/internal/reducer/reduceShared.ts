@@ -45,6 +45,8 @@ export interface Coordination {
   readonly store: ReducerStore
   readonly guard: Guard
   readonly onStoreError: "local" | "fail"
+  /** The fences of runs that have ended here while the store is still to hear of it. A call that comes now wants a later run. */
+  readonly ended: Map<string, number>
 }
 
 const coordinations = /*#__PURE__*/ new WeakMap<object, Coordination>()
@@ -69,12 +71,13 @@ export const reduceShared = <Req extends Persistable.Any, R>(
     const coordination = coordinations.get(handle)
     const codec = codecOf(request)
     const key = keyOf(request)
+    const local = new SharedKey(key, codec)
     const shared = coordination === undefined
       ? alone(codec, f)
-      : flight(coordination, codec, key, f)
+      : flight(coordination, codec, key, f, handle.forget(local))
     // Sound: calls of an equal key have one codec and so one type of result, and a run has no other requirements than
     // those of its effect and its codec.
-    return handle.reduce(new SharedKey(key, codec), shared as Effect.Effect<unknown>) as typeof shared
+    return handle.reduce(local, shared as Effect.Effect<unknown>) as typeof shared
   })
 
 /** The key of the local flight. Requests with other schemas are other flights, whatever their primary keys. */
@@ -117,18 +120,24 @@ const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Ef
         : Effect.andThen(Effect.flatMap(codec.encode(exit), codec.decode), exit)
   )
 
-/** Runs, or waits for, the flight of a key on behalf of this process. */
+/**
+ * Runs, or waits for, the flight of a key on behalf of this process. `seal` lets no more calls join it here, once its effect
+ * has ended.
+ */
 export const flight = <A, E, R, S>(
-  { guard, onStoreError, store }: Coordination,
+  { ended, guard, onStoreError, store }: Coordination,
   codec: Codec<A, E, S>,
   key: string,
-  f: (lease: Lease) => Effect.Effect<A, E, R>
+  f: (lease: Lease) => Effect.Effect<A, E, R>,
+  seal: Effect.Effect<void> = Effect.void
 ): Effect.Effect<A, E | ReducerError, R | S> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber((fiber) => {
       const clock = fiber.getRef(Clock.Clock)
       // Whether this party may be the leader in the store.
       let holds = false
+      // The fence of its last run.
+      let led: number | undefined
       // The last result that a signal had. A signal to join again does not displace it.
       let done: Extract<Signal, { readonly _tag: "Done" }> | undefined
       const signalled = Latch.makeUnsafe(false)
@@ -139,7 +148,9 @@ export const flight = <A, E, R, S>(
       const release = Effect.suspend(() => Effect.ignore(guard.once("release", store.release(key, party))))
 
       const loop = Effect.gen(function*() {
-        let after: number | undefined
+        // The least fence of a result that will do.
+        const former = ended.get(key)
+        let after = former === undefined ? undefined : former + 1
         while (true) {
           let sentAt = 0
           holds = true
@@ -167,15 +178,16 @@ export const flight = <A, E, R, S>(
             case "Lead": {
               // If the answer took longer than the lease, the lease is over.
               if (monotonicMillis(clock) >= sentAt + store.leaseMillis) break
-              const led = yield* lead(answer.fence, sentAt)
-              if (led !== undefined) return yield* led
+              led = answer.fence
+              const exit = yield* lead(led, sentAt)
+              if (exit !== undefined) return yield* exit
               after = answer.fence
               break
             }
             case "Follow": {
               holds = false
-              after = answer.fence
-              const payload = yield* follow(answer.fence, answer.restMillis)
+              after = Math.max(after ?? 0, answer.fence)
+              const payload = yield* follow(after, answer.restMillis)
               if (payload !== undefined) return yield* yield* codec.decode(payload)
             }
           }
@@ -185,7 +197,12 @@ export const flight = <A, E, R, S>(
       // Runs the effect while the lease lasts; returns nothing if the lease ended first.
       const lead = Effect.fnUntraced(function*(fence: number, sentAt: number) {
         const lease = { fence, deadline: sentAt + store.leaseMillis }
-        const exit = yield* Effect.raceFirst(Effect.exit(Effect.suspend(() => f({ fence }))), heartbeat(lease))
+        const sealed = Effect.andThen(Effect.sync(() => void ended.set(key, fence)), seal)
+        const run = Effect.onExit(
+          Effect.suspend(() => f({ fence })),
+          (exit) => Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) ? Effect.void : sealed
+        )
+        const exit = yield* Effect.raceFirst(Effect.exit(run), heartbeat(lease))
         // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
         if (exit === undefined || monotonicMillis(clock) >= lease.deadline) {
           yield* Effect.logDebug(`effect-funnel: lost the lease of ${key}, joining again`)
@@ -245,6 +262,7 @@ export const flight = <A, E, R, S>(
 
       return Effect.onExit(restore(loop), (exit) => {
         party.close()
+        if (led !== undefined && ended.get(key) === led) ended.delete(key)
         if (!holds) return Effect.void
         // An interrupted party may be about to end its process: it releases the key before it returns.
         return Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)

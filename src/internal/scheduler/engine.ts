@@ -18,6 +18,7 @@
  */
 import type * as Exit from "effect/Exit"
 import { forEachInSlices, Slices } from "../data/slices.js"
+import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { Load, SchedulerWatch } from "../seen/seen.js"
 import { endUnsafe } from "../waits/waits.js"
@@ -151,7 +152,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (limiter !== undefined && job.tokens > 0) {
       if (this.rate.claimed || this.lanes.lenders.front !== undefined) return false
       // The job comes now: there is no lateness to make up.
-      if (!limiter.takeUnsafe(undefined, job.tokens, Infinity, later)) return false
+      if (!limiter.takeUnsafe(undefined, job.cost, Infinity, later)) return false
       limiter.watch?.admitted()
     }
     this.overload?.startedAtOnce()
@@ -179,7 +180,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const { refusals } = this
     job.since = this.millis()
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
-    const impossible = impossibleOf(job, this.limit, this.rate.burst)
+    const impossible = impossibleOf(job, this.limit, this.limiter)
     if (impossible !== undefined) return refusals.refuse(job, impossible)
     job.arrived = this.now()
     const { maxQueued } = this.limits
@@ -462,19 +463,19 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   /** After a change of width or rate: refuses the jobs that can never start now, and starts those that can. */
   reviewUnsafe(): void {
-    const { limit } = this
-    const { burst } = this.rate
-    const refused: Array<Job> = []
+    const { limit, limiter } = this
+    const refused: Array<readonly [Job, InsufficientCapacity]> = []
     this.main.queue.forEach(({ job }) => {
-      if (job.weight <= limit && job.tokens <= burst) return
+      const reason = impossibleOf(job, limit, limiter)
+      if (reason === undefined) return
       this.lanes.leave(job)
       job.state = "Done"
-      refused.push(job)
+      refused.push([job, reason])
     })
     this.lanes.refresh()
     // Before the refused jobs hear of it: their code may use the rate.
     this.pump()
-    forEachInSlices(this.slices, refused, (job) => this.refusals.refuse(job, impossibleOf(job, limit, burst)!))
+    forEachInSlices(this.slices, refused, ([job, reason]) => this.refusals.refuse(job, reason))
     this.notifyUnsafe()
   }
 

@@ -3,6 +3,7 @@
  */
 import type * as DueHeap from "../data/dueHeap.js"
 import { join, leave, type Member } from "../data/list.js"
+import type { Tokens } from "../limiter/gcra.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
 import type { Line } from "./fairQueue.js"
@@ -127,6 +128,10 @@ export abstract class Job extends Seat implements Inner {
   }
   get tokens(): number {
     return this.options.tokens
+  }
+  /** What it takes of the rate: the tokens of each quota. */
+  get cost(): Tokens {
+    return this.options.list ?? this.options.tokens
   }
   get priority(): number {
     return this.options.priority

@@ -7,6 +7,7 @@
 import { append, type List, remove } from "../data/list.js"
 import { above, changes, liveNode } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
+import type { Tokens } from "../limiter/gcra.js"
 import { type Job, Lane, type Owner, Place, type Seat, type Terms } from "./job.js"
 import { Lenders } from "./lenders.js"
 
@@ -304,10 +305,10 @@ export class Lanes implements Owner {
    * The lane whose first job so many tokens pay for, `front` if it can be. A job with other tokens may have come in front since
    * they were asked for.
    */
-  paidBy(front: Lane | undefined, tokens: number): Lane | undefined {
-    if (front === undefined || this.headOf(front).tokens === tokens) return front
+  paidBy(front: Lane | undefined, tokens: Tokens): Lane | undefined {
+    if (front === undefined || this.headOf(front).cost === tokens) return front
     const { main } = this
-    return main.state === "candidate" && main.head!.tokens === tokens ? main : undefined
+    return main.state === "candidate" && main.head!.cost === tokens ? main : undefined
   }
 
   headOf(lane: Lane): Job {

@@ -6,6 +6,7 @@ import type * as Stream from "effect/Stream"
 import type { SchedulerError } from "./error.js"
 import type { AllReturn, FirstSuccessError } from "./many/collect.js"
 import type { ProgressServices } from "./many/progress.js"
+import type { Settled } from "../limiter/settling.js"
 import { jobOptions } from "./options.js"
 import type {
   AllOptions,
@@ -16,6 +17,7 @@ import type {
   PenalizeOptions,
   Quotas,
   ScheduleOptions,
+  SettleOptions,
   StreamOptions
 } from "./options.js"
 import type { Stats } from "./stats.js"
@@ -24,12 +26,12 @@ import type { Stats } from "./stats.js"
 export interface Operations<Self> {
   /** Runs an effect once there is width and rate for it, in the fiber that calls. */
   readonly schedule: <
-    Arg extends Effect.Effect<any, any, any> | ScheduleOptions | undefined = ScheduleOptions
+    Arg extends Effect.Effect<any, any, any> | SettleOptions<never> | undefined = ScheduleOptions
   >(
     effectOrOptions?: Arg,
-    options?: ScheduleOptions | undefined
+    options?: SettleOptions<[Arg] extends [Effect.Effect<infer A, any, any>] ? A : never> | undefined
   ) => [Arg] extends [Effect.Effect<infer A, infer E, infer R>] ? Effect.Effect<A, E | SchedulerError, R | Self>
-    : <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
+    : <A extends Settled<Arg>, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SchedulerError, R | Self>
   /** Changes how much weight may run at one time. Running jobs go on. */
   readonly resize: (concurrency: number | "unbounded") => Effect.Effect<void, never, Self>
   /** Changes the pace at which jobs start, or gives one to a scheduler that had none. */
@@ -93,10 +95,12 @@ export const effectFirstOrLast = <Self>(
   body: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
     options: JobOptions,
-    given: ScheduleOptions | undefined
+    given: SettleOptions<unknown> | undefined
   ) => Effect.Effect<A, E | SchedulerError, R | Self>
 ): Operations<Self>["schedule"] => {
-  const dual = <A, E, R>(first?: Effect.Effect<A, E, R> | ScheduleOptions, second?: ScheduleOptions) => {
+  // `settle` takes the value of the effect: the type says so.
+  type Options = SettleOptions<unknown>
+  const dual = <A, E, R>(first?: Effect.Effect<A, E, R> | Options, second?: Options) => {
     if (Effect.isEffect(first)) return body(first, jobOptions("Scheduler.schedule", second), second)
     const options = jobOptions("Scheduler.schedule", first)
     return <A, E, R>(effect: Effect.Effect<A, E, R>) => body(effect, options, first)

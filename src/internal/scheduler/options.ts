@@ -6,8 +6,10 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Stream from "effect/Stream"
 import { refuse } from "../data/refuse.js"
-import type { Rate } from "../limiter/gcra.js"
+import type { Rate, Tokens } from "../limiter/gcra.js"
+import type { Limiter, StoreError } from "../limiter/limiter.js"
 import * as Quota from "../limiter/quota.js"
+import { checkSettle, type Settle } from "../limiter/settling.js"
 import type { Share } from "./fairQueue.js"
 import type { Progress } from "./many/progress.js"
 import type { WidthPolicy } from "./width.js"
@@ -166,6 +168,7 @@ export const isTag = <I>(rate: Quotas | ReadonlyArray<Rate> | Context.Key<I, obj
  *
  * - `weight`: how much of the concurrency it holds while it runs, an integer from 1; 1 by default.
  * - `tokens`: how much of the rate its start consumes, an integer from 0; 1 by default. With 0 the rate does not delay it.
+ *   With several quotas, also a list with an integer for each, unless the rate is in Redis.
  * - `priority`: a finite number, 0 by default. A larger one starts first. There is no aging: a low priority starves for as
  *   long as higher ones keep coming.
  * - `maxWait`: how long the job may wait for its start; no bound by default. A job that would wait longer is refused with
@@ -179,10 +182,26 @@ export const isTag = <I>(rate: Quotas | ReadonlyArray<Rate> | Context.Key<I, obj
  */
 export interface ScheduleOptions {
   readonly weight?: number | undefined
-  readonly tokens?: number | undefined
+  readonly tokens?: number | ReadonlyArray<number> | undefined
   readonly priority?: number | undefined
   readonly maxWait?: Duration.Input | undefined
   readonly share?: ShareKey | { readonly key: ShareKey; readonly weight?: number | undefined } | undefined
+}
+
+/**
+ * Options of `schedule`.
+ *
+ * **Details**
+ *
+ * - `settle`: tells what a success has cost of the rate, a number from 0, or a list of such numbers, one a quota; part of a
+ *   token counts as one. Until then the job counts as `tokens`. What it cost less is given back, what it cost more is owed. A failure or an interruption costs
+ *   `tokens`. Not with a rate in Redis.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface SettleOptions<in A> extends ScheduleOptions {
+  readonly settle?: ((value: A) => number | ReadonlyArray<number>) | undefined
 }
 
 /**
@@ -196,28 +215,43 @@ export type ShareKey = string | number | bigint | boolean | symbol
 /** Checked options of a job. */
 export interface JobOptions {
   readonly weight: number
+  /** What it takes of each quota; of a list, a bound from below that is not 0. */
   readonly tokens: number
   readonly priority: number
   /** Nanoseconds. */
   readonly maxWait: number
   readonly share: Share | undefined
+  readonly settle: Settle | undefined
+  /** The tokens of each quota, if they were given so. */
+  readonly list: ReadonlyArray<number> | undefined
 }
 
 /** The options of a job for which none are given. */
-export const oneJob: JobOptions = { weight: 1, tokens: 1, priority: 0, maxWait: Infinity, share: undefined }
+export const oneJob: JobOptions = {
+  weight: 1,
+  tokens: 1,
+  priority: 0,
+  maxWait: Infinity,
+  share: undefined,
+  settle: undefined,
+  list: undefined
+}
 
-export const jobOptions = (caller: string, options: ScheduleOptions | undefined): JobOptions => {
+export const jobOptions = (caller: string, options: SettleOptions<never> | undefined): JobOptions => {
   if (options === undefined) return oneJob
-  const { maxWait, priority = 0, share, tokens = 1, weight = 1 } = options
+  const { maxWait, priority = 0, settle, share, tokens = 1, weight = 1 } = options
+  if (settle !== undefined) checkSettle(caller, settle)
   checkCount(caller, "weight", weight, 1)
-  checkCount(caller, "tokens", tokens, 0)
+  const cost = Quota.tokens(caller, tokens, 0)
   if (!Number.isFinite(priority)) refuse(caller, "priority", "a finite number", priority)
   return {
     weight,
-    tokens,
+    tokens: typeof cost === "number" ? cost : Math.min(...cost) || Number.MIN_VALUE,
     priority,
     maxWait: checkWait(caller, "maxWait", maxWait),
-    share: share === undefined ? undefined : checkShare(caller, share)
+    share: share === undefined ? undefined : checkShare(caller, share),
+    settle,
+    list: typeof cost === "number" ? undefined : cost
   }
 }
 
@@ -251,7 +285,7 @@ export interface ItemOptions<in A> extends Pick<ScheduleOptions, "maxWait" | "sh
   /** How many permits an item takes while it runs; 1 by default. */
   readonly weight?: number | ((item: A, index: number) => number) | undefined
   /** How many tokens of the rate an item takes; 1 by default, 0 for none. */
-  readonly tokens?: number | ((item: A, index: number) => number) | undefined
+  readonly tokens?: Tokens | ((item: A, index: number) => Tokens) | undefined
   /** A larger number goes first; 0 by default. */
   readonly priority?: number | ((item: A, index: number) => number) | undefined
 }
@@ -308,15 +342,21 @@ export interface AllOptions extends ScheduleOptions {
 /** The job options of each item. Throws, before anything runs, where an option is invalid for all items. */
 export const itemOptions = <A>(
   caller: string,
-  options: ItemOptions<A> & { readonly total?: number | undefined } = {}
+  options: ItemOptions<A> & { readonly total?: number | undefined } = {},
+  limiter?: Limiter<StoreError> | undefined
 ): (item: A, index: number) => JobOptions => {
   const { maxWait, priority, share, tokens, total, weight } = options
   if (total !== undefined) checkCount(caller, "total", total, 0)
   const given = { maxWait, share, weight: fixed(weight), tokens: fixed(tokens), priority: fixed(priority) }
-  const all = jobOptions(caller, given)
+  const of = (options: ScheduleOptions): JobOptions => {
+    const checked = jobOptions(caller, options)
+    Quota.checkList(caller, checked.list, limiter)
+    return checked
+  }
+  const all = of(given)
   if (given.weight === weight && given.tokens === tokens && given.priority === priority) return () => all
   return (item, index) =>
-    jobOptions(caller, {
+    of({
       maxWait,
       share,
       weight: costOf(weight, item, index),
@@ -325,9 +365,9 @@ export const itemOptions = <A>(
     })
 }
 
-type Cost<A> = number | ((item: A, index: number) => number) | undefined
+type Cost<A, N> = N | ((item: A, index: number) => N) | undefined
 
-const fixed = <A>(cost: Cost<A>): number | undefined => typeof cost === "function" ? undefined : cost
+const fixed = <A, N extends Tokens>(cost: Cost<A, N>): N | undefined => typeof cost === "function" ? undefined : cost
 
-const costOf = <A>(cost: Cost<A>, item: A, index: number): number | undefined =>
+const costOf = <A, N extends Tokens>(cost: Cost<A, N>, item: A, index: number): N | undefined =>
   typeof cost === "function" ? cost(item, index) : cost

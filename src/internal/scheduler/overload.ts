@@ -11,6 +11,7 @@ import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { Codel } from "./codel.js"
 import { Overloaded, WaitExceeded } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
+import { behind } from "../limiter/gcra.js"
 import type { Job, Terms } from "./job.js"
 import type { Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
@@ -92,7 +93,7 @@ export class Overload {
     // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
     const alone = paused || lanes.main.state === "blocked" || lanes.isNested(job)
     const before = alone ? 0 : lanes.main.queue.tokensBefore(job.priority, job.options.share)
-    return Math.max(penaltyLeft, limiter.dueInUnsafe(undefined, before + job.tokens))
+    return Math.max(penaltyLeft, limiter.dueInUnsafe(undefined, behind(before, job.cost)))
   }
 
   private ring(): void {

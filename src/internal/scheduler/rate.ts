@@ -2,6 +2,7 @@
  * The rate of a scheduler: its limiter, and one claim on it, for the job that is in front when the claim is due.
  */
 import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
+import type { Tokens } from "../limiter/gcra.js"
 import type { Job } from "./job.js"
 
 /** Hears how a claim ends. */
@@ -19,11 +20,11 @@ export interface Claimant {
 export class Claim implements Waiter<StoreError> {
   readonly key: string | undefined = undefined
   link: unknown = undefined
-  readonly tokens: number
+  readonly tokens: Tokens
   since: number
   private readonly rate: Rate
 
-  constructor(rate: Rate, tokens: number, since: number) {
+  constructor(rate: Rate, tokens: Tokens, since: number) {
     this.rate = rate
     this.tokens = tokens
     this.since = since
@@ -57,10 +58,6 @@ export class Rate {
     return this.claim !== undefined
   }
 
-  get burst(): number {
-    return this.limiter === undefined ? Infinity : this.limiter.burst
-  }
-
   now(): number {
     return this.limiter === undefined ? 0 : this.limiter.now()
   }
@@ -69,24 +66,25 @@ export class Rate {
   take(job: Job, since: number): boolean {
     const { claim, limiter } = this
     if (limiter === undefined || job.tokens === 0) return true
+    const cost = job.cost
     if (claim !== undefined) {
       // The claim serves the job that is in front when it is due; only other tokens need another claim.
-      if (claim.tokens === job.tokens) {
+      if (claim.tokens === cost) {
         claim.since = since
         return false
       }
-    } else if (limiter.takeUnsafe(undefined, job.tokens, since, job)) {
+    } else if (limiter.takeUnsafe(undefined, cost, since, job)) {
       limiter.watch?.admitted()
       return true
     }
-    this.claim = new Claim(this, job.tokens, since)
+    this.claim = new Claim(this, cost, since)
     limiter.waitUnsafe(this.claim, claim === undefined ? undefined : { insteadOf: claim })
     return false
   }
 
   /** Withdraws the claim, unless it fits the job in front. */
   recheck(front: Job | undefined): void {
-    if (this.claim !== undefined && front?.tokens !== this.claim.tokens) this.withdraw()
+    if (this.claim !== undefined && (front === undefined || front.cost !== this.claim.tokens)) this.withdraw()
   }
 
   withdraw(): void {

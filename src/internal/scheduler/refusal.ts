@@ -5,15 +5,19 @@ import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import type { SchedulerWatch } from "../seen/seen.js"
 import { SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
+import { excessOf, type Limiter, type StoreError } from "../limiter/limiter.js"
 import type { Job } from "./job.js"
 
 /** Why a job can never start: it asks for more than there can be. */
-export const impossibleOf = ({ tokens, weight }: Job, limit: number, burst: number): InsufficientCapacity | undefined =>
-  weight > limit
-    ? new InsufficientCapacity({ what: "weight", asked: weight, most: limit })
-    : tokens > burst
-    ? new InsufficientCapacity({ what: "tokens", asked: tokens, most: burst })
-    : undefined
+export const impossibleOf = (
+  job: Job,
+  limit: number,
+  limiter: Limiter<StoreError> | undefined
+): InsufficientCapacity | undefined => {
+  if (job.weight > limit) return new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit })
+  const excess = limiter === undefined ? undefined : excessOf(job.cost, limiter)
+  return excess === undefined ? undefined : new InsufficientCapacity({ what: "tokens", ...excess })
+}
 
 interface Host {
   readonly name: string

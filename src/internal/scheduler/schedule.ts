@@ -6,6 +6,9 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type { Fiber } from "effect/Fiber"
 import { firstStep } from "../limiter/firstStep.js"
+import type { Charge } from "../limiter/limiter.js"
+import { checkList } from "../limiter/quota.js"
+import { checkSettles, settleBy } from "../limiter/settling.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
 import { Job } from "./job.js"
 import type { Engine } from "./engine.js"
@@ -47,7 +50,7 @@ export const effectOf = <A, E, R>(
 
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
-  private readonly engine_: Engine
+  protected readonly engine_: Engine
   // Cleared at the end: fibers that the job left behind keep it in their context.
   private self: Effect.Effect<A, E, R> | undefined
   private fiber: Fiber<unknown, unknown> | undefined
@@ -72,8 +75,8 @@ class EffectJob<A, E, R> extends Job {
     })
   }
 
-  /** Returns `undefined`, as `onExitPrimitive` expects of a finalizer without an effect. */
-  leave(exit: Exit.Exit<unknown, unknown>): undefined {
+  /** Returns `undefined`, as `onExitPrimitive` expects of a finalizer without an effect, or what the caller dies of. */
+  leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<never> | undefined {
     this.fiber!.setContext(this.context!)
     this.engine_.releaseUnsafe(this, exit)
     this.self =
@@ -84,7 +87,7 @@ class EffectJob<A, E, R> extends Job {
     return undefined
   }
 
-  private body(): Effect.Effect<A, E | SchedulerError, R> {
+  protected body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber!.setContext(Context.add(this.context!, CurrentNode, this))
     return effectOf(this.engine_, this, this.self!)
   }
@@ -102,6 +105,27 @@ class EffectJob<A, E, R> extends Job {
   }
 }
 
+/** A job whose success says what it has cost of the rate. */
+class SettledJob<A, E, R> extends EffectJob<A, E, R> {
+  private charge: Charge | undefined = undefined
+
+  /** In the step in which the rate was taken. */
+  protected override body(): Effect.Effect<A, E | SchedulerError, R> {
+    this.charge = this.engine_.limiter?.chargeUnsafe?.(undefined, this.cost, this)
+    return super.body()
+  }
+
+  override leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<never> | undefined {
+    const { charge } = this
+    this.charge = undefined
+    try {
+      return settleBy("Scheduler.schedule", this.engine_.limiter, charge, this.options.settle!, exit)
+    } finally {
+      super.leave(exit)
+    }
+  }
+}
+
 /**
  * Runs an effect as a job. The frame that releases is there before anything is taken. So an interruption at any point
  * gives back everything, or takes the waiting job out of the queue, without a mask.
@@ -110,8 +134,14 @@ export const schedule = <A, E, R>(
   engine: Engine,
   self: Effect.Effect<A, E, R>,
   options: JobOptions
-): Effect.Effect<A, E | SchedulerError, R> =>
-  Effect.withFiber((fiber) => {
-    const job = new EffectJob(engine, self, options, fiber)
+): Effect.Effect<A, E | SchedulerError, R> => {
+  const { settle } = options
+  if (settle !== undefined) checkSettles("Scheduler.schedule", engine.limiter)
+  checkList("Scheduler.schedule", options.list, engine.limiter)
+  return Effect.withFiber((fiber) => {
+    const job = settle === undefined
+      ? new EffectJob(engine, self, options, fiber)
+      : new SettledJob(engine, self, options, fiber)
     return Effect.onExitPrimitive(Effect.suspend(() => job.enter()), (exit) => job.leave(exit))
   })
+}

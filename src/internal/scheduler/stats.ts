@@ -52,7 +52,7 @@ const nextStart = (engine: Engine): number | undefined => {
   const hold = waitingFor(engine)
   if (hold !== "rate" && hold !== "penalty") return undefined
   const { limiter, main, penaltyLeft } = engine
-  return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.tokens)
+  return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.cost)
 }
 
 export const statsOf = (engine: Engine): Stats => ({

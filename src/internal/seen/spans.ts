@@ -12,7 +12,12 @@ const eventName = "effect_funnel.wait"
 const round = (millis: number): number => Math.round(millis * 1000) / 1000
 
 /** Puts the event of a wait on the span of a fiber, if it has one. `parts` are the milliseconds of each hold. */
-const put = (name: string, fiber: AnyFiber, parts: ReadonlyArray<readonly [hold: string, millis: number]>, now: bigint): void => {
+const put = (
+  name: string,
+  fiber: AnyFiber,
+  parts: ReadonlyArray<readonly [hold: string, millis: number]>,
+  now: bigint
+): void => {
   const { span } = fiber.cache
   if (span === undefined || span._tag !== "Span") return
   let waited = 0

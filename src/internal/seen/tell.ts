@@ -47,4 +47,5 @@ export const Logging: Context.Reference<Logs | undefined> = /*#__PURE__*/ Contex
 )
 
 /** What logs for a service that is built at a place. */
-export const logOf = (name: string, place: Place): Log | undefined => Context.get(place.context, Logging)?.of(name, place)
+export const logOf = (name: string, place: Place): Log | undefined =>
+  Context.get(place.context, Logging)?.of(name, place)

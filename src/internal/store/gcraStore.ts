@@ -29,7 +29,10 @@ export interface Taken {
 
 /** The state of many keys under GCRA, by the store's clock. */
 export interface GcraStore {
-  /** Grants the requests in order while the wait of each is at most `maxWaitMillis`. A refusal consumes nothing. */
+  /**
+   * Grants the requests in order while the wait of each is at most `maxWaitMillis`, none if that is negative. A
+   * refusal consumes nothing.
+   */
   readonly take: (
     key: string,
     tokens: ReadonlyArray<number>,

@@ -31,5 +31,5 @@ export const stepsOf = (
 export const formatSteps = (steps: ReadonlyArray<Step>): string =>
   steps.map(({ key, kind, name }) => {
     if (kind === "run" || key !== undefined) return name === undefined ? format(key) : `${name} ${format(key)}`
-    return name === undefined ? `a ${kind}` : `a ${kind} of ${name}`
+    return `a ${kind} of ${name}`
   }).join(" -> ")

@@ -112,7 +112,7 @@ export const forEach = <A, B, E, R, SE, SR>(
   options: ForEachOptions<A, boolean, unknown> | undefined,
   name = "Scheduler.forEach"
 ): Effect.Effect<Array<B> | void, E | SE | SchedulerError, R | SR> => {
-  const optionsOf = itemOptions(name, options)
+  const optionsOf = itemOptions(name, options, engine.limiter)
   return Effect.withFiber((parent) => {
     const out: Array<B> | undefined = options?.discard === true ? undefined : []
     const handlers: Handlers<B, E, Array<B> | void, E | SchedulerError> = {

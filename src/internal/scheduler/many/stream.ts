@@ -28,7 +28,7 @@ export const stream = <A, B, E, R, SE, SR>(
   options: StreamOptions<A, unknown> | undefined,
   name = "Scheduler.stream"
 ): Stream.Stream<B, E | SE | SchedulerError, R | SR> => {
-  const optionsOf = itemOptions(name, options)
+  const optionsOf = itemOptions(name, options, engine.limiter)
   return Stream.fromChannel(
     Channel.fromTransform((_upstream: Pull.Pull<unknown, unknown, unknown>, scope) =>
       Effect.contextWith((context: Context.Context<R | SR>) =>

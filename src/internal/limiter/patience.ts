@@ -1,0 +1,74 @@
+/**
+ * The calls of one limiter that wait for a time only, and one timer for all of them. A limiter without such calls has none.
+ *
+ * Times are nanoseconds of the limiter's clock since the first of these calls.
+ */
+import * as DueHeap from "../data/dueHeap.js"
+import { dispatcherIn } from "../data/dispatcher.js"
+import { forEachInSlices, Slices } from "../data/slices.js"
+import * as Timers from "../data/timers.js"
+import type { Backend, Refusal, StoreError, Waiter } from "./limiter.js"
+
+/** `due` is when its time is over. */
+export interface Call extends Waiter<StoreError>, DueHeap.Member {
+  onLate(refusal: Refusal): void
+}
+
+export class Patience {
+  private readonly limiter: Backend
+  private readonly place: Timers.Place
+  private readonly epoch: bigint
+  private readonly calls: Array<Call> = []
+  private readonly alarm: Timers.Alarm
+  private readonly slices: Slices
+
+  constructor(limiter: Backend, place: Timers.Place) {
+    this.limiter = limiter
+    this.place = place
+    this.epoch = place.clock.monotonicTimeNanosUnsafe()
+    this.alarm = new Timers.Alarm(Timers.after, () => this.ring(), place)
+    this.slices = new Slices(dispatcherIn(place.context))
+  }
+
+  now(): number {
+    return Number(this.place.clock.monotonicTimeNanosUnsafe() - this.epoch)
+  }
+
+  add(call: Call): void {
+    DueHeap.set(this.calls, call, call.due)
+    this.alarm.set(this.calls[0]!.due, this.now())
+  }
+
+  remove(call: Call): void {
+    DueHeap.remove(this.calls, call)
+    if (this.calls.length === 0) this.alarm.clear()
+  }
+
+  /** The tokens of a call were taken. Returns whether that was in time. */
+  isInTime(call: Call): boolean {
+    this.remove(call)
+    if (this.now() <= call.due) return true
+    this.refuse(call)
+    return false
+  }
+
+  private refuse(call: Call): void {
+    call.onLate(this.limiter.refuseUnsafe(call))
+  }
+
+  private ring(): void {
+    // First the calls that are due: their timer may be set for the same time.
+    this.limiter.settle?.()
+    forEachInSlices(this.slices, this.expired(), (call) => this.refuse(call))
+  }
+
+  /** Takes out the calls whose time is over, and sets the timer for the next one. */
+  private *expired(): Generator<Call> {
+    const now = this.now()
+    for (let call = this.calls[0]; call !== undefined; call = this.calls[0]) {
+      if (call.due > now) return this.alarm.set(call.due, now)
+      DueHeap.remove(this.calls, call)
+      yield call
+    }
+  }
+}
