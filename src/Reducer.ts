@@ -58,6 +58,7 @@ import { dispatcherIn } from "./internal/data/dispatcher.js"
 import * as Flights from "./internal/reducer/flights.js"
 import { type Handle, handleOf, noop, type Operations, operations, TypeId } from "./internal/reducer/operations.js"
 import { enrolled } from "./internal/seen/seen.js"
+import { Tracing } from "./internal/seen/tell.js"
 import { CurrentNode } from "./internal/waits/waits.js"
 
 export { ReducerCycle } from "./internal/reducer/error.js"
@@ -172,7 +173,9 @@ export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Sco
 export const fromOptions = (id: string, options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
     const flights = Flights.make(options, dispatcherIn(fiber.context))
-    return Effect.flatMap(enrolled("reducer", options?.name ?? id, flights), (watch) => {
+    const name = options?.name ?? id
+    if (fiber.getRef(Tracing) !== undefined) flights.traced = `${name}.reduce`
+    return Effect.flatMap(enrolled("reducer", name, flights), (watch) => {
       flights.watch = watch
       // Not `acquireRelease`: it would close from the node in which the reducer is made, whoever closes it.
       return Effect.as(

@@ -16,6 +16,7 @@ import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { guarded } from "../data/guarded.js"
 import { enrolled } from "../seen/seen.js"
+import { Tracing } from "../seen/tell.js"
 import { Collector } from "./collector.js"
 import { ValueMap } from "./key.js"
 import type { CachedResolver, Checked, Result, Settings } from "./options.js"
@@ -42,6 +43,7 @@ export const makeResolver = <Req extends Request.Any, R>(
     // It makes itself known before it exists, for its recipe holds what hears of it.
     const source: { collector: object | undefined } = { collector: undefined }
     const known = enrolled("batcher", rest.name ?? service ?? "effect-funnel/Batcher", source)
+    const traced = Context.get(Context.merge(context, settings.observers), Tracing) !== undefined
     return Effect.flatMap(Effect.provideContext(known, settings.observers), (watch) => {
       const collector = source.collector = new Collector<Req, R>({
         ...settings,
@@ -51,6 +53,7 @@ export const makeResolver = <Req extends Request.Any, R>(
         plan,
         service,
         watch,
+        spanName: rest.name ?? (traced ? service ?? "effect-funnel/Batcher" : undefined),
         context
       })
       const resolver = makeHooks(collector)

@@ -34,6 +34,8 @@ export interface Recipe<Req extends Request.Any, R> extends Settings, Omit<Check
   readonly service: string | undefined
   /** The context of the place where the resolver is made. */
   readonly context: Context.Context<never>
+  /** The name of the spans of batches. */
+  readonly spanName: string | undefined
   /** Hears of look-ups and batches, where something observes them. */
   readonly watch: BatcherWatch | undefined
 }
@@ -139,7 +141,7 @@ export class Runner<Req extends Request.Any, R> {
     batch.seal()
     const wanted = batch.items = batch.wanted
     if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
-    const { engine, name, plan, watch } = this.recipe
+    const { engine, plan, spanName, watch } = this.recipe
     if (watch !== undefined) {
       const now = watch.now()
       watch.executes(wanted.length, now - batch.since)
@@ -158,9 +160,9 @@ export class Runner<Req extends Request.Any, R> {
       ),
       (caller: Context.Context<never>) => this.contextOf(batch, caller)
     )
-    return name === undefined
+    return spanName === undefined
       ? execute
-      : Effect.withSpan(execute, name, { links: batch.links, attributes: { batchSize: batch.callers } })
+      : Effect.withSpan(execute, spanName, { links: batch.links, attributes: { batchSize: batch.callers } })
   }
 
   /** The services of the place where the resolver was made, the isolating ones, and the span of the first caller. */

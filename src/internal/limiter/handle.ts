@@ -248,11 +248,14 @@ export const make = (limiter: Backend, name: string) => {
       const waits = maxWait === Infinity
         ? wait(key, tokens, now, settles)
         : waitFor(key, tokens, now, maxWait, settles)
+      const { spans } = limiter
+      const penalized = spans === undefined ? 0 : limiter.penaltyUnsafe?.(key) ?? 0
       return Effect.flatMap(waits, (waiter) => {
         const at = limiter.now()
         // The axis may have started over meanwhile.
         const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
+        spans?.limited(name, fiber, waited, penalized)
         return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
       })
     }
@@ -306,7 +309,13 @@ export const make = (limiter: Backend, name: string) => {
           Exit.succeed({ ...left, resetAfter: duration(resetAfter), retryAfter: duration(retryAfter) })
       }),
     penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) =>
-      Effect.catch(limiter.penalize(options.key, penalty(options)), fail),
+      Effect.matchEffect(limiter.penalize(options.key, penalty(options)), {
+        onFailure: fail,
+        onSuccess: () => {
+          limiter.log?.penalized(options.key !== undefined, penalty(options))
+          return Effect.void
+        }
+      }),
     reset: (options?: { readonly key?: string | undefined }) => Effect.catch(limiter.reset(options?.key), fail),
     toJSON: () => ({ _id: "effect-funnel/RateLimiter", name, keys: limiter.size })
   })

@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"
 import type { LimiterWatch } from "../seen/seen.js"
+import type { Log, Spans } from "../seen/tell.js"
 import type { StoreError } from "../store/storeError.js"
 import { type Rate, type Tokens, tokensOf } from "./gcra.js"
 
@@ -71,6 +72,9 @@ export interface Limiter<E = never> {
   settle?(): void
   /** Hears of the calls, where something observes them. */
   watch?: LimiterWatch | undefined
+  /** Puts waits on the spans of callers, where a layer asks for it. */
+  spans?: Spans | undefined
+  log?: Log | undefined
   /** Nanoseconds until a penalty of a key ends. In memory only. */
   penaltyUnsafe?(key: string | undefined): number
   /** Lets nothing of a key pass for a time, and then one token. */

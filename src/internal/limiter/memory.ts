@@ -10,6 +10,7 @@ import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
 import type { LimiterWatch } from "../seen/seen.js"
+import type { Log, Spans } from "../seen/tell.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
@@ -72,6 +73,8 @@ export class LimiterMemory implements Backend {
   burst = Infinity
   bursts: ReadonlyArray<number> = []
   watch: LimiterWatch | undefined = undefined
+  spans: Spans | undefined = undefined
+  log: Log | undefined = undefined
   /** When the last penalty that was ever given ends. */
   private penalizedUntil = -Infinity
 

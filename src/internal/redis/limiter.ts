@@ -14,6 +14,7 @@ import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } fr
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { LimiterWatch } from "../seen/seen.js"
+import type { Log, Spans } from "../seen/tell.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
 import type * as Failure from "../store/storeError.js"
@@ -146,6 +147,8 @@ export class LimiterRedis implements Backend {
   readonly strict = false
 
   watch: LimiterWatch | undefined = undefined
+  spans: Spans | undefined = undefined
+  log: Log | undefined = undefined
 
   longestPenaltyUnsafe(): number {
     return this.local.longestPenaltyUnsafe()

@@ -28,6 +28,7 @@ export const make = (
     slices: new Slices(dispatcher),
     live: { first: undefined, last: undefined },
     watch: undefined,
+    traced: undefined,
     inFlight: () => {
       let runs = 0
       for (let run = flights.live.first; run !== undefined; run = run.after) if (isInFlight(run)) runs++

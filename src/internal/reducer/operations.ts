@@ -207,7 +207,10 @@ export const handleOf = (flights: Run.Flights): Handle => {
     })
 
   return handle(flights.name, flights.inFlight, {
-    reduce: reduceWith((key, effect) => Flights.call(plain, key, effect)),
+    reduce: reduceWith((key, effect) => {
+      const { traced } = flights
+      return Flights.call(plain, key, traced === undefined ? effect : withRunSpan(traced, () => effect))
+    }),
     fn,
     forget,
     inFlight: Effect.clockWith((clock) => Effect.succeed(Flights.inFlight(flights, clock.currentTimeMillisUnsafe())))

@@ -32,6 +32,8 @@ export interface Flights {
   readonly live: List.List<Run>
   /** Hears of calls and runs, where something observes them. */
   watch: ReducerWatch | undefined
+  /** The name of the spans of runs, where each has one of its own that links to its callers. */
+  traced: string | undefined
   /** How many runs `Reducer.inFlight` lists. */
   readonly inFlight: () => number
   closed: boolean
@@ -93,6 +95,9 @@ export class Caller extends Effectable.Class<void> implements List.Member<Caller
 // A run that starts in the synchronous part of another is nested in its stack. Deeper than this it starts one turn later.
 const maxDepth = 64
 let depth = 0
+
+/** As many links as OpenTelemetry keeps of a span. */
+const mostLinks = 128
 
 /** See the module. It is a member of the live runs, and the list of its callers. */
 export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Node, Work {
@@ -212,6 +217,8 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     if (span === undefined || own === undefined || own === span || own._tag !== "Span") return
     callHook("addLinks of the tracer", () => {
       if (own.links[own.links.length - 1]?.span !== span) own.addLinks([{ span, attributes: {} }])
+      if (this.space.flights.traced === undefined || span._tag !== "Span" || span.links.length >= mostLinks) return
+      span.addLinks([{ span: own, attributes: {} }])
     }, fiber)
   }
 

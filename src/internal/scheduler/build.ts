@@ -73,9 +73,13 @@ export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effe
 export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, SchedulerError> =>
   Effect.suspend(() => {
     const { limiter } = engine
+    engine.log?.penalized(false, nanos)
     if (limiter === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
     const penalized = Effect.mapError(limiter.penalize(undefined, nanos), (failure) => engine.refusals.error(failure))
-    return Effect.map(penalized, () => engine.overload?.refuseHopeless())
+    return Effect.map(penalized, () => {
+      engine.account?.turn()
+      engine.overload?.refuseHopeless()
+    })
   })
 
 /** Refuses the jobs that wait for a permit: the store of the permits does not answer. */

@@ -16,11 +16,13 @@
  *
  * The engine calls `onStart`, `onFailure` and `onClose` in its own step. They may submit and release, and must not throw.
  */
+import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
 import { forEachInSlices, Slices } from "../data/slices.js"
 import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { Load, SchedulerWatch } from "../seen/seen.js"
+import { type Account, type Hold, type Log, logOf, Tracing } from "../seen/tell.js"
 import { endUnsafe } from "../waits/waits.js"
 import { Draining, QueueFull } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
@@ -47,6 +49,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   permits: Permits | undefined = undefined
   /** Hears of the jobs, where something observes them. */
   watch: SchedulerWatch | undefined = undefined
+  /** Adds up what the queue waits for, where callers are traced. */
+  readonly account: Account | undefined
+  readonly log: Log | undefined
   readonly refusals: Refusals
   private readonly rate: Rate
   private readonly madeAt: number
@@ -81,6 +86,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.madeAt = site.clock.currentTimeMillisUnsafe()
     this.refusals = new Refusals(this)
     this.rate = new Rate(this, limiter)
+    this.account = Context.get(site.context, Tracing)?.account(this.name, site, () => this.waitingFor)
+    this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
     if (this.hasTerms) this.overload = new Overload(this, limits, site)
@@ -128,6 +135,14 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   get oldestWait(): number {
     const oldest = this.main.queue.oldest?.job
     return oldest === undefined ? 0 : this.waited(oldest)
+  }
+
+  /** What the job in front waits for. */
+  get waitingFor(): Hold {
+    if (this.queued === 0) return "nothing"
+    if (this.paused) return "pause"
+    if (this.penaltyLeft > 0 || (this.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
+    return this.lanes.front === undefined ? "width" : "rate"
   }
 
   get idle(): boolean {
@@ -295,6 +310,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       if (!settled) this.defer()
     }
     if (this.permits !== undefined) this.permits.changed()
+    this.account?.turn()
   }
 
   pumpSoon(): void {
@@ -422,7 +438,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private refusesHead(lane: Lane): boolean {
     const job = this.lanes.headOf(lane)
     if (job.terms === undefined) return false
-    const reason = this.overload!.refusesFirst(job.terms, lane === this.main && !job.patient)
+    const overload = this.overload!
+    const reason = overload.refusesFirst(job.terms, lane === this.main && !job.patient)
+    this.log?.overloaded(overload.overloaded)
     if (reason === undefined) return false
     this.starts++
     this.refuseQueued(job, reason)
@@ -448,6 +466,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   penalizeUnsafe(nanos: number): void {
     this.penalty ??= new Penalty(this, () => this.pump(), this.site)
     this.penalty.extend(nanos, this.queued > 0)
+    this.account?.turn()
     this.overload?.refuseHopeless()
   }
 

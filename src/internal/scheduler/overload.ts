@@ -8,6 +8,7 @@ import { duration } from "../data/duration.js"
 import { forEachInSlices, type Slices } from "../data/slices.js"
 import * as Timers from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
+import type { Log } from "../seen/tell.js"
 import { Codel } from "./codel.js"
 import { Overloaded, WaitExceeded } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
@@ -28,6 +29,7 @@ export interface Host {
   readonly idle: boolean
   readonly paused: boolean
   readonly penaltyLeft: number
+  readonly log: Log | undefined
   time(): number
   /** Starts every job that can start. */
   pump(): void
@@ -161,8 +163,14 @@ export class Overload {
     return this.blockedSince === undefined ? this.widthTime : this.widthTime + now - this.blockedSince
   }
 
+  /** Whether it sheds. */
+  get overloaded(): boolean {
+    return this.codel?.overloaded === true
+  }
+
   private beat(): void {
     const now = this.host.time()
+    if (this.host.idle) this.host.log?.overloaded(false)
     this.checkPulse(now)
     this.pulseAt = Infinity
     if (!this.host.idle) this.keepPulse(now)

@@ -40,16 +40,9 @@ export interface Stats {
 /** How many keys of shares a snapshot tells. */
 const mostShares = 5
 
-const waitingFor = (engine: Engine): Stats["waitingFor"] => {
-  if (engine.queued === 0) return "nothing"
-  if (engine.paused) return "pause"
-  if (engine.penaltyLeft > 0 || (engine.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
-  return engine.lanes.front === undefined ? "width" : "rate"
-}
-
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
 const nextStart = (engine: Engine): number | undefined => {
-  const hold = waitingFor(engine)
+  const hold = engine.waitingFor
   if (hold !== "rate" && hold !== "penalty") return undefined
   const { limiter, main, penaltyLeft } = engine
   return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.cost)
@@ -61,7 +54,7 @@ export const statsOf = (engine: Engine): Stats => ({
   weight: engine.weight,
   queued: engine.queued,
   paused: engine.paused,
-  waitingFor: waitingFor(engine),
+  waitingFor: engine.waitingFor,
   oldestWait: Duration.millis(engine.oldestWait),
   nextStart: nextStart(engine) === undefined ? undefined : duration(nextStart(engine)!),
   refused: { ...engine.refusals.counts },

@@ -2,8 +2,7 @@
  * The lines that services log.
  */
 import * as Effect from "effect/Effect"
-import type { Place } from "./seen.js"
-import type { Log, Logs } from "./tell.js"
+import type { Log, Logs, Place } from "./tell.js"
 
 class ServiceLog implements Log {
   private readonly name: string

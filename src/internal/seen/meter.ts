@@ -15,12 +15,12 @@ import type {
   Load,
   Millis,
   Observer,
-  Place,
   ReducerWatch,
   Refusal,
   SchedulerWatch,
   StoreWatch
 } from "./seen.js"
+import type { Place } from "./tell.js"
 import { type Histogram, seconds, Series, sizes } from "./series.js"
 import { Time } from "./time.js"
 

@@ -8,6 +8,8 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 
+import { type Place, Tracing } from "./tell.js"
+
 /** Milliseconds from an arbitrary start. */
 export type Millis = number
 
@@ -84,12 +86,6 @@ export interface Budget {
   readonly denied: number
 }
 
-/** Where a service is built. */
-export interface Place {
-  readonly context: Context.Context<never>
-  readonly clock: Clock.Clock
-}
-
 export interface Enrolment<K extends keyof Kinds> {
   readonly watch: Kinds[K][1]
   /** The service is gone. */
@@ -117,6 +113,8 @@ export const observers: Effect.Effect<Context.Context<never>> = /*#__PURE__*/ Ef
   let context = Context.empty()
   if (meter !== undefined) context = Context.add(context, Meter, meter)
   if (roll !== undefined) context = Context.add(context, Roll, roll)
+  const tracing = fiber.getRef(Tracing)
+  if (tracing !== undefined) context = Context.add(context, Tracing, tracing)
   return Effect.succeed(context)
 })
 

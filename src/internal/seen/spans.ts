@@ -1,9 +1,9 @@
 /**
  * The events of waits on the spans of callers.
  */
+import * as Clock from "effect/Clock"
 import type { Fiber } from "effect/Fiber"
-import type { Place } from "./seen.js"
-import type { Account, Hold, Spans } from "./tell.js"
+import type { Account, Hold, Place, Spans } from "./tell.js"
 
 type AnyFiber = Fiber<unknown, unknown>
 
@@ -15,8 +15,7 @@ const round = (millis: number): number => Math.round(millis * 1000) / 1000
 const put = (
   name: string,
   fiber: AnyFiber,
-  parts: ReadonlyArray<readonly [hold: string, millis: number]>,
-  now: bigint
+  parts: ReadonlyArray<readonly [hold: string, millis: number]>
 ): void => {
   const { span } = fiber.cache
   if (span === undefined || span._tag !== "Span") return
@@ -33,7 +32,7 @@ const put = (
   attributes.for = longest
   // The tracer is foreign code in the middle of our bookkeeping.
   try {
-    span.event(eventName, now, attributes)
+    span.event(eventName, fiber.getRef(Clock.Clock).currentTimeNanosUnsafe(), attributes)
   } catch {
     // An event is lost: the job is not.
   }
@@ -77,15 +76,15 @@ class QueueAccount implements Account {
     return () => {
       this.add()
       const parts = holds.map((hold) => [hold, this.sums[hold] - before[hold]] as const)
-      put(this.name, fiber, parts, this.place.clock.currentTimeNanosUnsafe())
+      put(this.name, fiber, parts)
     }
   }
 }
 
 export const spans: Spans = {
   account: (name, place, holdOf) => new QueueAccount(name, place, holdOf),
-  limited(name, fiber, waited, penalty, now) {
+  limited(name, fiber, waited, penalty) {
     const held = Math.min(waited, penalty)
-    put(name, fiber, [["rate", (waited - held) / 1e6], ["penalty", held / 1e6]], now)
+    put(name, fiber, [["rate", (waited - held) / 1e6], ["penalty", held / 1e6]])
   }
 }

@@ -1,9 +1,15 @@
 /**
  * What a service tells on spans and in logs: nothing, unless a layer switched that on.
  */
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type { Fiber } from "effect/Fiber"
-import type { Place } from "./seen.js"
+
+/** Where a service is built. */
+export interface Place {
+  readonly context: Context.Context<never>
+  readonly clock: Clock.Clock
+}
 
 type AnyFiber = Fiber<unknown, unknown>
 
@@ -21,8 +27,8 @@ export interface Account {
 /** Puts events on the spans of callers. */
 export interface Spans {
   account(name: string, place: Place, holdOf: () => Hold): Account
-  /** A caller has waited for a limiter; `penalty` is the part of it for a penalty. In nanoseconds, as the time of day. */
-  limited(name: string, fiber: AnyFiber, waited: number, penalty: number, now: bigint): void
+  /** A caller has waited for a limiter; `penalty` is the part of it for a penalty. In nanoseconds. */
+  limited(name: string, fiber: AnyFiber, waited: number, penalty: number): void
 }
 
 /** Logs in the context of a service. */
