@@ -20,7 +20,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Adaptive: [],
   Scheduler: ["RateLimiter"],
   Batcher: ["RateLimiter", "Scheduler"],
-  http: ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  http: ["Hooks", "RateLimiter", "Reducer", "RetryBudget", "Scheduler"],
   "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
   index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
 }
@@ -36,7 +36,7 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   scheduler: ["data", "seen", "waits", "store", "limiter"],
   batcher: ["data", "seen", "waits", "scheduler"],
   redis: ["data", "seen", "store", "limiter", "reducer", "scheduler"],
-  http: []
+  http: ["limiter", "scheduler"]
 }
 
 /** Returns the room of a module of `internal`. */

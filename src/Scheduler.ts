@@ -104,8 +104,9 @@ export { StoreError } from "./internal/store/storeError.js"
  *   their own, with the same bound.
  * - `maxWait`: how long a job may wait for its start; no bound by default. See {@link ScheduleOptions}. The items that
  *   `forEach`, `all` and `stream` pull are exempt: their source waits instead.
- * - `shed`: refuses jobs with `Overloaded` while the queue is a standing one: while all jobs that start in an `interval` have
- *   waited longer than `target` for width. Jobs that have waited more than twice the target are then refused at their turn.
+ * - `shed`: refuses jobs with `Overloaded` while the queue is a standing one: once all jobs that started in an `interval`
+ *   had waited longer than `target` for width, until the queue is empty or an interval passes without a refusal. Jobs that
+ *   have waited more than twice the target are then refused at their turn.
  *   `true` means a target of 5 ms and an interval of 100 ms or, with a `maxWait`, of a twentieth and the half of it. The
  *   items of `forEach` and its kind, and jobs inside jobs, are exempt.
  * - `drain`: on close, how long the jobs that wait and run may go on, while new ones are refused with `Draining`; 0 by

@@ -8,40 +8,56 @@
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
-import * as Cookies from "effect/http/Cookies"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
-import * as Headers from "effect/http/Headers"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type * as HttpClientResponse from "effect/http/HttpClientResponse"
-import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import type { HttpServerResponse } from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
-import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import type * as RateLimiter from "./RateLimiter.js"
 import type * as Reducer from "./Reducer.js"
+import type * as RetryBudget from "./RetryBudget.js"
 import type * as Scheduler from "./Scheduler.js"
+import { duration } from "./internal/data/duration.js"
 import { refuse } from "./internal/data/refuse.js"
-import { BufferedResponse, errorOf } from "./internal/http/bufferedResponse.js"
-import { jobOptions } from "./internal/scheduler/options.js"
+import { errorOf } from "./internal/http/bufferedResponse.js"
+import { jobOf, type JobOptions, schedulerOf } from "./internal/http/jobs.js"
+import * as Limit from "./internal/http/limit.js"
+import { retry } from "./internal/http/retry.js"
+import { retryAfterOf } from "./internal/http/retryAfter.js"
+import { fixed, type PerRequest as ByRequest, resolve, type Target, withService } from "./internal/http/service.js"
+import { buffered, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
+import { nanos } from "./internal/limiter/quota.js"
+
+export type { JobOptions } from "./internal/http/jobs.js"
 
 type Request = HttpClientRequest.HttpClientRequest
 type Response = HttpClientResponse.HttpClientResponse
 
 type Client<E, R> = HttpClient.HttpClient.With<E, R>
 
-type PerRequest<A> = A | ((request: Request) => A)
-
-const resolve = <A extends number | string>(value: PerRequest<A> | undefined, request: Request): A | undefined =>
-  Predicate.isFunction(value) ? value(request) : value
+type PerRequest<A> = ByRequest<A, Request>
 
 const isDataFirst = (args: IArguments): boolean => HttpClient.isHttpClient(args[0])
+
+/** A scheduler, or a `Keyed` of keys `K`; `never` without keys. */
+type Schedulers<Self, K> = Target<Self, Scheduler.Scheduler> | Target<Self, Scheduler.KeyedScheduler<K>>
+
+/** The options of schedulers: with `key` where there are keys. It may be left out where they are strings. */
+type Arguments<K, Options> = [K] extends [never] ? [options?: Options | undefined]
+  : [string] extends [K] ? [options?: Options & { readonly key?: ((request: Request) => K) | undefined } | undefined]
+  : [options: Options & { readonly key: (request: Request) => K }]
+
+const hostOf = (request: Request): string => {
+  const url = HttpClientRequest.toUrl(request)
+  return Option.isSome(url) ? url.value.host : request.url
+}
 
 /**
  * How requests go through a scheduler.
@@ -50,18 +66,13 @@ const isDataFirst = (args: IArguments): boolean => HttpClient.isHttpClient(args[
  *
  * - `hold`: how long a request holds its permit. `"headers"`, the default: until its response has begun. `"body"`: until
  *   its body has been read into memory.
- * - `tokens`: what a request costs of the rate; 1 by default, 0 for none.
- * - `weight`: what it costs of the concurrency; 1 by default.
- * - `priority`: a larger number goes first; 0 by default.
  *
+ * @see {@link JobOptions} for the others
  * @category models
  * @since 0.1.0
  */
-export interface ScheduleOptions<Hold extends "headers" | "body" = "headers" | "body"> {
+export interface ScheduleOptions<Hold extends "headers" | "body" = "headers" | "body"> extends JobOptions<Request> {
   readonly hold?: Hold | undefined
-  readonly tokens?: PerRequest<number> | undefined
-  readonly weight?: PerRequest<number> | undefined
-  readonly priority?: PerRequest<number> | undefined
 }
 
 type ScheduleError<Hold> =
@@ -69,13 +80,15 @@ type ScheduleError<Hold> =
   | (Hold extends "body" ? HttpClientError.HttpClientError : never)
 
 /**
- * Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together.
+ * Sends every request through a scheduler, so that all clients of a backend stay within its limits together.
  *
  * **Details**
  *
+ * The scheduler is a tag or a handle. With a `Scheduler.Keyed`, each request goes through the scheduler of its `key`, which
+ * is a function of the request: by default its host with the port.
+ *
  * A request waits after it has been prepared (`mapRequest`) and before it is sent. The client fails with `SchedulerError`
- * where the scheduler refuses a request. For a scheduler a host use
- * `HttpClient.transform((effect, request) => Hosts.schedule(new URL(request.url).host, effect))` with a `Scheduler.Keyed`.
+ * where the scheduler refuses a request.
  *
  * **Gotchas**
  *
@@ -102,7 +115,7 @@ type ScheduleError<Hold> =
  * )
  *
  * const client = backend.pipe(
- *   Funnel.schedule(Users, { hold: "body" }),
+ *   Funnel.schedule(Users, { hold: "body", maxWait: "2 seconds" }),
  *   HttpClient.retryTransient({ times: 3 })
  * )
  *
@@ -111,50 +124,67 @@ type ScheduleError<Hold> =
  * await Effect.runPromise(Effect.provide(program, Users.layer)) // => "you asked for /7"
  * ```
  *
+ * **Example** (Bounding every host by itself)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ * import * as Funnel from "effect-funnel/http"
+ * import { HttpClient, HttpClientResponse } from "effect/http"
+ *
+ * class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+ *   lookup: (_host: string) => ({ concurrency: 1, maxWait: 0 })
+ * }) {}
+ *
+ * const backend = HttpClient.make((request) =>
+ *   Effect.as(Effect.yieldNow, HttpClientResponse.fromWeb(request, new Response("")))
+ * )
+ * const client = backend.pipe(Funnel.schedule(Hosts))
+ *
+ * const status = (url: string) =>
+ *   client.get(url).pipe(
+ *     Effect.map((response) => response.status),
+ *     Effect.catchReason("SchedulerError", "WaitExceeded", () => Effect.succeed("busy"))
+ *   )
+ * const program = Effect.forEach(["http://a.test/1", "http://a.test/2", "http://b.test/"], status, {
+ *   concurrency: "unbounded"
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Hosts.layer)) // => [200, "busy", 200]
+ * ```
+ *
  * @see {@link penalize} for a backend that says when to come back
  * @category combinators
  * @since 0.1.0
  */
 export const schedule: {
-  /** Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together. */
-  <Self, Hold extends "headers" | "body" = "headers">(
-    scheduler: Context.Key<Self, Scheduler.Scheduler>,
-    options?: ScheduleOptions<Hold> | undefined
+  /** Sends every request through a scheduler, so that all clients of a backend stay within its limits together. */
+  <Self = never, K = never, Hold extends "headers" | "body" = "headers">(
+    scheduler: Schedulers<Self, K>,
+    ...options: Arguments<NoInfer<K>, ScheduleOptions<Hold>>
   ): <E, R>(self: Client<E, R>) => Client<E | ScheduleError<Hold>, R | Self>
-  /** Sends every request through the scheduler of a tag, so that all clients of a backend stay within its limits together. */
-  <E, R, Self, Hold extends "headers" | "body" = "headers">(
+  /** Sends every request through a scheduler, so that all clients of a backend stay within its limits together. */
+  <E, R, Self = never, K = never, Hold extends "headers" | "body" = "headers">(
     self: Client<E, R>,
-    scheduler: Context.Key<Self, Scheduler.Scheduler>,
-    options?: ScheduleOptions<Hold> | undefined
+    scheduler: Schedulers<Self, K>,
+    ...options: Arguments<NoInfer<K>, ScheduleOptions<Hold>>
   ): Client<E | ScheduleError<Hold>, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
     self: Client<E, R>,
-    tag: Context.Key<Self, Scheduler.Scheduler>,
-    options: ScheduleOptions = {}
+    target: Schedulers<Self, unknown>,
+    options: ScheduleOptions & { readonly key?: ((request: Request) => unknown) | undefined } = {}
   ): Client<E | ScheduleError<"body">, R | Self> => {
-    const { hold = "headers", priority, tokens, weight } = options
+    const { hold = "headers", key = hostOf } = options
     if (hold !== "headers" && hold !== "body") refuse("http.schedule", "hold", `"headers" or "body"`, hold)
-    jobOptions("http.schedule", { tokens: given(tokens), weight: given(weight), priority: given(priority) })
+    const job = jobOf("http.schedule", options)
     return HttpClient.transform(self, (effect, request) => {
       const held = hold === "body" ? Effect.flatMap(effect, (response) => buffered(response, request)) : effect
-      return Effect.flatMap(tag, (scheduler) =>
-        scheduler.schedule(held, {
-          tokens: resolve(tokens, request),
-          weight: resolve(weight, request),
-          priority: resolve(priority, request)
-        }))
+      return withService(target, (given) => schedulerOf(given, () => key(request)).schedule(held, job(request)))
     })
   }
 )
-
-// A function is checked once there is a request.
-const given = (value: PerRequest<number> | undefined): number | undefined =>
-  Predicate.isFunction(value) ? undefined : value
-
-const buffered = (response: Response, request: Request): Effect.Effect<Response, HttpClientError.HttpClientError> =>
-  Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(request, response, Exit.succeed(bytes)))
 
 /**
  * Which requests are equal.
@@ -298,84 +328,13 @@ export const reduce: {
   }
 )
 
-// These select which part of the resource is sent, or whether it is sent at all, so every list of headers contains them.
-const selecting = ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"]
-
-/** A request as text; `undefined` for one that is never equal to another. */
-const textOf = (request: Request, names: ReadonlyArray<string> | undefined): string | undefined => {
-  if ((request.method !== "GET" && request.method !== "HEAD") || request.body._tag !== "Empty") return undefined
-  const { accept, upgrade } = request.headers
-  if (upgrade !== undefined || accept?.includes("text/event-stream") === true) return undefined
-  const url = HttpClientRequest.toUrl(request)
-  if (Option.isNone(url)) return undefined
-  url.value.hash = ""
-  const matter = names ?? Object.keys(request.headers).toSorted()
-  return JSON.stringify([request.method, url.value.href, matter.map((name) => [name, request.headers[name]])])
-}
-
-/** References that clients of core and of its platforms read in the context of the caller: the answer depends on them. */
-const transport: ReadonlyArray<Context.Key<never, unknown> | Context.Key<FetchHttpClient.RequestInit, unknown>> = [
-  FetchHttpClient.Fetch,
-  FetchHttpClient.RequestInit,
-  HttpIncomingMessage.MaxBodySize,
-  // By its name: only users of this platform have the package.
-  Context.Reference("@effect/platform-node/NodeHttpClient/UndiciOptions", { defaultValue: () => undefined })
-]
-
-const transportOf = (context: Context.Context<never>): ReadonlyArray<unknown> =>
-  transport.map((key) => Context.getOrUndefined(context, key))
-
-/**
- * Reads the body of a response, or of the response that an error carries, if all callers may have it. Otherwise the caller
- * whose request was sent reads it, so that the others do not wait for it; if that caller has left, it is aborted.
- */
-const readOnce = <E, R>(
-  effect: Effect.Effect<Response, E, R>,
-  sent: Request,
-  left: () => boolean
-): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> => {
-  const unread = (response: Response) =>
-    Effect.suspend(() => left() ? Effect.exit(Effect.raceFirst(response.arrayBuffer, Effect.yieldNow)) : Effect.void)
-  return effect.pipe(
-    Effect.flatMap((response) => isForAll(response) ? buffered(response, sent) : Effect.as(unread(response), response)),
-    Effect.catch((error): Effect.Effect<never, E | HttpClientError.HttpClientError> => {
-      if (!HttpClientError.isHttpClientError(error) || error.response === undefined) return Effect.fail(error)
-      const response = error.response
-      return isForAll(response)
-        ? Effect.flatMap(
-          Effect.exit(response.arrayBuffer),
-          (bytes) => Effect.fail(errorOf(error, sent, new BufferedResponse(sent, response, bytes)))
-        )
-        : Effect.andThen(unread(response), Effect.fail(error))
-    })
-  )
-}
-
-/** Whether a response may be handed to callers whose request was not sent. */
-const isForAll = ({ cookies, headers }: Response): boolean =>
-  Cookies.isEmpty(cookies) && headers["set-cookie"] === undefined &&
-  !namesOf(headers["cache-control"]).some((directive) => directive === "private" || directive === "no-store") &&
-  !namesOf(headers["vary"]).includes("*")
-
-/** The response of a run for this request; `undefined` if the request has to be sent by itself. */
-const shareOf = (response: Response, request: Request): BufferedResponse | undefined =>
-  response instanceof BufferedResponse && isForAll(response) &&
-    namesOf(response.headers["vary"]).every((name) => response.request.headers[name] === request.headers[name])
-    ? response.of(request)
-    : undefined
-
-/** The names in a list such as `private="set-cookie", max-age=60`. */
-const namesOf = (list: string | undefined): ReadonlyArray<string> =>
-  list === undefined
-    ? []
-    : list.replace(/"(?:[^"\\]|\\.)*"/g, "").split(",").map((item) => item.split("=")[0]!.trim().toLowerCase())
-
 /**
  * What a response with `Retry-After` costs.
  *
  * **Details**
  *
- * - `key`: the key of the limiter that pays; the default key by default.
+ * - `key`: of a limiter, the key that pays; the default key by default. Of a `Scheduler.Keyed`, the key whose scheduler pays:
+ *   a function of the request, by default its host.
  * - `atMost`: the longest penalty, whatever the response asks for; 1 hour by default.
  *
  * @category models
@@ -387,44 +346,50 @@ export interface PenalizeOptions {
 }
 
 /**
- * Has all users of a limiter wait for as long as the `Retry-After` of a 429 or 503 response says.
+ * Has all users of a limiter or a scheduler wait for as long as the `Retry-After` of a 429 or 503 response says.
  *
  * **Details**
  *
- * All that take their pace from the limiter wait: `schedule` with a scheduler whose rate it is, or
- * `HttpClient.transform((effect) => Api.withLimit(effect))`. Requests that have been sent are not called back. The longest
- * of several penalties counts.
+ * Of a limiter, all that take their pace from it wait: `schedule` with a scheduler whose rate it is, or
+ * `HttpClient.transform((effect) => Api.withLimit(effect))`. Of a scheduler, all its jobs wait. Of a `Scheduler.Keyed`, those
+ * of the scheduler of the request's key. Requests that have been sent are not called back. The longest of several penalties
+ * counts.
+ *
+ * A job with a `maxWait` is refused as soon as the penalty makes it too late, also one that waits already.
  *
  * `Retry-After` is read as seconds or as an HTTP date; an invalid one is ignored. A `StatusCodeError` with such a response
  * counts too, so `penalize` works behind `filterStatusOk`. Response and error are passed on: to send the request again, put
- * `HttpClient.retryTransient` behind it.
+ * {@link retryTransient} behind it.
  *
  * **Example** (Coming back when told to)
  *
  * ```ts import.meta.vitest
  * import { Effect } from "effect"
- * import { RateLimiter } from "effect-funnel"
+ * import { Scheduler } from "effect-funnel"
  * import * as Funnel from "effect-funnel/http"
  * import { HttpClient, HttpClientResponse } from "effect/http"
  *
- * class Api extends RateLimiter.Service<Api>()("app/Api", { limit: 100, window: "1 second", burst: 10 }) {}
+ * class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+ *   lookup: (_host: string) => ({ concurrency: 10, maxWait: "500 millis" })
+ * }) {}
  *
- * const backend = HttpClient.make((request) =>
- *   Effect.succeed(HttpClientResponse.fromWeb(request, new Response("", { status: 429, headers: { "retry-after": "60" } })))
+ * const backend = HttpClient.make((request, url) =>
+ *   Effect.succeed(HttpClientResponse.fromWeb(
+ *     request,
+ *     new Response("", url.host === "busy.test" ? { status: 429, headers: { "retry-after": "60" } } : { status: 200 })
+ *   ))
  * )
  *
- * const client = backend.pipe(
- *   Funnel.penalize(Api),
- *   HttpClient.transform((effect) => Api.withLimit(effect, { onExceeded: "fail" }))
- * )
+ * const client = backend.pipe(Funnel.penalize(Hosts), Funnel.schedule(Hosts))
  *
  * const program = Effect.gen(function*() {
- *   const { status } = yield* client.get("http://api.test/")
- *   const refused = yield* Effect.flip(client.get("http://api.test/"))
- *   return [status, refused._tag]
+ *   const { status } = yield* client.get("http://busy.test/")
+ *   const refused = yield* Effect.flip(client.get("http://busy.test/"))
+ *   const other = yield* client.get("http://idle.test/")
+ *   return [status, refused._tag, other.status]
  * })
  *
- * await Effect.runPromise(Effect.provide(program, Api.layer)) // => [429, "RateLimiterError"]
+ * await Effect.runPromise(Effect.provide(program, Hosts.layer)) // => [429, "SchedulerError", 200]
  * ```
  *
  * @see {@link schedule} for requests that wait their turn
@@ -433,23 +398,34 @@ export interface PenalizeOptions {
  */
 export const penalize: {
   /** Has all users of a limiter wait for as long as the `Retry-After` of a 429 or 503 response says. */
-  <Self>(
-    limiter: Context.Key<Self, RateLimiter.RateLimiter>,
+  <Self = never>(
+    limiter: Target<Self, RateLimiter.RateLimiter>,
     options?: PenalizeOptions | undefined
   ): <E, R>(self: Client<E, R>) => Client<E | RateLimiter.RateLimiterError, R | Self>
+  /** Has all users of a scheduler wait for as long as the `Retry-After` of a 429 or 503 response says. */
+  <Self = never, K = never>(
+    scheduler: Schedulers<Self, K>,
+    ...options: Arguments<NoInfer<K>, Omit<PenalizeOptions, "key">>
+  ): <E, R>(self: Client<E, R>) => Client<E | Scheduler.SchedulerError, R | Self>
   /** Has all users of a limiter wait for as long as the `Retry-After` of a 429 or 503 response says. */
-  <E, R, Self>(
+  <E, R, Self = never>(
     self: Client<E, R>,
-    limiter: Context.Key<Self, RateLimiter.RateLimiter>,
+    limiter: Target<Self, RateLimiter.RateLimiter>,
     options?: PenalizeOptions | undefined
   ): Client<E | RateLimiter.RateLimiterError, R | Self>
+  /** Has all users of a scheduler wait for as long as the `Retry-After` of a 429 or 503 response says. */
+  <E, R, Self = never, K = never>(
+    self: Client<E, R>,
+    scheduler: Schedulers<Self, K>,
+    ...options: Arguments<NoInfer<K>, Omit<PenalizeOptions, "key">>
+  ): Client<E | Scheduler.SchedulerError, R | Self>
 } = /*#__PURE__*/ dual(
   isDataFirst,
   <E, R, Self>(
     self: Client<E, R>,
-    tag: Context.Key<Self, RateLimiter.RateLimiter>,
-    options: PenalizeOptions = {}
-  ): Client<E | RateLimiter.RateLimiterError, R | Self> => {
+    target: Target<Self, RateLimiter.RateLimiter> | Schedulers<Self, unknown>,
+    options: { readonly key?: PerRequest<unknown>; readonly atMost?: Duration.Input | undefined } = {}
+  ): Client<E | RateLimiter.RateLimiterError | Scheduler.SchedulerError, R | Self> => {
     const atMost = Option.filter(
       Duration.fromInput(options.atMost ?? Duration.hours(1)),
       (duration) => Duration.isGreaterThan(duration, Duration.zero)
@@ -458,16 +434,22 @@ export const penalize: {
       return refuse("http.penalize", "atMost", "a duration > 0", options.atMost)
     }
     return HttpClient.transform(self, (effect, request) => {
-      const heed = (response: Response | undefined) => {
-        const retryAfter = retryAfterOf(response)
-        return retryAfter === undefined ? Effect.void : Effect.flatMap(tag, (limiter) =>
-          Clock.clockWith((clock) => {
-            const delay = Headers.retryAfterDelay(retryAfter, clock.currentTimeMillisUnsafe())
-            return Duration.isZero(delay)
-              ? Effect.void
-              : limiter.penalize({ key: resolve(options.key, request), for: Duration.min(delay, atMost.value) })
-          }))
-      }
+      const heed = (response: Response | undefined) =>
+        response === undefined || (response.status !== 429 && response.status !== 503)
+          ? Effect.void
+          : Clock.clockWith((clock) => {
+            const delay = retryAfterOf(response.headers, clock.currentTimeMillisUnsafe())
+            if (delay === undefined || Duration.isZero(delay)) return Effect.void
+            const penalty = { for: Duration.min(delay, atMost.value) }
+            return withService(
+              target,
+              (given): Effect.Effect<void, RateLimiter.RateLimiterError | Scheduler.SchedulerError> =>
+                "consume" in given
+                  // Sound: the key of a limiter is a string.
+                  ? given.penalize({ ...penalty, key: resolve(options.key, request) as string | undefined })
+                  : schedulerOf(given, () => resolve(options.key ?? hostOf, request)).penalize(penalty)
+            )
+          })
       return effect.pipe(
         Effect.tap(heed),
         Effect.tapError((error) => heed(HttpClientError.isHttpClientError(error) ? error.response : undefined))
@@ -476,8 +458,266 @@ export const penalize: {
   }
 )
 
-const retryAfterOf = (response: Response | undefined): Headers.RetryAfter | undefined => {
-  if (response === undefined || (response.status !== 429 && response.status !== 503)) return undefined
-  const value = response.headers["retry-after"]
-  return value === undefined ? undefined : Result.getOrUndefined(Headers.parseRetryAfter(value))
+/**
+ * Which requests are sent again, and when.
+ *
+ * **Details**
+ *
+ * - `retryOn`: `"errors-and-responses"` (default), `"errors-only"` or `"response-only"`.
+ * - `while`: which errors are transient besides the network's, the timeouts and the transient statuses.
+ * - `times`: the most retries of a request; by default the budget is the only bound.
+ * - `schedule`: the delays between the attempts; none by default. A `Retry-After` is their lower bound.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RetryOptions<in E, in Input, out ES = never, out RS = never> {
+  readonly retryOn?: RetryOn | undefined
+  readonly while?: ((error: E) => boolean) | undefined
+  readonly times?: number | undefined
+  readonly schedule?: Schedule.Schedule<unknown, Input, ES, RS> | undefined
 }
+
+type RetryOn = "errors-only" | "response-only" | "errors-and-responses"
+
+/**
+ * Retries transient responses and errors for as long as a budget allows it.
+ *
+ * **When to use**
+ *
+ * Use it instead of `HttpClient.retryTransient` for a backend of many callers: in an outage the retries of all of them stay
+ * within the budget.
+ *
+ * **Details**
+ *
+ * Its options and its meaning of *transient* are those of `HttpClient.retryTransient`: the responses 408, 429, 500, 502, 503
+ * and 504, failures of the network, and timeouts. A transient attempt takes a token of the budget, any other one that
+ * succeeds gives `ratio` back. Once half of the tokens are gone, the response or the failure is returned at once.
+ *
+ * A `Retry-After` of a transient response delays the next attempt for at least as long. Interrupted in that time, the request
+ * is not sent again.
+ *
+ * **Gotchas**
+ *
+ * Put it behind {@link schedule}, so that each attempt queues. A refusal of the scheduler is not transient.
+ *
+ * **Example** (Giving up early in an outage)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import * as Funnel from "effect-funnel/http"
+ * import * as RetryBudget from "effect-funnel/RetryBudget"
+ * import { HttpClient, HttpClientResponse } from "effect/http"
+ *
+ * class Retries extends RetryBudget.Service<Retries>()("app/Retries", { tokens: 10, ratio: 0.1 }) {}
+ *
+ * let sent = 0
+ * const backend = HttpClient.make((request) =>
+ *   Effect.sync(() => HttpClientResponse.fromWeb(request, new Response("", { status: (sent++, 503) })))
+ * )
+ * const client = backend.pipe(Funnel.retryTransient(Retries, { times: 3 }))
+ * const status = Effect.map(client.get("http://backend.test/"), (response) => response.status)
+ *
+ * const program = Effect.all([status, status, status])
+ *
+ * await Effect.runPromise(Effect.provide(program, Retries.layer)) // => [503, 503, 503]
+ * sent // => 6
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const retryTransient: {
+  /** Retries transient responses and errors for as long as a budget allows it. */
+  <E, Self = never, ES = never, RS = never>(
+    budget: Target<Self, RetryBudget.RetryBudget>,
+    options?: RetryOptions<NoInfer<E>, Response | NoInfer<E>, ES, RS> | undefined
+  ): <R>(self: Client<E, R>) => Client<E | ES, R | RS | Self>
+  /** Retries transient responses and errors for as long as a budget allows it. */
+  <E, R, Self = never, ES = never, RS = never>(
+    self: Client<E, R>,
+    budget: Target<Self, RetryBudget.RetryBudget>,
+    options?: RetryOptions<NoInfer<E>, Response | NoInfer<E>, ES, RS> | undefined
+  ): Client<E | ES, R | RS | Self>
+} = /*#__PURE__*/ dual(
+  isDataFirst,
+  <E, R, Self, ES, RS>(
+    self: Client<E, R>,
+    target: Target<Self, RetryBudget.RetryBudget>,
+    options: RetryOptions<E, Response | E, ES, RS> = {}
+  ): Client<E | ES, R | RS | Self> => {
+    const { retryOn = "errors-and-responses", schedule = Schedule.forever, times, while: isWorth } = options
+    if (!retryOns.includes(retryOn)) {
+      refuse("http.retryTransient", "retryOn", retryOns.map((word) => `"${word}"`).join(", "), retryOn)
+    }
+    if (times !== undefined && times !== Infinity && !(Number.isInteger(times) && times >= 0)) {
+      refuse("http.retryTransient", "times", "an integer >= 0", times)
+    }
+    return HttpClient.transformResponse(
+      self,
+      (effect) => withService(target, (budget) => retry(effect, budget, { retryOn, schedule, times, while: isWorth }))
+    )
+  }
+)
+
+const retryOns: ReadonlyArray<RetryOn> = ["errors-only", "response-only", "errors-and-responses"]
+
+/**
+ * What the requests of a server cost of a limiter, and how it answers those that it refuses.
+ *
+ * **Details**
+ *
+ * - `key`: the key that pays, such as the user or the address; the default key, which all requests share, by default.
+ * - `tokens`: what a request costs, an integer from 1; 1 by default.
+ * - `policy`: the name of the quota in the fields; its limit by default. Name it where two quotas have the same limit.
+ * - `retryAfter`: the `Retry-After` of a 503, when the limiter's store does not answer; 1 second by default.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LimitOptions {
+  readonly key?: ByRequest<string, HttpServerRequest> | undefined
+  readonly tokens?: ByRequest<number, HttpServerRequest> | undefined
+  readonly policy?: string | undefined
+  readonly retryAfter?: Duration.Input | undefined
+}
+
+/**
+ * What the requests of a server cost as jobs, and how it answers those that the scheduler refuses.
+ *
+ * **Details**
+ *
+ * - `retryAfter`: the `Retry-After` of a 503 whose reason has no figure of its own; 1 second by default.
+ *
+ * @see {@link JobOptions} for the others
+ * @category models
+ * @since 0.1.0
+ */
+export interface LimitJobOptions extends JobOptions<HttpServerRequest> {
+  readonly retryAfter?: Duration.Input | undefined
+}
+
+/**
+ * Limits the requests of a server by a limiter, or runs them as jobs of a scheduler.
+ *
+ * **When to use**
+ *
+ * Use a limiter for what each client may ask for, and a scheduler for what the server can do.
+ *
+ * **Details**
+ *
+ * It is a middleware: a function of an app, for `HttpRouter.middleware` or `HttpRouter.serve`. No request waits for a limiter.
+ *
+ * | refused by                                                                     | status                                     |
+ * | ------------------------------------------------------------------------------ | ------------------------------------------ |
+ * | a limiter, because the tokens are spent                                        | 429 with `Retry-After`, the exact time     |
+ * | a scheduler: full, too late, overloaded, draining, closed; a store that is away | 503 with `Retry-After`                     |
+ * | either, because the request asks for more than there ever is                   | 413                                        |
+ *
+ * `Retry-After` is in whole seconds, rounded up. With a limiter, every response also has `RateLimit` and `RateLimit-Policy`
+ * (draft-ietf-httpapi-ratelimit-headers-10), and `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (its draft 06),
+ * which more clients read. Refusals have no body and cost a few microseconds.
+ *
+ * A job lasts until the app has made its response; a body that is a stream is sent after that. An interrupted request, as when
+ * its client has gone, leaves the queue and costs nothing.
+ *
+ * **Gotchas**
+ *
+ * - `HttpRouter.middleware` takes handles: `HttpRouter.middleware(Effect.map(Api, (api) => limit(api)))`.
+ * - Behind a proxy the address of the client is `request.remoteAddress` after `HttpMiddleware.xForwardedHeaders`.
+ * - The fields count in whole seconds: give a limiter a `burst`, or careful clients send one request a second.
+ *
+ * **Example** (Limiting every client)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Layer } from "effect"
+ * import { RateLimiter } from "effect-funnel"
+ * import * as Funnel from "effect-funnel/http"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ *
+ * class Clients extends RateLimiter.Service<Clients>()("app/Clients", { limit: 60, window: "1 minute", burst: 1 }) {}
+ *
+ * const limited = HttpRouter.middleware(
+ *   Effect.map(Clients, (clients) => Funnel.limit(clients, { key: (request) => request.headers["x-api-key"] ?? "" }))
+ * ).layer
+ *
+ * const app = HttpRouter.add("GET", "/", HttpServerResponse.text("hello")).pipe(
+ *   Layer.provide(limited),
+ *   Layer.provide(Clients.layer)
+ * )
+ *
+ * const { dispose, handler } = HttpRouter.toWebHandler(app, { disableLogger: true })
+ * const ask = (key: string) => handler(new Request("http://localhost/", { headers: { "x-api-key": key } }))
+ * const responses = [await ask("ada"), await ask("ada"), await ask("bob")]
+ * await dispose()
+ *
+ * responses.map((response) => response.status) // => [200, 429, 200]
+ * responses.map((response) => response.headers.get("retry-after")) // => [null, "1", null]
+ * responses[1]!.headers.get("ratelimit") // => "\"60\";r=0;t=1"
+ * ```
+ *
+ * **Example** (Refusing early)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ * import * as Funnel from "effect-funnel/http"
+ * import { HttpServerRequest, HttpServerResponse } from "effect/http"
+ *
+ * class Server extends Scheduler.Service<Server>()("app/Server", { concurrency: 1, maxWait: 0 }) {}
+ *
+ * const app = Effect.as(Effect.yieldNow, HttpServerResponse.text("done")).pipe(Funnel.limit(Server))
+ *
+ * const request = HttpServerRequest.fromWeb(new Request("http://localhost/"))
+ * const program = Effect.all([app, app], { concurrency: "unbounded" }).pipe(
+ *   Effect.provideService(HttpServerRequest.HttpServerRequest, request),
+ *   Effect.map((responses) => responses.map(({ headers, status }) => [status, headers["retry-after"]]))
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(program, Server.layer)) // => [[200, undefined], [503, "1"]]
+ * ```
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export const limit: {
+  /** Limits the requests of a server by a limiter. */
+  <Self = never>(limiter: Target<Self, RateLimiter.RateLimiter>, options?: LimitOptions | undefined): Middleware<Self>
+  /** Runs the requests of a server as jobs of a scheduler. */
+  <Self = never>(scheduler: Target<Self, Scheduler.Scheduler>, options?: LimitJobOptions | undefined): Middleware<Self>
+  /** Runs the requests of a server as jobs of the scheduler of their key. */
+  <Self = never, K = never>(
+    scheduler: Target<Self, Scheduler.KeyedScheduler<K>>,
+    options: LimitJobOptions & { readonly key: (request: HttpServerRequest) => K }
+  ): Middleware<Self>
+} = <Self>(
+  target: Target<Self, RateLimiter.RateLimiter> | Schedulers<Self, unknown>,
+  options: LimitJobOptions & Pick<LimitOptions, "policy"> & {
+    readonly key?: ByRequest<unknown, HttpServerRequest> | undefined
+  } = {}
+): Middleware<Self> => {
+  const { key, policy, tokens } = options
+  const job = jobOf("http.limit", options)
+  if ("consume" in target && fixed(tokens) === 0) refuse("http.limit", "tokens", "an integer >= 1", 0)
+  const retryAfter = duration(nanos("http.limit", "retryAfter", options.retryAfter ?? Duration.seconds(1), 0))
+  if (policy !== undefined && !/^[ !#-[\]-~]*$/.test(policy)) {
+    refuse("http.limit", "policy", `printable ASCII without " and \\`, policy)
+  }
+  const answers = { policy, retryAfter }
+  return (app) =>
+    Effect.flatMap(HttpServerRequest, (request) =>
+      withService(target, (given) => {
+        if (!("consume" in given)) {
+          const scheduler = schedulerOf(given, () => resolve(key, request))
+          return Limit.byJob(app, (effect) => scheduler.schedule(effect, job(request)), answers)
+        }
+        // Sound: the key of a limiter is a string.
+        const paid = { key: resolve(key, request) as string | undefined, tokens: resolve(tokens, request) }
+        return Limit.byRate(app, given, paid, answers)
+      }))
+}
+
+/** A function of an app. */
+type Middleware<Self> = <E, R>(
+  app: Effect.Effect<HttpServerResponse, E, R>
+) => Effect.Effect<HttpServerResponse, E, R | Self | HttpServerRequest>

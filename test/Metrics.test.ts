@@ -132,6 +132,21 @@ describe("Metrics of a Scheduler", () => {
       assert.deepStrictEqual([count, max, sum], [2, 4, 6])
     }).pipe(Effect.provide(seen(Scheduler.layer({ concurrency: Adaptive.latency({ max: 10 }) })))))
 
+  law("the times of jobs with a share are exact", () =>
+    Effect.gen(function*() {
+      const jobs = yield* Effect.forEach([1, 2, 3], () =>
+        fork(GitHub.schedule(Effect.sleep("2 seconds"), { share: "ada" })))
+      yield* TestClock.adjust("1 second")
+      yield* GitHub.resize(1)
+      yield* TestClock.adjust("3 seconds")
+      yield* Fiber.joinAll(jobs)
+      const times = yield* Effect.all([
+        histogram("scheduler.wait_time", { outcome: "started" }),
+        histogram("scheduler.use_time", { outcome: "success" })
+      ])
+      assert.deepStrictEqual(times.map(({ count, max, sum }) => [count, max, sum]), [[3, 2, 2], [3, 2, 6]])
+    }).pipe(Effect.provide(seen(GitHub.layer))))
+
   law("keyed schedulers share the series of their service, which outlive the keys", () => {
     class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
       lookup: (_: string) => ({ concurrency: 2 })

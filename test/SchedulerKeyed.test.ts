@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Latch, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import * as Adaptive from "effect-funnel/Adaptive"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { settle } from "./support/fibers.ts"
@@ -264,6 +265,26 @@ describe("Scheduler.Keyed", () => {
       const exit = yield* Effect.exit(kept.schedule(Effect.void))
       expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
     }))
+
+  it.effect("each key has a width that adapts of its own, and forgets it when it is dropped", () => {
+    class Adapting extends Scheduler.Keyed<Adapting>()("test/Adapting", {
+      lookup: (_: string) => ({
+        concurrency: Adaptive.latency({ min: 1, max: 10, initial: 10, overload: Exit.isFailure })
+      })
+    }) {}
+    const widthOf = (key: string) => Effect.flatMap(Adapting.get(key), (_) => Effect.map(_.stats, (_) => _.concurrency))
+    return Effect.gen(function*() {
+      const first = yield* widthOf("a")
+      const fibers = []
+      for (const key of ["a", "b"]) fibers.push(yield* Effect.forkChild(Adapting.schedule(key, Effect.never)))
+      yield* settle
+      yield* Effect.exit(Adapting.schedule("a", Effect.fail("busy")))
+      expect(yield* widthOf("a")).toBeLessThan(first)
+      expect(yield* widthOf("b")).toBe(first)
+      yield* Fiber.interruptAll(fibers)
+      expect(yield* widthOf("a")).toBe(first)
+    }).pipe(Effect.provide(Adapting.layer))
+  })
 
   it.effect("layerNoop limits nothing", () =>
     Effect.gen(function*() {

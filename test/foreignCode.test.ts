@@ -505,7 +505,7 @@ describe("foreign code hurts its own caller alone: http", () => {
   const status = <E, R>(client: HttpClient.HttpClient.With<E, R>, url = "http://backend.test/") =>
     Effect.map(client.get(url), (response) => response.status)
 
-  for (const name of ["weight", "tokens", "priority"] as const) {
+  for (const name of ["weight", "tokens", "priority", "maxWait", "share"] as const) {
     it(`schedule: ${name}`, () => {
       const calls = foreignSweep({
         make: (meddle) =>
@@ -539,6 +539,39 @@ describe("foreign code hurts its own caller alone: http", () => {
       expect(calls).toBeGreaterThan(1)
     })
   }
+
+  it("schedule and penalize: the key of a Keyed", () => {
+    class Hosts extends Scheduler.Keyed<Hosts>()("test/foreign/Hosts", {
+      lookup: (_: string) => ({ concurrency: 1 })
+    }) {}
+    const calls = foreignSweep({
+      make: (meddle) =>
+        Effect.gen(function*() {
+          const context = yield* Layer.build(Hosts.layer)
+          const key = (request: HttpClientRequest.HttpClientRequest) => (meddle(), new URL(request.url).host)
+          const backend = answering({ status: 429, headers: { "retry-after": "1" } })
+          const client = (options?: { readonly key: typeof key }) =>
+            Effect.provideContext(
+              status(backend.pipe(Funnel.penalize(Hosts, options), Funnel.schedule(Hosts, options))),
+              context
+            )
+          return { scheduler: Context.get(context, Hosts).get("backend.test"), plain: client(), own: client({ key }) }
+        }),
+      callers: ({ own, plain }) => [
+        { effect: plain, expected: 429 },
+        { effect: own, expected: 429, owner: true },
+        { effect: plain, expected: 429 },
+        { effect: own, expected: 429, owner: true }
+      ],
+      enters: {
+        "sends": ({ plain }) => plain,
+        "sends the same way": ({ own }) => own,
+        "looks": ({ scheduler }) => scheduler.stats
+      },
+      check: ({ scheduler }) => atRest(scheduler)
+    }, { callers: 4 })
+    expect(calls).toBeGreaterThan(1)
+  })
 
   it("penalize: key", () => {
     const calls = foreignSweep({

@@ -55,6 +55,32 @@ describe("the guard of a store", () => {
       }
     }))
 
+  it.effect("What fails for one call alone has the budget too, while the calls of others are answered", () =>
+    Effect.gen(function*() {
+      const { guard, store, take } = setup()
+      const call = yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
+      for (let i = 0; i < 13; i++) {
+        yield* guard.run("take", Effect.void)
+        yield* TestClock.adjust(100)
+      }
+      expect(yield* Fiber.join(call)).toBe(gone)
+      store.away = false
+      yield* take
+    }))
+
+  it.effect("In an outage each call fails with its own operation and the cause of the last failure", () =>
+    Effect.gen(function*() {
+      const { guard, take } = setup()
+      const call = yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
+      yield* TestClock.adjust(1250)
+      yield* Fiber.join(call)
+      const probe = yield* Effect.forkChild(Effect.exit(guard.run("take", Effect.never)), { startImmediately: true })
+      const failure = yield* Effect.flip(guard.run("acquire", Effect.void))
+      expect(failure).toMatchObject({ operation: "acquire", cause: "gone" })
+      yield* TestClock.adjust(100)
+      yield* Fiber.join(probe)
+    }))
+
   it("The message of a StoreError has the operation and, if it is known, the reason", () => {
     const messageOf = (cause: unknown) => new StoreError({ operation: "take", cause }).message
     expect([new Error("gone"), "gone", { code: 7 }].map(messageOf)).toEqual([

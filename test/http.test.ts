@@ -1,6 +1,7 @@
-import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
+import { NodeHttpClient } from "@effect/platform-node"
 import { assert, describe, expect, it } from "@effect/vitest"
-import { ByteSize, Cause, Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, Option, Ref, Stream } from "effect"
+import { ByteSize, Cause, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Ref, Stream } from "effect"
+import type { Layer } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Funnel from "effect-funnel/http"
 import {
@@ -10,36 +11,16 @@ import {
   HttpClientRequest,
   HttpClientResponse,
   HttpIncomingMessage,
-  HttpRouter,
-  HttpServer,
   HttpServerResponse
 } from "effect/http"
 import type { Cookies, HttpServerRequest } from "effect/http"
 import { TestClock } from "effect/testing"
-import { createServer } from "node:http"
 import { fork, unbounded } from "./support/fibers.ts"
+import { withServer } from "./support/httpServer.ts"
 
 type Client = HttpClient.HttpClient
 type Request = HttpServerRequest.HttpServerRequest
 type Response = HttpServerResponse.HttpServerResponse
-
-/** A real server that answers with `handler`, a client with its own connections, and a Reducer. */
-const withServer = <Eff extends Effect.Effect<any, any, any>, A>(
-  handler: (request: Request) => Effect.Effect<Response>,
-  use: (client: Client) => Generator<Eff, A, never>,
-  transport: Layer.Layer<Client> = NodeHttpClient.layerUndici
-) =>
-  HttpServer.addressFormattedWith((url) =>
-    HttpClient.HttpClient.use((client) =>
-      Effect.gen(() => use(HttpClient.mapRequest(client, HttpClientRequest.prependUrl(url))))
-    ).pipe(Effect.provide([transport, Reducer.layer()]))
-  ).pipe(
-    Effect.provide(
-      HttpRouter.serve(HttpRouter.add("*", "/*", handler), { disableLogger: true, disableListenLog: true }).pipe(
-        Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
-      )
-    )
-  )
 
 /** Counts the requests inside, and holds them until the gate opens. */
 const makeGate = () => {

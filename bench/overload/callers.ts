@@ -3,6 +3,15 @@ import { Effect } from "effect"
 import type { Job, Protector } from "./protectors.ts"
 import { dice, now, quantile, run } from "./world.ts"
 
+/** Does jobs, `width` at a time. Times are milliseconds. */
+export interface Backend {
+  readonly meanRun: number
+  /** How many jobs a second it can do. */
+  readonly capacity: number
+  readonly work: (takes: number) => Effect.Effect<unknown>
+  readonly run: <A>(program: Effect.Effect<A>, options: { readonly promises: boolean }) => Promise<A>
+}
+
 /** A call that comes at a time and occupies the backend for a time, in milliseconds. */
 export interface Offer extends Job {
   readonly at: number
@@ -19,10 +28,12 @@ export interface Outcome {
 
 export const width = 10
 export const meanRun = 10
-/** How many jobs a second the backend can do. */
 export const capacity = width / meanRun * 1000
 
+export const virtual: Backend = { meanRun, capacity, work: Effect.sleep, run }
+
 interface Load {
+  readonly backend?: Backend
   /** The arrivals a second, in parts of the capacity. */
   readonly load: number
   readonly millis: number
@@ -32,17 +43,18 @@ interface Load {
 }
 
 /** Independent callers of exponential jobs: the times between two bursts are exponential, too. */
-export const offers = ({ burst = 1, load, millis, seed }: Load): ReadonlyArray<Offer> => {
+export const offers = ({ backend = virtual, burst = 1, load, millis, seed }: Load): ReadonlyArray<Offer> => {
   const { exponential } = dice(seed)
-  const gap = 1000 / (load * capacity) * burst
+  const gap = 1000 / (load * backend.capacity) * burst
   const all: Array<Offer> = []
   for (let at = exponential(gap); at < millis; at += exponential(gap)) {
-    for (let i = 0; i < burst; i++) all.push({ at, takes: exponential(meanRun), tenant: 0 })
+    for (let i = 0; i < burst; i++) all.push({ at, takes: exponential(backend.meanRun), tenant: 0 })
   }
   return all
 }
 
 export interface Settings {
+  readonly backend?: Backend
   readonly protector: Protector
   readonly offers: ReadonlyArray<Offer>
   /** When the observation ends. What waits then is neither served nor refused. */
@@ -54,25 +66,33 @@ export interface Settings {
 }
 
 /** Lets the callers come, and returns what has become of each of them. */
-export const serve = ({ leaves, offers, patience, protector, until }: Settings): Promise<ReadonlyArray<Outcome>> => {
+export const serve = (
+  { backend = virtual, leaves, offers, patience, protector, until }: Settings
+): Promise<ReadonlyArray<Outcome>> => {
   const outcomes = offers.map((offer): Outcome => ({ offer, started: undefined, ended: undefined, refused: undefined }))
   const program = Effect.gen(function*() {
     const protect = yield* protector.make(width, patience)
+    const began = yield* now
+    let over = false
+    const time = Effect.map(now, (at) => at - began)
     for (const outcome of outcomes) {
       const { offer } = outcome
-      const at = yield* now
+      const at = yield* time
       if (offer.at > at) yield* Effect.sleep(offer.at - at)
       const work = Effect.gen(function*() {
-        outcome.started = yield* now
-        yield* Effect.sleep(offer.takes)
-        outcome.ended = yield* now
+        // A real backend serves the next contender now.
+        if (over) return
+        outcome.started = yield* time
+        yield* backend.work(offer.takes)
+        outcome.ended = yield* time
       })
-      const call = Effect.catch(protect(work, offer), () => Effect.map(now, (at) => void (outcome.refused = at)))
+      const call = Effect.catch(protect(work, offer), () => Effect.map(time, (at) => void (outcome.refused = at)))
       yield* Effect.forkDetach(leaves ? Effect.timeoutOption(call, patience) : call, { startImmediately: true })
     }
-    yield* Effect.sleep(until - (yield* now))
+    yield* Effect.sleep(until - (yield* time))
+    over = true
   })
-  return run(Effect.scoped(program), { promises: protector.promises })
+  return backend.run(Effect.scoped(program), { promises: protector.promises })
     .then(() => outcomes)
 }
 
@@ -83,23 +103,33 @@ export interface Summary {
   readonly served: number
   /** Refused calls, in parts of all. */
   readonly refused: number
-  /** Waits of the jobs that started, in milliseconds. */
-  readonly waits: { readonly median: number; readonly p99: number }
+  /** Waits of the jobs that started, in milliseconds: of those that came after `noticed`, the longest of all. */
+  readonly waits: { readonly median: number; readonly p99: number; readonly longest: number }
   /** The same with the run. */
   readonly answered: { readonly p99: number }
 }
 
-export const summary = (outcomes: ReadonlyArray<Outcome>, patience: number, millis: number): Summary => {
+/** No overload is noticed in its first moments. */
+export const noticed = 1000
+
+export const summary = (
+  outcomes: ReadonlyArray<Outcome>,
+  patience: number,
+  millis: number,
+  backend = virtual
+): Summary => {
   const served = outcomes.filter(({ ended, offer }) => ended !== undefined && ended - offer.at <= patience)
-  const waits = outcomes.flatMap(({ offer, started }) => started === undefined ? [] : [started - offer.at])
-  const times = outcomes.flatMap(({ ended, offer }) => ended === undefined ? [] : [ended - offer.at])
+  const settled = outcomes.filter(({ offer }) => offer.at >= noticed)
+  const waits = settled.flatMap(({ offer, started }) => started === undefined ? [] : [started - offer.at])
+  const times = settled.flatMap(({ ended, offer }) => ended === undefined ? [] : [ended - offer.at])
+  const longest = outcomes.reduce((most, { offer, started }) => Math.max(most, (started ?? 0) - offer.at), 0)
   waits.sort((a, b) => a - b)
   times.sort((a, b) => a - b)
   return {
-    goodput: served.length / (capacity * millis / 1000),
+    goodput: served.length / (backend.capacity * millis / 1000),
     served: served.length / outcomes.length,
     refused: outcomes.filter(({ refused }) => refused !== undefined).length / outcomes.length,
-    waits: { median: quantile(waits, 0.5), p99: quantile(waits, 0.99) },
+    waits: { median: quantile(waits, 0.5), p99: quantile(waits, 0.99), longest },
     answered: { p99: quantile(times, 0.99) }
   }
 }

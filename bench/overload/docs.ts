@@ -1,5 +1,7 @@
 /** Writes docs/overload.md: the guide, then the tables and plots of the lab. */
+import { existsSync } from "node:fs"
 import { mkdir, readFile, writeFile } from "node:fs/promises"
+import { cpus } from "node:os"
 import { fileURLToPath } from "node:url"
 import { curves } from "../plot.ts"
 import { table } from "../report.ts"
@@ -10,10 +12,39 @@ const docs = new URL("../../docs/", import.meta.url)
 const opening = `## The lab
 
 \`npm run overload -- --docs\` runs each scenario below in virtual time, from a seed, and writes this page. Ten jobs run at once
-and take 10 ms on average (exponential), so the backend can do 1,000 jobs a second. Callers come independently of each other. A
-job does not learn that its caller has given up, unless the row says that callers interrupt. All contenders get the same calls.
-A figure above 100 % of the capacity means that the jobs of that run happened to be short.
+and take 10 ms on average (exponential), so the backend can do 1,000 jobs a second. Callers come independently of each other, for
+10 s. A job does not learn that its caller has given up, unless the row says that callers interrupt. All contenders get the same
+calls. The jobs of a run may happen to be short or long, so a figure can be up to 2 % above or below what it should be.
+
+\`shed\` notices an overload after an interval: 100 ms, or 500 ms beside this \`maxWait\`. Until then jobs start late, and these
+are the longest waits below. Median and p99 are those of the callers that came after the first second. At 2 × and 10 × the
+capacity, 99 of 100 jobs that start have then waited for at most twice the target.
 `
+
+const page = new URL("overload.md", docs)
+const kept = new URL("overload/real.json", docs)
+
+interface Real {
+  readonly node: string
+  readonly cpu: string
+  readonly measured: ReadonlyArray<Measured>
+}
+
+const sections = (measured: ReadonlyArray<Measured>) =>
+  measured.map(({ rows, title }) => `### ${title}\n\n${table(rows)}\n`)
+
+const heading = "## On a real server\n"
+
+const onServer = ({ cpu, measured, node }: Real): ReadonlyArray<string> => [
+  `${heading}
+
+\`npm run overload -- --real --docs\` measures the same on the real clock: an HTTP server of Effect in a process of its own, with
+ten workers of 40 ms on average and a queue without end, and callers with Effect's HTTP client in another process. The capacity
+is what ten callers get that always have a request there. A load lasts for 5 s. Node ${node}, ${cpu}, both processes on one machine.
+The capacity is measured once, before. Other programs that use the machine change it: only large differences count.
+`,
+  ...sections(measured)
+]
 
 export const write = async (measured: ReadonlyArray<Measured>, seed: number): Promise<void> => {
   await mkdir(new URL("overload/", docs), { recursive: true })
@@ -28,7 +59,16 @@ export const write = async (measured: ReadonlyArray<Measured>, seed: number): Pr
     await readFile(new URL("guide.md", import.meta.url), "utf8"),
     opening,
     "![Answers in time over the load: without shed they fall with the load, with shed they stay at the capacity.](overload/goodput.svg)\n",
-    ...measured.map(({ rows, title }) => `### ${title}\n\n${table(rows)}\n`)
+    ...sections(measured),
+    ...existsSync(kept) ? onServer(JSON.parse(await readFile(kept, "utf8"))) : []
   ]
-  await writeFile(new URL("overload.md", docs), parts.join("\n"))
+  await writeFile(page, parts.join("\n"))
+}
+
+/** Writes the part of the real server anew, and keeps its figures for the next `write`. */
+export const writeReal = async (measured: ReadonlyArray<Measured>): Promise<void> => {
+  const report: Real = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", measured }
+  await writeFile(kept, `${JSON.stringify(report, null, 2)}\n`)
+  const [virtual] = (await readFile(page, "utf8")).split(heading)
+  await writeFile(page, virtual + onServer(report).join("\n"))
 }

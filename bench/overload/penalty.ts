@@ -1,57 +1,79 @@
 /** A backend answers `429` with `Retry-After: 1`, and callers wait for half a second: when do they learn it? */
 import { Effect } from "effect"
-import { Scheduler } from "../funnel.ts"
-import { capacity, meanRun, width } from "./callers.ts"
-import { dice, now, quantile, run } from "./world.ts"
+import { type Backend, width } from "./callers.ts"
+import { pause, penalize, type Penalizer } from "./protectors.ts"
+import { dice, now, quantile } from "./world.ts"
 
 const patience = 500
 const retryAfter = 1000
-/** Arrivals a second, in parts of the capacity. */
-const load = 0.16
+/** Arrivals a second. */
+const pace = 160
+/** When the backend asks for silence, and how long the callers come. */
 const rateLimited = 2000
+const until = rateLimited + 2 * retryAfter
 
 export interface Penalized {
-  /** Calls that came while the backend took none, and gave up without an answer. */
+  /** Calls that gave up without an answer. */
   readonly timedOut: number
   readonly refused: number
   /** How long a refused caller waited, in milliseconds. */
   readonly wait: number
 }
 
-/** `maxWait` is that of the scheduler. The first answer after two seconds is a `429`. */
-export const penalized = (maxWait: boolean, seed: number): Promise<Penalized> => {
+/** Sends a request, at a time of the scenario. Returns for how long the backend asks for silence, in milliseconds. */
+export type Send = (at: number, takes: number) => Effect.Effect<number>
+
+/** The first answer after two seconds is a `429`. */
+export const limitedOnce = (backend: Backend): Send => {
+  let told = false
+  return (at, takes) =>
+    Effect.suspend(() => {
+      const tells = !told && at >= rateLimited
+      if (tells) told = true
+      return Effect.as(backend.work(takes), tells ? retryAfter : 0)
+    })
+}
+
+export const penalizers: ReadonlyArray<Penalizer> = [pause, penalize(undefined), penalize(patience)]
+
+export const penalized = async (
+  penalizer: Penalizer,
+  seed: number,
+  backend: Backend,
+  send: Send
+): Promise<Penalized> => {
   let [timedOut, refused] = [0, 0]
   const waits: Array<number> = []
   const program = Effect.gen(function*() {
     const { exponential } = dice(seed)
-    const scheduler = yield* Scheduler.make({ concurrency: width, ...maxWait && { maxWait: patience } })
-    let told = false
-    const send = Effect.gen(function*() {
-      yield* Effect.sleep(exponential(meanRun))
-      if (told || (yield* now) < rateLimited) return
-      told = true
-      yield* scheduler.penalize({ for: retryAfter })
-    })
+    const { hold, protect } = yield* penalizer.make(width)
+    const began = yield* now
+    const time = Effect.map(now, (at) => at - began)
     const call = Effect.gen(function*() {
-      const came = yield* now
-      yield* Effect.timeoutOrElse(scheduler.schedule(send), {
+      const came = yield* time
+      const sent = Effect.gen(function*() {
+        const silence = yield* send(yield* time, exponential(backend.meanRun))
+        if (silence > 0) yield* hold(silence)
+      })
+      yield* Effect.timeoutOrElse(protect(sent, { tenant: 0 }), {
         duration: patience,
         orElse: () => Effect.sync(() => void timedOut++)
       }).pipe(
         Effect.catch(() =>
-          Effect.map(now, (at) => {
+          Effect.map(time, (at) => {
             refused++
             waits.push(at - came)
           })
         )
       )
     })
-    while ((yield* now) < rateLimited + 2 * retryAfter) {
+    for (let next = exponential(1000 / pace); next < until; next += exponential(1000 / pace)) {
+      const at = yield* time
+      if (next > at) yield* Effect.sleep(next - at)
       yield* Effect.forkDetach(call, { startImmediately: true })
-      yield* Effect.sleep(exponential(1000 / (load * capacity)))
     }
     yield* Effect.sleep(2 * retryAfter)
   })
-  return run(Effect.scoped(program), { promises: false })
-    .then(() => ({ timedOut, refused, wait: quantile(waits.sort((a, b) => a - b), 0.5) }))
+  await backend.run(Effect.scoped(program), { promises: penalizer.promises })
+  return { timedOut, refused, wait: quantile(waits.sort((a, b) => a - b), 0.5) }
 }

@@ -73,3 +73,40 @@ export const share: Protector = {
       (scheduler): Protect => (work, { tenant }) => scheduler.schedule(work, { share: tenant })
     )
 }
+
+/** A protector that can let no job start for so many milliseconds. */
+export interface Penalizer {
+  readonly name: string
+  readonly promises: boolean
+  readonly make: (width: number) => Effect.Effect<
+    { readonly protect: Protect; readonly hold: (millis: number) => Effect.Effect<void> },
+    never,
+    Scope.Scope
+  >
+}
+
+export const pause: Penalizer = {
+  name: "p-queue, pause",
+  promises: true,
+  make: (width) =>
+    Effect.map(Effect.context<never>(), (context) => {
+      const queue = new PQueue({ concurrency: width })
+      const promised = Effect.runPromiseWith(context)
+      const resumeAfter = (millis: number) => Effect.andThen(Effect.sleep(millis), Effect.sync(() => queue.start()))
+      return {
+        protect: (work) => Effect.promise(() => queue.add(() => promised(work))),
+        hold: (millis) =>
+          Effect.asVoid(Effect.forkDetach(Effect.andThen(Effect.sync(() => queue.pause()), resumeAfter(millis))))
+      }
+    })
+}
+
+export const penalize = (maxWait: number | undefined): Penalizer => ({
+  name: maxWait === undefined ? "Funnel, penalize" : "Funnel, maxWait and penalize",
+  promises: false,
+  make: (concurrency) =>
+    Effect.map(Scheduler.make({ concurrency, maxWait }), (scheduler) => ({
+      protect: (work) => scheduler.schedule(work),
+      hold: (millis) => scheduler.penalize({ for: millis })
+    }))
+})

@@ -29,9 +29,9 @@ export const dice = (seed: number) => {
   return { uniform, exponential, normal }
 }
 
-/** Milliseconds of virtual time. */
-export const now = Clock.currentTimeMillis
+/** Milliseconds, with fractions. */
+export const now = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
-/** The value below which a share of the sorted values lies. */
+/** The value below which a share of the sorted values lies; `NaN` if there is none. */
 export const quantile = (sorted: ReadonlyArray<number>, share: number): number =>
-  sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0
+  sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN

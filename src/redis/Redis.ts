@@ -1,5 +1,5 @@
 /**
- * A Redis that may be away when the program starts.
+ * A Redis that may be away when the program starts, and whose connection heals.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,9 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redis from "effect/persistence/Redis"
+import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 
 /**
@@ -15,13 +17,17 @@ import * as Scope from "effect/Scope"
  *
  * **When to use**
  *
- * Use it around `NodeRedis.layer(…)` if a program has to start while Redis is away. Without it the client's layer fails with
- * its first attempt to connect.
+ * Use it around `NodeRedis.layer(…)`. Without it the client's layer fails with its first attempt to connect, and a dead
+ * connection stays dead for as long as the operating system keeps it open.
  *
  * **Details**
  *
  * Until there is a connection, every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
  * 50 milliseconds apart at first, and 2 seconds at most. Once connected, the client reconnects by itself.
+ *
+ * It makes a new client in two cases that a client does not notice: a connection whose other end is gone without a word
+ * (a command was given up, and a `PING` after it has no answer for 2 seconds), and a server that a fail-over has demoted
+ * (`READONLY`). The old client serves until the new one is connected.
  *
  * **Example** (Starting while Redis is away)
  *
@@ -58,38 +64,78 @@ export const layerBackground = <E, R>(
   client: Layer.Layer<Redis.Redis, E, R>
 ): Layer.Layer<Redis.Redis, never, R> => Layer.effect(Redis.Redis, make(client))
 
+/** How long a command may wait for an answer before the connection counts as dead, once others were given up. */
+const silence = "2 seconds"
+
+/** A server that a fail-over has demoted refuses to write. The address may lead to another one by now. */
+const isDemoted = ({ cause }: Redis.RedisError): boolean =>
+  Predicate.hasProperty(cause, "message") && String(cause.message).startsWith("READONLY")
+
 const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, E, R>) {
   const connected = yield* Deferred.make<Redis.Redis["Service"]>()
-  let redis: Redis.Redis["Service"] | undefined
+  let current: { readonly redis: Redis.Redis["Service"]; readonly scope: Scope.Closeable } | undefined
   let cause: unknown = new Error("not connected yet")
 
   const scope = yield* Effect.scope
+  const context = yield* Effect.context<R>()
+  // Each attempt builds a new client.
+  const build = (scope: Scope.Scope) =>
+    Effect.provideContext(Effect.exit(Layer.buildWithScope(Layer.fresh(client), scope)), context)
   const attempt = Effect.gen(function*() {
     const child = yield* Scope.fork(scope)
-    // Each attempt builds a new client.
-    const exit = yield* Effect.exit(Layer.buildWithScope(Layer.fresh(client), child))
-    if (Exit.isSuccess(exit)) {
-      redis = yield* Effect.provideContext(Redis.Redis, exit.value)
-      yield* Deferred.succeed(connected, redis)
-      return true
+    const exit = yield* build(child)
+    if (Exit.isFailure(exit)) {
+      cause = exit.cause
+      yield* Scope.close(child, exit)
+      return false
     }
-    cause = exit.cause
-    yield* Scope.close(child, exit)
-    return false
+    const former = current
+    current = { redis: yield* Effect.provideContext(Redis.Redis, exit.value), scope: child }
+    yield* Deferred.succeed(connected, current.redis)
+    // Not awaited: a client waits for the answers that a dead connection owes it.
+    if (former !== undefined) yield* Effect.forkDetach(Scope.close(former.scope, Exit.void))
+    return true
   })
-  yield* Effect.gen(function*() {
+  const connect = Effect.gen(function*() {
     for (let wait = 50; !(yield* attempt); wait = Math.min(wait * 2, 2000)) yield* Effect.sleep(wait)
-  }).pipe(Effect.forkScoped)
+  })
+  yield* Effect.forkIn(connect, scope)
 
-  const use = <A, E, R>(f: (redis: Redis.Redis["Service"]) => Effect.Effect<A, E, R>) =>
-    Effect.suspend((): Effect.Effect<A, E | Redis.RedisError, R> =>
-      redis === undefined ? Effect.fail(new Redis.RedisError({ cause })) : f(redis)
-    )
+  let doubted = false
+  // One check at a time, in the background.
+  const doubt = (check: Effect.Effect<boolean>) =>
+    Effect.suspend(() => {
+      if (doubted) return Effect.void
+      doubted = true
+      return check.pipe(
+        Effect.flatMap((isDead) => isDead ? connect : Effect.void),
+        Effect.ensuring(Effect.sync(() => void (doubted = false))),
+        Effect.forkIn(scope)
+      )
+    })
+  // A connection whose other end is gone without a word takes commands, and never answers.
+  const isSilent = (redis: Redis.Redis["Service"]) =>
+    Effect.map(Effect.timeoutOption(Effect.exit(redis.send("PING")), silence), Option.isNone)
+
+  const use = <A, E, R>(f: (redis: Redis.Redis["Service"]) => Effect.Effect<A, E | Redis.RedisError, R>) =>
+    Effect.suspend((): Effect.Effect<A, E | Redis.RedisError, R> => {
+      if (current === undefined) return Effect.fail(new Redis.RedisError({ cause }))
+      const { redis } = current
+      return f(redis).pipe(
+        Effect.onInterrupt(() => doubt(isSilent(redis))),
+        Effect.tapError((error) =>
+          error instanceof Redis.RedisError && isDemoted(error)
+            ? doubt(Effect.as(Effect.sleep(1000), true))
+            : Effect.void
+        )
+      )
+    })
 
   return Redis.Redis.of({
     send: <A = unknown>(command: string, ...args: ReadonlyArray<string>) => use((_) => _.send<A>(command, ...args)),
     eval: (script) => (...params) => use((_) => _.eval(script)(...params)),
-    subscribe: (channel) => Effect.flatMap(Deferred.await(connected), (_) => _.subscribe(channel)),
+    subscribe: (channel) =>
+      Effect.flatMap(Deferred.await(connected), (first) => (current?.redis ?? first).subscribe(channel)),
     reserve: use((_) => _.reserve)
   })
 })

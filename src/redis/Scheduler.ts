@@ -9,7 +9,11 @@
  *
  * Jobs queue in their process, by priority and arrival; processes are served in order of arrival. A process holds permits for
  * its running jobs. A permit is a lease that is renewed while it is held: when a process dies, its permits are free once the
- * lease ends. `docs/distributed.md` has the promises and the costs.
+ * lease ends. {@link layerKeyed} does this for each key. `docs/distributed.md` has the promises, the costs, and a table of the
+ * options: which of them hold for all processes, and which for one.
+ *
+ * `penalize` holds back the jobs of all processes: those of its own at once, those of another one when it asks for a permit.
+ * A permit goes from job to job for up to 50 milliseconds before that.
  *
  * A process that was frozen, or cut off from Redis, for longer than the lease loses its permits. Its jobs are interrupted and
  * fail with a `StoreError`, so that they overlap with their successors only for as long as they take to stop.
@@ -23,30 +27,34 @@
  * - `resize` and `setRate` change the limits that this process asks for: call them with the same values in all processes. If
  *   there was no rate, `setRate` begins a shared one.
  * - Priorities order the jobs of a process; between processes nobody overtakes.
+ * - Each job waits for its permit while Redis is asked, so a `maxWait` or a `maxQueued` of 0 is refused.
  * - A job inside a job runs within the weight of the outer one and takes no permit.
  * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import type * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import type * as RateLimiter from "../RateLimiter.js"
 import * as Scheduler from "../Scheduler.js"
-import type { Rate } from "../internal/limiter/gcra.js"
+import { refuse } from "../internal/data/refuse.js"
 import * as Quotas from "../internal/limiter/quota.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Checked from "../internal/redis/options.js"
-import * as PermitPool from "../internal/redis/permitPool.js"
+import { PermitPool } from "../internal/redis/permitPool.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
+import { Pulse } from "../internal/redis/pulse.js"
 import * as Build from "../internal/scheduler/build.js"
 import { handleOf } from "../internal/scheduler/handle.js"
+import * as Keyed from "../internal/scheduler/keyed.js"
 import * as SchedulerOptions from "../internal/scheduler/options.js"
 import { enrolled } from "../internal/seen/seen.js"
 import * as Guard from "../internal/store/guard.js"
@@ -67,17 +75,27 @@ export interface StoreOptions extends Checked.LeaseOptions, Checked.ShareOptions
 }
 
 /**
- * Options of a scheduler over Redis: its bounds, and how it uses Redis.
+ * The limits of a scheduler over Redis.
  *
  * **Details**
  *
- * `concurrency`, `rate` and `maxQueued` are those of `Scheduler.layer`; `concurrency` is a number, the same in all processes.
- * `maxQueued` counts in each process. A `rate` that is a tag may be a limiter over Redis or one of this process.
+ * They are those of `Scheduler.layer`. All processes keep `concurrency` and `rate` together, and give the same ones. The
+ * others hold in each process, for the jobs of that process.
+ *
+ * - `concurrency`: an integer from 1.
+ * - `rate`: none by default. If it is a tag, that limiter may be one over Redis or one of this process.
+ * - `maxQueued`: how many jobs may wait, an integer from 1; no bound by default. A job waits while Redis is asked for its
+ *   permit.
+ * - `maxWait`: how long a job may wait for its start; no bound by default. It is more than 0, because a permit takes a command
+ *   to Redis. A job with a `maxWait` of 0 is refused.
+ * - `shed`: as in memory; off by default. Choose a `target` of several times the answer of Redis.
+ * - `drain`: on close, how long the jobs of this process may go on; 0 by default.
+ * - `name`: the name in errors; the id of the tag by default.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Options<out Limiter = never> extends StoreOptions {
+export interface Limits<out Limiter = never> {
   readonly concurrency: number
   readonly rate?:
     | RateLimiter.Quota
@@ -85,70 +103,107 @@ export interface Options<out Limiter = never> extends StoreOptions {
     | Context.Key<Limiter, RateLimiter.RateLimiter>
     | undefined
   readonly maxQueued?: number | undefined
+  readonly maxWait?: Duration.Input | undefined
+  readonly shed?: boolean | Scheduler.ShedOptions | undefined
+  readonly drain?: Duration.Input | undefined
+  readonly name?: string | undefined
 }
 
-const check = <Limiter>(caller: string, name: string, options: Options<Limiter>) => ({
+/**
+ * Options of a scheduler over Redis: its limits, and how it uses Redis.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<out Limiter = never> extends StoreOptions, Limits<Limiter> {}
+
+/**
+ * Options of schedulers by key over Redis: the limits of each key, and how all of them use Redis.
+ *
+ * **Details**
+ *
+ * - `lookup`: the limits of a key's scheduler. Keep it pure: it is called again when the key comes back, and in each process.
+ * - `keyOf`: the name of a key in Redis, by which processes meet. Keys that are not strings need it. Keys with the same name
+ *   share their permits and their rate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type KeyedOptions<K, Limiter = never> =
+  & StoreOptions
+  & { readonly lookup: (key: K) => Limits<Limiter> }
+  & ([K] extends [string] ? { readonly keyOf?: ((key: K) => string) | undefined }
+    : { readonly keyOf: (key: K) => string })
+
+const checkStore = (caller: string, name: string, options: StoreOptions) => ({
   name,
   ...Checked.store(caller, "p", options),
   ratePrefix: Checked.store(caller, "r", options).prefix,
-  concurrency: Quotas.count(caller, "concurrency", options.concurrency),
-  plan: SchedulerOptions.check<Limiter>(caller, name, options),
   leaseMillis: Checked.lease(caller, options),
   onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
   expectedProcesses: Checked.processes(caller, options)
 })
 
-type Checks<Limiter> = ReturnType<typeof check<Limiter>>
+const waits = "(a job waits for its permit)"
 
-const build = Effect.fnUntraced(function*<I>(checked: Checks<I>) {
+const checkLimits = <Limiter>(caller: string, name: string, options: Limits<Limiter>) => {
+  const { concurrency, maxQueued, maxWait } = options
+  // For callers without types.
+  if (typeof concurrency === "object") {
+    const rule = "an integer >= 1 over Redis (no process knows the latency of all jobs)"
+    refuse(caller, "concurrency", rule, { toString: () => "a width that adapts" })
+  }
+  Quotas.count(caller, "concurrency", concurrency)
+  if (maxQueued === 0) refuse(caller, "maxQueued", `an integer >= 1 over Redis ${waits}`, maxQueued)
+  const checked = SchedulerOptions.check<Limiter>(caller, name, options)
+  if (checked.maxWait === 0) refuse(caller, "maxWait", `a finite duration > 0 over Redis ${waits}`, maxWait)
+  return checked
+}
+
+type Store = ReturnType<typeof checkStore>
+
+/** What the schedulers of a layer have together: one connection, one guard, and one timer. */
+const sharing = Effect.fnUntraced(function*(checked: Store) {
+  const { expectedProcesses, leaseMillis, name, onStoreError, prefix, ratePrefix } = checked
   const redis = yield* Redis.Redis
   const inbox = yield* Inbox.RedisInbox
-  const { concurrency, expectedProcesses, leaseMillis, name, onStoreError, plan, prefix, ratePrefix } = checked
-  const guard = Guard.make({ service: name, watch: yield* enrolled("store", name, checked), ...checked })
-
-  const context = yield* Effect.context<never>()
-  const clock = yield* Clock.Clock
-
-  // The first finalizer runs last: the engine's jobs end before their permits are given back.
-  const made: { pool?: PermitPool.PermitPool; limiter?: LimiterRedis.LimiterRedis } = {}
-  yield* Effect.addFinalizer(() => made.pool?.close ?? Effect.void)
-  const rates = isRates(plan.rate) ? plan.rate : undefined
-  const engine = yield* Build.build<I>(rates === undefined ? plan : { ...plan, rate: undefined })
-  yield* Effect.addFinalizer(() => made.limiter?.close ?? Effect.void)
-  const shareRate = (rates: ReadonlyArray<Rate>) => {
-    made.limiter = new LimiterRedis.LimiterRedis(
-      rates,
-      {
-        store: (cells) => RedisGcraStore.make(redis, { prefix: `${ratePrefix}${name}:`, cells }),
-        guard,
-        onStoreError,
-        expectedProcesses
-      },
-      context,
-      clock
-    )
-    engine.adoptLimiterUnsafe(made.limiter)
-  }
-  if (rates !== undefined) shareRate(rates)
-  const store = RedisPermitStore.make(redis, inbox, { prefix, name, leaseMillis, onWake: () => made.pool?.wake() })
-  made.pool = yield* PermitPool.make({ limit: concurrency, engine, store, guard, onStoreError, expectedProcesses })
-  const scheduler = handleOf(engine)
-  const { setRate } = scheduler
-  return Object.assign(scheduler, {
-    // A scheduler without a rate gets a shared one.
-    setRate: (quotas: SchedulerOptions.Quotas) => {
-      const rates = SchedulerOptions.checkRate(quotas)
-      return Effect.suspend(() => {
-        if (engine.limiter !== undefined) return setRate(quotas)
-        // In one step with the check: a second call finds the limiter of the first.
-        shareRate(rates)
-        return Effect.void
-      })
-    }
+  const site = yield* Build.site<never>()
+  const guard = Guard.make({
+    service: checked.name,
+    watch: yield* enrolled("store", checked.name, checked),
+    ...checked
   })
+  const orders = new RedisPermitStore.Orders(redis, site, checked.storeTimeoutMillis)
+  const pulse = new Pulse(site)
+  return (key: string | undefined): Build.Share => (engine) => {
+    const store = RedisPermitStore.make(orders, inbox, { prefix, name, key, leaseMillis, onWake: () => pool.wake() })
+    const ratesOf = `${ratePrefix}${name}:${key === undefined ? "" : `=${key}`}`
+    const pool = new PermitPool({
+      engine,
+      store,
+      guard,
+      pulse,
+      onStoreError,
+      expectedProcesses,
+      limiterOf: (rates) =>
+        new LimiterRedis.LimiterRedis(
+          rates,
+          {
+            store: (cells) => RedisGcraStore.make(redis, { prefix: ratesOf, cells }),
+            guard,
+            onStoreError,
+            expectedProcesses
+          },
+          site.context,
+          site.clock
+        )
+    })
+    return pool
+  }
 })
 
-const isRates = (rate: ReadonlyArray<Rate> | object | undefined): rate is ReadonlyArray<Rate> => Array.isArray(rate)
+const build = <I>(store: Store, limits: SchedulerOptions.Checked<I>) =>
+  Effect.flatMap(sharing(store), (share) => Effect.map(Build.build<I>(limits, share(undefined)), handleOf))
 
 /**
  * Makes a scheduler over Redis that closes with the scope, for a service with a backend of its own.
@@ -177,10 +232,11 @@ const isRates = (rate: ReadonlyArray<Rate> | object | undefined): rate is Readon
 export const make = <Limiter = never>(
   options: Options<Limiter> & { readonly name: string }
 ): Effect.Effect<Scheduler.Scheduler, never, Limiter | Redis.Redis | Scope.Scope> => {
-  const checked = check("Scheduler.make", options.name, options)
+  const store = checkStore("Scheduler.make", options.name, options)
+  const limits = checkLimits("Scheduler.make", options.name, options)
   return Effect.flatMap(
     Layer.build(Inbox.layer),
-    (context) => Effect.provide(build(checked), context)
+    (context) => Effect.provide(build(store, limits), context)
   )
 }
 
@@ -238,7 +294,7 @@ export const layer = <Limiter = never>(
  * @since 0.1.0
  */
 export const layerConfig = (
-  config: Config.Wrap<StoreOptions & { readonly concurrency: number; readonly maxQueued?: number | undefined }>,
+  config: Config.Wrap<StoreOptions & Omit<Limits, "rate" | "shed" | "name">>,
   options?: { readonly rate?: RateLimiter.Quota | ReadonlyArray<RateLimiter.Quota> | undefined } | undefined
 ): Layer.Layer<Scheduler.Scheduler, Config.ConfigError, Redis.Redis> =>
   Layer.unwrap(Effect.map(Config.unwrap(config), (store) => layer({ ...options, ...store })))
@@ -267,6 +323,70 @@ export const layerService = <Self, Limiter = never>(
   tag: Context.Service<Self, Scheduler.Scheduler>,
   options: Options<Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
-  const checked = check("Scheduler.layer", tag.key, options)
-  return Layer.effect(tag, build(checked)).pipe(Layer.provide(Inbox.layer))
+  const store = checkStore("Scheduler.layer", tag.key, options)
+  const limits = checkLimits("Scheduler.layer", tag.key, options)
+  return Layer.effect(tag, build(store, limits)).pipe(Layer.provide(Inbox.layer))
+}
+
+/**
+ * Provides the schedulers of a `Scheduler.Keyed` over Redis: one concurrency and one rate for each key and all processes.
+ *
+ * **Details**
+ *
+ * `lookup` takes the place of that of the tag. A process drops a key within two seconds of its last use, once nothing is on
+ * its way. Redis keeps the permits, the rate and the penalty of a key, until they end. So a key that comes back, or comes to
+ * another process, finds them.
+ *
+ * One connection, one subscription and one timer serve all keys of a process. What keys ask for in one turn of the event loop
+ * goes as one command for 32 of them, and so do their renewals.
+ *
+ * **Gotchas**
+ *
+ * - A `lookup` or a `keyOf` that throws, or returns what is invalid, is a defect of the call and leaves nothing behind.
+ * - Keys are readable in Redis. Errors never name them.
+ * - `resize` and `setRate` of a key hold in this process, and keep the key until the layer's scope closes.
+ *
+ * **Example** (Keeping the limits of hosts in all processes)
+ *
+ * ```ts import.meta.vitest
+ * import { Layer } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ * import * as RedisScheduler from "effect-funnel/redis/Scheduler"
+ *
+ * const lookup = (host: string) => ({ concurrency: host === "slow.example" ? 1 : 10 })
+ *
+ * class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", { lookup }) {}
+ *
+ * const HostsLive = RedisScheduler.layerKeyed(Hosts, { lookup })
+ *
+ * Layer.isLayer(HostsLive) // => true
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerKeyed = <Self, K, Limiter = never>(
+  tag: Context.Service<Self, Scheduler.KeyedScheduler<K>>,
+  options: KeyedOptions<K, Limiter>
+): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
+  const caller = "Scheduler.layerKeyed"
+  const store = checkStore(caller, tag.key, options)
+  const { lookup } = options
+  // Sound: the type asks for it unless keys are strings, which `nameOf` checks.
+  const keyOf = (options.keyOf ?? identity) as (key: K) => unknown
+  const nameOf = (key: K): string => {
+    const name = keyOf(key)
+    if (typeof name === "string") return name
+    throw new TypeError(`${caller}: keyOf must return a string, got ${String(name)}`)
+  }
+  return Layer.effect(
+    tag,
+    Effect.flatMap(sharing(store), (share) =>
+      Keyed.make<K, Limiter>(
+        tag.key,
+        (key) => checkLimits(caller, tag.key, lookup(key)),
+        identity,
+        (key) => share(nameOf(key))
+      ))
+  ).pipe(Layer.provide(Inbox.layer))
 }

@@ -21,7 +21,7 @@ import { redisServer } from "../support/redisServer.ts"
 await buildWhenStale()
 // The store is not exported, so the built file is imported by its path.
 const GcraStore: typeof Built = await import(
-  String(new URL("../../dist/internal/redisGcraStore.js", import.meta.url))
+  String(new URL("../../dist/internal/redis/gcraStore.js", import.meta.url))
 )
 
 class Get extends Persistable.Class<{ payload: { readonly id: string } }>()("Get", {

@@ -81,6 +81,26 @@ describe("places in the queue of a shared rate", () => {
   }
 })
 
+describe("the rest of a shared rate", () => {
+  it("A limiter can be dropped when it holds no slots, and what it counted in an outage is over", () => {
+    const { clock, enter, limiter } = setup(perSecond(1000))
+    const isAtRest = () => limiter.restAt() <= limiter.now()
+    expect(isAtRest()).toBe(true)
+    for (let i = 0; i < 10; i++) enter(i)
+    expect(isAtRest()).toBe(false)
+    clock.advance(200)
+    expect(isAtRest()).toBe(true)
+
+    const away = setup(perSecond(1), "local")
+    away.store.away = true
+    away.limiter.beginUnsafe(away.enter("alone"))
+    away.clock.advance(500)
+    expect(away.limiter.restAt()).toBeGreaterThan(away.limiter.now())
+    away.clock.advance(600)
+    expect(away.limiter.restAt()).toBeLessThanOrEqual(away.limiter.now())
+  })
+})
+
 describe("pace of a shared rate", () => {
   it("L4 A process that stalls for up to 50 ms keeps the full pace", () => {
     const { clock, enter, times } = setup(perSecond(1000))

@@ -18,7 +18,7 @@ import { hasRedis, redisServer } from "../support/redisServer.js"
 const processOn = (url: string, options: RedisScheduler.Options) =>
   Effect.gen(function*() {
     const redis = yield* Layer.build(Layer.fresh(layerClient(url)))
-    return yield* Effect.provideContext(RedisScheduler.make({ name: "s", ...options }), redis)
+    return yield* Effect.provideContext(RedisScheduler.make({ ...options, name: "s" }), redis)
   })
 
 const makeLoad = () => {

@@ -6,6 +6,7 @@ import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/sto
 import * as GcraStore from "../../src/internal/redis/gcraStore.js"
 import * as PermitStore from "../../src/internal/redis/permitStore.js"
 import * as RedisStore from "../../src/internal/redis/reducerStore.js"
+import { site } from "../../src/internal/scheduler/build.js"
 import { live } from "../support/live.js"
 import { connected } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisServer.js"
@@ -404,9 +405,9 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
   const two = (leaseMillis = 5000) =>
     Effect.gen(function*() {
       const server = yield* emptied
-      const make = Effect.map(connected(server.url), ({ inbox, redis }) => {
+      const make = Effect.map(Effect.all([connected(server.url), site()]), ([{ inbox, redis }, site]) => {
         const seen = { wakes: 0 }
-        const store = PermitStore.make(redis, inbox, {
+        const store = PermitStore.make(new PermitStore.Orders(redis, site, 1000), inbox, {
           prefix: "t:",
           name: "s",
           leaseMillis,
@@ -522,5 +523,54 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     expect((yield* b.acquire(ones("b1"), 1)).pollMillis).toBeLessThanOrEqual(250)
     yield* Effect.sleep(260)
     expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
+  })
+
+  live(
+    "A penalty grants nothing and empties the queue; the longest one holds, and those that wait hear of it",
+    function*() {
+      const { a, b, server } = yield* two()
+      expect((yield* a.acquire(ones("a1"), 1)).penaltyMillis).toBe(0)
+      yield* b.acquire(ones("b1"), 1)
+      yield* Effect.all([a.penalize(400), b.penalize(200)], { concurrency: 2 })
+      yield* b.woken(1)
+      const { granted, penaltyMillis } = yield* b.acquire(ones("b1"), 1)
+      expect(granted).toBe(0)
+      expect(penaltyMillis).toBeGreaterThan(300)
+      expect(penaltyMillis).toBeLessThanOrEqual(400)
+      expect(yield* Effect.promise(() => server.command("ZCARD", "{t:s}:q"))).toBe(":0\r\n")
+      // The permits of running jobs are renewed all the same.
+      expect(yield* a.renew(["a1"], 1)).toEqual([])
+      yield* a.release(["a1"])
+      yield* Effect.sleep(410)
+      expect(yield* b.acquire(ones("b1"), 1)).toMatchObject({ granted: 1, penaltyMillis: 0 })
+      yield* b.penalize(0)
+      expect((yield* b.acquire([], 1)).penaltyMillis).toBe(0)
+    }
+  )
+
+  live("A command whose answer was lost before a penalty keeps nothing when it is repeated", function*() {
+    const { a, b } = yield* two()
+    expect((yield* a.acquire(ones("a1", "a2"), 2)).granted).toBe(2)
+    yield* b.penalize(200)
+    expect((yield* a.acquire(ones("a1", "a2"), 2)).granted).toBe(0)
+    yield* Effect.sleep(210)
+    expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(2)
+  })
+
+  live("Orders of one turn go as one command, in their order, and each has its own answer", function*() {
+    const { a, server } = yield* two()
+    const calls = Effect.promise(async () =>
+      Number(/cmdstat_evalsha:calls=(\d+)/.exec(await server.command("INFO", "commandstats"))?.[1] ?? 0)
+    )
+    yield* a.acquire([], 1)
+    const before = yield* calls
+    const answers = yield* Effect.all([
+      a.acquire(ones("a1"), 1),
+      a.release(["a1"]),
+      a.acquire(ones("a2"), 1),
+      a.renew(["a3"], 1)
+    ], { concurrency: "unbounded" })
+    expect([answers[0].granted, answers[1], answers[2].granted, answers[3]]).toEqual([1, undefined, 1, ["a3"]])
+    expect((yield* calls) - before).toBe(1)
   })
 })

@@ -5,6 +5,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
@@ -21,6 +22,10 @@ export interface RedisInbox {
   readonly add: (listener: Listener) => string
   readonly remove: (token: string) => void
 }
+
+/** How often the subscription is tried, in milliseconds, and how long a message may take. */
+const trialMillis = 15_000
+const answerMillis = 3000
 
 /** The prefix of every channel, for ACLs. */
 export const channelPrefix = "effect-funnel:1:inbox:"
@@ -45,12 +50,27 @@ const make = Effect.gen(function*() {
   const listen = Effect.scoped(Effect.gen(function*() {
     const queue = yield* redis.subscribe(channel)
     wakeAll()
-    while (true) {
+    let heard = true
+    // A connection whose other end is gone without a word stays open: a message to itself shows that it is.
+    const trial = Effect.gen(function*() {
+      while (true) {
+        heard = false
+        yield* Effect.sleep(trialMillis)
+        if (heard) continue
+        const sent = yield* Effect.exit(redis.send("PUBLISH", channel, "trial"))
+        if (Exit.isFailure(sent)) continue
+        yield* Effect.sleep(answerMillis)
+        if (!heard) return
+      }
+    })
+    const receive = Effect.gen(function*() {
       const { message } = yield* Queue.take(queue)
+      heard = true
       backoff = 50
       const space = message.indexOf(" ")
       listeners.get(message.slice(0, space))?.(message.slice(space + 1))
-    }
+    })
+    yield* Effect.raceFirst(Effect.forever(receive), trial)
   }))
   // A subscription that ends is made again, with a growing delay while that fails.
   const again = Effect.suspend(() => {

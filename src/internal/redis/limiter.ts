@@ -139,8 +139,9 @@ export class LimiterRedis implements Backend {
     return Number(this.place.clock.monotonicTimeNanosUnsafe() - this.epoch)
   }
 
+  /** What the store has of a key outlasts the limiter; what this process has of it does not. */
   restAt(): number {
-    return 0
+    return this.now() + Math.max(this.entries.size === 0 ? 0 : keepNanos, this.local.restAt() - this.local.now())
   }
 
   /** No process knows the starts of the others, so strict quotas hold by due times. */

@@ -5,12 +5,11 @@
  * back to the store, which serves the processes in order of arrival. A permit is a lease. It is renewed while it is held;
  * if renewing fails for too long, the jobs that ran on it are ended.
  */
-import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Timers from "../data/timers.js"
+import type { Rate } from "../limiter/gcra.js"
+import type { Limiter } from "../limiter/limiter.js"
 import { refuseWaitingUnsafe } from "../scheduler/build.js"
 import type { Engine } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
@@ -19,14 +18,23 @@ import type { Permits } from "../scheduler/site.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { PermitStore } from "../store/permitStore.js"
 import { StoreError } from "../store/storeError.js"
+import type { Beating, Pulse } from "./pulse.js"
 
 /** How long a permit goes from job to job before it is given back. */
 const keepMillis = 50
 
 /** How often a waiting process asks without a wake-up. */
 const pollMillis = 1000
+
+/** The polls of different schedulers meet at multiples of this, and go as one command. So do their renewals. */
+const pollGridMillis = 250
+const beatsOfLease = 12
+
 /** The most jobs that one command asks for. */
 const mostPerCommand = 64
+
+/** How long a scheduler of a key stays after its last command. */
+const lingerNanos = 1e9
 
 interface Permit {
   readonly id: string
@@ -35,22 +43,19 @@ interface Permit {
 }
 
 export interface Options {
-  readonly limit: number
   readonly engine: Engine
   readonly store: PermitStore
   readonly guard: Guard
+  readonly pulse: Pulse
+  /** Makes a limiter for a rate that is set at run time. */
+  readonly limiterOf: (rates: ReadonlyArray<Rate>) => Limiter<StoreError>
   readonly onStoreError: "fail" | "local"
   readonly expectedProcesses: number
 }
 
 /** Puts an engine under shared permits. `close` gives them back. */
-export const make = (options: Options): Effect.Effect<PermitPool> =>
-  Effect.withFiber((fiber) => Effect.succeed(new PermitPool(options, fiber.context, fiber.getRef(Clock.Clock))))
-
-export class PermitPool implements Permits {
+export class PermitPool implements Permits, Beating {
   private readonly options: Options
-  private readonly context: Context.Context<never>
-  private readonly clock: Clock.Clock
   private permits: Array<Permit> = []
   private limit_: number
   private ids = 0
@@ -61,21 +66,25 @@ export class PermitPool implements Permits {
   private readonly sending = new Set<Fiber.Fiber<void>>()
   /** The weight for which this process waits in the store's queue; 0 if it does not wait. */
   private place = 0
-  private readonly poll: Timers.Alarm
-  private beat: Fiber.Fiber<void> | undefined
+  /** When to ask again. */
+  private pollAt = Infinity
+  /** When to renew, `Infinity` without permits. */
+  private renewAt = Infinity
+  private renewal: Fiber.Fiber<void> | undefined
+  due = Infinity
+  index = -1
   /** The store is away, and the policy `"local"` applies. */
   private alone = false
   private recovery: Fiber.Fiber<void> | undefined
   private closed = false
   /** Fails for each running job when its permits are lost. */
   private readonly lost = new WeakMap<Job, Deferred.Deferred<never, SchedulerError>>()
+  /** The limiter that was made here, for the rate of the engine. */
+  private limiter: Limiter<StoreError> | undefined
 
-  constructor(options: Options, context: Context.Context<never>, clock: Clock.Clock) {
+  constructor(options: Options) {
     this.options = options
-    this.limit_ = options.limit
-    this.context = context
-    this.clock = clock
-    this.poll = new Timers.Alarm(Timers.after, this.wake, { context, clock })
+    this.limit_ = options.engine.limits.concurrency
     options.engine.main.capacity = 0
     options.engine.permits = this
   }
@@ -88,16 +97,29 @@ export class PermitPool implements Permits {
     this.wake()
   }
 
-  get held(): number {
+  /** The weight that is held. */
+  get size(): number {
     return this.permits.length
   }
 
+  /** Whether no job may start. */
+  private get held(): boolean {
+    const { engine } = this.options
+    return engine.paused || engine.penaltyLeft > 0
+  }
+
+  /** Nanoseconds until nothing is left to be done for an idle engine, as far as that is known. */
+  get rest(): number {
+    const busy = this.permits.length > 0 || this.place > 0 || this.asking !== undefined || this.sending.size > 0
+    return busy ? lingerNanos : 0
+  }
+
   private now(): number {
-    return monotonicMillis(this.clock)
+    return monotonicMillis(this.options.engine.site.clock)
   }
 
   private fork(effect: Effect.Effect<void>): Fiber.Fiber<void> | undefined {
-    const fiber = Effect.runForkWith(this.context)(effect)
+    const fiber = Effect.runForkWith(this.options.engine.site.context)(effect)
     return fiber.pollUnsafe() === undefined ? fiber : undefined
   }
 
@@ -105,7 +127,7 @@ export class PermitPool implements Permits {
     if (this.closed) return
     const { engine } = this.options
     const { main } = engine
-    const head = engine.paused ? undefined : main.head
+    const head = this.held ? undefined : main.head
     if (this.alone) {
       // A job that is heavier than the share runs alone.
       const share = Math.max(1, Math.floor(this.limit_ / this.options.expectedProcesses))
@@ -152,7 +174,7 @@ export class PermitPool implements Permits {
     const { engine, guard, store } = this.options
     const groups: Array<ReadonlyArray<string>> = []
     let weight = 0
-    if (!engine.paused) {
+    if (!this.held) {
       engine.main.queue.forEach(({ job }) => {
         weight += job.weight
         if (groups.length < mostPerCommand && (weight <= this.limit_ || groups.length === 0)) {
@@ -160,14 +182,14 @@ export class PermitPool implements Permits {
         }
       })
     }
-    this.poll.clear()
+    this.pollAt = Infinity
     this.asked = groups.flat()
     let sentAt = 0
     const command = Effect.suspend(() => {
       sentAt = this.now()
       return store.acquire(groups, this.limit_)
     })
-    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
+    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command, true), {
       onFailure: (failure) => {
         this.asking = undefined
         this.place = 0
@@ -175,16 +197,25 @@ export class PermitPool implements Permits {
         this.send("release", store.release(this.asked))
         this.away(failure)
       },
-      onSuccess: ({ granted, pollMillis: due }) => {
+      onSuccess: ({ granted, penaltyMillis, pollMillis: due }) => {
         this.asking = undefined
         const since = this.now()
         for (const group of groups.slice(0, granted)) {
           for (const id of group) this.permits.push({ id, since, deadline: sentAt + store.leaseMillis })
         }
-        this.place = groups[granted]?.length ?? 0
-        if (this.place > 0) this.poll.set((since + Math.min(pollMillis, Math.ceil(due) + 2)) * 1e6, since * 1e6)
+        if (penaltyMillis > 0) {
+          // Its end asks again.
+          this.place = 0
+          engine.penalizeUnsafe(penaltyMillis * 1e6)
+        } else {
+          this.place = groups[granted]?.length ?? 0
+        }
+        if (this.place > 0) this.pollAt = this.pollAfter(since, Math.ceil(due) + 2)
+        if (granted > 0 && this.renewAt === Infinity) {
+          this.renewAt = this.renewAfter(since)
+        }
+        this.arm()
         if (granted > 0) {
-          this.beatWhileHeld()
           engine.grantUnsafe(this.permits.length)
         } else {
           this.changed()
@@ -205,45 +236,71 @@ export class PermitPool implements Permits {
 
   /** Sends a command without waiting. If it is lost, the lease ends by itself. */
   private send(operation: string, command: Effect.Effect<unknown, StoreError>): void {
-    const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command)))
+    const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command, true)))
     if (fiber === undefined) return
     this.sending.add(fiber)
     fiber.addObserver(() => void this.sending.delete(fiber))
   }
 
-  private beatWhileHeld(): void {
-    if (this.beat === undefined) this.beat = this.fork(this.beats())
+  private pollAfter(now: number, millis: number): number {
+    return millis < pollMillis ? now + millis : Math.ceil((now + pollMillis) / pollGridMillis) * pollGridMillis
   }
 
-  private readonly beats = Effect.fnUntraced(function*(this: PermitPool) {
-    const { guard, store } = this.options
-    let wait = store.leaseMillis / 3
-    while (this.permits.length > 0) {
-      const next = this.permits.reduce((least, { deadline }) => Math.min(least, deadline), Infinity)
-      yield* Effect.sleep(Math.max(0, Math.min(wait, next - this.now())))
-      const sentAt = this.now()
-      const expired = this.permits.filter((permit) => permit.deadline <= sentAt)
-      if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
-      if (this.permits.length === 0) break
-      const asked = this.permits
-      const left = Math.max(1, asked.reduce((least, { deadline }) => Math.min(least, deadline), Infinity) - sentAt)
-      wait = yield* Effect.matchEager(
-        Effect.timeout(guard.once("renew", store.renew(asked.map((permit) => permit.id), this.limit_)), left),
-        {
-          onFailure: () => Math.min(store.leaseMillis / 10, 500),
-          onSuccess: (lost) => {
-            for (const permit of asked) if (!lost.includes(permit.id)) permit.deadline = sentAt + store.leaseMillis
-            const gone = this.permits.filter((permit) => lost.includes(permit.id))
-            if (gone.length > 0) {
-              this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
-            }
-            return store.leaseMillis / 3
-          }
-        }
-      )
+  private renewAfter(now: number): number {
+    const { leaseMillis } = this.options.store
+    const grid = leaseMillis / beatsOfLease
+    return Math.floor((now + leaseMillis / 3) / grid) * grid
+  }
+
+  private arm(): void {
+    if (!this.closed) this.options.pulse.set(this, Math.min(this.pollAt, this.renewAt))
+  }
+
+  beat(now: number): void {
+    if (this.pollAt <= now) {
+      this.pollAt = Infinity
+      this.wake()
     }
-    this.beat = undefined
-  })
+    if (this.renewAt <= now) this.renew(now)
+    this.arm()
+  }
+
+  private get firstDeadline(): number {
+    return this.permits.reduce((least, { deadline }) => Math.min(least, deadline), Infinity)
+  }
+
+  private renew(sentAt: number): void {
+    const { guard, store } = this.options
+    this.renewal?.interruptUnsafe()
+    this.renewal = undefined
+    const expired = this.permits.filter((permit) => permit.deadline <= sentAt)
+    if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
+    // Without an answer until then, the first permit is lost.
+    this.renewAt = this.firstDeadline
+    if (this.permits.length === 0) return
+    const asked = this.permits
+    const command = guard.once("renew", store.renew(asked.map((permit) => permit.id), this.limit_), true)
+    this.renewal = this.fork(Effect.matchEager(command, {
+      onFailure: () => {
+        const now = this.now()
+        this.renewed(Math.min(now + Math.min(store.leaseMillis / 10, 500), this.firstDeadline))
+      },
+      onSuccess: (lost) => {
+        for (const permit of asked) if (!lost.includes(permit.id)) permit.deadline = sentAt + store.leaseMillis
+        const gone = this.permits.filter((permit) => lost.includes(permit.id))
+        if (gone.length > 0) {
+          this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
+        }
+        this.renewed(Math.min(this.renewAfter(this.now()), this.firstDeadline))
+      }
+    }))
+  }
+
+  private renewed(next: number): void {
+    this.renewal = undefined
+    this.renewAt = this.permits.length > 0 ? next : Infinity
+    this.arm()
+  }
 
   /** Ends the jobs that began last, as many as ran on lost permits. */
   private lose(lost: ReadonlyArray<Permit>, failure: StoreError): void {
@@ -268,10 +325,11 @@ export class PermitPool implements Permits {
     if (onStoreError === "fail") return refuseWaitingUnsafe(engine, failure)
     if (this.alone) return
     this.alone = true
-    const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_)))).pipe(
-      Effect.delay(pollMillis),
-      Effect.repeat({ until: (back) => back })
-    )
+    const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_), true)))
+      .pipe(
+        Effect.delay(pollMillis),
+        Effect.repeat({ until: (back) => back })
+      )
     this.recovery = this.fork(
       Effect.andThen(
         guard.applied(onStoreError, failure),
@@ -286,18 +344,42 @@ export class PermitPool implements Permits {
     this.changed()
   }
 
+  /** Lets no process start a job for a time: none of this one from now on, and none of another once it asks. */
+  penalize(nanos: number): Effect.Effect<void, StoreError> {
+    return Effect.suspend(() => {
+      const { engine, guard, onStoreError, store } = this.options
+      engine.penalizeUnsafe(nanos)
+      const sent = Effect.catch(
+        guard.run("penalize", store.penalize(nanos / 1e6), true),
+        (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
+      )
+      const { limiter } = engine
+      return limiter === undefined ? sent : Effect.andThen(sent, limiter.penalize(undefined, nanos))
+    })
+  }
+
+  limiterOf(rates: ReadonlyArray<Rate>): Limiter<StoreError> {
+    return this.limiter = this.options.limiterOf(rates)
+  }
+
+  /** Ends the timers and the wake-ups. */
+  dropUnsafe(): void {
+    const { pulse, store } = this.options
+    this.closed = true
+    pulse.set(this, Infinity)
+    for (const fiber of [this.asking, this.renewal, this.recovery]) fiber?.interruptUnsafe()
+    store.close()
+  }
+
   readonly close: Effect.Effect<unknown> = Effect.suspend(() => {
     const { guard, store } = this.options
-    this.closed = true
     const ids = this.permits.map((permit) => permit.id).concat(this.asking === undefined ? [] : this.asked)
     const leave = this.place > 0 || this.asking !== undefined ? store.acquire([], this.limit_) : Effect.void
     const give = ids.length > 0 ? store.release(ids) : Effect.void
-    this.poll.close()
-    for (const fiber of [this.asking, this.beat, this.recovery]) fiber?.interruptUnsafe()
-    store.close()
-    return Effect.andThen(
-      Effect.ignore(guard.once("release", Effect.andThen(leave, give))),
-      Effect.suspend(() => Fiber.awaitAll([...this.sending]))
+    this.dropUnsafe()
+    const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give), true))
+    return Effect.all([last, this.limiter?.close ?? Effect.void], { concurrency: "unbounded", discard: true }).pipe(
+      Effect.andThen(Effect.suspend(() => Fiber.awaitAll([...this.sending])))
     )
   })
 }

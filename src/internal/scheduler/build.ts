@@ -18,7 +18,7 @@ import { Engine } from "./engine.js"
 import type { SchedulerError, SchedulerErrorReason } from "./error.js"
 import type { Job } from "./job.js"
 import { type Checked, isTag } from "./options.js"
-import type { Site } from "./site.js"
+import type { Permits, Site } from "./site.js"
 
 export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
   Effect.contextWith((context: Context.Context<I>) =>
@@ -27,15 +27,22 @@ export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
     )
   )
 
+/** Puts an engine under permits that several processes share. */
+export type Share = (engine: Engine) => Permits
+
 /** Makes an engine in this step. */
-export const engineUnsafe = <I>(checked: Checked<I>, site: Site<I>): Engine => {
+export const engineUnsafe = <I>(checked: Checked<I>, site: Site<I>, share?: Share): Engine => {
   const { rate } = checked
-  const limiter = rate === undefined
-    ? undefined
-    : isTag(rate)
+  const rates = rate === undefined || isTag(rate) ? undefined : rate
+  const limiter = rate !== undefined && isTag(rate)
     ? sharedLimiter(rate, site.context)
-    : new LimiterMemory(rate, site.context, site.clock)
-  return new Engine(checked, site, limiter)
+    : rates === undefined || share !== undefined
+    ? undefined
+    : new LimiterMemory(rates, site.context, site.clock)
+  const engine = new Engine(checked, site, limiter)
+  const permits = share?.(engine)
+  if (permits !== undefined && rates !== undefined) engine.adoptLimiterUnsafe(permits.limiterOf(rates))
+  return engine
 }
 
 /** The limiter of a tag's service. A scheduler queues inside the limiter, not in front of it. */
@@ -46,10 +53,10 @@ const sharedLimiter = <I>(rate: Context.Key<I, object>, context: Context.Context
 }
 
 /** An engine that closes with the scope, and is seen until then. */
-export const build = <I>(checked: Checked<I>): Effect.Effect<Engine, never, I | Scope.Scope> =>
+export const build = <I>(checked: Checked<I>, share?: Share): Effect.Effect<Engine, never, I | Scope.Scope> =>
   Effect.acquireRelease(
     Effect.flatMap(site<I>(), (site) => {
-      const engine = engineUnsafe(checked, site)
+      const engine = engineUnsafe(checked, site, share)
       return Effect.map(enrolled("scheduler", engine.name, { engines: () => [engine] }), (watch) => {
         engine.watch = watch
         return engine
@@ -63,7 +70,8 @@ export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effe
     const { limiter, site } = engine
     if (limiter === undefined) {
       // In this step: of two calls that overlap, the second finds the limiter of the first.
-      engine.adoptLimiterUnsafe(new LimiterMemory(rates, site.context, site.clock))
+      const limiter = engine.permits?.limiterOf(rates) ?? new LimiterMemory(rates, site.context, site.clock)
+      engine.adoptLimiterUnsafe(limiter)
     } else {
       limiter.setQuotas(rates)
       engine.reviewUnsafe()
@@ -72,10 +80,11 @@ export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effe
 
 export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, SchedulerError> =>
   Effect.suspend(() => {
-    const { limiter } = engine
+    const { limiter, permits } = engine
     engine.log?.penalized(false, nanos)
-    if (limiter === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
-    const penalized = Effect.mapError(limiter.penalize(undefined, nanos), (failure) => engine.refusals.error(failure))
+    const holder = permits === undefined ? limiter?.penalize(undefined, nanos) : permits.penalize(nanos)
+    if (holder === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
+    const penalized = Effect.mapError(holder, (failure) => engine.refusals.error(failure))
     return Effect.map(penalized, () => {
       engine.account?.turn()
       engine.overload?.refuseHopeless()
@@ -129,9 +138,13 @@ export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
     return Effect.raceFirst(drained, Effect.andThen(timeout, close(engine)))
   })
 
-/** Closes an engine, after its jobs have had the time of the option `drain`. */
-export const end = (engine: Engine): Effect.Effect<void> =>
-  engine.limits.drain === 0 ? close(engine) : Effect.andThen(drain(engine, engine.limits.drain), close(engine))
+/** Closes an engine, after its jobs have had the time of the option `drain`, and then gives its permits back. */
+export const end = (engine: Engine): Effect.Effect<unknown> => {
+  const closed = engine.limits.drain === 0
+    ? close(engine)
+    : Effect.andThen(drain(engine, engine.limits.drain), close(engine))
+  return Effect.andThen(closed, Effect.suspend(() => engine.permits?.close ?? Effect.void))
+}
 
 /** Interrupts all jobs, and waits for the end of all except those that this is called from. */
 export const close = (engine: Engine): Effect.Effect<void> =>

@@ -1,43 +1,46 @@
 /**
- * Controlled delay: whether a queue is overloaded. After folly's `Codel.cpp` and "Fail at Scale" (Maurer, 2015).
+ * Controlled delay: whether a queue is overloaded. After "Controlling Queue Delay" (Nichols and Jacobson, 2012) and "Fail at
+ * Scale" (Maurer, 2015).
  *
  * A queue that absorbs bursts is empty, or nearly so, at some moment of every interval. If every job that started in an
- * interval had waited longer than the target, the queue is a standing one: it makes all jobs late and helps none.
+ * interval had waited longer than the target, the queue is a standing one: it makes all jobs late and helps none. Refusals
+ * make short waits, too. So the overload ends with an empty queue, or an interval without a refusal.
  */
 export class Codel {
-  overloaded = false
   /** Nanoseconds, as all times here. */
   readonly target: number
   private readonly interval: number
-  private least = Infinity
-  private until = -Infinity
-  private stalled = false
+  /** Since when every job has started late. */
+  private lateSince: number | undefined = undefined
+  private refusedAt = -Infinity
 
   constructor(target: number, interval: number) {
     this.target = target
     this.interval = interval
   }
 
-  /** The event loop stood still: the waits of this interval say nothing about the other side. */
-  stall(): void {
-    this.stalled = true
+  get isLate(): boolean {
+    return this.lateSince !== undefined
   }
 
-  /** Somebody started without a wait. */
-  idle(): void {
-    this.least = 0
+  /** Nobody waits. */
+  reset(): void {
+    this.lateSince = undefined
   }
 
   /** The turn of a job has come after a wait. Returns whether it is refused. */
   refuses(waited: number, now: number): boolean {
-    if (now > this.until) {
-      if (!this.stalled && this.least !== Infinity) this.overloaded = this.least > this.target
-      this.stalled = false
-      this.least = Infinity
-      this.until = now + this.interval
+    const { interval, lateSince } = this
+    if (lateSince !== undefined && now - lateSince > interval) {
+      if (waited > 2 * this.target) {
+        this.refusedAt = now
+        return true
+      }
+      if (now - Math.max(this.refusedAt, lateSince + interval) <= interval) return false
+      this.lateSince = undefined
     }
-    if (this.overloaded && waited > 2 * this.target) return true
-    if (waited < this.least) this.least = waited
+    if (waited <= this.target) this.lateSince = undefined
+    else this.lateSince ??= now
     return false
   }
 }

@@ -170,7 +170,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       if (!limiter.takeUnsafe(undefined, job.cost, Infinity, later)) return false
       limiter.watch?.admitted()
     }
-    this.overload?.startedAtOnce()
+    if (lane === this.main) this.overload?.startedAtOnce()
     this.begins(job)
     this.lanes.begin(job, lane)
     return true
@@ -250,8 +250,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
-    if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
     if (this.watch !== undefined) this.watch.ended(exit, this.used(job))
+    if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
     if (this.adaptive !== undefined && exit !== undefined) this.adapt(this.adaptive, job, exit)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
@@ -382,11 +382,11 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const job = this.lanes.headOf(lane)
     if (link !== undefined) job.link = link
     this.starts++
+    this.begins(job, job.since)
     if (job.line !== undefined && lane === this.main) {
       job.terms ??= new Terms(job)
       job.terms.charge(job.line, this.time())
     }
-    this.begins(job, job.since)
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
     this.lanes.refresh()
@@ -420,7 +420,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   /** For how many milliseconds a job has run, if its start was noted. */
   used(job: Job): number {
-    return this.adaptive === undefined ? this.waited(job) : Math.max(0, this.time() - job.since) / 1e6
+    const inNanos = this.adaptive !== undefined || job.terms?.line !== undefined
+    return inNanos ? Math.max(0, this.time() - job.since) / 1e6 : this.waited(job)
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -440,7 +441,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (job.terms === undefined) return false
     const overload = this.overload!
     const reason = overload.refusesFirst(job.terms, lane === this.main && !job.patient)
-    this.log?.overloaded(overload.overloaded)
+    if (reason?._tag === "Overloaded") this.log?.overloaded(true)
+    else if (!overload.isLate) this.log?.overloaded(false)
     if (reason === undefined) return false
     this.starts++
     this.refuseQueued(job, reason)
@@ -455,19 +457,25 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   widthTurned(blocked: boolean): void {
-    this.overload?.width(blocked && !this.paused)
+    this.overload?.width(blocked && !this.paused && this.penaltyLeft <= 0)
   }
 
   leftUnsafe(terms: Terms): void {
     this.overload!.left(terms)
   }
 
-  /** Lets no job start for a time, where no limiter does that. */
+  /** Lets no job start for a time: where no limiter does that, and over a store. */
   penalizeUnsafe(nanos: number): void {
-    this.penalty ??= new Penalty(this, () => this.pump(), this.site)
+    this.penalty ??= new Penalty(this, () => this.penaltyTurned(), this.site)
     this.penalty.extend(nanos, this.queued > 0)
+    this.penaltyTurned()
     this.account?.turn()
     this.overload?.refuseHopeless()
+  }
+
+  private penaltyTurned(): void {
+    this.widthTurned(this.main.state === "blocked")
+    this.pump()
   }
 
   private adapt(adaptive: Adaptation, job: Job, exit: Exit.Exit<unknown, unknown>): void {
@@ -517,7 +525,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   resizeUnsafe(concurrency: number): void {
     if (this.adaptive !== undefined && this.watch !== undefined) {
       // From now on their starts are milliseconds.
-      for (const job of this.runs()) job.since = this.watch.now() - Math.round(this.used(job))
+      for (const job of this.runs()) {
+        if (job.terms?.line === undefined) job.since = this.watch.now() - Math.round(this.used(job))
+      }
     }
     this.adaptive = undefined
     this.lanes.elastic = false

@@ -55,7 +55,6 @@ export class Terms implements DueHeap.Member {
   /** While it runs: its line, and what that was charged with. */
   line: Line<Seat> | undefined = undefined
   charged = 0
-  startedAt = 0
 
   constructor(job: Job) {
     this.job = job
@@ -65,14 +64,14 @@ export class Terms implements DueHeap.Member {
   charge(line: Line<Seat>, now: number): void {
     this.line = line
     this.charged = line.fair.charge(line, this.job.weight)
-    this.startedAt = now
+    this.job.since = now
   }
 
   /** The job has ended. */
   settle(line: Line<Seat>, now: number): void {
     // Contexts may keep the job for long: it must not keep the queue.
     this.line = undefined
-    line.fair.settle(line, this.charged, this.job.weight, now - this.startedAt)
+    line.fair.settle(line, this.charged, this.job.weight, now - this.job.since)
   }
 }
 
@@ -104,7 +103,8 @@ export abstract class Job extends Seat implements Inner {
   arrived = 0
   /**
    * While it waits: when that began, in milliseconds since the engine was made. While it runs: when it started, in nanoseconds
-   * of the engine's clock where the width follows that, or else in those milliseconds where something observes the engine.
+   * of the engine's clock where the width or a share follows that, or else in those milliseconds where something observes the
+   * engine.
    */
   since = 0
   terms: Terms | undefined = undefined

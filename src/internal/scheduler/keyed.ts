@@ -19,7 +19,7 @@ import { enrolled } from "../seen/seen.js"
 import type { SchedulerWatch } from "../seen/seen.js"
 import type { Engine } from "./engine.js"
 import type { Site } from "./site.js"
-import { end, engineUnsafe, site } from "./build.js"
+import { end, engineUnsafe, type Share, site } from "./build.js"
 import { Handle } from "./handle.js"
 import type { Checked } from "./options.js"
 
@@ -54,7 +54,9 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
 
   /** Nanoseconds until the rate is at rest and no penalty holds, at most 0 if that is so. */
   get rest(): number {
-    return this.limiter === undefined ? this.engine.penaltyLeft : this.limiter.restAt() - this.limiter.now()
+    const { permits, penaltyLeft } = this.engine
+    const rest = permits === undefined ? penaltyLeft : Math.max(penaltyLeft, permits.rest)
+    return this.limiter === undefined ? rest : Math.max(rest, this.limiter.restAt() - this.limiter.now())
   }
 
   /** Whether dropping the entry would lose something. */
@@ -65,6 +67,7 @@ export class Entry implements Keyed<Entry>, Member<Entry> {
 
 export class Registry<K, I> {
   private readonly lookup: (key: K) => Checked<I>
+  private readonly share: ((key: K) => Share) | undefined
   private readonly site: Site<I>
   private readonly entries = new KeyMap<Entry>()
   private readonly resting = new RestList<Entry>()
@@ -74,9 +77,10 @@ export class Registry<K, I> {
   watch: SchedulerWatch | undefined = undefined
   size = 0
 
-  /** `lookup` may throw. */
-  constructor(lookup: (key: K) => Checked<I>, site: Site<I>) {
+  /** `lookup` and `share` may throw. */
+  constructor(lookup: (key: K) => Checked<I>, site: Site<I>, share: ((key: K) => Share) | undefined) {
     this.lookup = lookup
+    this.share = share
     this.site = site
     this.alarm = new Alarm(idleAfter, () => {
       const now = this.now()
@@ -97,13 +101,14 @@ export class Registry<K, I> {
       return found
     }
     const checked = this.lookup(key)
-    const engine = engineUnsafe(checked, this.site)
+    const engine = engineUnsafe(checked, this.site, this.share?.(key))
     engine.watch = this.watch
     const entry = new Entry(key, hash, engine, Context.isKey(checked.rate) ? undefined : engine.limiter)
     entry.holders = 1
     if (this.closed) {
       // A new scheduler answers as any that is closed.
       entry.engine.closeUnsafe()
+      engine.permits?.dropUnsafe()
       return entry
     }
     this.entries.add(entry)
@@ -124,6 +129,7 @@ export class Registry<K, I> {
     if (rest <= 0) {
       this.entries.remove(entry)
       this.size--
+      entry.engine.permits?.dropUnsafe()
     } else {
       this.resting.file(entry, now + rest, now)
       this.arm(now)
@@ -221,12 +227,13 @@ export class KeyedHandle<K, I> extends Pipeable.Class {
 export const make = <K, I>(
   id: string,
   lookup: (key: K) => Checked<I>,
-  change: (handle: Handle) => Handle
+  change: (handle: Handle) => Handle,
+  share?: (key: K) => Share
 ): Effect.Effect<KeyedHandle<K, I>, never, I | Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.flatMap(site<I>(), (site) => {
-        const registry = new Registry(lookup, site)
+        const registry = new Registry(lookup, site, share)
         return Effect.map(enrolled("scheduler", id, registry), (watch) => {
           registry.watch = watch
           return registry

@@ -20,6 +20,9 @@ import type { Limits } from "./options.js"
 /** An event loop that calls back this much later than it should has stood still; how often that is looked at. */
 const stallNanos = 10_000_000
 
+/** So many jobs that have left stay, however few wait. */
+const mostLeft = 32
+
 /** The part of an engine that this uses. */
 export interface Host {
   readonly lanes: Lanes
@@ -41,12 +44,16 @@ export class Overload {
   private readonly host: Host
   private readonly limits: Limits
   private readonly codel: Codel | undefined
-  /** A heap of the waiting jobs that have a `maxWait`, by the end of it. */
+  /** A heap of the waiting jobs that have a `maxWait`, by the end of it, and of some that have left: those cost nothing there. */
   private readonly impatient: Array<Terms> = []
+  /** How many of them wait. */
+  private waiting = 0
   private readonly alarm: Timers.Alarm
   /** Rings regularly while there are jobs, to notice when the event loop stands still. */
   private readonly pulse: Timers.Alarm | undefined
   private pulseAt = Infinity
+  /** How long the event loop has stood still, in all. */
+  private stalled = 0
   /** How long the first job has waited for width, in all. */
   private widthTime = 0
   private blockedSince: number | undefined = undefined
@@ -66,11 +73,13 @@ export class Overload {
   /** A job is about to wait. Returns why it is refused at once. */
   refusesNew(terms: Terms): WaitExceeded | undefined {
     const { job } = terms
-    terms.came = this.host.time()
-    terms.widthAt = this.widthAt(terms.came)
     const maxWait = job.patient ? job.options.maxWait : Math.min(job.options.maxWait, this.limits.maxWait)
-    terms.due = terms.came + maxWait
+    // Readings of the clock are dear.
+    if (maxWait === Infinity && this.codel === undefined) return undefined
+    terms.came = this.host.time()
+    terms.widthAt = this.widthAt(this.live(terms.came))
     if (maxWait === Infinity) return undefined
+    terms.due = terms.came + maxWait
     const expected = this.expectedWait(job)
     if (maxWait > 0 && expected <= maxWait) return undefined
     return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
@@ -79,13 +88,30 @@ export class Overload {
   /** The job has joined the queue. */
   entered(terms: Terms): void {
     if (terms.due === Infinity) return
+    this.waiting++
     DueHeap.set(this.impatient, terms, terms.due)
-    this.alarm.set(this.impatient[0]!.due, this.host.time())
+    this.alarm.set(this.impatient[0]!.due, terms.came)
   }
 
   left(terms: Terms): void {
-    DueHeap.remove(this.impatient, terms)
-    if (this.impatient.length === 0) this.alarm.clear()
+    if (this.host.lanes.queued === 0) this.codel?.reset()
+    if (terms.due === Infinity) return
+    this.waiting--
+    if (this.waiting === 0) {
+      this.impatient.length = 0
+      this.alarm.clear()
+    } else if (this.impatient.length > 2 * this.waiting + mostLeft) {
+      this.sweep()
+    }
+  }
+
+  /** Forgets the jobs that have left. */
+  private sweep(): void {
+    const all = this.impatient.splice(0)
+    for (const terms of all) {
+      terms.index = -1
+      if (terms.job.state === "Queued") DueHeap.set(this.impatient, terms, terms.due)
+    }
   }
 
   /** How long the rate, or a penalty, keeps a job from its start at least. */
@@ -135,6 +161,7 @@ export class Overload {
   private *hopeless(): Generator<readonly [Terms, WaitExceeded]> {
     const now = this.host.time()
     for (const terms of this.impatient.slice()) {
+      if (terms.job.state !== "Queued") continue
       const wait = this.expectedWait(terms.job)
       if (now + wait > terms.due) yield [terms, waitExceeded(now - terms.came, terms.due - terms.came, wait)]
     }
@@ -150,28 +177,37 @@ export class Overload {
   width(blocked: boolean): void {
     const { codel } = this
     if (codel === undefined || blocked === (this.blockedSince !== undefined)) return
-    const now = this.host.time()
+    const live = this.live(this.host.time())
     if (blocked) {
-      this.blockedSince = now
+      this.blockedSince = live
     } else {
-      this.widthTime = this.widthAt(now)
+      this.widthTime = this.widthAt(live)
       this.blockedSince = undefined
     }
   }
 
-  private widthAt(now: number): number {
-    return this.blockedSince === undefined ? this.widthTime : this.widthTime + now - this.blockedSince
+  private widthAt(live: number): number {
+    return this.blockedSince === undefined ? this.widthTime : this.widthTime + live - this.blockedSince
   }
 
-  /** Whether it sheds. */
-  get overloaded(): boolean {
-    return this.codel?.overloaded === true
+  /** The time without that in which the event loop stood still, which says nothing about the other side. */
+  private live(now: number): number {
+    if (this.pulseAt + stallNanos < now) {
+      this.stalled += now - this.pulseAt
+      this.pulseAt = now
+    }
+    return now - this.stalled
+  }
+
+  /** Whether the jobs start late. */
+  get isLate(): boolean {
+    return this.codel?.isLate === true
   }
 
   private beat(): void {
     const now = this.host.time()
     if (this.host.idle) this.host.log?.overloaded(false)
-    this.checkPulse(now)
+    this.live(now)
     this.pulseAt = Infinity
     if (!this.host.idle) this.keepPulse(now)
   }
@@ -182,28 +218,27 @@ export class Overload {
     this.pulse!.set(this.pulseAt, now)
   }
 
-  private checkPulse(now: number): void {
-    if (this.pulseAt + stallNanos < now) this.codel!.stall()
-  }
-
   /** A job started without a wait. */
   startedAtOnce(): void {
     const { codel } = this
     if (codel === undefined) return
-    codel.idle()
+    codel.reset()
+    this.host.log?.overloaded(false)
     this.keepPulse(this.host.time())
   }
 
   /** The turn of a job has come. Returns why it is refused instead of started. */
   refusesFirst(terms: Terms, sheds: boolean): WaitExceeded | Overloaded | undefined {
+    const { codel } = this
+    const measured = codel !== undefined && sheds
+    if (!measured && terms.due === Infinity) return undefined
     const now = this.host.time()
     if (now > terms.due) return waitExceeded(now - terms.came, terms.due - terms.came, undefined)
-    const { codel } = this
-    if (codel === undefined || !sheds) return undefined
-    this.checkPulse(now)
+    if (!measured) return undefined
+    const live = this.live(now)
     this.keepPulse(now)
-    const waited = this.widthAt(now) - terms.widthAt
-    if (!codel.refuses(waited, now)) return undefined
+    const waited = this.widthAt(live) - terms.widthAt
+    if (!codel.refuses(waited, live)) return undefined
     return new Overloaded({ waited: duration(waited), target: duration(codel.target) })
   }
 

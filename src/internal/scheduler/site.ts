@@ -5,10 +5,15 @@ import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import type { Place } from "../data/timers.js"
+import type { Rate } from "../limiter/gcra.js"
+import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { SchedulerError } from "./error.js"
 import type { Job } from "./job.js"
 
-/** Permits from a store. The width of the main lane is then the number of permits held, and changes all the time. */
+/**
+ * What an engine shares with other processes. The width of the main lane is then the number of permits held, and changes
+ * all the time.
+ */
 export interface Permits {
   /** The most that there can ever be. */
   limit: number
@@ -18,6 +23,15 @@ export interface Permits {
   freed(): void
   /** Settles when its permits are lost; never, as long as it holds them. */
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R>
+  /** Lets no process start a job for a time. */
+  penalize(nanos: number): Effect.Effect<void, StoreError>
+  /** Makes a limiter for a rate that all processes keep together. */
+  limiterOf(rates: ReadonlyArray<Rate>): Limiter<StoreError>
+  /** Nanoseconds until the permits of an idle engine can be dropped, at most 0 if they can be now. */
+  readonly rest: number
+  dropUnsafe(): void
+  /** Gives everything back. The jobs have ended before. */
+  readonly close: Effect.Effect<unknown>
 }
 
 /** The context, the clock and the dispatcher of the layer that an engine belongs to. */

@@ -15,19 +15,38 @@ const policies = /*#__PURE__*/ Metric.counter("effect_funnel.store.policy", {
 })
 
 export interface Guard {
-  /** One attempt. The sender repeats the command or gives it up. */
-  readonly once: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
+  /** One attempt. The sender repeats the command or gives it up. Its time is not bounded if the command's own is. */
+  readonly once: <A>(
+    operation: string,
+    command: Effect.Effect<A, StoreError>,
+    isBounded?: boolean
+  ) => Effect.Effect<A, StoreError>
   /**
    * Attempts until the outage has lasted for its budget. From then on one call at a time finds out whether the store is
    * back, and the others fail at once.
    */
-  readonly run: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
+  readonly run: <A>(
+    operation: string,
+    command: Effect.Effect<A, StoreError>,
+    isBounded?: boolean
+  ) => Effect.Effect<A, StoreError>
   /** Counts that a policy applies, and logs it once an outage. */
   readonly applied: (policy: string, failure: StoreError) => Effect.Effect<void>
 }
 
 /** Milliseconds of the monotonic clock. */
 export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/** Fails a command that takes longer. */
+export const within = <A, E>(
+  command: Effect.Effect<A, E>,
+  millis: number,
+  error: (cause: Error) => E
+): Effect.Effect<A, E> =>
+  Effect.timeoutOrElse(command, {
+    duration: millis,
+    orElse: () => Effect.fail(error(new Error(`no answer within ${millis} ms`)))
+  })
 
 export const make = (options: {
   readonly service: string
@@ -51,15 +70,13 @@ export const make = (options: {
     })
   }
 
-  const once: Guard["once"] = (operation, command) =>
+  const once: Guard["once"] = (operation, command, isBounded = false) =>
     Effect.clockWith((clock) =>
-      command.pipe(
-        Effect.timeoutOrElse({
-          duration: storeTimeoutMillis,
-          orElse: () =>
-            Effect.fail(new StoreError({ operation, cause: new Error(`no answer within ${storeTimeoutMillis} ms`) }))
-        }),
-        (command) => timed(operation, clock, command),
+      timed(
+        operation,
+        clock,
+        isBounded ? command : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))
+      ).pipe(
         Effect.tap(() => Effect.sync(() => void (outage = undefined))),
         Effect.tapError((last) =>
           Effect.sync(() => {
@@ -69,16 +86,22 @@ export const make = (options: {
       )
     )
 
-  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>) =>
+  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>, isBounded?: boolean) =>
     Effect.clockWith((clock) => {
+      const calledAt = monotonicMillis(clock)
+      const isOver = (since: number) => monotonicMillis(clock) - since >= outageBudgetMillis
       // The last failure of an outage that is over its budget.
-      const overBudget = (): StoreError | undefined =>
-        outage !== undefined && monotonicMillis(clock) - outage.since >= outageBudgetMillis ? outage.last : undefined
+      const overBudget = (): StoreError | undefined => {
+        if (outage === undefined || !isOver(outage.since)) return undefined
+        const { last } = outage
+        return last.operation === operation ? last : new StoreError({ operation, cause: last.cause })
+      }
       const attempt = (wait: number): Effect.Effect<A, StoreError> =>
         Effect.catch(
-          once(operation, command),
+          once(operation, command, isBounded),
           (failure) =>
-            overBudget() === undefined
+            // What fails for one key alone has no outage: the answers to others end it.
+            overBudget() === undefined && !isOver(calledAt)
               ? Effect.andThen(Effect.sleep(wait), attempt(Math.min(wait * 2, 250)))
               : Effect.fail(failure)
         )
@@ -86,7 +109,7 @@ export const make = (options: {
       if (last === undefined) return attempt(25)
       if (probing) return Effect.fail(last)
       probing = true
-      return Effect.ensuring(once(operation, command), Effect.sync(() => void (probing = false)))
+      return Effect.ensuring(once(operation, command, isBounded), Effect.sync(() => void (probing = false)))
     })
 
   const applied: Guard["applied"] = (policy, failure) =>

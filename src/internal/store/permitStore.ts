@@ -10,6 +10,8 @@ export interface Acquired {
   readonly granted: number
   /** Milliseconds until the next lease ends: the latest time to poll. */
   readonly pollMillis: number
+  /** Milliseconds for which no process starts a job; then nothing is granted, and the process is not in the queue. */
+  readonly penaltyMillis: number
 }
 
 /**
@@ -34,4 +36,6 @@ export interface PermitStore {
   readonly renew: (ids: ReadonlyArray<string>, limit: number) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Gives permits back and wakes processes that wait for them. */
   readonly release: (ids: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
+  /** Grants nothing for a time. The longest of several penalties holds. */
+  readonly penalize: (millis: number) => Effect.Effect<void, StoreError>
 }

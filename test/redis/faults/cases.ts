@@ -657,6 +657,133 @@ export const cases: ReadonlyArray<Case> = [
     }
   },
   {
+    id: "18c",
+    name: "kill -9 of a process that holds permits of many keys and has penalized one",
+    quick: true,
+    run: async (stage) => {
+      const server = await stage.redis()
+      const options = { url: server.url, keyed: { lease: "600 millis" } }
+      const [a, b] = await stage.workersOf(2, options) as [Worker, Worker]
+      const keys = 50
+      a.call("keys", { count: keys, millis: 60_000 }).catch(() => {})
+      await stage.observer.began(keys)
+      await a.call("penalize", { key: "key 0", millis: 1500 })
+      const penalized = clock()
+      const rest = b.call<Shared>("keys", { count: keys, millis: 10 })
+      await pause(100)
+      a.kill("SIGKILL")
+      const at = clock()
+      const { at: began } = await stage.observer.began(keys + 1)
+      await stage.observer.began(2 * keys - 1)
+      const delay = clock() - at
+      const results = await rest
+      assert.deepEqual([results.ok, results.errors], [keys, []])
+      const last = stage.observer.runs.at(-1)!
+      assert.equal(last.key, "key 0")
+      assert.ok(last.at - penalized >= 1490, "the penalty outlives the process that gave it")
+      assert.ok(began - at > 0)
+      atMost("take-over", delay, 600 + noise)
+      for (let i = 0; i < 100 && await b.call("sizeOfKeys") !== 0; i++) await pause(50)
+      for (let i = 0; i < 100 && await server.command("DBSIZE") !== ":0\r\n"; i++) await pause(50)
+      assert.deepEqual([await b.call("sizeOfKeys"), await server.command("DBSIZE")], [0, ":0\r\n"])
+      return { ...facts(stage, [results]), delay, note: "until the jobs of 49 keys run; lease 600" }
+    }
+  },
+  {
+    id: "18d",
+    name: "1,000 keys in two processes: one runs a job for each, the other waits for each",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const keys = 1000
+      const [a, b] = await stage.workersOf(2, { url: server.url }) as [Worker, Worker]
+      const census = (worker: Worker) => worker.call<{ timers: number; sockets: number }>("census")
+      const before = [await census(a), await census(b)]
+      const info = async () => {
+        const text = await server.command("INFO", "everything")
+        const number = (name: string) => Number(new RegExp(`${name}[:=]([\\d.]+)`).exec(text)?.[1] ?? 0)
+        return {
+          commands: number("cmdstat_evalsha:calls"),
+          cpu: number("used_cpu_user") + number("used_cpu_sys"),
+          mean: number("cmdstat_evalsha:.*?usec_per_call")
+        }
+      }
+      const began = clock()
+      await a.call("hold", { count: keys, running: keys })
+      const start = clock() - began
+      await b.call("hold", { count: keys, running: 0 })
+      await pause(2000)
+      const first = await info()
+      await pause(10_000)
+      const second = await info()
+      const held = [await census(a), await census(b)]
+      const rate = (second.commands - first.commands) / 10
+      const cpu = (second.cpu - first.cpu) * 10
+      const timers = held.map((_, i) => _.timers - before[i]!.timers)
+      const sockets = held.map((_, i) => _.sockets - before[i]!.sockets)
+      await a.call("letGo")
+      await pause(500)
+      await b.call("letGo")
+      const freed = clock()
+      for (let i = 0; i < 100 && await server.command("DBSIZE") !== ":0\r\n"; i++) await pause(50)
+      const gone = clock() - freed
+      assert.equal(await server.command("DBSIZE"), ":0\r\n")
+      atMost("commands a second", rate, 60)
+      // One, and one for each command that is on its way.
+      atMost("timers", Math.max(...timers), 40)
+      atMost("sockets", Math.max(...sockets), 0)
+      return {
+        ...facts(stage, []),
+        delay: start,
+        note:
+          `all start; then ${rate.toFixed(1)} commands/s, ${cpu.toFixed(1)} % of a core, ${
+            second.mean.toFixed(0)
+          } µs a command, `
+          + `timers +${timers.join(", +")}; empty after ${gone.toFixed(0)} ms`
+      }
+    }
+  },
+  {
+    id: "20a",
+    name: "the connections go dead without a word",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const proxy = await stage.proxy(server.port)
+      const a = await stage.worker({ url: `redis://127.0.0.1:${proxy.port}`, reducer: patient })
+      await a.share({ key: "warm", millis: 0 })
+      proxy.deaden("all")
+      const at = clock()
+      const shared = [await a.share({ key: "k", millis: 0 })]
+      const delay = clock() - at
+      served(shared, 1)
+      atMost("delay", delay, 1000 + 2000 + 250 + noise)
+      return facts(stage, shared, { delay, note: "storeTimeout, 2 s for a PING, a pause between attempts" })
+    }
+  },
+  {
+    id: "20b",
+    name: "the subscription goes dead without a word",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const proxy = await stage.proxy(server.port)
+      const b = await stage.worker({ url: `redis://127.0.0.1:${proxy.port}`, reducer: {} })
+      const a = await stage.worker({ url: server.url, reducer: {} })
+      await Promise.all([a, b].map((_) => _.share({ key: "warm", millis: 0 })))
+      await pause(500)
+      assert.equal(proxy.deaden("subscriptions"), 1)
+      await pause(15_000 + 3000 + 1000)
+      const began = stage.observer.began(stage.observer.runs.length + 1)
+      const first = a.share({ key: "k", millis: 200 })
+      await began
+      const at = clock()
+      const shared = [await b.share({ key: "k", millis: 200 }), await first]
+      const delay = clock() - at
+      served(shared, 2)
+      oneResult(shared)
+      atMost("delay", delay, 200 + noise)
+      return facts(stage, shared, { delay, note: "200 of run; a lost wake-up would cost up to a second" })
+    }
+  },
+  {
     id: "19",
     name: "100,000 flights leave nothing behind",
     run: async (stage) => {

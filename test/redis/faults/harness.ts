@@ -18,6 +18,7 @@ export interface WorkerOptions {
   readonly reducer?: object
   readonly limiter?: object
   readonly scheduler?: object
+  readonly keyed?: object
 }
 
 export interface Share {
@@ -146,6 +147,8 @@ export class Worker {
 /** Carries bytes between workers and Redis, and can lose the reply to a script. */
 export class Proxy {
   private readonly sockets = new Set<Socket>()
+  /** Connections go dead: they stay open, and carry nothing any more. */
+  private readonly pairs = new Set<{ dead: boolean; subscribes: boolean }>()
   readonly port: number
   private readonly server: Server
   /** After so many scripts Redis runs the last one, and its reply is lost with the connection. */
@@ -156,16 +159,21 @@ export class Proxy {
     this.server = createServer((down) => {
       const up = connect(target, "127.0.0.1")
       let deaf = false
+      const pair = { dead: false, subscribes: false }
+      this.pairs.add(pair)
       for (const socket of [down, up]) {
         this.sockets.add(socket)
         socket.on("error", () => {})
         socket.on("close", () => {
           this.sockets.delete(socket)
+          this.pairs.delete(pair)
           down.destroy()
           up.destroy()
         })
       }
       down.on("data", (data) => {
+        if (data.includes("subscribe")) pair.subscribes = true
+        if (pair.dead) return
         this.cutAfter -= data.toString("latin1").split("EVALSHA").length - 1
         if (this.cutAfter <= 0) {
           this.cutAfter = Infinity
@@ -175,10 +183,17 @@ export class Proxy {
         up.write(data)
       })
       up.on("data", (data) => {
+        if (pair.dead) return
         if (deaf) down.destroy()
         else down.write(data)
       })
     })
+  }
+  /** Kills the present connections without a word: all of them, or those of subscriptions. */
+  deaden(which: "all" | "subscriptions"): number {
+    const chosen = [...this.pairs].filter(({ subscribes }) => which === "all" || subscribes)
+    for (const pair of chosen) pair.dead = true
+    return chosen.length
   }
   listen(): Promise<void> {
     return new Promise((resolve) => this.server.listen(this.port, "127.0.0.1", () => resolve()))

@@ -26,11 +26,14 @@ const options: WorkerOptions = JSON.parse(process.env.FAULTS_WORKER ?? "{}")
 const client = layerBackground(
   NodeRedis.layer({ url: options.url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
 )
+class Keys extends Scheduler.Keyed<Keys>()("faults/Keys", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
+
 const runtime = ManagedRuntime.make(
   Layer.mergeAll(
     RedisReducer.layer(options.reducer),
     RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" }, ...options.limiter }),
-    RedisScheduler.layer({ concurrency: 10, ...options.scheduler })
+    RedisScheduler.layer({ concurrency: 10, ...options.scheduler }),
+    RedisScheduler.layerKeyed(Keys, { lookup: () => ({ concurrency: 1, ...options.keyed }), ...options.keyed })
   ).pipe(Layer.provide(client), Layer.provideMerge(Logger.layer([])))
 )
 
@@ -123,6 +126,33 @@ const operations: Record<string, (args: never) => Promise<unknown>> = {
         { concurrency: "unbounded" }
       ))).map(describe)
     ),
+  /** One job for each key. */
+  keys: async ({ count, millis }: { count: number; millis: number }) =>
+    summary(
+      (await runtime.runPromise(Effect.forEach(
+        Array.from({ length: count }, (_, i) => `key ${i}`),
+        (key) => Effect.exit(Keys.schedule(key, work(key, millis, 0)({ fence: 0 }))),
+        { concurrency: "unbounded" }
+      ))).map(describe)
+    ),
+  /** One job for each key, which runs until `letGo`. Returns when so many run. */
+  hold: async ({ count, running }: { count: number; running: number }) => {
+    let begun = 0
+    await new Promise<void>((resolve) => {
+      if (running === 0) resolve()
+      const job = Effect.suspend(() => {
+        if (++begun === running) resolve()
+        return Effect.never
+      })
+      fibers.set("held", Array.from({ length: count }, (_, i) => runtime.runFork(Keys.schedule(`key ${i}`, job))))
+    })
+  },
+  letGo: async () => {
+    await Effect.runPromise(Fiber.interruptAll(fibers.get("held") ?? []))
+  },
+  penalize: ({ key, millis }: { key: string; millis: number }) =>
+    runtime.runPromise(Effect.flatMap(Keys.get(key), (_) => _.penalize({ for: millis }))),
+  sizeOfKeys: () => runtime.runPromise(Keys.size),
   census: async () => {
     globalThis.gc?.()
     await new Promise((resolve) => setTimeout(resolve, 50))

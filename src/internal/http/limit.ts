@@ -1,0 +1,149 @@
+/**
+ * The answers of a server to requests beyond its limits.
+ */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as HttpEffect from "effect/http/HttpEffect"
+import { ClientAbort } from "effect/http/HttpServerError"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Predicate from "effect/Predicate"
+import type { RateLimiterError } from "../limiter/error.js"
+import type { SchedulerError, SchedulerErrorReason } from "../scheduler/error.js"
+import { seconds } from "./retryAfter.js"
+
+type Response = HttpServerResponse.HttpServerResponse
+
+/** What a client is told of a quota. */
+interface Standing {
+  readonly limit: number
+  readonly remaining: number
+  /** Whole seconds. */
+  readonly reset: number
+}
+
+/** Adds the fields of a quota. A response may have those of another one: then the old fields tell of the tighter one. */
+const withFields = (response: Response, policy: string | undefined, standing: Standing): Response => {
+  const { limit, reset } = standing
+  if (limit === Infinity) return response
+  // A burst may be more than the limit.
+  const remaining = Math.min(standing.remaining, limit)
+  const { headers } = response
+  const add = (field: string, item: string) => headers[field] === undefined ? item : `${headers[field]}, ${item}`
+  const name = policy ?? String(limit)
+  return HttpServerResponse.setHeaders(response, {
+    "ratelimit-policy": add("ratelimit-policy", `"${name}";q=${limit}`),
+    "ratelimit": add("ratelimit", `"${name}";r=${remaining};t=${reset}`),
+    ...(Number(headers["ratelimit-remaining"]) <= remaining ? undefined : {
+      "ratelimit-limit": String(limit),
+      "ratelimit-remaining": String(remaining),
+      "ratelimit-reset": String(reset)
+    })
+  })
+}
+
+const answer = (status: number, retryAfter?: Duration.Duration, headers?: Record<string, string>): Response =>
+  HttpServerResponse.empty({
+    status,
+    headers: retryAfter === undefined ? undefined : { "retry-after": String(seconds(retryAfter)), ...headers }
+  })
+
+/** The server is about to go: a client that kept its connection would keep the server, and not find another one. */
+const leaving = { connection: "close" }
+
+interface Limiter {
+  readonly consume: (options: {
+    readonly key: string | undefined
+    readonly tokens: number | undefined
+    readonly onExceeded: "fail"
+  }) => Effect.Effect<
+    { readonly limit: number; readonly remaining: number; readonly resetAfter: Duration.Duration },
+    RateLimiterError
+  >
+}
+
+export interface Answers {
+  /** The name of the quota in the fields. */
+  readonly policy: string | undefined
+  /** Where an error has no figure. */
+  readonly retryAfter: Duration.Duration
+}
+
+/** Takes the tokens of a request, or answers it without running the app. */
+export const byRate = <E, R>(
+  app: Effect.Effect<Response, E, R>,
+  limiter: Limiter,
+  options: { readonly key: string | undefined; readonly tokens: number | undefined },
+  { policy, retryAfter }: Answers
+): Effect.Effect<Response, E, R> =>
+  Effect.matchEffect(limiter.consume({ ...options, onExceeded: "fail" }), {
+    onSuccess: ({ limit, remaining, resetAfter }) =>
+      Effect.withFiber<Response, E, R>((fiber) => {
+        const standing = { limit, remaining, reset: seconds(resetAfter) }
+        // Not on what the app returns: around `HttpRouter.serve` that has been sent already.
+        HttpEffect.appendPreResponseHandlerUnsafe(
+          fiber.context,
+          (_, response) => Effect.succeed(withFields(response, policy, standing))
+        )
+        return app
+      }),
+    onFailure: ({ reason }) => {
+      switch (reason._tag) {
+        case "RateLimitExceeded": {
+          const { limit, remaining } = reason
+          const standing = { limit, remaining, reset: seconds(reason.retryAfter) }
+          return Effect.succeed(withFields(answer(429, reason.retryAfter), policy, standing))
+        }
+        case "InsufficientCapacity":
+          return Effect.succeed(answer(413))
+        case "StoreError":
+          return Effect.succeed(answer(503, retryAfter))
+      }
+    }
+  })
+
+/**
+ * Runs the app as a job, or answers the request where the scheduler refuses it.
+ *
+ * Core runs middlewares of a server uninterruptibly. A request waits interruptibly all the same, so that it leaves the queue
+ * with its client; the app has the region that it was given.
+ */
+export const byJob = <E, R>(
+  app: Effect.Effect<Response, E, R>,
+  schedule: (job: Effect.Effect<Response, E, R>) => Effect.Effect<Response, E | SchedulerError, R>,
+  { retryAfter }: Answers
+): Effect.Effect<Response, E, R> =>
+  Effect.suspend(() => {
+    let own: Exit.Exit<Response, E> | undefined
+    const job = Effect.onExit(app, (exit) => Effect.sync(() => void (own = exit)))
+    const scheduled = Effect.interruptibleMask((restore) => schedule(restore(job)))
+    return Effect.catchCause(scheduled, (cause): Effect.Effect<Response, E> => {
+      const refusal = cause.reasons.find(isRefusal)?.error
+      // What the app itself fails with is its own affair, also if it is the error of another scheduler.
+      const isOwn = own !== undefined &&
+        (own._tag === "Success" || own.cause.reasons.some((_) => _._tag === "Fail" && _.error === refusal))
+      if (refusal !== undefined && !isOwn) return Effect.succeed(refused(refusal.reason, retryAfter))
+      // It has ended, also where an interruption came meanwhile.
+      if (own !== undefined) return own
+      // A scheduler that is closed interrupts, as does a client that leaves. All else are defects.
+      const hasLeft = cause.reasons.some((_) => _.annotations.has(ClientAbort.key))
+      return Cause.hasInterruptsOnly(cause) && !hasLeft
+        ? Effect.succeed(answer(503, retryAfter, leaving))
+        : Effect.failCause(cause as Cause.Cause<never>)
+    })
+  })
+
+const isRefusal = (reason: Cause.Reason<unknown>): reason is Cause.Fail<SchedulerError> =>
+  reason._tag === "Fail" && Predicate.isTagged(reason.error, "SchedulerError")
+
+const refused = (reason: SchedulerErrorReason, retryAfter: Duration.Duration): Response => {
+  switch (reason._tag) {
+    case "InsufficientCapacity":
+      return answer(413)
+    case "WaitExceeded":
+      return answer(503, reason.expected ?? retryAfter)
+    default:
+      return answer(503, retryAfter, reason._tag === "Draining" ? leaving : undefined)
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Retries of a request that a budget bounds.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientError from "effect/http/HttpClientError"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as Schedule from "effect/Schedule"
+import { retryAfterOf } from "./retryAfter.js"
+
+/** A response that is worth a retry, on its way through the error channel. */
+class TransientResponse {
+  readonly response: HttpClientResponse
+  constructor(response: HttpClientResponse) {
+    this.response = response
+  }
+}
+
+interface Budget {
+  readonly retry: <A, E, R, E2, R2>(
+    effect: Effect.Effect<A, E, R>,
+    options: {
+      readonly while: (error: E) => boolean
+      readonly times: number | undefined
+      readonly schedule: Schedule.Schedule<unknown, E, E2, R2>
+    }
+  ) => Effect.Effect<A, E | E2, R | R2>
+}
+
+export interface Options<E, ES, RS> {
+  readonly retryOn: "errors-only" | "response-only" | "errors-and-responses"
+  readonly while: ((error: E) => boolean) | undefined
+  readonly times: number | undefined
+  readonly schedule: Schedule.Schedule<unknown, HttpClientResponse | E, ES, RS>
+}
+
+export const retry = <E, R, ES, RS>(
+  effect: Effect.Effect<HttpClientResponse, E, R>,
+  budget: Budget,
+  { retryOn, schedule, times, while: isWorth }: Options<E, ES, RS>
+): Effect.Effect<HttpClientResponse, E | ES, R | RS> => {
+  const attempt: Effect.Effect<HttpClientResponse, E | TransientResponse, R> = retryOn === "errors-only"
+    ? effect
+    : Effect.flatMap(
+      effect,
+      (response) =>
+        HttpClient.isTransientResponse(response)
+          ? Effect.fail(new TransientResponse(response))
+          : Effect.succeed(response)
+    )
+  const retried = budget.retry(attempt, {
+    while: (error) =>
+      error instanceof TransientResponse ||
+      (retryOn !== "response-only" && (HttpClient.isTransientError(error) || isWorth?.(error) === true)),
+    times,
+    schedule: delays(schedule)
+  })
+  return Effect.catch(
+    retried,
+    (error): Effect.Effect<HttpClientResponse, E | ES> =>
+      error instanceof TransientResponse ? Effect.succeed(error.response) : Effect.fail(error)
+  )
+}
+
+/** The delays of a schedule, but none shorter than the response asks for. */
+const delays = <E, ES, RS>(
+  schedule: Schedule.Schedule<unknown, HttpClientResponse | E, ES, RS>
+): Schedule.Schedule<unknown, E | TransientResponse, ES, RS> =>
+  Schedule.fromStep(
+    Effect.map(Schedule.toStep(schedule), (step) => (now: number, failure: E | TransientResponse) => {
+      const input = failure instanceof TransientResponse ? failure.response : failure
+      const response = failure instanceof TransientResponse
+        ? failure.response
+        : HttpClientError.isHttpClientError(failure)
+        ? failure.response
+        : undefined
+      const least = response === undefined ? undefined : retryAfterOf(response.headers, now)
+      const next = step(now, input)
+      return least === undefined ? next : Effect.map(next, ([output, delay]) => [output, Duration.max(delay, least)])
+    })
+  )
