@@ -9,6 +9,7 @@ import * as Metrics from "effect-funnel/Metrics"
 import { HttpClient, HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
 import type { HttpServerRequest } from "effect/http"
 import { OtlpExporter, OtlpMetrics, OtlpSerialization, PrometheusMetrics } from "effect/observability"
+import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { fork } from "./support/fibers.ts"
 import { withRegistry } from "./support/metrics.ts"
@@ -124,3 +125,52 @@ describe("Metrics, exported", () => {
       ).pipe(Effect.provide(serve(collector)))
     }).pipe(withRegistry))
 })
+
+describe("docs/observability.md", () => {
+  const page = readFileSync(new URL("../docs/observability.md", import.meta.url), "utf8")
+
+  it("its table names each metric, and its panels and alerts use no other", () => {
+    const table = Array.from(
+      page.matchAll(/^\| `((?:scheduler|ratelimiter|reducer|batcher|retry_budget|store)\.\w+)`/gm)
+    )
+    const named = table.map(([, id]) => `effect_funnel_${id!.replaceAll(".", "_")}`)
+    assert.deepStrictEqual(named.map((id) => id.replace("effect_funnel_", "")).sort(), known)
+    const used = Array.from(
+      page.slice(page.indexOf("## Alerts")).matchAll(/effect_funnel_\w+/g),
+      ([id]) => id.replace(/_(bucket|sum|count)$/, "")
+    )
+    assert.deepStrictEqual(used.filter((id) => !named.includes(id)), [])
+  })
+
+  it("the dashboard is JSON with six rows", () => {
+    const { panels } = JSON.parse(/```json\n([^]*?)```/.exec(page)![1]!) as { panels: ReadonlyArray<{ type: string }> }
+    assert.lengthOf(panels.filter(({ type }) => type === "row"), 6)
+  })
+})
+
+/** The contract: a name that changes breaks somebody's dashboard. */
+const known = [
+  "batcher_batch_size",
+  "batcher_requests",
+  "batcher_run_time",
+  "batcher_wait_time",
+  "ratelimiter_decisions",
+  "ratelimiter_penalty",
+  "ratelimiter_wait_time",
+  "reducer_calls",
+  "reducer_in_flight",
+  "reducer_run_time",
+  "retry_budget_denied",
+  "retry_budget_tokens",
+  "scheduler_limit",
+  "scheduler_oldest_wait",
+  "scheduler_queued",
+  "scheduler_refused",
+  "scheduler_running",
+  "scheduler_use_time",
+  "scheduler_wait_time",
+  "scheduler_weight",
+  "store_commands",
+  "store_errors",
+  "store_policy"
+]
