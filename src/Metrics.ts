@@ -65,8 +65,9 @@ import { Logging, Tracing } from "./internal/seen/tell.js"
  * const program = GitHub.schedule(PrometheusMetrics.format())
  *
  * const page = await Effect.runPromise(Effect.provide(program, Layer.provide(GitHub.layer, Metrics.layer)))
- * page.split("\n").filter((line) => /_(limit|running)\{/.test(line))
- * // => ["effect_funnel_scheduler_running{name=\"app/GitHub\"} 1", "effect_funnel_scheduler_limit{name=\"app/GitHub\"} 10"]
+ * const lines = page.split("\n")
+ * lines.includes(`effect_funnel_scheduler_running{name="app/GitHub"} 1`) // => true
+ * lines.includes(`effect_funnel_scheduler_limit{name="app/GitHub"} 10`) // => true
  * ```
  *
  * @category layers
