@@ -12,6 +12,7 @@ import ts from "typescript"
 /** The public modules that each public module may reach. */
 const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Metrics: [],
+  Inspector: [],
   RateLimiter: [],
   Hooks: [],
   Reducer: ["Hooks"],
@@ -36,6 +37,7 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   scheduler: ["data", "seen", "waits", "store", "limiter"],
   batcher: ["data", "seen", "waits", "scheduler"],
   redis: ["data", "seen", "store", "limiter", "reducer", "scheduler"],
+  inspect: ["data", "seen", "waits", "limiter", "reducer", "scheduler", "batcher"],
   http: ["limiter", "scheduler"]
 }
 

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"
-import type { LimiterWatch } from "../seen/seen.js"
+import type { Held, LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
 import type { StoreError } from "../store/storeError.js"
 import { type Rate, type Tokens, tokensOf } from "./gcra.js"
@@ -136,6 +136,8 @@ export interface Backend extends Limiter<StoreError> {
   peek(key: string | undefined): Effect.Effect<Peek, StoreError>
   /** Nanoseconds until the last penalty of all keys ends, as far as this process knows. O(number of keys) while there is one. */
   longestPenaltyUnsafe(): number
+  /** The keys that wait, or that a penalty holds. O(number of keys). */
+  heldUnsafe(): Iterable<Held>
   /** Forgets the tokens that a key has consumed. */
   reset(key: string | undefined): Effect.Effect<void, StoreError>
 }
@@ -174,6 +176,7 @@ export const unlimited: Backend = {
   takeUnsafe: () => true,
   attempt: (_key, _tokens, _now, _granted, answer) => answer(),
   longestPenaltyUnsafe: () => 0,
+  heldUnsafe: () => [],
   standingUnsafe: () => ({ limit: Infinity, remaining: Infinity, resetAfter: 0 }),
   leastWaitUnsafe: () => 0,
   refusalUnsafe: () => admitted,

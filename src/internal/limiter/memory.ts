@@ -9,7 +9,7 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
-import type { LimiterWatch } from "../seen/seen.js"
+import type { Held, LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
@@ -341,6 +341,15 @@ export class LimiterMemory implements Backend {
   penaltyUnsafe(key: string | undefined): number {
     const { rare } = this.lookup(key) ?? {}
     return rare === undefined ? 0 : Math.max(0, rare.penaltyUntil - this.time())
+  }
+
+  *heldUnsafe(): Generator<Held> {
+    const now = this.time()
+    for (const { key, line, rare } of this.entries.values()) {
+      const penalty = rare === undefined ? 0 : Math.max(0, rare.penaltyUntil - now)
+      const { since, waiting } = line?.crowd ?? { since: now, waiting: 0 }
+      if (waiting > 0 || penalty > 0) yield { key, waiting, waited: Math.max(0, now - since), penalty }
+    }
   }
 
   longestPenaltyUnsafe(): number {

@@ -404,7 +404,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       : Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
   }
 
-  private waited(job: Job): number {
+  /** For how many milliseconds a job has waited. */
+  waited(job: Job): number {
     return Math.max(0, this.millis() - job.since)
   }
 

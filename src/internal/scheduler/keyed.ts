@@ -89,7 +89,9 @@ export class Registry<K, I> {
     }, site)
   }
 
-  readonly engines = (): ReadonlyArray<Engine> => this.entries.values().map(({ engine }) => engine)
+  readonly keyed = (): ReadonlyArray<Entry> => this.entries.values()
+
+  readonly engines = (): ReadonlyArray<Engine> => this.keyed().map(({ engine }) => engine)
 
   /** The entry of a key, made if there is none; held until it is released. */
   acquire(key: K): Entry {

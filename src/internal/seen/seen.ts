@@ -72,17 +72,46 @@ export interface StoreWatch {
 
 /** What makes itself known, by its kind: what can be read of it, and what hears of it. */
 export interface Kinds {
-  readonly scheduler: readonly [source: { readonly engines: () => Iterable<Load> }, watch: SchedulerWatch]
-  readonly limiter: readonly [source: { readonly longestPenaltyUnsafe: () => number }, watch: LimiterWatch]
-  readonly reducer: readonly [source: { readonly inFlight: () => number }, watch: ReducerWatch]
+  readonly scheduler: readonly [source: Engines, watch: SchedulerWatch]
+  readonly limiter: readonly [source: Limiter, watch: LimiterWatch]
+  readonly reducer: readonly [source: Flights, watch: ReducerWatch]
   readonly batcher: readonly [source: { readonly collector: object | undefined }, watch: BatcherWatch]
   readonly retryBudget: readonly [source: { readonly read: () => Budget }, watch: object]
   readonly store: readonly [source: object, watch: StoreWatch]
 }
 
+/** The engines of one scheduler, or those of all keys of a keyed one. */
+export interface Engines {
+  readonly engines: () => Iterable<Load>
+  readonly keyed?: () => Iterable<{ readonly key: unknown; readonly engine: Load }>
+}
+
+/** The keys of a limiter. Times in nanoseconds. */
+export interface Limiter {
+  longestPenaltyUnsafe(): number
+  heldUnsafe(): Iterable<Held>
+}
+
+/** A key that is held back. */
+export interface Held {
+  readonly key: string | undefined
+  readonly waiting: number
+  /** How long the first one has waited. */
+  readonly waited: number
+  /** How long its penalty still lasts. */
+  readonly penalty: number
+}
+
+/** The runs of a reducer. */
+export interface Flights {
+  readonly inFlight: () => number
+  readonly live: { readonly first: object | undefined }
+}
+
 /** The state of a retry budget. */
 export interface Budget {
   readonly tokens: number
+  readonly limit: number
   readonly denied: number
 }
 
