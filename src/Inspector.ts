@@ -126,8 +126,7 @@ export const layer = (options: Options = {}): Layer.Layer<Inspector> => {
  * const services = Layer.provideMerge(Scheduler.layer({ concurrency: 2 }), Inspector.layer())
  *
  * const { schedulers } = await Effect.runPromise(Effect.provide(program, services))
- * schedulers.first.map((_) => [_.name, _.running.total, _.limit, _.queued.total])
- * // => [["effect-funnel/Scheduler", 1, 2, 0]]
+ * schedulers.first.map((_) => [_.running.total, _.limit, _.queued.total]) // => [[1, 2, 0]]
  * ```
  *
  * @category operations

@@ -264,7 +264,13 @@ class Reader {
         }
       }
     }
-    for (const node of this.names.keys()) this.waitsOf(node)
+    for (const node of this.names.keys()) {
+      visitBelow(node, (below) => {
+        this.waits.add({ from: this.node(node), to: this.node(below) })
+        return false
+      })
+    }
+    for (const node of this.names.keys()) this.waitForQueued(node)
     const waits = { total: this.waits.total, first: this.waits.first }
     return {
       at: this.at,
@@ -288,12 +294,8 @@ class Reader {
     return { id: this.id(node), name: name ?? node.kind }
   }
 
-  private waitsOf(node: Node): void {
-    visitBelow(node, (below) => {
-      this.waits.add({ from: this.node(node), to: this.node(below) })
-      return false
-    })
-    // A job that is queued is in no list of the node that waits for it.
+  /** A job that is queued is in no list of the node that waits for it. */
+  private waitForQueued(node: Node): void {
     if (!(node instanceof Job) || node.state !== "Queued") return
     const outer = liveNode(node.outer)
     if (outer !== undefined) this.waits.add({ from: this.node(outer), to: this.node(node) })
