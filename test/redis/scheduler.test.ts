@@ -274,7 +274,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
     yield* Effect.gen(function*() {
       const began = performance.now()
       const all = yield* Effect.forkChild(Jobs.forEach(Array.from({ length: 12 }), () => job(50)))
-      yield* Effect.sleep(120)
+      while (seen.done < 2) yield* Effect.sleep(10)
       expect(seen.most).toBe(1)
       yield* Jobs.resize(4)
       yield* Fiber.join(all)

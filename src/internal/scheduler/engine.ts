@@ -457,8 +457,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.refusals.refuse(job, reason)
   }
 
-  widthTurned(blocked: boolean): void {
-    this.overload?.width(blocked && !this.paused && this.penaltyLeft <= 0)
+  widthTurned(): void {
+    this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
   }
 
   leftUnsafe(terms: Terms): void {
@@ -475,7 +475,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   private penaltyTurned(): void {
-    this.widthTurned(this.main.state === "blocked")
+    this.widthTurned()
     this.pump()
   }
 
@@ -549,14 +549,14 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   pauseUnsafe(): void {
     this.paused = true
-    this.widthTurned(false)
+    this.widthTurned()
     this.pump()
   }
 
   resumeUnsafe(): void {
     if (!this.paused) return
     this.paused = false
-    this.widthTurned(this.main.state === "blocked")
+    this.widthTurned()
     this.resumedAt = this.now()
     this.pump()
   }

@@ -19,7 +19,7 @@ export interface Host {
   /** Some job may start, but not in this step. */
   pumpSoon(): void
   /** The first job begins, or ends, to wait for width. */
-  widthTurned(blocked: boolean): void
+  widthTurned(): void
   /** A job with terms has left the queue. */
   leftUnsafe(terms: Terms): void
 }
@@ -293,7 +293,7 @@ export class Lanes implements Owner {
       if (state === "blocked") main.freeAt = this.now()
       main.state = "candidate"
     }
-    if ((state === "blocked") !== (main.state === "blocked")) this.host.widthTurned(main.state === "blocked")
+    if ((state === "blocked") !== (main.state === "blocked")) this.host.widthTurned()
   }
 
   /** The lane whose first job is the next to start: that of a lender before the scheduler's own. */
