@@ -8,7 +8,8 @@ import type { Batch } from "../batcher/parts.js"
 import { isInFlight } from "../reducer/flights.js"
 import type { Flights, Run } from "../reducer/run.js"
 import { Engine, Job } from "../scheduler/engine.js"
-import type { Held, Limiter } from "../seen/seen.js"
+import { type Held, heldIn } from "../seen/held.js"
+import type { Keys } from "../seen/seen.js"
 import { liveNode, type Node, visitBelow } from "../waits/waits.js"
 import type { Member } from "./roll.js"
 
@@ -352,9 +353,9 @@ class Reader {
     }
   }
 
-  private limiter(name: string, limiter: Limiter): LimiterSnapshot {
+  private limiter(name: string, limiter: Keys): LimiterSnapshot {
     const held = new First<Held>(this.settings.most, (_) => -Math.max(_.waited, _.penalty))
-    for (const key of limiter.heldUnsafe()) held.add(key)
+    for (const key of heldIn(limiter)) held.add(key)
     return {
       name,
       held: held.map(({ key, penalty, waited, waiting }) => ({

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"
-import type { Held, LimiterWatch } from "../seen/seen.js"
+import type { Keys, LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
 import type { StoreError } from "../store/storeError.js"
 import { type Rate, type Tokens, tokensOf } from "./gcra.js"
@@ -110,7 +110,7 @@ export interface Refusal {
 }
 
 /** A limiter behind a handle: it also answers calls that do not wait. */
-export interface Backend extends Limiter<StoreError> {
+export interface Backend extends Limiter<StoreError>, Keys {
   /** The start of the axis, which moves after weeks. */
   readonly epoch: bigint
   /** The number of keys. */
@@ -134,10 +134,6 @@ export interface Backend extends Limiter<StoreError> {
   refuseUnsafe(waiter: Waiter<StoreError>): Refusal
   /** Looks at a key and takes nothing. */
   peek(key: string | undefined): Effect.Effect<Peek, StoreError>
-  /** Nanoseconds until the last penalty of all keys ends, as far as this process knows. O(number of keys) while there is one. */
-  longestPenaltyUnsafe(): number
-  /** The keys that wait, or that a penalty holds. O(number of keys). */
-  heldUnsafe(): Iterable<Held>
   /** Forgets the tokens that a key has consumed. */
   reset(key: string | undefined): Effect.Effect<void, StoreError>
 }
@@ -175,8 +171,7 @@ export const unlimited: Backend = {
   now: () => 0,
   takeUnsafe: () => true,
   attempt: (_key, _tokens, _now, _granted, answer) => answer(),
-  longestPenaltyUnsafe: () => 0,
-  heldUnsafe: () => [],
+  entries: new Map(),
   standingUnsafe: () => ({ limit: Infinity, remaining: Infinity, resetAfter: 0 }),
   leastWaitUnsafe: () => 0,
   refusalUnsafe: () => admitted,

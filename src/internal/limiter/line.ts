@@ -43,13 +43,6 @@ export class Line<E> implements List.List<Place<E>> {
     place.waiter.link = undefined
   }
 
-  /** How many wait, and since when the first one does, as far as its lateness is made up. O(number of waiters). */
-  get crowd(): { readonly waiting: number; readonly since: number } {
-    let waiting = 0
-    for (let place = this.first; place !== undefined; place = place.after) waiting++
-    return { waiting, since: this.first === undefined ? Infinity : this.first.waiter.since }
-  }
-
   shift(): Waiter<E> | undefined {
     const { first } = this
     if (first !== undefined) this.remove(first)

@@ -9,7 +9,7 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
-import type { Held, LimiterWatch } from "../seen/seen.js"
+import type { LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
@@ -45,7 +45,7 @@ export const makeUnsafe = (rates: ReadonlyArray<Gcra.Rate>, fiber: Fiber.Fiber<u
  * The state of all keys, and one timer for them.
  */
 export class LimiterMemory implements Backend {
-  private readonly entries = new Map<string | undefined, Entry.Entry>()
+  readonly entries = new Map<string | undefined, Entry.Entry>()
   /** The last entry looked up: calls for one key come in a row. */
   private recent: Entry.Entry | undefined
   private readonly rests = new RestList.RestList<Entry.Entry>()
@@ -76,7 +76,7 @@ export class LimiterMemory implements Backend {
   spans: Spans | undefined = undefined
   log: Log | undefined = undefined
   /** When the last penalty that was ever given ends. */
-  private penalizedUntil = -Infinity
+  penalizedUntil = -Infinity
 
   constructor(rates: ReadonlyArray<Gcra.Rate>, context: Context.Context<never>, clock: Clock.Clock) {
     this.place = { context, clock }
@@ -341,25 +341,6 @@ export class LimiterMemory implements Backend {
   penaltyUnsafe(key: string | undefined): number {
     const { rare } = this.lookup(key) ?? {}
     return rare === undefined ? 0 : Math.max(0, rare.penaltyUntil - this.time())
-  }
-
-  *heldUnsafe(): Generator<Held> {
-    const now = this.time()
-    for (const { key, line, rare } of this.entries.values()) {
-      const penalty = rare === undefined ? 0 : Math.max(0, rare.penaltyUntil - now)
-      const { since, waiting } = line?.crowd ?? { since: now, waiting: 0 }
-      if (waiting > 0 || penalty > 0) yield { key, waiting, waited: Math.max(0, now - since), penalty }
-    }
-  }
-
-  longestPenaltyUnsafe(): number {
-    const now = this.time()
-    let until = now
-    // A penalty that was reset is over.
-    if (this.penalizedUntil > now) {
-      for (const { rare } of this.entries.values()) if (rare !== undefined) until = Math.max(until, rare.penaltyUntil)
-    }
-    return until - now
   }
 
   /** Calls back the waiters that are due or too large, and sets the timer for the next due time. */

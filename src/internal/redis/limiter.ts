@@ -13,7 +13,7 @@ import { intervalWithoutLog, leastOf, maxCatchUp, type Rate, type Tokens } from 
 import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
-import type { Held, LimiterWatch } from "../seen/seen.js"
+import type { LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
@@ -91,7 +91,7 @@ export class LimiterRedis implements Backend {
   private readonly options: Options
   readonly place: Timers.Place
   readonly epoch: bigint
-  private readonly entries = new Map<string | undefined, Entry>()
+  readonly entries = new Map<string | undefined, Entry>()
   /** The time of an answer. It falls at once and rises step by step, so that one late answer counts little. */
   private answerMillis = 0
   private closed = false
@@ -102,7 +102,7 @@ export class LimiterRedis implements Backend {
   private store!: GcraStore
   private catchUp = 0
   /** The share of this process while the store is away. */
-  private readonly local: LimiterMemory.LimiterMemory
+  readonly local: LimiterMemory.LimiterMemory
 
   constructor(rates: ReadonlyArray<Rate>, options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
@@ -150,21 +150,6 @@ export class LimiterRedis implements Backend {
   watch: LimiterWatch | undefined = undefined
   spans: Spans | undefined = undefined
   log: Log | undefined = undefined
-
-  longestPenaltyUnsafe(): number {
-    return this.local.longestPenaltyUnsafe()
-  }
-
-  *heldUnsafe(): Generator<Held> {
-    const now = this.now()
-    // This process knows of a penalty what it set itself; its own waiters may be here or there.
-    for (const held of this.local.heldUnsafe()) if (!this.entries.has(held.key)) yield held
-    for (const [key, entry] of this.entries) {
-      const penalty = this.local.penaltyUnsafe(key)
-      const { since, waiting } = entry.crowd
-      if (waiting > 0 || penalty > 0) yield { key, waiting, waited: Math.max(0, now - since), penalty }
-    }
-  }
 
   /** A slot of the store is spent when it is granted. Only grants of the local limiter begin later, or are refunded. */
   beginUnsafe(granted: Granted): void {

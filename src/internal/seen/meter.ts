@@ -6,6 +6,7 @@ import { hasInterruptsOnly } from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
+import { longestPenaltyIn } from "./held.js"
 import type {
   BatcherWatch,
   Budget,
@@ -205,7 +206,7 @@ class LimiterFamily extends Members<Kinds["limiter"][0]> implements LimiterWatch
     this.waits = series.histogram("ratelimiter.wait_time", "The seconds that delayed calls waited", seconds)
     series.gauge("ratelimiter.penalty", "The seconds until the last penalty ends", () => {
       let most = 0
-      for (const limiter of this.members) most = Math.max(most, limiter.longestPenaltyUnsafe())
+      for (const limiter of this.members) most = Math.max(most, longestPenaltyIn(limiter))
       return most / 1e9
     })
   }

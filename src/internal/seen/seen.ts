@@ -73,7 +73,7 @@ export interface StoreWatch {
 /** What makes itself known, by its kind: what can be read of it, and what hears of it. */
 export interface Kinds {
   readonly scheduler: readonly [source: Engines, watch: SchedulerWatch]
-  readonly limiter: readonly [source: Limiter, watch: LimiterWatch]
+  readonly limiter: readonly [source: Keys, watch: LimiterWatch]
   readonly reducer: readonly [source: Flights, watch: ReducerWatch]
   readonly batcher: readonly [source: { readonly collector: object | undefined }, watch: BatcherWatch]
   readonly retryBudget: readonly [source: { readonly read: () => Budget }, watch: object]
@@ -87,19 +87,13 @@ export interface Engines {
 }
 
 /** The keys of a limiter. Times in nanoseconds. */
-export interface Limiter {
-  longestPenaltyUnsafe(): number
-  heldUnsafe(): Iterable<Held>
-}
-
-/** A key that is held back. */
-export interface Held {
-  readonly key: string | undefined
-  readonly waiting: number
-  /** How long the first one has waited. */
-  readonly waited: number
-  /** How long its penalty still lasts. */
-  readonly penalty: number
+export interface Keys {
+  readonly entries: ReadonlyMap<string | undefined, object>
+  /** When the last penalty that was ever given ends. */
+  readonly penalizedUntil?: number
+  /** What takes the place of a store that is away, and knows the penalties that this process has given. */
+  readonly local?: Keys
+  now(): number
 }
 
 /** The runs of a reducer. */
