@@ -22,7 +22,9 @@ class Quiet {
   now(): number {
     return this.time.now()
   }
-  readonly started = ignore
+  started(): number {
+    return this.time.now()
+  }
   readonly left = ignore
   readonly refused = ignore
   readonly ended = ignore

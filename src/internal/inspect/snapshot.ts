@@ -345,7 +345,7 @@ class Reader {
       draining: engine.draining,
       waitingFor: engine.waitingFor,
       oldestWaitMillis: engine.oldestWait,
-      running: running.map((_) => job(_, engine.used(_))),
+      running: running.map((_) => job(_, engine.millis() - engine.startOf(_))),
       queued: queued.map((_) => job(_, engine.waited(_))),
       byPriority: engine.main.queue.byPriority(),
       byShare: byShare.slice(0, this.settings.most).map(({ key, queued }) => ({ share: shareOf(key), queued })),

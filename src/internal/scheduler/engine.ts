@@ -250,7 +250,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
-    if (this.watch !== undefined) this.watch.ended(exit, this.used(job))
+    if (this.watch !== undefined) this.watch.ended(exit, this.startOf(job))
     if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
     if (this.adaptive !== undefined && exit !== undefined) this.adapt(this.adaptive, job, exit)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
@@ -413,16 +413,15 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private begins(job: Job, since?: number): void {
     const { adaptive, watch } = this
     if (watch !== undefined) {
-      const now = job.since = watch.now()
-      watch.started(since === undefined ? 0 : Math.max(0, now - since))
+      job.since = watch.started(since)
     }
     if (adaptive !== undefined) job.since = this.time()
   }
 
-  /** For how many milliseconds a job has run, if its start was noted. */
-  used(job: Job): number {
-    const inNanos = this.adaptive !== undefined || job.terms?.line !== undefined
-    return inNanos ? Math.max(0, this.time() - job.since) / 1e6 : this.waited(job)
+  /** When a job started, in milliseconds, if its start was noted. */
+  startOf(job: Job): number {
+    if (this.adaptive === undefined && job.terms?.line === undefined) return job.since
+    return this.millis() - (this.time() - job.since) / 1e6
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -527,7 +526,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (this.adaptive !== undefined && this.watch !== undefined) {
       // From now on their starts are milliseconds.
       for (const job of this.runs()) {
-        if (job.terms?.line === undefined) job.since = this.watch.now() - Math.round(this.used(job))
+        if (job.terms?.line === undefined) job.since = Math.round(this.startOf(job))
       }
     }
     this.adaptive = undefined

@@ -174,8 +174,10 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
     return this.time.now()
   }
 
-  started(waited: Millis): void {
-    this.waits.started.add(waited / 1000)
+  started(since: Millis | undefined): Millis {
+    const now = this.time.now()
+    this.waits.started.add(since === undefined || since >= now ? 0 : (now - since) / 1000)
+    return now
   }
 
   left(waited: Millis): void {
@@ -187,8 +189,12 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
     this.refusals.add(reasons[reason])
   }
 
-  ended(exit: Exit.Exit<unknown, unknown> | undefined, used: Millis): void {
-    this.uses[outcomeOf(exit)].add(used / 1000)
+  ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): void {
+    const used = this.time.now() - since
+    const { failure, interrupt, success } = this.uses
+    const outcome = outcomeOf(exit)
+    const times = outcome === "success" ? success : outcome === "failure" ? failure : interrupt
+    times.add(used > 0 ? used / 1000 : 0)
   }
 }
 

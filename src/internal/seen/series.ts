@@ -41,10 +41,16 @@ export class Histogram {
 
   add(value: number): void {
     const { bounds, counts } = this
+    this.count++
+    if (value === 0) {
+      counts[0]!++
+      if (this.min > 0) this.min = 0
+      if (this.max < 0) this.max = 0
+      return
+    }
     let i = 0
     while (i < bounds.length && value > bounds[i]!) i++
     counts[i]!++
-    this.count++
     this.sum += value
     if (value < this.min) this.min = value
     if (value > this.max) this.max = value
