@@ -22,6 +22,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Scheduler: ["RateLimiter"],
   Batcher: ["RateLimiter", "Scheduler"],
   http: ["Hooks", "RateLimiter", "Reducer", "RetryBudget", "Scheduler"],
+  progress: ["RateLimiter", "Scheduler"],
   "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
   index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
 }
@@ -44,8 +45,8 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
 /** Returns the room of a module of `internal`. */
 const roomOf = (name: string): string | undefined => /^internal\/([^/]+)\//.exec(name)?.[1]
 
-/** Packages besides effect that a folder may import. They are optional peer dependencies. */
-const packages: Readonly<Record<string, ReadonlyArray<string>>> = {}
+/** Packages besides effect that a module or folder may import. They are optional peer dependencies. */
+const packages: Readonly<Record<string, ReadonlyArray<string>>> = { progress: ["cli-progress"] }
 
 interface Import {
   readonly from: string

@@ -71,6 +71,7 @@ const check = () => {
     "LICENSE",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     ...globSync(["docs/**/*.{md,svg}", "examples/**/*.ts"], { cwd: root }),
     ...modules.flatMap((name) => [
       `src/${name}.ts`,
@@ -96,9 +97,11 @@ const check = () => {
   const entrypoints = [".", ...open.map((name) => `./${name}`)]
   run("attw", bin("attw"), [join(project, tarball), "--profile", "esm-only", "--entrypoints", ...entrypoints])
 
-  // The only dependency is linked, so nothing is downloaded. Node resolves effect's own dependencies from its real
-  // path.
-  symlinkSync(join(root, "node_modules/effect"), join(project, "node_modules/effect"), "dir")
+  // The dependency and the optional one are linked, so nothing is downloaded. Node resolves their own dependencies from their
+  // real paths.
+  for (const name of ["effect", "cli-progress"]) {
+    symlinkSync(join(root, "node_modules", name), join(project, "node_modules", name), "dir")
+  }
   const readme = existsSync(join(root, "README.md")) ? readFileSync(join(root, "README.md"), "utf8") : ""
   const [first] = collect(readme)
   if (first === undefined) problems.push("the README has no example")

@@ -22,7 +22,7 @@ capacity, 99 of 100 jobs that start have then waited for at most twice the targe
 `
 
 const page = new URL("overload.md", docs)
-const kept = new URL("overload/real.json", docs)
+const kept = new URL("./real.json", import.meta.url)
 
 interface Real {
   readonly node: string

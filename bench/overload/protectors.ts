@@ -107,6 +107,6 @@ export const penalize = (maxWait: number | undefined): Penalizer => ({
   make: (concurrency) =>
     Effect.map(Scheduler.make({ concurrency, maxWait }), (scheduler) => ({
       protect: (work) => scheduler.schedule(work),
-      hold: (millis) => scheduler.penalize({ for: millis })
+      hold: (millis) => Effect.orDie(scheduler.penalize({ for: millis }))
     }))
 })
