@@ -72,7 +72,7 @@ const check = () => {
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    ...globSync(["docs/**/*.{md,svg}", "examples/**/*.ts"], { cwd: root }),
+    ...globSync(["docs/**/*.{md,svg,json}", "examples/**/*.{ts,json}"], { cwd: root }),
     ...modules.flatMap((name) => [
       `src/${name}.ts`,
       `dist/${name}.js`,

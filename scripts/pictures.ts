@@ -1,12 +1,14 @@
 /**
- * Draws the pictures of README.md and docs/interruption.md.
+ * Draws the pictures of README.md, docs/demo.md and docs/interruption.md.
  *
  *     npm run pictures      writes docs/pictures/*.svg
+ *
+ * The figures of the demo are those of examples/demo/recorded.json, which `npm run demo:record` writes.
  *
  * Each picture has its own background and follows the reader's colour scheme, so it is readable on dark and light
  * pages. A test compares the files with the output of this script.
  */
-import { mkdirSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -35,7 +37,12 @@ const style = `
   .waits { fill: none; stroke: var(--line); stroke-dasharray: 4 3 }
   .result { fill: var(--green) }
   .cut { fill: none; stroke: var(--red); stroke-width: 2.5 }
-  .moment { stroke: var(--red); stroke-width: 1; stroke-dasharray: 2 4 }`
+  .moment { stroke: var(--red); stroke-width: 1; stroke-dasharray: 2 4 }
+  .grid { stroke: var(--line); stroke-width: 1; opacity: 0.35 }
+  .with { fill: var(--blue); stroke: none }
+  .without { fill: var(--red); stroke: none }
+  path.with { fill: none; stroke: var(--blue); stroke-width: 3 }
+  path.without { fill: none; stroke: var(--red); stroke-width: 3 }`
 
 const escape = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
 
@@ -103,6 +110,58 @@ const funnel = () => {
   ])
 }
 
+interface Recorded {
+  readonly load: number
+  readonly without: { readonly answeredPerSecond: number }
+  readonly with: { readonly answeredPerSecond: number }
+}
+
+/** What the callers of the demo got in time, over what they asked for. */
+const demo = () => {
+  const recorded: ReadonlyArray<Recorded> = JSON.parse(
+    readFileSync(new URL("../examples/demo/recorded.json", import.meta.url), "utf8")
+  )
+  const most = Math.max(...recorded.map(({ load }) => load))
+  const [left, top, width, height] = [76, 84, 580, 240]
+  const x = (load: number) => left + (load / most) * width
+  const y = (answers: number) => top + height - (answers / most) * height
+  const ticks = [0, 100, 200, 300, 400, 500].filter((tick) => tick <= most)
+  const last = recorded.at(-1)!
+  const series = (which: "with" | "without", shift: number, label: string, note: string) => {
+    const points = recorded.map((point) => [x(point.load), y(point[which].answeredPerSecond)] as const)
+    const [endX, endY] = points.at(-1)!
+    return [
+      `<path class="${which}" d="M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}"/>`,
+      ...points.map(([x, y]) => `<circle class="${which}" cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="4"/>`),
+      text(endX + 18, Math.round(endY) + shift, `${last[which].answeredPerSecond} a second`, `title ${which}`),
+      text(endX + 18, Math.round(endY) + shift + 18, label, "soft"),
+      text(endX + 18, Math.round(endY) + shift + 36, note, "soft")
+    ]
+  }
+  return picture(
+    916,
+    388,
+    `Answered in time at ${last.load} requests a second: ${last.with.answeredPerSecond} with Funnel, ${last.without.answeredPerSecond} without`,
+    [
+      text(24, 36, "Requests answered in time, a second", "title"),
+      text(
+        24,
+        58,
+        "One database with four connections; a query holds one for 15 ms, and callers give up after 1 s.",
+        "soft"
+      ),
+      ...ticks.map((tick) =>
+        `<path class="grid" d="M${left} ${y(tick)}H${left + width}"/>` +
+        text(left - 12, y(tick) + 5, `${tick}`, "soft end") +
+        text(x(tick), top + height + 24, `${tick}`, "soft middle")
+      ),
+      text(left + width / 2, top + height + 48, "requests that come in a second", "soft middle"),
+      ...series("without", -32, "without Funnel: every caller", "waits in the database's pool"),
+      ...series("with", -2, "with Funnel: callers share", "runs and queries")
+    ]
+  )
+}
+
 /** `from` and `to` are moments. A lane is one caller, one run or one batch. */
 interface Lane {
   readonly name: string
@@ -157,6 +216,7 @@ const timeline = (
 
 export const pictures: Readonly<Record<string, string>> = {
   "funnel.svg": funnel(),
+  "demo.svg": demo(),
   "reducer-one-caller.svg": timeline("Reducer: one caller of two is interrupted", [
     { name: "caller 1", spans: [["waits", 0, 3]], interrupted: 3 },
     { name: "caller 2", spans: [["waits", 1, 7]], result: 7 },

@@ -28,14 +28,18 @@ describe("examples", () => {
     expect(examples.filter(({ file, prints }) => prints === undefined && !named(file))).toEqual([])
   })
 
-  it.for(examples.filter((_) => _.prints !== undefined))("$file prints what its header says", ({ file, prints }) => {
-    const { status, stderr, stdout } = spawnSync(process.execPath, [file], {
-      cwd: root,
-      encoding: "utf8",
-      timeout: 15_000
-    })
-    expect(stderr).toBe("")
-    expect(stdout.trimEnd()).toMatch(pattern(prints!))
-    expect(status).toBe(0)
-  })
+  it.for(examples.filter((_) => _.prints !== undefined))(
+    "$file prints what its header says",
+    { timeout: 40_000 },
+    ({ file, prints }) => {
+      const { status, stderr, stdout } = spawnSync(process.execPath, [file], {
+        cwd: root,
+        encoding: "utf8",
+        timeout: 30_000
+      })
+      expect(stderr).toBe("")
+      expect(stdout.trimEnd()).toMatch(pattern(prints!))
+      expect(status).toBe(0)
+    }
+  )
 })

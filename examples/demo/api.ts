@@ -24,6 +24,9 @@ export class PackageNotFound extends Schema.TaggedError<PackageNotFound>()(
   { httpApiStatus: 404 }
 ) {}
 
+/** The server has more to do than it can, and does not begin with this. */
+export class TooBusy extends Schema.TaggedError<TooBusy>()("TooBusy", {}, { httpApiStatus: 503 }) {}
+
 export class Statistics extends Schema.Class<Statistics>("Statistics")({
   /** How many times the effect behind a request ran. */
   effects: Schema.Int,
@@ -36,12 +39,12 @@ export class PackagesApi extends HttpApiGroup.make("packages", { topLevel: true 
     HttpApiEndpoint.get("find", "/packages/:name", {
       params: { name: Schema.String },
       success: Package,
-      error: PackageNotFound
+      error: [PackageNotFound, TooBusy]
     }),
     HttpApiEndpoint.get("authors", "/packages/:name/authors", {
       params: { name: Schema.String },
       success: Schema.Array(Author),
-      error: PackageNotFound
+      error: [PackageNotFound, TooBusy]
     }),
     HttpApiEndpoint.get("statistics", "/statistics", { success: Statistics })
   )

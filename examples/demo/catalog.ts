@@ -4,12 +4,12 @@
  */
 import { Context, Effect, Schema } from "effect"
 import { Author, Package } from "./api.ts"
-import type { PackageNotFound } from "./api.ts"
+import type { PackageNotFound, TooBusy } from "./api.ts"
 import type { DatabaseError } from "./database.ts"
 
 export class Catalog extends Context.Service<Catalog, {
-  readonly find: (name: string) => Effect.Effect<Package, PackageNotFound | DatabaseError>
-  readonly authors: (name: string) => Effect.Effect<ReadonlyArray<Author>, PackageNotFound | DatabaseError>
+  readonly find: (name: string) => Effect.Effect<Package, PackageNotFound | TooBusy | DatabaseError>
+  readonly authors: (name: string) => Effect.Effect<ReadonlyArray<Author>, PackageNotFound | TooBusy | DatabaseError>
   /** How many times one of the two effects above ran. */
   readonly effects: Effect.Effect<number>
 }>()("demo/Catalog") {}

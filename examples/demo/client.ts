@@ -1,5 +1,6 @@
 /**
- * The client: the same requests in the same order for every run, over real connections, within limits of its own.
+ * The callers: they send the same requests in the same order at the same times in every run, over real connections, and give
+ * up after a second.
  */
 import { NodeHttpClient } from "@effect/platform-node"
 import { Duration, Effect, Random } from "effect"
@@ -9,17 +10,9 @@ import { HttpClient } from "effect/http"
 import { createHash } from "node:crypto"
 import type { Progress } from "./progress.ts"
 
-export interface Limits {
-  /** The most requests at once. */
-  readonly concurrency: number
-  /** The most requests started in a second. */
-  readonly rate: number
-}
-
 export interface Outcome {
-  /** 0 when there was no response at all. */
-  readonly status: number
-  /** SHA-256 of the status and the body. */
+  readonly end: "answered" | "refused" | "gave up" | "failed"
+  /** SHA-256 of the status and the body of an answer. */
   readonly hash: string
   readonly millis: number
 }
@@ -49,36 +42,38 @@ export const draw = (
     return paths
   }).pipe(Random.withSeed(options.seed))
 
-const get = Effect.fnUntraced(function*(client: HttpClient.HttpClient, url: string) {
-  const [duration, { body, status }] = yield* client.get(url).pipe(
-    Effect.flatMap((response) => Effect.map(response.text, (text) => ({ status: response.status, body: text }))),
-    Effect.catchTag("HttpClientError", (error) => Effect.succeed({ status: 0, body: error.message })),
+const get = Effect.fnUntraced(function*(client: HttpClient.HttpClient, url: string, patience: number) {
+  const [duration, outcome] = yield* client.get(url).pipe(
+    Effect.flatMap((response) => Effect.map(response.text, (text) => ({ status: response.status, text }))),
+    Effect.map(({ status, text }): Pick<Outcome, "end" | "hash"> => ({
+      end: status === 200 ? "answered" : status === 503 ? "refused" : "failed",
+      hash: createHash("sha256").update(`${status}\n${text}`).digest("hex")
+    })),
+    Effect.catchTag("HttpClientError", () => Effect.succeed({ end: "failed", hash: "" } as const)),
+    // The interruption closes the connection: the server notices that its caller has gone.
+    Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed({ end: "gave up", hash: "" } as const) }),
     Effect.timed
   )
-  const hash = createHash("sha256").update(`${status}\n${body}`).digest("hex")
-  return { status, hash, millis: Duration.toMillis(duration) }
+  return { ...outcome, millis: Duration.toMillis(duration) }
 })
 
-/**
- * Sends them all and returns the outcomes in order. The latency is measured from the start of a request; the time it
- * waited for its turn in the client's own queue is not in it.
- */
+/** Sends so many a second, whether the earlier ones have been answered or not, and returns the outcomes in order. */
 export const send = Effect.fn("send")(function*(options: {
-  readonly url: string
-  readonly paths: ReadonlyArray<string>
-  readonly limits: Limits
+  readonly urls: ReadonlyArray<string>
+  readonly rate: number
+  /** How long a caller waits for its answer, in milliseconds. */
+  readonly patience: number
   readonly progress: Progress
 }) {
   const client = yield* HttpClient.HttpClient
   const scheduler = yield* Scheduler.make({
-    concurrency: options.limits.concurrency,
-    rate: { limit: options.limits.rate, window: "1 second" }
+    concurrency: "unbounded",
+    rate: { limit: options.rate, window: "1 second", burst: Math.min(options.rate, 10) }
   })
-  return yield* scheduler.forEach(options.paths, (path) => get(client, options.url + path), {
+  return yield* scheduler.forEach(options.urls, (url) => get(client, url, options.patience), {
     onProgress: options.progress.update
   })
 }, Effect.scoped)
 
-/** As many connections as there may be requests. */
-export const layerHttp = (limits: Limits): Layer.Layer<HttpClient.HttpClient> =>
-  NodeHttpClient.layerUndiciOptions({ connections: limits.concurrency })
+/** As many connections as there are callers. */
+export const layerHttp: Layer.Layer<HttpClient.HttpClient> = NodeHttpClient.layerUndiciOptions({ connections: null })

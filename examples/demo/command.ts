@@ -6,7 +6,7 @@ import { Command, Flag } from "effect/cli"
 import { fileURLToPath } from "node:url"
 import * as Client from "./client.ts"
 import * as Database from "./database.ts"
-import { judge, measure } from "./demo.ts"
+import { judge, measure, rightAnswers } from "./demo.ts"
 import * as Direct from "./direct.ts"
 import * as Funnel from "./funnel.ts"
 import { readInstalled } from "./packages.ts"
@@ -38,20 +38,20 @@ const several = Effect.fn(
   function*(options: {
     readonly processes: number
     readonly redis: Option.Option<string>
+    readonly connections: Database.Connections
     readonly paths: ReadonlyArray<string>
     readonly warmUp: ReadonlyArray<string>
-    readonly limits: Client.Limits
+    readonly rate: number
   }) {
-    const { limits, paths, processes, warmUp } = options
+    const { connections, paths, processes, rate, warmUp } = options
     const url = yield* Option.match(options.redis, { onNone: () => Redis.started, onSome: Redis.given })
     yield* Console.log([
-      `${Report.count(processes)} server processes are asked in turn, ${
-        Report.count(paths.length)
-      } times in all, at most`,
-      `${Report.count(limits.concurrency)} at once and ${
-        Report.count(limits.rate)
-      } a second. Each query takes ${Database.delayMillis} ms longer than`,
-      "it has to.",
+      `${Report.count(processes)} server processes are asked in turn, ${Report.count(paths.length)} times in all, ${
+        Report.count(rate)
+      } times a second.`,
+      `Each query holds a connection for ${Database.delayMillis} ms. Callers give up after ${
+        Funnel.patienceMillis / 1000
+      } s.`,
       "",
       `  each for itself  every process has a Funnel of its own: ${Funnel.queriesAtOnce} queries at once in each`,
       "  over one Redis   equal requests in flight anywhere share one run, and",
@@ -59,7 +59,7 @@ const several = Effect.fn(
       ""
     ].join("\n"))
     const measure = (title: string, redis: string | undefined) =>
-      Processes.measure({ title, processes, redis, paths, warmUp, limits, progress: Progress.auto })
+      Processes.measure({ title, processes, redis, connections, paths, warmUp, rate, progress: Progress.auto })
     const runs = [yield* measure("each for itself", undefined), yield* measure("over one Redis", url)] as const
     const verdict = Processes.judge(...runs)
     yield* Console.log(`\n${Report.renderShared(runs)}\n${Report.renderSharedVerdict(verdict)}`)
@@ -75,8 +75,14 @@ export const command = Command.make(
   "demo",
   {
     requests: count("requests", 2000, "How many requests to send in each run"),
-    concurrency: count("concurrency", 100, "How many requests the client has under way at most"),
-    rate: count("rate", 1000, "How many requests the client starts in a second at most"),
+    rate: count("rate", 300, "How many requests come in a second, whether the earlier ones have been answered or not"),
+    connections: Flag.ChoiceWithValue("connections", [
+      [`${Database.poolSize}`, Database.poolSize],
+      ["unbounded", "unbounded"]
+    ]).pipe(
+      Flag.withDescription("How many queries the database runs at once, in both runs (4)"),
+      Flag.withDefault<Database.Connections>(Database.poolSize)
+    ),
     seed: Flag.Int("seed").pipe(
       Flag.withMetavar("n"),
       Flag.withDescription("Which packages are asked for, and in which order (1)"),
@@ -89,7 +95,7 @@ export const command = Command.make(
       Flag.optional
     )
   },
-  Effect.fn(function*({ processes, redis, requests, seed, ...limits }) {
+  Effect.fn(function*({ connections, processes, rate, redis, requests, seed }) {
     const installed = yield* readInstalled(root)
     if (!Array.isReadonlyArrayNonEmpty(installed)) {
       yield* Console.error(`No packages under ${root}: run npm ci first.`)
@@ -101,40 +107,37 @@ export const command = Command.make(
     // Warm-up, not counted: the first requests of a process are slow.
     const warmUp = yield* Client.draw(names, { requests: 300, seed: seed + 1 })
     if (processes > 1) {
-      return yield* several({ processes, redis, paths, warmUp, limits })
+      return yield* several({ processes, redis, connections, paths, warmUp, rate })
     }
 
     yield* Console.log([
-      `${Report.count(installed.length)} packages are installed here. A server answers questions about them from`,
-      `SQLite; each query takes ${Database.delayMillis} ms longer than it has to. A client asks`,
-      `${Report.count(requests)} times, at most ${Report.count(limits.concurrency)} at once and ${
-        Report.count(limits.rate)
-      } a second, the same`,
-      "questions in the same order in both runs, after a short warm-up of both.",
+      `${
+        Report.count(installed.length)
+      } packages are installed here. A server answers questions about them from SQLite.`,
+      connections === "unbounded"
+        ? "Its database runs any number of queries at once."
+        : `Its database has a pool of ${connections} connections, as real ones do: further queries wait in the pool.`,
+      `Each query holds a connection for ${Database.delayMillis} ms. ${
+        Report.count(rate)
+      } requests come in a second, the same in`,
+      `both runs, and each caller gives up after ${Funnel.patienceMillis / 1000} s.`,
       "",
       "  without Funnel  every look-up is a query of its own",
       "  with Funnel     equal requests in flight share one run (Reducer),",
-      "                  look-ups travel together (Batcher),",
-      `                  at most ${Funnel.queriesAtOnce} queries run at once (Scheduler)`,
+      "                  look-ups share queries (Batcher),",
+      `                  at most ${Funnel.queriesAtOnce} queries run at once (Scheduler), and runs`,
+      "                  that could not end in time are refused at once (shed)",
       ""
     ].join("\n"))
 
-    const without = {
-      title: "without Funnel",
-      catalog: Direct.layer,
-      installed,
-      paths,
-      limits,
-      progress: Progress.auto
-    }
-    const withFunnel = { ...without, title: "with Funnel", catalog: Funnel.layer }
-    for (const run of [without, withFunnel]) {
-      yield* measure({ ...run, paths: warmUp, limits: { concurrency: 50, rate: 1000 }, progress: Progress.none })
-    }
-    const runs = [yield* measure(without), yield* measure(withFunnel)] as const
-    const verdict = judge(...runs)
+    const right = yield* rightAnswers({ catalog: Direct.layer, installed, paths, progress: Progress.auto })
+    yield* rightAnswers({ catalog: Funnel.layer, installed, paths: warmUp, progress: Progress.none })
+    const common = { installed, connections, paths, rate, patience: Funnel.patienceMillis, progress: Progress.auto }
+    const without = yield* measure({ ...common, title: "without Funnel", catalog: Direct.layer })
+    const withFunnel = yield* measure({ ...common, title: "with Funnel", catalog: Funnel.layer })
+    const verdict = judge(without, withFunnel, right)
 
-    yield* Console.log(`\n${Report.renderTable(runs)}\n${Report.renderVerdict(verdict)}`)
+    yield* Console.log(`\n${Report.renderTable([without, withFunnel])}\n${Report.renderVerdict(verdict)}`)
     if (!verdict.passed) {
       return yield* new DemoFailed()
     }

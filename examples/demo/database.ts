@@ -1,8 +1,9 @@
 /**
- * An embedded SQL database in a temporary file. Every query takes 15 ms longer than it has to, as if the database were
- * across a network, and is counted.
+ * An embedded SQL database in a temporary file, behind a pool of connections. A query holds a connection for 15 ms, as if
+ * the database were across a network, and is counted. Queries that find no free connection wait in the pool, in order; one
+ * whose caller gives up leaves the pool. A query that has a connection runs to its end.
  */
-import { Context, Effect, FileSystem, Layer, Path, Schema } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, Schema, Semaphore } from "effect"
 import { DatabaseSync } from "node:sqlite"
 import type { StatementSync } from "node:sqlite"
 import type { Installed } from "./packages.ts"
@@ -13,12 +14,19 @@ export class DatabaseError extends Schema.TaggedError<DatabaseError>()("Database
 }) {}
 
 export interface Statistics {
+  /** How many queries got a connection. */
   readonly queries: number
   /** The most queries that ran at the same time. */
   readonly mostAtOnce: number
 }
 
 export const delayMillis = 15
+
+/** How many connections the pool has. */
+export const poolSize = 4
+
+/** How many queries run at once; "unbounded" stands for a database that has no limit. */
+export type Connections = number | "unbounded"
 
 export class Database extends Context.Service<Database, {
   /** One query: the rows for all of these ids. The query names the ids as `(SELECT value FROM json_each(?))`. */
@@ -30,7 +38,10 @@ export class Database extends Context.Service<Database, {
   readonly statistics: Effect.Effect<Statistics>
 }>()("demo/Database") {
   /** Creates the file, fills it, and removes it when the scope closes. */
-  static readonly layer = (installed: ReadonlyArray<Installed>) =>
+  static readonly layer = (options: {
+    readonly installed: ReadonlyArray<Installed>
+    readonly connections: Connections
+  }) =>
     Layer.effect(
       Database,
       Effect.gen(function*() {
@@ -41,7 +52,7 @@ export class Database extends Context.Service<Database, {
           Effect.sync(() => new DatabaseSync(path.join(directory, "packages.sqlite"))),
           (opened) => Effect.sync(() => opened.close())
         )
-        yield* Effect.sync(() => fill(connection, installed))
+        yield* Effect.sync(() => fill(connection, options.installed))
 
         const statements = new Map<string, StatementSync>()
         const prepared = (sql: string): StatementSync => {
@@ -52,6 +63,7 @@ export class Database extends Context.Service<Database, {
           return statement
         }
 
+        const pool = yield* Semaphore.make(options.connections === "unbounded" ? Infinity : options.connections)
         let queries = 0
         let running = 0
         let mostAtOnce = 0
@@ -77,7 +89,7 @@ export class Database extends Context.Service<Database, {
                   Effect.catchTag("SchemaError", (cause) => Effect.fail(new DatabaseError({ sql, cause })))
                 ),
               () => end
-            ),
+            ).pipe(Effect.uninterruptible, pool.withPermits(1)),
           statistics: Effect.sync(() => ({ queries, mostAtOnce }))
         })
       })

@@ -1,22 +1,34 @@
 /**
- * The catalog with Funnel: equal questions in flight share one run (Reducer), the look-ups inside travel together
- * (Batcher), and few queries run at once (Scheduler). The answers are made by the same code as without.
+ * The catalog with Funnel: equal questions in flight share one run (Reducer), the look-ups inside share queries (Batcher), and
+ * no more queries run at once than the pool has connections (Scheduler). If even that is not enough, new runs are refused at
+ * once (`shed`). The answers are made by the same code as without.
  */
 import { Effect, Exit, Layer, Request } from "effect"
 import { Batcher, Reducer, Scheduler } from "effect-funnel"
-import { PackageNotFound } from "./api.ts"
+import { PackageNotFound, TooBusy } from "./api.ts"
 import { AuthorRow, Catalog, InstallRow, make, PackageRow, sql, WorkRow } from "./catalog.ts"
-import { Database } from "./database.ts"
+import { Database, poolSize } from "./database.ts"
 import type { DatabaseError } from "./database.ts"
 
-export const queriesAtOnce = 4
+/** One for each connection of the pool. */
+export const queriesAtOnce = poolSize
 /**
- * How long a look-up waits for others to travel with; one that finds a batch in the queue goes with that. With "idle" the
+ * How long a look-up waits for others to share its query; one that finds a batch in the queue goes with that. With "idle" the
  * answers come some milliseconds sooner, and it takes half as many queries again: the four places are never free.
  */
 export const windowMillis = 20
 
+/** How long a caller waits for an answer. */
+export const patienceMillis = 1000
+
 export class Queries extends Scheduler.Service<Queries>()("demo/Queries", { concurrency: queriesAtOnce }) {}
+
+/** The runs. If they queue although a hundred are under way, the server answers 503 instead of letting callers wait in vain. */
+export class Runs extends Scheduler.Service<Runs>()("demo/Runs", {
+  concurrency: 100,
+  maxWait: patienceMillis,
+  shed: true
+}) {}
 
 class GetPackage extends Request.Class<
   { readonly name: string },
@@ -84,17 +96,25 @@ export const Lookups = Layer.mergeAll(Packages.layer, Installs.layer, Authors.la
   Layer.provide(Batcher.layer({ scheduler: Queries, window: windowMillis }))
 )
 
-/** The catalog over the look-ups: each question is answered anew. */
+/** The catalog over the look-ups: each question is a run of its own. */
 export const answers = Effect.gen(function*() {
+  const runs = yield* Runs
   const packages = yield* Packages
   const installs = yield* Installs
   const authors = yield* Authors
   const works = yield* Works
-  return make({
+  const catalog = make({
     pkg: (name) => Effect.request(new GetPackage({ name }), packages),
     installs: (pkg) => Effect.request(new GetInstalls({ pkg }), installs),
     authors: (pkg) => Effect.request(new GetAuthors({ pkg }), authors),
     works: (person) => Effect.request(new GetWorks({ person }), works)
+  })
+  const admit = <A, E>(run: Effect.Effect<A, E>) =>
+    Effect.catchTag(runs.schedule(run), "SchedulerError", () => Effect.fail(new TooBusy()))
+  return Catalog.of({
+    find: (name) => admit(catalog.find(name)),
+    authors: (name) => admit(catalog.authors(name)),
+    effects: catalog.effects
   })
 })
 
@@ -110,5 +130,5 @@ export const layer = Layer.effect(
     })
   })
 ).pipe(
-  Layer.provide([Reducer.layer(), Lookups.pipe(Layer.provide(Queries.layer))])
+  Layer.provide([Reducer.layer(), Runs.layer, Lookups.pipe(Layer.provide(Queries.layer))])
 )

@@ -3,7 +3,8 @@
  * and then with it.
  *
  *     npm run demo
- *     npm run demo -- --requests 500 --rate 200
+ *     npm run demo -- --rate 50 --requests 300
+ *     npm run demo -- --connections unbounded
  *     npm run demo -- --processes 4
  *     npm run demo -- --help
  */

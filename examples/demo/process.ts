@@ -5,13 +5,14 @@ import { NodeRedis, NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 import { HttpServer } from "effect/http"
 import { fileURLToPath } from "node:url"
-import { Database } from "./database.ts"
+import { Database, poolSize } from "./database.ts"
 import * as Funnel from "./funnel.ts"
 import { readInstalled } from "./packages.ts"
 import * as Server from "./server.ts"
 import * as Shared from "./shared.ts"
 
-const { DEMO_PREFIX: prefix = "demo", DEMO_PROCESSES: processes = "1", DEMO_REDIS: url } = process.env
+const { DEMO_CONNECTIONS: pool, DEMO_PREFIX: prefix = "demo", DEMO_PROCESSES: processes = "1", DEMO_REDIS: url } =
+  process.env
 
 const CatalogLive = url === undefined
   ? Funnel.layer
@@ -19,8 +20,14 @@ const CatalogLive = url === undefined
     Layer.provide(NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } }))
   )
 
+// Alone, each process has four connections. Over one Redis the four of each are shared: one process may use them all.
+const connections = pool === "unbounded" ? pool : poolSize * (url === undefined ? 1 : Number(processes))
+
 const DatabaseLive = Layer.unwrap(
-  Effect.map(readInstalled(fileURLToPath(new URL("../../node_modules", import.meta.url))), Database.layer)
+  Effect.map(
+    readInstalled(fileURLToPath(new URL("../../node_modules", import.meta.url))),
+    (installed) => Database.layer({ installed, connections })
+  )
 )
 
 // If the parent dies, its servers end too.

@@ -9,12 +9,12 @@ import * as RedisReducer from "effect-funnel/redis/Reducer"
 import * as RedisScheduler from "effect-funnel/redis/Scheduler"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import { Persistable } from "effect/persistence"
-import { Author, Package, PackageNotFound } from "./api.ts"
+import { Author, Package, PackageNotFound, TooBusy } from "./api.ts"
 import { Catalog } from "./catalog.ts"
 import { DatabaseError } from "./database.ts"
-import { answers, Lookups, Queries, queriesAtOnce } from "./funnel.ts"
+import { answers, Lookups, Queries, queriesAtOnce, Runs } from "./funnel.ts"
 
-const error = Schema.Union([PackageNotFound, DatabaseError])
+const error = Schema.Union([PackageNotFound, TooBusy, DatabaseError])
 
 class Find extends Persistable.Class<{ payload: { readonly name: string } }>()("Find", {
   primaryKey: (_) => _.name,
@@ -51,6 +51,7 @@ export const layer = (options: { readonly prefix: string; readonly processes: nu
     })
   ).pipe(Layer.provide([
     RedisReducer.layer({ prefix: options.prefix }),
+    Runs.layer,
     Lookups.pipe(Layer.provide(RedisScheduler.layerService(Queries, {
       prefix: options.prefix,
       concurrency: queriesAtOnce * options.processes
