@@ -11,6 +11,8 @@ import ts from "typescript"
 
 /** The public modules that each public module may reach. */
 const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
+  Metrics: [],
+  Inspector: [],
   RateLimiter: [],
   Hooks: [],
   Reducer: ["Hooks"],
@@ -28,13 +30,15 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
 /** The rooms of `internal`, each with the rooms it may import. A room only imports rooms listed above it. */
 const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   data: [],
+  seen: [],
   waits: ["data"],
-  store: ["data"],
-  limiter: ["data", "store"],
-  reducer: ["data", "waits", "store"],
-  scheduler: ["data", "waits", "store", "limiter"],
-  batcher: ["data", "waits", "scheduler"],
-  redis: ["data", "store", "limiter", "reducer", "scheduler"],
+  store: ["data", "seen"],
+  limiter: ["data", "seen", "store"],
+  reducer: ["data", "seen", "waits", "store"],
+  scheduler: ["data", "seen", "waits", "store", "limiter"],
+  batcher: ["data", "seen", "waits", "scheduler"],
+  redis: ["data", "seen", "store", "limiter", "reducer", "scheduler"],
+  inspect: ["data", "seen", "waits", "limiter", "reducer", "scheduler", "batcher"],
   http: ["limiter", "scheduler"]
 }
 

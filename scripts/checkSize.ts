@@ -38,13 +38,13 @@ const programs: ReadonlyArray<Program> = [
     name: "RateLimiter",
     calls: `const program = M.consume()`,
     whole: `Effect.provide(program, M.layer({ limit: 10, window: "1 second" }))`,
-    limits: [12_000, 25_600, 26_100]
+    limits: [12_000, 26_000, 26_500]
   },
   {
     name: "Scheduler",
     calls: `const program = M.schedule(Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer({ concurrency: 10, rate: { limit: 10, window: "1 second" } }))`,
-    limits: [12_000, 41_300, 45_600]
+    limits: [12_000, 41_900, 46_300]
   },
   {
     name: "Batcher",
@@ -56,7 +56,7 @@ const programs: ReadonlyArray<Program> = [
       Effect.scoped(Effect.flatMap(resolver, (_) => Effect.request(Get({}), _))),
       Layer.provide(M.layer(), Scheduler.layer({ concurrency: 10 }))
     )`,
-    limits: [12_000, 54_600, 57_100]
+    limits: [12_000, 55_500, 58_100]
   }
 ]
 

@@ -79,6 +79,7 @@ import type {
 import { byGroup, byId, inOrder } from "./internal/batcher/plan.js"
 import { each, makeResolver, ServiceName } from "./internal/batcher/resolver.js"
 import { engineOf } from "./internal/scheduler/handle.js"
+import { observers } from "./internal/seen/seen.js"
 
 export { BatcherError, LookupCycle, NotFoundError, ResultLengthMismatch } from "./internal/batcher/error.js"
 export type { CachedResolver, CacheOptions, ResolverOptions, Result } from "./internal/batcher/options.js"
@@ -377,12 +378,13 @@ export const make = <I = never>(options: Options<I> = {}): Effect.Effect<Batcher
 
 const fromOptions = <I>(name: string, options: Options<I>): Effect.Effect<Batcher, never, I> => {
   const { maxBatchSize = Infinity, window = "idle" } = checkOptions(name, options)
-  const from = (engine: Settings["engine"]) => fromSettings({ maxBatchSize, window, engine, batches: true })
-  if (options.scheduler === undefined) return Effect.sync(() => from(undefined))
+  const from = (engine: Settings["engine"]) =>
+    Effect.map(observers, (observers) => fromSettings({ maxBatchSize, window, engine, batches: true, observers }))
+  if (options.scheduler === undefined) return from(undefined)
   return Effect.flatMap(options.scheduler, (scheduler) => {
     const engine = engineOf(scheduler)
     if (engine === undefined) return Effect.die(new TypeError(`${name}: scheduler must be one of Scheduler.make`))
-    return Effect.sync(() => from(engine))
+    return from(engine)
   })
 }
 
@@ -455,7 +457,7 @@ export const layer = <I = never>(options: Options<I> = {}): Layer.Layer<Batcher,
  */
 export const layerNoop: Layer.Layer<Batcher> = /*#__PURE__*/ Layer.sync(
   Batcher,
-  () => fromSettings({ maxBatchSize: 1, window: "idle", engine: undefined, batches: false })
+  () => fromSettings({ maxBatchSize: 1, window: "idle", engine: undefined, batches: false, observers: Context.empty() })
 )
 
 /** Checks options at the call. The accessors are made one by one, so that a program bundles only those it uses. */

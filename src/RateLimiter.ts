@@ -15,6 +15,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -28,6 +29,8 @@ import { type Backend, unlimited } from "./internal/limiter/limiter.js"
 import * as LimiterMemory from "./internal/limiter/memory.js"
 import * as Quotas from "./internal/limiter/quota.js"
 import type { Settled } from "./internal/limiter/settling.js"
+import { enrolled } from "./internal/seen/seen.js"
+import { logOf, Tracing } from "./internal/seen/tell.js"
 
 export { InsufficientCapacity } from "./internal/data/insufficientCapacity.js"
 export { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./internal/limiter/error.js"
@@ -316,7 +319,17 @@ export const make = (quota: Options, options?: NameOptions | undefined): Effect.
   fromRates(Quotas.rates("RateLimiter.make", "", quota), options?.name ?? RateLimiter.key)
 
 const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<RateLimiter> =>
-  Effect.map(LimiterMemory.make(rates), (limiter) => fromLimiter(limiter, name))
+  Effect.flatMap(LimiterMemory.make(rates), (limiter) => seenLimiter(limiter, name))
+
+/** @internal */
+export const seenLimiter = (limiter: Backend, name: string): Effect.Effect<RateLimiter> =>
+  Effect.flatMap(enrolled("limiter", name, limiter), (watch) =>
+    Effect.withFiber((fiber) => {
+      limiter.watch = watch
+      limiter.spans = fiber.getRef(Tracing)
+      limiter.log = logOf(name, { context: fiber.context, clock: fiber.getRef(Clock.Clock) })
+      return Effect.succeed(fromLimiter(limiter, name))
+    }))
 
 /** @internal */
 export const fromLimiter = (limiter: Backend, name: string): RateLimiter =>

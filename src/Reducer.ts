@@ -57,6 +57,8 @@ import type { Hooks } from "./Hooks.js"
 import { dispatcherIn } from "./internal/data/dispatcher.js"
 import * as Flights from "./internal/reducer/flights.js"
 import { type Handle, handleOf, noop, type Operations, operations, TypeId } from "./internal/reducer/operations.js"
+import { enrolled } from "./internal/seen/seen.js"
+import { Tracing } from "./internal/seen/tell.js"
 import { CurrentNode } from "./internal/waits/waits.js"
 
 export { ReducerCycle } from "./internal/reducer/error.js"
@@ -125,7 +127,7 @@ export const Reducer: Context.Service<Reducer, Reducer> = /*#__PURE__*/ Context.
  *
  * **Details**
  *
- * - `name`: its name in the events of hooks.
+ * - `name`: its name in the events of hooks, and in metrics, where it is the id of the tag by default.
  * - `hooks`: observe calls and runs; none by default.
  *
  * @category models
@@ -165,14 +167,22 @@ export interface Options {
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
+export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Scope> => fromOptions(Reducer.key, options)
+
+/** @internal */
+export const fromOptions = (id: string, options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
     const flights = Flights.make(options, dispatcherIn(fiber.context))
-    // Not `acquireRelease`: it would close from the node in which the reducer is made, whoever closes it.
-    return Effect.as(
-      Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Flights.close(flights))),
-      handleOf(flights)
-    )
+    const name = options?.name ?? id
+    if (fiber.getRef(Tracing) !== undefined) flights.traced = `${name}.reduce`
+    return Effect.flatMap(enrolled("reducer", name, flights), (watch) => {
+      flights.watch = watch
+      // Not `acquireRelease`: it would close from the node in which the reducer is made, whoever closes it.
+      return Effect.as(
+        Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Flights.close(flights))),
+        handleOf(flights)
+      )
+    })
   })
 
 /**
@@ -455,7 +465,7 @@ export interface ServiceClass<Self, Id extends string>
 export const Service = <Self>() => <const Id extends string>(id: Id, options?: Options): ServiceClass<Self, Id> => {
   const tag = Context.Service<Self, Reducer>()(id)
   return Object.assign(tag, operations(tag), {
-    layer: Layer.effect(tag, make(options)),
+    layer: Layer.effect(tag, fromOptions(id, options)),
     layerNoop: Layer.succeed(tag, noop())
   })
 }

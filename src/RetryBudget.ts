@@ -25,6 +25,7 @@ import * as Pipeable from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import { refuse } from "./internal/data/refuse.js"
+import { enrolled } from "./internal/seen/seen.js"
 
 /**
  * Identifies a `RetryBudget` at run time.
@@ -246,14 +247,12 @@ class Budget extends Pipeable.Class implements RetryBudget {
     return wanted && allowed
   }
 
-  readonly stats = Effect.sync((): Stats => this.state())
+  readonly read = (): Stats => ({ tokens: this.tokens / unit, limit: this.size.most / unit, denied: this.denied })
 
-  private state(): Stats {
-    return { tokens: this.tokens / unit, limit: this.size.most / unit, denied: this.denied }
-  }
+  readonly stats = Effect.sync(this.read)
 
   toJSON(): unknown {
-    return { _id: "effect-funnel/RetryBudget", ...this.state() }
+    return { _id: "effect-funnel/RetryBudget", ...this.read() }
   }
 }
 
@@ -288,9 +287,13 @@ const unlimited = (): RetryBudget => new Budget({ most: Infinity, gain: 0 })
  * @since 0.1.0
  */
 export const make = (options?: Options | undefined): Effect.Effect<RetryBudget> =>
-  fromSize(size("RetryBudget.make", options))
+  fromSize(RetryBudget.key, size("RetryBudget.make", options))
 
-const fromSize = (size: Size): Effect.Effect<RetryBudget> => Effect.sync(() => new Budget(size))
+const fromSize = (id: string, size: Size): Effect.Effect<RetryBudget> =>
+  Effect.suspend(() => {
+    const budget = new Budget(size)
+    return Effect.as(enrolled("retryBudget", id, budget), budget)
+  })
 
 const noop = <Self>(tag: Context.Key<Self, RetryBudget>): Layer.Layer<Self> => Layer.sync(tag, unlimited)
 
@@ -319,7 +322,7 @@ const noop = <Self>(tag: Context.Key<Self, RetryBudget>): Layer.Layer<Self> => L
  * @since 0.1.0
  */
 export const layer = (options?: Options | undefined): Layer.Layer<RetryBudget> =>
-  Layer.effect(RetryBudget, fromSize(size("RetryBudget.layer", options)))
+  Layer.effect(RetryBudget, fromSize(RetryBudget.key, size("RetryBudget.layer", options)))
 
 /**
  * Provides a budget that allows every retry, under the default tag, for tests.
@@ -389,7 +392,10 @@ export const Service =
   <Self>() => <const Id extends string>(id: Id, options?: Options | undefined): ServiceClass<Self, Id> => {
     const checked = size("RetryBudget.Service", options)
     const Tag = Context.Service<Self, RetryBudget>()(id)
-    return Object.assign(Tag, operations(Tag), { layer: Layer.effect(Tag, fromSize(checked)), layerNoop: noop(Tag) })
+    return Object.assign(Tag, operations(Tag), {
+      layer: Layer.effect(Tag, fromSize(id, checked)),
+      layerNoop: noop(Tag)
+    })
   }
 
 /** The accessors of a tag. */

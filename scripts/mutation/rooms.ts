@@ -1,6 +1,7 @@
 /** The rooms of `src`: each folder under `src/internal` is one, and the public modules are another. */
 export const rooms = [
   "data",
+  "seen",
   "waits",
   "store",
   "limiter",
@@ -8,6 +9,7 @@ export const rooms = [
   "scheduler",
   "batcher",
   "redis",
+  "inspect",
   "http",
   "services"
 ] as const

@@ -37,6 +37,7 @@ import * as Quotas from "../internal/limiter/quota.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Checked from "../internal/redis/options.js"
+import { enrolled } from "../internal/seen/seen.js"
 import * as Guard from "../internal/store/guard.js"
 
 /**
@@ -49,7 +50,7 @@ export interface StoreOptions extends Checked.ShareOptions {
   /**
    * The answer to a call while Redis is away. `"fail"`, the default, fails with a `StoreError`. `"local"` admits at the pace
    * divided by `expectedProcesses`, counted in this process. `"allow"` admits. The last two log a warning once an outage and
-   * count in the metric `effect_funnel_store_policy`.
+   * count in the metric `effect_funnel.store.policy`.
    */
   readonly onStoreError?: "fail" | "local" | "allow" | undefined
 }
@@ -80,13 +81,13 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
   const limiter = yield* Effect.acquireRelease(
     LimiterRedis.make(plan.rates, {
       store: (cells) => RedisGcraStore.make(redis, { prefix: plan.prefix, cells }),
-      guard: Guard.make({ service: "RateLimiter", ...plan }),
+      guard: Guard.make({ service: plan.name, watch: yield* enrolled("store", plan.name, plan), ...plan }),
       onStoreError: plan.onStoreError,
       expectedProcesses: plan.expectedProcesses
     }),
     (limiter) => limiter.close
   )
-  return RateLimiter.fromLimiter(limiter, plan.name)
+  return yield* RateLimiter.seenLimiter(limiter, plan.name)
 })
 
 /**

@@ -37,6 +37,7 @@ import * as Inbox from "../internal/redis/inbox.js"
 import * as Checked from "../internal/redis/options.js"
 import * as RedisReducerStore from "../internal/redis/reducerStore.js"
 import { attach } from "../internal/reducer/reduceShared.js"
+import { enrolled } from "../internal/seen/seen.js"
 import * as Guard from "../internal/store/guard.js"
 
 /**
@@ -55,7 +56,7 @@ export interface StoreOptions extends Checked.LeaseOptions {
   readonly retain?: Duration.Input | undefined
   /**
    * The answer to a call while Redis is away. `"local"`, the default, runs its effect in this process; it logs a warning once
-   * an outage and counts in the metric `effect_funnel_store_policy`. `"fail"` fails with a `StoreError`.
+   * an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
    */
   readonly onStoreError?: "local" | "fail" | undefined
 }
@@ -75,17 +76,20 @@ const check = (caller: string, options: StoreOptions | undefined) => ({
   onStoreError: Checked.oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
 })
 
-const build = Effect.fnUntraced(function*(checked: ReturnType<typeof check>, options: Reducer.Options | undefined) {
-  const redis = yield* Redis.Redis
-  const inbox = yield* Inbox.RedisInbox
-  const handle = yield* Reducer.make(options)
-  return attach(handle, {
-    store: RedisReducerStore.make(redis, inbox, checked),
-    guard: Guard.make({ service: "Reducer", ...checked }),
-    onStoreError: checked.onStoreError,
-    ended: new Map()
-  })
-})
+const build = Effect.fnUntraced(
+  function*(checked: ReturnType<typeof check>, id: string, options: Reducer.Options | undefined) {
+    const redis = yield* Redis.Redis
+    const inbox = yield* Inbox.RedisInbox
+    const handle = yield* Reducer.fromOptions(id, options)
+    const service = options?.name ?? id
+    return attach(handle, {
+      store: RedisReducerStore.make(redis, inbox, checked),
+      guard: Guard.make({ service, watch: yield* enrolled("store", service, checked), ...checked }),
+      onStoreError: checked.onStoreError,
+      ended: new Map()
+    })
+  }
+)
 
 /**
  * Makes a reducer over Redis that closes with the scope, for a service with calls of its own.
@@ -129,7 +133,7 @@ export const make = (
   const checked = check("Reducer.make", options)
   return Effect.flatMap(
     Layer.build(Inbox.layer),
-    (context) => Effect.provideContext(build(checked, options), context)
+    (context) => Effect.provideContext(build(checked, Reducer.Reducer.key, options), context)
   )
 }
 
@@ -213,5 +217,5 @@ export const layerService = <Self>(
 ): Layer.Layer<Self, never, Redis.Redis> => {
   const checked = check("Reducer.layer", options)
   const prefix = `${checked.prefix}${tag.key}:`
-  return Layer.effect(tag, build({ ...checked, prefix }, options)).pipe(Layer.provide(Inbox.layer))
+  return Layer.effect(tag, build({ ...checked, prefix }, tag.key, options)).pipe(Layer.provide(Inbox.layer))
 }

@@ -56,6 +56,7 @@ import * as Build from "../internal/scheduler/build.js"
 import { handleOf } from "../internal/scheduler/handle.js"
 import * as Keyed from "../internal/scheduler/keyed.js"
 import * as SchedulerOptions from "../internal/scheduler/options.js"
+import { enrolled } from "../internal/seen/seen.js"
 import * as Guard from "../internal/store/guard.js"
 
 /**
@@ -68,7 +69,7 @@ export interface StoreOptions extends Checked.LeaseOptions, Checked.ShareOptions
   /**
    * The answer to waiting jobs while Redis is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes on
    * with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
-   * `effect_funnel_store_policy`.
+   * `effect_funnel.store.policy`.
    */
   readonly onStoreError?: "fail" | "local" | undefined
 }
@@ -167,7 +168,11 @@ const sharing = Effect.fnUntraced(function*(checked: Store) {
   const redis = yield* Redis.Redis
   const inbox = yield* Inbox.RedisInbox
   const site = yield* Build.site<never>()
-  const guard = Guard.make({ service: "Scheduler", ...checked })
+  const guard = Guard.make({
+    service: checked.name,
+    watch: yield* enrolled("store", checked.name, checked),
+    ...checked
+  })
   const orders = new RedisPermitStore.Orders(redis, site, checked.storeTimeoutMillis)
   const pulse = new Pulse(site)
   return (key: string | undefined): Build.Share => (engine) => {

@@ -38,11 +38,11 @@ describe("policies while Redis is away", () => {
       const messages: Array<unknown> = []
       const logger = Logger.make(({ message }) => void messages.push(message))
       const count = Metric.value(Metric.withAttributes(
-        Metric.counter("effect_funnel_store_policy", {
+        Metric.counter("effect_funnel.store.policy", {
           description: "How often onStoreError took the place of the store",
           incremental: true
         }),
-        { service: "Reducer", policy: "local" }
+        { service: "effect-funnel/Reducer", policy: "local" }
       ))
       const before = yield* count
       const call = reduceShared(new GetUser({ id: "1" }), ({ fence }) => Effect.succeed(fence))

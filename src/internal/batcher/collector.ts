@@ -60,6 +60,7 @@ export class Collector<Req extends Request.Any, R> {
       const kept = memory.get(groups.look(context), key, hash, now)
       if (kept !== undefined) {
         groups.forget()
+        this.recipe.watch?.asked("cached")
         return caller.answer(kept)
       }
     }
@@ -102,6 +103,7 @@ export class Collector<Req extends Request.Any, R> {
     const fresh = new Item(key, hash, request, batch)
     if (batches) fresh.list(item === undefined ? group.inFlight : batch.apart ??= new KeyMap())
     group.joins++
+    this.recipe.watch?.asked("sent")
     fresh.add(caller, node)
     if (open === undefined) {
       if (late?.batches === undefined) runner.launch(batch, context)
@@ -115,6 +117,7 @@ export class Collector<Req extends Request.Any, R> {
   private join(item: Item<Req>, caller: Caller<Req>, node: Node | undefined): boolean {
     const { batch } = item
     batch.group.joins++
+    this.recipe.watch?.asked(batch.sent ? "joined" : "merged")
     // Later look-ups in this batch might wait for the batch that now waits for it.
     if (node !== undefined && batch.queued && !batch.sent && isInBatch(node)) batch.close()
     item.add(caller, node)
@@ -157,6 +160,7 @@ export class Collector<Req extends Request.Any, R> {
     bulk.items.push(item)
     bulk.indices.push(index)
     group.joins++
+    this.recipe.watch?.asked(joined === undefined ? "sent" : "merged")
     if (fresh) runner.launch(batch, bulk.context)
     return true
   }

@@ -102,6 +102,8 @@ export interface Settings {
   /** False: each look-up is a call of its own. */
   readonly batches: boolean
   readonly engine: Engine | undefined
+  /** The observers of the Batcher. */
+  readonly observers: Context.Context<never>
 }
 
 const checkSize = (name: string, field: string, value: number): void => {

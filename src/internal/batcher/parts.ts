@@ -180,6 +180,8 @@ export class Batch<Req extends Request.Any> implements Node {
   queued = false
   /** Its items are final. */
   sent = false
+  /** When it began to wait, and then to execute, where something observes its resolver. */
+  since = 0
   ended = false
   /** Holds the batch that asks anew for its items. */
   readonly again: Slot<Req> = { batch: undefined }

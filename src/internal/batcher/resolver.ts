@@ -15,6 +15,8 @@ import type * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import { guarded } from "../data/guarded.js"
+import { enrolled } from "../seen/seen.js"
+import { Tracing } from "../seen/tell.js"
 import { Collector } from "./collector.js"
 import { ValueMap } from "./key.js"
 import type { CachedResolver, Checked, Result, Settings } from "./options.js"
@@ -37,20 +39,29 @@ export const makeResolver = <Req extends Request.Any, R>(
 ): Effect.Effect<RequestResolver.RequestResolver<Req> | CachedResolver<Req>, never, Scope.Scope | R> =>
   Effect.contextWith((context: Context.Context<Scope.Scope | R>) => {
     const { maxBatchSize = settings.maxBatchSize, window = settings.window, ...rest } = options
-    const collector = new Collector<Req, R>({
-      ...settings,
-      ...rest,
-      maxBatchSize: settings.batches ? maxBatchSize : 1,
-      window,
-      plan,
-      service: Context.get(context, ServiceName),
-      context
+    const service = Context.get(context, ServiceName)
+    // It makes itself known before it exists, for its recipe holds what hears of it.
+    const source: { collector: object | undefined } = { collector: undefined }
+    const known = enrolled("batcher", rest.name ?? service ?? "effect-funnel/Batcher", source)
+    const traced = Context.get(Context.merge(context, settings.observers), Tracing) !== undefined
+    return Effect.flatMap(Effect.provideContext(known, settings.observers), (watch) => {
+      const collector = source.collector = new Collector<Req, R>({
+        ...settings,
+        ...rest,
+        maxBatchSize: settings.batches ? maxBatchSize : 1,
+        window,
+        plan,
+        service,
+        watch,
+        spanName: rest.name ?? (traced ? service ?? "effect-funnel/Batcher" : undefined),
+        context
+      })
+      const resolver = makeHooks(collector)
+      return Effect.as(
+        Scope.addFinalizer(Context.get(context, Scope.Scope), collector.runner.close),
+        options.cache === undefined ? resolver : Object.assign(resolver, cacheOperations(collector))
+      )
     })
-    const resolver = makeHooks(collector)
-    return Effect.as(
-      Scope.addFinalizer(Context.get(context, Scope.Scope), collector.runner.close),
-      options.cache === undefined ? resolver : Object.assign(resolver, cacheOperations(collector))
-    )
   })
 
 const cacheOperations = <Req extends Request.Any, R>(

@@ -17,6 +17,7 @@ import { Job } from "../scheduler/engine.js"
 import { oneJob } from "../scheduler/options.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import { firstStepOf } from "../scheduler/schedule.js"
+import type { BatcherWatch } from "../seen/seen.js"
 import { above, CurrentNode, endUnsafe, nodeOf } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
 import type { Memory } from "./cache.js"
@@ -33,6 +34,10 @@ export interface Recipe<Req extends Request.Any, R> extends Settings, Omit<Check
   readonly service: string | undefined
   /** The context of the place where the resolver is made. */
   readonly context: Context.Context<never>
+  /** The name of the spans of batches. */
+  readonly spanName: string | undefined
+  /** Hears of look-ups and batches, where something observes them. */
+  readonly watch: BatcherWatch | undefined
 }
 
 export class Runner<Req extends Request.Any, R> {
@@ -56,6 +61,8 @@ export class Runner<Req extends Request.Any, R> {
 
   open(group: Group<Req>, slot: Slot<Req> | undefined, anew: boolean): Batch<Req> {
     const batch = new Batch(group, slot, anew)
+    const { watch } = this.recipe
+    if (watch !== undefined) batch.since = watch.now()
     group.batches++
     this.groups.add(group)
     this.running.add(batch)
@@ -134,7 +141,12 @@ export class Runner<Req extends Request.Any, R> {
     batch.seal()
     const wanted = batch.items = batch.wanted
     if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
-    const { engine, name, plan } = this.recipe
+    const { engine, plan, spanName, watch } = this.recipe
+    if (watch !== undefined) {
+      const now = watch.now()
+      watch.executes(wanted.length, now - batch.since)
+      batch.since = now
+    }
     const execute = Effect.updateContext<void, Request.Error<Req>, Exclude<R, Scope.Scope>, never>(
       Effect.onExit(
         Effect.scoped(Effect.withFiber((fiber) => {
@@ -148,9 +160,9 @@ export class Runner<Req extends Request.Any, R> {
       ),
       (caller: Context.Context<never>) => this.contextOf(batch, caller)
     )
-    return name === undefined
+    return spanName === undefined
       ? execute
-      : Effect.withSpan(execute, name, { links: batch.links, attributes: { batchSize: batch.callers } })
+      : Effect.withSpan(execute, spanName, { links: batch.links, attributes: { batchSize: batch.callers } })
   }
 
   /** The services of the place where the resolver was made, the isolating ones, and the span of the first caller. */
@@ -170,6 +182,9 @@ export class Runner<Req extends Request.Any, R> {
   /** Ends a batch: lets nobody join, gives back its permit, and returns the effect that tells its callers. */
   private settle(batch: Batch<Req>, exit: Exit.Exit<void, Request.Error<Req>>): Effect.Effect<void> {
     const { group, job } = batch
+    const { watch } = this.recipe
+    // It has executed.
+    if (watch !== undefined && batch.answer !== undefined) watch.ended(watch.now() - batch.since)
     batch.shut()
     group.batches--
     this.running.delete(batch)
@@ -180,7 +195,7 @@ export class Runner<Req extends Request.Any, R> {
     group.checkRest()
     try {
       // Other jobs may start in this step.
-      if (job !== undefined) this.recipe.engine?.releaseUnsafe(job)
+      if (job !== undefined) this.recipe.engine?.releaseUnsafe(job, exit)
     } finally {
       endUnsafe(batch)
     }

@@ -9,7 +9,7 @@ import * as Inspectable from "effect/Inspectable"
 import * as Pipeable from "effect/Pipeable"
 import { duration } from "../data/duration.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
-import { refuse } from "../data/refuse.js"
+import { refuse as refuseOption } from "../data/refuse.js"
 import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
@@ -45,7 +45,7 @@ export const check = (caller: string, options: ConsumeOptions | undefined): void
   if (options.maxWait !== undefined) Quotas.nanos(caller, "maxWait", options.maxWait, 0)
   const onExceeded = options.onExceeded
   if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
-    refuse(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
+    refuseOption(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
   }
 }
 
@@ -96,14 +96,19 @@ export const make = (limiter: Backend, name: string) => {
   const fail = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
     Exit.fail(new RateLimiterError({ limiter: name, reason }))
 
+  const refuse = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> => {
+    limiter.watch?.refused()
+    return fail(reason)
+  }
+
   const tooLarge = (tokens: Tokens) => {
     // A change of the quotas that comes after the one that refuses it may have made room.
     const { asked, most } = excessOf(tokens, limiter) ?? { asked: leastOf(tokens), most: limiter.burst }
-    return fail(new InsufficientCapacity({ what: "tokens", asked, most }))
+    return refuse(new InsufficientCapacity({ what: "tokens", asked, most }))
   }
 
   const exceeded = (key: string | undefined, { limit, remaining, retryAfter }: Refusal) =>
-    fail(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
+    refuse(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
 
   let patience: Patience | undefined
 
@@ -146,7 +151,7 @@ export const make = (limiter: Backend, name: string) => {
           resume(Exit.succeed(call))
         },
         onTooLarge: () => end(tooLarge(tokens)),
-        onFailure: (failure) => end(fail(failure)),
+        onFailure: (failure) => end(refuse(failure)),
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
       waiting.add(call)
@@ -175,7 +180,7 @@ export const make = (limiter: Backend, name: string) => {
           resume(Exit.succeed(waiter))
         },
         onTooLarge: () => resume(tooLarge(tokens)),
-        onFailure: (failure) => resume(fail(failure))
+        onFailure: (failure) => resume(refuse(failure))
       }
       limiter.waitUnsafe(waiter)
       return Effect.sync(() => leave(waiter))
@@ -215,6 +220,7 @@ export const make = (limiter: Backend, name: string) => {
       const now = limiter.now()
       const granted: Admitted | undefined = begins && limiter.strict ? { link: undefined } : undefined
       if (limiter.takeUnsafe(key, tokens, now, granted, now)) {
+        limiter.watch?.admitted()
         return start(granted, then(0, now, undefined, granted, fiber), fiber)
       }
       return otherwise(options, now, granted, settles, fiber, then)
@@ -242,16 +248,23 @@ export const make = (limiter: Backend, name: string) => {
       const waits = maxWait === Infinity
         ? wait(key, tokens, now, settles)
         : waitFor(key, tokens, now, maxWait, settles)
+      const { spans } = limiter
+      const penalized = spans === undefined ? 0 : limiter.penaltyUnsafe?.(key) ?? 0
       return Effect.flatMap(waits, (waiter) => {
         const at = limiter.now()
         // The axis may have started over meanwhile.
         const waited = at - now + Number(limiter.epoch - epoch)
+        limiter.watch?.delayed(waited / 1e6)
+        spans?.limited(name, fiber, waited, penalized)
         return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
-      if (refusal === undefined) return start(granted, then(0, now, standing, granted, fiber), fiber)
-      if (refusal instanceof StoreError) return fail(refusal)
+      if (refusal === undefined) {
+        limiter.watch?.admitted()
+        return start(granted, then(0, now, standing, granted, fiber), fiber)
+      }
+      if (refusal instanceof StoreError) return refuse(refusal)
       return exceeded(key, refusal)
     })
   }
@@ -296,7 +309,13 @@ export const make = (limiter: Backend, name: string) => {
           Exit.succeed({ ...left, resetAfter: duration(resetAfter), retryAfter: duration(retryAfter) })
       }),
     penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) =>
-      Effect.catch(limiter.penalize(options.key, penalty(options)), fail),
+      Effect.matchEffect(limiter.penalize(options.key, penalty(options)), {
+        onFailure: fail,
+        onSuccess: () => {
+          limiter.log?.penalized(options.key !== undefined, penalty(options))
+          return Effect.void
+        }
+      }),
     reset: (options?: { readonly key?: string | undefined }) => Effect.catch(limiter.reset(options?.key), fail),
     toJSON: () => ({ _id: "effect-funnel/RateLimiter", name, keys: limiter.size })
   })

@@ -3,6 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"
+import type { Keys, LimiterWatch } from "../seen/seen.js"
+import type { Log, Spans } from "../seen/tell.js"
 import type { StoreError } from "../store/storeError.js"
 import { type Rate, type Tokens, tokensOf } from "./gcra.js"
 
@@ -68,6 +70,11 @@ export interface Limiter<E = never> {
   dueInUnsafe?(key: string | undefined, tokens: Tokens): number
   /** Grants the tokens that are due now, also if their timer is still to fire. In memory only. */
   settle?(): void
+  /** Hears of the calls, where something observes them. */
+  watch?: LimiterWatch | undefined
+  /** Puts waits on the spans of callers, where a layer asks for it. */
+  spans?: Spans | undefined
+  log?: Log | undefined
   /** Nanoseconds until a penalty of a key ends. In memory only. */
   penaltyUnsafe?(key: string | undefined): number
   /** Lets nothing of a key pass for a time, and then one token. */
@@ -103,7 +110,7 @@ export interface Refusal {
 }
 
 /** A limiter behind a handle: it also answers calls that do not wait. */
-export interface Backend extends Limiter<StoreError> {
+export interface Backend extends Limiter<StoreError>, Keys {
   /** The start of the axis, which moves after weeks. */
   readonly epoch: bigint
   /** The number of keys. */
@@ -164,6 +171,7 @@ export const unlimited: Backend = {
   now: () => 0,
   takeUnsafe: () => true,
   attempt: (_key, _tokens, _now, _granted, answer) => answer(),
+  entries: new Map(),
   standingUnsafe: () => ({ limit: Infinity, remaining: Infinity, resetAfter: 0 }),
   leastWaitUnsafe: () => 0,
   refusalUnsafe: () => admitted,

@@ -9,6 +9,8 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
+import type { LimiterWatch } from "../seen/seen.js"
+import type { Log, Spans } from "../seen/tell.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
@@ -43,7 +45,7 @@ export const makeUnsafe = (rates: ReadonlyArray<Gcra.Rate>, fiber: Fiber.Fiber<u
  * The state of all keys, and one timer for them.
  */
 export class LimiterMemory implements Backend {
-  private readonly entries = new Map<string | undefined, Entry.Entry>()
+  readonly entries = new Map<string | undefined, Entry.Entry>()
   /** The last entry looked up: calls for one key come in a row. */
   private recent: Entry.Entry | undefined
   private readonly rests = new RestList.RestList<Entry.Entry>()
@@ -70,6 +72,11 @@ export class LimiterMemory implements Backend {
   strict = false
   burst = Infinity
   bursts: ReadonlyArray<number> = []
+  watch: LimiterWatch | undefined = undefined
+  spans: Spans | undefined = undefined
+  log: Log | undefined = undefined
+  /** When the last penalty that was ever given ends. */
+  penalizedUntil = -Infinity
 
   constructor(rates: ReadonlyArray<Gcra.Rate>, context: Context.Context<never>, clock: Clock.Clock) {
     this.place = { context, clock }
@@ -266,6 +273,7 @@ export class LimiterMemory implements Backend {
     const now = this.time()
     const entry = this.lookup(key) ?? this.enter(key)
     Entry.penalize(entry, now + nanos)
+    this.penalizedUntil = Math.max(this.penalizedUntil, now + nanos)
     if (entry.level === -1) this.file(entry, now)
     if (entry.line === undefined) return
     this.reconsider(entry.line)
@@ -474,6 +482,7 @@ export class LimiterMemory implements Backend {
 
   private moveEpoch(nanos: number): number {
     this.epoch += BigInt(nanos)
+    this.penalizedUntil -= nanos
     for (const entry of this.entries.values()) Entry.shift(entry, nanos)
     this.alarm.at -= nanos
     this.restAlarm.at -= nanos

@@ -13,6 +13,8 @@ import { intervalWithoutLog, leastOf, maxCatchUp, type Rate, type Tokens } from 
 import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
+import type { LimiterWatch } from "../seen/seen.js"
+import type { Log, Spans } from "../seen/tell.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
 import type * as Failure from "../store/storeError.js"
@@ -89,7 +91,7 @@ export class LimiterRedis implements Backend {
   private readonly options: Options
   readonly place: Timers.Place
   readonly epoch: bigint
-  private readonly entries = new Map<string | undefined, Entry>()
+  readonly entries = new Map<string | undefined, Entry>()
   /** The time of an answer. It falls at once and rises step by step, so that one late answer counts little. */
   private answerMillis = 0
   private closed = false
@@ -100,7 +102,7 @@ export class LimiterRedis implements Backend {
   private store!: GcraStore
   private catchUp = 0
   /** The share of this process while the store is away. */
-  private readonly local: LimiterMemory.LimiterMemory
+  readonly local: LimiterMemory.LimiterMemory
 
   constructor(rates: ReadonlyArray<Rate>, options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
@@ -144,6 +146,10 @@ export class LimiterRedis implements Backend {
 
   /** No process knows the starts of the others, so strict quotas hold by due times. */
   readonly strict = false
+
+  watch: LimiterWatch | undefined = undefined
+  spans: Spans | undefined = undefined
+  log: Log | undefined = undefined
 
   /** A slot of the store is spent when it is granted. Only grants of the local limiter begin later, or are refunded. */
   beginUnsafe(granted: Granted): void {

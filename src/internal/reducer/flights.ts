@@ -21,13 +21,23 @@ type AnyFiber = Origin["fiber"]
 export const make = (
   options: { readonly name?: string | undefined; readonly hooks?: Hooks | undefined } | undefined,
   dispatcher: SchedulerDispatcher
-): Flights => ({
-  name: options?.name,
-  hooks: options?.hooks,
-  slices: new Slices(dispatcher),
-  live: { first: undefined, last: undefined },
-  closed: false
-})
+): Flights => {
+  const flights: Flights = {
+    name: options?.name,
+    hooks: options?.hooks,
+    slices: new Slices(dispatcher),
+    live: { first: undefined, last: undefined },
+    watch: undefined,
+    traced: undefined,
+    inFlight: () => {
+      let runs = 0
+      for (let run = flights.live.first; run !== undefined; run = run.after) if (isInFlight(run)) runs++
+      return runs
+    },
+    closed: false
+  }
+  return flights
+}
 
 export const makeSpace = (flights: Flights, name?: string): Space => ({ flights, name, map: new KeyMap() })
 
@@ -75,7 +85,7 @@ const join = (
   effect: Origin["effect"],
   resume: Resume
 ): Effect.Effect<void> | undefined => {
-  const { hooks } = found.space.flights
+  const { hooks, watch } = found.space.flights
   const owner = nodeOf(fiber.context)
   let run = found
   if (run.phase === "ending") {
@@ -91,9 +101,11 @@ const join = (
   const caller = new Caller(run, resume, owner === undefined ? undefined : new Edge(owner, run), origin)
   run.callers++
   append(run, caller)
+  const joins = run.phase !== "pending" || run.callers > 1
+  if (watch !== undefined && joins) watch.joined()
   // The tracer and the hook come last: foreign code may end the run.
   if (origin === undefined) run.link(fiber)
-  if (hooks !== undefined && (run.phase !== "pending" || run.callers > 1)) {
+  if (hooks !== undefined && joins) {
     callHook("onJoin", hooks.onJoin, eventOf(run.space, run.key, run.callers, fiber.context))
   }
   return caller
@@ -134,13 +146,15 @@ export interface InFlight {
   readonly phase: "pending" | "running" | "ending"
 }
 
+/** A run that has ended is live until all of its callers have the exit. */
+export const isInFlight = (run: Run): boolean => !run.ended && run.phase !== "over"
+
 /** The runs in flight, the oldest first. */
 export const inFlight = (flights: Flights, now: number): ReadonlyArray<InFlight> => {
   const out: Array<InFlight> = []
   for (let run = flights.live.first; run !== undefined; run = run.after) {
-    const { callers, ended, key, name, phase, since = now } = run
-    // A run that has ended is live until all of its callers have the exit.
-    if (ended || phase === "over") continue
+    const { callers, key, name, phase, since = now } = run
+    if (!isInFlight(run) || phase === "over") continue
     out.push({ name, key, callers, age: Duration.millis(Math.max(0, now - since)), phase })
   }
   return out

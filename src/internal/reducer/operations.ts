@@ -206,8 +206,11 @@ export const handleOf = (flights: Run.Flights): Handle => {
       }
     })
 
-  return handle(flights.name, () => Flights.inFlight(flights, 0).length, {
-    reduce: reduceWith((key, effect) => Flights.call(plain, key, effect)),
+  return handle(flights.name, flights.inFlight, {
+    reduce: reduceWith((key, effect) => {
+      const { traced } = flights
+      return Flights.call(plain, key, traced === undefined ? effect : withRunSpan(traced, () => effect))
+    }),
     fn,
     forget,
     inFlight: Effect.clockWith((clock) => Effect.succeed(Flights.inFlight(flights, clock.currentTimeMillisUnsafe())))

@@ -16,6 +16,7 @@ import type * as Tracer from "effect/Tracer"
 import type { Keyed, KeyMap } from "../data/keyMap.js"
 import * as List from "../data/list.js"
 import { begin, type Slices, type Work } from "../data/slices.js"
+import type { ReducerWatch } from "../seen/seen.js"
 import { CurrentNode, Edge, endUnsafe, type Inside, type Node } from "../waits/waits.js"
 import { callHook, type Event, type Hooks } from "./hooks.js"
 
@@ -29,6 +30,12 @@ export interface Flights {
   readonly slices: Slices
   /** The runs that are not over, the oldest first; runs of a forgotten key are among them. */
   readonly live: List.List<Run>
+  /** Hears of calls and runs, where something observes them. */
+  watch: ReducerWatch | undefined
+  /** The name of the spans of runs, where each has one of its own that links to its callers. */
+  traced: string | undefined
+  /** How many runs `Reducer.inFlight` lists. */
+  readonly inFlight: () => number
   closed: boolean
 }
 
@@ -88,6 +95,9 @@ export class Caller extends Effectable.Class<void> implements List.Member<Caller
 // A run that starts in the synchronous part of another is nested in its stack. Deeper than this it starts one turn later.
 const maxDepth = 64
 let depth = 0
+
+/** As many links as OpenTelemetry keeps of a span. */
+const mostLinks = 128
 
 /** See the module. It is a member of the live runs, and the list of its callers. */
 export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Node, Work {
@@ -166,7 +176,10 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
   start(fiber: AnyFiber, effect: Origin["effect"]): AnyExit | undefined {
     this.phase = "running"
     this.span = fiber.cache.span
-    const hooks = this.space.flights.hooks
+    const { hooks, watch } = this.space.flights
+    if (watch !== undefined) watch.started()
+    // When it began to wait for the run in front.
+    this.since = undefined
     if (hooks !== undefined) {
       callHook("onStart", hooks.onStart, eventOf(this.space, this.key, this.callers, fiber.context))
     }
@@ -204,6 +217,8 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     if (span === undefined || own === undefined || own === span || own._tag !== "Span") return
     callHook("addLinks of the tracer", () => {
       if (own.links[own.links.length - 1]?.span !== span) own.addLinks([{ span, attributes: {} }])
+      if (this.space.flights.traced === undefined || span._tag !== "Span" || span.links.length >= mostLinks) return
+      span.addLinks([{ span: own, attributes: {} }])
     }, fiber)
   }
 
@@ -253,6 +268,8 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
   private end(exit: AnyExit, context?: Context.Context<never>): void {
     this.exit = exit
     const { mapped, successor } = this
+    const { watch } = this.space.flights
+    if (watch !== undefined && context !== undefined) watch.ended(exit, this.since)
     this.unmap()
     if (successor !== undefined) {
       successor.mapped = mapped

@@ -12,6 +12,7 @@ import type { Rate } from "../limiter/gcra.js"
 import { limiterOf } from "../limiter/limiter.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { LimiterMemory } from "../limiter/memory.js"
+import { enrolled } from "../seen/seen.js"
 import { nodeOf } from "../waits/waits.js"
 import { Engine } from "./engine.js"
 import type { SchedulerError, SchedulerErrorReason } from "./error.js"
@@ -51,9 +52,18 @@ const sharedLimiter = <I>(rate: Context.Key<I, object>, context: Context.Context
   throw new TypeError(`Scheduler: the service ${rate.key} given as rate was not made by RateLimiter`)
 }
 
-/** An engine that closes with the scope. */
+/** An engine that closes with the scope, and is seen until then. */
 export const build = <I>(checked: Checked<I>, share?: Share): Effect.Effect<Engine, never, I | Scope.Scope> =>
-  Effect.acquireRelease(Effect.map(site<I>(), (site) => engineUnsafe(checked, site, share)), end)
+  Effect.acquireRelease(
+    Effect.flatMap(site<I>(), (site) => {
+      const engine = engineUnsafe(checked, site, share)
+      return Effect.map(enrolled("scheduler", engine.name, { engines: () => [engine] }), (watch) => {
+        engine.watch = watch
+        return engine
+      })
+    }),
+    end
+  )
 
 export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effect<void> =>
   Effect.sync(() => {
@@ -71,10 +81,14 @@ export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effe
 export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, SchedulerError> =>
   Effect.suspend(() => {
     const { limiter, permits } = engine
+    engine.log?.penalized(false, nanos)
     const holder = permits === undefined ? limiter?.penalize(undefined, nanos) : permits.penalize(nanos)
     if (holder === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
     const penalized = Effect.mapError(holder, (failure) => engine.refusals.error(failure))
-    return Effect.map(penalized, () => engine.overload?.refuseHopeless())
+    return Effect.map(penalized, () => {
+      engine.account?.turn()
+      engine.overload?.refuseHopeless()
+    })
   })
 
 /** Refuses the jobs that wait for a permit: the store of the permits does not answer. */

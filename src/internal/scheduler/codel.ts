@@ -19,6 +19,10 @@ export class Codel {
     this.interval = interval
   }
 
+  get isLate(): boolean {
+    return this.lateSince !== undefined
+  }
+
   /** Nobody waits. */
   reset(): void {
     this.lateSince = undefined

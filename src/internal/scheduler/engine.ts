@@ -16,10 +16,13 @@
  *
  * The engine calls `onStart`, `onFailure` and `onClose` in its own step. They may submit and release, and must not throw.
  */
+import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
 import { forEachInSlices, Slices } from "../data/slices.js"
 import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
+import type { Load, SchedulerWatch } from "../seen/seen.js"
+import { type Account, type Hold, type Log, logOf, Tracing } from "../seen/tell.js"
 import { endUnsafe } from "../waits/waits.js"
 import { Draining, QueueFull } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
@@ -38,12 +41,17 @@ export { Job } from "./job.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
-export class Engine implements Host, Claimant, OverloadHost {
+export class Engine implements Host, Claimant, OverloadHost, Load {
   readonly limits: Limits
   readonly site: Site
   readonly lanes: Lanes
   readonly slices: Slices
   permits: Permits | undefined = undefined
+  /** Hears of the jobs, where something observes them. */
+  watch: SchedulerWatch | undefined = undefined
+  /** Adds up what the queue waits for, where callers are traced. */
+  readonly account: Account | undefined
+  readonly log: Log | undefined
   readonly refusals: Refusals
   private readonly rate: Rate
   private readonly madeAt: number
@@ -76,8 +84,10 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.limits = limits
     this.site = site
     this.madeAt = site.clock.currentTimeMillisUnsafe()
-    this.refusals = new Refusals(limits.name)
+    this.refusals = new Refusals(this)
     this.rate = new Rate(this, limiter)
+    this.account = Context.get(site.context, Tracing)?.account(this.name, site, () => this.waitingFor)
+    this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
     if (this.hasTerms) this.overload = new Overload(this, limits, site)
@@ -116,6 +126,25 @@ export class Engine implements Host, Claimant, OverloadHost {
     return this.lanes.queued
   }
 
+  /** How much weight runs. Lent weight counts once. */
+  get weight(): number {
+    return this.main.used
+  }
+
+  /** For how many milliseconds the oldest waiting job has waited. */
+  get oldestWait(): number {
+    const oldest = this.main.queue.oldest?.job
+    return oldest === undefined ? 0 : this.waited(oldest)
+  }
+
+  /** What the job in front waits for. */
+  get waitingFor(): Hold {
+    if (this.queued === 0) return "nothing"
+    if (this.paused) return "pause"
+    if (this.penaltyLeft > 0 || (this.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
+    return this.lanes.front === undefined ? "width" : "rate"
+  }
+
   get idle(): boolean {
     return this.running === 0 && this.queued === 0
   }
@@ -139,9 +168,10 @@ export class Engine implements Host, Claimant, OverloadHost {
       if (this.rate.claimed || this.lanes.lenders.front !== undefined) return false
       // The job comes now: there is no lateness to make up.
       if (!limiter.takeUnsafe(undefined, job.cost, Infinity, later)) return false
+      limiter.watch?.admitted()
     }
     if (lane === this.main) this.overload?.startedAtOnce()
-    if (this.adaptive !== undefined) job.since = this.time()
+    this.begins(job)
     this.lanes.begin(job, lane)
     return true
   }
@@ -163,11 +193,11 @@ export class Engine implements Host, Claimant, OverloadHost {
       return job.onClose()
     }
     const { refusals } = this
+    job.since = this.millis()
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
     const impossible = impossibleOf(job, this.limit, this.limiter)
     if (impossible !== undefined) return refusals.refuse(job, impossible)
     job.arrived = this.now()
-    job.since = this.millis()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) {
@@ -200,6 +230,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       case "Running":
         return this.finish(job, exit)
       case "Queued": {
+        this.watch?.left(this.waited(job))
         this.withdrawJob(job)
         this.pump()
         return this.notifyUnsafe()
@@ -219,6 +250,7 @@ export class Engine implements Host, Claimant, OverloadHost {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
+    if (this.watch !== undefined) this.watch.ended(exit, this.startOf(job))
     if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
     if (this.adaptive !== undefined && exit !== undefined) this.adapt(this.adaptive, job, exit)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
@@ -278,6 +310,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       if (!settled) this.defer()
     }
     if (this.permits !== undefined) this.permits.changed()
+    this.account?.turn()
   }
 
   pumpSoon(): void {
@@ -321,6 +354,7 @@ export class Engine implements Host, Claimant, OverloadHost {
       this.limiter!.refundUnsafe(claim)
       return this.pump()
     }
+    this.limiter!.watch?.delayed(Math.max(0, this.now() - claim.since) / 1e6)
     if (this.pumping || this.deferred) {
       this.startHead(lane, claim.link)
       this.again = true
@@ -348,11 +382,11 @@ export class Engine implements Host, Claimant, OverloadHost {
     const job = this.lanes.headOf(lane)
     if (link !== undefined) job.link = link
     this.starts++
+    this.begins(job, job.since)
     if (job.line !== undefined && lane === this.main) {
       job.terms ??= new Terms(job)
       job.terms.charge(job.line, this.time())
     }
-    if (this.adaptive !== undefined) job.since = this.time()
     this.lanes.leave(job)
     this.lanes.begin(job, lane)
     this.lanes.refresh()
@@ -365,7 +399,29 @@ export class Engine implements Host, Claimant, OverloadHost {
 
   /** Whole milliseconds since the engine was made: a small integer, which a job holds without an allocation. */
   millis(): number {
-    return Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+    return this.watch !== undefined
+      ? this.watch.now()
+      : Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+  }
+
+  /** For how many milliseconds a job has waited. */
+  waited(job: Job): number {
+    return Math.max(0, this.millis() - job.since)
+  }
+
+  /** Notes when a job starts, where something asks for it. It may have waited since some time. */
+  private begins(job: Job, since?: number): void {
+    const { adaptive, watch } = this
+    if (watch !== undefined) {
+      job.since = watch.started(since)
+    }
+    if (adaptive !== undefined) job.since = this.time()
+  }
+
+  /** When a job started, in milliseconds, if its start was noted. */
+  startOf(job: Job): number {
+    if (this.adaptive === undefined && job.terms?.line === undefined) return job.since
+    return this.millis() - (this.time() - job.since) / 1e6
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -383,7 +439,10 @@ export class Engine implements Host, Claimant, OverloadHost {
   private refusesHead(lane: Lane): boolean {
     const job = this.lanes.headOf(lane)
     if (job.terms === undefined) return false
-    const reason = this.overload!.refusesFirst(job.terms, lane === this.main && !job.patient)
+    const overload = this.overload!
+    const reason = overload.refusesFirst(job.terms, lane === this.main && !job.patient)
+    if (reason?._tag === "Overloaded") this.log?.overloaded(true)
+    else if (!overload.isLate) this.log?.overloaded(false)
     if (reason === undefined) return false
     this.starts++
     this.refuseQueued(job, reason)
@@ -410,6 +469,7 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.penalty ??= new Penalty(this, () => this.penaltyTurned(), this.site)
     this.penalty.extend(nanos, this.queued > 0)
     this.penaltyTurned()
+    this.account?.turn()
     this.overload?.refuseHopeless()
   }
 
@@ -463,11 +523,18 @@ export class Engine implements Host, Claimant, OverloadHost {
   }
 
   resizeUnsafe(concurrency: number): void {
+    if (this.adaptive !== undefined && this.watch !== undefined) {
+      // From now on their starts are milliseconds.
+      for (const job of this.runs()) {
+        if (job.terms?.line === undefined) job.since = Math.round(this.startOf(job))
+      }
+    }
     this.adaptive = undefined
     this.lanes.elastic = false
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
     this.reviewUnsafe()
+    this.watch?.resized()
     for (const listener of Array.from(this.resized)) listener()
   }
 
@@ -509,8 +576,10 @@ export class Engine implements Host, Claimant, OverloadHost {
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
     forEachInSlices(this.slices, jobs.concat(this.runs()), (job) => {
-      if (job.state === "Queued") this.withdrawJob(job)
-      else if (job.state !== "Running") return
+      if (job.state === "Queued") {
+        this.watch?.left(this.waited(job))
+        this.withdrawJob(job)
+      } else if (job.state !== "Running") return
       job.onClose()
     }, () => {
       this.telling = false

@@ -103,8 +103,8 @@ export abstract class Job extends Seat implements Inner {
   arrived = 0
   /**
    * While it waits: when that began, in milliseconds since the engine was made. While it runs: when it started, in nanoseconds
-   * of the engine's clock, where the width or a share
-   * follows that.
+   * of the engine's clock where the width or a share follows that, or else in those milliseconds where something observes the
+   * engine.
    */
   since = 0
   terms: Terms | undefined = undefined

@@ -15,6 +15,8 @@ import { Alarm, idleAfter } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { RestList } from "../limiter/restList.js"
 import type { Member } from "../limiter/restList.js"
+import { enrolled } from "../seen/seen.js"
+import type { SchedulerWatch } from "../seen/seen.js"
 import type { Engine } from "./engine.js"
 import type { Site } from "./site.js"
 import { end, engineUnsafe, type Share, site } from "./build.js"
@@ -71,6 +73,8 @@ export class Registry<K, I> {
   private readonly resting = new RestList<Entry>()
   private readonly alarm: Alarm
   private closed = false
+  /** Hears of the jobs of all keys. */
+  watch: SchedulerWatch | undefined = undefined
   size = 0
 
   /** `lookup` and `share` may throw. */
@@ -85,6 +89,10 @@ export class Registry<K, I> {
     }, site)
   }
 
+  readonly keyed = (): ReadonlyArray<Entry> => this.entries.values()
+
+  readonly engines = (): ReadonlyArray<Engine> => this.keyed().map(({ engine }) => engine)
+
   /** The entry of a key, made if there is none; held until it is released. */
   acquire(key: K): Entry {
     const hash = hashKey(key)
@@ -96,6 +104,7 @@ export class Registry<K, I> {
     }
     const checked = this.lookup(key)
     const engine = engineUnsafe(checked, this.site, this.share?.(key))
+    engine.watch = this.watch
     const entry = new Entry(key, hash, engine, Context.isKey(checked.rate) ? undefined : engine.limiter)
     entry.holders = 1
     if (this.closed) {
@@ -225,7 +234,13 @@ export const make = <K, I>(
 ): Effect.Effect<KeyedHandle<K, I>, never, I | Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.map(site<I>(), (site) => new Registry(lookup, site, share)),
+      Effect.flatMap(site<I>(), (site) => {
+        const registry = new Registry(lookup, site, share)
+        return Effect.map(enrolled("scheduler", id, registry), (watch) => {
+          registry.watch = watch
+          return registry
+        })
+      }),
       (registry) => registry.close
     ),
     (registry) => new KeyedHandle(id, registry, change)

@@ -8,6 +8,7 @@ import { duration } from "../data/duration.js"
 import { forEachInSlices, type Slices } from "../data/slices.js"
 import * as Timers from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
+import type { Log } from "../seen/tell.js"
 import { Codel } from "./codel.js"
 import { Overloaded, WaitExceeded } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
@@ -31,6 +32,7 @@ export interface Host {
   readonly idle: boolean
   readonly paused: boolean
   readonly penaltyLeft: number
+  readonly log: Log | undefined
   time(): number
   /** Starts every job that can start. */
   pump(): void
@@ -197,8 +199,14 @@ export class Overload {
     return now - this.stalled
   }
 
+  /** Whether the jobs start late. */
+  get isLate(): boolean {
+    return this.codel?.isLate === true
+  }
+
   private beat(): void {
     const now = this.host.time()
+    if (this.host.idle) this.host.log?.overloaded(false)
     this.live(now)
     this.pulseAt = Infinity
     if (!this.host.idle) this.keepPulse(now)
@@ -215,6 +223,7 @@ export class Overload {
     const { codel } = this
     if (codel === undefined) return
     codel.reset()
+    this.host.log?.overloaded(false)
     this.keepPulse(this.host.time())
   }
 

@@ -74,6 +74,7 @@ export class Rate {
         return false
       }
     } else if (limiter.takeUnsafe(undefined, cost, since, job)) {
+      limiter.watch?.admitted()
       return true
     }
     this.claim = new Claim(this, cost, since)

@@ -2,6 +2,7 @@
  * The refusals of a scheduler.
  */
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
+import type { SchedulerWatch } from "../seen/seen.js"
 import { SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import { excessOf, type Limiter, type StoreError } from "../limiter/limiter.js"
@@ -18,22 +19,29 @@ export const impossibleOf = (
   return excess === undefined ? undefined : new InsufficientCapacity({ what: "tokens", ...excess })
 }
 
+interface Host {
+  readonly name: string
+  readonly watch: SchedulerWatch | undefined
+}
+
 export class Refusals {
   /** How many jobs were refused, by the reason. */
   readonly counts: { [Reason in SchedulerErrorReason["_tag"]]?: number } = {}
-  private readonly name: string
+  private readonly host: Host
 
-  constructor(name: string) {
-    this.name = name
+  constructor(host: Host) {
+    this.host = host
   }
 
   error(reason: SchedulerErrorReason): SchedulerError {
-    return new SchedulerError({ scheduler: this.name, reason })
+    return new SchedulerError({ scheduler: this.host.name, reason })
   }
 
   refuse(job: Job, reason: SchedulerErrorReason): void {
     const { _tag } = reason
     this.counts[_tag] = (this.counts[_tag] ?? 0) + 1
+    const { watch } = this.host
+    if (watch !== undefined) watch.refused(_tag, Math.max(0, watch.now() - job.since))
     job.state = "Done"
     job.onFailure(this.error(reason))
   }

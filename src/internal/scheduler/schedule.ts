@@ -48,6 +48,12 @@ export const effectOf = <A, E, R>(
   return engine.permits === undefined ? begun : engine.permits.guard(job, begun)
 }
 
+/** Tells the caller's span of the wait before it resumes the caller. */
+const traced = <A>(tell: () => void, resume: (value: A) => void): (value: A) => void => (value) => {
+  tell()
+  resume(value)
+}
+
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
   protected readonly engine_: Engine
@@ -70,7 +76,8 @@ class EffectJob<A, E, R> extends Job {
     // Begins in the step in which permit and rate were taken: no other step comes in between.
     if (this.engine_.startUnsafe(this, later)) return firstStep(this.body(), this.fiber!)
     return Effect.callback<A, E | SchedulerError, R>((resume) => {
-      this.resume = resume
+      const { account } = this.engine_
+      this.resume = account === undefined ? resume : traced(account.enter(this.fiber!), resume)
       this.engine_.enqueueUnsafe(this)
     })
   }

@@ -40,21 +40,9 @@ export interface Stats {
 /** How many keys of shares a snapshot tells. */
 const mostShares = 5
 
-const waitingFor = (engine: Engine): Stats["waitingFor"] => {
-  if (engine.queued === 0) return "nothing"
-  if (engine.paused) return "pause"
-  if (engine.penaltyLeft > 0 || (engine.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
-  return engine.lanes.front === undefined ? "width" : "rate"
-}
-
-const oldestWait = (engine: Engine): number => {
-  const oldest = engine.main.queue.oldest?.job
-  return oldest === undefined ? 0 : Math.max(0, engine.millis() - oldest.since)
-}
-
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
 const nextStart = (engine: Engine): number | undefined => {
-  const hold = waitingFor(engine)
+  const hold = engine.waitingFor
   if (hold !== "rate" && hold !== "penalty") return undefined
   const { limiter, main, penaltyLeft } = engine
   return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.cost)
@@ -63,11 +51,11 @@ const nextStart = (engine: Engine): number | undefined => {
 export const statsOf = (engine: Engine): Stats => ({
   concurrency: engine.permits === undefined ? engine.main.capacity : engine.limit,
   running: engine.running,
-  weight: engine.main.used,
+  weight: engine.weight,
   queued: engine.queued,
   paused: engine.paused,
-  waitingFor: waitingFor(engine),
-  oldestWait: Duration.millis(oldestWait(engine)),
+  waitingFor: engine.waitingFor,
+  oldestWait: Duration.millis(engine.oldestWait),
   nextStart: nextStart(engine) === undefined ? undefined : duration(nextStart(engine)!),
   refused: { ...engine.refusals.counts },
   byPriority: engine.main.queue.byPriority(),

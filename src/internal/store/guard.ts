@@ -3,11 +3,13 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
+import type { StoreWatch } from "../seen/seen.js"
 import { StoreError } from "./storeError.js"
 
 /** How often `onStoreError` took the place of the store, by service and policy. */
-const policies = /*#__PURE__*/ Metric.counter("effect_funnel_store_policy", {
+const policies = /*#__PURE__*/ Metric.counter("effect_funnel.store.policy", {
   description: "How often onStoreError took the place of the store",
   incremental: true
 })
@@ -50,23 +52,38 @@ export const make = (options: {
   readonly service: string
   readonly storeTimeoutMillis: number
   readonly outageBudgetMillis: number
+  readonly watch?: StoreWatch | undefined
 }): Guard => {
-  const { outageBudgetMillis, service, storeTimeoutMillis } = options
+  const { outageBudgetMillis, service, storeTimeoutMillis, watch } = options
   let outage: { readonly since: number; readonly last: StoreError; readonly logged: boolean } | undefined
   let probing = false
 
+  /** Tells what observes the service how long a command took. */
+  const timed = <A>(operation: string, clock: Clock.Clock, command: Effect.Effect<A, StoreError>) => {
+    if (watch === undefined) return command
+    return Effect.suspend(() => {
+      const sentAt = monotonicMillis(clock)
+      return Effect.onExit(
+        command,
+        (exit) => Effect.sync(() => watch.commanded(operation, monotonicMillis(clock) - sentAt, Exit.isFailure(exit)))
+      )
+    })
+  }
+
   const once: Guard["once"] = (operation, command, isBounded = false) =>
     Effect.clockWith((clock) =>
-      (isBounded
-        ? command
-        : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))).pipe(
-          Effect.tap(() => Effect.sync(() => void (outage = undefined))),
-          Effect.tapError((last) =>
-            Effect.sync(() => {
-              outage = { since: outage?.since ?? monotonicMillis(clock), last, logged: outage?.logged ?? false }
-            })
-          )
+      timed(
+        operation,
+        clock,
+        isBounded ? command : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))
+      ).pipe(
+        Effect.tap(() => Effect.sync(() => void (outage = undefined))),
+        Effect.tapError((last) =>
+          Effect.sync(() => {
+            outage = { since: outage?.since ?? monotonicMillis(clock), last, logged: outage?.logged ?? false }
+          })
         )
+      )
     )
 
   const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>, isBounded?: boolean) =>

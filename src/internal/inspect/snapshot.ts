@@ -1,0 +1,445 @@
+/**
+ * Reads all services in one step, as plain data.
+ */
+import { format } from "effect/Formatter"
+import type * as Request from "effect/Request"
+import { Collector } from "../batcher/collector.js"
+import type { Batch } from "../batcher/parts.js"
+import { isInFlight } from "../reducer/flights.js"
+import type { Flights, Run } from "../reducer/run.js"
+import { Engine, Job } from "../scheduler/engine.js"
+import { type Held, heldIn } from "../seen/held.js"
+import type { Keys } from "../seen/seen.js"
+import { liveNode, type Node, visitBelow } from "../waits/waits.js"
+import type { Member } from "./roll.js"
+
+/** See `Inspector.Options`. */
+export interface Settings {
+  readonly showKeys: boolean
+  readonly most: number
+}
+
+/**
+ * The first entries of a list, and how many there are in all.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Some<A> {
+  readonly total: number
+  readonly first: ReadonlyArray<A>
+}
+
+/**
+ * A job of a scheduler.
+ *
+ * **Details**
+ *
+ * - `id`: names it in this snapshot, as in `job 3`.
+ * - `millis`: for how long it has waited or run.
+ * - `inside`: the run, job or batch in which it was made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface JobSnapshot {
+  readonly id: string
+  readonly millis: number
+  readonly weight: number
+  readonly priority: number
+  readonly share?: string
+  readonly inside?: string
+}
+
+/**
+ * A scheduler, or that of one key. `limit` is absent without a bound. The running and the waiting jobs are listed the oldest
+ * first.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SchedulerSnapshot {
+  readonly name: string
+  readonly key?: string
+  readonly limit?: number
+  readonly weight: number
+  readonly paused: boolean
+  readonly draining: boolean
+  readonly waitingFor: "nothing" | "width" | "rate" | "pause" | "penalty"
+  readonly oldestWaitMillis: number
+  readonly running: Some<JobSnapshot>
+  readonly queued: Some<JobSnapshot>
+  readonly byPriority: ReadonlyArray<{ readonly priority: number; readonly queued: number }>
+  readonly byShare: ReadonlyArray<{ readonly share: string; readonly queued: number }>
+  readonly refused: { readonly [reason: string]: number }
+}
+
+/**
+ * A rate limiter, with the keys that wait or that a penalty holds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LimiterSnapshot {
+  readonly name: string
+  readonly held: Some<{
+    readonly key?: string
+    readonly waiting: number
+    readonly oldestWaitMillis: number
+    readonly penaltyMillis: number
+  }>
+}
+
+/**
+ * A reducer, with its runs in flight, the oldest first.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ReducerSnapshot {
+  readonly name: string
+  readonly inFlight: Some<{
+    readonly id: string
+    /** The name of the function that `Reducer.fn` made. */
+    readonly name?: string
+    readonly key?: string
+    readonly callers: number
+    readonly millis: number
+    readonly phase: "pending" | "running" | "ending"
+  }>
+}
+
+/**
+ * A resolver, with its batches. `millis` is how long a batch has waited, or how long it has run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface BatcherSnapshot {
+  readonly name: string
+  readonly collecting: number
+  readonly queued: number
+  readonly running: number
+  readonly batches: Some<{
+    readonly id: string
+    readonly state: "collecting" | "queued" | "running"
+    readonly requests: number
+    readonly callers: number
+    readonly millis: number
+    readonly keys?: string
+  }>
+}
+
+/**
+ * A retry budget.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface BudgetSnapshot {
+  readonly name: string
+  readonly tokens: number
+  readonly limit: number
+  readonly denied: number
+}
+
+/**
+ * A run, job or batch that waits for another one. The ids are those of the lists, and also name some that are not listed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Wait {
+  readonly from: NodeSnapshot
+  readonly to: NodeSnapshot
+}
+
+/**
+ * An end of a wait: its id, and the service or function that it belongs to.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NodeSnapshot {
+  readonly id: string
+  readonly name: string
+}
+
+/**
+ * All services at one moment. It is plain data: `JSON.stringify` keeps all of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Snapshot {
+  /** Milliseconds since 1970. */
+  readonly at: number
+  readonly schedulers: Some<SchedulerSnapshot>
+  readonly limiters: ReadonlyArray<LimiterSnapshot>
+  readonly reducers: ReadonlyArray<ReducerSnapshot>
+  readonly batchers: ReadonlyArray<BatcherSnapshot>
+  readonly retryBudgets: ReadonlyArray<BudgetSnapshot>
+  readonly waits: Some<Wait>
+}
+
+/** Keeps the first items of a list, and counts all. */
+class First<A> {
+  total = 0
+  readonly first: Array<A> = []
+  private readonly most: number
+  private readonly rank: ((item: A) => number) | undefined
+
+  /** With a rank, the items with the least come first. */
+  constructor(most: number, rank?: (item: A) => number) {
+    this.most = most
+    this.rank = rank
+  }
+
+  add(item: A): void {
+    const { first, most, rank } = this
+    this.total++
+    if (rank === undefined) {
+      if (first.length < most) first.push(item)
+      return
+    }
+    const own = rank(item)
+    let at = first.length
+    while (at > 0 && rank(first[at - 1]!) > own) at--
+    if (at === most) return
+    first.splice(at, 0, item)
+    if (first.length > most) first.pop()
+  }
+
+  map<B>(f: (item: A) => B): Some<B> {
+    return { total: this.total, first: this.first.map(f) }
+  }
+}
+
+const longestText = 120
+
+class Reader {
+  private readonly settings: Settings
+  private readonly at: number
+  private readonly ids = new Map<Node, string>()
+  private readonly counts = { run: 0, job: 0, batch: 0 }
+  /** The services of nodes. */
+  private readonly names = new Map<Node, string>()
+  private readonly waits: First<Wait>
+
+  constructor(settings: Settings, at: number) {
+    this.settings = settings
+    this.at = at
+    this.waits = new First(settings.most)
+  }
+
+  read(members: Iterable<Member>): Snapshot {
+    const schedulers = new First<SchedulerSnapshot>(this.settings.most, (_) => -_.queued.total - _.running.total)
+    const limiters: Array<LimiterSnapshot> = []
+    const reducers: Array<ReducerSnapshot> = []
+    const batchers: Array<BatcherSnapshot> = []
+    const retryBudgets: Array<BudgetSnapshot> = []
+    const all = Array.from(members)
+    // First all names, so that a wait finds those of its two ends.
+    for (const { name, source } of all) for (const node of nodesOf(source)) this.names.set(node, name)
+    for (const { kind, name, source } of all) {
+      switch (kind) {
+        case "scheduler": {
+          const keyed = source.keyed?.() ?? Array.from(source.engines(), (engine) => ({ key: undefined, engine }))
+          for (const { engine, key } of keyed) {
+            if (engine instanceof Engine) schedulers.add(this.scheduler(name, key, engine))
+          }
+          break
+        }
+        case "limiter":
+          limiters.push(this.limiter(name, source))
+          break
+        case "reducer":
+          reducers.push(this.reducer(name, flightsOf(source)))
+          break
+        case "batcher":
+          if (source.collector instanceof Collector) batchers.push(this.batcher(name, source.collector))
+          break
+        case "retryBudget": {
+          const { denied, limit, tokens } = source.read()
+          retryBudgets.push({ name, tokens, limit, denied })
+        }
+      }
+    }
+    for (const node of this.names.keys()) {
+      visitBelow(node, (below) => {
+        this.waits.add({ from: this.node(node), to: this.node(below) })
+        return false
+      })
+    }
+    for (const node of this.names.keys()) this.waitForQueued(node)
+    const waits = { total: this.waits.total, first: this.waits.first }
+    return {
+      at: this.at,
+      schedulers: schedulers.map((_) => _),
+      limiters,
+      reducers,
+      batchers,
+      retryBudgets,
+      waits
+    }
+  }
+
+  private id(node: Node): string {
+    let id = this.ids.get(node)
+    if (id === undefined) this.ids.set(node, id = `${node.kind} ${++this.counts[node.kind]}`)
+    return id
+  }
+
+  private node(node: Node): NodeSnapshot {
+    const name = this.names.get(node) ?? node.name
+    return { id: this.id(node), name: name ?? node.kind }
+  }
+
+  /** A job that is queued is in no list of the node that waits for it. */
+  private waitForQueued(node: Node): void {
+    if (!(node instanceof Job) || node.state !== "Queued") return
+    const outer = liveNode(node.outer)
+    if (outer !== undefined) this.waits.add({ from: this.node(outer), to: this.node(node) })
+  }
+
+  /** Text of a key, if keys are shown. */
+  private key<Name extends string>(name: Name, key: unknown): { readonly [K in Name]?: string } {
+    // Sound: the only field is the named one.
+    return (this.settings.showKeys && key !== undefined ? { [name]: textOf(key) } : {}) as { [K in Name]?: string }
+  }
+
+  private scheduler(name: string, key: unknown, engine: Engine): SchedulerSnapshot {
+    const shares = new Map<unknown, string>()
+    const shareOf = (key: unknown): string => {
+      let share = shares.get(key)
+      if (share === undefined) {
+        shares.set(key, share = this.settings.showKeys ? textOf(key) : `share ${shares.size + 1}`)
+      }
+      return share
+    }
+    const job = (job: Job, millis: number): JobSnapshot => {
+      const { priority, weight } = job
+      const share = job.options.share
+      const outer = liveNode(job.outer)
+      return {
+        id: this.id(job),
+        millis: Math.round(millis),
+        weight,
+        priority,
+        ...share === undefined ? {} : { share: shareOf(share.key) },
+        ...outer === undefined ? {} : { inside: this.id(outer) }
+      }
+    }
+    const running = new First<Job>(this.settings.most)
+    for (let seat = engine.lanes.runs.first; seat !== undefined; seat = seat.after) running.add(seat.job)
+    const queued = new First<Job>(this.settings.most, (job) => job.order)
+    engine.main.queue.forEach(({ job }) => queued.add(job))
+    const byShare = engine.main.queue.byShare().filter(({ key }) => key !== undefined)
+    byShare.sort((a, b) => b.queued - a.queued)
+    return {
+      name,
+      ...this.key("key", key),
+      ...engine.limit === Infinity ? {} : { limit: engine.limit },
+      weight: engine.weight,
+      paused: engine.paused,
+      draining: engine.draining,
+      waitingFor: engine.waitingFor,
+      oldestWaitMillis: engine.oldestWait,
+      running: running.map((_) => job(_, engine.millis() - engine.startOf(_))),
+      queued: queued.map((_) => job(_, engine.waited(_))),
+      byPriority: engine.main.queue.byPriority(),
+      byShare: byShare.slice(0, this.settings.most).map(({ key, queued }) => ({ share: shareOf(key), queued })),
+      refused: { ...engine.refusals.counts }
+    }
+  }
+
+  private limiter(name: string, limiter: Keys): LimiterSnapshot {
+    const held = new First<Held>(this.settings.most, (_) => -Math.max(_.waited, _.penalty))
+    for (const key of heldIn(limiter)) held.add(key)
+    return {
+      name,
+      held: held.map(({ key, penalty, waited, waiting }) => ({
+        ...this.key("key", key),
+        waiting,
+        oldestWaitMillis: Number.isFinite(waited) ? Math.round(waited / 1e6) : 0,
+        penaltyMillis: Math.ceil(penalty / 1e6)
+      }))
+    }
+  }
+
+  private reducer(name: string, flights: Flights): ReducerSnapshot {
+    const runs = new First<Run>(this.settings.most)
+    for (let run = flights.live.first; run !== undefined; run = run.after) if (isInFlight(run)) runs.add(run)
+    return {
+      name,
+      inFlight: runs.map((run) => ({
+        id: this.id(run),
+        ...run.name === undefined ? {} : { name: run.name },
+        ...this.key("key", run.key),
+        callers: run.callers,
+        millis: run.since === undefined ? 0 : Math.max(0, Math.round(this.at - run.since)),
+        // Sound: a run that is over is not in flight.
+        phase: run.phase as "pending" | "running" | "ending"
+      }))
+    }
+  }
+
+  private batcher(name: string, collector: Collector<Request.Any, unknown>): BatcherSnapshot {
+    const { recipe, runner } = collector
+    const now = recipe.watch?.now() ?? 0
+    const counts = { collecting: 0, queued: 0, running: 0 }
+    const batches = new First<Batch<Request.Any>>(this.settings.most)
+    for (const batch of runner.running) {
+      counts[stateOf(batch)]++
+      batches.add(batch)
+    }
+    return {
+      name,
+      ...counts,
+      batches: batches.map((batch) => ({
+        id: this.id(batch),
+        state: stateOf(batch),
+        requests: batch.size,
+        callers: batch.callers,
+        millis: Math.max(0, now - batch.since),
+        ...this.key("keys", batch.key)
+      }))
+    }
+  }
+}
+
+const stateOf = (batch: Batch<Request.Any>): "collecting" | "queued" | "running" =>
+  batch.sent ? "running" : batch.queued ? "queued" : "collecting"
+
+// Sound: a reducer makes its flights known.
+const flightsOf = (source: object): Flights => source as Flights
+
+/** The runs, jobs and batches of a service. */
+const nodesOf = function*(source: Member["source"]): Generator<Node> {
+  if ("engines" in source) {
+    for (const engine of source.engines()) {
+      if (!(engine instanceof Engine)) continue
+      for (let seat = engine.lanes.runs.first; seat !== undefined; seat = seat.after) yield seat.job
+      const queued: Array<Job> = []
+      engine.main.queue.forEach(({ job }) => void queued.push(job))
+      yield* queued
+    }
+  } else if ("live" in source) {
+    for (let { first: run } = flightsOf(source).live; run !== undefined; run = run.after) if (isInFlight(run)) yield run
+  } else if ("collector" in source && source.collector instanceof Collector) {
+    yield* source.collector.runner.running
+  }
+}
+
+/** Keys are the user's, and may throw when they are formatted. */
+const textOf = (key: unknown): string => {
+  try {
+    const text = format(key)
+    return text.length > longestText ? `${text.slice(0, longestText)}…` : text
+  } catch {
+    return "?"
+  }
+}
+
+export const read = (members: Iterable<Member>, settings: Settings, at: number): Snapshot =>
+  new Reader(settings, at).read(members)

@@ -1,0 +1,39 @@
+/**
+ * The lines that services log.
+ */
+import * as Effect from "effect/Effect"
+import type { Log, Logs, Place } from "./tell.js"
+
+class ServiceLog implements Log {
+  private readonly name: string
+  private readonly place: Place
+  private since: number | undefined = undefined
+
+  constructor(name: string, place: Place) {
+    this.name = name
+    this.place = place
+  }
+
+  private run(effect: Effect.Effect<void>): void {
+    Effect.runForkWith(this.place.context)(effect)
+  }
+
+  penalized(hasKey: boolean, nanos: number): void {
+    const what = hasKey ? "a key is penalized" : "penalized"
+    this.run(Effect.logWarning(`${this.name}: ${what} for ${Math.ceil(nanos / 1e6)} ms`))
+  }
+
+  overloaded(is: boolean): void {
+    const now = this.place.clock.currentTimeMillisUnsafe()
+    if (is && this.since === undefined) {
+      this.since = now
+      this.run(Effect.logWarning(`${this.name}: overloaded, jobs are shed`))
+    } else if (!is && this.since !== undefined) {
+      const lasted = now - this.since
+      this.since = undefined
+      this.run(Effect.logInfo(`${this.name}: the overload is over, it lasted ${Math.round(lasted)} ms`))
+    }
+  }
+}
+
+export const logs: Logs = { of: (name, place) => new ServiceLog(name, place) }

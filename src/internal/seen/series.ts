@@ -1,0 +1,114 @@
+/**
+ * Series of metrics in core's registry: gauges and counters that are read when they are exported, and histograms.
+ */
+import type * as Context from "effect/Context"
+import * as Metric from "effect/Metric"
+
+export type Attributes = Readonly<Record<string, string>>
+
+/** The bounds that OpenTelemetry advises for seconds. */
+export const seconds: ReadonlyArray<number> = [
+  0.005,
+  0.01,
+  0.025,
+  0.05,
+  0.075,
+  0.1,
+  0.25,
+  0.5,
+  0.75,
+  1,
+  2.5,
+  5,
+  7.5,
+  10
+]
+
+export const sizes: ReadonlyArray<number> = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000]
+
+export class Histogram {
+  private readonly bounds: ReadonlyArray<number>
+  private readonly counts: Float64Array
+  private count = 0
+  private sum = 0
+  private min = Infinity
+  private max = -Infinity
+
+  constructor(bounds: ReadonlyArray<number>) {
+    this.bounds = bounds
+    this.counts = new Float64Array(bounds.length + 1)
+  }
+
+  add(value: number): void {
+    const { bounds, counts } = this
+    this.count++
+    if (value === 0) {
+      counts[0]!++
+      if (this.min > 0) this.min = 0
+      if (this.max < 0) this.max = 0
+      return
+    }
+    let i = 0
+    while (i < bounds.length && value > bounds[i]!) i++
+    counts[i]!++
+    this.sum += value
+    if (value < this.min) this.min = value
+    if (value > this.max) this.max = value
+  }
+
+  get state(): Metric.HistogramState {
+    const { bounds, count, counts, max, min, sum } = this
+    let before = 0
+    const buckets = bounds.map((bound, i): [number, number] => [bound, before += counts[i]!])
+    return count === 0 ? { buckets, count, sum, min: 0, max: 0 } : { buckets, count, sum, min, max }
+  }
+}
+
+/** The series of one service, in the registry of its place. */
+export class Series {
+  private readonly context: Context.Context<never>
+  private readonly attributes: Attributes
+  private readonly registrations: Array<Metric.Registration> = []
+
+  constructor(context: Context.Context<never>, attributes: Attributes) {
+    this.context = context
+    this.attributes = attributes
+  }
+
+  gauge(id: string, description: string, read: () => number): Metric.Registration {
+    const metric = Metric.gauge(prefix(id), { description, attributes: this.attributes })
+    return this.register(metric, () => ({ value: read() }))
+  }
+
+  counter(id: string, description: string, read: () => number, more?: Attributes): void {
+    const metric = Metric.counter(prefix(id), {
+      description,
+      attributes: { ...this.attributes, ...more },
+      incremental: true
+    })
+    this.register(metric, () => ({ count: read(), incremental: true }))
+  }
+
+  histogram(id: string, description: string, bounds: ReadonlyArray<number>, more?: Attributes): Histogram {
+    const histogram = new Histogram(bounds)
+    const attributes = { ...this.attributes, ...more }
+    const metric = Metric.histogram(prefix(id), { description, attributes, boundaries: bounds })
+    this.register(metric, () => histogram.state)
+    return histogram
+  }
+
+  private register<Input, State>(metric: Metric.Metric<Input, State>, get: () => State): Metric.Registration {
+    const registration = Metric.registerUnsafe(metric, this.context, { get, update: ignore, modify: ignore })
+    this.registrations.push(registration)
+    return registration
+  }
+
+  /** Ends all of them. */
+  end(): void {
+    for (const registration of this.registrations) registration.remove()
+  }
+}
+
+const prefix = (id: string): string => `effect_funnel.${id}`
+
+const ignore = (): void => {}

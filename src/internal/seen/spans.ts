@@ -1,0 +1,90 @@
+/**
+ * The events of waits on the spans of callers.
+ */
+import * as Clock from "effect/Clock"
+import type { Fiber } from "effect/Fiber"
+import type { Account, Hold, Place, Spans } from "./tell.js"
+
+type AnyFiber = Fiber<unknown, unknown>
+
+const eventName = "effect_funnel.wait"
+
+const round = (millis: number): number => Math.round(millis * 1000) / 1000
+
+/** Puts the event of a wait on the span of a fiber, if it has one. `parts` are the milliseconds of each hold. */
+const put = (
+  name: string,
+  fiber: AnyFiber,
+  parts: ReadonlyArray<readonly [hold: string, millis: number]>
+): void => {
+  const { span } = fiber.cache
+  if (span === undefined || span._tag !== "Span") return
+  let waited = 0
+  let [longest, most] = ["width", 0]
+  const attributes: Record<string, unknown> = { name }
+  for (const [hold, millis] of parts) {
+    if (millis <= 0) continue
+    waited += millis
+    attributes[hold] = round(millis)
+    if (millis > most) [longest, most] = [hold, millis]
+  }
+  attributes.waited = round(waited)
+  attributes.for = longest
+  // The tracer is foreign code in the middle of our bookkeeping.
+  try {
+    span.event(eventName, fiber.getRef(Clock.Clock).currentTimeNanosUnsafe(), attributes)
+  } catch {
+    // An event is lost: the job is not.
+  }
+}
+
+const holds: ReadonlyArray<Exclude<Hold, "nothing">> = ["width", "rate", "penalty", "pause"]
+
+class QueueAccount implements Account {
+  private readonly name: string
+  private readonly place: Place
+  private readonly holdOf: () => Hold
+  private readonly sums = { nothing: 0, width: 0, rate: 0, penalty: 0, pause: 0 }
+  private hold: Hold = "nothing"
+  private at: number
+
+  constructor(name: string, place: Place, holdOf: () => Hold) {
+    this.name = name
+    this.place = place
+    this.holdOf = holdOf
+    this.at = this.now()
+  }
+
+  private now(): number {
+    return Number(this.place.clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+
+  private add(): void {
+    const now = this.now()
+    this.sums[this.hold] += now - this.at
+    this.at = now
+  }
+
+  turn(): void {
+    this.add()
+    this.hold = this.holdOf()
+  }
+
+  enter(fiber: AnyFiber): () => void {
+    this.add()
+    const before = { ...this.sums }
+    return () => {
+      this.add()
+      const parts = holds.map((hold) => [hold, this.sums[hold] - before[hold]] as const)
+      put(this.name, fiber, parts)
+    }
+  }
+}
+
+export const spans: Spans = {
+  account: (name, place, holdOf) => new QueueAccount(name, place, holdOf),
+  limited(name, fiber, waited, penalty) {
+    const held = Math.min(waited, penalty)
+    put(name, fiber, [["rate", (waited - held) / 1e6], ["penalty", held / 1e6]])
+  }
+}

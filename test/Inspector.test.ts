@@ -1,0 +1,222 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Console, Deferred, Duration, Effect, Fiber, Layer, Request } from "effect"
+import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import * as Inspector from "effect-funnel/Inspector"
+import * as Metrics from "effect-funnel/Metrics"
+import * as RetryBudget from "effect-funnel/RetryBudget"
+import { TestClock } from "effect/testing"
+import { fork, settle } from "./support/fibers.ts"
+import { random as randomOf } from "./support/random.ts"
+
+class GitHub extends Scheduler.Service<GitHub>()("app/GitHub", { concurrency: 2 }) {}
+class Users extends Reducer.Service<Users>()("app/Users") {}
+class Api extends RateLimiter.Service<Api>()("app/Api", { limit: 1, window: "1 second" }) {}
+class Get extends Request.Class<{ readonly id: number }, number> {}
+
+const all = Layer.mergeAll(GitHub.layer, Users.layer, Api.layer, RetryBudget.layer())
+
+const inspected = <A, E, R>(layer: Layer.Layer<A, E, R>, options?: Inspector.Options) =>
+  Layer.provideMerge(layer, Inspector.layer(options))
+
+const only = <A>(list: ReadonlyArray<A>): A => {
+  assert.lengthOf(list, 1)
+  return list[0]!
+}
+
+describe("Inspector", () => {
+  for (const [how, layer] of [["alone", all], ["with Metrics", Layer.provide(all, Metrics.layer)]] as const) {
+    it.effect(`the snapshot, stats, inFlight and the dump agree under a random load, ${how}`, () =>
+      Effect.gen(function*() {
+        const below = randomOf(7)
+        const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+        for (let i = 0; i < 200; i++) {
+          const work = GitHub.schedule(Effect.sleep(below(300)), {
+            weight: below(10) < 3 ? 2 : 1,
+            priority: below(3)
+          })
+          fibers.push(yield* fork(Users.reduce(below(20), work)))
+          if (below(10) < 3) yield* Fiber.interrupt(fibers[below(fibers.length)]!)
+          if (below(2) === 0) yield* TestClock.adjust(below(200))
+          const stats = yield* GitHub.stats
+          const runs = yield* Users.inFlight
+          const snapshot = yield* Inspector.snapshot
+          const dump = yield* Inspector.dump
+          const scheduler = only(snapshot.schedulers.first)
+          assert.strictEqual(scheduler.running.total, stats.running)
+          assert.strictEqual(scheduler.queued.total, stats.queued)
+          assert.strictEqual(scheduler.weight, stats.weight)
+          assert.strictEqual(scheduler.limit, stats.concurrency)
+          assert.strictEqual(scheduler.waitingFor, stats.waitingFor)
+          assert.strictEqual(scheduler.oldestWaitMillis, Duration.toMillis(stats.oldestWait))
+          assert.deepStrictEqual(scheduler.byPriority, stats.byPriority)
+          const waits = scheduler.queued.first.map(({ millis }) => millis)
+          assert.deepStrictEqual(waits, waits.toSorted((a, b) => b - a))
+          assert.strictEqual(waits[0] ?? 0, scheduler.oldestWaitMillis)
+          const { inFlight } = only(snapshot.reducers)
+          assert.deepStrictEqual(
+            inFlight.first.map(({ callers, millis, phase }) => [callers, millis, phase]),
+            runs.map(({ age, callers, phase }) => [callers, Math.round(Duration.toMillis(age)), phase])
+          )
+          assert.include(dump, `Scheduler app/GitHub: ${stats.running} running, weight ${stats.weight} of 2`)
+          assert.include(dump, `Reducer app/Users: ${runs.length} in flight`)
+          assert.deepStrictEqual(JSON.parse(JSON.stringify(snapshot)), snapshot)
+        }
+      }).pipe(Effect.provide(inspected(layer, { most: 100 }))))
+  }
+
+  it.effect("it tells for how long jobs run and wait, the oldest first, and counts those that it does not list", () =>
+    Effect.gen(function*() {
+      for (let i = 0; i < 6; i++) {
+        yield* fork(GitHub.schedule(Effect.never))
+        yield* TestClock.adjust("1 second")
+      }
+      const { queued, running } = only((yield* Inspector.snapshot).schedulers.first)
+      assert.deepStrictEqual([running.total, running.first.map(({ millis }) => millis)], [2, [6000, 5000]])
+      assert.deepStrictEqual([queued.total, queued.first.map(({ millis }) => millis)], [4, [4000, 3000]])
+      assert.include(yield* Inspector.dump, "  and 2 more")
+    }).pipe(Effect.provide(inspected(GitHub.layer, { most: 2 }))))
+
+  it.effect("it tells who waits for whom, also for jobs that wait", () =>
+    Effect.gen(function*() {
+      yield* fork(Users.reduce(
+        1,
+        Effect.all([GitHub.schedule(Effect.never), GitHub.schedule(Effect.never)], {
+          concurrency: 2
+        })
+      ))
+      yield* fork(Users.reduce(2, GitHub.schedule(Effect.never)))
+      yield* fork(Users.reduce(3, Users.reduce(2, Effect.never)))
+      const { waits } = yield* Inspector.snapshot
+      const told = waits.first.map(({ from, to }) => `${from.name} -> ${to.name}`).sort()
+      assert.deepStrictEqual([waits.total, told], [4, [
+        "app/Users -> app/GitHub",
+        "app/Users -> app/GitHub",
+        "app/Users -> app/GitHub",
+        "app/Users -> app/Users"
+      ]])
+      const [, second, third] = only((yield* Inspector.snapshot).reducers).inFlight.first
+      const { first: [queued] } = only((yield* Inspector.snapshot).schedulers.first).queued
+      assert.strictEqual(queued!.inside, second!.id)
+      const dump = yield* Inspector.dump
+      assert.include(dump, `${third!.id} (app/Users) -> ${second!.id} (app/Users)`)
+      assert.include(dump, `${second!.id} (app/Users) -> ${queued!.id} (app/GitHub)`)
+    }).pipe(Effect.provide(inspected(all))))
+
+  it.effect("it has no keys unless they are asked for, and then as short text", () => {
+    const program = Effect.gen(function*() {
+      yield* fork(Users.reduce("secret", Effect.never))
+      yield* fork(Users.reduce("secret".repeat(100), Effect.never))
+      yield* fork(Users.reduce({
+        toJSON: () =>
+          (() => {
+            throw new Error("no")
+          })()
+      }, Effect.never))
+      yield* Api.penalize({ key: "secret", for: "1 second" })
+      yield* fork(Effect.all(Array.from({ length: 3 }, () => GitHub.schedule(Effect.never, { share: "secret" })), {
+        concurrency: "unbounded"
+      }))
+      return [JSON.stringify(yield* Inspector.snapshot), yield* Inspector.dump] as const
+    })
+    return Effect.gen(function*() {
+      for (const text of yield* Effect.provide(program, inspected(all))) assert.notInclude(text, "secret")
+      const [json, dump] = yield* Effect.provide(program, inspected(all, { showKeys: true }))
+      assert.include(dump, `run 1 "secret", running`)
+      assert.include(dump, `key "secret", 0 waiting, penalty of 1.0 s`)
+      assert.include(dump, `share "secret"`)
+      assert.notInclude(json, "secret".repeat(21))
+    })
+  })
+
+  it.effect("it tells the keys that a limiter holds back", () =>
+    Effect.gen(function*() {
+      yield* Api.consume({ key: "ada" })
+      yield* fork(Api.consume({ key: "ada" }))
+      yield* fork(Api.consume({ key: "ada" }))
+      yield* Api.penalize({ for: "5 seconds" })
+      yield* TestClock.adjust("500 millis")
+      assert.deepStrictEqual(only((yield* Inspector.snapshot).limiters).held, {
+        total: 2,
+        first: [
+          { waiting: 0, oldestWaitMillis: 0, penaltyMillis: 4500 },
+          { key: `"ada"`, waiting: 2, oldestWaitMillis: 500, penaltyMillis: 0 }
+        ]
+      })
+    }).pipe(Effect.provide(inspected(Api.layer, { showKeys: true }))))
+
+  it.effect("it tells the batches that collect, queue and run", () =>
+    Effect.gen(function*() {
+      const resolver = yield* Batcher.ordered(Get, {
+        name: "users",
+        window: "1 second",
+        maxBatchSize: 2,
+        execute: () => Effect.never
+      })
+      const get = (id: number) => fork(Effect.request(new Get({ id }), resolver))
+      for (const id of [1, 2]) yield* get(id)
+      yield* settle
+      for (const id of [3, 4]) yield* get(id)
+      yield* settle
+      yield* get(5)
+      yield* TestClock.adjust("500 millis")
+      const batcher = only((yield* Inspector.snapshot).batchers)
+      assert.deepInclude(batcher, { name: "users", collecting: 1, queued: 1, running: 1 })
+      assert.deepStrictEqual(
+        batcher.batches.first.map(({ callers, millis, requests, state }) => [state, requests, callers, millis]),
+        [["running", 2, 2, 500], ["queued", 2, 2, 500], ["collecting", 1, 1, 500]]
+      )
+      assert.include(yield* Inspector.dump, "Batcher users: 1 collecting, 1 queued, 1 running")
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(inspected(
+        Layer.provideMerge(Batcher.layer({ scheduler: Scheduler.Scheduler }), Scheduler.layer({ concurrency: 1 }))
+      ))
+    ))
+
+  it.effect("the schedulers of keys are listed, those with the most jobs first", () => {
+    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
+    return Effect.gen(function*() {
+      for (const host of ["a", "b", "b", "c"]) yield* fork(Hosts.schedule(host, Effect.never))
+      const { first, total } = (yield* Inspector.snapshot).schedulers
+      assert.strictEqual(total, 3)
+      assert.deepStrictEqual(first.map(({ key, queued, running }) => [key, running.total, queued.total]), [
+        [`"b"`, 1, 1],
+        [`"a"`, 1, 0]
+      ])
+    }).pipe(Effect.provide(inspected(Hosts.layer, { showKeys: true, most: 2 })))
+  })
+
+  it.effect("a service is listed as long as its scope is open", () =>
+    Effect.gen(function*() {
+      yield* Effect.gen(function*() {
+        const { reducers, retryBudgets, schedulers } = yield* Inspector.snapshot
+        assert.deepStrictEqual([schedulers.total, reducers.length, retryBudgets.length], [1, 1, 1])
+      }).pipe(Effect.provide(all))
+      const { limiters, reducers, retryBudgets, schedulers } = yield* Inspector.snapshot
+      assert.deepStrictEqual([schedulers.total, limiters.length, reducers.length, retryBudgets.length], [0, 0, 0, 0])
+    }).pipe(Effect.provide(Inspector.layer())))
+
+  it("`most` is an integer of at least 1", () => {
+    for (const most of [0, -1, 1.5, NaN, Infinity]) {
+      assert.throws(() => Inspector.layer({ most }), `Inspector.layer: most must be an integer >= 1, got ${most}`)
+    }
+  })
+
+  it.live("a signal prints the dump until the scope closes", () =>
+    Effect.gen(function*() {
+      const printed = yield* Deferred.make<unknown>()
+      const console = {
+        ...globalThis.console,
+        error: (text: unknown) => Deferred.doneUnsafe(printed, Effect.succeed(text))
+      }
+      const listeners = process.listenerCount("SIGUSR2")
+      yield* Effect.gen(function*() {
+        process.kill(process.pid, "SIGUSR2")
+        assert.include(String(yield* Deferred.await(printed)), "Scheduler app/GitHub: 0 running")
+      }).pipe(
+        Effect.provide(Layer.merge(GitHub.layer, Inspector.onSignal()).pipe(Layer.provide(Inspector.layer()))),
+        Effect.provideService(Console.Console, console)
+      )
+      assert.strictEqual(process.listenerCount("SIGUSR2"), listeners)
+    }))
+})

@@ -1,0 +1,198 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Layer, Logger, Option, Request, Tracer } from "effect"
+import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import * as Metrics from "effect-funnel/Metrics"
+import { TestClock } from "effect/testing"
+import { fork } from "./support/fibers.ts"
+
+/** Runs a test with a tracer, and gives it the spans that began. */
+const traced = <A, E, R>(body: (spans: ReadonlyArray<Tracer.NativeSpan>) => Effect.Effect<A, E, R>) => {
+  const spans: Array<Tracer.NativeSpan> = []
+  const tracer = Tracer.make({
+    span: (options) => {
+      const span = new Tracer.NativeSpan(options)
+      spans.push(span)
+      return span
+    }
+  })
+  return Effect.provideService(Effect.suspend(() => body(spans)), Tracer.Tracer, tracer)
+}
+
+const seen = <A, E, R>(layer: Layer.Layer<A, E, R>) => Layer.provide(layer, Metrics.tracing)
+
+/** A call in a span of its own, which runs until it waits. */
+const call = <A, E, R>(effect: Effect.Effect<A, E, R>, name = "call") => fork(Effect.withSpan(effect, name))
+
+const waitsOf = (spans: ReadonlyArray<Tracer.NativeSpan>) =>
+  spans.flatMap(({ events }) => events.map(([name, , attributes]) => [name, attributes] as const))
+
+class GitHub extends Scheduler.Service<GitHub>()("app/GitHub", { concurrency: 1 }) {}
+
+describe("Metrics.tracing", () => {
+  it.effect("a job that waited has an event with how long and for what, on the span of its caller", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        yield* call(GitHub.schedule(Effect.sleep("1 second")))
+        const second = yield* call(GitHub.schedule(Effect.void))
+        yield* TestClock.adjust("400 millis")
+        yield* GitHub.pause
+        yield* TestClock.adjust("900 millis")
+        yield* GitHub.resume
+        yield* Fiber.join(second)
+        assert.deepStrictEqual(waitsOf(spans), [[
+          "effect_funnel.wait",
+          { name: "app/GitHub", waited: 1300, for: "pause", width: 400, pause: 900 }
+        ]])
+        assert.strictEqual(spans[1]!.events.length, 1)
+      }).pipe(Effect.provide(seen(GitHub.layer)))
+    ))
+
+  it.effect("a wait for the rate and one for a penalty are told apart", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        yield* GitHub.setRate({ limit: 1, window: "1 second" })
+        yield* call(GitHub.schedule(Effect.void))
+        const second = yield* call(GitHub.schedule(Effect.void))
+        yield* TestClock.adjust("250 millis")
+        yield* GitHub.penalize({ for: "2 seconds" })
+        yield* TestClock.adjust("3 seconds")
+        yield* Fiber.join(second)
+        assert.deepStrictEqual(waitsOf(spans).map(([, attributes]) => attributes), [
+          { name: "app/GitHub", waited: 2250, for: "penalty", rate: 250, penalty: 2000 }
+        ])
+      }).pipe(Effect.provide(seen(GitHub.layer)))
+    ))
+
+  it.effect("a job that starts at once, one that leaves, and a caller without a span have no event", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        const first = yield* call(GitHub.schedule(Effect.never))
+        yield* Fiber.interrupt(yield* call(GitHub.schedule(Effect.void)))
+        const bare = yield* fork(GitHub.schedule(Effect.void))
+        yield* Fiber.interrupt(first)
+        yield* Fiber.join(bare)
+        assert.deepStrictEqual(waitsOf(spans), [])
+      }).pipe(Effect.provide(seen(GitHub.layer)))
+    ))
+
+  it.effect("a tracer that throws costs no job", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        yield* call(GitHub.schedule(Effect.sleep("1 second")))
+        const second = yield* call(GitHub.schedule(Effect.succeed("done")))
+        spans[1]!.event = () => {
+          throw new Error("broken tracer")
+        }
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* Fiber.join(second), "done")
+      }).pipe(Effect.provide(seen(GitHub.layer)))
+    ))
+
+  it.effect("a call that waited for a limiter has an event; without the layer there is none", () => {
+    const limits = RateLimiter.layer({ limit: 1, window: "1 second" }, { name: "api" })
+    const calls = (spans: ReadonlyArray<Tracer.NativeSpan>) =>
+      Effect.gen(function*() {
+        yield* call(RateLimiter.withLimit(Effect.void))
+        yield* RateLimiter.penalize({ key: "ada", for: "2 seconds" })
+        const fibers = [
+          yield* call(RateLimiter.withLimit(Effect.void)),
+          yield* call(RateLimiter.consume({ key: "ada" }))
+        ]
+        yield* TestClock.adjust("3 seconds")
+        yield* Fiber.joinAll(fibers)
+        return waitsOf(spans).map(([, attributes]) => attributes)
+      })
+    return Effect.gen(function*() {
+      assert.deepStrictEqual(yield* traced((spans) => Effect.provide(calls(spans), seen(limits))), [
+        { name: "api", waited: 1000, for: "rate", rate: 1000 },
+        { name: "api", waited: 2000, for: "penalty", penalty: 2000 }
+      ])
+      assert.deepStrictEqual(yield* traced((spans) => Effect.provide(calls(spans), limits)), [])
+    })
+  })
+
+  it.effect("a run has a span of its own, which links to the callers that join, and they to it", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        const answer = yield* Deferred.make<number>()
+        const run = Reducer.reduce("key", Effect.withSpan(Deferred.await(answer), "inside"))
+        const fibers = [yield* call(run, "first"), yield* call(run, "second")]
+        yield* Deferred.succeed(answer, 1)
+        yield* Fiber.joinAll(fibers)
+        const named = (name: string) => spans.find((span) => span.name === name)!
+        const own = named("users.reduce")
+        assert.deepStrictEqual(own.links.map(({ span }) => span), [named("second")])
+        assert.deepStrictEqual(named("second").links.map(({ span }) => span), [own])
+        assert.strictEqual(Option.getOrUndefined(named("inside").parent), own)
+        assert.strictEqual(Option.getOrUndefined(own.parent), named("first"))
+        assert.strictEqual(own.status._tag, "Ended")
+      }).pipe(Effect.provide(seen(Reducer.layer({ name: "users" }))))
+    ))
+
+  it.effect("a batch has a span that links to its callers, also where its resolver has no name", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        class Get extends Request.Class<{ readonly id: number }, number> {}
+        const resolver = yield* Batcher.ordered(Get, { execute: (all) => Effect.succeed(all.map(({ id }) => id)) })
+        const get = (id: number) => Effect.withSpan(Effect.request(new Get({ id }), resolver), "caller")
+        yield* Effect.all([get(1), get(2)], { concurrency: "unbounded" })
+        const batch = spans.find((span) => span.name === "effect-funnel/Batcher")!
+        assert.deepStrictEqual(
+          batch.links.map(({ span }) => span),
+          spans.filter(({ name }) => name === "caller")
+        )
+      }).pipe(Effect.scoped, Effect.provide(seen(Batcher.layer())))
+    ))
+})
+
+describe("Metrics.logging", () => {
+  const logged = <A, E, R, L, EL, RL>(layer: Layer.Layer<L, EL, RL>, body: Effect.Effect<A, E, R>) => {
+    const lines: Array<unknown> = []
+    const logger = Logger.make<unknown, void>(({ logLevel, message }) => void lines.push([logLevel, message].flat()))
+    return Effect.as(
+      body.pipe(
+        Effect.provide(Layer.provide(layer, Metrics.logging)),
+        Effect.provide(Logger.layer([logger]))
+      ),
+      lines
+    )
+  }
+
+  it.effect("a penalty logs one line with the name of the service and without the key", () =>
+    Effect.gen(function*() {
+      const lines = yield* logged(
+        Layer.merge(GitHub.layer, RateLimiter.layer({ limit: 1, window: "1 second" })),
+        Effect.all([
+          GitHub.penalize({ for: "3 seconds" }),
+          RateLimiter.penalize({ key: "secret", for: "1500 millis" }),
+          RateLimiter.penalize({ for: "1 second" })
+        ])
+      )
+      assert.deepStrictEqual(lines, [
+        ["Warn", "app/GitHub: penalized for 3000 ms"],
+        ["Warn", "effect-funnel/RateLimiter: a key is penalized for 1500 ms"],
+        ["Warn", "effect-funnel/RateLimiter: penalized for 1000 ms"]
+      ])
+    }))
+
+  it.effect("an overload logs a line when it begins and one when it ends, however many jobs it sheds", () =>
+    Effect.gen(function*() {
+      const lines = yield* logged(
+        Scheduler.layer({ concurrency: 1, shed: { target: "10 millis", interval: "100 millis" } }),
+        Effect.gen(function*() {
+          for (let i = 0; i < 100; i++) {
+            for (let j = 0; j < 3; j++) {
+              yield* Effect.forkChild(Effect.exit(Scheduler.schedule(Effect.sleep("20 millis"))))
+            }
+            yield* TestClock.adjust("20 millis")
+          }
+          for (let i = 0; i < 300; i++) yield* TestClock.adjust("20 millis")
+          assert.isAbove((yield* Scheduler.stats).refused.Overloaded ?? 0, 10)
+        })
+      )
+      assert.deepStrictEqual(lines.map((line) => String(line).replace(/\d+ ms/, "… ms")), [
+        "Warn,effect-funnel/Scheduler: overloaded, jobs are shed",
+        "Info,effect-funnel/Scheduler: the overload is over, it lasted … ms"
+      ])
+    }))
+})
