@@ -8,6 +8,7 @@ import type { Batch } from "../batcher/parts.js"
 import { isInFlight } from "../reducer/flights.js"
 import type { Flights, Run } from "../reducer/run.js"
 import { Engine, Job } from "../scheduler/engine.js"
+import { startOf, waited, waitingFor } from "../scheduler/watching.js"
 import { type Held, heldIn } from "../seen/held.js"
 import type { Keys } from "../seen/seen.js"
 import { liveNode, type Node, visitBelow } from "../waits/waits.js"
@@ -343,10 +344,10 @@ class Reader {
       weight: engine.weight,
       paused: engine.paused,
       draining: engine.draining,
-      waitingFor: engine.waitingFor,
+      waitingFor: waitingFor(engine),
       oldestWaitMillis: engine.oldestWait,
-      running: running.map((_) => job(_, engine.millis() - engine.startOf(_))),
-      queued: queued.map((_) => job(_, engine.waited(_))),
+      running: running.map((_) => job(_, engine.millis() - startOf(engine, _))),
+      queued: queued.map((_) => job(_, waited(engine, _))),
       byPriority: engine.main.queue.byPriority(),
       byShare: byShare.slice(0, this.settings.most).map(({ key, queued }) => ({ share: shareOf(key), queued })),
       refused: { ...engine.refusals.counts }

@@ -309,7 +309,7 @@ export class PermitPool implements Permits, Beating {
     if (this.alone) return
     engine.main.capacity = this.permits.length
     let over = engine.main.used - this.permits.length
-    for (const job of engine.runs()) {
+    for (const job of engine.lanes.started) {
       if (over <= 0) break
       const end = this.lost.get(job)
       if (end === undefined || job.lane !== engine.main) continue

@@ -74,7 +74,7 @@ export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effe
       engine.adoptLimiterUnsafe(limiter)
     } else {
       limiter.setQuotas(rates)
-      engine.reviewUnsafe()
+      engine.onTooLarge()
     }
   })
 

@@ -19,10 +19,9 @@
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
 import { forEachInSlices, Slices } from "../data/slices.js"
-import type { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { Load, SchedulerWatch } from "../seen/seen.js"
-import { type Account, type Hold, type Log, logOf, Tracing } from "../seen/tell.js"
+import { type Account, type Log, logOf, Tracing } from "../seen/tell.js"
 import { endUnsafe } from "../waits/waits.js"
 import { Draining, QueueFull } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
@@ -32,8 +31,9 @@ import type { Limits } from "./options.js"
 import { type Host as OverloadHost, Overload } from "./overload.js"
 import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
-import { impossibleOf, Refusals } from "./refusal.js"
+import { impossibleOf, Refusals, refuseImpossible } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
+import { adapt, endAdaption, oldestWait, startOf, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
 
 export { Job } from "./job.js"
@@ -54,11 +54,13 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   readonly log: Log | undefined
   readonly refusals: Refusals
   private readonly rate: Rate
+  /** Whether every job has terms. */
+  private readonly hasTerms: boolean
   private readonly madeAt: number
   private epoch: bigint | undefined
   private penalty: Penalty | undefined
   /** Decides about the width, until `resize` does. */
-  private adaptive: Adaptation | undefined
+  adaptive: Adaptation | undefined
   /** Made with the first job that needs it. */
   overload: Overload | undefined
   paused = false
@@ -83,10 +85,11 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   constructor(limits: Limits, site: Site, limiter?: Limiter<StoreError>) {
     this.limits = limits
     this.site = site
+    this.hasTerms = limits.maxWait !== Infinity || limits.shed !== undefined
     this.madeAt = site.clock.currentTimeMillisUnsafe()
     this.refusals = new Refusals(this)
     this.rate = new Rate(this, limiter)
-    this.account = Context.get(site.context, Tracing)?.account(this.name, site, () => this.waitingFor)
+    this.account = Context.get(site.context, Tracing)?.account(this.name, site, () => waitingFor(this))
     this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
@@ -95,11 +98,6 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.adaptive = limits.adaptive.make()
     this.main.capacity = this.adaptive.limit
     this.lanes.elastic = true
-  }
-
-  /** Whether every job has terms. */
-  private get hasTerms(): boolean {
-    return this.limits.maxWait !== Infinity || this.limits.shed !== undefined
   }
 
   get name(): string {
@@ -131,18 +129,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     return this.main.used
   }
 
-  /** For how many milliseconds the oldest waiting job has waited. */
   get oldestWait(): number {
-    const oldest = this.main.queue.oldest?.job
-    return oldest === undefined ? 0 : this.waited(oldest)
-  }
-
-  /** What the job in front waits for. */
-  get waitingFor(): Hold {
-    if (this.queued === 0) return "nothing"
-    if (this.paused) return "pause"
-    if (this.penaltyLeft > 0 || (this.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
-    return this.lanes.front === undefined ? "width" : "rate"
+    return oldestWait(this)
   }
 
   get idle(): boolean {
@@ -230,7 +218,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       case "Running":
         return this.finish(job, exit)
       case "Queued": {
-        this.watch?.left(this.waited(job))
+        this.watch?.left(waited(this, job))
         this.withdrawJob(job)
         this.pump()
         return this.notifyUnsafe()
@@ -250,9 +238,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
-    if (this.watch !== undefined) this.watch.ended(exit, this.startOf(job))
+    if (this.watch !== undefined) this.watch.ended(exit, startOf(this, job))
     if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
-    if (this.adaptive !== undefined && exit !== undefined) this.adapt(this.adaptive, job, exit)
+    if (this.adaptive !== undefined && exit !== undefined) adapt(this, this.adaptive, job, exit)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
     if (this.permits !== undefined) {
@@ -363,16 +351,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     }
   }
 
-  onTooLarge(): void {
-    this.reviewUnsafe()
-  }
-
   onStoreFailure(error: StoreError): void {
     const lane = this.front
     if (lane === undefined) return
-    const job = this.lanes.headOf(lane)
-    this.withdrawJob(job)
-    this.refusals.refuse(job, error)
+    this.refuseQueued(this.lanes.headOf(lane), error)
     this.pump()
     this.notifyUnsafe()
   }
@@ -404,24 +386,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       : Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
   }
 
-  /** For how many milliseconds a job has waited. */
-  waited(job: Job): number {
-    return Math.max(0, this.millis() - job.since)
-  }
-
   /** Notes when a job starts, where something asks for it. It may have waited since some time. */
   private begins(job: Job, since?: number): void {
-    const { adaptive, watch } = this
-    if (watch !== undefined) {
-      job.since = watch.started(since)
-    }
-    if (adaptive !== undefined) job.since = this.time()
-  }
-
-  /** When a job started, in milliseconds, if its start was noted. */
-  startOf(job: Job): number {
-    if (this.adaptive === undefined && job.terms?.line === undefined) return job.since
-    return this.millis() - (this.time() - job.since) / 1e6
+    if (this.watch !== undefined) job.since = this.watch.started(since)
+    if (this.adaptive !== undefined) job.since = this.time()
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -466,44 +434,17 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   /** Lets no job start for a time: where no limiter does that, and over a store. */
   penalizeUnsafe(nanos: number): void {
-    this.penalty ??= new Penalty(this, () => this.penaltyTurned(), this.site)
+    this.penalty ??= new Penalty(this, this.site)
     this.penalty.extend(nanos, this.queued > 0)
-    this.penaltyTurned()
     this.account?.turn()
     this.overload?.refuseHopeless()
-  }
-
-  private penaltyTurned(): void {
-    this.widthTurned()
-    this.pump()
-  }
-
-  private adapt(adaptive: Adaptation, job: Job, exit: Exit.Exit<unknown, unknown>): void {
-    const { main } = this
-    const ended = { startedAt: job.since, now: this.time(), running: main.used, saturated: main.state === "blocked" }
-    if (!adaptive.ended(exit, ended)) return
-    main.capacity = adaptive.limit
-    this.lanes.refresh()
   }
 
   // ---------------------------------------------------------------------------------------------------------- refusal
 
   /** After a change of width or rate: refuses the jobs that can never start now, and starts those that can. */
-  reviewUnsafe(): void {
-    const { limit, limiter } = this
-    const refused: Array<readonly [Job, InsufficientCapacity]> = []
-    this.main.queue.forEach(({ job }) => {
-      const reason = impossibleOf(job, limit, limiter)
-      if (reason === undefined) return
-      this.lanes.leave(job)
-      job.state = "Done"
-      refused.push([job, reason])
-    })
-    this.lanes.refresh()
-    // Before the refused jobs hear of it: their code may use the rate.
-    this.pump()
-    forEachInSlices(this.slices, refused, ([job, reason]) => this.refusals.refuse(job, reason))
-    this.notifyUnsafe()
+  onTooLarge(): void {
+    refuseImpossible(this)
   }
 
   // ---------------------------------------------------------------------------------------------------------- control
@@ -515,25 +456,11 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.pump()
   }
 
-  /** The running jobs, the last to begin first. */
-  runs(): Array<Job> {
-    const jobs: Array<Job> = []
-    for (let { last } = this.lanes.runs; last !== undefined; last = last.before) jobs.push(last.job)
-    return jobs
-  }
-
   resizeUnsafe(concurrency: number): void {
-    if (this.adaptive !== undefined && this.watch !== undefined) {
-      // From now on their starts are milliseconds.
-      for (const job of this.runs()) {
-        if (job.terms?.line === undefined) job.since = Math.round(this.startOf(job))
-      }
-    }
-    this.adaptive = undefined
-    this.lanes.elastic = false
+    if (this.adaptive !== undefined) endAdaption(this)
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
-    this.reviewUnsafe()
+    refuseImpossible(this)
     this.watch?.resized()
     for (const listener of Array.from(this.resized)) listener()
   }
@@ -543,7 +470,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.rate.limiter = limiter
     // The arrivals of waiting jobs are not on its time axis.
     this.resumedAt = limiter.now()
-    this.reviewUnsafe()
+    refuseImpossible(this)
   }
 
   pauseUnsafe(): void {
@@ -575,9 +502,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const jobs: Array<Job> = []
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
-    forEachInSlices(this.slices, jobs.concat(this.runs()), (job) => {
+    forEachInSlices(this.slices, jobs.concat(this.lanes.started), (job) => {
       if (job.state === "Queued") {
-        this.watch?.left(this.waited(job))
+        this.watch?.left(waited(this, job))
         this.withdrawJob(job)
       } else if (job.state !== "Running") return
       job.onClose()

@@ -68,6 +68,13 @@ export class Lanes implements Owner {
     return this.running > around
   }
 
+  /** The running jobs, the last to begin first. */
+  get started(): Array<Job> {
+    const jobs: Array<Job> = []
+    for (let { last } = this.runs; last !== undefined; last = last.before) jobs.push(last.job)
+    return jobs
+  }
+
   begin(job: Job, lane: Lane): void {
     job.engine = this
     const width = lane === this.main ? job.weight : this.widthIn(lane, job)

@@ -2,11 +2,26 @@
  * The refusals of a scheduler.
  */
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
+import { forEachInSlices, type Slices } from "../data/slices.js"
 import type { SchedulerWatch } from "../seen/seen.js"
 import { SchedulerError } from "./error.js"
 import type { SchedulerErrorReason } from "./error.js"
 import { excessOf, type Limiter, type StoreError } from "../limiter/limiter.js"
 import type { Job } from "./job.js"
+import type { Lanes } from "./lanes.js"
+
+/** The part of an engine that this uses. */
+interface Engine {
+  readonly name: string
+  readonly watch: SchedulerWatch | undefined
+  readonly lanes: Lanes
+  readonly limit: number
+  readonly limiter: Limiter<StoreError> | undefined
+  readonly slices: Slices
+  readonly refusals: Refusals
+  pump(): void
+  notifyUnsafe(): void
+}
 
 /** Why a job can never start: it asks for more than there can be. */
 export const impossibleOf = (
@@ -19,30 +34,43 @@ export const impossibleOf = (
   return excess === undefined ? undefined : new InsufficientCapacity({ what: "tokens", ...excess })
 }
 
-interface Host {
-  readonly name: string
-  readonly watch: SchedulerWatch | undefined
-}
-
 export class Refusals {
   /** How many jobs were refused, by the reason. */
   readonly counts: { [Reason in SchedulerErrorReason["_tag"]]?: number } = {}
-  private readonly host: Host
+  private readonly engine: Engine
 
-  constructor(host: Host) {
-    this.host = host
+  constructor(engine: Engine) {
+    this.engine = engine
   }
 
   error(reason: SchedulerErrorReason): SchedulerError {
-    return new SchedulerError({ scheduler: this.host.name, reason })
+    return new SchedulerError({ scheduler: this.engine.name, reason })
   }
 
   refuse(job: Job, reason: SchedulerErrorReason): void {
     const { _tag } = reason
     this.counts[_tag] = (this.counts[_tag] ?? 0) + 1
-    const { watch } = this.host
+    const { watch } = this.engine
     if (watch !== undefined) watch.refused(_tag, Math.max(0, watch.now() - job.since))
     job.state = "Done"
     job.onFailure(this.error(reason))
   }
+}
+
+/** Refuses the jobs that can never start now, and starts those that can. */
+export const refuseImpossible = (engine: Engine): void => {
+  const { lanes, limit, limiter } = engine
+  const refused: Array<readonly [Job, InsufficientCapacity]> = []
+  lanes.main.queue.forEach(({ job }) => {
+    const reason = impossibleOf(job, limit, limiter)
+    if (reason === undefined) return
+    lanes.leave(job)
+    job.state = "Done"
+    refused.push([job, reason])
+  })
+  lanes.refresh()
+  // Before the refused jobs hear of it: their code may use the rate.
+  engine.pump()
+  forEachInSlices(engine.slices, refused, ([job, reason]) => engine.refusals.refuse(job, reason))
+  engine.notifyUnsafe()
 }

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import { duration } from "../data/duration.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerErrorReason } from "./error.js"
+import { waitingFor } from "./watching.js"
 
 /**
  * A snapshot of a scheduler: it may be out of date the instant after it is read.
@@ -42,7 +43,7 @@ const mostShares = 5
 
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
 const nextStart = (engine: Engine): number | undefined => {
-  const hold = engine.waitingFor
+  const hold = waitingFor(engine)
   if (hold !== "rate" && hold !== "penalty") return undefined
   const { limiter, main, penaltyLeft } = engine
   return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.cost)
@@ -54,7 +55,7 @@ export const statsOf = (engine: Engine): Stats => ({
   weight: engine.weight,
   queued: engine.queued,
   paused: engine.paused,
-  waitingFor: engine.waitingFor,
+  waitingFor: waitingFor(engine),
   oldestWait: Duration.millis(engine.oldestWait),
   nextStart: nextStart(engine) === undefined ? undefined : duration(nextStart(engine)!),
   refused: { ...engine.refusals.counts },
