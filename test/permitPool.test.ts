@@ -350,4 +350,16 @@ describe("the permits of several processes", () => {
       expect(error.message).toBe("store command `acquire` failed: no answer within 1000 ms")
       expect(seen).toEqual({ sent: [2, 1], interrupted: 2 })
     }))
+
+  it.effect("one command asks for 64 jobs at most, and the next one for the rest", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler } = yield* withLimit(100)
+      yield* scheduler.pause
+      const running = yield* jobs(scheduler, ...Array.from({ length: 70 }, () => 10))
+      yield* scheduler.resume
+      expect(commands).toEqual(["acquire 64", "acquire 6"])
+      yield* TestClock.adjust(10)
+      yield* Fiber.awaitAll(running)
+      yield* pool.close
+    }))
 })
