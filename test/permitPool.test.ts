@@ -2,7 +2,7 @@
  * The permits of a concurrency across processes, over a store that a test answers for.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, identity, Scope } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber, identity, Logger, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { type Options, PermitPool } from "../src/internal/redis/permitPool.js"
 import { Orders } from "../src/internal/redis/permitStore.js"
@@ -14,21 +14,29 @@ import * as Keyed from "../src/internal/scheduler/keyed.js"
 import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
+import { StoreError } from "../src/internal/store/storeError.js"
 import { settle } from "./support/fibers.ts"
 import { simulate } from "./support/simulation.ts"
 
-const withLimit = (limit: number, beats?: Pulse, shed?: { readonly target: number; readonly interval: number }) =>
+const withLimit = (
+  limit: number,
+  beats?: Pulse,
+  shed?: { readonly target: number; readonly interval: number },
+  policy: Partial<Pick<Options, "onStoreError" | "expectedProcesses">> = {}
+) =>
   Effect.withFiber((fiber) => {
     const site = { context: fiber.context, clock: fiber.getRef(Clock.Clock), dispatcher: fiber.currentDispatcher }
     const engine = new Engine({ ...unbounded("test"), concurrency: limit, shed }, site)
     const commands: Array<string> = []
     const held = new Set<string>()
     /** Permits that the next renewal has lost, and the time of an answer. */
-    const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0 }
+    const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0, away: false }
     const answer = <A>(command: string, decide: () => A) =>
       Effect.suspend(() => {
         commands.push(command)
-        const answer = Effect.sync(decide)
+        const answer = store.away
+          ? Effect.fail(new StoreError({ operation: command, cause: new Error("away") }))
+          : Effect.sync(decide)
         return store.answerMillis === 0 ? answer : Effect.delay(answer, store.answerMillis)
       })
     const options: Options = {
@@ -37,6 +45,7 @@ const withLimit = (limit: number, beats?: Pulse, shed?: { readonly target: numbe
       limiterOf: (rates) => new LimiterMemory(rates, site.context, site.clock),
       onStoreError: "fail",
       expectedProcesses: 1,
+      ...policy,
       guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
       store: {
         leaseMillis: 300,
@@ -362,4 +371,136 @@ describe("the permits of several processes", () => {
       yield* Fiber.awaitAll(running)
       yield* pool.close
     }))
+})
+
+const alone = (limit: number, expectedProcesses: number) =>
+  withLimit(limit, undefined, undefined, { onStoreError: "local", expectedProcesses })
+
+describe("permits while the store is away", () => {
+  it.effect("a renewal that fails is tried again after a tenth of the lease, and its jobs run on", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* make
+      const [job] = yield* jobs(scheduler, 1000)
+      commands.length = 0
+      store.away = true
+      const times: Array<number> = []
+      for (let millis = 1; millis <= 250; millis++) {
+        yield* TestClock.adjust(1)
+        if (commands.splice(0).includes("renew")) times.push(millis)
+        if (millis === 200) store.away = false
+      }
+      expect(times).toEqual([100, 130, 160, 190, 220])
+      yield* TestClock.adjust(750)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("a permit whose renewals fail, or get no answer, is lost in the moment its lease ends, and its job fails then", () =>
+    Effect.gen(function*() {
+      for (const fault of [{ away: true }, { answerMillis: 1e6 }]) {
+        const { engine, pool, scheduler, store } = yield* make
+        const [job] = yield* jobs(scheduler, 1000)
+        Object.assign(store, fault)
+        yield* TestClock.adjust(299)
+        expect([pool.size, engine.running]).toEqual([1, 1])
+        yield* TestClock.adjust(1)
+        expect([pool.size, engine.running]).toEqual([0, 0])
+        expect(String(yield* Fiber.join(job!))).toContain("too late")
+        Object.assign(store, { away: false, answerMillis: 0 })
+        yield* pool.close
+      }
+    }))
+
+  it.effect("a process that asks in vain fails the jobs that wait, and returns what it may have got", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler, store } = yield* withLimit(2)
+      store.away = true
+      for (const job of yield* jobs(scheduler, 10, 10)) {
+        expect(String(yield* Fiber.join(job))).toContain("store command `acquire 1` failed")
+      }
+      expect(commands).toEqual(["acquire 1", "release", "acquire 1", "release"])
+      expect([engine.queued, engine.running, pool.size]).toEqual([0, 0, 0])
+      store.away = false
+      const [job] = yield* jobs(scheduler, 10)
+      yield* TestClock.adjust(10)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("with the policy local a process goes on with its share, which is at least 1, and a job heavier than that runs alone", () =>
+    Effect.gen(function*() {
+      const widths = []
+      for (const processes of [2, 3, 9]) {
+        const { engine, pool, scheduler, store } = yield* alone(4, processes)
+        store.away = true
+        const job = (weight: number) =>
+          Effect.forkChild(scheduler.schedule(Effect.sleep(10), { weight }), { startImmediately: true })
+        for (let i = 0; i < 4; i++) yield* job(1)
+        const steps = []
+        yield* job(3)
+        yield* job(1)
+        while (!engine.idle) {
+          steps.push(engine.main.used)
+          yield* TestClock.adjust(10)
+        }
+        widths.push(steps)
+        store.away = false
+        yield* pool.close
+      }
+      expect(widths).toEqual([[2, 2, 3, 1], [1, 1, 1, 1, 3, 1], [1, 1, 1, 1, 3, 1]])
+    }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("while a heavy job waits for the others to end, no other job starts beyond the share", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* alone(4, 4)
+      store.away = true
+      const job = (weight: number, priority: number) =>
+        Effect.forkChild(scheduler.schedule(Effect.sleep(10), { weight, priority }), { startImmediately: true })
+      yield* job(1, 0)
+      yield* job(2, 0)
+      yield* job(1, 1)
+      const widths = []
+      while (!engine.idle) {
+        widths.push([engine.running, engine.main.used])
+        yield* TestClock.adjust(10)
+      }
+      expect(widths).toEqual([[1, 1], [1, 1], [1, 2]])
+      yield* pool.close
+    }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("the store is asked each second whether it is back; jobs that began meanwhile run to their end, and others need permits", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler, store } = yield* alone(2, 2)
+      store.away = true
+      const [began] = yield* jobs(scheduler, 5000)
+      yield* jobs(scheduler, 10)
+      commands.length = 0
+      yield* TestClock.adjust(2999)
+      expect(commands).toEqual(["acquire 0", "acquire 0"])
+      store.away = false
+      store.held.add("another's").add("one more")
+      yield* TestClock.adjust(1)
+      expect([engine.running, engine.queued, engine.main.capacity, pool.size]).toEqual([1, 1, 0, 0])
+      yield* TestClock.adjust(1990)
+      store.held.clear()
+      yield* TestClock.adjust(1000)
+      expect((yield* Fiber.join(began!))._tag).toBe("Success")
+      expect([engine.idle, pool.size, [...store.held]]).toEqual([true, 0, []])
+      commands.length = 0
+      yield* TestClock.adjust("1 minute")
+      expect(commands).toEqual([])
+      yield* pool.close
+    }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("a pool that closes while the store is away asks no more", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* alone(2, 2)
+      store.away = true
+      yield* jobs(scheduler, 10)
+      yield* TestClock.adjust(1500)
+      yield* pool.close
+      commands.length = 0
+      yield* TestClock.adjust("1 minute")
+      expect(commands).toEqual([])
+    }).pipe(Effect.provide(Logger.layer([]))))
 })
