@@ -30,7 +30,7 @@ const withLimit = (
     const commands: Array<string> = []
     const held = new Set<string>()
     /** Permits that the next renewal has lost, and the time of an answer. */
-    const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0, away: false }
+    const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0, pollMillis: 1000, away: false }
     const answer = <A>(command: string, decide: () => A) =>
       Effect.suspend(() => {
         commands.push(command)
@@ -52,11 +52,15 @@ const withLimit = (
         node: "test",
         acquire: (groups, limit) =>
           answer(`acquire ${groups.length}`, () => {
-            const { penaltyMillis } = store
-            if (penaltyMillis > 0) return { granted: 0, pollMillis: 1000, penaltyMillis }
-            const granted = groups.slice(0, Math.max(0, limit - held.size))
-            for (const id of granted.flat()) held.add(id)
-            return { granted: granted.length, pollMillis: 1000, penaltyMillis }
+            const { penaltyMillis, pollMillis } = store
+            if (penaltyMillis > 0) return { granted: 0, pollMillis, penaltyMillis }
+            const granted: Array<ReadonlyArray<string>> = []
+            for (const group of groups) {
+              if (held.size + group.length > limit) break
+              granted.push(group)
+              for (const id of group) held.add(id)
+            }
+            return { granted: granted.length, pollMillis, penaltyMillis }
           }),
         renew: (ids) => answer("renew", () => ids.slice(0, store.lost)),
         release: (ids) =>
@@ -502,5 +506,134 @@ describe("permits while the store is away", () => {
       commands.length = 0
       yield* TestClock.adjust("1 minute")
       expect(commands).toEqual([])
+    }).pipe(Effect.provide(Logger.layer([]))))
+})
+
+describe("what a process asks for, and when", () => {
+  const weighted = (scheduler: ReturnType<typeof handleOf>, weight: number, millis: number) =>
+    Effect.forkChild(Effect.exit(scheduler.schedule(Effect.sleep(millis), { weight })), { startImmediately: true })
+
+  it.effect("a larger concurrency is asked for at once", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* make
+      store.held.add("another's")
+      const [job] = yield* jobs(scheduler, 10)
+      yield* scheduler.resize(2)
+      expect(engine.running).toBe(1)
+      yield* TestClock.adjust(10)
+      yield* Fiber.join(job!)
+      yield* pool.close
+    }))
+
+  it.effect("a process that waits for a heavy job holds no permit for it, so that two of them do not block each other", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* withLimit(4)
+      store.held.add("a").add("b")
+      yield* weighted(scheduler, 1, 20)
+      yield* weighted(scheduler, 1, 40)
+      const heavy = yield* weighted(scheduler, 3, 10)
+      yield* TestClock.adjust(20)
+      expect([pool.size, engine.running, store.held.size]).toEqual([1, 1, 3])
+      store.held.delete("a")
+      store.held.delete("b")
+      pool.wake()
+      expect([pool.size, engine.running, store.held.size]).toEqual([4, 2, 4])
+      yield* TestClock.adjust(20)
+      yield* Fiber.join(heavy)
+      expect([pool.size, [...store.held]]).toEqual([0, []])
+      yield* pool.close
+    }))
+
+  it.effect("a wake-up that comes while the process asks makes it ask once more", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler, store } = yield* make
+      store.held.add("another's")
+      store.answerMillis = 10
+      yield* jobs(scheduler, 1)
+      pool.wake()
+      yield* TestClock.adjust(5)
+      expect(commands).toEqual(["acquire 1"])
+      yield* TestClock.adjust(5)
+      expect(commands).toEqual(["acquire 1", "acquire 1"])
+      yield* TestClock.adjust(500)
+      expect(commands).toEqual(["acquire 1", "acquire 1"])
+      store.held.clear()
+      pool.wake()
+      pool.wake()
+      yield* TestClock.adjust(10)
+      expect([engine.running, commands.length]).toEqual([1, 3])
+      yield* TestClock.adjust(20)
+      yield* pool.close
+    }))
+
+  it.effect("where a lease ends sooner than the poll, a waiting process asks just after its end", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* make
+      store.held.add("another's")
+      store.pollMillis = 99.5
+      yield* jobs(scheduler, 1)
+      yield* TestClock.adjust(101)
+      expect(commands).toEqual(["acquire 1"])
+      store.pollMillis = 1000
+      yield* TestClock.adjust(1)
+      expect(commands).toEqual(["acquire 1", "acquire 1"])
+      yield* pool.close
+    }))
+
+  it.effect("the polls of schedulers that began to wait at different times meet at quarters of a second", () =>
+    Effect.gen(function*() {
+      for (const [late, asks] of [[0, 1000], [1, 1250], [249, 1250], [250, 1250], [251, 1500]] as const) {
+        const { commands, pool, scheduler, store } = yield* make
+        const began = yield* Clock.currentTimeMillis
+        yield* TestClock.adjust(late)
+        store.held.add("another's")
+        yield* jobs(scheduler, 1)
+        yield* TestClock.adjust(asks - late - 1)
+        expect(commands, `after ${late} ms`).toEqual(["acquire 1"])
+        yield* TestClock.adjust(1)
+        expect(commands, `after ${late} ms`).toEqual(["acquire 1", "acquire 1"])
+        yield* pool.close
+        yield* TestClock.setTime(began + 10_000)
+      }
+    }))
+
+  it.effect("of jobs with weights, as many end as ran on the lost permits, the last one first; a job inside ends with the one around it", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* withLimit(4)
+      const first = yield* weighted(scheduler, 1, 1000)
+      let inner = "runs"
+      const nested = Effect.onInterrupt(
+        scheduler.schedule(Effect.never),
+        () => Effect.sync(() => inner = "interrupted")
+      )
+      const second = yield* Effect.forkChild(Effect.exit(scheduler.schedule(nested, { weight: 2 })), {
+        startImmediately: true
+      })
+      expect([engine.running, pool.size]).toEqual([3, 3])
+      store.lost = 1
+      yield* TestClock.adjust(100)
+      store.lost = 0
+      expect(String(yield* Fiber.join(second))).toContain("others hold the permit")
+      expect([inner, engine.running, first.pollUnsafe()]).toEqual(["interrupted", 1, undefined])
+      yield* TestClock.adjust(900)
+      expect((yield* Fiber.join(first))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("a penalty that cannot be told to the others holds in this process, and fails by the policy fail", () =>
+    Effect.gen(function*() {
+      for (const onStoreError of ["fail", "local"] as const) {
+        const { engine, pool, scheduler, store } = yield* withLimit(1, undefined, undefined, { onStoreError })
+        store.away = true
+        const exit = yield* Effect.exit(scheduler.penalize({ for: 100 }))
+        expect(exit._tag).toBe(onStoreError === "fail" ? "Failure" : "Success")
+        store.away = false
+        const [job] = yield* jobs(scheduler, 10)
+        yield* TestClock.adjust(99)
+        expect(engine.running).toBe(0)
+        yield* TestClock.adjust(11)
+        expect((yield* Fiber.join(job!))._tag).toBe("Success")
+        yield* pool.close
+      }
     }).pipe(Effect.provide(Logger.layer([]))))
 })

@@ -19,7 +19,15 @@ describe("slots that a process holds", () => {
     "every token granted is spent, returned, expired or still there: spent from the front when it is due, returned from the end",
     {
       steps: Schema.Array(Schema.Struct({
-        kind: Schema.Literals(["grant", "grant after another process", "spend", "put back", "expire", "give back", "keep"]),
+        kind: Schema.Literals([
+          "grant",
+          "grant after another process",
+          "spend",
+          "put back",
+          "expire",
+          "give back",
+          "keep"
+        ]),
         tokens: int(1, 5),
         pass: int(0, 3)
       })).check(Schema.isMaxLength(60))

@@ -88,8 +88,10 @@ describe("a Redis that connects in the background", () => {
     Effect.gen(function*() {
       const { connect, seen } = yield* setup((client) => client === 1 ? Effect.never : Effect.succeed(client))
       const redis = yield* connect
-      const lost = yield* Effect.forEach(["A", "B", "C"], (command) =>
-        Effect.forkChild(redis.send(command), { startImmediately: true }))
+      const lost = yield* Effect.forEach(
+        ["A", "B", "C"],
+        (command) => Effect.forkChild(redis.send(command), { startImmediately: true })
+      )
       yield* Effect.forEach(lost, Fiber.interrupt)
       yield* settle
       expect(seen.sent).toEqual(["1 A", "1 B", "1 C", "1 PING"])
