@@ -78,3 +78,27 @@ describe("a chain in which each link leaves the next one behind", () => {
         .toBeLessThan(8)
     }))
 })
+
+describe("a run that lasts", () => {
+  it.live("keeps none of the schedulers that were used in it, except the last ones", () =>
+    Effect.gen(function*() {
+      const reducer = yield* Reducer.make()
+      const links: Array<WeakRef<Link>> = []
+      const use = (n: number) =>
+        Effect.suspend(() => {
+          const own: Link = { n }
+          links.push(new WeakRef(own))
+          const scheduled = Effect.flatMap(Scheduler.make({ concurrency: 1 }), (_) => _.schedule(Effect.yieldNow))
+          return Effect.scoped(Effect.provideService(scheduled, Marker, own))
+        })
+      const alive = Effect.promise(async () => {
+        for (let i = 0; i < 5; i++) {
+          await new Promise((resolve) => setImmediate(resolve))
+          collect()
+        }
+        return links.filter((link) => link.deref() !== undefined).length
+      })
+      const lasts = Effect.andThen(Effect.forEach(Array.from({ length }, (_, n) => n), use), alive)
+      expect(yield* reducer.reduce("key", lasts)).toBeLessThan(8)
+    }))
+})
