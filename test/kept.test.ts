@@ -1,6 +1,6 @@
 /** No ended work is reachable from live work: chains in which each link leaves the next one behind. */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Effect } from "effect"
+import { Context, Deferred, Effect, Fiber } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -100,5 +100,26 @@ describe("a run that lasts", () => {
       })
       const lasts = Effect.andThen(Effect.forEach(Array.from({ length }, (_, n) => n), use), alive)
       expect(yield* reducer.reduce("key", lasts)).toBeLessThan(8)
+    }))
+})
+
+describe("a queue in which one job waits for long", () => {
+  it.live("O1 keeps few of the jobs with a maxWait that have left it", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 hour" })
+      yield* Effect.forkChild(scheduler.schedule(Effect.never), { startImmediately: true })
+      yield* Effect.forkChild(scheduler.schedule(Effect.never), { startImmediately: true })
+      const links: Array<WeakRef<Link>> = []
+      for (let n = 0; n < 200; n++) {
+        const own: Link = { n }
+        links.push(new WeakRef(own))
+        const leaves = Effect.provideService(scheduler.schedule(Effect.never), Marker, own)
+        yield* Effect.flatMap(Effect.forkChild(leaves, { startImmediately: true }), Fiber.interrupt)
+      }
+      for (let i = 0; i < 5; i++) {
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        collect()
+      }
+      expect(links.filter((link) => link.deref() !== undefined).length).toBeLessThan(60)
     }))
 })
