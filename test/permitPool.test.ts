@@ -636,4 +636,23 @@ describe("what a process asks for, and when", () => {
         yield* pool.close
       }
     }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("a permit is renewed in time, however many others come meanwhile", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler } = yield* withLimit(10)
+      const [first] = yield* jobs(scheduler, 1000)
+      let most = 0
+      for (let since = 0, millis = 0; millis < 990; millis += 10) {
+        yield* jobs(scheduler, 15)
+        commands.length = 0
+        yield* TestClock.adjust(10)
+        since = commands.includes("renew") ? 0 : since + 10
+        most = Math.max(most, since)
+      }
+      expect(most).toBeLessThanOrEqual(100)
+      yield* TestClock.adjust(100)
+      expect((yield* Fiber.join(first!))._tag).toBe("Success")
+      expect([engine.idle, pool.size]).toEqual([true, 0])
+      yield* pool.close
+    }))
 })

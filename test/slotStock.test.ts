@@ -116,4 +116,14 @@ describe("slots that a process holds", () => {
     stock.expire(20e6, 20e6, false)
     expect(stock.tokens).toBe(0)
   })
+
+  it("tokens that are put back over a grant to another process are returned as far as the store can take them back", () => {
+    const stock = new SlotStock()
+    stock.add([3], taken("", "a", [0]), 0)
+    stock.add([2], taken("b", "c", [0]), 0)
+    expect(stock.spend(4, 0)).toBe(true)
+    stock.putBack(4)
+    expect(stock.giveBack()).toEqual({ tokens: 2, state: "c" })
+    expect([stock.tokens, stock.spend(4, 0), stock.spend(3, 0), stock.empty]).toEqual([3, false, true, true])
+  })
 })

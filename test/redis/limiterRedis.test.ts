@@ -17,7 +17,11 @@ import { placeLaws } from "../support/placeLaws.js"
 const second = 1_000_000_000
 const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
 
-const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail") => {
+const setup = (
+  rate: Gcra.Rate,
+  onStoreError: "fail" | "local" | "allow" = "fail",
+  others: ReadonlyArray<Gcra.Rate> = []
+) => {
   const clock = new ManualClock()
   const store = new GcraStoreModel(clock)
   const context = Effect.runSync(
@@ -25,7 +29,7 @@ const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail
   )
   const process = () =>
     new LimiterRedis.LimiterRedis(
-      [rate],
+      [rate, ...others],
       {
         store: store.of,
         guard: Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
@@ -135,23 +139,25 @@ describe("pace of a shared rate", () => {
     }
   })
 
-  it("A strict rate makes up 10 ms, and a window of starts exceeds the limit by no more than that allows", () => {
-    const { clock, enter, times } = setup(perSecond(100, 1, true))
-    for (let i = 0; i < 600; i++) enter(i)
-    for (let i = 0; i < 40; i++) {
-      clock.advance(40 + (i * 37) % 150)
-      clock.block(45)
-      clock.fire()
-    }
-    const starts = times()
-    expect(starts.length).toBeGreaterThan(300)
-    const most = Math.max(...starts.map((from) => starts.filter((at) => at >= from && at < from + 1000).length))
-    expect(most).toBeGreaterThan(75)
-    // One start was late before the window, and one late timer adds two: now, and 10 ms ago.
-    expect(most).toBeLessThanOrEqual(102)
-    const atOnce = Math.max(...starts.map((from) => starts.filter((at) => at === from).length))
-    expect(atOnce).toBeLessThanOrEqual(2)
-  })
+  for (const others of [[], [perSecond(1000, 10)]]) {
+    it(`A strict rate makes up 10 ms, and a window of starts exceeds the limit by no more than that allows, with ${others.length} other rates`, () => {
+      const { clock, enter, times } = setup(perSecond(100, 1, true), "fail", others)
+      for (let i = 0; i < 600; i++) enter(i)
+      for (let i = 0; i < 40; i++) {
+        clock.advance(40 + (i * 37) % 150)
+        clock.block(45)
+        clock.fire()
+      }
+      const starts = times()
+      expect(starts.length).toBeGreaterThan(300)
+      const most = Math.max(...starts.map((from) => starts.filter((at) => at >= from && at < from + 1000).length))
+      expect(most).toBeGreaterThan(75)
+      // One start was late before the window, and one late timer adds two: now, and 10 ms ago.
+      expect(most).toBeLessThanOrEqual(102)
+      const atOnce = Math.max(...starts.map((from) => starts.filter((at) => at === from).length))
+      expect(atOnce).toBeLessThanOrEqual(2)
+    })
+  }
 
   it("Slow answers do not reduce the pace", () => {
     for (const answerMillis of [40, 200]) {
@@ -362,6 +368,23 @@ describe("peek at a shared rate", () => {
   })
 })
 
+describe("consume with fail at a shared rate", () => {
+  it("while the store is away, allow admits each call, local what its share has left, and fail none", () => {
+    const outcomes = (["fail", "local", "allow"] as const).map((policy) => {
+      const { limiter, run, store } = setup(perSecond(10, 2), policy)
+      store.away = true
+      const consume = RateLimiter.fromLimiter(limiter, "test").consume({ onExceeded: "fail" })
+      const outcome = Effect.match(consume, { onFailure: ({ reason }) => reason._tag, onSuccess: () => "admitted" })
+      return [1, 2, 3].map(() => run(outcome))
+    })
+    expect(outcomes).toEqual([
+      ["StoreError", "StoreError", "StoreError"],
+      ["admitted", "admitted", "RateLimitExceeded"],
+      ["admitted", "admitted", "admitted"]
+    ])
+  })
+})
+
 describe("O1 maxWait at a shared rate", () => {
   const over = (limiter: LimiterRedis.LimiterRedis, maxWait: number, key?: string) => {
     const handle = RateLimiter.fromLimiter(limiter, "test")
@@ -411,6 +434,18 @@ describe("O1 maxWait at a shared rate", () => {
     const call = over(limiter, 50)
     clock.advance(20)
     expect(store.commands.length).toBe(2)
+    enter("next")
+    clock.block(50)
+    clock.fire()
+    expect(reasonOf(call)).not.toBe("admitted")
+    expect(times()).toEqual([0, 70])
+  })
+
+  it("a slot that comes in time to a call that is late goes to the next one, too", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(20))
+    enter("first")
+    const call = over(limiter, 60)
+    clock.advance(20)
     enter("next")
     clock.block(50)
     clock.fire()
