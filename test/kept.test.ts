@@ -123,3 +123,20 @@ describe("a queue in which one job waits for long", () => {
       expect(links.filter((link) => link.deref() !== undefined).length).toBeLessThan(60)
     }))
 })
+
+describe("a large key", () => {
+  it.live("is not kept by its hash", () =>
+    Effect.gen(function*() {
+      const reducer = yield* Reducer.make()
+      const key = () => Array.from({ length: 200 }, (_, n): Link => ({ n }))
+      const links = yield* Effect.suspend(() => {
+        const own = key()
+        return Effect.as(reducer.reduce(own, Effect.void), own.map((link) => new WeakRef(link)))
+      })
+      for (let i = 0; i < 5; i++) {
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        collect()
+      }
+      expect(links.filter((link) => link.deref() !== undefined).length).toBeLessThan(8)
+    }))
+})
