@@ -239,6 +239,7 @@ describe("the permits of several processes", () => {
       const penalty = yield* Effect.forkChild(scheduler.penalize({ for: 100 }), { startImmediately: true })
       yield* TestClock.adjust(20)
       yield* Fiber.join(penalty)
+      expect(store.penaltyMillis).toBe(100)
       store.penaltyMillis = 0
       yield* TestClock.adjust(70)
       expect([pool.size, engine.running, [...store.held]]).toEqual([0, 0, []])
@@ -654,5 +655,70 @@ describe("what a process asks for, and when", () => {
       expect((yield* Fiber.join(first!))._tag).toBe("Success")
       expect([engine.idle, pool.size]).toEqual([true, 0])
       yield* pool.close
+    }))
+
+  it.effect("permits are renewed in each third of their lease, also where an answer takes time", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* make
+      const [job] = yield* jobs(scheduler, 1000)
+      store.answerMillis = 10
+      commands.length = 0
+      yield* TestClock.adjust(1000)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      expect(commands.filter((command) => command === "renew").length).toBeGreaterThanOrEqual(9)
+      store.answerMillis = 0
+      yield* TestClock.adjust(10)
+      yield* pool.close
+    }))
+
+  it.effect("closing waits for the commands that have no answer yet", () =>
+    Effect.gen(function*() {
+      const { pool, scheduler, store } = yield* make
+      const [job] = yield* jobs(scheduler, 10)
+      store.answerMillis = 50
+      yield* TestClock.adjust(10)
+      yield* Fiber.join(job!)
+      const closing = yield* Effect.forkChild(pool.close, { startImmediately: true })
+      yield* TestClock.adjust(49)
+      expect(closing.pollUnsafe()).toBe(undefined)
+      yield* TestClock.adjust(1)
+      expect([closing.pollUnsafe()?._tag, [...store.held]]).toEqual(["Success", []])
+    }))
+
+  it.effect("a key whose job was interrupted while it asked is dropped after the answer, and returns the permits of it", () =>
+    Effect.gen(function*() {
+      const held = new Set<string>()
+      const share = (): Share => (engine) =>
+        new PermitPool({
+          engine,
+          pulse: new Pulse(engine.site),
+          limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
+          onStoreError: "fail",
+          expectedProcesses: 1,
+          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 60_000, outageBudgetMillis: 0 }),
+          store: {
+            leaseMillis: 300,
+            node: "test",
+            acquire: (groups) =>
+              Effect.andThen(
+                Effect.sync(() => groups.flat().forEach((id) => held.add(id))),
+                Effect.delay(Effect.succeed({ granted: groups.length, pollMillis: 1000, penaltyMillis: 0 }), 5000)
+              ),
+            renew: () => Effect.succeed([]),
+            release: (ids) => Effect.sync(() => ids.forEach((id) => held.delete(id))),
+            penalize: () => Effect.void,
+            close: () => undefined
+          }
+        })
+      const limits = () => ({ ...unbounded("test"), concurrency: 1 })
+      const scope = yield* Scope.make()
+      const hosts = yield* Keyed.make("test", limits, identity, share).pipe(Scope.provide(scope))
+      const job = yield* Effect.forkChild(hosts.get("k").schedule(Effect.void), { startImmediately: true })
+      yield* Fiber.interrupt(job)
+      yield* TestClock.adjust(4000)
+      expect([yield* hosts.size, held.size]).toEqual([1, 1])
+      yield* TestClock.adjust(4000)
+      expect([yield* hosts.size, held.size]).toEqual([0, 0])
+      yield* Scope.close(scope, Exit.void)
     }))
 })

@@ -488,3 +488,28 @@ describe("O4 settle at a shared rate", () => {
     expect(Effect.runSyncExit(provided)).toEqual(Exit.die(new RangeError(`Scheduler.schedule: ${rule}`)))
   })
 })
+
+describe("keys and quotas of a shared rate", () => {
+  it("each key has its own rate, and so have the calls without one", () => {
+    const { clock, enter, names } = setup(perSecond(1))
+    for (const key of ["a", "b", "undefined"]) enter(key, { key })
+    enter("none")
+    clock.advance(10)
+    expect(names().toSorted()).toEqual(["a", "b", "none", "undefined"])
+  })
+
+  it("a smaller burst refuses the waiters that exceed it; the others are asked for anew at once", () => {
+    const { clock, enter, limiter, names, refused, store } = setup(perSecond(1, 5))
+    enter("first", { tokens: 5 })
+    enter("large", { tokens: 3 })
+    enter("just", { tokens: 2 })
+    clock.advance(10)
+    const asked = store.asked.length
+    limiter.setQuotas([perSecond(1000, 2)])
+    expect([refused, store.asked.length]).toEqual([["large"], asked + 1])
+    clock.advance(5000)
+    expect(names()).toEqual(["first", "just"])
+    enter("too large", { tokens: 3 })
+    expect(refused).toEqual(["large", "too large"])
+  })
+})
