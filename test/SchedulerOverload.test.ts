@@ -356,6 +356,13 @@ describe("shed", () => {
     expect(refused).toBeGreaterThan(200)
   })
 
+  it.effect("O2 a queue that never empties is no overload while each job waits for less than the target", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      for (let i = 0; i < 2; i++) yield* fork(scheduler.schedule(sleep(4)))
+      expect(yield* offer((effect) => scheduler.schedule(effect), 100, 4, 4)).toEqual({ done: 100 })
+    }))
+
   it.effect("O2 a queue that empties with each start is no overload, however late its jobs start", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 2, interval: 50 } })

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { StoreError, Waiter } from "../../src/internal/limiter/limiter.js"
 import * as LimiterRedis from "../../src/internal/redis/limiter.js"
@@ -511,5 +512,27 @@ describe("keys and quotas of a shared rate", () => {
     expect(names()).toEqual(["first", "just"])
     enter("too large", { tokens: 3 })
     expect(refused).toEqual(["large", "too large"])
+  })
+})
+
+describe("a scheduler at a shared rate", () => {
+  it("asks for the slots of all jobs that could start with one command", () => {
+    const { clock, limiter, run, store } = setup(perSecond(100))
+    const handle = RateLimiter.fromLimiter(limiter, "test")
+    const scheduler = run(
+      Effect.provideService(
+        Scope.provide(Scheduler.make({ concurrency: 30, rate: RateLimiter.RateLimiter }), Scope.makeUnsafe()),
+        RateLimiter.RateLimiter,
+        handle
+      )
+    )
+    let ended = 0
+    for (let i = 0; i < 50; i++) {
+      Effect.runForkWith(clock.context)(scheduler.schedule(Effect.sync(() => ended++)))
+    }
+    clock.advance(20)
+    expect(Math.max(...store.asked)).toBe(30)
+    clock.advance(1000)
+    expect(ended).toBe(50)
   })
 })
