@@ -9,6 +9,7 @@ import * as Hash from "effect/Hash"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Request from "effect/Request"
+import * as Tracer from "effect/Tracer"
 import { leftIn } from "./support/leftInResolver.ts"
 import { live } from "./support/lookups.ts"
 import { Session } from "./support/session.ts"
@@ -108,4 +109,23 @@ describe("B7 isolation", () => {
         }
       }).pipe(Effect.provide(live())))
   }
+})
+
+describe("the span of a batch", () => {
+  it.effect("execute sees the parent span of its first caller, and none where that has none", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const seen: Array<string | undefined> = []
+      const resolver = yield* Batcher.ordered(Get, {
+        execute: (requests) =>
+          Effect.contextWith((context: Context.Context<never>) => {
+            const span = Context.getOption(context, Tracer.ParentSpan)
+            seen.push(Option.isNone(span) ? undefined : span.value.spanId)
+            return Effect.succeed(requests.map(() => "row"))
+          })
+      })
+      const ask = Effect.provideService(Effect.request(new Get({ id: 1 }), resolver), Me, undefined)
+      yield* ask
+      yield* Effect.withParentSpan(ask, Tracer.externalSpan({ spanId: "caller", traceId: "trace" }))
+      assert.deepStrictEqual(seen, [undefined, "caller"])
+    })).pipe(Effect.provide(Batcher.layer())))
 })

@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import * as TestClock from "effect/testing/TestClock"
 import { Reducer } from "effect-funnel"
-import { reduceShared } from "effect-funnel/SharedReducer"
+import { ReducerError, reduceShared } from "effect-funnel/SharedReducer"
 import { attach, type Coordination, flight, type Lease } from "../src/internal/reducer/reduceShared.js"
 import type { Joined, Party, ReducerStore, Signal } from "../src/internal/store/reducerStore.js"
 import { codecOf } from "../src/internal/reducer/codec.js"
@@ -769,4 +769,14 @@ describe("reduceShared within one process", () => {
       expect(yield* Fiber.join(second)).toBe(1)
       expect(yield* Reducer.inFlight).toEqual([])
     }).pipe(Effect.provide(Reducer.layer())))
+})
+
+describe("the errors of shared calls", () => {
+  it.effect("the message of a ReducerError is that of its reason", () =>
+    Effect.gen(function*() {
+      const away = new StoreError({ operation: "join", cause: new Error("connection refused") })
+      const error = new ReducerError({ reason: away })
+      expect(error.message).toBe("store command `join` failed: connection refused")
+      expect((yield* Effect.flip(Effect.fail(error))).message).toBe(away.message)
+    }))
 })

@@ -356,6 +356,13 @@ describe("shed", () => {
     expect(refused).toBeGreaterThan(200)
   })
 
+  it.effect("O2 a queue that never empties is no overload while each job waits for less than the target", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      for (let i = 0; i < 2; i++) yield* fork(scheduler.schedule(sleep(4)))
+      expect(yield* offer((effect) => scheduler.schedule(effect), 100, 4, 4)).toEqual({ done: 100 })
+    }))
+
   it.effect("O2 a queue that empties with each start is no overload, however late its jobs start", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 2, interval: 50 } })
@@ -730,4 +737,92 @@ describe("stats", () => {
         byShare: [{ key: "a", queued: 4 }, { key: "b", queued: 3 }, { key: undefined, queued: 1 }]
       })
     }))
+})
+
+describe("the queue around a refusal", () => {
+  it.effect("O1 a job does not count the tokens of those in front that wait for width: they may leave", () =>
+    Effect.gen(function*() {
+      const rate = { limit: 10, window: "1 second" } as const
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate })
+      yield* fork(scheduler.schedule(sleep(200)))
+      const front = yield* Effect.forEach([1, 2, 3, 4, 5], () => fork(scheduler.schedule(Effect.void)))
+      const impatient = yield* fork(scheduler.schedule(Effect.void, { maxWait: "300 millis" }))
+      expect(refusal(impatient)).toBe(undefined)
+      yield* Fiber.interruptAll(front)
+      yield* TestClock.adjust("200 millis")
+      expect(refusal(impatient)).toBe("Success")
+    }))
+
+  it.effect("O1 when a heavy job in front is refused, the light one behind it starts in that moment", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      yield* fork(scheduler.schedule(Effect.never))
+      const heavy = yield* fork(scheduler.schedule(Effect.void, { weight: 2, maxWait: "100 millis" }))
+      const light = yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("99 millis")
+      expect([refusal(heavy), refusal(light)]).toEqual([undefined, undefined])
+      yield* TestClock.adjust("1 millis")
+      expect([refusal(heavy)?.[0], refusal(light)]).toEqual(["WaitExceeded", "Success"])
+    }))
+
+  it.effect("O1 every refusal says how long the job has waited, however long the scheduler has been there", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "100 millis" })
+      // The times of a scheduler begin with its first job that may not wait for ever.
+      yield* fork(scheduler.schedule(sleep(1000)))
+      yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("1 seconds")
+      const gate = yield* Latch.make()
+      yield* fork(scheduler.schedule(gate.await))
+      const held = yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("40 millis")
+      const late = yield* fork(scheduler.schedule(Effect.void))
+      yield* scheduler.penalize({ for: "70 millis" })
+      yield* Effect.yieldNow
+      expect(refusal(held)).toEqual(["WaitExceeded", { waited: 40, maxWait: 100, expected: 70 }])
+      const clock = yield* Clock.Clock
+      const blocked = clock.monotonicTimeNanosUnsafe() + 150_000_000n
+      clock.monotonicTimeNanosUnsafe = () => blocked
+      yield* gate.open
+      yield* Effect.yieldNow
+      expect(refusal(late)).toEqual(["WaitExceeded", { waited: 150, maxWait: 100, expected: undefined }])
+    }))
+
+  it.effect("O2 a job that starts without a wait ends an overload, also where an item of forEach left the queue last", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      const crowd = yield* Effect.forEach(Array.from({ length: 20 }), () => fork(scheduler.schedule(sleep(20))))
+      const all = yield* fork(scheduler.forEach([1], () => Effect.void))
+      yield* TestClock.adjust("1 minute")
+      expect(refusal(all)).toBe("Success")
+      expect(crowd.map(refusal).some((outcome) => outcome !== "Success")).toBe(true)
+      const later = yield* Effect.forEach([1, 2, 3], () => fork(scheduler.schedule(sleep(25))))
+      yield* TestClock.adjust("1 minute")
+      expect(later.map(refusal)).toEqual(["Success", "Success", "Success"])
+    }))
+
+  it("O1 O2 a scheduler without jobs has no timer, whatever its options, also under a penalty; a closed one neither", () => {
+    const pending: Array<number> = []
+    const { exit } = simulate((_, clock) =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const options = { concurrency: 1, maxWait: "1 minute", shed: true } as const
+        const scheduler = yield* Scope.provide(Scheduler.make(options), scope)
+        for (let i = 0; i < 2; i++) yield* fork(scheduler.schedule(sleep(1)))
+        yield* sleep(100)
+        pending.push(clock.pending)
+        yield* scheduler.penalize({ for: "1 hour" })
+        pending.push(clock.pending)
+        const other = yield* Scope.provide(Scheduler.make({ concurrency: 1 }), scope)
+        yield* other.penalize({ for: "1 hour" })
+        const waits = yield* fork(other.schedule(Effect.void))
+        pending.push(clock.pending)
+        yield* Scope.close(scope, Exit.void)
+        yield* Fiber.await(waits)
+        pending.push(clock.pending)
+      })
+    )
+    expect(exit?._tag).toBe("Success")
+    expect(pending).toEqual([0, 0, 1, 0])
+  })
 })

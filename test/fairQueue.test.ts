@@ -126,4 +126,36 @@ describe("FairQueue", () => {
     expect(keys.filter((key) => key === "b").length).toBeGreaterThan(140)
     expect(keys.filter((key) => key === "b").length).toBeLessThan(160)
   })
+
+  it("O3 a start is charged by a moving mean: one short job changes little", () => {
+    const { add, fair, next } = setup()
+    for (const duration of [80, 80, 8, 8]) add("a", duration)
+    next()
+    expect(fair.charge(fair.head!.line!, 1)).toBe(80)
+    const { add: another, fair: other, next: run } = setup()
+    for (const duration of [80, 8, 8]) another("a", duration)
+    run()
+    run()
+    expect(other.charge(other.head!.line!, 2)).toBe(2 * (80 - 72 / 8))
+  })
+
+  it("O3 keys that come once are forgotten, also where jobs leave unserved and weights change", () => {
+    const { add, fair, known, next } = setup()
+    let most = 0
+    for (const key of ["x", "y"]) for (let i = 0; i < 3; i++) add(key, 10)
+    for (let i = 0; i < 5000; i++) {
+      // Of a key whose jobs wait, and of one that has none but is remembered.
+      add(i % 2 === 0 ? "x" : i - 1, 10, 1 + i % 7)
+      add(i, 5 + i % 20, 1 + i % 3)
+      for (let turns = 0; turns < 3; turns++) {
+        const { key } = next()
+        if (typeof key === "string") add(key, 10)
+      }
+      add(`leaves ${i}`, 10, 5)
+      const leaves = fair.linesWaiting.find(({ key }) => key === `leaves ${i}`)!
+      fair.remove(leaves.first!)
+      most = Math.max(most, known())
+    }
+    expect(most).toBeLessThan(100)
+  })
 })

@@ -1,6 +1,6 @@
 /** No ended work is reachable from live work: chains in which each link leaves the next one behind. */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Effect } from "effect"
+import { Context, Deferred, Effect, Fiber } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -76,5 +76,67 @@ describe("a chain in which each link leaves the next one behind", () => {
       const scheduler = yield* Scheduler.make({ concurrency: 2 })
       expect(yield* kept((n, leave) => reducer.reduce(n, scheduler.schedule(reducer.reduce(`${n}`, leave)))))
         .toBeLessThan(8)
+    }))
+})
+
+describe("a run that lasts", () => {
+  it.live("keeps none of the schedulers that were used in it, except the last ones", () =>
+    Effect.gen(function*() {
+      const reducer = yield* Reducer.make()
+      const links: Array<WeakRef<Link>> = []
+      const use = (n: number) =>
+        Effect.suspend(() => {
+          const own: Link = { n }
+          links.push(new WeakRef(own))
+          const scheduled = Effect.flatMap(Scheduler.make({ concurrency: 1 }), (_) => _.schedule(Effect.yieldNow))
+          return Effect.scoped(Effect.provideService(scheduled, Marker, own))
+        })
+      const alive = Effect.promise(async () => {
+        for (let i = 0; i < 5; i++) {
+          await new Promise((resolve) => setImmediate(resolve))
+          collect()
+        }
+        return links.filter((link) => link.deref() !== undefined).length
+      })
+      const lasts = Effect.andThen(Effect.forEach(Array.from({ length }, (_, n) => n), use), alive)
+      expect(yield* reducer.reduce("key", lasts)).toBeLessThan(8)
+    }))
+})
+
+describe("a queue in which one job waits for long", () => {
+  it.live("O1 keeps few of the jobs with a maxWait that have left it", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 hour" })
+      yield* Effect.forkChild(scheduler.schedule(Effect.never), { startImmediately: true })
+      yield* Effect.forkChild(scheduler.schedule(Effect.never), { startImmediately: true })
+      const links: Array<WeakRef<Link>> = []
+      for (let n = 0; n < 200; n++) {
+        const own: Link = { n }
+        links.push(new WeakRef(own))
+        const leaves = Effect.provideService(scheduler.schedule(Effect.never), Marker, own)
+        yield* Effect.flatMap(Effect.forkChild(leaves, { startImmediately: true }), Fiber.interrupt)
+      }
+      for (let i = 0; i < 5; i++) {
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        collect()
+      }
+      expect(links.filter((link) => link.deref() !== undefined).length).toBeLessThan(60)
+    }))
+})
+
+describe("a large key", () => {
+  it.live("is not kept by its hash", () =>
+    Effect.gen(function*() {
+      const reducer = yield* Reducer.make()
+      const key = () => Array.from({ length: 200 }, (_, n): Link => ({ n }))
+      const links = yield* Effect.suspend(() => {
+        const own = key()
+        return Effect.as(reducer.reduce(own, Effect.void), own.map((link) => new WeakRef(link)))
+      })
+      for (let i = 0; i < 5; i++) {
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        collect()
+      }
+      expect(links.filter((link) => link.deref() !== undefined).length).toBeLessThan(8)
     }))
 })

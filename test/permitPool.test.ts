@@ -2,7 +2,7 @@
  * The permits of a concurrency across processes, over a store that a test answers for.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, identity, Scope } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber, identity, Logger, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { type Options, PermitPool } from "../src/internal/redis/permitPool.js"
 import { Orders } from "../src/internal/redis/permitStore.js"
@@ -14,21 +14,29 @@ import * as Keyed from "../src/internal/scheduler/keyed.js"
 import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
+import { StoreError } from "../src/internal/store/storeError.js"
 import { settle } from "./support/fibers.ts"
 import { simulate } from "./support/simulation.ts"
 
-const withLimit = (limit: number, beats?: Pulse, shed?: { readonly target: number; readonly interval: number }) =>
+const withLimit = (
+  limit: number,
+  beats?: Pulse,
+  shed?: { readonly target: number; readonly interval: number },
+  policy: Partial<Pick<Options, "onStoreError" | "expectedProcesses">> = {}
+) =>
   Effect.withFiber((fiber) => {
     const site = { context: fiber.context, clock: fiber.getRef(Clock.Clock), dispatcher: fiber.currentDispatcher }
     const engine = new Engine({ ...unbounded("test"), concurrency: limit, shed }, site)
     const commands: Array<string> = []
     const held = new Set<string>()
     /** Permits that the next renewal has lost, and the time of an answer. */
-    const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0 }
+    const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0, pollMillis: 1000, away: false }
     const answer = <A>(command: string, decide: () => A) =>
       Effect.suspend(() => {
         commands.push(command)
-        const answer = Effect.sync(decide)
+        const answer = store.away
+          ? Effect.fail(new StoreError({ operation: command, cause: new Error("away") }))
+          : Effect.sync(decide)
         return store.answerMillis === 0 ? answer : Effect.delay(answer, store.answerMillis)
       })
     const options: Options = {
@@ -37,17 +45,22 @@ const withLimit = (limit: number, beats?: Pulse, shed?: { readonly target: numbe
       limiterOf: (rates) => new LimiterMemory(rates, site.context, site.clock),
       onStoreError: "fail",
       expectedProcesses: 1,
+      ...policy,
       guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
       store: {
         leaseMillis: 300,
         node: "test",
         acquire: (groups, limit) =>
           answer(`acquire ${groups.length}`, () => {
-            const { penaltyMillis } = store
-            if (penaltyMillis > 0) return { granted: 0, pollMillis: 1000, penaltyMillis }
-            const granted = groups.slice(0, Math.max(0, limit - held.size))
-            for (const id of granted.flat()) held.add(id)
-            return { granted: granted.length, pollMillis: 1000, penaltyMillis }
+            const { penaltyMillis, pollMillis } = store
+            if (penaltyMillis > 0) return { granted: 0, pollMillis, penaltyMillis }
+            const granted: Array<ReadonlyArray<string>> = []
+            for (const group of groups) {
+              if (held.size + group.length > limit) break
+              granted.push(group)
+              for (const id of group) held.add(id)
+            }
+            return { granted: granted.length, pollMillis, penaltyMillis }
           }),
         renew: (ids) => answer("renew", () => ids.slice(0, store.lost)),
         release: (ids) =>
@@ -226,6 +239,7 @@ describe("the permits of several processes", () => {
       const penalty = yield* Effect.forkChild(scheduler.penalize({ for: 100 }), { startImmediately: true })
       yield* TestClock.adjust(20)
       yield* Fiber.join(penalty)
+      expect(store.penaltyMillis).toBe(100)
       store.penaltyMillis = 0
       yield* TestClock.adjust(70)
       expect([pool.size, engine.running, [...store.held]]).toEqual([0, 0, []])
@@ -349,5 +363,362 @@ describe("the permits of several processes", () => {
       const error = yield* Fiber.join(late)
       expect(error.message).toBe("store command `acquire` failed: no answer within 1000 ms")
       expect(seen).toEqual({ sent: [2, 1], interrupted: 2 })
+    }))
+
+  it.effect("one command asks for 64 jobs at most, and the next one for the rest", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler } = yield* withLimit(100)
+      yield* scheduler.pause
+      const running = yield* jobs(scheduler, ...Array.from({ length: 70 }, () => 10))
+      yield* scheduler.resume
+      expect(commands).toEqual(["acquire 64", "acquire 6"])
+      yield* TestClock.adjust(10)
+      yield* Fiber.awaitAll(running)
+      yield* pool.close
+    }))
+})
+
+const alone = (limit: number, expectedProcesses: number) =>
+  withLimit(limit, undefined, undefined, { onStoreError: "local", expectedProcesses })
+
+describe("permits while the store is away", () => {
+  it.effect("a renewal that fails is tried again after a tenth of the lease, and its jobs run on", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* make
+      const [job] = yield* jobs(scheduler, 1000)
+      commands.length = 0
+      store.away = true
+      const times: Array<number> = []
+      for (let millis = 1; millis <= 250; millis++) {
+        yield* TestClock.adjust(1)
+        if (commands.splice(0).includes("renew")) times.push(millis)
+        if (millis === 200) store.away = false
+      }
+      expect(times).toEqual([100, 130, 160, 190, 220])
+      yield* TestClock.adjust(750)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("a permit whose renewals fail, or get no answer, is lost in the moment its lease ends, and its job fails then", () =>
+    Effect.gen(function*() {
+      for (const fault of [{ away: true }, { answerMillis: 1e6 }]) {
+        const { engine, pool, scheduler, store } = yield* make
+        const [job] = yield* jobs(scheduler, 1000)
+        Object.assign(store, fault)
+        yield* TestClock.adjust(299)
+        expect([pool.size, engine.running]).toEqual([1, 1])
+        yield* TestClock.adjust(1)
+        expect([pool.size, engine.running]).toEqual([0, 0])
+        expect(String(yield* Fiber.join(job!))).toContain("too late")
+        Object.assign(store, { away: false, answerMillis: 0 })
+        yield* pool.close
+      }
+    }))
+
+  it.effect("a process that asks in vain fails the jobs that wait, and returns what it may have got", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler, store } = yield* withLimit(2)
+      store.away = true
+      for (const job of yield* jobs(scheduler, 10, 10)) {
+        expect(String(yield* Fiber.join(job))).toContain("store command `acquire 1` failed")
+      }
+      expect(commands).toEqual(["acquire 1", "release", "acquire 1", "release"])
+      expect([engine.queued, engine.running, pool.size]).toEqual([0, 0, 0])
+      store.away = false
+      const [job] = yield* jobs(scheduler, 10)
+      yield* TestClock.adjust(10)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("with the policy local a process goes on with its share, which is at least 1, and a job heavier than that runs alone", () =>
+    Effect.gen(function*() {
+      const widths = []
+      for (const processes of [2, 3, 9]) {
+        const { engine, pool, scheduler, store } = yield* alone(4, processes)
+        store.away = true
+        const job = (weight: number) =>
+          Effect.forkChild(scheduler.schedule(Effect.sleep(10), { weight }), { startImmediately: true })
+        for (let i = 0; i < 4; i++) yield* job(1)
+        const steps = []
+        yield* job(3)
+        yield* job(1)
+        while (!engine.idle) {
+          steps.push(engine.main.used)
+          yield* TestClock.adjust(10)
+        }
+        widths.push(steps)
+        store.away = false
+        yield* pool.close
+      }
+      expect(widths).toEqual([[2, 2, 3, 1], [1, 1, 1, 1, 3, 1], [1, 1, 1, 1, 3, 1]])
+    }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("while a heavy job waits for the others to end, no other job starts beyond the share", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* alone(4, 4)
+      store.away = true
+      const job = (weight: number, priority: number) =>
+        Effect.forkChild(scheduler.schedule(Effect.sleep(10), { weight, priority }), { startImmediately: true })
+      yield* job(1, 0)
+      yield* job(2, 0)
+      yield* job(1, 1)
+      const widths = []
+      while (!engine.idle) {
+        widths.push([engine.running, engine.main.used])
+        yield* TestClock.adjust(10)
+      }
+      expect(widths).toEqual([[1, 1], [1, 1], [1, 2]])
+      yield* pool.close
+    }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("the store is asked each second whether it is back; jobs that began meanwhile run to their end, and others need permits", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler, store } = yield* alone(2, 2)
+      store.away = true
+      const [began] = yield* jobs(scheduler, 5000)
+      yield* jobs(scheduler, 10)
+      commands.length = 0
+      yield* TestClock.adjust(2999)
+      expect(commands).toEqual(["acquire 0", "acquire 0"])
+      store.away = false
+      store.held.add("another's").add("one more")
+      yield* TestClock.adjust(1)
+      expect([engine.running, engine.queued, engine.main.capacity, pool.size]).toEqual([1, 1, 0, 0])
+      yield* TestClock.adjust(1990)
+      store.held.clear()
+      yield* TestClock.adjust(1000)
+      expect((yield* Fiber.join(began!))._tag).toBe("Success")
+      expect([engine.idle, pool.size, [...store.held]]).toEqual([true, 0, []])
+      commands.length = 0
+      yield* TestClock.adjust("1 minute")
+      expect(commands).toEqual([])
+      yield* pool.close
+    }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("a pool that closes while the store is away asks no more", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* alone(2, 2)
+      store.away = true
+      yield* jobs(scheduler, 10)
+      yield* TestClock.adjust(1500)
+      yield* pool.close
+      commands.length = 0
+      yield* TestClock.adjust("1 minute")
+      expect(commands).toEqual([])
+    }).pipe(Effect.provide(Logger.layer([]))))
+})
+
+describe("what a process asks for, and when", () => {
+  const weighted = (scheduler: ReturnType<typeof handleOf>, weight: number, millis: number) =>
+    Effect.forkChild(Effect.exit(scheduler.schedule(Effect.sleep(millis), { weight })), { startImmediately: true })
+
+  it.effect("a larger concurrency is asked for at once", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* make
+      store.held.add("another's")
+      const [job] = yield* jobs(scheduler, 10)
+      yield* scheduler.resize(2)
+      expect(engine.running).toBe(1)
+      yield* TestClock.adjust(10)
+      yield* Fiber.join(job!)
+      yield* pool.close
+    }))
+
+  it.effect("a process that waits for a heavy job holds no permit for it, so that two of them do not block each other", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* withLimit(4)
+      store.held.add("a").add("b")
+      yield* weighted(scheduler, 1, 20)
+      yield* weighted(scheduler, 1, 40)
+      const heavy = yield* weighted(scheduler, 3, 10)
+      yield* TestClock.adjust(20)
+      expect([pool.size, engine.running, store.held.size]).toEqual([1, 1, 3])
+      store.held.delete("a")
+      store.held.delete("b")
+      pool.wake()
+      expect([pool.size, engine.running, store.held.size]).toEqual([4, 2, 4])
+      yield* TestClock.adjust(20)
+      yield* Fiber.join(heavy)
+      expect([pool.size, [...store.held]]).toEqual([0, []])
+      yield* pool.close
+    }))
+
+  it.effect("a wake-up that comes while the process asks makes it ask once more", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler, store } = yield* make
+      store.held.add("another's")
+      store.answerMillis = 10
+      yield* jobs(scheduler, 1)
+      pool.wake()
+      yield* TestClock.adjust(5)
+      expect(commands).toEqual(["acquire 1"])
+      yield* TestClock.adjust(5)
+      expect(commands).toEqual(["acquire 1", "acquire 1"])
+      yield* TestClock.adjust(500)
+      expect(commands).toEqual(["acquire 1", "acquire 1"])
+      store.held.clear()
+      pool.wake()
+      pool.wake()
+      yield* TestClock.adjust(10)
+      expect([engine.running, commands.length]).toEqual([1, 3])
+      yield* TestClock.adjust(20)
+      yield* pool.close
+    }))
+
+  it.effect("where a lease ends sooner than the poll, a waiting process asks just after its end", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* make
+      store.held.add("another's")
+      store.pollMillis = 99.5
+      yield* jobs(scheduler, 1)
+      yield* TestClock.adjust(101)
+      expect(commands).toEqual(["acquire 1"])
+      store.pollMillis = 1000
+      yield* TestClock.adjust(1)
+      expect(commands).toEqual(["acquire 1", "acquire 1"])
+      yield* pool.close
+    }))
+
+  it.effect("the polls of schedulers that began to wait at different times meet at quarters of a second", () =>
+    Effect.gen(function*() {
+      for (const [late, asks] of [[0, 1000], [1, 1250], [249, 1250], [250, 1250], [251, 1500]] as const) {
+        const { commands, pool, scheduler, store } = yield* make
+        const began = yield* Clock.currentTimeMillis
+        yield* TestClock.adjust(late)
+        store.held.add("another's")
+        yield* jobs(scheduler, 1)
+        yield* TestClock.adjust(asks - late - 1)
+        expect(commands, `after ${late} ms`).toEqual(["acquire 1"])
+        yield* TestClock.adjust(1)
+        expect(commands, `after ${late} ms`).toEqual(["acquire 1", "acquire 1"])
+        yield* pool.close
+        yield* TestClock.setTime(began + 10_000)
+      }
+    }))
+
+  it.effect("of jobs with weights, as many end as ran on the lost permits, the last one first; a job inside ends with the one around it", () =>
+    Effect.gen(function*() {
+      const { engine, pool, scheduler, store } = yield* withLimit(4)
+      const first = yield* weighted(scheduler, 1, 1000)
+      let inner = "runs"
+      const nested = Effect.onInterrupt(
+        scheduler.schedule(Effect.never),
+        () => Effect.sync(() => inner = "interrupted")
+      )
+      const second = yield* Effect.forkChild(Effect.exit(scheduler.schedule(nested, { weight: 2 })), {
+        startImmediately: true
+      })
+      expect([engine.running, pool.size]).toEqual([3, 3])
+      store.lost = 1
+      yield* TestClock.adjust(100)
+      store.lost = 0
+      expect(String(yield* Fiber.join(second))).toContain("others hold the permit")
+      expect([inner, engine.running, first.pollUnsafe()]).toEqual(["interrupted", 1, undefined])
+      yield* TestClock.adjust(900)
+      expect((yield* Fiber.join(first))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("a penalty that cannot be told to the others holds in this process, and fails by the policy fail", () =>
+    Effect.gen(function*() {
+      for (const onStoreError of ["fail", "local"] as const) {
+        const { engine, pool, scheduler, store } = yield* withLimit(1, undefined, undefined, { onStoreError })
+        store.away = true
+        const exit = yield* Effect.exit(scheduler.penalize({ for: 100 }))
+        expect(exit._tag).toBe(onStoreError === "fail" ? "Failure" : "Success")
+        store.away = false
+        const [job] = yield* jobs(scheduler, 10)
+        yield* TestClock.adjust(99)
+        expect(engine.running).toBe(0)
+        yield* TestClock.adjust(11)
+        expect((yield* Fiber.join(job!))._tag).toBe("Success")
+        yield* pool.close
+      }
+    }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("a permit is renewed in time, however many others come meanwhile", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler } = yield* withLimit(10)
+      const [first] = yield* jobs(scheduler, 1000)
+      let most = 0
+      for (let since = 0, millis = 0; millis < 990; millis += 10) {
+        yield* jobs(scheduler, 15)
+        commands.length = 0
+        yield* TestClock.adjust(10)
+        since = commands.includes("renew") ? 0 : since + 10
+        most = Math.max(most, since)
+      }
+      expect(most).toBeLessThanOrEqual(100)
+      yield* TestClock.adjust(100)
+      expect((yield* Fiber.join(first!))._tag).toBe("Success")
+      expect([engine.idle, pool.size]).toEqual([true, 0])
+      yield* pool.close
+    }))
+
+  it.effect("permits are renewed in each third of their lease, also where an answer takes time", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* make
+      const [job] = yield* jobs(scheduler, 1000)
+      store.answerMillis = 10
+      commands.length = 0
+      yield* TestClock.adjust(1000)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      expect(commands.filter((command) => command === "renew").length).toBeGreaterThanOrEqual(9)
+      store.answerMillis = 0
+      yield* TestClock.adjust(10)
+      yield* pool.close
+    }))
+
+  it.effect("closing waits for the commands that have no answer yet", () =>
+    Effect.gen(function*() {
+      const { pool, scheduler, store } = yield* make
+      const [job] = yield* jobs(scheduler, 10)
+      store.answerMillis = 50
+      yield* TestClock.adjust(10)
+      yield* Fiber.join(job!)
+      const closing = yield* Effect.forkChild(pool.close, { startImmediately: true })
+      yield* TestClock.adjust(49)
+      expect(closing.pollUnsafe()).toBe(undefined)
+      yield* TestClock.adjust(1)
+      expect([closing.pollUnsafe()?._tag, [...store.held]]).toEqual(["Success", []])
+    }))
+
+  it.effect("a key whose job was interrupted while it asked is dropped after the answer, and returns the permits of it", () =>
+    Effect.gen(function*() {
+      const held = new Set<string>()
+      const share = (): Share => (engine) =>
+        new PermitPool({
+          engine,
+          pulse: new Pulse(engine.site),
+          limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
+          onStoreError: "fail",
+          expectedProcesses: 1,
+          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 60_000, outageBudgetMillis: 0 }),
+          store: {
+            leaseMillis: 300,
+            node: "test",
+            acquire: (groups) =>
+              Effect.andThen(
+                Effect.sync(() => groups.flat().forEach((id) => held.add(id))),
+                Effect.delay(Effect.succeed({ granted: groups.length, pollMillis: 1000, penaltyMillis: 0 }), 5000)
+              ),
+            renew: () => Effect.succeed([]),
+            release: (ids) => Effect.sync(() => ids.forEach((id) => held.delete(id))),
+            penalize: () => Effect.void,
+            close: () => undefined
+          }
+        })
+      const limits = () => ({ ...unbounded("test"), concurrency: 1 })
+      const scope = yield* Scope.make()
+      const hosts = yield* Keyed.make("test", limits, identity, share).pipe(Scope.provide(scope))
+      const job = yield* Effect.forkChild(hosts.get("k").schedule(Effect.void), { startImmediately: true })
+      yield* Fiber.interrupt(job)
+      yield* TestClock.adjust(4000)
+      expect([yield* hosts.size, held.size]).toEqual([1, 1])
+      yield* TestClock.adjust(4000)
+      expect([yield* hosts.size, held.size]).toEqual([0, 0])
+      yield* Scope.close(scope, Exit.void)
     }))
 })

@@ -1,7 +1,8 @@
 /** Jobs that wait for others on the same scheduler: directly, through runs, and with room beside them. */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
+import { settle } from "./support/fibers.ts"
 
 const now = { startImmediately: true } as const
 
@@ -71,5 +72,33 @@ describe("jobs that wait for others", () => {
       yield* scheduler.resume
       yield* Fiber.awaitAll(jobs)
       expect(turns).toBeGreaterThan(3)
+    }))
+  it.effect("S5 a job that ends leaves those that it began to the job around it, which lends its width to what they wait for", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 6 })
+      const other = yield* Scheduler.make({ concurrency: 1 })
+      const reducer = yield* Reducer.make()
+      const [joins, ends] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const call = reducer.reduce("key", scheduler.schedule(Effect.succeed("done")))
+      const inner = Effect.gen(function*() {
+        const waiting = yield* Effect.forkDetach(other.schedule(Effect.andThen(Deferred.await(joins), call)), now)
+        yield* Effect.forkDetach(scheduler.schedule(Effect.never, { weight: 2 }), now)
+        yield* Deferred.await(ends)
+        return waiting
+      })
+      const outer = Effect.gen(function*() {
+        yield* Effect.forkChild(scheduler.schedule(Effect.never), now)
+        return yield* Effect.flatMap(scheduler.schedule(inner, { weight: 2 }), Fiber.join)
+      })
+      const job = yield* Effect.forkChild(scheduler.schedule(outer, { weight: 2 }), now)
+      yield* Effect.forkChild(scheduler.schedule(Effect.never, { weight: 3 }), now)
+      yield* Effect.forkChild(call, now)
+      expect(yield* scheduler.stats).toMatchObject({ running: 4, queued: 2 })
+      yield* Deferred.succeed(joins, undefined)
+      yield* settle
+      expect(job.pollUnsafe()).toBe(undefined)
+      yield* Deferred.succeed(ends, undefined)
+      yield* settle
+      expect(job.pollUnsafe()).toEqual(Exit.succeed("done"))
     }))
 })

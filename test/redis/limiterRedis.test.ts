@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { StoreError, Waiter } from "../../src/internal/limiter/limiter.js"
 import * as LimiterRedis from "../../src/internal/redis/limiter.js"
@@ -17,7 +18,11 @@ import { placeLaws } from "../support/placeLaws.js"
 const second = 1_000_000_000
 const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
 
-const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail") => {
+const setup = (
+  rate: Gcra.Rate,
+  onStoreError: "fail" | "local" | "allow" = "fail",
+  others: ReadonlyArray<Gcra.Rate> = []
+) => {
   const clock = new ManualClock()
   const store = new GcraStoreModel(clock)
   const context = Effect.runSync(
@@ -25,7 +30,7 @@ const setup = (rate: Gcra.Rate, onStoreError: "fail" | "local" | "allow" = "fail
   )
   const process = () =>
     new LimiterRedis.LimiterRedis(
-      [rate],
+      [rate, ...others],
       {
         store: store.of,
         guard: Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
@@ -135,23 +140,25 @@ describe("pace of a shared rate", () => {
     }
   })
 
-  it("A strict rate makes up 10 ms, and a window of starts exceeds the limit by no more than that allows", () => {
-    const { clock, enter, times } = setup(perSecond(100, 1, true))
-    for (let i = 0; i < 600; i++) enter(i)
-    for (let i = 0; i < 40; i++) {
-      clock.advance(40 + (i * 37) % 150)
-      clock.block(45)
-      clock.fire()
-    }
-    const starts = times()
-    expect(starts.length).toBeGreaterThan(300)
-    const most = Math.max(...starts.map((from) => starts.filter((at) => at >= from && at < from + 1000).length))
-    expect(most).toBeGreaterThan(75)
-    // One start was late before the window, and one late timer adds two: now, and 10 ms ago.
-    expect(most).toBeLessThanOrEqual(102)
-    const atOnce = Math.max(...starts.map((from) => starts.filter((at) => at === from).length))
-    expect(atOnce).toBeLessThanOrEqual(2)
-  })
+  for (const others of [[], [perSecond(1000, 10)]]) {
+    it(`A strict rate makes up 10 ms, and a window of starts exceeds the limit by no more than that allows, with ${others.length} other rates`, () => {
+      const { clock, enter, times } = setup(perSecond(100, 1, true), "fail", others)
+      for (let i = 0; i < 600; i++) enter(i)
+      for (let i = 0; i < 40; i++) {
+        clock.advance(40 + (i * 37) % 150)
+        clock.block(45)
+        clock.fire()
+      }
+      const starts = times()
+      expect(starts.length).toBeGreaterThan(300)
+      const most = Math.max(...starts.map((from) => starts.filter((at) => at >= from && at < from + 1000).length))
+      expect(most).toBeGreaterThan(75)
+      // One start was late before the window, and one late timer adds two: now, and 10 ms ago.
+      expect(most).toBeLessThanOrEqual(102)
+      const atOnce = Math.max(...starts.map((from) => starts.filter((at) => at === from).length))
+      expect(atOnce).toBeLessThanOrEqual(2)
+    })
+  }
 
   it("Slow answers do not reduce the pace", () => {
     for (const answerMillis of [40, 200]) {
@@ -362,6 +369,23 @@ describe("peek at a shared rate", () => {
   })
 })
 
+describe("consume with fail at a shared rate", () => {
+  it("while the store is away, allow admits each call, local what its share has left, and fail none", () => {
+    const outcomes = (["fail", "local", "allow"] as const).map((policy) => {
+      const { limiter, run, store } = setup(perSecond(10, 2), policy)
+      store.away = true
+      const consume = RateLimiter.fromLimiter(limiter, "test").consume({ onExceeded: "fail" })
+      const outcome = Effect.match(consume, { onFailure: ({ reason }) => reason._tag, onSuccess: () => "admitted" })
+      return [1, 2, 3].map(() => run(outcome))
+    })
+    expect(outcomes).toEqual([
+      ["StoreError", "StoreError", "StoreError"],
+      ["admitted", "admitted", "RateLimitExceeded"],
+      ["admitted", "admitted", "admitted"]
+    ])
+  })
+})
+
 describe("O1 maxWait at a shared rate", () => {
   const over = (limiter: LimiterRedis.LimiterRedis, maxWait: number, key?: string) => {
     const handle = RateLimiter.fromLimiter(limiter, "test")
@@ -418,6 +442,18 @@ describe("O1 maxWait at a shared rate", () => {
     expect(times()).toEqual([0, 70])
   })
 
+  it("a slot that comes in time to a call that is late goes to the next one, too", () => {
+    const { clock, enter, limiter, times } = setup(perSecond(20))
+    enter("first")
+    const call = over(limiter, 60)
+    clock.advance(20)
+    enter("next")
+    clock.block(50)
+    clock.fire()
+    expect(reasonOf(call)).not.toBe("admitted")
+    expect(times()).toEqual([0, 70])
+  })
+
   it("with a maxWait of 0 the store decides, and tells when the call passes", () => {
     const { clock, limiter } = setup(perSecond(10))
     expect(reasonOf(over(limiter, 0))).toBe("admitted")
@@ -451,5 +487,52 @@ describe("O4 settle at a shared rate", () => {
     )
     const provided = Effect.provideService(Effect.scoped(scheduled), RateLimiter.RateLimiter, handle)
     expect(Effect.runSyncExit(provided)).toEqual(Exit.die(new RangeError(`Scheduler.schedule: ${rule}`)))
+  })
+})
+
+describe("keys and quotas of a shared rate", () => {
+  it("each key has its own rate, and so have the calls without one", () => {
+    const { clock, enter, names } = setup(perSecond(1))
+    for (const key of ["a", "b", "undefined"]) enter(key, { key })
+    enter("none")
+    clock.advance(10)
+    expect(names().toSorted()).toEqual(["a", "b", "none", "undefined"])
+  })
+
+  it("a smaller burst refuses the waiters that exceed it; the others are asked for anew at once", () => {
+    const { clock, enter, limiter, names, refused, store } = setup(perSecond(1, 5))
+    enter("first", { tokens: 5 })
+    enter("large", { tokens: 3 })
+    enter("just", { tokens: 2 })
+    clock.advance(10)
+    const asked = store.asked.length
+    limiter.setQuotas([perSecond(1000, 2)])
+    expect([refused, store.asked.length]).toEqual([["large"], asked + 1])
+    clock.advance(5000)
+    expect(names()).toEqual(["first", "just"])
+    enter("too large", { tokens: 3 })
+    expect(refused).toEqual(["large", "too large"])
+  })
+})
+
+describe("a scheduler at a shared rate", () => {
+  it("asks for the slots of all jobs that could start with one command", () => {
+    const { clock, limiter, run, store } = setup(perSecond(100))
+    const handle = RateLimiter.fromLimiter(limiter, "test")
+    const scheduler = run(
+      Effect.provideService(
+        Scope.provide(Scheduler.make({ concurrency: 30, rate: RateLimiter.RateLimiter }), Scope.makeUnsafe()),
+        RateLimiter.RateLimiter,
+        handle
+      )
+    )
+    let ended = 0
+    for (let i = 0; i < 50; i++) {
+      Effect.runForkWith(clock.context)(scheduler.schedule(Effect.sync(() => ended++)))
+    }
+    clock.advance(20)
+    expect(Math.max(...store.asked)).toBe(30)
+    clock.advance(1000)
+    expect(ended).toBe(50)
   })
 })

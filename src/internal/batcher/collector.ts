@@ -119,7 +119,7 @@ export class Collector<Req extends Request.Any, R> {
     batch.group.joins++
     this.recipe.watch?.asked(batch.sent ? "joined" : "merged")
     // Later look-ups in this batch might wait for the batch that now waits for it.
-    if (node !== undefined && batch.queued && !batch.sent && isInBatch(node)) batch.close()
+    if (batch.queued && !batch.sent && isInBatch(node)) batch.close()
     item.add(caller, node)
     return true
   }

@@ -189,8 +189,8 @@ export class LimiterRedis implements Backend {
     if (place !== undefined && !(place.line instanceof Entry)) return this.waitHere(waiter, former)
     const entry = this.entries.get(waiter.key) ?? this.enter(waiter.key)
     entry.add(waiter, place)
-    // While a command asks for the waiters in front, a waiter at the end changes nothing.
-    if (place !== undefined || entry.asking === undefined || entry.first!.waiter === waiter) this.serve(entry)
+    // While a command asks for the waiters in front, one behind the first changes nothing.
+    if (entry.asking === undefined || entry.first!.waiter === waiter) this.serve(entry)
   }
 
   cancelUnsafe(waiter: Waiter<StoreError>): void {

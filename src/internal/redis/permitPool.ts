@@ -160,9 +160,9 @@ export class PermitPool implements Permits, Beating {
     return Effect.raceFirst(effect, Deferred.await(lost))
   }
 
-  /** Asks again: another process gave a permit back, or the poll is due. */
+  /** Asks again: another process gave a permit back, or the poll is due. A wake-up may overtake the answer that tells of a place. */
   readonly wake = (): void => {
-    if (this.place > 0) this.ask()
+    if (this.place > 0 || this.asking !== undefined) this.ask()
   }
 
   private ask(): void {

@@ -160,7 +160,7 @@ export class Overload {
   /** Takes out the jobs that would wait for the rate for longer than they may. */
   private *hopeless(): Generator<readonly [Terms, WaitExceeded]> {
     const now = this.host.time()
-    for (const terms of this.impatient.slice()) {
+    for (const terms of this.impatient) {
       if (terms.job.state !== "Queued") continue
       const wait = this.expectedWait(terms.job)
       if (now + wait > terms.due) yield [terms, waitExceeded(now - terms.came, terms.due - terms.came, wait)]

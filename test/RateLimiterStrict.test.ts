@@ -1,0 +1,50 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Tracer } from "effect"
+import { TestClock } from "effect/testing"
+import * as RateLimiter from "../src/RateLimiter.js"
+import * as Scheduler from "../src/Scheduler.js"
+
+describe("strict windows", () => {
+  it.effect("L1 to ask what is left, in the moment the last start leaves its window, admits nothing more afterwards", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 3, window: "1 second", burst: 3, strict: true })
+      let admitted = 0
+      const calls = (count: number) =>
+        Effect.forEach(Array.from({ length: count }), () =>
+          Effect.map(
+            Effect.exit(limiter.withLimit(Effect.void, { maxWait: 0 })),
+            (exit) => void (admitted += Exit.isSuccess(exit) ? 1 : 0)
+          ))
+      yield* calls(3)
+      yield* TestClock.adjust(1000)
+      yield* calls(2)
+      yield* TestClock.adjust(1000)
+      expect((yield* limiter.peek()).remaining).toBe(3)
+      admitted = 0
+      for (let millis = 0; millis < 1000; millis += 10) {
+        yield* calls(1)
+        yield* TestClock.adjust(10)
+      }
+      expect(admitted).toBe(3)
+    }))
+})
+
+describe("the first operation of an admitted effect", () => {
+  it.effect("runs in the context of the tracer, as all others do", () =>
+    Effect.gen(function*() {
+      const seen = new Set<unknown>()
+      const tracer = Tracer.make({
+        span: (options) => new Tracer.NativeSpan(options),
+        context: (primitive, fiber) => {
+          seen.add(primitive)
+          return primitive["~effect/Effect/evaluate"](fiber)
+        }
+      })
+      const limiter = yield* RateLimiter.make({ limit: 10, window: "1 second" })
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const [limited, scheduled] = [Effect.sync(() => 1), Effect.sync(() => 2)]
+      const program = Effect.all([limiter.withLimit(limited), scheduler.schedule(scheduled)])
+      expect(yield* Effect.withTracer(program, tracer)).toEqual([1, 2])
+      expect([seen.has(limited), seen.has(scheduled)]).toEqual([true, true])
+    }))
+})
