@@ -46,13 +46,13 @@ const withLimit = (limit: number, beats?: Pulse, shed?: { readonly target: numbe
             const { penaltyMillis } = store
             if (penaltyMillis > 0) return { granted: 0, pollMillis: 1000, penaltyMillis }
             const granted = groups.slice(0, Math.max(0, limit - held.size))
-            for (const id of granted.flat()) held.add(id)
+            for (const { id } of granted) held.add(id)
             return { granted: granted.length, pollMillis: 1000, penaltyMillis }
           }),
-        renew: (ids) => answer("renew", () => ids.slice(0, store.lost)),
+        renew: (ids) => answer("renew", () => ids.slice(0, store.lost).map(({ id }) => id)),
         release: (ids) =>
           answer("release", () => {
-            for (const id of ids) held.delete(id)
+            for (const { id } of ids) held.delete(id)
           }),
         penalize: (millis) => answer("penalize", () => void (store.penaltyMillis = millis)),
         close() {}

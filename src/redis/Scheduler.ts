@@ -46,6 +46,7 @@ import * as Scheduler from "../Scheduler.js"
 import { refuse } from "../internal/data/refuse.js"
 import * as Quotas from "../internal/limiter/quota.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
+import { named } from "../internal/redis/command.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Checked from "../internal/redis/options.js"
@@ -177,7 +178,7 @@ const sharing = Effect.fnUntraced(function*(checked: Store) {
   const pulse = new Pulse(site)
   return (key: string | undefined): Build.Share => (engine) => {
     const store = RedisPermitStore.make(orders, inbox, { prefix, name, key, leaseMillis, onWake: () => pool.wake() })
-    const ratesOf = `${ratePrefix}${name}:${key === undefined ? "" : `=${key}`}`
+    const ratesOf = `${ratePrefix}${name}:${key === undefined ? "" : named("=", key)}`
     const pool = new PermitPool({
       engine,
       store,
