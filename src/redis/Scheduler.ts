@@ -236,7 +236,7 @@ export const make = <Limiter = never>(
   const store = checkStore("Scheduler.make", options.name, options)
   const limits = checkLimits("Scheduler.make", options.name, options)
   return Effect.flatMap(
-    Layer.build(Inbox.layer),
+    Layer.build(Inbox.layer(store.inbox)),
     (context) => Effect.provide(build(store, limits), context)
   )
 }
@@ -326,7 +326,7 @@ export const layerService = <Self, Limiter = never>(
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
   const store = checkStore("Scheduler.layer", tag.key, options)
   const limits = checkLimits("Scheduler.layer", tag.key, options)
-  return Layer.effect(tag, build(store, limits)).pipe(Layer.provide(Inbox.layer))
+  return Layer.effect(tag, build(store, limits)).pipe(Layer.provide(Inbox.layer(store.inbox)))
 }
 
 /**
@@ -389,5 +389,5 @@ export const layerKeyed = <Self, K, Limiter = never>(
         identity,
         (key) => share(nameOf(key))
       ))
-  ).pipe(Layer.provide(Inbox.layer))
+  ).pipe(Layer.provide(Inbox.layer(store.inbox)))
 }

@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Redis from "effect/persistence/Redis"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
 import type { Cell } from "../../src/internal/store/gcraStore.js"
 import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/store/reducerStore.js"
 import * as GcraStore from "../../src/internal/redis/gcraStore.js"
@@ -8,7 +10,7 @@ import * as PermitStore from "../../src/internal/redis/permitStore.js"
 import * as RedisStore from "../../src/internal/redis/reducerStore.js"
 import { site } from "../../src/internal/scheduler/build.js"
 import { live } from "../support/live.js"
-import { connected } from "../support/redisClient.js"
+import { connected, layerClient } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisServer.js"
 
 const emptied = redisServerOfFile({ afterAll, beforeAll })
@@ -260,6 +262,61 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     yield* b.store.join("k", b, undefined)
     yield* a.store.complete("k", a, next, "2")
     expect(yield* b.signalled).toMatchObject({ _tag: "Done", fence: next })
+  })
+
+  live("A client that can only publish cannot forge a result, nor wake a process", function*() {
+    const { a, b, server } = yield* two()
+    expect(
+      yield* Effect.promise(() =>
+        server.command("ACL", "SETUSER", "publisher", "on", ">pw", "allchannels", "resetkeys", "-@all", "+publish")
+      )
+    ).toBe("+OK\r\n")
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    yield* b.store.join("k", b, undefined)
+    const channels = (yield* Effect.promise(() => server.command("PUBSUB", "CHANNELS"))).split("\r\n")
+      .filter((_) => _.startsWith("effect-funnel"))
+    expect(channels.length).toBe(2)
+    const publisher = yield* Layer.build(Layer.fresh(layerClient(server.url.replace("//", "//publisher:pw@"))))
+    const { send } = Context.get(publisher, Redis.Redis)
+    for (const channel of channels) {
+      const tokens = ["", "0", "1", "2", channel.split(":").at(-1)!, "k", "*"]
+      for (const token of tokens) yield* send("PUBLISH", channel, `${token} D 4000000000000000 "forged"`)
+    }
+    expect(String((yield* Effect.flip(send("HGETALL", "{t:k}:f"))).cause)).toContain("NOPERM")
+    yield* a.store.complete("k", a, fence, "1")
+    expect(yield* b.signalled).toEqual({ _tag: "Done", fence, payload: "1" })
+    expect([a.signals, b.signals]).toEqual([[], []])
+    // A token has 128 random bits, and no two are related.
+    const tokens = Array.from({ length: 1000 }, () => a.store.open(() => {}).owner.split(".")[1]!)
+    expect(new Set(tokens).size).toBe(1000)
+    for (const token of tokens) expect(token).toMatch(/^(\w{1,7}-){3}\w{1,7}$/)
+  })
+
+  live("What a foreign client has written holds up a key for an hour at most, and gives nobody a fence", function*() {
+    const { a, b, server } = yield* two()
+    const write = (...fields: ReadonlyArray<string>) =>
+      Effect.promise(() => server.command("HSET", "{t:k}:f", ...fields))
+    yield* write("owner", "x", "fence", "9007199254740993", "until", "9e15", "lease", "9e15")
+    const followed = yield* a.store.join("k", a, undefined)
+    expect(followed._tag === "Follow" && followed.restMillis <= 5000).toBe(true)
+    yield* write("until", "nonsense", "rexp", "nonsense", "rfence", "inf")
+    const fence = leads(yield* b.store.join("k", b, 5))
+    expect(fence).toBeLessThan((Date.now() + 60_000) * 1000)
+    expect(yield* b.store.renew("k", b, fence)).toBe(true)
+    expect(yield* b.store.complete("k", b, fence, "1")).toBe(true)
+  })
+
+  live("More waiting processes than one script wakes are all woken", function*() {
+    const { a, b, server } = yield* two()
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    const others = Array.from({ length: 2500 }, (_, i) => `${i} nowhere`)
+    yield* Effect.promise(() => server.command("SADD", "{t:k}:w", ...others))
+    yield* b.store.join("k", b, undefined)
+    expect(yield* a.store.complete("k", a, fence, "x".repeat(1000))).toBe(true)
+    // With so many, the result is fetched.
+    expect(yield* b.signalled).toEqual({ _tag: "Done", fence, payload: undefined })
+    expect(yield* Effect.promise(() => server.command("EXISTS", "{t:k}:w"))).toBe(":0\r\n")
+    expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "x".repeat(1000) })
   })
 })
 
