@@ -462,21 +462,22 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
   const two = (leaseMillis = 5000, leaseOfB = leaseMillis) =>
     Effect.gen(function*() {
       const server = yield* emptied
-      const make = (leaseMillis: number) => Effect.map(Effect.all([connected(server.url), site()]), ([{ inbox, redis }, site]) => {
-        const seen = { wakes: 0 }
-        const store = PermitStore.make(new PermitStore.Orders(redis, site, 1000), inbox, {
-          prefix: "t:",
-          name: "s",
-          leaseMillis,
-          onWake: () => seen.wakes++
-        })
-        const woken = (n: number) =>
-          Effect.gen(function*() {
-            for (let i = 0; i < 300 && seen.wakes < n; i++) yield* Effect.sleep(5)
-            expect(seen.wakes).toBeGreaterThanOrEqual(n)
+      const make = (leaseMillis: number) =>
+        Effect.map(Effect.all([connected(server.url), site()]), ([{ inbox, redis }, site]) => {
+          const seen = { wakes: 0 }
+          const store = PermitStore.make(new PermitStore.Orders(redis, site, 1000), inbox, {
+            prefix: "t:",
+            name: "s",
+            leaseMillis,
+            onWake: () => seen.wakes++
           })
-        return { ...store, seen, woken }
-      })
+          const woken = (n: number) =>
+            Effect.gen(function*() {
+              for (let i = 0; i < 300 && seen.wakes < n; i++) yield* Effect.sleep(5)
+              expect(seen.wakes).toBeGreaterThanOrEqual(n)
+            })
+          return { ...store, seen, woken }
+        })
       const a = yield* make(leaseMillis)
       const b = yield* make(leaseOfB)
       yield* subscribed(server, 2)

@@ -16,8 +16,7 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 export const longestLease = 3_600_000_000
 
 /** The name of a key of the user, behind a sign. Redis gets bytes, and half a surrogate pair has none of its own. */
-export const named = (sign: string, key: string): string =>
-  key.isWellFormed() ? sign + key : `~${JSON.stringify(key)}`
+export const named = (sign: string, key: string): string => key.isWellFormed() ? sign + key : `~${JSON.stringify(key)}`
 
 /** Runs a command. A failure becomes a `StoreError` that names the operation. */
 export const command = <A, B>(

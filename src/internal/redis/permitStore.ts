@@ -7,7 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Redis from "effect/persistence/Redis"
 import type { Site } from "../scheduler/site.js"
 import type { Acquired, Held, PermitStore } from "../store/permitStore.js"
-import { within } from "../store/guard.js"
+import { turns, within } from "../store/guard.js"
 import { StoreError } from "../store/storeError.js"
 import * as Command from "./command.js"
 import type { RedisInbox } from "./inbox.js"
@@ -18,8 +18,12 @@ const keysPerOrder = 5
 /** The most orders of one command: a script must not hold up the server. */
 const mostOrders = 32
 
-/** The most inboxes that one script wakes, or looks at to find its place. Those behind are woken by those in front. */
+/** How many commands are on their way at most. */
+const mostAtOnce = 16
+
+/** The most inboxes that one script looks at to find its place, and that it wakes. Those behind are woken by those in front. */
 const mostInboxes = 1000
+const mostWoken = 250
 
 /** The most permits that expire, or whose end is put right, in one script: the next one goes on. */
 const mostPermits = 500
@@ -197,7 +201,7 @@ function orders.release()
     end
   end
   total()
-  pass(freed, nil, ${mostInboxes}, true)
+  pass(freed, nil, ${mostWoken}, true)
   return freed
 end
 function orders.penalize()
@@ -205,7 +209,7 @@ function orders.penalize()
   if micros <= penalty() then return 0 end
   setPenalty(micros)
   -- They learn of it when they ask.
-  pass(math.huge, nil, ${mostInboxes}, true)
+  pass(math.huge, nil, ${mostWoken}, true)
   return 1
 end
 local replies, at = {}, 1
@@ -255,6 +259,10 @@ export class Orders {
   private readonly site: Site
   private readonly timeoutMillis: number
   private waiting: Array<Order> = []
+  private readonly inTurn = turns(mostAtOnce)
+  /** The last failure, until a command is answered. */
+  private failure: Redis.RedisError | undefined
+  private failures = 0
 
   /** A command may take so long, from when it is sent. */
   constructor(redis: Redis.Redis["Service"], site: Site, timeoutMillis: number) {
@@ -307,12 +315,21 @@ export class Orders {
   private dispatch(orders: ReadonlyArray<Order>): void {
     const command: Sent = { open: orders.length, fiber: undefined }
     for (const order of orders) order.command = command
-    const run = within(this.run(orders), this.timeoutMillis, (cause) => new Redis.RedisError({ cause }))
-    command.fiber = Effect.runForkWith(this.site.context)(Effect.matchEager(run, {
-      onFailure: ({ cause }) => {
+    const { failures } = this
+    const run = Effect.suspend(() =>
+      // What waited while another one failed has waited long enough.
+      this.failure !== undefined && this.failures > failures
+        ? Effect.fail(this.failure)
+        : within(this.run(orders), this.timeoutMillis, (cause) => new Redis.RedisError({ cause }))
+    )
+    command.fiber = Effect.runForkWith(this.site.context)(Effect.matchEager(this.inTurn(run), {
+      onFailure: (failure) => {
+        const { cause } = this.failure = failure
+        this.failures++
         for (const { name, resume } of orders) resume(Effect.fail(new StoreError({ operation: name, cause })))
       },
       onSuccess: (replies) => {
+        this.failure = undefined
         orders.forEach(({ name, resume }, i) => {
           const [ok, reply] = replies[i]!
           resume(ok === 1 ? Effect.succeed(reply) : Effect.fail(new StoreError({ operation: name, cause: reply })))

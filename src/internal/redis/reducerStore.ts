@@ -16,7 +16,7 @@ export const inlineBytes = 16 * 1024
 const inlineTotal = 64 * inlineBytes
 
 /** How many processes one script wakes. */
-const mostWoken = 1000
+const mostWoken = 250
 
 const prelude = `${Command.prelude}local state, waiting = KEYS[1], KEYS[2]
 local function wake(message)
@@ -90,6 +90,8 @@ const renewScript = /*#__PURE__*/ Command.script<number>(
 local me, fence, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local h = redis.call('HMGET', state, 'owner', 'fence', 'rexp')
 if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
+-- Where Redis has no memory left, it refuses what grows, unless the script has written before: a run that goes on is kept.
+redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, read(h[3], largest) - now) / 1000) + 1000)
 -- With the state gone those who waited are forgotten, and will ask again: the result is kept for them.
 if not h[2] then redis.call('HSET', state, 'taken', '1') end
 redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))

@@ -50,9 +50,10 @@ export const within = <A, E>(
 ): Effect.Effect<A, E> =>
   Effect.raceFirst(
     command,
-    // After a turn of the event loop that was too long, the timer comes before the answer that has been there for long.
+    // A turn of the event loop that is too long spends one quarter at most. After it timers fire before the answers are read
+    // that have been there for long.
     Effect.flatMap(
-      Effect.andThen(Effect.sleep(millis), Effect.yieldNow),
+      Effect.andThen(Effect.repeat(Effect.sleep(millis / 4), { times: 3 }), Effect.yieldNow),
       () => Effect.fail(error(new Error(`no answer within ${millis} ms`)))
     )
   )
@@ -62,7 +63,7 @@ interface Turn extends List.Member<Turn> {
 }
 
 /** Lets so many effects run at once, the others in order of arrival. */
-const turns = (most: number) => {
+export const turns = (most: number) => {
   const waiting: List.List<Turn> = { first: undefined, last: undefined }
   let free = most
   let passing = false
@@ -196,7 +197,10 @@ export const make = (options: {
       if (last === undefined) return attempt(25)
       if (probing) return Effect.fail(last)
       probing = true
-      return Effect.ensuring(attemptOnce(clock, operation, command, isBounded), Effect.sync(() => void (probing = false)))
+      return Effect.ensuring(
+        attemptOnce(clock, operation, command, isBounded),
+        Effect.sync(() => void (probing = false))
+      )
     })
 
   const applied: Guard["applied"] = (policy, failure) =>
