@@ -324,8 +324,9 @@ export class Orders {
     )
     command.fiber = Effect.runForkWith(this.site.context)(Effect.matchEager(this.inTurn(run), {
       onFailure: (failure) => {
-        const { cause } = this.failure = failure
+        this.failure = failure
         this.failures++
+        const cause = Command.causeOf(failure)
         for (const { name, resume } of orders) resume(Effect.fail(new StoreError({ operation: name, cause })))
       },
       onSuccess: (replies) => {
