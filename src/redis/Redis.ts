@@ -227,7 +227,9 @@ const makeCluster = Effect.fnUntraced(function*(create: () => ClusterClient) {
         () => attempt(() => cluster.sendCommand(firstKey, false, ["EVAL", text, ...rest]))
       )
     }
-    const sent = attempt(() => cluster.sendCommand(keyless.has(command) ? undefined : args[0], false, [command, ...args]))
+    const sent = attempt(() =>
+      cluster.sendCommand(keyless.has(command) ? undefined : args[0], false, [command, ...args])
+    )
     return command === "SCRIPT" && args[0] === "LOAD"
       ? Effect.tap(sent, (sha) => Effect.sync(() => void texts.set(String(sha), args[1]!)))
       : sent

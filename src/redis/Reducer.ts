@@ -20,7 +20,7 @@
  *
  * **Gotchas**
  *
- * Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported. While a follower waits, the result lies
+ * Redis must run with `maxmemory-policy noeviction`. A Redis Cluster needs `layerCluster`. While a follower waits, the result lies
  * in Redis, readable, for as long as `retain`.
  *
  * @since 0.1.0

@@ -29,7 +29,7 @@
  * - Priorities order the jobs of a process; between processes nobody overtakes.
  * - Each job waits for its permit while Redis is asked, so a `maxWait` or a `maxQueued` of 0 is refused.
  * - A job inside a job runs within the weight of the outer one and takes no permit.
- * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
+ * - Redis must run with `maxmemory-policy noeviction`. A Redis Cluster needs `layerCluster`.
  *
  * @since 0.1.0
  */

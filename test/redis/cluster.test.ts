@@ -35,8 +35,11 @@ const until = <A>(holds: Effect.Effect<A>, f: (value: A) => boolean) =>
 const idOf = (server: RedisServer) => Effect.map(ask(server, "CLUSTER", "MYID"), (_) => _.split("\r\n")[1]!)
 
 const cluster = Effect.gen(function*() {
-  const node = Effect.flatMap(Effect.promise(freePort), (bus) =>
-    redisServer({}, ["--cluster-enabled", "yes", "--cluster-port", String(bus), "--cluster-node-timeout", "1000"]))
+  const node = Effect.flatMap(
+    Effect.promise(freePort),
+    (bus) =>
+      redisServer({}, ["--cluster-enabled", "yes", "--cluster-port", String(bus), "--cluster-node-timeout", "1000"])
+  )
   const masters = yield* Effect.all([node, node, node])
   const replica = yield* node
   const [first] = masters
@@ -96,8 +99,9 @@ describe.skipIf(!hasRedis)("a Redis Cluster", () => {
     const all = Effect.suspend(() => {
       const keys = Array.from({ length: 40 }, (_, i) => `${round}:${i}`)
       round++
-      const once = Effect.forEach(keys, (key) =>
-        Effect.andThen(RateLimiter.consume({ key }), shared(key)), { concurrency: "unbounded" })
+      const once = Effect.forEach(keys, (key) => Effect.andThen(RateLimiter.consume({ key }), shared(key)), {
+        concurrency: "unbounded"
+      })
       const job = Scheduler.schedule(Effect.sleep(5))
       return Effect.all([
         Effect.provideContext(once, a),
@@ -112,7 +116,8 @@ describe.skipIf(!hasRedis)("a Redis Cluster", () => {
 
     // A slot of the permits moves to the next node while they are used.
     const moving = yield* Effect.forkChild(Effect.forEach([1, 2, 3], () => all))
-    const slot = (yield* ask(masters[0], "CLUSTER", "KEYSLOT", "{effect-funnel:1:p:effect-funnel/Scheduler}")).slice(1).trim()
+    const slot = (yield* ask(masters[0], "CLUSTER", "KEYSLOT", "{effect-funnel:1:p:effect-funnel/Scheduler}")).slice(1)
+      .trim()
     const owner = masters[Math.min(2, Math.floor(Number(slot) / Math.ceil(slots / 3)))]!
     const target = masters.find((_) => _ !== owner)!
     yield* ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", yield* idOf(owner))
@@ -138,12 +143,18 @@ describe.skipIf(!hasRedis)("a Redis Cluster", () => {
   live("a client of one node fails with an error that names the layer of clusters", function*() {
     const { masters } = yield* cluster
     const layer = Layer.orDie(NodeRedis.layer({ url: masters[0].url, disableOfflineQueue: true }))
-    const context = yield* Layer.build(Layer.mergeAll(
-      RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" }, outageBudget: 0 }),
-      RedisScheduler.layer({ concurrency: 1, prefix: "x", outageBudget: 0 })
-    ).pipe(Layer.provide(layer)))
-    const errors = yield* Effect.forEach(Array.from({ length: 10 }), (_, i) =>
-      Effect.exit(Effect.provideContext(RateLimiter.consume({ key: String(i) }), context)))
-    expect(errors.map(String).join()).toContain("Redis is a cluster, use layerCluster of effect-funnel/redis/Redis (MOVED")
+    const context = yield* Layer.build(
+      Layer.mergeAll(
+        RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" }, outageBudget: 0 }),
+        RedisScheduler.layer({ concurrency: 1, prefix: "x", outageBudget: 0 })
+      ).pipe(Layer.provide(layer))
+    )
+    const errors = yield* Effect.forEach(
+      Array.from({ length: 10 }),
+      (_, i) => Effect.exit(Effect.provideContext(RateLimiter.consume({ key: String(i) }), context))
+    )
+    expect(errors.map(String).join()).toContain(
+      "Redis is a cluster, use layerCluster of effect-funnel/redis/Redis (MOVED"
+    )
   })
 })
