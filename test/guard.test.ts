@@ -3,6 +3,7 @@ import { Effect, Fiber, Logger } from "effect"
 import { TestClock } from "effect/testing"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
+import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
 const gone = new StoreError({ operation: "take", cause: "gone" })
 
@@ -132,6 +133,34 @@ describe("the guard of a store", () => {
       yield* TestClock.adjust(100)
       yield* Fiber.join(probe)
     }))
+
+  for (const ahead of [0, 1, 2]) {
+    it(`A command that is interrupted with ${ahead} ahead of it leaves the turn to those behind it`, () => {
+      for (const sweep of [interruptionSweep, scheduleSweep]) {
+        sweep({
+          make: Effect.gen(function*() {
+            const inTurn = Guard.turns(1)
+            const seen = { now: 0, done: 0 }
+            const command = inTurn(Effect.acquireUseRelease(
+              Effect.sync(() => expect(++seen.now).toBe(1)),
+              () => Effect.sleep(10),
+              () => Effect.sync(() => void seen.now--)
+            ))
+            for (let i = 0; i < ahead; i++) yield* Effect.forkScoped(command, { startImmediately: true })
+            return { command, seen }
+          }),
+          subject: ({ command }) => Effect.as(command, "done"),
+          meanwhile: ({ command, seen }) =>
+            Effect.forEach([1, 2, 3], () => Effect.andThen(command, Effect.sync(() => void seen.done++)), {
+              concurrency: "unbounded"
+            }),
+          expected: "done",
+          check: ({ command, seen }) =>
+            Effect.map(command, () => expect([seen.now, seen.done]).toEqual([0, 3]))
+        })
+      }
+    })
+  }
 
   it("The message of a StoreError has the operation and, if it is known, the reason", () => {
     const messageOf = (cause: unknown) => new StoreError({ operation: "take", cause }).message

@@ -84,28 +84,31 @@ export const turns = (most: number) => {
     }
   }
   return <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    Effect.uninterruptibleMask((restore) => {
-      if (free > 0) {
-        free--
-        return Effect.ensuring(restore(effect), Effect.sync(leave))
-      }
-      let begun = false
-      const turn = Effect.callback<void>((resume) => {
-        const self: Turn = {
-          before: undefined,
-          after: undefined,
-          begin: () => {
-            begun = true
-            resume(Effect.void)
-          }
+    Effect.uninterruptibleMask((restore) =>
+      // A fiber that is interrupted at the mask itself takes no turn.
+      Effect.suspend(() => {
+        if (free > 0) {
+          free--
+          return Effect.ensuring(restore(effect), Effect.sync(leave))
         }
-        List.append(waiting, self)
-        return Effect.sync(() => {
-          if (!begun) List.remove(waiting, self)
+        let begun = false
+        const turn = Effect.callback<void>((resume) => {
+          const self: Turn = {
+            before: undefined,
+            after: undefined,
+            begin: () => {
+              begun = true
+              resume(Effect.void)
+            }
+          }
+          List.append(waiting, self)
+          return Effect.sync(() => {
+            if (!begun) List.remove(waiting, self)
+          })
         })
+        return Effect.ensuring(restore(Effect.andThen(turn, effect)), Effect.sync(() => begun && leave()))
       })
-      return Effect.ensuring(restore(Effect.andThen(turn, effect)), Effect.sync(() => begun && leave()))
-    })
+    )
 }
 
 interface Outage {

@@ -317,8 +317,8 @@ export const cases: ReadonlyArray<Case> = [
     run: async (stage) => {
       const stepped = stage.clock()
       const server = await stage.redis(stepped.environment)
-      const { first, second } = await pair(stage, server.url, { lease: "3 seconds" }, 1500)
       const late = await stage.worker({ url: server.url, reducer: { lease: "3 seconds" } })
+      const { first, second } = await pair(stage, server.url, { lease: "3 seconds" }, 1500)
       stepped.step(30)
       // The clock shim reads the offset every few milliseconds.
       await pause(20)
