@@ -808,7 +808,6 @@ export const cases: ReadonlyArray<Case> = [
   {
     id: "21b",
     name: "weights of 100,000, and 10,000 processes that wait",
-    quick: true,
     run: async (stage) => {
       const server = await stage.redis()
       const slow = () => server.command("SLOWLOG", "GET", "1")
