@@ -155,8 +155,7 @@ describe("the guard of a store", () => {
               concurrency: "unbounded"
             }),
           expected: "done",
-          check: ({ command, seen }) =>
-            Effect.map(command, () => expect([seen.now, seen.done]).toEqual([0, 3]))
+          check: ({ command, seen }) => Effect.map(command, () => expect([seen.now, seen.done]).toEqual([0, 3]))
         })
       }
     })

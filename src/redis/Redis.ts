@@ -152,8 +152,8 @@ export interface ClusterClient {
   readonly on: (event: "error", listener: (error: unknown) => void) => unknown
   /** Sends a command to the node of the key, or to any node, and follows `MOVED` and `ASK`. */
   readonly sendCommand: (firstKey: string | undefined, isReadonly: boolean, args: Array<string>) => Promise<unknown>
-  readonly subscribe: (channel: string, listener: (message: string) => void) => Promise<unknown>
-  readonly unsubscribe: (channel: string, listener: (message: string) => void) => Promise<unknown>
+  readonly subscribe: (channel: string, listener: (message: unknown) => void) => Promise<unknown>
+  readonly unsubscribe: (channel: string, listener: (message: unknown) => void) => Promise<unknown>
 }
 
 /**
@@ -184,7 +184,8 @@ export interface ClusterClient {
  * const RedisLive = RedisLayer.layerCluster(() =>
  *   createCluster({
  *     rootNodes: [{ url: "redis://10.0.0.1:6379" }, { url: "redis://10.0.0.2:6379" }],
- *     defaults: { disableOfflineQueue: true, commandOptions: { timeout: 0 } }
+ *     defaults: { disableOfflineQueue: true },
+ *     commandOptions: { timeout: 0 }
  *   })
  * )
  *
@@ -240,7 +241,7 @@ const makeCluster = Effect.fnUntraced(function*(create: () => ClusterClient) {
     send: send as Redis.Redis["Service"]["send"],
     connect: Effect.fail(new Redis.RedisError({ cause: new Error("a cluster has no connection to reserve") })),
     subscribe: (channel, onMessage) => {
-      const listener = (message: string) => onMessage({ channel, message })
+      const listener = (message: unknown) => onMessage({ channel, message: String(message) })
       return Effect.as(
         Effect.acquireRelease(
           attempt(() => cluster.subscribe(channel, listener)),

@@ -87,7 +87,8 @@ describe.skipIf(!hasRedis)("a Redis Cluster", () => {
       Layer.fresh(layerBackground(layerCluster(() =>
         createCluster({
           rootNodes: masters.map(({ url }) => ({ url })),
-          defaults: { disableOfflineQueue: true, commandOptions: { timeout: 0 } }
+          defaults: { disableOfflineQueue: true },
+          commandOptions: { timeout: 0 }
         })
       )))
     const [a, b] = yield* Effect.all([services(client()), services(client())])
