@@ -322,8 +322,8 @@ export const cases: ReadonlyArray<Case> = [
       stepped.step(30)
       // The clock shim reads the offset every few milliseconds.
       await pause(20)
-      // The leader has not renewed yet: a caller that comes now finds an expired lease.
-      const third = late.share({ key: "k", millis: 700 })
+      // The leader has not renewed yet: a caller that comes now finds an expired lease, and still runs when the leader renews.
+      const third = late.share({ key: "k", millis: 1400 })
       await stage.observer.began(2)
       const shared = await Promise.all([first, second, third])
       served(shared, 3)
