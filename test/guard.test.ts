@@ -3,6 +3,7 @@ import { Effect, Fiber, Logger } from "effect"
 import { TestClock } from "effect/testing"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
+import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
 const gone = new StoreError({ operation: "take", cause: "gone" })
 
@@ -68,6 +69,58 @@ describe("the guard of a store", () => {
       yield* take
     }))
 
+  it.effect("A failure that is older than the budget and an answer is no outage any more", () =>
+    Effect.gen(function*() {
+      const { guard } = setup()
+      yield* Effect.flip(guard.once("renew", Effect.fail(gone)))
+      yield* TestClock.adjust("8 seconds")
+      const calls = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 100 }), () => guard.run("take", Effect.sleep(10)), {
+          concurrency: "unbounded"
+        }),
+        { startImmediately: true }
+      )
+      yield* TestClock.adjust(10)
+      expect((yield* Fiber.join(calls)).length).toBe(100)
+    }))
+
+  it.effect("A crowd of commands goes a part at a time, and each has its whole time from when it goes", () =>
+    Effect.gen(function*() {
+      const { guard } = setup()
+      const seen = { now: 0, most: 0, done: 0 }
+      const command = Effect.suspend(() => {
+        seen.most = Math.max(seen.most, ++seen.now)
+        return Effect.ensuring(Effect.sleep(90), Effect.sync(() => void seen.now--))
+      })
+      const calls = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 1000 }), () => guard.once("take", command), {
+          concurrency: "unbounded",
+          discard: true
+        }),
+        { startImmediately: true }
+      )
+      const gone = yield* Effect.forkChild(guard.once("take", command), { startImmediately: true })
+      yield* Fiber.interrupt(gone)
+      for (let i = 0; i < 4; i++) yield* TestClock.adjust(90)
+      yield* Fiber.join(calls)
+      expect([seen.most, seen.now]).toEqual([256, 0])
+    }))
+
+  it.effect("In an outage those who wait for their turn fail as soon as the budget is spent", () =>
+    Effect.gen(function*() {
+      const { guard } = setup()
+      const calls = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: 5000 }), () => Effect.flip(guard.run("take", Effect.never)), {
+          concurrency: "unbounded",
+          discard: true
+        }),
+        { startImmediately: true }
+      )
+      // An answer that does not come, the budget from then on, and the attempt in which it ends.
+      yield* TestClock.adjust(100 + 1000 + 250 + 100)
+      yield* Fiber.join(calls)
+    }))
+
   it.effect("In an outage each call fails with its own operation and the cause of the last failure", () =>
     Effect.gen(function*() {
       const { guard, take } = setup()
@@ -80,6 +133,33 @@ describe("the guard of a store", () => {
       yield* TestClock.adjust(100)
       yield* Fiber.join(probe)
     }))
+
+  for (const ahead of [0, 1, 2]) {
+    it(`A command that is interrupted with ${ahead} ahead of it leaves the turn to those behind it`, () => {
+      for (const sweep of [interruptionSweep, scheduleSweep]) {
+        sweep({
+          make: Effect.gen(function*() {
+            const inTurn = Guard.turns(1)
+            const seen = { now: 0, done: 0 }
+            const command = inTurn(Effect.acquireUseRelease(
+              Effect.sync(() => expect(++seen.now).toBe(1)),
+              () => Effect.sleep(10),
+              () => Effect.sync(() => void seen.now--)
+            ))
+            for (let i = 0; i < ahead; i++) yield* Effect.forkScoped(command, { startImmediately: true })
+            return { command, seen }
+          }),
+          subject: ({ command }) => Effect.as(command, "done"),
+          meanwhile: ({ command, seen }) =>
+            Effect.forEach([1, 2, 3], () => Effect.andThen(command, Effect.sync(() => void seen.done++)), {
+              concurrency: "unbounded"
+            }),
+          expected: "done",
+          check: ({ command, seen }) => Effect.map(command, () => expect([seen.now, seen.done]).toEqual([0, 3]))
+        })
+      }
+    })
+  }
 
   it("The message of a StoreError has the operation and, if it is known, the reason", () => {
     const messageOf = (cause: unknown) => new StoreError({ operation: "take", cause }).message

@@ -29,6 +29,7 @@ const withLimit = (
     const engine = new Engine({ ...unbounded("test"), concurrency: limit, shed }, site)
     const commands: Array<string> = []
     const held = new Set<string>()
+    const weights = new Map<string, number>()
     /** Permits that the next renewal has lost, and the time of an answer. */
     const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0, pollMillis: 1000, away: false }
     const answer = <A>(command: string, decide: () => A) =>
@@ -54,18 +55,19 @@ const withLimit = (
           answer(`acquire ${groups.length}`, () => {
             const { penaltyMillis, pollMillis } = store
             if (penaltyMillis > 0) return { granted: 0, pollMillis, penaltyMillis }
-            const granted: Array<ReadonlyArray<string>> = []
-            for (const group of groups) {
-              if (held.size + group.length > limit) break
-              granted.push(group)
-              for (const id of group) held.add(id)
+            const granted: Array<string> = []
+            for (const { id, weight } of groups) {
+              if ([...held].reduce((sum, id) => sum + (weights.get(id) ?? 1), weight) > limit) break
+              granted.push(id)
+              weights.set(id, weight)
+              held.add(id)
             }
             return { granted: granted.length, pollMillis, penaltyMillis }
           }),
-        renew: (ids) => answer("renew", () => ids.slice(0, store.lost)),
+        renew: (ids) => answer("renew", () => ids.slice(0, store.lost).map(({ id }) => id)),
         release: (ids) =>
           answer("release", () => {
-            for (const id of ids) held.delete(id)
+            for (const { id } of ids) held.delete(id)
           }),
         penalize: (millis) => answer("penalize", () => void (store.penaltyMillis = millis)),
         close() {}
@@ -538,7 +540,7 @@ describe("what a process asks for, and when", () => {
       store.held.delete("a")
       store.held.delete("b")
       pool.wake()
-      expect([pool.size, engine.running, store.held.size]).toEqual([4, 2, 4])
+      expect([pool.size, engine.running, store.held.size]).toEqual([4, 2, 2])
       yield* TestClock.adjust(20)
       yield* Fiber.join(heavy)
       expect([pool.size, [...store.held]]).toEqual([0, []])
@@ -701,11 +703,11 @@ describe("what a process asks for, and when", () => {
             node: "test",
             acquire: (groups) =>
               Effect.andThen(
-                Effect.sync(() => groups.flat().forEach((id) => held.add(id))),
+                Effect.sync(() => groups.forEach(({ id }) => held.add(id))),
                 Effect.delay(Effect.succeed({ granted: groups.length, pollMillis: 1000, penaltyMillis: 0 }), 5000)
               ),
             renew: () => Effect.succeed([]),
-            release: (ids) => Effect.sync(() => ids.forEach((id) => held.delete(id))),
+            release: (ids) => Effect.sync(() => ids.forEach(({ id }) => held.delete(id))),
             penalize: () => Effect.void,
             close: () => undefined
           }

@@ -22,7 +22,7 @@
  * - `settle`, and lists of `tokens`, throw a `RangeError`. A `maxWait` is kept by a timer of the process, and the `retryAfter` of
  *   its refusals is an estimate.
  * - If the clock of the server steps back, a key is denied for as long as its debt, not for the step.
- * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
+ * - Redis must run with `maxmemory-policy noeviction`. A Redis Cluster needs `layerCluster`.
  *
  * @since 0.1.0
  */

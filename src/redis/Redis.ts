@@ -1,5 +1,5 @@
 /**
- * A Redis that may be away when the program starts, and whose connection heals.
+ * A Redis that may be away when the program starts, and whose connection heals; and a Redis Cluster.
  *
  * @since 0.1.0
  */
@@ -137,5 +137,119 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
     subscribe: (channel) =>
       Effect.flatMap(Deferred.await(connected), (first) => (current?.redis ?? first).subscribe(channel)),
     reserve: use((_) => _.reserve)
+  })
+})
+
+/**
+ * What `layerCluster` needs of a client. `createCluster` of node-redis makes one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ClusterClient {
+  readonly connect: () => Promise<unknown>
+  readonly destroy: () => unknown
+  readonly on: (event: "error", listener: (error: unknown) => void) => unknown
+  /** Sends a command to the node of the key, or to any node, and follows `MOVED` and `ASK`. */
+  readonly sendCommand: (firstKey: string | undefined, isReadonly: boolean, args: Array<string>) => Promise<unknown>
+  readonly subscribe: (channel: string, listener: (message: unknown) => void) => Promise<unknown>
+  readonly unsubscribe: (channel: string, listener: (message: unknown) => void) => Promise<unknown>
+}
+
+/**
+ * Provides a `Redis` whose commands go to the nodes of a Redis Cluster.
+ *
+ * **When to use**
+ *
+ * Use it in place of `NodeRedis.layer(…)`, whose client talks to one node and gets a `MOVED` for the keys of the others. Wrap
+ * it in `layerBackground` if the program may start while the cluster is away.
+ *
+ * **Details**
+ *
+ * A command goes to the node of its first key. A node that does not know a script gets its text. While a slot moves, a command
+ * may fail for a moment, and `outageBudget` repeats it. During a fail-over the keys of one master are away.
+ *
+ * **Gotchas**
+ *
+ * `reserve` fails: no connection reaches all keys. Set `disableOfflineQueue` in `defaults`.
+ *
+ * **Example** (Connecting to a cluster)
+ *
+ * ```ts import.meta.vitest
+ * import { Layer } from "effect"
+ * import * as RedisLayer from "effect-funnel/redis/Redis"
+ * import * as RedisReducer from "effect-funnel/redis/Reducer"
+ * import { createCluster } from "redis"
+ *
+ * const RedisLive = RedisLayer.layerCluster(() =>
+ *   createCluster({
+ *     rootNodes: [{ url: "redis://10.0.0.1:6379" }, { url: "redis://10.0.0.2:6379" }],
+ *     defaults: { disableOfflineQueue: true },
+ *     commandOptions: { timeout: 0 }
+ *   })
+ * )
+ *
+ * const ReducerLive = RedisReducer.layer().pipe(Layer.provide(RedisLayer.layerBackground(RedisLive)))
+ *
+ * Layer.isLayer(ReducerLive) // => true
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerCluster = (create: () => ClusterClient): Layer.Layer<Redis.Redis, Redis.RedisError> =>
+  Layer.effect(Redis.Redis, makeCluster(create))
+
+/** Commands whose first word is no key. Any node answers them; what is published reaches all nodes. */
+const keyless = new Set(["PING", "PUBLISH", "SCRIPT", "INFO", "TIME"])
+
+const makeCluster = Effect.fnUntraced(function*(create: () => ClusterClient) {
+  const attempt = <A>(f: () => Promise<A>) =>
+    Effect.tryPromise({ try: f, catch: (cause) => new Redis.RedisError({ cause }) })
+  const cluster = yield* Effect.acquireRelease(
+    Effect.sync(create),
+    (cluster) => Effect.ignoreCause(Effect.sync(() => cluster.destroy()))
+  )
+  // Without a listener they would end the process. The commands fail all the same.
+  cluster.on("error", () => {})
+  yield* attempt(() => cluster.connect())
+
+  const texts = new Map<string, string>()
+  const send = (command: string, ...args: ReadonlyArray<string>): Effect.Effect<unknown, Redis.RedisError> => {
+    if (command === "EVALSHA") {
+      const [sha, ...rest] = args
+      const text = texts.get(sha!)
+      const firstKey = Number(rest[0]) > 0 ? rest[1] : undefined
+      const run = attempt(() => cluster.sendCommand(firstKey, false, [command, ...args]))
+      return text === undefined ? run : Effect.catchIf(
+        run,
+        ({ cause }) => String(cause).includes("NOSCRIPT"),
+        // It loads the script on this node.
+        () => attempt(() => cluster.sendCommand(firstKey, false, ["EVAL", text, ...rest]))
+      )
+    }
+    const sent = attempt(() =>
+      cluster.sendCommand(keyless.has(command) ? undefined : args[0], false, [command, ...args])
+    )
+    return command === "SCRIPT" && args[0] === "LOAD"
+      ? Effect.tap(sent, (sha) => Effect.sync(() => void texts.set(String(sha), args[1]!)))
+      : sent
+  }
+
+  return yield* Redis.make({
+    // Sound: the caller knows the type of the reply, as with any client.
+    send: send as Redis.Redis["Service"]["send"],
+    connect: Effect.fail(new Redis.RedisError({ cause: new Error("a cluster has no connection to reserve") })),
+    subscribe: (channel, onMessage) => {
+      const listener = (message: unknown) => onMessage({ channel, message: String(message) })
+      return Effect.as(
+        Effect.acquireRelease(
+          attempt(() => cluster.subscribe(channel, listener)),
+          // Not awaited: the node may be gone.
+          () => Effect.forkDetach(Effect.ignoreCause(attempt(() => cluster.unsubscribe(channel, listener))))
+        ),
+        Effect.never
+      )
+    }
   })
 })

@@ -20,7 +20,7 @@
  *
  * **Gotchas**
  *
- * Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported. While a follower waits, the result lies
+ * Redis must run with `maxmemory-policy noeviction`. A Redis Cluster needs `layerCluster`. While a follower waits, the result lies
  * in Redis, readable, for as long as `retain`.
  *
  * @since 0.1.0
@@ -132,7 +132,7 @@ export const make = (
 ): Effect.Effect<Reducer.Reducer, never, Redis.Redis | Scope.Scope> => {
   const checked = check("Reducer.make", options)
   return Effect.flatMap(
-    Layer.build(Inbox.layer),
+    Layer.build(Inbox.layer(checked.inbox)),
     (context) => Effect.provideContext(build(checked, Reducer.Reducer.key, options), context)
   )
 }
@@ -217,5 +217,7 @@ export const layerService = <Self>(
 ): Layer.Layer<Self, never, Redis.Redis> => {
   const checked = check("Reducer.layer", options)
   const prefix = `${checked.prefix}${tag.key}:`
-  return Layer.effect(tag, build({ ...checked, prefix }, tag.key, options)).pipe(Layer.provide(Inbox.layer))
+  return Layer.effect(tag, build({ ...checked, prefix }, tag.key, options)).pipe(
+    Layer.provide(Inbox.layer(checked.inbox))
+  )
 }

@@ -29,7 +29,7 @@
  * - Priorities order the jobs of a process; between processes nobody overtakes.
  * - Each job waits for its permit while Redis is asked, so a `maxWait` or a `maxQueued` of 0 is refused.
  * - A job inside a job runs within the weight of the outer one and takes no permit.
- * - Redis must run with `maxmemory-policy noeviction`. Redis Cluster is not supported.
+ * - Redis must run with `maxmemory-policy noeviction`. A Redis Cluster needs `layerCluster`.
  *
  * @since 0.1.0
  */
@@ -46,6 +46,7 @@ import * as Scheduler from "../Scheduler.js"
 import { refuse } from "../internal/data/refuse.js"
 import * as Quotas from "../internal/limiter/quota.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
+import { named } from "../internal/redis/command.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Checked from "../internal/redis/options.js"
@@ -177,7 +178,7 @@ const sharing = Effect.fnUntraced(function*(checked: Store) {
   const pulse = new Pulse(site)
   return (key: string | undefined): Build.Share => (engine) => {
     const store = RedisPermitStore.make(orders, inbox, { prefix, name, key, leaseMillis, onWake: () => pool.wake() })
-    const ratesOf = `${ratePrefix}${name}:${key === undefined ? "" : `=${key}`}`
+    const ratesOf = `${ratePrefix}${name}:${key === undefined ? "" : named("=", key)}`
     const pool = new PermitPool({
       engine,
       store,
@@ -235,7 +236,7 @@ export const make = <Limiter = never>(
   const store = checkStore("Scheduler.make", options.name, options)
   const limits = checkLimits("Scheduler.make", options.name, options)
   return Effect.flatMap(
-    Layer.build(Inbox.layer),
+    Layer.build(Inbox.layer(store.inbox)),
     (context) => Effect.provide(build(store, limits), context)
   )
 }
@@ -325,7 +326,7 @@ export const layerService = <Self, Limiter = never>(
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
   const store = checkStore("Scheduler.layer", tag.key, options)
   const limits = checkLimits("Scheduler.layer", tag.key, options)
-  return Layer.effect(tag, build(store, limits)).pipe(Layer.provide(Inbox.layer))
+  return Layer.effect(tag, build(store, limits)).pipe(Layer.provide(Inbox.layer(store.inbox)))
 }
 
 /**
@@ -388,5 +389,5 @@ export const layerKeyed = <Self, K, Limiter = never>(
         identity,
         (key) => share(nameOf(key))
       ))
-  ).pipe(Layer.provide(Inbox.layer))
+  ).pipe(Layer.provide(Inbox.layer(store.inbox)))
 }

@@ -30,7 +30,7 @@ const setup = Effect.gen(function*() {
   })
   const inbox = yield* Effect.provideContext(
     Inbox.RedisInbox,
-    yield* Layer.build(Layer.provide(Inbox.layer, Layer.succeed(Redis.Redis, redis)))
+    yield* Layer.build(Layer.provide(Inbox.layer("effect-funnel:1:inbox:"), Layer.succeed(Redis.Redis, redis)))
   )
   yield* settle
   const heard: Array<string | undefined> = []

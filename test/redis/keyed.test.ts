@@ -93,6 +93,14 @@ describe.skipIf(!hasRedis)("Scheduler.Keyed over Redis", () => {
     expect([most, mostOfAll]).toEqual([2, 6])
   })
 
+  live("keys that Redis could not tell apart are different keys", function*() {
+    const process = yield* processOn(yield* emptied)
+    yield* fork(process.get("\ud800").schedule(Effect.never))
+    expect(yield* process.get("\ud801").schedule(Effect.succeed("other")).pipe(Effect.timeout("5 seconds"))).toBe(
+      "other"
+    )
+  })
+
   live("an idle key is dropped in every process and leaves nothing in Redis", function*() {
     const server = yield* emptied
     const processes = yield* Effect.all([processOn(server), processOn(server)])

@@ -221,6 +221,10 @@ describe("options that cannot hold over Redis", () => {
     expect(() => RedisScheduler.layerKeyed(Hosts, { lookup: () => ({ concurrency: 1 }), lease: 0 })).toThrow(
       new RangeError("Scheduler.layerKeyed: lease must be a finite duration > 0, got 0")
     )
+    RedisScheduler.layer({ concurrency: 1, lease: "1 hour" })
+    expect(() => RedisScheduler.layer({ concurrency: 1, lease: "61 minutes" })).toThrow(
+      new RangeError("Scheduler.layer: lease must be at most 1 hour, got \"61 minutes\"")
+    )
   })
 
   it.effect("are a defect of the first call where the lookup of a key returns them", () =>

@@ -256,6 +256,12 @@ describe.skipIf(!hasRedis)("layers over Redis", () => {
       const redis = yield* Redis.Redis
       expect(String((yield* Effect.flip(redis.send("GET", "secret"))).cause)).toContain("NOPERM")
       expect(String((yield* Effect.flip(redis.send("FLUSHALL"))).cause)).toContain("NOPERM")
+      // Another prefix is another application.
+      expect(String((yield* Effect.flip(redis.send("PUBLISH", "other:1:inbox:x", ""))).cause)).toContain("NOPERM")
+      const foreign = yield* Layer.build(RedisScheduler.layer({ prefix: "other", concurrency: 1, outageBudget: 0 }))
+      expect(yield* Effect.flip(Effect.provideContext(Scheduler.schedule(Effect.void), foreign))).toMatchObject({
+        reason: { _tag: "StoreError" }
+      })
     }).pipe(Effect.provide(layers))
   })
 

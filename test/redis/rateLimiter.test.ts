@@ -54,4 +54,16 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis", () => {
       expect(all.at(-1)! - began).toBeLessThan(ideal * 1.25 + 300)
     })
   }
+
+  live("Keys that Redis could not tell apart are different keys", function*() {
+    const server = yield* redisServer()
+    const limiter = yield* processOn(server.url, { rate: { limit: 1, window: "1 hour" } })
+    const keys = ["\ud800", "\ud801", "\ufffd", JSON.stringify("\ud800"), "~\"\\ud800\"", ""]
+    for (const key of keys) expect(yield* limiter.peek({ key })).toMatchObject({ remaining: 1 })
+    for (const key of keys) {
+      expect(yield* limiter.peek({ key }), JSON.stringify(key)).toMatchObject({ remaining: 1 })
+      yield* limiter.consume({ key })
+      expect(yield* limiter.peek({ key })).toMatchObject({ remaining: 0 })
+    }
+  })
 })

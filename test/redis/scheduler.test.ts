@@ -129,6 +129,7 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
     // As after a freeze: another process now holds the permit.
     yield* Effect.promise(() => server.command("DEL", "{effect-funnel:1:p:s}:h"))
     yield* Effect.promise(() => server.command("ZADD", "{effect-funnel:1:p:s}:h", "9e15", "other"))
+    yield* Effect.promise(() => server.command("HSET", "{effect-funnel:1:p:s}:n", "other", "1 10000000"))
     expect(yield* Fiber.join(running)).toMatchObject({ reason: { _tag: "StoreError", operation: "renew" } })
     expect(seen).toMatchObject({ interrupted: 1, now: 0 })
   })

@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Redis from "effect/persistence/Redis"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
 import type { Cell } from "../../src/internal/store/gcraStore.js"
 import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/store/reducerStore.js"
 import * as GcraStore from "../../src/internal/redis/gcraStore.js"
@@ -8,7 +10,7 @@ import * as PermitStore from "../../src/internal/redis/permitStore.js"
 import * as RedisStore from "../../src/internal/redis/reducerStore.js"
 import { site } from "../../src/internal/scheduler/build.js"
 import { live } from "../support/live.js"
-import { connected } from "../support/redisClient.js"
+import { connected, layerClient } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisServer.js"
 
 const emptied = redisServerOfFile({ afterAll, beforeAll })
@@ -261,6 +263,61 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     yield* a.store.complete("k", a, next, "2")
     expect(yield* b.signalled).toMatchObject({ _tag: "Done", fence: next })
   })
+
+  live("A client that can only publish cannot forge a result, nor wake a process", function*() {
+    const { a, b, server } = yield* two()
+    expect(
+      yield* Effect.promise(() =>
+        server.command("ACL", "SETUSER", "publisher", "on", ">pw", "allchannels", "resetkeys", "-@all", "+publish")
+      )
+    ).toBe("+OK\r\n")
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    yield* b.store.join("k", b, undefined)
+    const channels = (yield* Effect.promise(() => server.command("PUBSUB", "CHANNELS"))).split("\r\n")
+      .filter((_) => _.startsWith("effect-funnel"))
+    expect(channels.length).toBe(2)
+    const publisher = yield* Layer.build(Layer.fresh(layerClient(server.url.replace("//", "//publisher:pw@"))))
+    const { send } = Context.get(publisher, Redis.Redis)
+    for (const channel of channels) {
+      const tokens = ["", "0", "1", "2", channel.split(":").at(-1)!, "k", "*"]
+      for (const token of tokens) yield* send("PUBLISH", channel, `${token} D 4000000000000000 "forged"`)
+    }
+    expect(String((yield* Effect.flip(send("HGETALL", "{t:k}:f"))).cause)).toContain("NOPERM")
+    yield* a.store.complete("k", a, fence, "1")
+    expect(yield* b.signalled).toEqual({ _tag: "Done", fence, payload: "1" })
+    expect([a.signals, b.signals]).toEqual([[], []])
+    // A token has 128 random bits, and no two are related.
+    const tokens = Array.from({ length: 1000 }, () => a.store.open(() => {}).owner.split(".")[1]!)
+    expect(new Set(tokens).size).toBe(1000)
+    for (const token of tokens) expect(token).toMatch(/^(\w{1,7}-){3}\w{1,7}$/)
+  })
+
+  live("What a foreign client has written holds up a key for an hour at most, and gives nobody a fence", function*() {
+    const { a, b, server } = yield* two()
+    const write = (...fields: ReadonlyArray<string>) =>
+      Effect.promise(() => server.command("HSET", "{t:k}:f", ...fields))
+    yield* write("owner", "x", "fence", "9007199254740993", "until", "9e15", "lease", "9e15")
+    const followed = yield* a.store.join("k", a, undefined)
+    expect(followed._tag === "Follow" && followed.restMillis <= 5000).toBe(true)
+    yield* write("until", "nonsense", "rexp", "nonsense", "rfence", "inf")
+    const fence = leads(yield* b.store.join("k", b, 5))
+    expect(fence).toBeLessThan((Date.now() + 60_000) * 1000)
+    expect(yield* b.store.renew("k", b, fence)).toBe(true)
+    expect(yield* b.store.complete("k", b, fence, "1")).toBe(true)
+  })
+
+  live("More waiting processes than one script wakes are all woken", function*() {
+    const { a, b, server } = yield* two()
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    const others = Array.from({ length: 2500 }, (_, i) => `${i} nowhere`)
+    yield* Effect.promise(() => server.command("SADD", "{t:k}:w", ...others))
+    yield* b.store.join("k", b, undefined)
+    expect(yield* a.store.complete("k", a, fence, "x".repeat(1000))).toBe(true)
+    // With so many, the result is fetched.
+    expect(yield* b.signalled).toEqual({ _tag: "Done", fence, payload: undefined })
+    expect(yield* Effect.promise(() => server.command("EXISTS", "{t:k}:w"))).toBe(":0\r\n")
+    expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "x".repeat(1000) })
+  })
 })
 
 it.effect("Equal requests in a row are sent as their number and their tokens", () =>
@@ -402,42 +459,44 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
 })
 
 describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
-  const two = (leaseMillis = 5000) =>
+  const two = (leaseMillis = 5000, leaseOfB = leaseMillis) =>
     Effect.gen(function*() {
       const server = yield* emptied
-      const make = Effect.map(Effect.all([connected(server.url), site()]), ([{ inbox, redis }, site]) => {
-        const seen = { wakes: 0 }
-        const store = PermitStore.make(new PermitStore.Orders(redis, site, 1000), inbox, {
-          prefix: "t:",
-          name: "s",
-          leaseMillis,
-          onWake: () => seen.wakes++
-        })
-        const woken = (n: number) =>
-          Effect.gen(function*() {
-            for (let i = 0; i < 300 && seen.wakes < n; i++) yield* Effect.sleep(5)
-            expect(seen.wakes).toBeGreaterThanOrEqual(n)
+      const make = (leaseMillis: number) =>
+        Effect.map(Effect.all([connected(server.url), site()]), ([{ inbox, redis }, site]) => {
+          const seen = { wakes: 0 }
+          const store = PermitStore.make(new PermitStore.Orders(redis, site, 1000), inbox, {
+            prefix: "t:",
+            name: "s",
+            leaseMillis,
+            onWake: () => seen.wakes++
           })
-        return { ...store, seen, woken }
-      })
-      const a = yield* make
-      const b = yield* make
+          const woken = (n: number) =>
+            Effect.gen(function*() {
+              for (let i = 0; i < 300 && seen.wakes < n; i++) yield* Effect.sleep(5)
+              expect(seen.wakes).toBeGreaterThanOrEqual(n)
+            })
+          return { ...store, seen, woken }
+        })
+      const a = yield* make(leaseMillis)
+      const b = yield* make(leaseOfB)
       yield* subscribed(server, 2)
       a.seen.wakes = b.seen.wakes = 0
       return { server, a, b, make }
     })
-  const ones = (...ids: ReadonlyArray<string>) => ids.map((id) => [id])
+  const ones = (...ids: ReadonlyArray<string>) => ids.map((id) => ({ id, weight: 1 }))
+  const none = (...ids: ReadonlyArray<string>) => ids.map((id) => ({ id, weight: 0 }))
 
   live("Holders never exceed the limit, and returned permits go to waiters", function*() {
     const { a, b } = yield* two()
     expect((yield* a.acquire(ones("a1", "a2", "a3"), 2)).granted).toBe(2)
     expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
     // a waits for its third permit, ahead of b.
-    yield* a.release(["a1"])
+    yield* a.release(none("a1"))
     yield* a.woken(1)
     expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(0)
     expect((yield* a.acquire(ones("a3"), 2)).granted).toBe(1)
-    yield* a.release(["a2", "a3"])
+    yield* a.release(none("a2", "a3"))
     yield* b.woken(1)
     expect((yield* b.acquire(ones("b1", "b2"), 2)).granted).toBe(2)
   })
@@ -447,32 +506,32 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
     expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
     expect((yield* b.acquire(ones("b1"), 3)).granted).toBe(1)
-    yield* a.release(["a1"])
-    yield* a.release(["a1"])
+    yield* a.release(none("a1"))
+    yield* a.release(none("a1"))
     expect((yield* b.acquire(ones("b2", "b3"), 3)).granted).toBe(1)
   })
 
   live("A heavy head takes all its permits or none, and no waiter overtakes it", function*() {
     const { a, b } = yield* two()
     expect((yield* a.acquire(ones("a1", "a2"), 3)).granted).toBe(2)
-    expect((yield* b.acquire([["b1", "b2", "b3"]], 3)).granted).toBe(0)
+    expect((yield* b.acquire([{ id: "b1", weight: 3 }], 3)).granted).toBe(0)
     expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(0)
-    yield* a.release(["a1", "a2"])
+    yield* a.release(none("a1", "a2"))
     yield* b.woken(1)
-    expect((yield* b.acquire([["b1", "b2", "b3"]], 3)).granted).toBe(1)
-    yield* b.release(["b1", "b2", "b3"])
+    expect((yield* b.acquire([{ id: "b1", weight: 3 }], 3)).granted).toBe(1)
+    yield* b.release(none("b1"))
     yield* a.woken(1)
     expect((yield* a.acquire(ones("a3"), 3)).granted).toBe(1)
   })
 
   live("A waiter that leaves the queue lets the next one start", function*() {
     const { a, b, make } = yield* two()
-    const c = yield* make
+    const c = yield* make(5000)
     // A new subscription wakes its process once.
     yield* c.woken(1)
     c.seen.wakes = 0
     yield* a.acquire(ones("a1"), 2)
-    yield* b.acquire([["b1", "b2"]], 2)
+    yield* b.acquire([{ id: "b1", weight: 2 }], 2)
     expect((yield* c.acquire(ones("c1"), 2)).granted).toBe(0)
     yield* b.acquire([], 2)
     yield* c.woken(1)
@@ -487,18 +546,18 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     expect(pollMillis).toBeLessThanOrEqual(250)
     yield* Effect.sleep(Math.ceil(pollMillis) + 1)
     expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
-    expect(yield* a.renew(["a1"], 1)).toEqual(["a1"])
-    expect(yield* b.renew(["b1"], 1)).toEqual([])
+    expect(yield* a.renew(ones("a1"), 1)).toEqual(["a1"])
+    expect(yield* b.renew(ones("b1"), 1)).toEqual([])
   })
 
   live("A waiting process that dies loses its place", function*() {
     const { a, b, make } = yield* two(250)
-    const c = yield* make
+    const c = yield* make(250)
     yield* a.acquire(ones("a1"), 1)
     yield* b.acquire(ones("b1"), 1)
     yield* Effect.sleep(180)
     expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(0)
-    yield* a.release(["a1"])
+    yield* a.release(none("a1"))
     yield* Effect.sleep(90)
     expect((yield* c.acquire(ones("c1"), 1)).granted).toBe(1)
   })
@@ -508,7 +567,7 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     yield* a.acquire(ones("a1", "a2"), 2)
     yield* Effect.promise(() => server.command("FLUSHALL"))
     expect((yield* b.acquire(ones("b1"), 2)).granted).toBe(1)
-    expect(yield* a.renew(["a1", "a2"], 2)).toEqual(["a2"])
+    expect(yield* a.renew(ones("a1", "a2"), 2)).toEqual(["a2"])
     for (const key of ["h"]) {
       const ttl = yield* Effect.promise(() => server.command("PTTL", `{t:s}:${key}`))
       expect(Number(ttl.slice(1))).toBeGreaterThan(1000)
@@ -539,8 +598,8 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
       expect(penaltyMillis).toBeLessThanOrEqual(400)
       expect(yield* Effect.promise(() => server.command("ZCARD", "{t:s}:q"))).toBe(":0\r\n")
       // The permits of running jobs are renewed all the same.
-      expect(yield* a.renew(["a1"], 1)).toEqual([])
-      yield* a.release(["a1"])
+      expect(yield* a.renew(ones("a1"), 1)).toEqual([])
+      yield* a.release(none("a1"))
       yield* Effect.sleep(410)
       expect(yield* b.acquire(ones("b1"), 1)).toMatchObject({ granted: 1, penaltyMillis: 0 })
       yield* b.penalize(0)
@@ -566,11 +625,53 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     const before = yield* calls
     const answers = yield* Effect.all([
       a.acquire(ones("a1"), 1),
-      a.release(["a1"]),
+      a.release(none("a1")),
       a.acquire(ones("a2"), 1),
-      a.renew(["a3"], 1)
+      a.renew(ones("a3"), 1)
     ], { concurrency: "unbounded" })
     expect([answers[0].granted, answers[1], answers[2].granted, answers[3]]).toEqual([1, undefined, 1, ["a3"]])
     expect((yield* calls) - before).toBe(1)
+  })
+
+  live("Processes with leases of different length keep one concurrency", function*() {
+    const { a, b, server } = yield* two(10_000, 100)
+    expect((yield* a.acquire(ones("a1", "a2"), 2)).granted).toBe(2)
+    for (let i = 0; i < 3; i++) {
+      expect((yield* b.acquire(ones("b1"), 2)).granted).toBe(0)
+      yield* Effect.sleep(50)
+    }
+    for (const kind of ["h", "n"]) {
+      const ttl = yield* Effect.promise(() => server.command("PTTL", `{t:s}:${kind}`))
+      expect(Number(ttl.slice(1))).toBeGreaterThan(9000)
+    }
+    expect(yield* a.renew(ones("a1", "a2"), 2)).toEqual([])
+  })
+
+  live("A part of a permit is given back once, and a renewal after a lost return gives it back too", function*() {
+    const { a, b, server } = yield* two()
+    expect((yield* a.acquire([{ id: "a1", weight: 100_000 }], 100_000)).granted).toBe(1)
+    for (let i = 0; i < 2; i++) yield* a.release([{ id: "a1", weight: 99_999 }])
+    expect((yield* b.acquire(ones("b1", "b2"), 100_000)).granted).toBe(1)
+    yield* a.renew([{ id: "a1", weight: 99_998 }], 100_000)
+    yield* a.renew([{ id: "a1", weight: 99_999 }], 100_000)
+    expect((yield* b.acquire(ones("b2", "b3"), 100_000)).granted).toBe(1)
+    yield* a.release(none("a1"))
+    yield* b.release(none("b1", "b2"))
+    yield* b.acquire([], 1)
+    expect(yield* Effect.promise(() => server.command("DBSIZE"))).toBe(":0\r\n")
+  })
+
+  live("A state that a foreign client has destroyed is whole again once its permits are renewed", function*() {
+    const { a, b, server } = yield* two()
+    yield* a.acquire([{ id: "a1", weight: 2 }], 3)
+    yield* Effect.promise(() => server.command("DEL", "{t:s}:n"))
+    expect(yield* a.renew([{ id: "a1", weight: 2 }], 3)).toEqual([])
+    expect((yield* b.acquire(ones("b1", "b2"), 3)).granted).toBe(1)
+    yield* Effect.promise(() => server.command("HSET", "{t:s}:n", "b1", "1 9000000000000000"))
+    yield* Effect.promise(() => server.command("ZADD", "{t:s}:h", "9000000000000000", "b1"))
+    const { pollMillis } = yield* b.acquire(ones("b2"), 3)
+    expect(pollMillis).toBeLessThanOrEqual(5000)
+    const end = yield* Effect.promise(() => server.command("ZSCORE", "{t:s}:h", "b1"))
+    expect(Number(end.split("\r\n")[1])).toBeLessThan((Date.now() + 2 * 3_600_000) * 1000)
   })
 })

@@ -12,10 +12,10 @@ export const layerClient = (url: string) =>
   NodeRedis.layer({ url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
 
 /** Connects anew at each use: client and inbox share nothing with those of other uses. */
-export const connected = (url: string) =>
+export const connected = (url: string, prefix = "effect-funnel:1:inbox:") =>
   Effect.gen(function*() {
     const context = yield* Layer.build(
-      Layer.fresh(RedisInbox.layer).pipe(Layer.provideMerge(Layer.fresh(layerClient(url))))
+      Layer.fresh(RedisInbox.layer(prefix)).pipe(Layer.provideMerge(Layer.fresh(layerClient(url))))
     )
     return yield* Effect.provideContext(
       Effect.gen(function*() {

@@ -57,8 +57,15 @@ export class RedisServer {
   readonly port: number
   readonly directory: string
   readonly environment: Record<string, string>
+  readonly more: ReadonlyArray<string>
   process: ChildProcess | undefined
-  constructor(port: number, directory: string, environment: Record<string, string>) {
+  constructor(
+    port: number,
+    directory: string,
+    environment: Record<string, string>,
+    more: ReadonlyArray<string> = []
+  ) {
+    this.more = more
     this.port = port
     this.directory = directory
     this.environment = environment
@@ -84,7 +91,8 @@ export class RedisServer {
         "--maxmemory-policy",
         "noeviction",
         "--enable-debug-command",
-        "yes"
+        "yes",
+        ...this.more
       ],
       { stdio: "ignore", env: { ...process.env, ...this.environment } }
     )
@@ -128,11 +136,12 @@ export class RedisServer {
 
 /** Starts a server that ends with the scope. */
 export const redisServer = (
-  environment: Record<string, string> = {}
+  environment: Record<string, string> = {},
+  more: ReadonlyArray<string> = []
 ): Effect.Effect<RedisServer, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.promise(async () => {
-      const server = new RedisServer(await freePort(), mkdtempSync(join(tmpdir(), "funnel-redis-")), environment)
+      const server = new RedisServer(await freePort(), mkdtempSync(join(tmpdir(), "funnel-redis-")), environment, more)
       await server.start()
       return server
     }),

@@ -55,7 +55,8 @@ export const nanos = (caller: string, field: string, input: Duration.Input, leas
     : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", readable(input))
 }
 
-const readable = (input: Duration.Input): unknown =>
+/** A duration as it is shown in an error. */
+export const readable = (input: Duration.Input): unknown =>
   Duration.isDuration(input) ? { toString: () => Duration.format(input) } : input
 
 const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {

@@ -1,7 +1,8 @@
 /**
  * The one subscription of a process. It receives the wake-ups from other processes and hands them to their listeners.
  *
- * A wake-up may be lost, so every listener polls as well.
+ * A wake-up may be lost, so every listener polls as well. A listener is named by a random token, which only those hear who
+ * may read the keys: a client that can do no more than publish wakes nobody, and forges no result.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -18,7 +19,7 @@ export interface RedisInbox {
   readonly node: string
   /** The channel of this process. A message is `"<token> <message>"`. */
   readonly channel: string
-  /** Adds a listener synchronously and returns its token. */
+  /** Adds a listener synchronously and returns its token, which nobody can guess. */
   readonly add: (listener: Listener) => string
   readonly remove: (token: string) => void
 }
@@ -27,19 +28,30 @@ export interface RedisInbox {
 const trialMillis = 15_000
 const answerMillis = 3000
 
-/** The prefix of every channel, for ACLs. */
-export const channelPrefix = "effect-funnel:1:inbox:"
-
 export const RedisInbox: Context.Service<RedisInbox, RedisInbox> = /*#__PURE__*/ Context.Service<RedisInbox>(
   "effect-funnel/internal/RedisInbox"
 )
 
-const make = Effect.gen(function*() {
+/** Makes tokens of 128 random bits, many with one call to the source of randomness. */
+const makeTokens = (): () => string => {
+  const numbers = new Uint32Array(4 * 256)
+  let at = numbers.length
+  return () => {
+    if (at === numbers.length) {
+      globalThis.crypto.getRandomValues(numbers)
+      at = 0
+    }
+    at += 4
+    return Array.from(numbers.subarray(at - 4, at), (number) => number.toString(36)).join("-")
+  }
+}
+
+const make = Effect.fnUntraced(function*(prefix: string) {
   const redis = yield* Redis.Redis
   const node = globalThis.crypto.randomUUID()
-  const channel = channelPrefix + node
+  const channel = prefix + node
   const listeners = new Map<string, Listener>()
-  let tokens = 0
+  const nextToken = makeTokens()
 
   // Messages published without a subscription are lost, so every listener looks for itself.
   const wakeAll = () => {
@@ -85,7 +97,7 @@ const make = Effect.gen(function*() {
     node,
     channel,
     add: (listener) => {
-      const token = String(++tokens)
+      const token = nextToken()
       listeners.set(token, listener)
       return token
     },
@@ -93,5 +105,11 @@ const make = Effect.gen(function*() {
   })
 })
 
-/** One inbox for all services of a program: a layer is built once. */
-export const layer: Layer.Layer<RedisInbox, never, Redis.Redis> = /*#__PURE__*/ Layer.effect(RedisInbox)(make)
+const layers = /*#__PURE__*/ new Map<string, Layer.Layer<RedisInbox, never, Redis.Redis>>()
+
+/** One inbox for all services of a program with this prefix: a layer is built once. */
+export const layer = (prefix: string): Layer.Layer<RedisInbox, never, Redis.Redis> => {
+  const made = layers.get(prefix) ?? Layer.effect(RedisInbox)(make(prefix))
+  layers.set(prefix, made)
+  return made
+}

@@ -18,6 +18,7 @@ import type { Log, Spans } from "../seen/tell.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
 import type * as Failure from "../store/storeError.js"
+import { named } from "./command.js"
 import { SlotStock } from "./slotStock.js"
 
 /** How late a slot may be taken, in nanoseconds: unused slots are not saved up. */
@@ -85,7 +86,7 @@ const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
 const count: (tokens: Tokens) => number = leastOf
 
 /** The name of a key in the store. The calls without a key have one too. */
-const nameOf = (key: string | undefined): string => key === undefined ? "" : `=${key}`
+const nameOf = (key: string | undefined): string => key === undefined ? "" : named("=", key)
 
 export class LimiterRedis implements Backend {
   private readonly options: Options

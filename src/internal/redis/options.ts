@@ -4,9 +4,13 @@
 import type * as Duration from "effect/Duration"
 import { refuse } from "../data/refuse.js"
 import * as Quota from "../limiter/quota.js"
+import { longestLease } from "./command.js"
 
 export interface StoreOptions {
-  /** The beginning of all keys, `"effect-funnel"` by default. Processes meet if their prefix is the same. */
+  /**
+   * The beginning of all keys and channels, `"effect-funnel"` by default. Processes meet if their prefix is the same, and
+   * an ACL can keep prefixes apart.
+   */
   readonly prefix?: string | undefined
   /** How long a command may take, 1 second by default. */
   readonly storeTimeout?: Duration.Input | undefined
@@ -18,7 +22,10 @@ export interface StoreOptions {
 }
 
 export interface LeaseOptions extends StoreOptions {
-  /** How long a silent process keeps its keys or permits, 10 seconds by default. It is renewed three times in its length. */
+  /**
+   * How long a silent process keeps its keys or permits, 10 seconds by default and 1 hour at most. It is renewed three times
+   * in its length.
+   */
   readonly lease?: Duration.Input | undefined
 }
 
@@ -40,12 +47,16 @@ export const oneOf = <A extends string>(caller: string, field: string, value: A,
 
 export const store = (caller: string, kind: string, options: StoreOptions | undefined) => ({
   prefix: `${options?.prefix ?? "effect-funnel"}:${version}:${kind}:`,
+  inbox: `${options?.prefix ?? "effect-funnel"}:${version}:inbox:`,
   storeTimeoutMillis: millis(caller, "storeTimeout", options?.storeTimeout ?? "1 second", 1),
   outageBudgetMillis: millis(caller, "outageBudget", options?.outageBudget ?? "1 second", 0)
 })
 
-export const lease = (caller: string, options: LeaseOptions | undefined): number =>
-  millis(caller, "lease", options?.lease ?? "10 seconds", 1)
+export const lease = (caller: string, options: LeaseOptions | undefined): number => {
+  const length = options?.lease ?? "10 seconds"
+  const checked = millis(caller, "lease", length, 1)
+  return checked * 1000 <= longestLease ? checked : refuse(caller, "lease", "at most 1 hour", Quota.readable(length))
+}
 
 export const processes = (caller: string, options: ShareOptions): number =>
   Quota.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)

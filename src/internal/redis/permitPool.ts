@@ -16,7 +16,7 @@ import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
 import type { Permits } from "../scheduler/site.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
-import type { PermitStore } from "../store/permitStore.js"
+import type { Held, PermitStore } from "../store/permitStore.js"
 import { StoreError } from "../store/storeError.js"
 import type { Beating, Pulse } from "./pulse.js"
 
@@ -38,9 +38,13 @@ const lingerNanos = 1e9
 
 interface Permit {
   readonly id: string
+  weight: number
   readonly since: number
   deadline: number
 }
+
+/** Nothing of it remains. */
+const none = ({ id }: Held): Held => ({ id, weight: 0 })
 
 export interface Options {
   readonly engine: Engine
@@ -57,10 +61,12 @@ export interface Options {
 export class PermitPool implements Permits, Beating {
   private readonly options: Options
   private permits: Array<Permit> = []
+  /** The weight of all permits. */
+  size = 0
   private limit_: number
   private ids = 0
   private asking: Fiber.Fiber<void> | undefined
-  private asked: ReadonlyArray<string> = []
+  private asked: ReadonlyArray<Held> = []
   private again = false
   /** Commands without an answer yet. Closing waits for them, or they might never be sent. */
   private readonly sending = new Set<Fiber.Fiber<void>>()
@@ -97,11 +103,6 @@ export class PermitPool implements Permits, Beating {
     this.wake()
   }
 
-  /** The weight that is held. */
-  get size(): number {
-    return this.permits.length
-  }
-
   /** Whether no job may start. */
   private get held(): boolean {
     const { engine } = this.options
@@ -135,21 +136,19 @@ export class PermitPool implements Permits, Beating {
       if (main.capacity !== width) engine.grantUnsafe(width)
       return
     }
-    const idle = this.permits.length - main.used
+    const idle = this.size - main.used
     const need = head === undefined ? 0 : head.weight
     if (need > 0 && idle >= need) return
     // Two processes that each hold a part and wait for the rest would block each other.
-    if (idle > 0) this.giveBack(this.permits.slice(0, idle))
+    if (idle > 0) this.giveBack(idle, Infinity)
     if (this.place !== need) this.ask()
   }
 
   freed(): void {
     if (this.alone || this.closed) return
     const { main } = this.options.engine
-    const idle = this.permits.length - main.used
-    const since = main.head === undefined ? Infinity : this.now() - keepMillis
-    const old = this.permits.filter((permit) => permit.since <= since).slice(0, Math.max(0, idle))
-    if (old.length > 0) this.giveBack(old)
+    const idle = this.size - main.used
+    if (idle > 0) this.giveBack(idle, main.head === undefined ? Infinity : this.now() - keepMillis)
   }
 
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R> {
@@ -172,43 +171,44 @@ export class PermitPool implements Permits, Beating {
       return
     }
     const { engine, guard, store } = this.options
-    const groups: Array<ReadonlyArray<string>> = []
+    const permits: Array<Held> = []
     let weight = 0
     if (!this.held) {
       engine.main.queue.forEach(({ job }) => {
         weight += job.weight
-        if (groups.length < mostPerCommand && (weight <= this.limit_ || groups.length === 0)) {
-          groups.push(Array.from({ length: job.weight }, () => `${store.node}.${++this.ids}`))
+        if (permits.length < mostPerCommand && (weight <= this.limit_ || permits.length === 0)) {
+          permits.push({ id: `${store.node}.${++this.ids}`, weight: job.weight })
         }
       })
     }
     this.pollAt = Infinity
-    this.asked = groups.flat()
+    this.asked = permits
     let sentAt = 0
     const command = Effect.suspend(() => {
       sentAt = this.now()
-      return store.acquire(groups, this.limit_)
+      return store.acquire(permits, this.limit_)
     })
     this.asking = this.fork(Effect.matchEager(guard.run("acquire", command, true), {
       onFailure: (failure) => {
         this.asking = undefined
         this.place = 0
         // The store may have run the command although it did not answer.
-        this.send("release", store.release(this.asked))
+        this.send("release", store.release(this.asked.map(none)))
         this.away(failure)
       },
       onSuccess: ({ granted, penaltyMillis, pollMillis: due }) => {
         this.asking = undefined
         const since = this.now()
-        for (const group of groups.slice(0, granted)) {
-          for (const id of group) this.permits.push({ id, since, deadline: sentAt + store.leaseMillis })
+        for (const { id, weight } of permits.slice(0, granted)) {
+          this.permits.push({ id, weight, since, deadline: sentAt + store.leaseMillis })
+          this.size += weight
         }
         if (penaltyMillis > 0) {
           // Its end asks again.
           this.place = 0
           engine.penalizeUnsafe(penaltyMillis * 1e6)
         } else {
-          this.place = groups[granted]?.length ?? 0
+          this.place = permits[granted]?.weight ?? 0
         }
         if (this.place > 0) this.pollAt = this.pollAfter(since, Math.ceil(due) + 2)
         if (granted > 0 && this.renewAt === Infinity) {
@@ -216,7 +216,7 @@ export class PermitPool implements Permits, Beating {
         }
         this.arm()
         if (granted > 0) {
-          engine.grantUnsafe(this.permits.length)
+          engine.grantUnsafe(this.size)
         } else {
           this.changed()
         }
@@ -228,10 +228,21 @@ export class PermitPool implements Permits, Beating {
     }))
   }
 
-  private giveBack(permits: ReadonlyArray<Permit>): void {
-    this.permits = this.permits.filter((permit) => !permits.includes(permit))
-    this.options.engine.main.capacity = this.permits.length
-    this.send("release", this.options.store.release(permits.map((permit) => permit.id)))
+  /** Gives back so much of the permits that have been here since then. */
+  private giveBack(weight: number, since: number): void {
+    const remaining: Array<Held> = []
+    this.permits = this.permits.filter((permit) => {
+      const given = permit.since <= since ? Math.min(permit.weight, weight) : 0
+      if (given === 0) return true
+      weight -= given
+      this.size -= given
+      permit.weight -= given
+      remaining.push({ id: permit.id, weight: permit.weight })
+      return permit.weight > 0
+    })
+    if (remaining.length === 0) return
+    this.options.engine.main.capacity = this.size
+    this.send("release", this.options.store.release(remaining))
   }
 
   /** Sends a command without waiting. If it is lost, the lease ends by itself. */
@@ -279,15 +290,16 @@ export class PermitPool implements Permits, Beating {
     this.renewAt = this.firstDeadline
     if (this.permits.length === 0) return
     const asked = this.permits
-    const command = guard.once("renew", store.renew(asked.map((permit) => permit.id), this.limit_), true)
+    const command = guard.once("renew", store.renew(asked, this.limit_), true)
     this.renewal = this.fork(Effect.matchEager(command, {
       onFailure: () => {
         const now = this.now()
         this.renewed(Math.min(now + Math.min(store.leaseMillis / 10, 500), this.firstDeadline))
       },
-      onSuccess: (lost) => {
-        for (const permit of asked) if (!lost.includes(permit.id)) permit.deadline = sentAt + store.leaseMillis
-        const gone = this.permits.filter((permit) => lost.includes(permit.id))
+      onSuccess: (ids) => {
+        const lost = new Set(ids)
+        for (const permit of asked) if (!lost.has(permit.id)) permit.deadline = sentAt + store.leaseMillis
+        const gone = this.permits.filter((permit) => lost.has(permit.id))
         if (gone.length > 0) {
           this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
         }
@@ -305,10 +317,12 @@ export class PermitPool implements Permits, Beating {
   /** Ends the jobs that began last, as many as ran on lost permits. */
   private lose(lost: ReadonlyArray<Permit>, failure: StoreError): void {
     const { engine } = this.options
-    this.permits = this.permits.filter((permit) => !lost.includes(permit))
+    const gone = new Set(lost)
+    this.permits = this.permits.filter((permit) => !gone.has(permit))
+    for (const { weight } of lost) this.size -= weight
     if (this.alone) return
-    engine.main.capacity = this.permits.length
-    let over = engine.main.used - this.permits.length
+    engine.main.capacity = this.size
+    let over = engine.main.used - this.size
     for (const job of engine.lanes.started) {
       if (over <= 0) break
       const end = this.lost.get(job)
@@ -337,7 +351,7 @@ export class PermitPool implements Permits, Beating {
           Effect.sync(() => {
             // Jobs that began meanwhile run to their end. No job starts beyond the held permits.
             this.alone = false
-            engine.grantUnsafe(this.permits.length)
+            engine.grantUnsafe(this.size)
           }))
       )
     )
@@ -373,9 +387,9 @@ export class PermitPool implements Permits, Beating {
 
   readonly close: Effect.Effect<unknown> = Effect.suspend(() => {
     const { guard, store } = this.options
-    const ids = this.permits.map((permit) => permit.id).concat(this.asking === undefined ? [] : this.asked)
+    const held = [...this.permits, ...(this.asking === undefined ? [] : this.asked)].map(none)
     const leave = this.place > 0 || this.asking !== undefined ? store.acquire([], this.limit_) : Effect.void
-    const give = ids.length > 0 ? store.release(ids) : Effect.void
+    const give = held.length > 0 ? store.release(held) : Effect.void
     this.dropUnsafe()
     const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give), true))
     return Effect.all([last, this.limiter?.close ?? Effect.void], { concurrency: "unbounded", discard: true }).pipe(

@@ -1,13 +1,13 @@
 /**
- * Permits in Redis: their leases, the queue of the processes that wait, with the weight each one needs next, and the
- * penalty. One script carries out many orders, also for different schedulers: those of a tag have one hash tag.
+ * Permits in Redis: their weights and leases, the queue of the processes that wait, with the weight each one needs next, and
+ * the penalty. One script carries out many orders, also for different schedulers: those of a tag have one hash tag.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Redis from "effect/persistence/Redis"
 import type { Site } from "../scheduler/site.js"
-import type { Acquired, PermitStore } from "../store/permitStore.js"
-import { within } from "../store/guard.js"
+import type { Acquired, Held, PermitStore } from "../store/permitStore.js"
+import { turns, within } from "../store/guard.js"
 import { StoreError } from "../store/storeError.js"
 import * as Command from "./command.js"
 import type { RedisInbox } from "./inbox.js"
@@ -18,40 +18,94 @@ const keysPerOrder = 5
 /** The most orders of one command: a script must not hold up the server. */
 const mostOrders = 32
 
-// held: permit → end of its lease; queue: inbox → arrival; alive: inbox → end of its place; needs: inbox → its head's weight
+/** How many commands are on their way at most. */
+const mostAtOnce = 16
+
+/** The most inboxes that one script looks at to find its place, and that it wakes. Those behind are woken by those in front. */
+const mostInboxes = 1000
+const mostWoken = 250
+
+/** The most permits that expire, or whose end is put right, in one script: the next one goes on. */
+const mostPermits = 500
+
+/** The most that one script is given, and the most permits that one order renews or returns. */
+const mostWords = 1024
+const mostRenewed = 256
+
+// held: permit → end of its lease; queue: inbox → arrival; alive: inbox → end of its place
+// sizes: permit → "weight lease", inbox → "weight of its head lease", '' → the weight of all permits
 // pause: when the penalty was counted, and what was left of it then
-const lua = `${Command.prelude}local held, queue, alive, needs, pause, args
+const lua = `${Command.prelude}local held, queue, alive, sizes, pause, args
+local function size(member)
+  local stored = redis.call('HGET', sizes, member)
+  if not stored then return 0, 0 end
+  local weight, lease = string.match(stored, '(%S+) (%S+)')
+  return tonumber(weight), math.min(tonumber(lease), ${Command.longestLease})
+end
+local function put(permit, weight, lease)
+  local before = size(permit)
+  redis.call('ZADD', held, num(now + lease), permit)
+  redis.call('HSET', sizes, permit, num(weight) .. ' ' .. num(lease))
+  if weight ~= before then redis.call('HINCRBY', sizes, '', num(weight - before)) end
+end
+local function drop(permit)
+  local before = size(permit)
+  redis.call('ZREM', held, permit)
+  if redis.call('HDEL', sizes, permit) == 1 then redis.call('HINCRBY', sizes, '', num(-before)) end
+  return before
+end
+local function total()
+  if redis.call('ZCARD', held) > 0 then return tonumber(redis.call('HGET', sizes, '') or 0) end
+  redis.call('HDEL', sizes, '')
+  return 0
+end
 local function leave(inbox)
   redis.call('ZREM', queue, inbox)
   redis.call('ZREM', alive, inbox)
-  redis.call('HDEL', needs, inbox)
+  redis.call('HDEL', sizes, inbox)
 end
-local function clean(lease)
-  redis.call('ZREMRANGEBYSCORE', held, '-inf', num(now))
-  for _, inbox in ipairs(redis.call('ZRANGEBYSCORE', alive, '-inf', num(now))) do leave(inbox) end
-  -- A clock that stepped back must not keep a permit for longer than its lease.
+local function clean()
+  local function expired(zset)
+    return ipairs(redis.call('ZRANGEBYSCORE', zset, '-inf', num(now), 'LIMIT', 0, ${mostPermits}))
+  end
+  for _, permit in expired(held) do drop(permit) end
+  for _, inbox in expired(alive) do leave(inbox) end
+  -- A clock that stepped back must not keep a permit for longer than its lease. The last one to end shows it.
   for _, zset in ipairs({held, alive}) do
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', zset, '(' .. num(now + lease), '+inf')) do
-      redis.call('ZADD', zset, num(now + lease), member)
+    local last = redis.call('ZRANGE', zset, -1, -1, 'WITHSCORES')
+    local _, lease = size(last[1] or '-')
+    if last[1] and tonumber(last[2]) > now + lease then
+      local late = redis.call('ZREVRANGEBYSCORE', zset, '+inf', '(' .. num(now), 'WITHSCORES', 'LIMIT', 0, ${mostPermits})
+      for i = 1, #late, 2 do
+        local _, lease = size(late[i])
+        if tonumber(late[i + 1]) > now + lease then redis.call('ZADD', zset, num(now + lease), late[i]) end
+      end
     end
   end
 end
+-- A shorter lease than that of another must not end the key.
 local function keep(lease)
-  for _, key in ipairs({held, queue, alive, needs}) do
-    redis.call('PEXPIRE', key, math.ceil(lease / 1000) + 1000)
+  local millis = math.ceil(lease / 1000) + 1000
+  for _, key in ipairs({held, queue, alive, sizes}) do
+    if redis.call('PTTL', key) < millis then redis.call('PEXPIRE', key, millis) end
   end
 end
 local function tell(inbox)
   local space = string.find(inbox, ' ', 1, true)
   redis.call('PUBLISH', string.sub(inbox, space + 1), string.sub(inbox, 1, space) .. 'P')
 end
--- Each who waits is told when what is free has come to reach it.
-local function wake(free, me)
-  for _, inbox in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
-    if free <= 0 or inbox == me then return end
-    tell(inbox)
-    free = free - tonumber(redis.call('HGET', needs, inbox) or 1)
+-- What is left of the free weight for me, once those ahead of me have theirs. They hear of it if they are to be told.
+local function pass(free, me, most, told)
+  for first = 0, most - 1, 100 do
+    local some = redis.call('ZRANGE', queue, first, math.min(first + 99, most - 1))
+    for _, inbox in ipairs(some) do
+      if free <= 0 or inbox == me then return free end
+      if told then tell(inbox) end
+      free = free - math.max(1, size(inbox))
+    end
+    if #some < 100 then return free end
   end
+  return 0
 end
 local function setPenalty(left)
   redis.call('SET', pause, num(now) .. ' ' .. num(left), 'PX', num(math.ceil(left / 1000) + 1000))
@@ -68,35 +122,26 @@ end
 local orders = {}
 function orders.acquire()
   local me, lease, limit = args[1], tonumber(args[2]), tonumber(args[3])
-  clean(lease)
+  clean()
   local left = penalty()
   if left > 0 then
     -- What a command that was lost has taken is nobody's.
-    for i = 4, #args do redis.call('ZREM', held, args[i]) end
+    for i = 4, #args, 2 do drop(args[i]) end
     leave(me)
     return {0, num(lease), num(left)}
   end
-  local ahead = 0
-  for _, inbox in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
-    if inbox == me then break end
-    ahead = ahead + tonumber(redis.call('HGET', needs, inbox) or 1)
-  end
-  local free = limit - redis.call('ZCARD', held) - ahead
-  local granted, need, i = 0, 0, 4
-  while i <= #args do
-    local size = tonumber(args[i])
-    local missing = 0
-    for j = i + 1, i + size do
-      if not redis.call('ZSCORE', held, args[j]) then missing = missing + 1 end
-    end
+  local free = pass(limit - total(), me, ${mostInboxes}, false)
+  local granted, need = 0, 0
+  for i = 4, #args, 2 do
+    local weight = tonumber(args[i + 1])
+    local missing = redis.call('ZSCORE', held, args[i]) and 0 or weight
     if missing > 0 and missing > free then
-      need = size
+      need = weight
       break
     end
-    for j = i + 1, i + size do redis.call('ZADD', held, num(now + lease), args[j]) end
+    put(args[i], weight, lease)
     free = free - missing
     granted = granted + 1
-    i = i + size + 1
   end
   local waited = redis.call('ZSCORE', queue, me)
   if need == 0 then
@@ -108,29 +153,35 @@ function orders.acquire()
       local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')
       redis.call('ZADD', queue, num(math.max(now, tonumber(last[2] or 0) + 1)), me)
     end
-    redis.call('HSET', needs, me, need)
+    redis.call('HSET', sizes, me, num(need) .. ' ' .. num(lease))
     redis.call('ZADD', alive, num(now + lease), me)
   end
   -- My place may have been what held the next ones back.
-  if waited and (need == 0 or granted > 0) then wake(limit - redis.call('ZCARD', held), me) end
+  if waited and (need == 0 or granted > 0) then pass(limit - total(), me, 100, true) end
   keep(lease)
   local poll = lease
   local soonest = redis.call('ZRANGE', held, 0, 0, 'WITHSCORES')
   if soonest[1] then poll = math.min(poll, tonumber(soonest[2]) - now) end
   local first = redis.call('ZRANGE', alive, 0, 0, 'WITHSCORES')
   if first[1] and first[1] ~= me then poll = math.min(poll, tonumber(first[2]) - now) end
-  return {granted, num(poll), '0'}
+  return {granted, num(math.max(0, poll)), '0'}
 end
 function orders.renew()
   local lease, limit = tonumber(args[1]), tonumber(args[2])
-  clean(lease)
-  local lost = {}
-  for i = 3, #args do
-    -- A permit that Redis forgot is held again while there is room.
-    if redis.call('ZSCORE', held, args[i]) or redis.call('ZCARD', held) < limit then
-      redis.call('ZADD', held, num(now + lease), args[i])
+  clean()
+  local lost, free = {}, limit - total()
+  for i = 3, #args, 2 do
+    local permit, weight = args[i], tonumber(args[i + 1])
+    if redis.call('ZSCORE', held, permit) then
+      -- The command that returned a part of it may have been lost; one that is on its way twice takes nothing back.
+      local stored = size(permit)
+      put(permit, stored > 0 and math.min(weight, stored) or weight, lease)
+    elseif weight <= free then
+      -- A permit that Redis forgot is held again while there is room.
+      put(permit, weight, lease)
+      free = free - weight
     else
-      lost[#lost + 1] = args[i]
+      lost[#lost + 1] = permit
     end
   end
   keep(lease)
@@ -138,8 +189,19 @@ function orders.renew()
 end
 function orders.release()
   local freed = 0
-  for i = 1, #args do freed = freed + redis.call('ZREM', held, args[i]) end
-  wake(freed, nil)
+  for i = 1, #args, 2 do
+    local rest = tonumber(args[i + 1])
+    local before, lease = size(args[i])
+    if rest == 0 then
+      freed = freed + drop(args[i])
+    elseif rest < before then
+      redis.call('HSET', sizes, args[i], num(rest) .. ' ' .. num(lease))
+      redis.call('HINCRBY', sizes, '', num(rest - before))
+      freed = freed + before - rest
+    end
+  end
+  total()
+  pass(freed, nil, ${mostWoken}, true)
   return freed
 end
 function orders.penalize()
@@ -147,12 +209,12 @@ function orders.penalize()
   if micros <= penalty() then return 0 end
   setPenalty(micros)
   -- They learn of it when they ask.
-  for _, inbox in ipairs(redis.call('ZRANGE', queue, 0, -1)) do tell(inbox) end
+  pass(math.huge, nil, ${mostWoken}, true)
   return 1
 end
 local replies, at = {}, 1
 for i = 1, #KEYS, 5 do
-  held, queue, alive, needs, pause = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], KEYS[i + 4]
+  held, queue, alive, sizes, pause = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], KEYS[i + 4]
   args = {}
   for j = 1, tonumber(ARGV[at + 1]) do args[j] = ARGV[at + 1 + j] end
   -- What is wrong with one key is no other's failure.
@@ -197,6 +259,10 @@ export class Orders {
   private readonly site: Site
   private readonly timeoutMillis: number
   private waiting: Array<Order> = []
+  private readonly inTurn = turns(mostAtOnce)
+  /** The last failure, until a command is answered. */
+  private failure: Redis.RedisError | undefined
+  private failures = 0
 
   /** A command may take so long, from when it is sent. */
   constructor(redis: Redis.Redis["Service"], site: Site, timeoutMillis: number) {
@@ -232,18 +298,39 @@ export class Orders {
   private readonly flush = (): void => {
     const orders = this.waiting.filter((order) => order.open)
     this.waiting = []
-    for (let i = 0; i < orders.length; i += mostOrders) this.dispatch(orders.slice(i, i + mostOrders))
+    let some: Array<Order> = []
+    let words = 0
+    for (const order of orders) {
+      if (some.length === mostOrders || (some.length > 0 && words + order.args.length > mostWords)) {
+        this.dispatch(some)
+        some = []
+        words = 0
+      }
+      some.push(order)
+      words += order.args.length
+    }
+    if (some.length > 0) this.dispatch(some)
   }
 
   private dispatch(orders: ReadonlyArray<Order>): void {
     const command: Sent = { open: orders.length, fiber: undefined }
     for (const order of orders) order.command = command
-    const run = within(this.run(orders), this.timeoutMillis, (cause) => new Redis.RedisError({ cause }))
-    command.fiber = Effect.runForkWith(this.site.context)(Effect.matchEager(run, {
-      onFailure: ({ cause }) => {
+    const { failures } = this
+    const run = Effect.suspend(() =>
+      // What waited while another one failed has waited long enough.
+      this.failure !== undefined && this.failures > failures
+        ? Effect.fail(this.failure)
+        : within(this.run(orders), this.timeoutMillis, (cause) => new Redis.RedisError({ cause }))
+    )
+    command.fiber = Effect.runForkWith(this.site.context)(Effect.matchEager(this.inTurn(run), {
+      onFailure: (failure) => {
+        this.failure = failure
+        this.failures++
+        const cause = Command.causeOf(failure)
         for (const { name, resume } of orders) resume(Effect.fail(new StoreError({ operation: name, cause })))
       },
       onSuccess: (replies) => {
+        this.failure = undefined
         orders.forEach(({ name, resume }, i) => {
           const [ok, reply] = replies[i]!
           resume(ok === 1 ? Effect.succeed(reply) : Effect.fail(new StoreError({ operation: name, cause: reply })))
@@ -251,6 +338,17 @@ export class Orders {
       }
     }))
   }
+}
+
+const words = ({ id, weight }: Held) => [id, weight]
+
+const inParts = <A>(
+  permits: ReadonlyArray<Held>,
+  f: (some: ReadonlyArray<Held>) => Effect.Effect<A, StoreError>
+): Effect.Effect<Array<A>, StoreError> => {
+  const parts: Array<Effect.Effect<A, StoreError>> = []
+  for (let i = 0; i < permits.length; i += mostRenewed) parts.push(f(permits.slice(i, i + mostRenewed)))
+  return Effect.all(parts, { concurrency: "unbounded" })
 }
 
 /** Makes the store of one scheduler. It calls `onWake` when a permit may be free. */
@@ -264,7 +362,7 @@ export const make = (orders: Orders, inbox: RedisInbox, options: {
 }): PermitStore => {
   const { key, leaseMillis } = options
   const leaseMicros = Math.ceil(leaseMillis * 1000)
-  const end = key === undefined ? "" : `:${key}`
+  const end = key === undefined ? "" : Command.named(":", key)
   const keys = ["h", "q", "a", "n", "p"].map((kind) => `{${options.prefix}${options.name}}:${kind}${end}`)
   const token = inbox.add(() => options.onWake())
   const place = `${token} ${inbox.channel}`
@@ -278,15 +376,27 @@ export const make = (orders: Orders, inbox: RedisInbox, options: {
       orders.send(
         "acquire",
         keys,
-        [place, leaseMicros, limit, ...groups.flatMap((group) => [group.length, ...group])],
+        [place, leaseMicros, limit, ...groups.flatMap(words)],
         (reply): Acquired => {
           const [granted, poll, penalty] = reply as [number, string, string]
           return { granted, pollMillis: Number(poll) / 1000, penaltyMillis: Number(penalty) / 1000 }
         }
       ),
-    renew: (ids, limit) =>
-      orders.send("renew", keys, [leaseMicros, limit, ...ids], (lost) => lost as ReadonlyArray<string>),
-    release: (ids) => orders.send("release", keys, ids, Command.ignore),
+    renew: (permits, limit) =>
+      Effect.map(
+        inParts(permits, (some) =>
+          orders.send(
+            "renew",
+            keys,
+            [leaseMicros, limit, ...some.flatMap(words)],
+            (lost) => lost as ReadonlyArray<string>
+          )),
+        (lost) => lost.flat()
+      ),
+    release: (permits) =>
+      Effect.asVoid(
+        inParts(permits, (some) => orders.send("release", keys, some.flatMap(words), Command.ignore))
+      ),
     penalize: (millis) => orders.send("penalize", keys, [Math.ceil(millis * 1000)], Command.ignore)
   }
 }

@@ -3,22 +3,35 @@
  *
  * Scripts use the server's time only. Every script may run twice, and every key has a time to live.
  */
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import type * as Redis from "effect/persistence/Redis"
 import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
+import type { StoreError } from "../store/storeError.js"
 import * as Command from "./command.js"
 import type { RedisInbox } from "./inbox.js"
 
-/** The largest result that travels with the wake-up. Waiting processes fetch a larger one. */
+/** The largest result that travels with the wake-up, and what it may come to with all wake-ups. Larger ones are fetched. */
 export const inlineBytes = 16 * 1024
+const inlineTotal = 64 * inlineBytes
+
+/** How many processes one script wakes. */
+const mostWoken = 250
 
 const prelude = `${Command.prelude}local state, waiting = KEYS[1], KEYS[2]
 local function wake(message)
-  for _, member in ipairs(redis.call('SMEMBERS', waiting)) do
+  for _, member in ipairs(redis.call('SPOP', waiting, ${mostWoken})) do
     local space = string.find(member, ' ', 1, true)
     redis.call('PUBLISH', string.sub(member, space + 1), string.sub(member, 1, space) .. message)
   end
-  redis.call('DEL', waiting)
 end
+-- What another client has written is bounded: a number that nobody can have been given counts as none.
+local function read(text, most)
+  local x = tonumber(text or 0)
+  return x and x >= 0 and x <= most and x or 0
+end
+-- Beyond it numbers are no longer exact. In microseconds it is the year 2112.
+local largest = 4503599627370496
 `
 
 const joinScript = /*#__PURE__*/ Command.script<["L", string] | ["F", string, string] | ["D", string, string]>(
@@ -27,8 +40,8 @@ const joinScript = /*#__PURE__*/ Command.script<["L", string] | ["F", string, st
   `${prelude}
 local me, member, lease, after, seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local h = redis.call('HMGET', state, 'owner', 'fence', 'until', 'lease', 'rfence', 'rexp')
-local owner, fence, till = h[1], tonumber(h[2] or 0), tonumber(h[3] or 0)
-local rfence, rexp = tonumber(h[5] or 0), tonumber(h[6] or 0)
+local owner, fence, till = h[1], read(h[2], largest), tonumber(h[3] or 0) or 0
+local rfence, rexp = read(h[5], largest), read(h[6], largest)
 if rfence > 0 and rexp <= now then
   redis.call('HDEL', state, 'rfence', 'rexp', 'rval')
   rfence, rexp = 0, 0
@@ -37,7 +50,8 @@ if after and rfence >= after then
   redis.call('SREM', waiting, member)
   return {'D', num(rfence), redis.call('HGET', state, 'rval')}
 end
-local most = now + tonumber(h[4] or lease)
+local theirs = read(h[4], ${Command.longestLease})
+local most = now + (theirs > 0 and theirs or lease)
 if till > most then
   till = most
   redis.call('HSET', state, 'until', num(till))
@@ -76,10 +90,12 @@ const renewScript = /*#__PURE__*/ Command.script<number>(
 local me, fence, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local h = redis.call('HMGET', state, 'owner', 'fence', 'rexp')
 if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
+-- Where Redis has no memory left, it refuses what grows, unless the script has written before: a run that goes on is kept.
+redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, read(h[3], largest) - now) / 1000) + 1000)
 -- With the state gone those who waited are forgotten, and will ask again: the result is kept for them.
 if not h[2] then redis.call('HSET', state, 'taken', '1') end
 redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))
-redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, tonumber(h[3] or 0) - now) / 1000) + 1000)
+redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, read(h[3], largest) - now) / 1000) + 1000)
 return 1
 `
 )
@@ -90,7 +106,16 @@ const completeScript = /*#__PURE__*/ Command.script<number>(
   `${prelude}
 local me, fence, retain, inline, payload = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local h = redis.call('HMGET', state, 'owner', 'fence', 'rfence', 'taken')
-if tonumber(h[3] or 0) == fence then return 1 end
+-- 2: more are still to be woken, by the same command again.
+local function publish()
+  local count = redis.call('SCARD', waiting)
+  if count == 0 then return 1 end
+  local isSmall = #payload <= inline and #payload * count <= ${inlineTotal}
+  wake((isSmall and 'D ' or 'E ') .. num(fence) .. (isSmall and ' ' .. payload or ''))
+  return count > ${mostWoken} and 2 or 1
+end
+if tonumber(h[3] or 0) == fence then return tonumber(h[2]) == fence and publish() or 1 end
+if inline < 0 then return 1 end
 if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
 -- With the state gone those who waited may be gone from their set as well, and will ask again.
 if h[2] and not h[4] and redis.call('SCARD', waiting) == 0 then
@@ -101,8 +126,7 @@ redis.call('HDEL', state, 'taken')
 redis.call('HSET', state, 'owner', '', 'fence', num(fence), 'until', '0',
   'rfence', num(fence), 'rexp', num(now + retain), 'rval', payload)
 redis.call('PEXPIRE', state, math.ceil(retain / 1000) + 1000)
-if #payload <= inline then wake('D ' .. num(fence) .. ' ' .. payload) else wake('E ' .. num(fence)) end
-return 1
+return publish()
 `
 )
 
@@ -168,8 +192,15 @@ export const make = (redis: Redis.Redis["Service"], inbox: RedisInbox, options: 
         }
       }),
     renew: (key, party, fence) => renew([...keys(key), party.owner, fence, leaseMicros], isOne),
-    complete: (key, party, fence, payload) =>
-      complete([...keys(key), party.owner, fence, retainMicros, inlineBytes, payload], isOne),
+    complete: (key, party, fence, payload) => {
+      const send = (inline: number, payload: string): Effect.Effect<boolean, StoreError> =>
+        Effect.flatMap(
+          complete([...keys(key), party.owner, fence, retainMicros, inline, payload], identity),
+          // The result is there; it goes out no second time.
+          (reply) => reply === 2 ? send(-1, "") : Effect.succeed(reply === 1)
+        )
+      return send(inlineBytes, payload)
+    },
     release: (key, party) => release([...keys(key), party.owner, member(party)], Command.ignore)
   }
 }

@@ -1,12 +1,17 @@
 /**
- * Guards the commands to a store: a timeout for each, a retry budget for an outage, and one warning when a policy applies.
+ * Guards the commands to a store: a timeout for each, a bound for how many are on their way, a retry budget for an outage,
+ * and one warning when a policy applies.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
+import * as List from "../data/list.js"
 import type { StoreWatch } from "../seen/seen.js"
 import { StoreError } from "./storeError.js"
+
+/** How many commands are on their way at most. The time of a command that waits for its turn has not begun. */
+const mostAtOnce = 256
 
 /** How often `onStoreError` took the place of the store, by service and policy. */
 const policies = /*#__PURE__*/ Metric.counter("effect_funnel.store.policy", {
@@ -43,10 +48,76 @@ export const within = <A, E>(
   millis: number,
   error: (cause: Error) => E
 ): Effect.Effect<A, E> =>
-  Effect.timeoutOrElse(command, {
-    duration: millis,
-    orElse: () => Effect.fail(error(new Error(`no answer within ${millis} ms`)))
-  })
+  Effect.raceFirst(
+    command,
+    // A turn of the event loop that is too long spends one quarter at most. After it timers fire before the answers are read
+    // that have been there for long.
+    Effect.flatMap(
+      Effect.andThen(Effect.repeat(Effect.sleep(millis / 4), { times: 3 }), Effect.yieldNow),
+      () => Effect.fail(error(new Error(`no answer within ${millis} ms`)))
+    )
+  )
+
+interface Turn extends List.Member<Turn> {
+  readonly begin: () => void
+}
+
+/** Lets so many effects run at once, the others in order of arrival. */
+export const turns = (most: number) => {
+  const waiting: List.List<Turn> = { first: undefined, last: undefined }
+  let free = most
+  let passing = false
+  const leave = () => {
+    free++
+    // What begins may end at once: this is a loop, not a recursion.
+    if (passing) return
+    passing = true
+    try {
+      while (free > 0 && waiting.first !== undefined) {
+        const next = waiting.first
+        List.remove(waiting, next)
+        free--
+        next.begin()
+      }
+    } finally {
+      passing = false
+    }
+  }
+  return <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.uninterruptibleMask((restore) =>
+      // A fiber that is interrupted at the mask itself takes no turn.
+      Effect.suspend(() => {
+        if (free > 0) {
+          free--
+          return Effect.ensuring(restore(effect), Effect.sync(leave))
+        }
+        let begun = false
+        const turn = Effect.callback<void>((resume) => {
+          const self: Turn = {
+            before: undefined,
+            after: undefined,
+            begin: () => {
+              begun = true
+              resume(Effect.void)
+            }
+          }
+          List.append(waiting, self)
+          return Effect.sync(() => {
+            if (!begun) List.remove(waiting, self)
+          })
+        })
+        return Effect.ensuring(restore(Effect.andThen(turn, effect)), Effect.sync(() => begun && leave()))
+      })
+    )
+}
+
+interface Outage {
+  readonly since: number
+  /** When the last command failed. */
+  readonly at: number
+  readonly last: StoreError
+  readonly logged: boolean
+}
 
 export const make = (options: {
   readonly service: string
@@ -55,8 +126,13 @@ export const make = (options: {
   readonly watch?: StoreWatch | undefined
 }): Guard => {
   const { outageBudgetMillis, service, storeTimeoutMillis, watch } = options
-  let outage: { readonly since: number; readonly last: StoreError; readonly logged: boolean } | undefined
+  let outage: Outage | undefined
   let probing = false
+  const inTurn = turns(mostAtOnce)
+  // A failure that is longer ago tells nothing of now: an outage in use has had another one since.
+  const memory = outageBudgetMillis + storeTimeoutMillis
+  const current = (clock: Clock.Clock): Outage | undefined =>
+    outage !== undefined && monotonicMillis(clock) - outage.at <= memory ? outage : undefined
 
   /** Tells what observes the service how long a command took. */
   const timed = <A>(operation: string, clock: Clock.Clock, command: Effect.Effect<A, StoreError>) => {
@@ -70,35 +146,50 @@ export const make = (options: {
     })
   }
 
-  const once: Guard["once"] = (operation, command, isBounded = false) =>
-    Effect.clockWith((clock) =>
-      timed(
-        operation,
-        clock,
-        isBounded ? command : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))
-      ).pipe(
-        Effect.tap(() => Effect.sync(() => void (outage = undefined))),
-        Effect.tapError((last) =>
-          Effect.sync(() => {
-            outage = { since: outage?.since ?? monotonicMillis(clock), last, logged: outage?.logged ?? false }
-          })
-        )
+  const attemptOnce = <A>(
+    clock: Clock.Clock,
+    operation: string,
+    command: Effect.Effect<A, StoreError>,
+    isBounded: boolean,
+    hopeless?: () => StoreError | undefined
+  ): Effect.Effect<A, StoreError> => {
+    const bounded = isBounded
+      ? command
+      : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))
+    const counted = timed(operation, clock, bounded).pipe(
+      Effect.tap(() => Effect.sync(() => void (outage = undefined))),
+      Effect.tapError((last) =>
+        Effect.sync(() => {
+          const at = monotonicMillis(clock)
+          const { logged = false, since = at } = current(clock) ?? {}
+          outage = { since, at, last, logged }
+        })
       )
     )
+    if (isBounded) return counted
+    return inTurn(Effect.suspend(() => {
+      const last = hopeless?.()
+      return last === undefined ? counted : Effect.fail(last)
+    }))
+  }
 
-  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>, isBounded?: boolean) =>
+  const once: Guard["once"] = (operation, command, isBounded = false) =>
+    Effect.clockWith((clock) => attemptOnce(clock, operation, command, isBounded))
+
+  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>, isBounded = false) =>
     Effect.clockWith((clock) => {
       const calledAt = monotonicMillis(clock)
       const isOver = (since: number) => monotonicMillis(clock) - since >= outageBudgetMillis
       // The last failure of an outage that is over its budget.
       const overBudget = (): StoreError | undefined => {
+        const outage = current(clock)
         if (outage === undefined || !isOver(outage.since)) return undefined
         const { last } = outage
         return last.operation === operation ? last : new StoreError({ operation, cause: last.cause })
       }
       const attempt = (wait: number): Effect.Effect<A, StoreError> =>
         Effect.catch(
-          once(operation, command, isBounded),
+          attemptOnce(clock, operation, command, isBounded, overBudget),
           (failure) =>
             // What fails for one key alone has no outage: the answers to others end it.
             overBudget() === undefined && !isOver(calledAt)
@@ -109,7 +200,10 @@ export const make = (options: {
       if (last === undefined) return attempt(25)
       if (probing) return Effect.fail(last)
       probing = true
-      return Effect.ensuring(once(operation, command, isBounded), Effect.sync(() => void (probing = false)))
+      return Effect.ensuring(
+        attemptOnce(clock, operation, command, isBounded),
+        Effect.sync(() => void (probing = false))
+      )
     })
 
   const applied: Guard["applied"] = (policy, failure) =>

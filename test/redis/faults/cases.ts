@@ -317,13 +317,13 @@ export const cases: ReadonlyArray<Case> = [
     run: async (stage) => {
       const stepped = stage.clock()
       const server = await stage.redis(stepped.environment)
-      const { first, second } = await pair(stage, server.url, { lease: "3 seconds" }, 1500)
       const late = await stage.worker({ url: server.url, reducer: { lease: "3 seconds" } })
+      const { first, second } = await pair(stage, server.url, { lease: "3 seconds" }, 1500)
       stepped.step(30)
       // The clock shim reads the offset every few milliseconds.
       await pause(20)
-      // The leader has not renewed yet: a caller that comes now finds an expired lease.
-      const third = late.share({ key: "k", millis: 700 })
+      // The leader has not renewed yet: a caller that comes now finds an expired lease, and still runs when the leader renews.
+      const third = late.share({ key: "k", millis: 1400 })
       await stage.observer.began(2)
       const shared = await Promise.all([first, second, third])
       served(shared, 3)
@@ -781,6 +781,126 @@ export const cases: ReadonlyArray<Case> = [
       oneResult(shared)
       atMost("delay", delay, 200 + noise)
       return facts(stage, shared, { delay, note: "200 of run; a lost wake-up would cost up to a second" })
+    }
+  },
+  {
+    id: "21a",
+    name: "10,000 keys at once in each of two processes",
+    run: async (stage) => {
+      const { url } = await stage.redis()
+      // Less than all of it takes, so that a command's time must not begin before it is sent.
+      const options = { storeTimeout: "2 seconds" }
+      const workers = await stage.workersOf(2, {
+        url,
+        reducer: { ...options, onStoreError: "fail" },
+        limiter: options,
+        keyed: options
+      })
+      const at = clock()
+      const errors = await Promise.all(workers.map((_) => _.call<object>("crowd", { count: 10_000 })))
+      for (const each of errors) {
+        const counts = Object.entries(each).map(([kind, failed]) => `${kind}: ${(failed as Array<string>).length}`)
+        assert.deepEqual(counts, ["flights: 0", "tokens: 0", "jobs: 0"])
+      }
+      return { failures: 0, delay: clock() - at, note: "60,000 calls" }
+    }
+  },
+  {
+    id: "21b",
+    name: "weights of 100,000, and 10,000 processes that wait",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const slow = () => server.command("SLOWLOG", "GET", "1")
+      const worker = await stage.worker({ url: server.url, scheduler: { concurrency: 100_000 } })
+      await server.command("CONFIG", "SET", "slowlog-log-slower-than", "10000")
+      await worker.call("heavy", { weight: 100_000 })
+      assert.equal(await slow(), "*0\r\n", "no script of a heavy job takes 10 ms")
+      // Others wait for a permit, and for the result of a run.
+      const inboxes = Array.from({ length: 10_000 }, (_, i) => `${i}-token effect-funnel:1:inbox:${i}`)
+      const job = "{effect-funnel:1:p:effect-funnel/Scheduler}"
+      const shared = `{effect-funnel:1:f:effect-funnel/Reducer:["Shared","k"]}`
+      const served = worker.share({ key: "k", millis: 500, size: 8000 })
+      await stage.observer.began(1)
+      const held = worker.call("heavy", { weight: 100_000 })
+      const in1h = String((Date.now() + 3_600_000) * 1000)
+      await server.command("CONFIG", "SET", "slowlog-log-slower-than", "-1")
+      await server.command("SADD", `${shared}:w`, ...inboxes)
+      await server.command("ZADD", `${job}:q`, ...inboxes.flatMap((inbox, i) => [String(i + 1), inbox]))
+      await server.command("ZADD", `${job}:a`, ...inboxes.flatMap((inbox) => [in1h, inbox]))
+      await server.command("HSET", `${job}:n`, ...inboxes.flatMap((inbox) => [inbox, "1 3600000000"]))
+      await server.command("CONFIG", "SET", "slowlog-log-slower-than", "10000")
+      assert.equal((await served).ok, 1)
+      await held
+      worker.call("heavy", { weight: 1 }).catch(() => {})
+      await pause(200)
+      const most = await slow()
+      assert.equal(most, "*0\r\n", `no script takes 10 ms: ${most.slice(0, 1200)}`)
+      for (let i = 0; i < 40 && await server.command("EXISTS", `${shared}:w`) !== ":0\r\n"; i++) await pause(50)
+      assert.equal(await server.command("EXISTS", `${shared}:w`), ":0\r\n", "all are woken")
+      return { failures: 0 }
+    }
+  },
+  {
+    id: "22a",
+    name: "a result of 5 MB over a line of 1 MB a second",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const proxy = await stage.proxy(server.port)
+      const url = `redis://127.0.0.1:${proxy.port}`
+      const [a, b] = await stage.workersOf(2, { url, reducer: { onStoreError: "fail" } }) as [Worker, Worker]
+      proxy.bytesPerSecond = 1e6
+      const at = clock()
+      const first = a.share({ key: "k", millis: 100, size: 2_500_000 })
+      await stage.observer.began(1)
+      const shared = await Promise.all([first, b.share({ key: "k", millis: 100, size: 2_500_000 })])
+      const delay = clock() - at
+      for (const { errors } of shared) assert.ok(errors.every((_) => _ === "StoreError"), errors.join())
+      atMost("delay", delay, 30_000)
+      // The line is free again.
+      const again = clock()
+      served([await a.share({ key: "small", millis: 0 })], 1)
+      atMost("delay of the next call", clock() - again, 10_000)
+      return facts(stage, shared.map((_) => ({ ..._, values: _.values.map((value) => value.slice(0, 20)) })), { delay })
+    }
+  },
+  {
+    id: "22b",
+    name: "Redis has no memory left",
+    quick: true,
+    run: async (stage) => {
+      const server = await stage.redis()
+      const fail = await stage.worker({ url: server.url, reducer: { onStoreError: "fail", lease: "600 millis" } })
+      const local = await stage.worker({
+        url: server.url,
+        limiter: { onStoreError: "allow" },
+        scheduler: { onStoreError: "local" }
+      })
+      const running = fail.share({ key: "k", millis: 1500 })
+      await stage.observer.began(1)
+      await server.command("CONFIG", "SET", "maxmemory", "1")
+      // What runs goes on, and keeps its lease.
+      const ended = await running
+      const at = clock()
+      const refused = await fail.share({ key: "new", millis: 0 })
+      const shared = await local.share({ key: "new", millis: 0 })
+      const consumed = await fail.call<{ errors: Array<string> }>("consume", { count: 3, millis: 5000 })
+      const allowed = await local.call<{ errors: Array<string>; times: Array<number> }>("consume", {
+        count: 3,
+        millis: 5000
+      })
+      // The few bytes of a permit are written all the same.
+      const jobs = await Promise.all([fail, local].map((_) => _.call<Shared>("schedule", { count: 15, millis: 20 })))
+      const delay = clock() - at
+      served([ended, shared], 2)
+      assert.deepEqual(new Set(refused.errors), new Set(["StoreError"]))
+      assert.deepEqual(new Set(consumed.errors), new Set(["StoreError"]))
+      assert.deepEqual([allowed.errors, allowed.times.length], [[], 3])
+      assert.deepEqual(jobs.map((_) => [_.ok, _.errors]), [[15, []], [15, []]])
+      atMost("most at once", stage.observer.most, 10)
+      assert.equal(stage.observer.runs.filter(({ key }) => key === "k").length, 1)
+      await server.command("CONFIG", "SET", "maxmemory", "0")
+      served([await fail.share({ key: "after", millis: 0 })], 1)
+      return facts(stage, [ended, shared], { delay, note: "three budgets of 1000" })
     }
   },
   {

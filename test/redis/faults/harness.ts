@@ -154,6 +154,8 @@ export class Proxy {
   /** After so many scripts Redis runs the last one, and its reply is lost with the connection. */
   cutAfter = Infinity
   cuts = 0
+  /** How many bytes a second a connection carries in each direction. */
+  bytesPerSecond = Infinity
   constructor(port: number, target: number) {
     this.port = port
     this.server = createServer((down) => {
@@ -180,14 +182,20 @@ export class Proxy {
           this.cuts++
           deaf = true
         }
-        up.write(data)
+        this.carry(down, up, data)
       })
       up.on("data", (data) => {
         if (pair.dead) return
         if (deaf) down.destroy()
-        else down.write(data)
+        else this.carry(up, down, data)
       })
     })
+  }
+  private carry(from: Socket, to: Socket, data: Buffer): void {
+    to.write(data)
+    if (this.bytesPerSecond === Infinity) return
+    from.pause()
+    setTimeout(() => from.resume(), data.length / this.bytesPerSecond * 1000)
   }
   /** Kills the present connections without a word: all of them, or those of subscriptions. */
   deaden(which: "all" | "subscriptions"): number {

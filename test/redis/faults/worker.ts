@@ -107,6 +107,26 @@ const operations: Record<string, (args: never) => Promise<unknown>> = {
         discard: true
       })
     ),
+  /** One call for each key, all at once: shared runs, and admissions. */
+  crowd: async ({ count }: { count: number }) => {
+    const keys = Array.from({ length: count }, (_, i) => `crowd ${i}`)
+    const all = <
+      A,
+      E extends { readonly _tag: string },
+      R extends ManagedRuntime.ManagedRuntime.Services<typeof runtime>
+    >(
+      f: (key: string) => Effect.Effect<A, E, R>
+    ) =>
+      runtime.runPromise(Effect.forEach(keys, (key) => Effect.exit(f(key)), { concurrency: "unbounded" })).then((_) =>
+        summary(_.map(describe)).errors
+      )
+    return {
+      flights: await all((key) => reduceShared(new Text({ key }), () => Effect.succeed("x"))),
+      tokens: await all((key) => RateLimiter.consume({ key })),
+      jobs: await all((key) => Keys.schedule(key, Effect.void))
+    }
+  },
+  heavy: ({ weight }: { weight: number }) => runtime.runPromise(Scheduler.schedule(Effect.sleep(50), { weight })),
   consume: async ({ count, millis }: { count: number; millis: number }) => {
     const times: Array<number> = []
     const exits = await runtime.runPromise(
