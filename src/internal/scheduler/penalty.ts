@@ -20,23 +20,25 @@ export class Penalty {
   constructor(host: Host, place: Place) {
     this.host = host
     this.alarm = new Alarm(after, () => {
-      if (this.left > 0) this.watch()
-      else this.turned()
+      // It may ring a moment early, and the end may come between two readings of the clock: one decides.
+      if (!this.watch()) this.turned()
     }, place)
   }
 
   /** Nanoseconds until the end. */
   get left(): number {
-    if (this.until === 0) return 0
-    const left = this.until - this.host.time()
-    if (left > 0) return left
-    this.until = 0
-    return 0
+    return this.until === 0 ? 0 : this.leftAt(this.host.time())
+  }
+
+  private leftAt(now: number): number {
+    if (this.until <= now) this.until = 0
+    return this.until === 0 ? 0 : this.until - now
   }
 
   /** A penalty never shortens another one. */
   extend(nanos: number, isAwaited: boolean): void {
-    if (nanos > this.left) this.until = this.host.time() + nanos
+    const now = this.host.time()
+    if (nanos > this.leftAt(now)) this.until = now + nanos
     if (isAwaited) this.watch()
     this.turned()
   }
@@ -46,9 +48,12 @@ export class Penalty {
     this.host.pump()
   }
 
-  /** Somebody waits for the end. */
-  watch(): void {
-    if (this.left > 0) this.alarm.set(this.until, this.host.time())
+  /** Somebody waits for the end. Returns whether it is still to come. */
+  watch(): boolean {
+    const now = this.host.time()
+    if (this.leftAt(now) === 0) return false
+    this.alarm.set(this.until, now)
+    return true
   }
 
   close(): void {
