@@ -76,6 +76,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private again = false
   private deferred = false
   private soon = false
+  /** The time, once it was read in a step that has called nobody since. */
+  private instant: number | undefined = undefined
   /** It is closed, and some jobs have not been told yet. */
   telling = false
   private starts = 0
@@ -193,16 +195,16 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       if (this.startUnsafe(job, job)) return job.onStart()
       return refusals.refuse(job, new QueueFull({ queued, maxQueued }))
     }
-    const { maxWait, share } = job.options
-    if ((job.patient || !this.hasTerms) && maxWait === Infinity && share === undefined) {
+    if ((job.patient || !this.hasTerms) && job.options.maxWait === Infinity) {
       this.lanes.enter(job)
     } else {
       const terms = job.terms = new Terms(job)
       this.overload ??= new Overload(this, this.limits, this.site)
-      const reason = this.overload.refusesNew(terms)
+      const now = this.time()
+      const reason = this.overload.refusesNew(terms, now)
       if (reason !== undefined) return refusals.refuse(job, reason)
       this.lanes.enter(job)
-      this.overload.entered(terms)
+      this.overload.entered(terms, now)
     }
     this.penalty?.watch()
     this.pump()
@@ -239,8 +241,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
     if (this.watch !== undefined) this.watch.ended(exit, startOf(this, job))
-    if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
-    if (this.adaptive !== undefined && exit !== undefined) adapt(this, this.adaptive, job, exit)
+    const { line } = job
+    const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
+    if (line !== undefined) job.settle(line, now!)
+    if (this.adaptive !== undefined && exit !== undefined) adapt(this, this.adaptive, job, exit, now!)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
     if (this.permits !== undefined) {
@@ -250,6 +254,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     }
     if (this.queued > 0) {
       this.lanes.refresh()
+      if (!this.pumping && !this.deferred) this.instant = now
       this.pump()
     }
     this.notifyUnsafe()
@@ -295,8 +300,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       settled = this.starts < maxStartsPerStep
     } finally {
       this.pumping = false
+      this.instant = undefined
       if (!settled) this.defer()
     }
+    this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
     if (this.permits !== undefined) this.permits.changed()
     this.account?.turn()
   }
@@ -365,15 +372,16 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (link !== undefined) job.link = link
     this.starts++
     this.begins(job, job.since)
-    if (job.line !== undefined && lane === this.main) {
-      job.terms ??= new Terms(job)
-      job.terms.charge(job.line, this.time())
-    }
+    // A line pays for what runs in the width of the scheduler.
+    const line = lane === this.main ? job.line : undefined
+    if (line !== undefined) job.charge(line, this.instant ??= this.time())
     this.lanes.leave(job)
+    job.line = line
     this.lanes.begin(job, lane)
     this.lanes.refresh()
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
+    this.instant = undefined
     job.onStart()
   }
 
@@ -389,7 +397,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   /** Notes when a job starts, where something asks for it. It may have waited since some time. */
   private begins(job: Job, since?: number): void {
     if (this.watch !== undefined) job.since = this.watch.started(since)
-    if (this.adaptive !== undefined) job.since = this.time()
+    if (this.adaptive !== undefined) job.since = this.instant ?? this.time()
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -408,7 +416,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const job = this.lanes.headOf(lane)
     if (job.terms === undefined) return false
     const overload = this.overload!
-    const reason = overload.refusesFirst(job.terms, lane === this.main && !job.patient)
+    const reason = overload.refusesFirst(job.terms, lane === this.main && !job.patient, this.instant ??= this.time())
     if (reason?._tag === "Overloaded") this.log?.overloaded(true)
     else if (!overload.isLate) this.log?.overloaded(false)
     if (reason === undefined) return false
@@ -421,11 +429,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   refuseQueued(job: Job, reason: SchedulerErrorReason): void {
     this.withdrawJob(job)
     this.recheckClaim()
+    this.instant = undefined
     this.refusals.refuse(job, reason)
-  }
-
-  widthTurned(): void {
-    this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
   }
 
   leftUnsafe(terms: Terms): void {
@@ -475,14 +480,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   pauseUnsafe(): void {
     this.paused = true
-    this.widthTurned()
     this.pump()
   }
 
   resumeUnsafe(): void {
     if (!this.paused) return
     this.paused = false
-    this.widthTurned()
     this.resumedAt = this.now()
     this.pump()
   }
