@@ -183,7 +183,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       return job.onClose()
     }
     const { refusals } = this
-    job.since = this.millis()
+    const now = this.hasTerms || job.options.maxWait !== Infinity ? this.time() : undefined
+    job.since = this.millis(now)
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
     const impossible = impossibleOf(job, this.limit, this.limiter)
     if (impossible !== undefined) return refusals.refuse(job, impossible)
@@ -195,12 +196,11 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       if (this.startUnsafe(job, job)) return job.onStart()
       return refusals.refuse(job, new QueueFull({ queued, maxQueued }))
     }
-    if ((job.patient || !this.hasTerms) && job.options.maxWait === Infinity) {
+    if (now === undefined || (job.patient && job.options.maxWait === Infinity)) {
       this.lanes.enter(job)
     } else {
       const terms = job.terms = new Terms(job)
       this.overload ??= new Overload(this, this.limits, this.site)
-      const now = this.time()
       const reason = this.overload.refusesNew(terms, now)
       if (reason !== undefined) return refusals.refuse(job, reason)
       this.lanes.enter(job)
@@ -387,11 +387,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   // ---------------------------------------------------------------------------------------------------------- overload
 
-  /** Whole milliseconds since the engine was made: a small integer, which a job holds without an allocation. */
-  millis(): number {
-    return this.watch !== undefined
-      ? this.watch.now()
-      : Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+  /** Whole milliseconds: a small integer, which a job holds without an allocation. `now` is the time, if it was just read. */
+  millis(now?: number): number {
+    if (this.watch !== undefined) return this.watch.now()
+    return Math.round(
+      this.hasTerms ? (now ?? this.time()) / 1e6 : this.site.clock.currentTimeMillisUnsafe() - this.madeAt
+    )
   }
 
   /** Notes when a job starts, where something asks for it. It may have waited since some time. */

@@ -86,7 +86,7 @@ export abstract class Job extends Seat implements Inner {
    */
   arrived = 0
   /**
-   * While it waits: when that began, in milliseconds since the engine was made. While it runs: when it started, in nanoseconds
+   * While it waits: when that began, in whole milliseconds of the engine. While it runs: when it started, in nanoseconds
    * of the engine's clock where the width or a share follows that, or else in those milliseconds where something observes the
    * engine.
    */
