@@ -78,6 +78,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private soon = false
   /** The time, once it was read in a step that has called nobody since. */
   private instant: number | undefined = undefined
+  /** The same by the time of the watch. */
+  private seenAt: number | undefined = undefined
   /** It is closed, and some jobs have not been told yet. */
   telling = false
   private starts = 0
@@ -240,7 +242,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
-    if (this.watch !== undefined) this.watch.ended(exit, startOf(this, job))
+    const seenAt = this.watch === undefined ? undefined : this.watch.ended(exit, startOf(this, job))
     const { line } = job
     const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
     if (line !== undefined) job.settle(line, now!)
@@ -254,7 +256,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     }
     if (this.queued > 0) {
       this.lanes.refresh()
-      if (!this.pumping && !this.deferred) this.instant = now
+      if (!this.pumping && !this.deferred) {
+        this.instant = now
+        this.seenAt = seenAt
+      }
       this.pump()
     }
     this.notifyUnsafe()
@@ -300,7 +305,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       settled = this.starts < maxStartsPerStep
     } finally {
       this.pumping = false
-      this.instant = undefined
+      this.instant = this.seenAt = undefined
       if (!settled) this.defer()
     }
     this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
@@ -381,7 +386,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.lanes.refresh()
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
-    this.instant = undefined
+    this.instant = this.seenAt = undefined
     job.onStart()
   }
 
@@ -397,7 +402,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   /** Notes when a job starts, where something asks for it. It may have waited since some time. */
   private begins(job: Job, since?: number): void {
-    if (this.watch !== undefined) job.since = this.watch.started(since)
+    if (this.watch !== undefined) job.since = this.watch.started(since, this.seenAt)
     if (this.adaptive !== undefined) job.since = this.instant ?? this.time()
   }
 
@@ -430,7 +435,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   refuseQueued(job: Job, reason: SchedulerErrorReason): void {
     this.withdrawJob(job)
     this.recheckClaim()
-    this.instant = undefined
+    this.instant = this.seenAt = undefined
     this.refusals.refuse(job, reason)
   }
 
