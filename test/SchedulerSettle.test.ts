@@ -51,7 +51,7 @@ describe("O4 settle of a job", () => {
           )
         )
       const first = yield* run("first", 1)
-      for (let i = 0; i < 2; i++) yield* run("long", 30)
+      for (let i = 0; i < 2; i++) yield* run("long", 25)
       for (let i = 0; i < 4; i++) yield* run("short", 10)
       yield* TestClock.adjust("1 second")
       expect(order).toEqual(["first", "long", "short", "short", "short", "long", "short"])
