@@ -107,6 +107,17 @@ describe("the rest of a shared rate", () => {
 })
 
 describe("pace of a shared rate", () => {
+  it("L4 a call of several tokens starts when the last of the slots is due that others have left", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(100, 2))
+    for (const name of ["first", "second"]) enter(name)
+    const left = ["third", "fourth", "fifth"].map((name) => enter(name))
+    clock.advance(1)
+    enter("several", { tokens: 2 })
+    for (const waiter of left) limiter.cancelUnsafe(waiter)
+    clock.advance(100)
+    expect(starts).toEqual([[0, "first"], [0, "second"], [20, "several"]])
+  })
+
   it("L4 A process that stalls for up to 50 ms keeps the full pace", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     for (let i = 0; i < 400; i++) enter(i)
@@ -192,6 +203,27 @@ describe("pace of a shared rate", () => {
 })
 
 describe("slots without a waiter", () => {
+  it("L4 a slot that is due for the one behind a caller that throws is not left lying", () => {
+    const { clock, enter, starts } = setup(perSecond(100, 2))
+    for (const name of ["first", "second"]) enter(name)
+    clock.advance(1)
+    enter("throws", {
+      andThen: () => {
+        throw new Error("it throws")
+      }
+    })
+    enter("behind")
+    clock.block(25)
+    try {
+      clock.fire()
+    } catch {
+      // An uncaught error in the fiber of a timer is the host's.
+    }
+    clock.advance(100)
+    expect(starts.map(([, name]) => name)).toEqual(["first", "second", "throws", "behind"])
+    expect(starts.at(-1)![0]).toBeLessThanOrEqual(28)
+  })
+
   it("L3 The last waiter to leave returns its slots", () => {
     const { clock, enter, limiter, process, store, times } = setup(perSecond(1000))
     const other = process()
