@@ -22,7 +22,9 @@ const simulate = (seed: number) => {
   const context = Effect.runSync(
     Effect.provideContext(Effect.provide(Effect.context<never>(), Logger.layer([])), clock.context)
   )
-  const model = new PermitStoreModel(clock)
+  // A lease that ends while its process is frozen, and a store that is away, let more run than the limit, as the docs say.
+  const strict = next(2) === 0
+  const model = new PermitStoreModel(clock, strict ? 10_000 : 300)
   model.answerMillis = next(3) * 4
   const lossy = next(2) === 0
   model.loses = () => lossy && next(3) === 0
@@ -38,7 +40,7 @@ const simulate = (seed: number) => {
       guard: Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
       pulse: new Pulse(site),
       limiterOf: (rates) => new LimiterMemory(rates, context, clock),
-      onStoreError: "fail",
+      onStoreError: strict ? "fail" : "local",
       expectedProcesses: 3
     })
     return { engine, pool }
@@ -57,6 +59,7 @@ const simulate = (seed: number) => {
     if (job.starts > 1 || job.state !== "Running") problems.push("S3 a job starts once, and not once it has left")
     if (engine.paused) problems.push("S8 nothing starts while paused")
     engine.startedUnsafe(job)
+    if (!strict) return
     const held = processes.reduce((sum, { pool }) => sum + pool.size, 0)
     if (held > most) problems.push(`S1 the processes hold ${held} of ${most}`)
     if (engine.main.used > engine.main.capacity && !crowded.has(engine)) problems.push("S1 never more than is held")
@@ -93,7 +96,7 @@ const simulate = (seed: number) => {
       for (const { engine } of processes) engine.resizeUnsafe(limit)
     } else if (what === 16 && next(3) === 0) {
       Effect.runForkWith(context)(Effect.ignore(pool.penalize((5 + next(100)) * 1e6)))
-    } else if (what === 17) clock.block(next(60))
+    } else if (what === 17) clock.block(next(strict ? 60 : 500))
     else if (what === 18 && next(4) === 0) model.away = !model.away
     else clock.advance(next(40), next(2) === 0 ? undefined : () => next(5))
     settle()
@@ -122,7 +125,7 @@ const simulate = (seed: number) => {
 }
 
 describe("schedulers of several processes that share permits", () => {
-  it("S1, S3 and S8 hold for random jobs, nobody hangs although wake-ups are lost, and everything is given back", () => {
+  it("S1, S3 and S8 hold for random jobs; nobody hangs, though wake-ups, answers and leases are lost; all is given back", () => {
     let starts = 0
     for (let seed = 1; seed <= 200; seed++) {
       try {

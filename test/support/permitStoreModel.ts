@@ -20,7 +20,7 @@ interface Waiting {
 }
 
 export class PermitStoreModel {
-  readonly leaseMillis = 10_000
+  readonly leaseMillis: number
   /** How long an answer takes, half of it on the way there. */
   answerMillis = 0
   away = false
@@ -31,8 +31,9 @@ export class PermitStoreModel {
   private penaltyEnd = 0
   private readonly clock: ManualClock
 
-  constructor(clock: ManualClock) {
+  constructor(clock: ManualClock, leaseMillis: number) {
     this.clock = clock
+    this.leaseMillis = leaseMillis
   }
 
   private get now(): number {
