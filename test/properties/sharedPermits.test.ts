@@ -4,12 +4,15 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
+import * as Gcra from "../../src/internal/limiter/gcra.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
+import { LimiterRedis } from "../../src/internal/redis/limiter.js"
 import { PermitPool } from "../../src/internal/redis/permitPool.js"
 import { Pulse } from "../../src/internal/redis/pulse.js"
 import { Engine, type Job } from "../../src/internal/scheduler/engine.js"
 import { unbounded } from "../../src/internal/scheduler/options.js"
 import * as Guard from "../../src/internal/store/guard.js"
+import { GcraStoreModel } from "../support/gcraStoreModel.js"
 import { ManualClock } from "../support/manualClock.js"
 import { ownLane } from "../support/ownLane.js"
 import { PermitStoreModel } from "../support/permitStoreModel.js"
@@ -25,7 +28,11 @@ const simulate = (seed: number) => {
   // A lease that ends while its process is frozen, and a store that is away, let more run than the limit, as the docs say.
   const strict = next(2) === 0
   const model = new PermitStoreModel(clock, strict ? 10_000 : 300)
-  model.answerMillis = next(3) * 4
+  const rates = new GcraStoreModel(clock)
+  rates.answerMillis = model.answerMillis = next(3) * 4
+  const rated = next(2) === 0
+  const policy = strict ? "fail" : "local"
+  const guard = () => Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 })
   const lossy = next(2) === 0
   model.loses = () => lossy && next(3) === 0
   const tasks: Array<() => void> = []
@@ -37,12 +44,16 @@ const simulate = (seed: number) => {
     const pool: PermitPool = new PermitPool({
       engine,
       store: model.of(`node${n}`, () => tasks.push(() => pool.wake())),
-      guard: Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+      guard: guard(),
       pulse: new Pulse(site),
       limiterOf: (rates) => new LimiterMemory(rates, context, clock),
-      onStoreError: strict ? "fail" : "local",
+      onStoreError: policy,
       expectedProcesses: 3
     })
+    if (rated) {
+      const options = { store: rates.of, guard: guard(), onStoreError: policy, expectedProcesses: 3 } as const
+      engine.adoptLimiterUnsafe(new LimiterRedis([Gcra.rate(200, 1e9, 3, false)], options, context, clock))
+    }
     return { engine, pool }
   })
   const jobs: Array<TestJob> = []
@@ -69,7 +80,7 @@ const simulate = (seed: number) => {
     const { engine } = processes[next(3)]!
     const running = jobs.filter((job) => job.state === "Running")
     const outer = next(4) === 0 ? running[next(running.length + 1)] : undefined
-    const job = new TestJob(jobs.length, { weight: 1 + next(3), tokens: 1, priority: next(3) }, outer, onStart)
+    const job = new TestJob(jobs.length, { weight: 1 + next(3), tokens: next(4), priority: next(3) }, outer, onStart)
     jobs.push(job)
     engineOf.set(job, engine)
     engine.submitUnsafe(job)
@@ -97,12 +108,12 @@ const simulate = (seed: number) => {
     } else if (what === 16 && next(3) === 0) {
       Effect.runForkWith(context)(Effect.ignore(pool.penalize((5 + next(100)) * 1e6)))
     } else if (what === 17) clock.block(next(strict ? 60 : 500))
-    else if (what === 18 && next(4) === 0) model.away = !model.away
+    else if (what === 18 && next(4) === 0) rates.away = model.away = !model.away
     else clock.advance(next(40), next(2) === 0 ? undefined : () => next(5))
     settle()
     expect(problems.join("; ")).toBe("")
   }
-  model.away = false
+  rates.away = model.away = false
   limit = Math.max(limit, 3)
   most = Math.max(most, limit)
   for (const { engine } of processes) {
