@@ -53,7 +53,7 @@ export class Chart {
         cursor: { show: false },
         legend: { show: false },
         scales: {
-          x: { time: true, range: () => [(this.times.at(-1) ?? 0) - this.span, this.times.at(-1) ?? 0] },
+          x: { time: true, range: () => this.range },
           y: { range: (_, __, most) => [0, Math.max(1, (most || 0) * 1.1)] }
         },
         axes: [
@@ -77,6 +77,12 @@ export class Chart {
     new ResizeObserver(() => {
       if (box.clientWidth > 0) this.plot.setSize({ width: box.clientWidth, height })
     }).observe(box)
+  }
+
+  /** The last frames, or at least a fifth of the width for the few of the beginning. */
+  private get range(): [from: number, to: number] {
+    const to = this.times.at(-1) ?? 0
+    return [Math.min(this.times[0] ?? 0, to - this.span / 5), to]
   }
 
   private get data(): uPlot.AlignedData {

@@ -24,6 +24,6 @@ export const millis = (n: number): string =>
 
 export const clock = (at: number): string => new Date(at).toLocaleTimeString("en-GB")
 
-export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`
+export const plural = (n: number, one: string): string => `${count(n)} ${one}${n === 1 ? "" : "s"}`
 
 export const percent = (part: number, of: number): string => `${small.format((100 * part) / of)} %`

@@ -385,13 +385,15 @@ export class Viewer {
       state: queued > 0 && waited > 1000 ? `a batch waits for its scheduler, ${millis(waited)}` : "fine",
       figures: [
         ["mean batch", mean === undefined ? "–" : decimal(mean)],
-        ["batches", `${running} running, ${queued} queued`],
-        ["mean run", run === undefined ? "–" : millis(run * 1000)]
+        ["running", count(running)],
+        ["mean run", run === undefined ? "–" : millis(run * 1000)],
+        ["collecting", count(collecting)],
+        ["queued", count(queued)],
+        ["longest in queue", millis(waited)]
       ],
       notes: [
         ...answered.length === 0 ? [] : [`Look-ups in the last minute: ${answered.join(", ")}`],
-        ...sizesOf(counts.buckets(sizes)),
-        ...collecting === 0 ? [] : [`${plural(collecting, "batch", "batches")} collecting`]
+        ...sizesOf(counts.buckets(sizes))
       ],
       plots: [
         flow(`Look-ups and batches of ${name}, a second`, ["look-ups in", counts.rate(asked)], [
