@@ -18,6 +18,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
+import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { forEachInSlices, Slices } from "../data/slices.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { Load, SchedulerWatch } from "../seen/seen.js"
@@ -189,7 +190,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     job.since = this.millis(now)
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
     const impossible = impossibleOf(job, this.limit, this.limiter)
-    if (impossible !== undefined) return refusals.refuse(job, impossible)
+    if (impossible !== undefined) return refusals.refuse(job, new InsufficientCapacity(impossible))
     job.arrived = this.now()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)

@@ -134,8 +134,9 @@ export class Overload {
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
   refuseHopeless(): void {
-    const reasons = new Map(this.hopeless())
-    this.refuseEach(reasons.keys(), (terms) => reasons.get(terms)!)
+    const now = this.host.time()
+    const waits = new Map(this.hopeless(now))
+    this.refuseEach(waits.keys(), (terms) => this.exceeded(terms, now, waits.get(terms)))
   }
 
   private refuseEach(all: Iterable<Terms>, reasonOf: (terms: Terms) => WaitExceeded): void {
@@ -158,13 +159,12 @@ export class Overload {
     }
   }
 
-  /** Takes out the jobs that would wait for the rate for longer than they may. */
-  private *hopeless(): Generator<readonly [Terms, WaitExceeded]> {
-    const now = this.host.time()
+  /** The jobs that would wait for the rate for longer than they may, and how long that is. */
+  private *hopeless(now: number): Generator<readonly [Terms, number]> {
     for (const terms of this.impatient) {
       if (terms.job.state !== "Queued") continue
       const wait = this.expectedWait(terms.job)
-      if (now + wait > terms.due) yield [terms, this.exceeded(terms, now, wait)]
+      if (now + wait > terms.due) yield [terms, wait]
     }
   }
 
