@@ -14,7 +14,6 @@ import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
-import { settle } from "./support/fibers.ts"
 import { simulate } from "./support/simulation.ts"
 
 const withLimit = (

@@ -5,6 +5,7 @@
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import * as RateLimiter from "effect-funnel/RateLimiter"
+import type * as Reducer from "effect-funnel/Reducer"
 import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
 import * as RedisReducer from "effect-funnel/redis/Reducer"
 import { reduceShared } from "effect-funnel/SharedReducer"
@@ -20,6 +21,8 @@ class Get extends Persistable.Class<{ payload: { readonly id: string } }>()("Get
   primaryKey: (_) => _.id,
   success: Schema.String
 }) {}
+
+type Services = RateLimiter.RateLimiter | Reducer.Reducer
 
 /** What a process does `count` times, from `width` fibers. */
 interface Task {
@@ -37,35 +40,36 @@ const work = async (url: string) => {
       RedisReducer.layer({ onStoreError: "fail" })
     ).pipe(Layer.provide(client))
   )
-  const program = ({ count, keys, kind, width }: Task) =>
-    Effect.forEach(
-      Array.from({ length: count }, (_, i) => i % keys),
-      (key) =>
-        kind === "decisions"
-          ? RateLimiter.consume({ key: `key ${key}` })
-          : reduceShared(new Get({ id: `${process.pid} ${key}` }), () => Effect.succeed("x")),
-      { concurrency: width, discard: true }
-    )
-  process.on("message", (task: Task) => {
-    runtime.runPromise(program(task)).then(
-      () => process.send?.("done"),
+  const calls = {
+    decisions: (key: number) => RateLimiter.consume({ key: `key ${key}` }),
+    flights: (key: number) => reduceShared(new Get({ id: `${process.pid} ${key}` }), () => Effect.succeed("x"))
+  }
+  process.on("message", ({ count, keys, kind, width }: Task) => {
+    const call: (key: number) => Effect.Effect<unknown, unknown, Services> = calls[kind]
+    const all = Array.from({ length: count }, (_, i) => i % keys)
+    const before = process.cpuUsage()
+    runtime.runPromise(Effect.forEach(all, call, { concurrency: width, discard: true })).then(
+      () => {
+        const { system, user } = process.cpuUsage(before)
+        process.send?.(user + system)
+      },
       (error: unknown) => process.send?.(String(error))
     )
   })
   process.on("disconnect", () => process.exit(0))
   await runtime.runPromise(Effect.void)
-  process.send?.("ready")
+  process.send?.(0)
 }
 
-const answer = (child: ChildProcess, expected: string) =>
-  new Promise<void>((resolve, reject) =>
-    child.once("message", (message) =>
-      message === expected ? resolve() : reject(new Error(String(message))))
+const answer = (child: ChildProcess) =>
+  new Promise<number>((resolve, reject) =>
+    child.once("message", (message) => typeof message === "number" ? resolve(message) : reject(new Error(String(message))))
   )
 
 export interface Throughput {
   readonly perSecond: number
-  /** Microseconds of the server's CPU for one of them. */
+  /** Microseconds of CPU for one of them, in its process and in the server. */
+  readonly clientMicros: number
   readonly serverMicros: number
 }
 
@@ -82,16 +86,17 @@ export const measure = async (
   }
   const children = Array.from({ length: processes }, () => fork(import.meta.filename, [server.url], { stdio: "inherit" }))
   try {
-    await Promise.all(children.map((child) => answer(child, "ready")))
+    await Promise.all(children.map((child) => answer(child)))
     const run = async (task: Task): Promise<Throughput> => {
       const before = await usage()
       const at = performance.now()
-      const done = Promise.all(children.map((child) => answer(child, "done")))
+      const done = Promise.all(children.map((child) => answer(child)))
       for (const child of children) child.send(task)
-      await done
+      const used = await done
       const all = task.count * processes
       return {
         perSecond: (all * 1000) / (performance.now() - at),
+        clientMicros: used.reduce((sum, micros) => sum + micros, 0) / all,
         serverMicros: ((await usage() - before) * 1e6) / all
       }
     }

@@ -112,33 +112,39 @@ const runs = (tokens: ReadonlyArray<number>): Array<number> => {
   return all
 }
 
-/** The state before comes last: a foreign client may have written it. */
-const taken = (cells: ReadonlyArray<Cell>) => (reply: unknown): Taken => {
-  const [granted = "", retry = "", changed, state = "", waiting, ...stored] = String(reply).split(",")
-  const before = stored.join(",")
-  const waits = waiting ? waiting.split(" ").map((wait) => Number(wait) / 1000) : []
+/** Reads `granted,retry,changed,state,waits,before`. A foreign client may have written what comes last. */
+const taken = (reply: unknown, cells: ReadonlyArray<Cell>): Taken => {
+  const text = String(reply)
+  let from = 0
+  const next = () => {
+    const at = text.indexOf(",", from)
+    const word = text.slice(from, at)
+    from = at + 1
+    return word
+  }
+  const granted = Number(next())
+  const retryMillis = Number(next()) / 1000
+  const hasChanged = next() === "1"
+  const state = next()
+  const waiting = next()
+  const before = text.slice(from)
+  const waits = waiting === "" ? [] : waiting.split(" ").map((wait) => Number(wait) / 1000)
+  while (waits.length < granted) waits.unshift(0)
   const debts = state.split(" ")
   let remaining = Infinity
   let tightest = 0
   let reset = 0
-  cells.forEach(({ burst, intervalMicros }, i) => {
+  for (let i = 0; i < cells.length; i++) {
     const debt = Number(debts[i + 1])
-    const left = Math.max(0, Math.floor(burst - debt / intervalMicros + 1e-9))
+    const left = Math.max(0, Math.floor(cells[i]!.burst - debt / cells[i]!.intervalMicros + 1e-9))
     if (left < remaining) {
       remaining = left
       tightest = i
     }
     reset = Math.max(reset, debt)
-  })
-  return {
-    waits: [...Array.from({ length: Number(granted) - waits.length }, () => 0), ...waits],
-    retryMillis: Number(retry) / 1000,
-    remaining,
-    resetMillis: reset / 1000,
-    tightest,
-    before,
-    after: changed === "1" ? state : before
   }
+  const after = hasChanged ? state : before
+  return { waits, retryMillis, remaining, resetMillis: reset / 1000, tightest, before, after }
 }
 
 /** Makes the store for keys that all have the same quotas. */
@@ -147,7 +153,7 @@ export const make = (orders: Orders.Orders, { cells, prefix }: {
   readonly cells: ReadonlyArray<Cell>
 }): GcraStore => {
   const quotas = [cells.length, ...cells.flatMap((cell) => [cell.intervalMicros, cell.burst])]
-  const read = taken(cells)
+  const read = (reply: unknown) => taken(reply, cells)
   const at = (key: string) => [`{${prefix}${key}}:r`]
 
   return {

@@ -26,7 +26,7 @@ interface Order {
   readonly keys: ReadonlyArray<string>
   readonly args: Words
   readonly weight: number
-  readonly resume: (reply: Effect.Effect<unknown, StoreError>) => void
+  readonly settle: (reply: unknown, failure: StoreError | undefined) => void
   /** The command that carries it. */
   command: Sent | undefined
   open: boolean
@@ -169,7 +169,7 @@ export class Orders {
         keys,
         args,
         weight,
-        resume: (reply) => resume(Effect.map(reply, f)),
+        settle: (reply, failure) => resume(failure === undefined ? read(f, reply) : Exit.fail(failure)),
         command: undefined,
         open: true
       }
@@ -226,13 +226,10 @@ export class Orders {
         return fail(orders, new Error(`expected ${orders.length} replies, got ${String(replies).slice(0, 100)}`))
       }
       this.failure = undefined
-      return orders.forEach(({ name, resume }, i) => {
+      return orders.forEach(({ name, settle }, i) => {
         const reply: unknown = replies[i]
-        resume(
-          typeof reply === "string" && reply.startsWith("-")
-            ? Effect.fail(new StoreError({ operation: name, cause: reply.slice(1) }))
-            : Effect.succeed(reply)
-        )
+        const isFailure = typeof reply === "string" && reply.startsWith("-")
+        settle(reply, isFailure ? new StoreError({ operation: name, cause: reply.slice(1) }) : undefined)
       })
     }
     // A defect of the client, too, is a failure of the command.
@@ -254,5 +251,14 @@ export class Orders {
 }
 
 const fail = (orders: ReadonlyArray<Order>, cause: unknown): void => {
-  for (const { name, resume } of orders) resume(Effect.fail(new StoreError({ operation: name, cause })))
+  for (const { name, settle } of orders) settle(undefined, new StoreError({ operation: name, cause }))
+}
+
+/** A reply that its caller cannot read is a defect of that caller. */
+const read = <A>(f: (reply: unknown) => A, reply: unknown): Exit.Exit<A> => {
+  try {
+    return Exit.succeed(f(reply))
+  } catch (error) {
+    return Exit.die(error)
+  }
 }

@@ -149,16 +149,18 @@ export const make = (options: {
     const bounded = isBounded
       ? command
       : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))
-    const counted = timed(operation, clock, bounded).pipe(
-      Effect.tap(() => Effect.sync(() => void (outage = undefined))),
-      Effect.tapError((last) =>
-        Effect.sync(() => {
-          const at = monotonicMillis(clock)
-          const { logged = false, since = at } = current(clock) ?? {}
-          outage = { since, at, last, logged }
-        })
-      )
-    )
+    const counted = Effect.mapBoth(timed(operation, clock, bounded), {
+      onSuccess: (answer) => {
+        outage = undefined
+        return answer
+      },
+      onFailure: (last) => {
+        const at = monotonicMillis(clock)
+        const { logged = false, since = at } = current(clock) ?? {}
+        outage = { since, at, last, logged }
+        return last
+      }
+    })
     if (isBounded) return counted
     return inTurn(Effect.suspend(() => {
       const last = hopeless?.()
