@@ -9,7 +9,7 @@ import * as Command from "./command.js"
 import * as Orders from "./orders.js"
 
 /** The most orders of one command, and the most tokens that they ask for: a script must not hold up the server. */
-const mostOrders = 256
+const mostOrders = 128
 const mostTokens = 1024
 
 const lua = `

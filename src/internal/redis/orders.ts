@@ -164,15 +164,9 @@ export class Orders {
     weight: number = args.length
   ): Effect.Effect<A, StoreError> {
     return Effect.callback<A, StoreError>((resume) => {
-      const order: Order = {
-        name,
-        keys,
-        args,
-        weight,
-        settle: (reply, failure) => resume(failure === undefined ? read(f, reply) : Exit.fail(failure)),
-        command: undefined,
-        open: true
-      }
+      const settle: Order["settle"] = (reply, failure) =>
+        resume(failure === undefined ? read(f, reply) : Exit.fail(failure))
+      const order: Order = { name, keys, args, weight, settle, command: undefined, open: true }
       if (this.waiting.push(order) === 1) this.dispatcher.scheduleTask(this.flush, 0)
       return Effect.sync(() => {
         order.open = false

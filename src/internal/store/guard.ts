@@ -149,17 +149,15 @@ export const make = (options: {
     const bounded = isBounded
       ? command
       : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))
-    const counted = Effect.mapBoth(timed(operation, clock, bounded), {
-      onSuccess: (answer) => {
-        outage = undefined
-        return answer
-      },
-      onFailure: (last) => {
-        const at = monotonicMillis(clock)
-        const { logged = false, since = at } = current(clock) ?? {}
-        outage = { since, at, last, logged }
-        return last
-      }
+    const answered = Effect.map(timed(operation, clock, bounded), (answer) => {
+      outage = undefined
+      return answer
+    })
+    const counted = Effect.mapError(answered, (last) => {
+      const at = monotonicMillis(clock)
+      const { logged = false, since = at } = current(clock) ?? {}
+      outage = { since, at, last, logged }
+      return last
     })
     if (isBounded) return counted
     return inTurn(Effect.suspend(() => {
