@@ -664,7 +664,12 @@ describe("what a process asks for, and when", () => {
           limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
           onStoreError: "fail",
           expectedProcesses: 1,
-          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 60_000, outageBudgetMillis: 0, isBounded: true }),
+          guard: Guard.make({
+            service: "Scheduler",
+            storeTimeoutMillis: 60_000,
+            outageBudgetMillis: 0,
+            isBounded: true
+          }),
           store: {
             leaseMillis: 300,
             node: "test",

@@ -87,8 +87,20 @@ const throughput = async (server: RedisServer) => {
     }
   }
 }
-const decisions = { name: "decisions over 100,000 keys", kind: "decisions", count: 100_000, keys: 100_000, width: 512 } as const
-const flights = { name: "shared runs that nobody else wants", kind: "flights", count: 20_000, keys: 1000, width: 256 } as const
+const decisions = {
+  name: "decisions over 100,000 keys",
+  kind: "decisions",
+  count: 100_000,
+  keys: 100_000,
+  width: 512
+} as const
+const flights = {
+  name: "shared runs that nobody else wants",
+  kind: "flights",
+  count: 20_000,
+  keys: 1000,
+  width: 256
+} as const
 
 const program = Effect.gen(function*() {
   const server = yield* redisServer()

@@ -546,17 +546,20 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
     for (const { waits } of taken) expect(waits).toEqual([0, 1000])
   })
 
-  live("A server that a fail-over has demoted refuses the command, and not the order: the client is to hear it", function*() {
-    const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 1 })
-    yield* store.take("warm", [1], 0)
-    yield* Effect.promise(() => server.command("REPLICAOF", "127.0.0.1", "1"))
-    const errors = yield* Effect.forEach(["a", "b"], (key) => Effect.flip(store.take(key, [1], 0)), together)
-    yield* Effect.promise(() => server.command("REPLICAOF", "NO", "ONE"))
-    for (const { cause } of errors) {
-      expect(cause).toBeInstanceOf(Error)
-      expect(String(cause)).toMatch(/^\w*: READONLY/)
+  live(
+    "A server that a fail-over has demoted refuses the command, and not the order: the client is to hear it",
+    function*() {
+      const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 1 })
+      yield* store.take("warm", [1], 0)
+      yield* Effect.promise(() => server.command("REPLICAOF", "127.0.0.1", "1"))
+      const errors = yield* Effect.forEach(["a", "b"], (key) => Effect.flip(store.take(key, [1], 0)), together)
+      yield* Effect.promise(() => server.command("REPLICAOF", "NO", "ONE"))
+      for (const { cause } of errors) {
+        expect(cause).toBeInstanceOf(Error)
+        expect(String(cause)).toMatch(/^\w*: READONLY/)
+      }
     }
-  })
+  )
 
   live("The largest command takes less than 10 ms", function*() {
     const { server, store } = yield* one({ intervalMicros: 1000 / 3, burst: 1 }, { intervalMicros: 0.7, burst: 1e6 })
