@@ -3,12 +3,11 @@ import { Clock, Deferred, Effect, Exit, Fiber } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
+import { fork } from "./support/fibers.ts"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
 const tenAtOnce = { limit: 10, window: "1 second", burst: 10 } as const
 const settle = (cost: number) => cost
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** Whether a job of so many tokens starts at once, and not one of a token more. */
 const leaves = (scheduler: Scheduler.Scheduler, tokens: number) =>

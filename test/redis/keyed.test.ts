@@ -12,6 +12,7 @@ import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Scheduler from "../../src/Scheduler.js"
+import { fork } from "../support/fibers.ts"
 import { live, until } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServer, redisServerOfFile } from "../support/redisServer.js"
@@ -42,8 +43,6 @@ const millisOf = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     const began = performance.now()
     return Effect.map(effect, () => performance.now() - began)
   })
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 const held = (server: RedisServer, key: string) =>
   Effect.promise(() => server.command("ZCARD", `{effect-funnel:1:p:app/Hosts}:h:${key}`))

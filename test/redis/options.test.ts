@@ -15,6 +15,7 @@ import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
 import * as RedisLayer from "../../src/redis/Redis.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Scheduler from "../../src/Scheduler.js"
+import { fork } from "../support/fibers.ts"
 import { live, until } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisServer.js"
@@ -22,8 +23,6 @@ import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisS
 const emptied = redisServerOfFile({ afterAll, beforeAll })
 
 class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 const runs = (scheduler: Scheduler.Scheduler, jobs: number) =>
   until(Effect.map(scheduler.stats, ({ running }) => running === jobs))

@@ -59,8 +59,11 @@ export class Terms implements DueHeap.Member {
 
 /** What ties a job to the nodes around it and in it. */
 class Ties {
+  /** While it is queued: its place in the lane of a node. */
   place: Place | undefined = undefined
+  /** Whether its width is charged to a job that this one was not made in. */
   stranger = false
+  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
   home: Lane | undefined = undefined
   left: Job | undefined = undefined
   right: Job | undefined = undefined
@@ -92,7 +95,7 @@ export abstract class Job extends Seat implements Inner {
    */
   since = 0
   terms: Terms | undefined = undefined
-  private ties: Ties | undefined = undefined
+  ties: Ties | undefined = undefined
   /** The grant of its limiter, until its effect begins. */
   link: unknown = undefined
 
@@ -134,31 +137,11 @@ export abstract class Job extends Seat implements Inner {
     return this.options.priority
   }
 
-  private get tied(): Ties {
+  /** Its ties, made where they are first written. */
+  get tied(): Ties {
     return this.ties ??= new Ties()
   }
 
-  /** While it is queued: its place in the lane of a node. */
-  get place(): Place | undefined {
-    return this.ties?.place
-  }
-  set place(place: Place | undefined) {
-    this.tied.place = place
-  }
-  /** Whether its width is charged to a job that this one was not made in. */
-  get stranger(): boolean {
-    return this.ties !== undefined && this.ties.stranger
-  }
-  set stranger(stranger: boolean) {
-    this.tied.stranger = stranger
-  }
-  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
-  get home(): Lane | undefined {
-    return this.ties?.home
-  }
-  set home(home: Lane | undefined) {
-    this.tied.home = home
-  }
   get left(): Job | undefined {
     return this.ties?.left
   }
@@ -274,13 +257,13 @@ export class Lane implements Inside, Member<Lane> {
   }
 
   link(job: Job, front: boolean): void {
-    job.home = this
+    job.tied.home = this
     const first = join(this.first, job)
     this.first = front ? job : first
   }
 
   unlink(job: Job): void {
     this.first = leave(this.first, job)
-    job.home = undefined
+    job.tied.home = undefined
   }
 }

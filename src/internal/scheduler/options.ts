@@ -30,6 +30,15 @@ interface QuotaInput {
 
 export type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
 
+/** The options of a scheduler that bound its queue and its end. `Scheduler.Options` has their meaning. */
+export interface QueueOptions {
+  readonly maxQueued?: number | undefined
+  readonly maxWait?: Duration.Input | undefined
+  readonly shed?: boolean | ShedOptions | undefined
+  readonly drain?: Duration.Input | undefined
+  readonly name?: string | undefined
+}
+
 /**
  * When a scheduler sheds load.
  *
@@ -100,15 +109,14 @@ export const checkWidth = (caller: string, concurrency: number | "unbounded"): n
 export const checkRate = (quotas: Quotas): ReadonlyArray<Rate> => Quota.rates("Scheduler.setRate", "", quotas)
 
 /** `caller` is the function that got the options, `id` that of the tag. */
-export const check = <I>(caller: string, id: string, options: {
-  readonly name?: string | undefined
-  readonly concurrency: number | "unbounded" | WidthPolicy
-  readonly rate?: Quotas | Context.Key<I, object> | undefined
-  readonly maxQueued?: number | undefined
-  readonly maxWait?: Duration.Input | undefined
-  readonly shed?: boolean | ShedOptions | undefined
-  readonly drain?: Duration.Input | undefined
-}): Checked<I> => ({
+export const check = <I>(
+  caller: string,
+  id: string,
+  options: QueueOptions & {
+    readonly concurrency: number | "unbounded" | WidthPolicy
+    readonly rate?: Quotas | Context.Key<I, object> | undefined
+  }
+): Checked<I> => ({
   ...unbounded(options.name ?? id),
   ...(typeof options.concurrency === "object"
     ? { adaptive: options.concurrency, concurrency: options.concurrency.max }
@@ -138,13 +146,7 @@ const checkWait = (caller: string, field: string, maxWait: Duration.Input | unde
 const targetOfWait = 1 / 20
 const targetsOfInterval = 10
 
-const checkShed = (
-  caller: string,
-  { maxWait, shed }: {
-    readonly maxWait?: Duration.Input | undefined
-    readonly shed?: boolean | ShedOptions | undefined
-  }
-): Limits["shed"] => {
+const checkShed = (caller: string, { maxWait, shed }: QueueOptions): Limits["shed"] => {
   if (shed === undefined || shed === false) return undefined
   const given = shed === true ? {} : shed
   const longest = checkWait(caller, "maxWait", maxWait)

@@ -30,7 +30,7 @@ export class Penalty {
 
   private leftAt(now: number): number {
     if (this.until <= now) this.until = 0
-    return this.until === 0 ? 0 : this.until - now
+    return Math.max(0, this.until - now)
   }
 
   /** A penalty never shortens another one. */
