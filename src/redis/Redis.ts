@@ -3,9 +3,11 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redis from "effect/persistence/Redis"
@@ -28,6 +30,8 @@ import * as Scope from "effect/Scope"
  * It makes a new client in two cases that a client does not notice: a connection whose other end is gone without a word
  * (a command was given up, and a `PING` after it has no answer for 2 seconds), and a server that a fail-over has demoted
  * (`READONLY`). The old client serves until the new one is connected.
+ *
+ * The layer ends with its clients, or a second later: a client that is closed while it connects may never end.
  *
  * **Example** (Starting while Redis is away)
  *
@@ -67,33 +71,60 @@ export const layerBackground = <E, R>(
 /** How long a command may wait for an answer before the connection counts as dead, once others were given up. */
 const silence = "2 seconds"
 
+/** How long the end of the layer waits for the end of its client. */
+const farewell = "1 second"
+
 /** A server that a fail-over has demoted refuses to write. The address may lead to another one by now. */
 const isDemoted = ({ cause }: Redis.RedisError): boolean =>
   Predicate.hasProperty(cause, "message") && String(cause.message).startsWith("READONLY")
 
+interface Client<E> {
+  readonly scope: Scope.Closeable
+  readonly building: Fiber.Fiber<Exit.Exit<Context.Context<Redis.Redis>, E>>
+}
+
 const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, E, R>) {
   const connected = yield* Deferred.make<Redis.Redis["Service"]>()
-  let current: { readonly redis: Redis.Redis["Service"]; readonly scope: Scope.Closeable } | undefined
+  let current: { readonly redis: Redis.Redis["Service"]; readonly client: Client<E> } | undefined
   let cause: unknown = new Error("not connected yet")
 
   const scope = yield* Effect.scope
   const context = yield* Effect.context<R>()
+  const clients = new Set<Client<E>>()
+  // Not awaited: a client waits for the answers that a dead connection owes it, and for ever if it was still connecting.
+  const end = (client: Client<E>) =>
+    Effect.suspend(() => {
+      clients.delete(client)
+      return Effect.forkDetach(Effect.andThen(Fiber.interrupt(client.building), Scope.close(client.scope, Exit.void)))
+    })
+  yield* Scope.addFinalizer(
+    scope,
+    Effect.suspend(() => Effect.forEach(Array.from(clients), end)).pipe(
+      Effect.flatMap((ends) =>
+        Effect.asVoid(Effect.interruptible(Effect.timeoutOption(Fiber.awaitAll(ends), farewell)))
+      )
+    )
+  )
   // Each attempt builds a new client.
-  const build = (scope: Scope.Scope) =>
-    Effect.provideContext(Effect.exit(Layer.buildWithScope(Layer.fresh(client), scope)), context)
+  const begin = Effect.gen(function*() {
+    const scope = yield* Scope.make()
+    const build = Effect.exit(Layer.buildWithScope(Layer.fresh(client), scope))
+    const made: Client<E> = { scope, building: yield* Effect.forkDetach(Effect.provideContext(build, context)) }
+    clients.add(made)
+    return made
+  })
   const attempt = Effect.gen(function*() {
-    const child = yield* Scope.fork(scope)
-    const exit = yield* build(child)
+    const made = yield* Effect.uninterruptible(begin)
+    const exit = yield* Fiber.join(made.building)
     if (Exit.isFailure(exit)) {
       cause = exit.cause
-      yield* Scope.close(child, exit)
+      yield* end(made)
       return false
     }
     const former = current
-    current = { redis: yield* Effect.provideContext(Redis.Redis, exit.value), scope: child }
+    current = { redis: Context.get(exit.value, Redis.Redis), client: made }
     yield* Deferred.succeed(connected, current.redis)
-    // Not awaited: a client waits for the answers that a dead connection owes it.
-    if (former !== undefined) yield* Effect.forkDetach(Scope.close(former.scope, Exit.void))
+    if (former !== undefined) yield* end(former.client)
     return true
   })
   const connect = Effect.gen(function*() {

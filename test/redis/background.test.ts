@@ -178,6 +178,33 @@ describe("a Redis that connects in the background", () => {
       expect(seen.sent).toEqual(["1 SUBSCRIBE a", "1 A", "1 PING", "2 SUBSCRIBE b"])
     }))
 
+  for (const state of ["connecting", "connected"]) {
+    it.effect(`a client that is ${state} and never ends holds up the end of the scope for a second`, () =>
+      Effect.gen(function*() {
+        const stuck = Layer.effect(
+          Redis.Redis,
+          Effect.gen(function*() {
+            yield* Effect.addFinalizer(() => Effect.never)
+            return state === "connecting" ? yield* Effect.never : yield* Redis.Redis
+          })
+        )
+        const scope = yield* Scope.make()
+        const { seen, connect } = yield* setup()
+        const redis = yield* connect
+        yield* Layer.build(layerBackground(stuck)).pipe(
+          Scope.provide(scope),
+          Effect.provideService(Redis.Redis, redis)
+        )
+        yield* settle
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+        yield* TestClock.adjust(999)
+        expect(closing.pollUnsafe()).toBeUndefined()
+        yield* TestClock.adjust(1)
+        expect(closing.pollUnsafe()).toEqual(Exit.void)
+        expect(seen.attempts).toBe(1)
+      }))
+  }
+
   it.effect("the end of the scope closes the client and ends all attempts", () =>
     Effect.gen(function*() {
       const { connect, seen } = yield* setup(() => Effect.never)

@@ -26,8 +26,10 @@ const beats = (stalls: Readonly<Record<string, readonly [from: number, to: numbe
   )
 
 const record = (events: ReadonlyArray<Event>, rest = beats()) => [...rest, ...events].toSorted((a, b) => a.t - b.t)
-const rules = (events: ReadonlyArray<Event>, rest = beats()) =>
-  [...new Set(check(record(events, rest), promised).map((_) => _.rule))]
+const rules = (
+  events: ReadonlyArray<Event>,
+  rest = beats()
+) => [...new Set(check(record(events, rest), promised).map((_) => _.rule))]
 
 let ids = 0
 /** A call that got an answer. */

@@ -78,9 +78,9 @@ const without = (spans: ReadonlyArray<Span>, excused: ReadonlyArray<Span>): Read
 const lengthOf = (spans: ReadonlyArray<Span>) => spans.reduce((sum, { from, to }) => sum + to - from, 0)
 
 const within = (spans: ReadonlyArray<Span>, from: number, to: number) =>
-  lengthOf(spans.map((span) => ({ from: Math.max(span.from, from), to: Math.min(span.to, to) })).filter((_) =>
-    _.to > _.from
-  ))
+  lengthOf(
+    spans.map((span) => ({ from: Math.max(span.from, from), to: Math.min(span.to, to) })).filter((_) => _.to > _.from)
+  )
 
 const groupBy = <A>(all: Iterable<A>, key: (a: A) => string): Map<string, Array<A>> => {
   const groups = new Map<string, Array<A>>()
@@ -192,7 +192,9 @@ const results = (history: History, promised: Promised): ReadonlyArray<Violation>
     const { at, key, w } = call
     const run = history.runs.get(call.answer.ok)
     const rule = "a result comes from a run that was alive while its caller waited"
-    const wrong = (what: string) => [{ rule, what: `${call.id} got ${call.answer!.ok}, ${what}`, at: call.answer!.t, key }]
+    const wrong = (
+      what: string
+    ) => [{ rule, what: `${call.id} got ${call.answer!.ok}, ${what}`, at: call.answer!.t, key }]
     if (run === undefined || run.key !== key) return wrong("which is no run of its key")
     if (run.how !== "Success" || run.to > call.answer.t) return wrong("which had not succeeded")
     const stalled = history.stalled(w, run.to, at) + history.stalled(run.w, run.to, at)

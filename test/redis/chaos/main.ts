@@ -58,7 +58,9 @@ if (values.plan) {
     console.log(`\nThe record around the first violation, at ${violation!.at.toFixed(1)}:`)
     for (const event of around(record, violation!)) console.log(JSON.stringify(event))
     console.log(`\nThe record: ${path}`)
-    console.log(`The same plan again: npm run test:chaos -- --seed ${seed} --seconds ${millis / 1000} --places ${places}\n`)
+    console.log(
+      `The same plan again: npm run test:chaos -- --seed ${seed} --seconds ${millis / 1000} --places ${places}\n`
+    )
   } while (clock() < until)
   console.log(`${seeds - broken} of ${seeds} seeds hold`)
 }

@@ -4,7 +4,18 @@
 import { random } from "../../support/random.ts"
 
 /** To a process, by its place. */
-const processActions = ["kill", "start", "end", "freeze", "thaw", "cut", "mend", "deaden", "loseReply", "setClock"] as const
+const processActions = [
+  "kill",
+  "start",
+  "end",
+  "freeze",
+  "thaw",
+  "cut",
+  "mend",
+  "deaden",
+  "loseReply",
+  "setClock"
+] as const
 /** To the server. */
 const serverActions = [
   "freezeServer",

@@ -5,7 +5,15 @@ import { execFileSync } from "node:child_process"
 import { mkdtempSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { clock, pause, type Proxy, Stage, type SteppedClock, type Worker, type WorkerOptions } from "../faults/harness.ts"
+import {
+  clock,
+  pause,
+  type Proxy,
+  Stage,
+  type SteppedClock,
+  type Worker,
+  type WorkerOptions
+} from "../faults/harness.ts"
 import { check, type Promised, type Violation } from "./checker.ts"
 import { leaseMillis, type Plan, show, type Step } from "./plan.ts"
 import { type Event, type Kind, readRecord, Recorder } from "./record.ts"
@@ -46,6 +54,9 @@ const hasCompiler = (() => {
 
 /** The timers of a process at rest: those of the clients, and of the inbox. */
 const timersAtRest = 5
+
+/** A process that is told to end does so in this time. */
+const endingMillis = 5000
 
 interface Left {
   readonly sockets: number
@@ -195,7 +206,10 @@ class Director {
       case "end": {
         const ended = new Promise<void>((resolve) => worker!.child.once("exit", () => resolve()))
         worker!.kill("SIGTERM")
-        return ended
+        const hasEnded = await Promise.race([ended.then(() => true), pause(endingMillis).then(() => false)])
+        if (hasEnded) return
+        this.recorder.note({ e: "leftover", what: `${place.name}, which was told to end` })
+        return worker!.stop()
       }
       case "freeze":
         return worker?.kill("SIGSTOP")

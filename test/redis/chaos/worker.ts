@@ -25,7 +25,8 @@ let ending = false
 let open = 0
 
 /** One in so many runs is longer than a lease. */
-const millisOfRun = () => draw(25) === 0 ? load.leaseMillis + draw(load.longestRunMillis - load.leaseMillis) : 5 + draw(200)
+const millisOfRun = () =>
+  draw(25) === 0 ? load.leaseMillis + draw(load.longestRunMillis - load.leaseMillis) : 5 + draw(200)
 
 const work = (kind: Kind, key: string, millis: number, fence: number, weight: number) =>
   Effect.suspend(() => {

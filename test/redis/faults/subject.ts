@@ -42,7 +42,9 @@ export const tell = (message: unknown) => {
 }
 
 /** What a call came to: its result as text, or the name of its error. */
-export const describe = (exit: Exit.Exit<unknown, { readonly _tag: string; readonly reason?: { readonly _tag: string } }>) => {
+export const describe = (
+  exit: Exit.Exit<unknown, { readonly _tag: string; readonly reason?: { readonly _tag: string } }>
+) => {
   if (Exit.isSuccess(exit)) return { ok: String(exit.value) }
   if (Cause.hasInterruptsOnly(exit.cause)) return { error: "interrupted" }
   const error = Cause.squash(exit.cause)
