@@ -151,6 +151,8 @@ describe("the checker of chaos", () => {
     assert.deepEqual(rules(next(7)), ["a fence has one run"])
     assert.deepEqual(rules(next(6)), ["fences grow"])
     assert.deepEqual(rules([...next(6), { t: 250, w: director, e: "back" }]), [])
+    assert.deepEqual(rules([...next(7), { t: 250, w: director, e: "back" }]), [])
+    assert.deepEqual(rules([...next(7), { t: 350, w: director, e: "back" }]), ["a fence has one run"])
   })
 
   it("finds a served result of a run that had a successor, unless data was lost", () => {
@@ -162,6 +164,10 @@ describe("the checker of chaos", () => {
     const frozen = beats({ a: [200, 3000] })
     assert.deepEqual(rules(stale, frozen), ["a run whose lease another has taken serves nobody"])
     assert.deepEqual(rules([...stale, { t: 1900, w: director, e: "lost", what: "FLUSHALL" }], frozen), [])
+    // A run that had ended before is no successor, whatever its fence.
+    const former = [...flight("a", "r1", [100, 200], 9), ...flight("b", "r2", [300, 400], 7)]
+    const served = call("b", "flight", [300, 400], { ok: "r2" })
+    assert.deepEqual(rules([...former, ...served, { t: 250, w: director, e: "back" }]), [])
   })
 
   it("finds a token without a slot, and one before its slot is due", () => {

@@ -212,7 +212,7 @@ const fences = (history: History, runs: ReadonlyArray<Run>, served: ReadonlyMap<
   const found: Array<Violation> = []
   const fenced = runs.filter(({ fence }) => fence > 0).toSorted((a, b) => a.from - b.from)
   for (const [fence, same] of groupBy(fenced, (_) => String(_.fence))) {
-    if (same.length > 1) {
+    if (same.length > 1 && !history.back.some((t) => t <= same[1]!.from)) {
       found.push({
         rule: "a fence has one run",
         what: `${same.map((_) => _.id).join(", ")} have the fence ${fence}`,
@@ -239,7 +239,7 @@ const fences = (history: History, runs: ReadonlyArray<Run>, served: ReadonlyMap<
   for (const run of fenced) {
     const at = served.get(run.id)
     if (at === undefined) continue
-    const next = fenced.find((_) => _.fence > run.fence && _.from < run.to)
+    const next = fenced.find((_) => _.fence > run.fence && _.from < run.to && _.to > run.from)
     if (next !== undefined && !history.lost.some((t) => t >= run.from && t <= at)) {
       found.push({
         rule: "a run whose lease another has taken serves nobody",
@@ -317,7 +317,7 @@ const rates = (record: ReadonlyArray<Event>, history: History, { rate }: Promise
   const states = new Map<string, { readonly at: number; readonly debt: number }>()
   for (const event of slots) {
     if (event.e === "forgot") {
-      for (const name of [...states.keys()]) if (name.startsWith(`${event.server} `)) states.delete(name)
+      for (const name of states.keys()) if (name.startsWith(`${event.server} `)) states.delete(name)
       continue
     }
     const { at, debt, key, server } = event

@@ -1,16 +1,18 @@
 /**
  * Chaos at random, from a seed: `npm run test:chaos -- [--minutes 10] [--seed 1] [--seconds 15] [--plan]`.
  *
- * Without `--minutes` it runs one seed; with it, one seed after the other until the time is over.
+ * Without `--minutes` it runs one seed; with it, one seed after the other until the time is over. `--plan` prints the plan
+ * of the seed, and `--check <file>` judges a record that was kept.
  */
 import { rmSync } from "node:fs"
 import { dirname } from "node:path"
 import { parseArgs } from "node:util"
 import { hasRedis } from "../../support/redisServer.ts"
 import { cleanUp, clock } from "../faults/harness.ts"
-import { around } from "./checker.ts"
+import { around, check } from "./checker.ts"
 import { plan, show } from "./plan.ts"
-import { run } from "./run.ts"
+import { readRecord } from "./record.ts"
+import { promised, run } from "./run.ts"
 
 const { values } = parseArgs({
   options: {
@@ -18,7 +20,8 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     seconds: { type: "string", default: "15" },
     places: { type: "string", default: "4" },
-    plan: { type: "boolean", default: false }
+    plan: { type: "boolean", default: false },
+    check: { type: "string" }
   }
 })
 const number = (name: "minutes" | "seed" | "seconds" | "places", least: number): number => {
@@ -37,6 +40,11 @@ let seeds = 0
 let broken = 0
 if (values.plan) {
   console.log(plan(first, millis, places).steps.map(show).join("\n"))
+} else if (values.check !== undefined) {
+  const violations = check(readRecord(values.check), promised)
+  broken = violations.length
+  for (const { at, key, rule, what } of violations) console.log(`${at.toFixed(1)} ${rule}: ${key ?? ""} ${what}`)
+  console.log(`${broken} violations`)
 } else if (hasRedis) {
   do {
     const seed = first + seeds++

@@ -236,6 +236,8 @@ class Director {
   private async harmServer({ action, amount = 0 }: Step): Promise<unknown> {
     const { servers } = this
     switch (action) {
+      default:
+        throw new Error(`${action} is not done to a server`)
       case "freezeServer":
         return servers.signal("SIGSTOP")
       case "thawServer":

@@ -183,10 +183,10 @@ export class Servers {
     return answer.split("\r\n").slice(1).join("\n").split("\n").filter((_) => _ !== "")
   }
 
-  /** How many connections the processes have. */
+  /** How many connections the processes have. A subscription may be at the replica, which gets what is published. */
   async connections(): Promise<number> {
-    const list = await this.command("CLIENT", "LIST")
+    const lists = await Promise.all([this.primary, this.replica].map((_) => _.server.command("CLIENT", "LIST")))
     // The connection that asks is one of them.
-    return list.split("\n").filter((_) => /user=default/.test(_) && !/flags=[MS]/.test(_)).length - 1
+    return lists.join("").split("\n").filter((_) => /user=default/.test(_) && !/flags=[MS]/.test(_)).length - 2
   }
 }

@@ -4,9 +4,11 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import type * as ManagedRuntime from "effect/ManagedRuntime"
 import * as RateLimiter from "../../../src/RateLimiter.js"
 import * as Reducer from "../../../src/Reducer.js"
-import { reduceShared } from "../../../src/SharedReducer.js"
+import type { SchedulerError } from "../../../src/Scheduler.js"
+import { type ReducerError, reduceShared } from "../../../src/SharedReducer.js"
 import { random } from "../../support/random.ts"
 import { census, describe, Keys, runtime, serve, Text } from "../faults/subject.ts"
 import type { Load } from "./run.ts"
@@ -21,8 +23,8 @@ for (let i = 0; i < 10; i++) draw(2)
 const pause = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
 let ids = 0
-let ending = false
-let open = 0
+/** No more callers come; so many are without an answer. */
+const state = { ending: false, open: 0 }
 
 /** One in so many runs is longer than a lease. */
 const millisOfRun = () =>
@@ -38,8 +40,14 @@ const work = (kind: Kind, key: string, millis: number, fence: number, weight: nu
     )
   })
 
+type Answered = Effect.Effect<
+  string,
+  ReducerError | RateLimiter.RateLimiterError | SchedulerError,
+  ManagedRuntime.ManagedRuntime.Services<typeof runtime>
+>
+
 /** Keys are of the kind that is their first letter. Some are asked for more often. */
-const effects = {
+const effects: Record<Kind, () => { readonly key: string; readonly effect: Answered }> = {
   flight: () => {
     const key = `f${Math.min(draw(load.keys.flight), draw(load.keys.flight))}`
     const millis = millisOfRun()
@@ -58,11 +66,11 @@ const effects = {
 
 const caller = async (kind: Kind) => {
   await pause(draw(100))
-  while (!ending) {
+  while (!state.ending) {
     const { effect, key } = effects[kind]()
     const id = `${load.w}:${++ids}`
     const leaves = draw(12) === 0
-    open++
+    state.open++
     note({ e: "call", id, kind, key, leaves })
     const fiber = runtime.runFork(
       // The start of what was waited for is noted in the step in which it is granted.
@@ -74,7 +82,7 @@ const caller = async (kind: Kind) => {
     const leaving = leaves ? setTimeout(() => fiber.interruptUnsafe(), draw(400)) : undefined
     await Effect.runPromise(Fiber.await(fiber))
     clearTimeout(leaving)
-    open--
+    state.open--
     await pause(draw(60))
   }
 }
@@ -92,9 +100,9 @@ serve({
   },
   /** Lets no more callers come and returns how many have no answer after a time. */
   finish: async ({ millis }: { millis: number }) => {
-    ending = true
+    state.ending = true
     await Promise.race([Promise.all(callers), pause(millis)])
-    return open
+    return state.open
   },
   left: async () => {
     const { sockets, timers } = await census()
@@ -108,7 +116,7 @@ serve({
     }
   }
 }, () => {
-  ending = true
+  state.ending = true
   clearInterval(beats)
   note({ e: "ending" })
 })
