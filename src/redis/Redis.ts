@@ -27,9 +27,10 @@ import * as Scope from "effect/Scope"
  * Until there is a connection, every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
  * 50 milliseconds apart at first, and 2 seconds at most. Once connected, the client reconnects by itself.
  *
- * It makes a new client in two cases that a client does not notice: a connection whose other end is gone without a word
- * (a command was given up, and a `PING` after it has no answer for 2 seconds), and a server that a fail-over has demoted
- * (`READONLY`). The old client serves until the new one is connected.
+ * It makes a new client in three cases that a client does not notice: a connection whose other end is gone without a word
+ * (a command was given up, and a `PING` after it has no answer for 2 seconds), one that is stuck while it reconnects (a
+ * command has failed, and so do a `PING` a second for 5 seconds), and a server that a fail-over has demoted (`READONLY`). The
+ * old client serves until the new one is connected. An attempt to connect ends after 10 seconds.
  *
  * The layer ends with its clients, or a second later: a client that is closed while it connects may never end.
  *
@@ -70,6 +71,12 @@ export const layerBackground = <E, R>(
 
 /** How long a command may wait for an answer before the connection counts as dead, once others were given up. */
 const silence = "2 seconds"
+
+/** How often a client whose commands fail is asked, once a second, until it counts as lost. */
+const mostPings = 5
+
+/** How long an attempt to connect may take. The other end may accept it, and be gone before it answers. */
+const handshake = "10 seconds"
 
 /** How long the end of the layer waits for the end of its client. */
 const farewell = "1 second"
@@ -115,7 +122,8 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
   })
   const attempt = Effect.gen(function*() {
     const made = yield* Effect.uninterruptible(begin)
-    const exit = yield* Fiber.join(made.building)
+    const joined = yield* Effect.timeoutOption(Fiber.join(made.building), handshake)
+    const exit = Option.getOrElse(joined, () => Exit.fail(new Error(`not connected within ${handshake}`)))
     if (Exit.isFailure(exit)) {
       cause = exit.cause
       yield* end(made)
@@ -148,6 +156,17 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
   const isSilent = (redis: Redis.Redis["Service"]) =>
     Effect.map(Effect.timeoutOption(Effect.exit(redis.send("PING")), silence), Option.isNone)
 
+  // A client that reconnects by itself may be stuck in it: then all its commands fail at once, and for ever.
+  const isLost = Effect.fnUntraced(function*(redis: Redis.Redis["Service"]) {
+    for (let i = 0; i < mostPings; i++) {
+      yield* Effect.sleep("1 second")
+      const answer = yield* Effect.timeoutOption(Effect.exit(redis.send("PING")), silence)
+      if (Option.isNone(answer)) return true
+      if (Exit.isSuccess(answer.value)) return false
+    }
+    return true
+  })
+
   const use = <A, E, R>(f: (redis: Redis.Redis["Service"]) => Effect.Effect<A, E | Redis.RedisError, R>) =>
     Effect.suspend((): Effect.Effect<A, E | Redis.RedisError, R> => {
       if (current === undefined) return Effect.fail(new Redis.RedisError({ cause }))
@@ -155,8 +174,8 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
       return f(redis).pipe(
         Effect.onInterrupt(() => doubt(isSilent(redis))),
         Effect.tapError((error) =>
-          error instanceof Redis.RedisError && isDemoted(error)
-            ? doubt(Effect.as(Effect.sleep(1000), true))
+          error instanceof Redis.RedisError
+            ? doubt(isDemoted(error) ? Effect.as(Effect.sleep(1000), true) : isLost(redis))
             : Effect.void
         )
       )

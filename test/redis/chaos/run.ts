@@ -307,7 +307,7 @@ class Director {
       const connections = await servers.connections()
       return [
         ...all.flat().filter((_) => _ !== ""),
-        ...(connections === 2 * alive.length ? [] : [`${connections} connections of ${alive.length} processes`]),
+        ...(connections <= 2 * alive.length ? [] : [`${connections} connections of ${alive.length} processes`]),
         ...(await servers.immortal()).map((key) => `the key ${key}, for ever`)
       ]
     }

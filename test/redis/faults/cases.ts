@@ -788,6 +788,25 @@ export const cases: ReadonlyArray<Case> = [
     }
   },
   {
+    id: "20c",
+    name: "the connections are cut, and those that follow go dead while they are made",
+    run: async (stage) => {
+      const server = await stage.redis()
+      const proxy = await stage.proxy(server.port)
+      const options = { url: `redis://127.0.0.1:${proxy.port}`, reducer: { outageBudget: "30 seconds" } }
+      const a = await stage.worker(options)
+      await a.share({ key: "warm", millis: 0 })
+      proxy.cut()
+      for (const until = clock() + 1000; clock() < until; await pause(5)) proxy.deaden("all")
+      const at = clock()
+      const shared = [await a.share({ key: "k", millis: 0 })]
+      const delay = clock() - at
+      served(shared, 1)
+      atMost("delay", delay, 5000 + 2000 + noise())
+      return facts(stage, shared, { delay, note: "five PINGs, a second apart" })
+    }
+  },
+  {
     id: "21a",
     name: "10,000 keys at once in each of two processes",
     run: async (stage) => {
