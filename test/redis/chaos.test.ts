@@ -204,6 +204,10 @@ describe("the checker of chaos", () => {
     const behind = (sixth: number) => [five, slots(600, 90_100_000, 300_000), ...use(500, 500, 500, 500, 500, sixth)]
     assert.deepEqual(rules(behind(650)), [])
     assert.deepEqual(rules(behind(640)), ["the rate is kept"])
+    // A key that was gone by then owes nothing.
+    const later = (t: number) => [five, slots(t, 90_000_000 + t * 1000, 250_000), ...use(500, 500, 500, 500, 500, t)]
+    assert.deepEqual(rules(later(1800)), [])
+    assert.deepEqual(rules(later(1700)), ["the rate is kept"])
   })
 
   it("finds a call without an answer, unless its process is gone", () => {

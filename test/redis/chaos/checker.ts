@@ -305,33 +305,35 @@ const answers = (history: History, promised: Promised): ReadonlyArray<Violation>
 const rates = (record: ReadonlyArray<Event>, history: History, { rate }: Promised): ReadonlyArray<Violation> => {
   const slots = record.filter((event) => event.e === "slots" || event.e === "forgot")
   const interval = 1e6 / rate.limit
-  // The server's clock steps by whole tens of seconds. Between two steps the record that was quickest tells how far it is off.
+  // The servers' clocks step by whole tens of seconds. So the record that was quickest tells how far all are off.
   const apart = ({ at, t }: { readonly at: number; readonly t: number }) => t - at / 1000
   const least = slots.reduce((least, _) => _.e === "slots" ? Math.min(least, apart(_)) : least, Infinity)
   const era = (event: { readonly at: number; readonly t: number }) => Math.floor((apart(event) - least + 1000) / 10_000)
-  const offsets = new Map<number, number>()
-  for (const event of slots) {
-    if (event.e === "slots") offsets.set(era(event), Math.min(offsets.get(era(event)) ?? Infinity, apart(event)))
-  }
+  const base = slots.reduce(
+    (least, _) => _.e === "slots" ? Math.min(least, apart(_) - 10_000 * era(_)) : least,
+    Infinity
+  )
   const dues = new Map<string, Array<number>>()
-  const states = new Map<string, { readonly at: number; readonly debt: number }>()
+  const states = new Map<string, { readonly t: number; readonly at: number; readonly debt: number }>()
   for (const event of slots) {
     if (event.e === "forgot") {
       for (const name of states.keys()) if (name.startsWith(`${event.server} `)) states.delete(name)
       continue
     }
-    const { at, debt, key, server } = event
-    const before = states.get(`${server} ${key}`) ?? { at, debt: 0 }
-    let level = Math.max(0, before.debt - Math.max(0, at - before.at))
+    const { at, debt, key, server, t } = event
+    const before = states.get(`${server} ${key}`) ?? { t, at, debt: 0 }
+    // A key that was gone when the clock stepped back, a second after its debt, has no debt to carry on with.
+    const isGone = at < before.at && (t - before.t) * 1000 > before.debt + 1e6
+    let level = isGone ? 0 : Math.max(0, before.debt - Math.max(0, at - before.at))
     const granted = Math.round((debt - level) / interval)
     const own = dues.get(key) ?? []
     dues.set(key, own)
     if (granted < 0) own.splice(granted)
     for (let i = 0; i < granted; i++, level += interval) {
       const wait = Math.max(0, level + (1 - rate.burst) * interval)
-      own.push((at + wait) / 1000 + offsets.get(era(event))!)
+      own.push((at + wait) / 1000 + base + 10_000 * era(event))
     }
-    states.set(`${server} ${key}`, { at, debt })
+    states.set(`${server} ${key}`, { t, at, debt })
   }
   const starts = [...history.calls.values()].filter((_) => _.kind === "token" && _.answer?.ok !== undefined)
   return [...groupBy(starts, (_) => _.key)].flatMap(([key, calls]) => {
