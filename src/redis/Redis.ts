@@ -123,7 +123,9 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
   const attempt = Effect.gen(function*() {
     const made = yield* Effect.uninterruptible(begin)
     const joined = yield* Effect.timeoutOption(Fiber.join(made.building), handshake)
-    const exit = Option.getOrElse(joined, () => Exit.fail(new Error(`not connected within ${handshake}`)))
+    const exit: Exit.Exit<Context.Context<Redis.Redis>, E | Error> = Option.isSome(joined)
+      ? joined.value
+      : Exit.fail(new Error(`not connected within ${handshake}`))
     if (Exit.isFailure(exit)) {
       cause = exit.cause
       yield* end(made)

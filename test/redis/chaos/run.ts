@@ -104,7 +104,9 @@ class Director {
 
   async run(): Promise<void> {
     const { plan, recorder, stage } = this
-    this.servers = await Servers.make(stage, recorder, hasCompiler, (port) => this.lead(port))
+    this.servers = await Servers.make(stage, recorder, hasCompiler, (port) => this.lead(port), () => {
+      for (const { proxy } of this.places) proxy.deaden("all")
+    })
     this.places = await Promise.all(Array.from({ length: plan.places }, async (): Promise<Place> => ({
       proxy: await stage.proxy(this.port),
       clock: hasCompiler ? stage.clock() : undefined,

@@ -58,18 +58,27 @@ export class Servers {
   private witness: Witness | undefined
   /** Is told the port of the primary, or that there is none. */
   private readonly onPrimary: (port: number | undefined) => void
+  /** Lets no more replies through. */
+  private readonly silence: () => void
 
-  private constructor(recorder: Recorder, nodes: readonly [Node, Node], onPrimary: (port: number | undefined) => void) {
+  private constructor(
+    recorder: Recorder,
+    nodes: readonly [Node, Node],
+    onPrimary: (port: number | undefined) => void,
+    silence: () => void
+  ) {
     this.recorder = recorder
     ;[this.primary, this.replica] = nodes
     this.onPrimary = onPrimary
+    this.silence = silence
   }
 
   static async make(
     stage: Stage,
     recorder: Recorder,
     withClocks: boolean,
-    onPrimary: (port: number | undefined) => void
+    onPrimary: (port: number | undefined) => void,
+    silence: () => void
   ): Promise<Servers> {
     const node = async (name: string): Promise<Node> => {
       const stepped = withClocks ? stage.clock() : undefined
@@ -80,7 +89,7 @@ export class Servers {
       ])
       return { name, server, clock: stepped, offset: 0, lives: 1 }
     }
-    const servers = new Servers(recorder, await Promise.all([node("a"), node("b")]), onPrimary)
+    const servers = new Servers(recorder, await Promise.all([node("a"), node("b")]), onPrimary, silence)
     await servers.follow()
     await servers.open()
     return servers
@@ -103,8 +112,16 @@ export class Servers {
     this.onPrimary(server.port)
   }
 
+  /** A server may die between a reply and what it tells the witness. So nobody gets a reply that the witness may miss. */
+  private async beforeDeath(): Promise<void> {
+    this.silence()
+    await this.command("PING")
+    await pause(20)
+  }
+
   async kill(): Promise<void> {
     this.onPrimary(undefined)
+    await this.beforeDeath()
     await this.primary.server.stop()
   }
 
@@ -119,6 +136,7 @@ export class Servers {
   async shutDown(): Promise<void> {
     const { server } = this.primary
     this.onPrimary(undefined)
+    await this.beforeDeath()
     const ended = new Promise<void>((resolve) => server.process!.once("exit", () => resolve()))
     server.command("SHUTDOWN", "SAVE").catch(() => {})
     await ended
@@ -134,7 +152,11 @@ export class Servers {
     const formerWitness = this.witness
     const { note } = this.recorder
     note({ e: "lost", what: "fail-over begins" })
-    if (dead) await former.server.stop()
+    if (dead) {
+      this.onPrimary(undefined)
+      await this.beforeDeath()
+      await former.server.stop()
+    }
     ;[this.primary, this.replica] = [this.replica, former]
     this.primary.lives++
     await this.primary.server.command("REPLICAOF", "NO", "ONE")
