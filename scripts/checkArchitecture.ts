@@ -13,6 +13,7 @@ import ts from "typescript"
 const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Metrics: [],
   Inspector: [],
+  dashboard: ["Inspector"],
   RateLimiter: [],
   Hooks: [],
   Reducer: ["Hooks"],
@@ -39,14 +40,21 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   batcher: ["data", "seen", "waits", "scheduler"],
   redis: ["data", "seen", "store", "limiter", "reducer", "scheduler"],
   inspect: ["data", "seen", "waits", "limiter", "reducer", "scheduler", "batcher"],
-  http: ["limiter", "scheduler"]
+  http: ["limiter", "scheduler"],
+  dashboard: ["inspect"]
 }
 
 /** Returns the room of a module of `internal`. */
 const roomOf = (name: string): string | undefined => /^internal\/([^/]+)\//.exec(name)?.[1]
 
-/** Packages besides effect that a module or folder may import. They are optional peer dependencies. */
-const packages: Readonly<Record<string, ReadonlyArray<string>>> = { progress: ["cli-progress"] }
+/**
+ * Packages besides effect that a module or folder may import: an optional peer dependency, and what is bundled into the page of
+ * the dashboard.
+ */
+const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
+  progress: ["cli-progress"],
+  "internal/dashboard/page/*": ["uplot"]
+}
 
 interface Import {
   readonly from: string

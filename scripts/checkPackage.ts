@@ -27,7 +27,10 @@ const run = (what: string, command: string, args: ReadonlyArray<string>) => {
   return stdout
 }
 
-const modules = globSync("src/**/*.ts", { cwd: root }).map((file) => file.slice("src/".length, -".ts".length))
+/** The sources of the page, which are bundled into a module. */
+const page = "src/internal/dashboard/page/*"
+const modules = globSync("src/**/*.ts", { cwd: root, exclude: [page] })
+  .map((file) => file.slice("src/".length, -".ts".length))
 const open = modules.filter((name) => !name.startsWith("internal/") && name !== "index").toSorted()
 
 /** Returns the anchors that GitHub and npm give to the headings of a document. */
@@ -72,7 +75,7 @@ const check = () => {
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    ...globSync(["docs/**/*.{md,svg,json}", "examples/**/*.{ts,json}"], { cwd: root }),
+    ...globSync(["docs/**/*.{md,svg,png,json}", "examples/**/*.{ts,json}", page], { cwd: root }),
     ...modules.flatMap((name) => [
       `src/${name}.ts`,
       `dist/${name}.js`,

@@ -30,17 +30,21 @@ export const oldestWait = (engine: Engine): number => {
   return oldest === undefined ? 0 : waited(engine, oldest)
 }
 
+/** For how many nanoseconds a penalty still lets no job start. */
+export const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
+  Math.max(0, penaltyLeft, limiter?.penaltyUnsafe?.(undefined) ?? 0)
+
 /** What the job in front waits for. */
 export const waitingFor = (engine: Engine): Hold => {
   if (engine.lanes.queued === 0) return "nothing"
   if (engine.paused) return "pause"
-  if (engine.penaltyLeft > 0 || (engine.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
+  if (penaltyOf(engine) > 0) return "penalty"
   return engine.lanes.front === undefined ? "width" : "rate"
 }
 
 /** When a job started, in milliseconds, if its start was noted. */
 export const startOf = (engine: Engine, job: Job): number => {
-  if (engine.adaptive === undefined && job.terms?.line === undefined) return job.since
+  if (engine.adaptive === undefined && job.line === undefined) return job.since
   return engine.millis() - (engine.time() - job.since) / 1e6
 }
 
@@ -49,11 +53,12 @@ export const adapt = (
   engine: Engine,
   adaptive: Adaptation,
   job: Job,
-  exit: Exit.Exit<unknown, unknown>
+  exit: Exit.Exit<unknown, unknown>,
+  now: number
 ): void => {
   const { lanes } = engine
   const { main } = lanes
-  const ended = { startedAt: job.since, now: engine.time(), running: main.used, saturated: main.state === "blocked" }
+  const ended = { startedAt: job.since, now, running: main.used, saturated: main.state === "blocked" }
   if (!adaptive.ended(exit, ended)) return
   main.capacity = adaptive.limit
   lanes.refresh()
@@ -64,7 +69,7 @@ export const endAdaption = (engine: Engine): void => {
   if (engine.watch !== undefined) {
     // From now on their starts are milliseconds.
     for (const job of engine.lanes.started) {
-      if (job.terms?.line === undefined) job.since = Math.round(startOf(engine, job))
+      if (job.line === undefined) job.since = Math.round(startOf(engine, job))
     }
   }
   engine.adaptive = undefined
