@@ -240,7 +240,7 @@ export class Lenders {
     const { notedFor } = lane
     if (notedFor === undefined) return
     lane.notedFor = undefined
-    if (notedFor.job.place === notedFor) this.call(notedFor)
+    if (notedFor.job.ties?.place === notedFor) this.call(notedFor)
   }
 
   /** Lenders take turns: one with many jobs inside does not keep the others from the rate. */
