@@ -62,8 +62,10 @@ const reads = Effect.map(Effect.context<never>(), (context) => {
   return () => count
 })
 
-const test = (title: string, program: () => Generator<any, void, any>) =>
-  it.effect(title, () => Effect.gen(program).pipe(Effect.provide(services), Effect.scoped, withRegistry))
+const test = (
+  title: string,
+  program: () => Generator<Effect.Effect<unknown, unknown, Layer.Success<typeof services> | Scope.Scope>, void, never>
+) => it.effect(title, () => Effect.gen(program).pipe(Effect.provide(services), Effect.scoped, withRegistry))
 
 describe("the page", () => {
   test("loads nothing from elsewhere, allows its own script and style only, and is not kept", function*() {
