@@ -516,7 +516,7 @@ describe("share", () => {
         yield* TestClock.adjust("3 millis")
       }
       expect((yield* scheduler.stats).queued).toBeLessThan(10)
-    }))
+    }), 60_000)
 })
 
 describe("drain", () => {

@@ -161,6 +161,20 @@ describe("the guard of a store", () => {
     })
   }
 
+  it("In an outage whose one attempt is interrupted anywhere, the next call makes one", () => {
+    const subject = {
+      make: Effect.gen(function*() {
+        const guard = Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 })
+        yield* Effect.flip(guard.run("take", Effect.fail(gone)))
+        return guard
+      }),
+      subject: (guard: Guard.Guard) => guard.run("take", Effect.void),
+      expected: undefined,
+      check: (guard: Guard.Guard) => guard.run("take", Effect.void)
+    }
+    expect(interruptionSweep(subject)).toBeGreaterThan(5)
+  })
+
   it("The message of a StoreError has the operation and, if it is known, the reason", () => {
     const messageOf = (cause: unknown) => new StoreError({ operation: "take", cause }).message
     expect([new Error("gone"), "gone", { code: 7 }].map(messageOf)).toEqual([

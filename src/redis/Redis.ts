@@ -102,17 +102,18 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
   yield* Effect.forkIn(connect, scope)
 
   let doubted = false
-  // One check at a time, in the background.
-  const doubt = (check: Effect.Effect<boolean>) =>
-    Effect.suspend(() => {
+  // One check at a time, in the background. It begins in its own fiber: the one that doubts may be interrupted.
+  const doubt = (check: Effect.Effect<boolean>) => {
+    const checked = Effect.suspend(() => {
       if (doubted) return Effect.void
       doubted = true
       return check.pipe(
         Effect.flatMap((isDead) => isDead ? connect : Effect.void),
-        Effect.ensuring(Effect.sync(() => void (doubted = false))),
-        Effect.forkIn(scope)
+        Effect.ensuring(Effect.sync(() => void (doubted = false)))
       )
     })
+    return Effect.suspend(() => doubted ? Effect.void : Effect.forkIn(checked, scope))
+  }
   // A connection whose other end is gone without a word takes commands, and never answers.
   const isSilent = (redis: Redis.Redis["Service"]) =>
     Effect.map(Effect.timeoutOption(Effect.exit(redis.send("PING")), silence), Option.isNone)

@@ -55,6 +55,7 @@ import * as RedisPermitStore from "../internal/redis/permitStore.js"
 import { Pulse } from "../internal/redis/pulse.js"
 import * as Build from "../internal/scheduler/build.js"
 import { handleOf } from "../internal/scheduler/handle.js"
+import { withMany } from "../internal/scheduler/many/many.js"
 import * as Keyed from "../internal/scheduler/keyed.js"
 import * as SchedulerOptions from "../internal/scheduler/options.js"
 import { enrolled } from "../internal/seen/seen.js"
@@ -204,7 +205,7 @@ const sharing = Effect.fnUntraced(function*(checked: Store) {
 })
 
 const build = <I>(store: Store, limits: SchedulerOptions.Checked<I>) =>
-  Effect.flatMap(sharing(store), (share) => Effect.map(Build.build<I>(limits, share(undefined)), handleOf))
+  Effect.flatMap(sharing(store), (share) => Effect.map(Build.build<I>(limits, share(undefined)), withMany(handleOf)))
 
 /**
  * Makes a scheduler over Redis that closes with the scope, for a service with a backend of its own.

@@ -6,41 +6,13 @@ import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
 import { Engine, Job } from "../../src/internal/scheduler/engine.js"
-import { oneJob, unbounded } from "../../src/internal/scheduler/options.js"
-import type { SchedulerError } from "../../src/internal/scheduler/error.js"
+import { unbounded } from "../../src/internal/scheduler/options.js"
 import { ManualClock } from "../support/manualClock.js"
 import { ownLane } from "../support/ownLane.js"
 import { random } from "../support/random.js"
+import { TestJob } from "../support/testJob.js"
 
 const ms = 1_000_000
-
-class TestJob extends Job {
-  error: SchedulerError | undefined = undefined
-  closed = false
-  starts = 0
-  readonly number: number
-  private readonly started: (self: TestJob) => void
-  constructor(
-    number: number,
-    cost: { readonly weight: number; readonly tokens: number; readonly priority: number },
-    outer: Job | undefined,
-    started: (self: TestJob) => void
-  ) {
-    super({ ...oneJob, ...cost }, outer, number % 4 === 0)
-    this.number = number
-    this.started = started
-  }
-  onStart(): void {
-    this.starts++
-    this.started(this)
-  }
-  onFailure(error: SchedulerError): void {
-    this.error = error
-  }
-  onClose(): void {
-    this.closed = true
-  }
-}
 
 class Consumer implements Waiter {
   readonly key = undefined

@@ -14,6 +14,7 @@ import * as Guard from "../../src/internal/store/guard.js"
 import { GcraStoreModel } from "../support/gcraStoreModel.js"
 import { ManualClock } from "../support/manualClock.js"
 import { placeLaws } from "../support/placeLaws.js"
+import { random } from "../support/random.js"
 
 const second = 1_000_000_000
 const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit, second, burst, strict)
@@ -107,6 +108,17 @@ describe("the rest of a shared rate", () => {
 })
 
 describe("pace of a shared rate", () => {
+  it("L4 a call of several tokens starts when the last of the slots is due that others have left", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(100, 2))
+    for (const name of ["first", "second"]) enter(name)
+    const left = ["third", "fourth", "fifth"].map((name) => enter(name))
+    clock.advance(1)
+    enter("several", { tokens: 2 })
+    for (const waiter of left) limiter.cancelUnsafe(waiter)
+    clock.advance(100)
+    expect(starts).toEqual([[0, "first"], [0, "second"], [20, "several"]])
+  })
+
   it("L4 A process that stalls for up to 50 ms keeps the full pace", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     for (let i = 0; i < 400; i++) enter(i)
@@ -192,6 +204,68 @@ describe("pace of a shared rate", () => {
 })
 
 describe("slots without a waiter", () => {
+  it("L4 whatever comes, leaves, throws, stalls and changes, in two processes, no caller waits for what never comes", () => {
+    const thrown = new Error("not ours")
+    const tried = (step: () => void) => {
+      try {
+        step()
+      } catch (error) {
+        if (error !== thrown) throw error
+      }
+    }
+    for (let seed = 1; seed <= 300; seed++) {
+      const draw = random(seed)
+      const { clock, enter, limiter, process, starts, store } = setup(perSecond(100, 4))
+      const limiters = [limiter, process()]
+      store.answerMillis = draw(3) * 4
+      const left = new Set<number>()
+      const waiters: Array<() => void> = []
+      const step = (i: number) => {
+        const at = limiters[draw(2)]!
+        const key = draw(2) === 0 ? {} : { key: "key" }
+        const what = draw(9)
+        if (what === 0) return clock.block(draw(40))
+        if (what < 3) return clock.advance(draw(25))
+        if (what === 3) return waiters[draw(waiters.length + 1)]?.()
+        if (what === 4 && draw(2) === 0) return at.setQuotas([perSecond(80 + draw(40), 3 + draw(3))])
+        left.add(i)
+        const andThen = () => {
+          left.delete(i)
+          if (i % 7 === 0) throw thrown
+        }
+        const self = enter(i, { ...key, tokens: 1 + draw(3), andThen }, at)
+        waiters.push(() => {
+          left.delete(i)
+          at.cancelUnsafe(self)
+        })
+      }
+      for (let i = 0; i < 60; i++) tried(() => step(i))
+      for (let i = 0; i < 200; i++) tried(() => clock.advance(25))
+      expect([seed, ...left, starts.length > 0]).toEqual([seed, true])
+    }
+  })
+
+  it("L4 a slot that is due for the one behind a caller that throws is not left lying", () => {
+    const { clock, enter, starts } = setup(perSecond(100, 2))
+    for (const name of ["first", "second"]) enter(name)
+    clock.advance(1)
+    enter("throws", {
+      andThen: () => {
+        throw new Error("it throws")
+      }
+    })
+    enter("behind")
+    clock.block(25)
+    try {
+      clock.fire()
+    } catch {
+      // An uncaught error in the fiber of a timer is the host's.
+    }
+    clock.advance(100)
+    expect(starts.map(([, name]) => name)).toEqual(["first", "second", "throws", "behind"])
+    expect(starts.at(-1)![0]).toBeLessThanOrEqual(28)
+  })
+
   it("L3 The last waiter to leave returns its slots", () => {
     const { clock, enter, limiter, process, store, times } = setup(perSecond(1000))
     const other = process()

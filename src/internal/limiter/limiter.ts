@@ -45,7 +45,7 @@ export interface Limiter<E = never> {
   /** The most tokens of one call. */
   readonly burst: number
   /** The most tokens of one call of each quota; `undefined` over a store, which takes the same of each. */
-  readonly bursts?: ReadonlyArray<number>
+  readonly bursts?: ReadonlyArray<number> | undefined
   /** Nanoseconds on the monotonic axis of this limiter. */
   now(): number
   /** Takes tokens that conform if nobody waits for the key. The call starts in this step, or `later`, as a waiter does. */
@@ -154,7 +154,7 @@ const admitted: Refusal = { limit: Infinity, remaining: Infinity, retryAfter: 0 
 /** The tokens that exceed a burst; of a list, the first ones. */
 export const excessOf = (
   tokens: Tokens,
-  { burst, bursts = [] }: Limiter<StoreError>
+  { burst, bursts = [] }: Pick<Limiter, "burst" | "bursts">
 ): { readonly asked: number; readonly most: number } | undefined => {
   if (typeof tokens === "number") return tokens > burst ? { asked: tokens, most: burst } : undefined
   const i = bursts.findIndex((burst, i) => tokensOf(tokens, i) > burst)

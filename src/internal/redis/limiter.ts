@@ -380,18 +380,20 @@ export class LimiterRedis implements Backend {
     } finally {
       this.granting = undefined
       if (entry.first === undefined) this.rest(entry, now)
-      else this.proceed(entry, entry.first.waiter, now)
+      else this.proceed(entry, now)
     }
   }
 
-  private proceed(entry: Entry, first: Waiter<StoreError>, now: number): void {
+  private proceed(entry: Entry, now: number): void {
     entry.idleAt = undefined
+    const tokens = count(entry.first!.waiter.tokens)
     // The waiter that was refused has left, and the next one asks for fewer tokens.
-    if (entry.slots.empty && count(first.tokens) < entry.refused) entry.retryAt = 0
+    if (entry.slots.empty && tokens < entry.refused) entry.retryAt = 0
     if (entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
-    const next = entry.slots.firstDue
-    const at = entry.asking === undefined ? entry.retryAt : Infinity
-    entry.alarm.set(Math.min(next > now ? next : Infinity, at > now ? at : Infinity), now)
+    // It is due already where the one before has thrown.
+    const due = entry.slots.dueAt(tokens)
+    const at = entry.asking === undefined && entry.retryAt > now ? entry.retryAt : Infinity
+    entry.alarm.set(Math.min(due, at), now)
   }
 
   /** Nobody waits: the slots go to the next arrival, or back to the store after a moment. */

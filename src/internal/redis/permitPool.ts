@@ -241,8 +241,15 @@ export class PermitPool implements Permits, Beating {
       return permit.weight > 0
     })
     if (remaining.length === 0) return
-    this.options.engine.main.capacity = this.size
+    this.narrow()
     this.send("release", this.options.store.release(remaining))
+  }
+
+  /** Less is held: the first job in the queue may no longer fit. */
+  private narrow(): void {
+    const { lanes, main } = this.options.engine
+    main.capacity = this.size
+    lanes.refresh()
   }
 
   /** Sends a command without waiting. If it is lost, the lease ends by itself. */
@@ -321,7 +328,7 @@ export class PermitPool implements Permits, Beating {
     this.permits = this.permits.filter((permit) => !gone.has(permit))
     for (const { weight } of lost) this.size -= weight
     if (this.alone) return
-    engine.main.capacity = this.size
+    this.narrow()
     let over = engine.main.used - this.size
     for (const job of engine.lanes.started) {
       if (over <= 0) break

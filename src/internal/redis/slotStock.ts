@@ -34,6 +34,16 @@ export class SlotStock {
     return this.slots.length === 0 ? Infinity : this.slots[0]!.due
   }
 
+  /** When so many tokens are due; `Infinity` if there are fewer. */
+  dueAt(tokens: number): number {
+    let due = 0
+    for (const slot of this.slots) {
+      due += slot.tokens
+      if (due >= tokens) return slot.due
+    }
+    return Infinity
+  }
+
   get lastDue(): number {
     return this.slots.length === 0 ? -Infinity : this.slots[this.slots.length - 1]!.due
   }

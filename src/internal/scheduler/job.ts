@@ -46,32 +46,14 @@ export interface Owner {
 /** The terms of a job that most jobs do not have. Times in nanoseconds of the clock of `Overload`. */
 export class Terms implements DueHeap.Member {
   readonly job: Job
-  came = 0
   /** When the job is refused, and its place among those with such a time. */
   due = Infinity
   index = -1
   /** How long the first job had waited for width when this one came. */
   widthAt = 0
-  /** While it runs: its line, and what that was charged with. */
-  line: Line<Seat> | undefined = undefined
-  charged = 0
 
   constructor(job: Job) {
     this.job = job
-  }
-
-  /** Charges the job to its line: it is about to start. */
-  charge(line: Line<Seat>, now: number): void {
-    this.line = line
-    this.charged = line.fair.charge(line, this.job.weight)
-    this.job.since = now
-  }
-
-  /** The job has ended. */
-  settle(line: Line<Seat>, now: number): void {
-    // Contexts may keep the job for long: it must not keep the queue.
-    this.line = undefined
-    line.fair.settle(line, this.charged, this.job.weight, now - this.job.since)
   }
 }
 
@@ -99,10 +81,12 @@ export abstract class Job extends Seat implements Inner {
   /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
   width = 0
-  /** When it began to wait, on the axis of the rate. */
+  /**
+   * While it waits: when that began, on the axis of the rate. While it runs with a share: what its line was charged with.
+   */
   arrived = 0
   /**
-   * While it waits: when that began, in milliseconds since the engine was made. While it runs: when it started, in nanoseconds
+   * While it waits: when that began, in whole milliseconds of the engine. While it runs: when it started, in nanoseconds
    * of the engine's clock where the width or a share follows that, or else in those milliseconds where something observes the
    * engine.
    */
@@ -121,6 +105,19 @@ export abstract class Job extends Seat implements Inner {
 
   get job(): Job {
     return this
+  }
+
+  /** It is about to start. Its line pays for it until it ends. */
+  charge(line: Line<Seat>, now: number): void {
+    this.arrived = line.fair.charge(line, this.weight)
+    this.since = now
+  }
+
+  /** It has ended. */
+  settle(line: Line<Seat>, now: number): void {
+    // Contexts may keep the job for long: it must not keep the queue.
+    this.line = undefined
+    line.fair.settle(line, this.arrived, this.weight, now - this.since)
   }
 
   get weight(): number {

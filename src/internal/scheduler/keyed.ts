@@ -21,6 +21,7 @@ import type { Engine } from "./engine.js"
 import type { Site } from "./site.js"
 import { end, engineUnsafe, type Share, site } from "./build.js"
 import { Handle } from "./handle.js"
+import { withMany } from "./many/many.js"
 import type { Checked } from "./options.js"
 
 /** The least time between two looks of the timer. */
@@ -243,5 +244,5 @@ export const make = <K, I>(
       }),
       (registry) => registry.close
     ),
-    (registry) => new KeyedHandle(id, registry, change)
+    (registry) => new (withMany(KeyedHandle))(id, registry, change)
   )

@@ -18,8 +18,6 @@ export interface Host {
   now(): number
   /** Some job may start, but not in this step. */
   pumpSoon(): void
-  /** The first job begins, or ends, to wait for width. */
-  widthTurned(): void
   /** A job with terms has left the queue. */
   leftUnsafe(terms: Terms): void
 }
@@ -300,7 +298,6 @@ export class Lanes implements Owner {
       if (state === "blocked") main.freeAt = this.now()
       main.state = "candidate"
     }
-    if ((state === "blocked") !== (main.state === "blocked")) this.host.widthTurned()
   }
 
   /** The lane whose first job is the next to start: that of a lender before the scheduler's own. */

@@ -23,15 +23,15 @@ interface Engine {
   notifyUnsafe(): void
 }
 
-/** Why a job can never start: it asks for more than there can be. */
+/** Whether a job can never start, and why: it asks for more than there can be. */
 export const impossibleOf = (
   job: Job,
   limit: number,
-  limiter: Limiter<StoreError> | undefined
-): InsufficientCapacity | undefined => {
-  if (job.weight > limit) return new InsufficientCapacity({ what: "weight", asked: job.weight, most: limit })
+  limiter: Pick<Limiter, "burst" | "bursts"> | undefined
+): Pick<InsufficientCapacity, "what" | "asked" | "most"> | undefined => {
+  if (job.weight > limit) return { what: "weight", asked: job.weight, most: limit }
   const excess = limiter === undefined ? undefined : excessOf(job.cost, limiter)
-  return excess === undefined ? undefined : new InsufficientCapacity({ what: "tokens", ...excess })
+  return excess === undefined ? undefined : { what: "tokens", ...excess }
 }
 
 export class Refusals {
@@ -59,18 +59,23 @@ export class Refusals {
 
 /** Refuses the jobs that can never start now, and starts those that can. */
 export const refuseImpossible = (engine: Engine): void => {
-  const { lanes, limit, limiter } = engine
-  const refused: Array<readonly [Job, InsufficientCapacity]> = []
+  const { lanes, limit } = engine
+  // Of now: by the time that the last one hears of it, they may have changed again.
+  const limiter = engine.limiter && { burst: engine.limiter.burst, bursts: engine.limiter.bursts }
+  const refused: Array<Job> = []
   lanes.main.queue.forEach(({ job }) => {
-    const reason = impossibleOf(job, limit, limiter)
-    if (reason === undefined) return
+    if (impossibleOf(job, limit, limiter) === undefined) return
     lanes.leave(job)
     job.state = "Done"
-    refused.push([job, reason])
+    refused.push(job)
   })
   lanes.refresh()
   // Before the refused jobs hear of it: their code may use the rate.
   engine.pump()
-  forEachInSlices(engine.slices, refused, ([job, reason]) => engine.refusals.refuse(job, reason))
+  forEachInSlices(
+    engine.slices,
+    refused,
+    (job) => engine.refusals.refuse(job, new InsufficientCapacity(impossibleOf(job, limit, limiter)!))
+  )
   engine.notifyUnsafe()
 }

@@ -198,11 +198,16 @@ export const make = (options: {
         )
       const last = overBudget()
       if (last === undefined) return attempt(25)
-      if (probing) return Effect.fail(last)
-      probing = true
+      let probes = false
       return Effect.ensuring(
-        attemptOnce(clock, operation, command, isBounded),
-        Effect.sync(() => void (probing = false))
+        Effect.suspend(() => {
+          if (probing) return Effect.fail(last)
+          probing = probes = true
+          return attemptOnce(clock, operation, command, isBounded)
+        }),
+        Effect.sync(() => {
+          if (probes) probing = false
+        })
       )
     })
 
