@@ -3,7 +3,7 @@
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Layer, Metric, Scope, Stream } from "effect"
+import { Clock, Duration, Effect, Exit, Layer, Metric, Scope, Stream } from "effect"
 import { Scheduler } from "effect-funnel"
 import * as Dashboard from "effect-funnel/dashboard"
 import * as Inspector from "effect-funnel/Inspector"
@@ -16,6 +16,7 @@ import { createServer } from "node:http"
 import { connect } from "node:net"
 import { gzipSync } from "node:zlib"
 import type { Frame } from "../src/internal/dashboard/frame.ts"
+import { events } from "../src/internal/dashboard/serve.ts"
 import { fork } from "./support/fibers.ts"
 import { live } from "./support/live.ts"
 import { withRegistry } from "./support/metrics.ts"
@@ -175,6 +176,30 @@ describe("the stream of frames", () => {
     for (let i = 0; i < 25; i++) yield* TestClock.adjust("1 second")
     assert.deepStrictEqual([times, count()], [[0, 11_000, 22_000], 3])
     yield* close
+  })
+
+  test("comes less often where a frame takes long, so that frames take a twentieth of the time", function*() {
+    const clock = yield* Clock.Clock
+    let [spent, told] = [0n, 0]
+    const busy: Clock.Clock = Object.assign(Object.create(clock) as Clock.Clock, {
+      monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() + spent
+    })
+    const times: Array<number> = []
+    const encode = (now: number, every: number) => {
+      times.push(now)
+      spent += 200_000_000n
+      told = every
+      return "{}"
+    }
+    const app = yield* events({ every: 1000, maxViewers: 1 }, encode).pipe(Effect.provideService(Clock.Clock, busy))
+    const request = HttpServerRequest.fromWeb(new Request("http://localhost/"))
+    const { body } = yield* Effect.provideService(app, HttpServerRequest.HttpServerRequest, request)
+    let frames = 0
+    yield* fork(
+      Stream.runForEach((body as { stream: Stream.Stream<Uint8Array> }).stream, () => Effect.sync(() => void frames++))
+    )
+    for (let i = 0; i < 13; i++) yield* TestClock.adjust("1 second")
+    assert.deepStrictEqual([times, frames, told], [[0, 4000, 8000, 12_000], 4, 4000])
   })
 
   test("has room for `maxViewers`; the next one is refused until one leaves", function*() {

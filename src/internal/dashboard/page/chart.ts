@@ -66,7 +66,7 @@ export class Chart {
             grid,
             ...plot.unit === undefined ? { incrs: steps } : {},
             size: 38,
-            space: 26,
+            space: 18,
             gap: 4,
             values: (_, splits) => splits.map((n) => compact(n))
           }
