@@ -19,8 +19,8 @@ const address = (example: ChildProcess) =>
   })
 
 const shots = [
-  { name: "dashboard-light", colorScheme: "light", width: 1160, height: 1030 },
-  { name: "dashboard-dark", colorScheme: "dark", width: 1160, height: 1030 },
+  { name: "dashboard-light", colorScheme: "light", width: 1160, height: 900 },
+  { name: "dashboard-dark", colorScheme: "dark", width: 1160, height: 900 },
   { name: "dashboard-phone", colorScheme: "dark", width: 380, height: 1000 }
 ] as const
 
