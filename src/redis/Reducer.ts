@@ -33,8 +33,10 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import * as Reducer from "../Reducer.js"
+import { count } from "../internal/limiter/quota.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as Checked from "../internal/redis/options.js"
+import * as Orders from "../internal/redis/orders.js"
 import * as RedisReducerStore from "../internal/redis/reducerStore.js"
 import { attach } from "../internal/reducer/reduceShared.js"
 import { enrolled } from "../internal/seen/seen.js"
@@ -55,6 +57,11 @@ export interface StoreOptions extends Checked.LeaseOptions {
   /** How long a result that others wait for can be fetched, 10 seconds by default. */
   readonly retain?: Duration.Input | undefined
   /**
+   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
+   * process waits for it. A result of 4 MiB holds up Redis for about 10 milliseconds.
+   */
+  readonly maxResultBytes?: number | undefined
+  /**
    * The answer to a call while Redis is away. `"local"`, the default, runs its effect in this process; it logs a warning once
    * an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
    */
@@ -73,19 +80,21 @@ const check = (caller: string, options: StoreOptions | undefined) => ({
   ...Checked.store(caller, "f", options),
   leaseMillis: Checked.lease(caller, options),
   retainMillis: Checked.millis(caller, "retain", options?.retain ?? "10 seconds", 1),
+  maxResultBytes: count(caller, "maxResultBytes", options?.maxResultBytes ?? 4 * 1024 * 1024),
   onStoreError: Checked.oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
 })
 
 const build = Effect.fnUntraced(
   function*(checked: ReturnType<typeof check>, id: string, options: Reducer.Options | undefined) {
-    const redis = yield* Redis.Redis
+    const orders = yield* Orders.make(RedisReducerStore.kind, yield* Redis.Redis, checked.storeTimeoutMillis)
     const inbox = yield* Inbox.RedisInbox
     const handle = yield* Reducer.fromOptions(id, options)
     const service = options?.name ?? id
     return attach(handle, {
-      store: RedisReducerStore.make(redis, inbox, checked),
-      guard: Guard.make({ service, watch: yield* enrolled("store", service, checked), ...checked }),
+      store: RedisReducerStore.make(orders, inbox, checked),
+      guard: Guard.make({ service, watch: yield* enrolled("store", service, checked), isBounded: true, ...checked }),
       onStoreError: checked.onStoreError,
+      maxResultBytes: checked.maxResultBytes,
       ended: new Map()
     })
   }

@@ -146,6 +146,12 @@ describe("policies while Redis is away", () => {
         () => RedisReducer.layer({ outageBudget: -1 }),
         "Reducer.layer: outageBudget must be a finite duration >= 0, got -1"
       ],
+      ...[0, -1, 1.5, NaN, Infinity].map((maxResultBytes) =>
+        [
+          () => RedisReducer.layer({ maxResultBytes }),
+          `Reducer.layer: maxResultBytes must be an integer >= 1, got ${maxResultBytes}`
+        ] as const
+      ),
       [
         // @ts-expect-error a policy that this service does not have
         () => RedisReducer.layer({ onStoreError: "allow" }),

@@ -2,7 +2,8 @@
  * The operations of a tag: each calls the operation of the handle that the tag provides.
  */
 import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
+import { unwrap } from "../data/streams.js"
 import { effectFirstOrLast } from "./operations.js"
 import type { Operations } from "./operations.js"
 import type { Direct } from "./handle.js"
@@ -58,7 +59,7 @@ export const all = <Self>(tag: Tag<Self>): Operations<Self>["all"] =>
 const through = <Self, A, E, R>(
   tag: Tag<Self>,
   f: (handle: Operations<never>) => Stream.Stream<A, E, R>
-): Stream.Stream<A, E, R | Self> => Stream.unwrap(tag.use((handle) => Effect.succeed(f(handle))))
+): Stream.Stream<A, E, R | Self> => unwrap(tag.use((handle) => Effect.succeed(f(handle))))
 
 export const stream = <Self>(tag: Tag<Self>): Operations<Self>["stream"] => (items, f, options) => {
   itemOptions("Scheduler.stream", options)

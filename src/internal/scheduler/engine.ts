@@ -246,7 +246,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const seenAt = this.watch === undefined ? undefined : this.watch.ended(exit, startOf(this, job))
     const { line } = job
     const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
-    if (line !== undefined) job.settle(line, now!)
+    if (line !== undefined) job.settleLine(line, now!)
     if (this.adaptive !== undefined && exit !== undefined) adapt(this, this.adaptive, job, exit, now!)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
@@ -380,7 +380,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.begins(job, job.since)
     // A line pays for what runs in the width of the scheduler.
     const line = lane === this.main ? job.line : undefined
-    if (line !== undefined) job.charge(line, this.instant ??= this.time())
+    if (line !== undefined) job.chargeLine(line, this.instant ??= this.time())
     this.lanes.leave(job)
     job.line = line
     this.lanes.begin(job, lane)

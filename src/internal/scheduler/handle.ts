@@ -6,7 +6,7 @@ import * as Pipeable from "effect/Pipeable"
 import type * as Stream from "effect/Stream"
 import * as Build from "./build.js"
 import type { Engine } from "./engine.js"
-import type { Many } from "./many/many.js"
+import { many } from "./many/brought.js"
 import type { SchedulerError } from "./error.js"
 import { effectFirstOrLast } from "./operations.js"
 import type { Operations } from "./operations.js"
@@ -38,16 +38,6 @@ export const TypeId: TypeId = "~effect-funnel/Scheduler"
  * @since 0.1.0
  */
 export type TypeId = "~effect-funnel/Scheduler"
-
-/**
- * The operations on many items, once the program uses anything that leads to them. A program that only schedules does not
- * bundle them.
- */
-let many: Many | undefined
-
-export const bringMany = (operations: Many): void => {
-  many = operations
-}
 
 /** How a handle reaches its engine, for each run of an operation. */
 export interface Access {

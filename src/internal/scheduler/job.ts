@@ -108,13 +108,13 @@ export abstract class Job extends Seat implements Inner {
   }
 
   /** It is about to start. Its line pays for it until it ends. */
-  charge(line: Line<Seat>, now: number): void {
+  chargeLine(line: Line<Seat>, now: number): void {
     this.arrived = line.fair.charge(line, this.weight)
     this.since = now
   }
 
   /** It has ended. */
-  settle(line: Line<Seat>, now: number): void {
+  settleLine(line: Line<Seat>, now: number): void {
     // Contexts may keep the job for long: it must not keep the queue.
     this.line = undefined
     line.fair.settle(line, this.arrived, this.weight, now - this.since)

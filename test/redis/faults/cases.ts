@@ -847,7 +847,10 @@ export const cases: ReadonlyArray<Case> = [
       const server = await stage.redis()
       const proxy = await stage.proxy(server.port)
       const url = `redis://127.0.0.1:${proxy.port}`
-      const [a, b] = await stage.workersOf(2, { url, reducer: { onStoreError: "fail" } }) as [Worker, Worker]
+      const [a, b] = await stage.workersOf(2, {
+        url,
+        reducer: { onStoreError: "fail", maxResultBytes: 6_000_000 }
+      }) as [Worker, Worker]
       proxy.bytesPerSecond = 1e6
       const at = clock()
       const first = a.share({ key: "k", millis: 100, size: 2_500_000 })
