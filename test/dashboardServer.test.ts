@@ -196,7 +196,10 @@ describe("the stream of frames", () => {
     const { body } = yield* Effect.provideService(app, HttpServerRequest.HttpServerRequest, request)
     let frames = 0
     yield* fork(
-      Stream.runForEach((body as { stream: Stream.Stream<Uint8Array, unknown> }).stream, () => Effect.sync(() => void frames++))
+      Stream.runForEach(
+        (body as { stream: Stream.Stream<Uint8Array, unknown> }).stream,
+        () => Effect.sync(() => void frames++)
+      )
     )
     for (let i = 0; i < 13; i++) yield* TestClock.adjust("1 second")
     assert.deepStrictEqual([times, frames, told], [[0, 4000, 8000, 12_000], 4, 4000])
