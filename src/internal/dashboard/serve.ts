@@ -18,6 +18,9 @@ export interface Settings {
   readonly maxViewers: number
 }
 
+/** A frame of very many jobs takes its time, which nothing else has: the next one waits for so many times as long. */
+const restsFor = 20
+
 /** A connection that takes nothing for so long is closed: it holds the place of another. */
 const patienceMillis = 30_000
 
@@ -42,6 +45,8 @@ interface Viewer {
   readonly closing: Latch.Latch
   /** When its connection asked for a frame. */
   asked: number
+  /** The frame that it got. */
+  last: object | undefined
 }
 
 /**
@@ -56,10 +61,13 @@ const isClosing = ({ source }: HttpServerRequest): boolean => {
   return socket?.server?.listening === false || stream?.session?.closed === true
 }
 
-/** Makes the handler of the stream of frames. They are the same for all viewers; `encode` is asked at most twice a period. */
+/**
+ * Makes the handler of the stream of frames. They are the same for all viewers: `encode` is asked at most twice a period. It is
+ * told the time, and after how long there may be another frame.
+ */
 export const events = (
   settings: Settings,
-  encode: (now: number) => string
+  encode: (now: number, every: number) => string
 ): Effect.Effect<
   Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest | Scope.Scope>,
   never,
@@ -75,21 +83,33 @@ export const events = (
     )
 
     const encoder = new TextEncoder()
+    const clock = yield* Clock.Clock
     let last: { readonly at: number; readonly bytes: Uint8Array } | undefined
-    const frame = (now: number): Uint8Array => {
-      if (last === undefined || now - last.at >= every / 2 || now < last.at) {
-        last = { at: now, bytes: encoder.encode(`data: ${encode(now)}\n\n`) }
+    let rest = 0
+    const frame = (now: number) => {
+      if (last === undefined || now - last.at >= Math.max(every / 2, rest) || now < last.at) {
+        const begun = clock.monotonicTimeNanosUnsafe()
+        last = { at: now, bytes: encoder.encode(`data: ${encode(now, Math.max(every, rest))}\n\n`) }
+        rest = restsFor * Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
       }
-      return last.bytes
+      return last
     }
 
     const frames = (viewer: Viewer) =>
       Stream.unfold(true, (isFirst) =>
         Effect.gen(function*() {
-          if (!isFirst) yield* Effect.raceFirst(Effect.sleep(every), viewer.closing.await)
-          if (viewer.closing.isOpen()) return undefined
-          viewer.asked = yield* Clock.currentTimeMillis
-          return [frame(viewer.asked), false] as const
+          let waits = !isFirst
+          while (true) {
+            if (waits) yield* Effect.raceFirst(Effect.sleep(every), viewer.closing.await)
+            if (viewer.closing.isOpen()) return undefined
+            viewer.asked = clock.currentTimeMillisUnsafe()
+            const next = frame(viewer.asked)
+            if (next !== viewer.last) {
+              viewer.last = next
+              return [next.bytes, false] as const
+            }
+            waits = true
+          }
         }))
 
     /** Ends the stream when the server closes, and the connection of a viewer that takes nothing. */
@@ -99,8 +119,7 @@ export const events = (
         while (!viewer.closing.isOpen()) {
           yield* Effect.raceFirst(Effect.sleep(step), viewer.closing.await)
           if (isClosing(request)) viewer.closing.openUnsafe()
-          const now = yield* Clock.currentTimeMillis
-          if (now - viewer.asked > every + patienceMillis) viewer.closing.openUnsafe()
+          if (clock.currentTimeMillisUnsafe() - viewer.asked > every + patienceMillis) viewer.closing.openUnsafe()
         }
         // One that does not come for the end of its stream does not hold up the server.
         yield* Effect.sleep(1000)
@@ -113,7 +132,7 @@ export const events = (
           return HttpServerResponse.empty({ status: 503, headers: { ...headers, "retry-after": "5" } })
         }
         const request = yield* HttpServerRequest
-        const viewer: Viewer = { closing: Latch.makeUnsafe(), asked: yield* Clock.currentTimeMillis }
+        const viewer: Viewer = { closing: Latch.makeUnsafe(), asked: clock.currentTimeMillisUnsafe(), last: undefined }
         yield* Effect.acquireRelease(
           Effect.sync(() => viewers.add(viewer)),
           () => Effect.sync(() => viewers.delete(viewer))

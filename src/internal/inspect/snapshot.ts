@@ -8,7 +8,7 @@ import type { Batch } from "../batcher/parts.js"
 import { isInFlight } from "../reducer/flights.js"
 import type { Flights, Run } from "../reducer/run.js"
 import { Engine, Job } from "../scheduler/engine.js"
-import { penaltyOf, startOf, waited, waitingFor } from "../scheduler/watching.js"
+import { startOf, waited, waitingFor } from "../scheduler/watching.js"
 import { type Held, heldIn } from "../seen/held.js"
 import type { Keys } from "../seen/seen.js"
 import { liveNode, type Node, visitBelow } from "../waits/waits.js"
@@ -410,6 +410,10 @@ class Reader {
     }
   }
 }
+
+/** For how many nanoseconds a penalty still lets no job start. */
+const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
+  Math.max(0, penaltyLeft, limiter?.penaltyUnsafe?.(undefined) ?? 0)
 
 const stateOf = (batch: Batch<Request.Any>): "collecting" | "queued" | "running" =>
   batch.sent ? "running" : batch.queued ? "queued" : "collecting"

@@ -30,15 +30,11 @@ export const oldestWait = (engine: Engine): number => {
   return oldest === undefined ? 0 : waited(engine, oldest)
 }
 
-/** For how many nanoseconds a penalty still lets no job start. */
-export const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
-  Math.max(0, penaltyLeft, limiter?.penaltyUnsafe?.(undefined) ?? 0)
-
 /** What the job in front waits for. */
 export const waitingFor = (engine: Engine): Hold => {
   if (engine.lanes.queued === 0) return "nothing"
   if (engine.paused) return "pause"
-  if (penaltyOf(engine) > 0) return "penalty"
+  if (engine.penaltyLeft > 0 || (engine.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
   return engine.lanes.front === undefined ? "width" : "rate"
 }
 

@@ -7,6 +7,9 @@ import type { Line, Plot } from "./view.js"
 
 const framesKept = 300
 
+/** Jobs and calls are whole. */
+const steps = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].flatMap((n) => [n, 2 * n, 5 * n])
+
 const colorOf = (color: Line["color"]): string =>
   getComputedStyle(document.documentElement).getPropertyValue(`--${color}`).trim()
 
@@ -58,7 +61,15 @@ export class Chart {
         },
         axes: [
           { ...axis, grid: { show: false }, size: 18, space: 90, gap: 2, values: (_, at) => at.map(hourAndMinute) },
-          { ...axis, grid, size: 38, space: 26, gap: 4, values: (_, splits) => splits.map((n) => compact(n)) }
+          {
+            ...axis,
+            grid,
+            ...plot.unit === undefined ? { incrs: steps } : {},
+            size: 38,
+            space: 18,
+            gap: 4,
+            values: (_, splits) => splits.map((n) => compact(n))
+          }
         ],
         series: [
           {},

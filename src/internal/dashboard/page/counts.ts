@@ -85,7 +85,12 @@ export class Counts {
     return this.since(this.readings[0], query, part)
   }
 
-  /** A second, since the last frame. */
+  /** Since the frame before. */
+  now(query: Query): number {
+    return this.since(this.readings.at(-2), query, "count")
+  }
+
+  /** A second, since the frame before. */
   rate(query: Query, part: "count" | "sum" = "count"): number | null {
     const before = this.readings.at(-2)
     const seconds = this.over(before)

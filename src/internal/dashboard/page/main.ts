@@ -282,7 +282,7 @@ const take = (frame: Frame): void => {
 }
 
 const retryMillis = 1000
-const silenceMillis = 5000
+const silenceMillis = 15_000
 
 /** The browser connects again by itself, but not after an answer that is no stream, as while the server has too many viewers. */
 const connect = (): void => {

@@ -176,14 +176,14 @@ export class Viewer {
       ]
   }
 
-  /** Notes since when each count of refusals rises; says which ones are news, and all of the last minute. */
+  /** The reasons that refused something in the last seconds, and a note of those of the last minute. */
   private refusals(memory: Memory, id: string, name: string, at: number) {
     const news: Array<string> = []
     const notes: Array<string> = []
     for (const label of this.counts.labels({ id, name })) {
       if (id === "ratelimiter.decisions" && label !== "refused") continue
       const query = { id, name, label }
-      if ((this.counts.rate(query) ?? 0) > 0) memory.refusedAt.set(label, at)
+      if (this.counts.now(query) > 0) memory.refusedAt.set(label, at)
       if (at - (memory.refusedAt.get(label) ?? -Infinity) <= newsMillis) news.push(label)
       const [lately, total] = [this.counts.lately(query), this.counts.total(query)]
       if (total > 0) notes.push(`${label} ${count(lately)} (${count(total)} in all)`)
@@ -215,7 +215,7 @@ export class Viewer {
     this.penalty(memory, at, penalty)
 
     const ended = { id: "scheduler.use_time", name }
-    if ((counts.rate(ended) ?? 0) > 0 || running === 0) memory.lastEnd = at
+    if (counts.now(ended) > 0 || running === 0) memory.lastEnd = at
     const oldestRun = Math.max(0, ...group.map((_) => _.running.first[0]?.millis ?? 0))
     const quiet = Math.min(at - (memory.lastEnd ?? at), oldestRun)
     const isStuck = running > 0 && queued > 0 && quiet > stuckMillis && worst.waitingFor === "width"
