@@ -37,8 +37,10 @@ export interface Export {
   readonly line: number
   readonly docs: string | undefined
   readonly isValue: boolean
-  /** The declaration, without its docblock, and the member of an interface that is its type. */
+  /** The declaration, without its docblock. */
   readonly text: string
+  /** The member of an interface that is its type, or "". */
+  readonly signature: string
 }
 
 /** Returns the exports of a file, or only the named ones. An export from another module is read there. */
@@ -70,8 +72,8 @@ export const exportsOf = (
     const isValue = ts.isVariableStatement(node) || ts.isFunctionDeclaration(node)
     const declaration = node.getText()
     const [, of, member] = /^[^=]*?: (\w+)(?:<[^=]*?>)?\["(\w+)"\]/.exec(declaration) ?? []
-    const type = of === undefined ? "" : memberOf(file, read, of, member!)
-    found.push({ name, file, line: line + 1, docs, isValue, text: `${declaration}\n${type}` })
+    const signature = of === undefined ? "" : memberOf(file, read, of, member!)
+    found.push({ name, file, line: line + 1, docs, isValue, text: declaration, signature })
   }
   return found
 }
@@ -90,7 +92,7 @@ export const exampleOf = (wanted: Export, all: ReadonlyArray<Export>): string | 
     const examples = all.map(ownOf).filter((code) => code !== undefined)
     const example = examples.find((code) => word.test(code)) ?? ownOf(one)
     if (example !== undefined) return example
-    for (const other of all) if (word.test(other.text)) met.add(other)
+    for (const other of all) if (word.test(other.text) || word.test(other.signature)) met.add(other)
   }
   return undefined
 }
