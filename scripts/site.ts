@@ -41,11 +41,15 @@ const pageOf = (file: string): string | undefined => {
   return file.endsWith(".md") ? file : undefined
 }
 
+/** The fence of an example, and of its output, for a reader. */
+const plain = (text: string) =>
+  text.replaceAll(/^```ts import\.meta\.vitest$/gm, "```ts").replaceAll(/^```output$/gm, "```txt")
+
 /** Points the links of a page at pages of the site. The text of a link to another file stays. */
 const linked = (file: string, text: string) =>
   text.split(/(^```[^]*?^```)/m).map((part) =>
     part.startsWith("```")
-      ? part.replace(/^```ts import\.meta\.vitest/, "```ts")
+      ? plain(part)
       : part.replaceAll(
         /(!?)\[((?:[^[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)/g,
         (all, image: string, label: string, to: string) => {
@@ -120,7 +124,7 @@ const writeReference = (modules: ReadonlyArray<string>) => {
   const results = modules.map((module) => ({ module, ...pagesOf(module) }))
   for (const page of globSync("api/**/*.md", { cwd: pages })) {
     const guide = (_: string, file: string) => `[\`${file}\`](${relative(dirname(page), file)})`
-    const text = readFileSync(join(pages, page), "utf8").replaceAll("```ts import.meta.vitest", "```ts")
+    const text = plain(readFileSync(join(pages, page), "utf8"))
     write(page, text.replaceAll(/`(docs\/[\w-]+\.md)`/g, guide))
   }
   return results

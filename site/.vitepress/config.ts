@@ -17,7 +17,6 @@ export default defineConfig({
   ignoreDeadLinks: false,
   markdown: {
     theme: { light: "github-light", dark: "github-dark" },
-    languageAlias: { output: "txt" },
     // GitHub's anchors, so that a link to a heading works in both places.
     anchor: { slugify: (text) => text.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").replaceAll(" ", "-") }
   },

@@ -20,7 +20,14 @@ interface Task {
 
 export const run = async (files: Readonly<Record<string, () => Promise<unknown>>>): Promise<void> => {
   const started = performance.now()
-  const runner = { config, pool: "threads", importFile: (file: string) => files[file]!() }
+  const runner = {
+    config,
+    pool: "threads",
+    importFile: (file: string) => files[file]!(),
+    onBeforeRunTask: ({ file, name }: { readonly file: Task; readonly name: string }) => {
+      console.log(`${file.name} > ${name}`)
+    }
+  }
   // The runner's type asks for the whole configuration of vitest; the runner reads these parts of it.
   const done = await startTests(Object.keys(files), runner as unknown as Parameters<typeof startTests>[1])
   let passed = 0
