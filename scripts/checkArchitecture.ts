@@ -62,7 +62,7 @@ interface Import {
   readonly line: number
 }
 
-const importsOf = (name: string, text: string): ReadonlyArray<Import> => {
+export const importsOf = (name: string, text: string): ReadonlyArray<Import> => {
   const found: Array<Import> = []
   const note = (node: ts.Node | undefined) => {
     if (node === undefined || !ts.isStringLiteral(node)) return
@@ -79,7 +79,7 @@ const importsOf = (name: string, text: string): ReadonlyArray<Import> => {
 }
 
 /** A rule's pattern: a name, or a folder and a star. */
-const matches = (name: string, pattern: string) =>
+export const matches = (name: string, pattern: string) =>
   pattern === name || (pattern.endsWith("/*") && name.startsWith(pattern.slice(0, -1)))
 
 /** Returns the problems of the modules, given by name ("internal/gcra") with their text. */

@@ -7,7 +7,7 @@
  *
  * **Details**
  *
- * {@link layer} adds the page to the routes of your server. It shows the services that {@link Inspector.layer} lists, and of
+ * {@link layer} adds the page to the routes of your server. It shows the services that `Inspector.layer` lists, and of
  * their counts those that `Metrics.layer` keeps. `docs/dashboard.md` shows the page, and how to find a fault with it.
  *
  * @since 0.1.0

@@ -58,6 +58,22 @@ export interface ShedOptions {
 /**
  * How long no job may start.
  *
+ * **Example** (Obeying a `Retry-After`)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 second" })
+ *   yield* scheduler.penalize({ for: "30 seconds" })
+ *   return yield* Effect.flip(scheduler.schedule(Effect.succeed("sent")))
+ * })
+ *
+ * const { reason } = await Effect.runPromise(Effect.scoped(program))
+ * reason._tag // => "WaitExceeded"
+ * ```
+ *
  * @category options
  * @since 0.1.0
  */
@@ -71,6 +87,25 @@ export interface PenalizeOptions {
  * **Details**
  *
  * - `timeout`: after this the jobs are interrupted; by default they may take as long as they need.
+ *
+ * **Example** (Ending without losing a job)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Fiber } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const scheduler = yield* Scheduler.make({ concurrency: 1 })
+ *   const job = yield* Effect.forkChild(scheduler.schedule(Effect.as(Effect.yieldNow, "sent")), {
+ *     startImmediately: true
+ *   })
+ *   yield* scheduler.drain({ timeout: "10 seconds" })
+ *   const late = yield* Effect.flip(scheduler.schedule(Effect.succeed("sent")))
+ *   return [yield* Fiber.join(job), late.reason._tag]
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => ["sent", "Draining"]
+ * ```
  *
  * @category options
  * @since 0.1.0
