@@ -341,9 +341,7 @@ export const pictures: Readonly<Record<string, string>> = {
       },
       { name: "look-up of 4", spans: [["waits", 5.5, 9.8]], result: 9.8 },
       { name: "second batch", spans: [["collects", 5.5, 7.5, "window"], ["runs", 7.5, 9.8, "asks for 4"]] }
-    ],
-    [],
-    "collects"
+    ]
   ),
   "reducer-one-caller.svg": timeline("Reducer: one caller of two is interrupted", [
     { name: "caller 1", spans: [["waits", 0, 3]], interrupted: 3 },

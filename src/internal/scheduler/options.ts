@@ -47,6 +47,20 @@ export interface QueueOptions {
  * - `target`: the wait for width that the scheduler aims at.
  * - `interval`: for how long all jobs must have waited longer; ten targets by default.
  *
+ * **Example** (Aiming at a wait of 20 milliseconds)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const scheduler = yield* Scheduler.make({ concurrency: 10, shed: { target: "20 millis" } })
+ *   return yield* scheduler.schedule(Effect.succeed("in time"))
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => "in time"
+ * ```
+ *
  * @category options
  * @since 0.1.0
  */
