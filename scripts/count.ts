@@ -1,7 +1,5 @@
 /**
  * Counts the results that `npm test` and `npm run check` left in .tmp, and prints "N passed, N failed".
- *
- *     node scripts/count.ts site runtimes     and those that other scripts left in .tmp/counts
  */
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
@@ -50,12 +48,6 @@ for (const { passed: good, step, tests } of steps ?? []) {
   failed += tests?.failed ?? 0
   if (good && tests === undefined) passed++
   if (!good && (tests === undefined || tests.failed === 0)) failed++
-}
-
-for (const name of process.argv.slice(2)) {
-  const counts = read<{ readonly passed: number; readonly failed: number }>(`counts/${name}.json`)
-  passed += counts?.passed ?? 0
-  failed += counts?.failed ?? 1
 }
 
 console.log(`${passed} passed, ${failed} failed`)

@@ -178,10 +178,6 @@ for (const name of only) {
   table.push([name, report.passed, report.failures.length, `${(report.milliseconds / 1000).toFixed(1)} s`])
 }
 console.log(table.toString())
-mkdirSync(join(root, ".tmp/counts"), { recursive: true })
-const sum = (of: (report: Report) => number) => results.reduce((sum, [, report]) => sum + of(report), 0)
-const counted = { passed: sum((_) => _.passed), failed: sum((_) => _.failures.length) }
-writeFileSync(join(root, ".tmp/counts/runtimes.json"), JSON.stringify(counted))
 const counts = new Set(results.map(([, { failures, passed }]) => passed + failures.length))
 if (counts.size > 1) console.error("the runtimes did not run the same number of laws")
 if (counts.size > 1 || results.some(([, { failures, passed }]) => failures.length > 0 || passed === 0)) {

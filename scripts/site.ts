@@ -167,7 +167,7 @@ const { values } = parseArgs({
   options: { check: { type: "boolean" }, only: { type: "boolean" }, serve: { type: "string" } }
 })
 const problems = values.only === true ? [] : build()
-if (values.check === true) problems.push(...await checkSite(join(site, "dist"), problems.length))
+if (values.check === true) problems.push(...await checkSite(join(site, "dist")))
 if (problems.length > 0) process.exitCode = 1
 else if (values.serve !== undefined) {
   const { origin } = await serve(join(site, "dist"), Number(values.serve))
