@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process"
+import { execFile } from "node:child_process"
 import { globSync, readFileSync } from "node:fs"
 import { basename, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -22,24 +22,28 @@ const pattern = (prints: string) => {
 
 beforeAll(buildWhenStale, 60_000)
 
+/** Runs a file to its end. Most of the time it waits, so the examples run side by side. */
+const run = (file: string) =>
+  new Promise<{ readonly code: unknown; readonly stdout: string; readonly stderr: string }>((resolve) => {
+    execFile(process.execPath, [file], { cwd: root, timeout: 30_000 }, (error, stdout, stderr) => {
+      resolve({ code: error?.code ?? error?.signal ?? 0, stdout, stderr })
+    })
+  })
+
 describe("examples", () => {
   it("each says in its header what it prints, or a test names it", () => {
     const named = (file: string) => tests.some((test) => test.includes(basename(file)))
     expect(examples.filter(({ file, prints }) => prints === undefined && !named(file))).toEqual([])
   })
 
-  it.for(examples.filter((_) => _.prints !== undefined))(
+  it.concurrent.for(examples.filter((_) => _.prints !== undefined))(
     "$file prints what its header says",
     { timeout: 40_000 },
-    ({ file, prints }) => {
-      const { status, stderr, stdout } = spawnSync(process.execPath, [file], {
-        cwd: root,
-        encoding: "utf8",
-        timeout: 30_000
-      })
+    async ({ file, prints }, { expect }) => {
+      const { code, stderr, stdout } = await run(file)
       expect(stderr).toBe("")
       expect(stdout.trimEnd()).toMatch(pattern(prints!))
-      expect(status).toBe(0)
+      expect(code).toBe(0)
     }
   )
 })

@@ -2,13 +2,15 @@
  * A real Redis Cluster: three masters, and a replica of the first.
  */
 import { NodeRedis } from "@effect/platform-node"
-import { describe, expect } from "@effect/vitest"
+import { afterAll, beforeAll, describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Redis from "effect/persistence/Redis"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import { createCluster } from "redis"
 import * as RateLimiter from "../../src/RateLimiter.js"
 import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
@@ -81,8 +83,92 @@ const services = (client: Layer.Layer<Redis.Redis>) =>
   ))
 
 describe.skipIf(!hasRedis)("a Redis Cluster", () => {
+  // One for all, and the law that ends a master is the last.
+  const scope = Scope.makeUnsafe()
+  let nodes: Effect.Success<typeof cluster>
+  beforeAll(async () => {
+    nodes = await Effect.runPromise(Scope.provide(cluster, scope))
+  }, 60_000)
+  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+
+  live(
+    "calls for keys of all nodes in one turn are served, each once, also by a client that a program has made itself",
+    function*() {
+      const { masters } = nodes
+      const client = createCluster({ rootNodes: masters.map(({ url }) => ({ url })) })
+      yield* Effect.acquireRelease(
+        Effect.promise(() => client.connect()),
+        () => Effect.sync(() => client.destroy())
+      )
+      const own = Layer.effect(
+        Redis.Redis,
+        Redis.make({
+          // Sound for a test: the caller knows the type of the reply.
+          send: ((command: string, ...args: ReadonlyArray<string>) =>
+            Effect.tryPromise({
+              try: () =>
+                command === "SCRIPT"
+                  ? Promise.all(
+                    client.masters.map(async (node) => (await client.nodeClient(node)).sendCommand([command, ...args]))
+                  ).then(([sha]) => sha)
+                  : client.sendCommand(command === "EVALSHA" ? args[2] : args[0], false, [command, ...args]),
+              catch: (cause) => new Redis.RedisError({ cause })
+            })) as Redis.Redis["Service"]["send"],
+          connect: Effect.fail(new Redis.RedisError({ cause: "none" })),
+          subscribe: () => Effect.succeed(Effect.never)
+        })
+      )
+      const ready = layerCluster(() => createCluster({ rootNodes: masters.map(({ url }) => ({ url })) }))
+      for (const layer of [own, Layer.orDie(ready)]) {
+        const context = yield* Layer.build(Layer.fresh(
+          Layer.mergeAll(
+            RedisRateLimiter.layer({ rate: { limit: 1, window: "1 hour", burst: 2 }, prefix: `${layer === own}` }),
+            RedisReducer.layer({ onStoreError: "fail", prefix: `${layer === own}` })
+          ).pipe(Layer.provide(layer))
+        ))
+        const keys = Array.from({ length: 200 }, (_, i) => String(i))
+        let runs = 0
+        const call = (key: string) =>
+          Effect.all([
+            RateLimiter.consume({ key, onExceeded: "fail" }),
+            reduceShared(new GetText({ key }), () => Effect.sync(() => String(++runs)))
+          ], { concurrency: 2 })
+        for (const remaining of [1, 0]) {
+          const all = yield* Effect.provideContext(Effect.forEach(keys, call, { concurrency: "unbounded" }), context)
+          expect(all.every(([taken]) => taken.remaining === remaining)).toBe(true)
+        }
+        expect(runs).toBe(400)
+        const third = yield* Effect.provideContext(
+          Effect.forEach(keys, (key) => Effect.exit(RateLimiter.consume({ key, onExceeded: "fail" })), {
+            concurrency: "unbounded"
+          }),
+          context
+        )
+        expect(third.every((exit) => exit._tag === "Failure")).toBe(true)
+      }
+    }
+  )
+
+  live("a client of one node fails with an error that names the layer of clusters", function*() {
+    const { masters } = nodes
+    const layer = Layer.orDie(NodeRedis.layer({ url: masters[0].url, disableOfflineQueue: true }))
+    const context = yield* Layer.build(
+      Layer.mergeAll(
+        RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" }, outageBudget: 0 }),
+        RedisScheduler.layer({ concurrency: 1, prefix: "x", outageBudget: 0 })
+      ).pipe(Layer.provide(layer))
+    )
+    const errors = yield* Effect.forEach(
+      Array.from({ length: 10 }),
+      (_, i) => Effect.exit(Effect.provideContext(RateLimiter.consume({ key: String(i) }), context))
+    )
+    expect(errors.map(String).join()).toContain(
+      "Redis is a cluster, use layerCluster of effect-funnel/redis/Redis (MOVED"
+    )
+  })
+
   live("keys of all nodes are shared, also while their slots move and a master fails over", function*() {
-    const { masters, replica } = yield* cluster
+    const { masters, replica } = nodes
     const client = () =>
       Layer.fresh(layerBackground(layerCluster(() =>
         createCluster({
@@ -139,81 +225,5 @@ describe.skipIf(!hasRedis)("a Redis Cluster", () => {
     yield* Effect.promise(() => masters[0].stop())
     yield* all
     expect(yield* ask(replica, "INFO", "replication")).toContain("role:master")
-  })
-
-  live(
-    "calls for keys of all nodes in one turn are served, each once, also by a client that a program has made itself",
-    function*() {
-      const { masters } = yield* cluster
-      const client = createCluster({ rootNodes: masters.map(({ url }) => ({ url })) })
-      yield* Effect.acquireRelease(
-        Effect.promise(() => client.connect()),
-        () => Effect.sync(() => client.destroy())
-      )
-      const own = Layer.effect(
-        Redis.Redis,
-        Redis.make({
-          // Sound for a test: the caller knows the type of the reply.
-          send: ((command: string, ...args: ReadonlyArray<string>) =>
-            Effect.tryPromise({
-              try: () =>
-                command === "SCRIPT"
-                  ? Promise.all(
-                    client.masters.map(async (node) => (await client.nodeClient(node)).sendCommand([command, ...args]))
-                  ).then(([sha]) => sha)
-                  : client.sendCommand(command === "EVALSHA" ? args[2] : args[0], false, [command, ...args]),
-              catch: (cause) => new Redis.RedisError({ cause })
-            })) as Redis.Redis["Service"]["send"],
-          connect: Effect.fail(new Redis.RedisError({ cause: "none" })),
-          subscribe: () => Effect.succeed(Effect.never)
-        })
-      )
-      const ready = layerCluster(() => createCluster({ rootNodes: masters.map(({ url }) => ({ url })) }))
-      for (const layer of [own, Layer.orDie(ready)]) {
-        const context = yield* Layer.build(Layer.fresh(
-          Layer.mergeAll(
-            RedisRateLimiter.layer({ rate: { limit: 1, window: "1 hour", burst: 2 }, prefix: `${layer === own}` }),
-            RedisReducer.layer({ onStoreError: "fail", prefix: `${layer === own}` })
-          ).pipe(Layer.provide(layer))
-        ))
-        const keys = Array.from({ length: 200 }, (_, i) => String(i))
-        let runs = 0
-        const call = (key: string) =>
-          Effect.all([
-            RateLimiter.consume({ key, onExceeded: "fail" }),
-            reduceShared(new GetText({ key }), () => Effect.sync(() => String(++runs)))
-          ], { concurrency: 2 })
-        for (const remaining of [1, 0]) {
-          const all = yield* Effect.provideContext(Effect.forEach(keys, call, { concurrency: "unbounded" }), context)
-          expect(all.every(([taken]) => taken.remaining === remaining)).toBe(true)
-        }
-        expect(runs).toBe(400)
-        const third = yield* Effect.provideContext(
-          Effect.forEach(keys, (key) => Effect.exit(RateLimiter.consume({ key, onExceeded: "fail" })), {
-            concurrency: "unbounded"
-          }),
-          context
-        )
-        expect(third.every((exit) => exit._tag === "Failure")).toBe(true)
-      }
-    }
-  )
-
-  live("a client of one node fails with an error that names the layer of clusters", function*() {
-    const { masters } = yield* cluster
-    const layer = Layer.orDie(NodeRedis.layer({ url: masters[0].url, disableOfflineQueue: true }))
-    const context = yield* Layer.build(
-      Layer.mergeAll(
-        RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" }, outageBudget: 0 }),
-        RedisScheduler.layer({ concurrency: 1, prefix: "x", outageBudget: 0 })
-      ).pipe(Layer.provide(layer))
-    )
-    const errors = yield* Effect.forEach(
-      Array.from({ length: 10 }),
-      (_, i) => Effect.exit(Effect.provideContext(RateLimiter.consume({ key: String(i) }), context))
-    )
-    expect(errors.map(String).join()).toContain(
-      "Redis is a cluster, use layerCluster of effect-funnel/redis/Redis (MOVED"
-    )
   })
 })
