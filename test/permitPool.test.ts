@@ -5,17 +5,15 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Clock, Effect, Exit, Fiber, identity, Logger, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { type Options, PermitPool } from "../src/internal/redis/permitPool.js"
-import { Orders } from "../src/internal/redis/permitStore.js"
 import { Pulse } from "../src/internal/redis/pulse.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
-import { type Share, site } from "../src/internal/scheduler/build.js"
+import type { Share } from "../src/internal/scheduler/build.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
 import * as Keyed from "../src/internal/scheduler/keyed.js"
 import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
-import { settle } from "./support/fibers.ts"
 import { simulate } from "./support/simulation.ts"
 
 const withLimit = (
@@ -47,7 +45,7 @@ const withLimit = (
       onStoreError: "fail",
       expectedProcesses: 1,
       ...policy,
-      guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+      guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0, isBounded: true }),
       store: {
         leaseMillis: 300,
         node: "test",
@@ -303,7 +301,7 @@ describe("the permits of several processes", () => {
           limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
           onStoreError: "fail",
           expectedProcesses: 1,
-          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0, isBounded: true }),
           store: {
             leaseMillis: 300,
             node: "test",
@@ -334,37 +332,6 @@ describe("the permits of several processes", () => {
       yield* Effect.exit(Effect.forkChild(hosts.get(3).schedule(Effect.void)))
       yield* TestClock.adjust(1)
       expect([open.count, open.made]).toEqual([0, 3])
-    }))
-
-  it.effect("a command is given up when nobody waits for its orders, fails when it takes too long, and does not carry what was interrupted", () =>
-    Effect.gen(function*() {
-      const seen = { sent: [] as Array<number>, interrupted: 0 }
-      const hanging = {
-        eval: () => (orders: ReadonlyArray<unknown>) => {
-          seen.sent.push(orders.length)
-          return Effect.onInterrupt(Effect.never, () => Effect.sync(() => seen.interrupted++))
-        }
-      }
-      // Sound for a test: orders use nothing else of it.
-      const orders = new Orders(hanging as never, yield* site<never>(), 1000)
-      const send = Effect.forkChild(Effect.flip(orders.send("acquire", [], [], () => undefined)), {
-        startImmediately: true
-      })
-      const [first, second, third] = [yield* send, yield* send, yield* send]
-      yield* Fiber.interrupt(third)
-      yield* settle
-      expect(seen).toEqual({ sent: [2], interrupted: 0 })
-      yield* Fiber.interrupt(first)
-      expect(seen.interrupted).toBe(0)
-      yield* Fiber.interrupt(second)
-      yield* settle
-      expect(seen.interrupted).toBe(1)
-      const late = yield* send
-      yield* settle
-      yield* TestClock.adjust(1000)
-      const error = yield* Fiber.join(late)
-      expect(error.message).toBe("store command `acquire` failed: no answer within 1000 ms")
-      expect(seen).toEqual({ sent: [2, 1], interrupted: 2 })
     }))
 
   it.effect("one command asks for 64 jobs at most, and the next one for the rest", () =>
@@ -697,7 +664,7 @@ describe("what a process asks for, and when", () => {
           limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
           onStoreError: "fail",
           expectedProcesses: 1,
-          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 60_000, outageBudgetMillis: 0 }),
+          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 60_000, outageBudgetMillis: 0, isBounded: true }),
           store: {
             leaseMillis: 300,
             node: "test",

@@ -37,6 +37,7 @@ import * as Quotas from "../internal/limiter/quota.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Checked from "../internal/redis/options.js"
+import * as Orders from "../internal/redis/orders.js"
 import { enrolled } from "../internal/seen/seen.js"
 import * as Guard from "../internal/store/guard.js"
 
@@ -77,11 +78,12 @@ const check = (caller: string, name: string, options: Options) => ({
 type Plan = ReturnType<typeof check>
 
 const build = Effect.fnUntraced(function*(plan: Plan) {
-  const redis = yield* Redis.Redis
+  const orders = yield* Orders.make(RedisGcraStore.kind, yield* Redis.Redis, plan.storeTimeoutMillis)
+  const watch = yield* enrolled("store", plan.name, plan)
   const limiter = yield* Effect.acquireRelease(
     LimiterRedis.make(plan.rates, {
-      store: (cells) => RedisGcraStore.make(redis, { prefix: plan.prefix, cells }),
-      guard: Guard.make({ service: plan.name, watch: yield* enrolled("store", plan.name, plan), ...plan }),
+      store: (cells) => RedisGcraStore.make(orders, { prefix: plan.prefix, cells }),
+      guard: Guard.make({ service: plan.name, watch, isBounded: true, ...plan }),
       onStoreError: plan.onStoreError,
       expectedProcesses: plan.expectedProcesses
     }),

@@ -35,6 +35,7 @@ import type * as Scope from "effect/Scope"
 import * as Reducer from "../Reducer.js"
 import * as Inbox from "../internal/redis/inbox.js"
 import * as Checked from "../internal/redis/options.js"
+import * as Orders from "../internal/redis/orders.js"
 import * as RedisReducerStore from "../internal/redis/reducerStore.js"
 import { attach } from "../internal/reducer/reduceShared.js"
 import { enrolled } from "../internal/seen/seen.js"
@@ -78,13 +79,13 @@ const check = (caller: string, options: StoreOptions | undefined) => ({
 
 const build = Effect.fnUntraced(
   function*(checked: ReturnType<typeof check>, id: string, options: Reducer.Options | undefined) {
-    const redis = yield* Redis.Redis
+    const orders = yield* Orders.make(RedisReducerStore.kind, yield* Redis.Redis, checked.storeTimeoutMillis)
     const inbox = yield* Inbox.RedisInbox
     const handle = yield* Reducer.fromOptions(id, options)
     const service = options?.name ?? id
     return attach(handle, {
-      store: RedisReducerStore.make(redis, inbox, checked),
-      guard: Guard.make({ service, watch: yield* enrolled("store", service, checked), ...checked }),
+      store: RedisReducerStore.make(orders, inbox, checked),
+      guard: Guard.make({ service, watch: yield* enrolled("store", service, checked), isBounded: true, ...checked }),
       onStoreError: checked.onStoreError,
       ended: new Map()
     })

@@ -51,6 +51,7 @@ import * as Inbox from "../internal/redis/inbox.js"
 import * as LimiterRedis from "../internal/redis/limiter.js"
 import * as Checked from "../internal/redis/options.js"
 import { PermitPool } from "../internal/redis/permitPool.js"
+import * as Orders from "../internal/redis/orders.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
 import { Pulse } from "../internal/redis/pulse.js"
 import * as Build from "../internal/scheduler/build.js"
@@ -172,12 +173,14 @@ const sharing = Effect.fnUntraced(function*(checked: Store) {
   const guard = Guard.make({
     service: checked.name,
     watch: yield* enrolled("store", checked.name, checked),
-    ...checked
+    ...checked,
+    isBounded: true
   })
-  const orders = new RedisPermitStore.Orders(redis, site, checked.storeTimeoutMillis)
+  const permits = yield* Orders.make(RedisPermitStore.kind, redis, checked.storeTimeoutMillis)
+  const tokens = yield* Orders.make(RedisGcraStore.kind, redis, checked.storeTimeoutMillis)
   const pulse = new Pulse(site)
   return (key: string | undefined): Build.Share => (engine) => {
-    const store = RedisPermitStore.make(orders, inbox, { prefix, name, key, leaseMillis, onWake: () => pool.wake() })
+    const store = RedisPermitStore.make(permits, inbox, { prefix, name, key, leaseMillis, onWake: () => pool.wake() })
     const ratesOf = `${ratePrefix}${name}:${key === undefined ? "" : named("=", key)}`
     const pool = new PermitPool({
       engine,
@@ -190,7 +193,7 @@ const sharing = Effect.fnUntraced(function*(checked: Store) {
         new LimiterRedis.LimiterRedis(
           rates,
           {
-            store: (cells) => RedisGcraStore.make(redis, { prefix: ratesOf, cells }),
+            store: (cells) => RedisGcraStore.make(tokens, { prefix: ratesOf, cells }),
             guard,
             onStoreError,
             expectedProcesses

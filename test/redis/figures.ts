@@ -14,15 +14,16 @@ import * as Layer from "effect/Layer"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Redis from "effect/persistence/Redis"
 import * as Schema from "effect/Schema"
-import type * as Built from "../../src/internal/redis/gcraStore.js"
+import type * as BuiltStore from "../../src/internal/redis/gcraStore.js"
+import type * as BuiltOrders from "../../src/internal/redis/orders.js"
 import { buildWhenStale } from "../../scripts/build.ts"
 import { redisServer } from "../support/redisServer.ts"
 
 await buildWhenStale()
-// The store is not exported, so the built file is imported by its path.
-const GcraStore: typeof Built = await import(
-  String(new URL("../../dist/internal/redis/gcraStore.js", import.meta.url))
-)
+// The store is not exported, so the built files are imported by their paths.
+const built = (name: string) => import(String(new URL(`../../dist/internal/redis/${name}.js`, import.meta.url)))
+const GcraStore: typeof BuiltStore = await built("gcraStore")
+const Orders: typeof BuiltOrders = await built("orders")
 
 class Get extends Persistable.Class<{ payload: { readonly id: string } }>()("Get", {
   primaryKey: (_) => _.id,
@@ -109,7 +110,8 @@ const program = Effect.gen(function*() {
   yield* sample(100, hundred(single))
   row("a decision for one of 100 waiting fibers", yield* sample(200, hundred(single)), 100)
 
-  const store = GcraStore.make(yield* elsewhere(url, Redis.Redis), {
+  const orders = yield* Orders.make(GcraStore.kind, yield* elsewhere(url, Redis.Redis), 1000)
+  const store = GcraStore.make(orders, {
     prefix: "bench:",
     cells: [{ intervalMicros: 0.001, burst: 1e6 }]
   })

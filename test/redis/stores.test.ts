@@ -6,9 +6,9 @@ import * as Redis from "effect/persistence/Redis"
 import type { Cell } from "../../src/internal/store/gcraStore.js"
 import type { Joined, Party, ReducerStore, Signal } from "../../src/internal/store/reducerStore.js"
 import * as GcraStore from "../../src/internal/redis/gcraStore.js"
+import * as Orders from "../../src/internal/redis/orders.js"
 import * as PermitStore from "../../src/internal/redis/permitStore.js"
 import * as RedisStore from "../../src/internal/redis/reducerStore.js"
-import { site } from "../../src/internal/scheduler/build.js"
 import { live } from "../support/live.js"
 import { connected, layerClient } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServerOfFile } from "../support/redisServer.js"
@@ -49,12 +49,14 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
   const two = (options: { leaseMillis?: number; retainMillis?: number; prefix?: string } = {}) =>
     Effect.gen(function*() {
       const server = yield* emptied
-      const make = Effect.map(connected(server.url), ({ inbox, redis }) =>
-        party(RedisStore.make(redis, inbox, {
+      const make = Effect.gen(function*() {
+        const { inbox, redis } = yield* connected(server.url)
+        return party(RedisStore.make(yield* Orders.make(RedisStore.kind, redis, 1000), inbox, {
           prefix: options.prefix ?? "t:",
           leaseMillis: options.leaseMillis ?? 5000,
           retainMillis: options.retainMillis ?? 10_000
-        })))
+        }))
+      })
       const a = yield* make
       const b = yield* make
       yield* subscribed(server, 2)
@@ -323,12 +325,15 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
 it.effect("Equal requests in a row are sent as their number and their tokens", () =>
   Effect.gen(function*() {
     const sent: Array<unknown> = []
+    // Sound for a test: the store calls nothing else.
     const redis = {
-      eval: () => (args: unknown) => Effect.sync(() => (sent.push(args), ["0", "0", "0", "0", "", ""]))
+      eval: (script: Redis.Script<never>) => (...params: never) =>
+        Effect.sync(() => (sent.push(script.params(...params)), ["0,0,0,1 2,,"]))
     } as unknown as Redis.Redis["Service"]
-    const store = GcraStore.make(redis, { prefix: "t:", cells: [{ intervalMicros: 7, burst: 9 }] })
+    const orders = yield* Orders.make(GcraStore.kind, redis, 1000)
+    const store = GcraStore.make(orders, { prefix: "t:", cells: [{ intervalMicros: 7, burst: 9 }] })
     yield* store.take("k", [1, 1, 1, 2, 1], 5)
-    expect(sent).toEqual([["{t:k}:r", 1, 7, 9, 5000, 3, 1, 1, 2, 1, 1]])
+    expect(sent).toEqual([["{t:k}:r", "take", 10, 1, 7, 9, 5000, 3, 1, 1, 2, 1, 1]])
   }))
 
 describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
@@ -336,7 +341,8 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
     Effect.gen(function*() {
       const server = yield* emptied
       const { redis } = yield* connected(server.url)
-      return { server, store: GcraStore.make(redis, { prefix: "t:", cells }) }
+      const orders = yield* Orders.make(GcraStore.kind, redis, 1000)
+      return { server, orders, store: GcraStore.make(orders, { prefix: "t:", cells }) }
     })
 
   live("take grants a burst at once and then one per interval, n in one call", function*() {
@@ -463,9 +469,10 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     Effect.gen(function*() {
       const server = yield* emptied
       const make = (leaseMillis: number) =>
-        Effect.map(Effect.all([connected(server.url), site()]), ([{ inbox, redis }, site]) => {
+        Effect.gen(function*() {
+          const { inbox, redis } = yield* connected(server.url)
           const seen = { wakes: 0 }
-          const store = PermitStore.make(new PermitStore.Orders(redis, site, 1000), inbox, {
+          const store = PermitStore.make(yield* Orders.make(PermitStore.kind, redis, 1000), inbox, {
             prefix: "t:",
             name: "s",
             leaseMillis,

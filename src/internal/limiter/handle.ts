@@ -169,19 +169,14 @@ export const make = (limiter: Backend, name: string) => {
     settles: boolean
   ): Effect.Effect<Admitted, RateLimiterError> =>
     Effect.callback((resume) => {
-      const waiter: Waiter<StoreError> & Admitted = {
-        key,
-        tokens,
-        since,
-        link: undefined,
-        onDue: () => {
-          // It may have left, and got its tokens refunded, since they were taken.
-          if (settles && waiter.link !== undefined) charge(waiter, key, tokens)
-          resume(Exit.succeed(waiter))
-        },
-        onTooLarge: () => resume(tooLarge(tokens)),
-        onFailure: (failure) => resume(refuse(failure))
+      const onDue = () => {
+        // It may have left, and got its tokens refunded, since they were taken.
+        if (settles && waiter.link !== undefined) charge(waiter, key, tokens)
+        resume(Exit.succeed(waiter))
       }
+      const onTooLarge = () => resume(tooLarge(tokens))
+      const onFailure = (failure: StoreError) => resume(refuse(failure))
+      const waiter: Waiter<StoreError> & Admitted = { key, tokens, since, link: undefined, onDue, onTooLarge, onFailure }
       limiter.waitUnsafe(waiter)
       return Effect.sync(() => leave(waiter))
     })

@@ -4,33 +4,103 @@
  * The string holds debts and not times of arrival. They lose no fraction, and if the server's clock steps back, a key is
  * denied for no longer than its debt.
  */
-import type * as Redis from "effect/persistence/Redis"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import * as Command from "./command.js"
+import * as Orders from "./orders.js"
 
-const prelude = `${Command.prelude}local cells = tonumber(ARGV[1])
-local interval, burst, debt = {}, {}, {}
-for q = 1, cells do interval[q], burst[q], debt[q] = tonumber(ARGV[2 * q]), tonumber(ARGV[2 * q + 1]), 0 end
-local stored, stepped = redis.call('GET', KEYS[1]), false
-if stored then
-  local words = {}
-  for word in string.gmatch(stored, '%S+') do words[#words + 1] = tonumber(word) end
-  stepped = words[1] > now
-  local elapsed = math.max(0, now - words[1])
-  for q = 1, cells do debt[q] = math.max(0, (words[q + 1] or 0) - elapsed) end
-end
-local function write()
-  local words, longest = {num(now)}, 0
-  for q = 1, cells do
-    words[q + 1] = num(debt[q])
-    longest = math.max(longest, debt[q])
+/** The most orders of one command, and the most tokens that they ask for: a script must not hold up the server. */
+const mostOrders = 128
+const mostTokens = 1024
+
+const lua = `
+local call, max, ceil, floor = redis.call, math.max, math.ceil, math.floor
+local stamp = num(now)
+local cells, interval, burst, debt, stored, stepped = 0, {}, {}, {}
+local function read()
+  if not again then
+    cells = tonumber(args[1])
+    for q = 1, cells do interval[q], burst[q] = tonumber(args[2 * q]), tonumber(args[2 * q + 1]) end
   end
-  local state = table.concat(words, ' ')
+  for q = 1, cells do debt[q] = 0 end
+  stored, stepped = call('GET', key), false
+  if not stored then return end
+  local q, elapsed = 0, 0
+  for word in string.gmatch(stored, '%S+') do
+    local x = tonumber(word)
+    if q == 0 then
+      stepped, elapsed = x > now, max(0, now - x)
+    elseif q <= cells then
+      debt[q] = max(0, x - elapsed)
+    end
+    q = q + 1
+  end
+end
+local function state()
+  local text = stamp
+  for q = 1, cells do text = text .. ' ' .. num(debt[q]) end
+  return text
+end
+local function write(text)
+  local longest = 0
+  for q = 1, cells do longest = max(longest, debt[q]) end
   -- Redis expires by whole milliseconds: without slack a key dies early and forgives what is left of its debt.
-  redis.call('SET', KEYS[1], state, 'PX', num(math.ceil(longest / 1000) + 1000))
-  return state
+  call('SET', key, text, 'PX', num(ceil(longest / 1000) + 1000))
+end
+function orders.take()
+  read()
+  local first = 2 * cells + 2
+  local most = tonumber(args[first])
+  local granted, retry, waits = 0, 0, ''
+  for i = first + 1, #args, 2 do
+    local n = tonumber(args[i + 1])
+    for _ = 1, tonumber(args[i]) do
+      local wait = 0
+      for q = 1, cells do wait = max(wait, debt[q] + (n - burst[q]) * interval[q]) end
+      if wait > most then
+        retry = wait - most
+        break
+      end
+      -- The cell counts from when it starts: a quota that had drained by then has drained no further.
+      for q = 1, cells do debt[q] = max(debt[q], wait) + n * interval[q] end
+      granted = granted + 1
+      -- No wait is shorter than the one before. In whole microseconds, rounded up.
+      if wait > 0 then
+        if waits == '' then waits = {} end
+        waits[#waits + 1] = num(ceil(wait))
+      end
+    end
+    if retry > 0 then break end
+  end
+  local text, changed = state(), granted > 0 or stepped
+  if changed then write(text) end
+  if granted > 0 and waits ~= '' then waits = table.concat(waits, ' ') end
+  -- One text is written and read faster than a list.
+  return num(granted) .. ',' .. num(ceil(retry)) .. (changed and ',1,' or ',0,') .. text .. ',' .. waits .. ',' .. (stored or '')
+end
+function orders.giveBack()
+  read()
+  -- What came last may be taken away as if it had never come; what others have been granted behind it may not move.
+  if stored ~= args[2 * cells + 3] then return 0 end
+  local n = tonumber(args[2 * cells + 2])
+  for q = 1, cells do debt[q] = max(0, debt[q] - n * interval[q]) end
+  write(state())
+  return 1
+end
+function orders.penalize()
+  read()
+  -- As much debt as lets one token wait that long.
+  local micros = tonumber(args[2 * cells + 2])
+  for q = 1, cells do debt[q] = max(debt[q], micros + (burst[q] - 1) * interval[q]) end
+  write(state())
+  return 1
+end
+function orders.reset()
+  return call('DEL', key)
 end
 `
+
+/** Sends the orders of all keys and limiters of a layer. */
+export const kind: Orders.Kind = /*#__PURE__*/ Orders.kind({ keys: ["key"], most: mostOrders, mostWeight: mostTokens, lua })
 
 /** Run-length encoding: most waiters ask for the same number of tokens. */
 const runs = (tokens: ReadonlyArray<number>): Array<number> => {
@@ -42,93 +112,56 @@ const runs = (tokens: ReadonlyArray<number>): Array<number> => {
   return all
 }
 
-const takeScript = /*#__PURE__*/ Command.script<ReadonlyArray<string>>(
-  "take",
-  1,
-  `${prelude}
-local first = 2 * cells + 2
-local most = tonumber(ARGV[first])
-local reply = {}
-local granted, retry = 0, 0
-for i = first + 1, #ARGV, 2 do
-  local n = tonumber(ARGV[i + 1])
-  for _ = 1, tonumber(ARGV[i]) do
-    local wait = 0
-    for q = 1, cells do wait = math.max(wait, debt[q] + (n - burst[q]) * interval[q]) end
-    if wait > most then
-      retry = wait - most
-      break
-    end
-    -- The cell counts from when it starts: a quota that had drained by then has drained no further.
-    for q = 1, cells do debt[q] = math.max(debt[q], wait) + n * interval[q] end
-    granted = granted + 1
-    reply[granted + 6] = num(wait)
-  end
-  if retry > 0 then break end
-end
-local after = stored or ''
-if granted > 0 or stepped then after = write() end
-local remaining, tightest, reset = math.huge, 0, 0
-for q = 1, cells do
-  local left = math.max(0, math.floor(burst[q] - debt[q] / interval[q] + 1e-9))
-  if left < remaining then remaining, tightest = left, q - 1 end
-  reset = math.max(reset, debt[q])
-end
-reply[1], reply[2], reply[3], reply[4] = num(retry), num(remaining), num(reset), num(tightest)
-reply[5], reply[6] = stored or '', after
-return reply
-`
-)
-
-const giveBackScript = /*#__PURE__*/ Command.script<number>(
-  "giveBack",
-  1,
-  `${prelude}
--- What came last may be taken away as if it had never come; what others have been granted behind it may not move.
-if stored ~= ARGV[2 * cells + 3] then return 0 end
-local n = tonumber(ARGV[2 * cells + 2])
-for q = 1, cells do debt[q] = math.max(0, debt[q] - n * interval[q]) end
-write()
-return 1
-`
-)
-
-const penalizeScript = /*#__PURE__*/ Command.script<number>(
-  "penalize",
-  1,
-  `${prelude}
--- As much debt as lets one token wait that long.
-local micros = tonumber(ARGV[2 * cells + 2])
-for q = 1, cells do debt[q] = math.max(debt[q], micros + (burst[q] - 1) * interval[q]) end
-write()
-return 1
-`
-)
+/** Reads `granted,retry,changed,state,waits,before`. A foreign client may have written what comes last. */
+const taken = (reply: unknown, cells: ReadonlyArray<Cell>): Taken => {
+  const text = String(reply)
+  let from = 0
+  const next = () => {
+    const at = text.indexOf(",", from)
+    const word = text.slice(from, at)
+    from = at + 1
+    return word
+  }
+  const granted = Number(next())
+  const retryMillis = Number(next()) / 1000
+  const hasChanged = next() === "1"
+  const state = next()
+  const waiting = next()
+  const before = text.slice(from)
+  const waits = waiting === "" ? [] : waiting.split(" ").map((wait) => Number(wait) / 1000)
+  while (waits.length < granted) waits.unshift(0)
+  const debts = state.split(" ")
+  let remaining = Infinity
+  let tightest = 0
+  let reset = 0
+  for (let i = 0; i < cells.length; i++) {
+    const debt = Number(debts[i + 1])
+    const left = Math.max(0, Math.floor(cells[i]!.burst - debt / cells[i]!.intervalMicros + 1e-9))
+    if (left < remaining) {
+      remaining = left
+      tightest = i
+    }
+    reset = Math.max(reset, debt)
+  }
+  const after = hasChanged ? state : before
+  return { waits, retryMillis, remaining, resetMillis: reset / 1000, tightest, before, after }
+}
 
 /** Makes the store for keys that all have the same quotas. */
-export const make = (redis: Redis.Redis["Service"], options: {
+export const make = (orders: Orders.Orders, { cells, prefix }: {
   readonly prefix: string
   readonly cells: ReadonlyArray<Cell>
 }): GcraStore => {
-  const cells = [options.cells.length, ...options.cells.flatMap((cell) => [cell.intervalMicros, cell.burst])]
-  const take = takeScript(redis)
-  const giveBack = giveBackScript(redis)
-  const penalize = penalizeScript(redis)
-  const at = (key: string) => `{${options.prefix}${key}}:r`
+  const quotas = [cells.length, ...cells.flatMap((cell) => [cell.intervalMicros, cell.burst])]
+  const read = (reply: unknown) => taken(reply, cells)
+  const at = (key: string) => [`{${prefix}${key}}:r`]
 
   return {
     take: (key, tokens, maxWaitMillis) =>
-      take([at(key), ...cells, Math.ceil(maxWaitMillis * 1000), ...runs(tokens)], (reply): Taken => ({
-        retryMillis: Number(reply[0]) / 1000,
-        remaining: Number(reply[1]),
-        resetMillis: Number(reply[2]) / 1000,
-        tightest: Number(reply[3]),
-        before: reply[4]!,
-        after: reply[5]!,
-        waits: reply.slice(6).map((wait) => Number(wait) / 1000)
-      })),
-    giveBack: (key, tokens, after) => giveBack([at(key), ...cells, tokens, after], Command.ignore),
-    penalize: (key, millis) => penalize([at(key), ...cells, Math.ceil(millis * 1000)], Command.ignore),
-    reset: (key) => Command.command("reset", redis.send("DEL", at(key)), Command.ignore)
+      orders.send("take", at(key), [...quotas, Math.ceil(maxWaitMillis * 1000), ...runs(tokens)], read, tokens.length),
+    giveBack: (key, tokens, after) => orders.send("giveBack", at(key), [...quotas, tokens, after], Command.ignore),
+    penalize: (key, millis) =>
+      orders.send("penalize", at(key), [...quotas, Math.ceil(millis * 1000)], Command.ignore),
+    reset: (key) => orders.send("reset", at(key), [], Command.ignore)
   }
 }

@@ -435,19 +435,16 @@ export class LimiterRedis implements Backend {
     if (tokens.length === 0) return
     const ahead = lookaheadMillis + this.answerMillis
     const askedAt = this.now()
-    const command = Effect.matchEager(
-      this.options.guard.run("take", Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, ahead))),
-      {
-        onFailure: (failure) => {
-          entry.asking = undefined
-          this.away(entry, failure)
-        },
-        onSuccess: (taken) => {
-          entry.asking = undefined
-          this.onTaken(entry, tokens, taken, askedAt, ahead)
-        }
-      }
-    )
+    const onFailure = (failure: Failure.StoreError) => {
+      entry.asking = undefined
+      this.away(entry, failure)
+    }
+    const onSuccess = (taken: Taken) => {
+      entry.asking = undefined
+      this.onTaken(entry, tokens, taken, askedAt, ahead)
+    }
+    const take = Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, ahead))
+    const command = Effect.matchEager(this.options.guard.run("take", take), { onFailure, onSuccess })
     const fiber = Effect.runForkWith(this.place.context)(command)
     if (fiber.pollUnsafe() === undefined) entry.asking = fiber
   }

@@ -188,7 +188,7 @@ export class PermitPool implements Permits, Beating {
       sentAt = this.now()
       return store.acquire(permits, this.limit_)
     })
-    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command, true), {
+    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
       onFailure: (failure) => {
         this.asking = undefined
         this.place = 0
@@ -254,7 +254,7 @@ export class PermitPool implements Permits, Beating {
 
   /** Sends a command without waiting. If it is lost, the lease ends by itself. */
   private send(operation: string, command: Effect.Effect<unknown, StoreError>): void {
-    const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command, true)))
+    const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command)))
     if (fiber === undefined) return
     this.sending.add(fiber)
     fiber.addObserver(() => void this.sending.delete(fiber))
@@ -297,7 +297,7 @@ export class PermitPool implements Permits, Beating {
     this.renewAt = this.firstDeadline
     if (this.permits.length === 0) return
     const asked = this.permits
-    const command = guard.once("renew", store.renew(asked, this.limit_), true)
+    const command = guard.once("renew", store.renew(asked, this.limit_))
     this.renewal = this.fork(Effect.matchEager(command, {
       onFailure: () => {
         const now = this.now()
@@ -346,7 +346,7 @@ export class PermitPool implements Permits, Beating {
     if (onStoreError === "fail") return refuseWaitingUnsafe(engine, failure)
     if (this.alone) return
     this.alone = true
-    const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_), true)))
+    const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_))))
       .pipe(
         Effect.delay(pollMillis),
         Effect.repeat({ until: (back) => back })
@@ -371,7 +371,7 @@ export class PermitPool implements Permits, Beating {
       const { engine, guard, onStoreError, store } = this.options
       engine.penalizeUnsafe(nanos)
       const sent = Effect.catch(
-        guard.run("penalize", store.penalize(nanos / 1e6), true),
+        guard.run("penalize", store.penalize(nanos / 1e6)),
         (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
       )
       const { limiter } = engine
@@ -398,7 +398,7 @@ export class PermitPool implements Permits, Beating {
     const leave = this.place > 0 || this.asking !== undefined ? store.acquire([], this.limit_) : Effect.void
     const give = held.length > 0 ? store.release(held) : Effect.void
     this.dropUnsafe()
-    const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give), true))
+    const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give)))
     return Effect.all([last, this.limiter?.close ?? Effect.void], { concurrency: "unbounded", discard: true }).pipe(
       Effect.andThen(Effect.suspend(() => Fiber.awaitAll([...this.sending])))
     )

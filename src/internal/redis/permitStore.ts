@@ -1,25 +1,16 @@
 /**
  * Permits in Redis: their weights and leases, the queue of the processes that wait, with the weight each one needs next, and
- * the penalty. One script carries out many orders, also for different schedulers: those of a tag have one hash tag.
+ * the penalty. The schedulers of a tag have one hash tag.
  */
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
-import * as Redis from "effect/persistence/Redis"
-import type { Site } from "../scheduler/site.js"
 import type { Acquired, Held, PermitStore } from "../store/permitStore.js"
-import { turns, within } from "../store/guard.js"
-import { StoreError } from "../store/storeError.js"
+import type { StoreError } from "../store/storeError.js"
 import * as Command from "./command.js"
 import type { RedisInbox } from "./inbox.js"
-
-/** The keys of one scheduler. */
-const keysPerOrder = 5
+import * as Orders from "./orders.js"
 
 /** The most orders of one command: a script must not hold up the server. */
 const mostOrders = 32
-
-/** How many commands are on their way at most. */
-const mostAtOnce = 16
 
 /** The most inboxes that one script looks at to find its place, and that it wakes. Those behind are woken by those in front. */
 const mostInboxes = 1000
@@ -35,7 +26,7 @@ const mostRenewed = 256
 // held: permit → end of its lease; queue: inbox → arrival; alive: inbox → end of its place
 // sizes: permit → "weight lease", inbox → "weight of its head lease", '' → the weight of all permits
 // pause: when the penalty was counted, and what was left of it then
-const lua = `${Command.prelude}local held, queue, alive, sizes, pause, args
+const lua = `
 local function size(member)
   local stored = redis.call('HGET', sizes, member)
   if not stored then return 0, 0 end
@@ -119,7 +110,6 @@ local function penalty()
   if since > now then setPenalty(left) end
   return math.max(0, left - math.max(0, now - since))
 end
-local orders = {}
 function orders.acquire()
   local me, lease, limit = args[1], tonumber(args[2]), tonumber(args[3])
   clean()
@@ -212,133 +202,15 @@ function orders.penalize()
   pass(math.huge, nil, ${mostWoken}, true)
   return 1
 end
-local replies, at = {}, 1
-for i = 1, #KEYS, 5 do
-  held, queue, alive, sizes, pause = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], KEYS[i + 4]
-  args = {}
-  for j = 1, tonumber(ARGV[at + 1]) do args[j] = ARGV[at + 1 + j] end
-  -- What is wrong with one key is no other's failure.
-  local ok, reply = pcall(orders[ARGV[at]])
-  if not ok then reply = type(reply) == 'table' and reply.err or tostring(reply) end
-  replies[#replies + 1] = {ok and 1 or 0, reply}
-  at = at + 2 + #args
-end
-return replies
 `
 
-/** For the permits of one scheduler. */
-interface Order {
-  readonly name: string
-  readonly keys: ReadonlyArray<string>
-  readonly args: ReadonlyArray<string | number>
-  readonly resume: (reply: Effect.Effect<unknown, StoreError>) => void
-  /** The command that carries it. */
-  command: Sent | undefined
-  open: boolean
-}
-
-interface Sent {
-  /** How many of its orders are waited for. */
-  open: number
-  fiber: Fiber.Fiber<void> | undefined
-}
-
-type Replies = ReadonlyArray<readonly [ok: number, reply: unknown]>
-
-const script = /*#__PURE__*/ Redis.script(
-  (orders: ReadonlyArray<Order>) => [
-    ...orders.flatMap((order) => order.keys),
-    ...orders.flatMap((order) => [order.name, order.args.length, ...order.args])
-  ],
-  { numberOfKeys: (orders) => orders.length * keysPerOrder, lua }
-).withReturnType<Replies>()
-
-/** Sends what the schedulers of a process order in one turn of the event loop, many orders in one command. */
-export class Orders {
-  private readonly run: (orders: ReadonlyArray<Order>) => Effect.Effect<Replies, Redis.RedisError>
-  private readonly site: Site
-  private readonly timeoutMillis: number
-  private waiting: Array<Order> = []
-  private readonly inTurn = turns(mostAtOnce)
-  /** The last failure, until a command is answered. */
-  private failure: Redis.RedisError | undefined
-  private failures = 0
-
-  /** A command may take so long, from when it is sent. */
-  constructor(redis: Redis.Redis["Service"], site: Site, timeoutMillis: number) {
-    this.run = redis.eval(script)
-    this.site = site
-    this.timeoutMillis = timeoutMillis
-  }
-
-  send<A>(
-    name: string,
-    keys: ReadonlyArray<string>,
-    args: ReadonlyArray<string | number>,
-    f: (reply: unknown) => A
-  ): Effect.Effect<A, StoreError> {
-    return Effect.callback<A, StoreError>((resume) => {
-      const order: Order = {
-        name,
-        keys,
-        args,
-        resume: (reply) => resume(Effect.map(reply, f)),
-        command: undefined,
-        open: true
-      }
-      if (this.waiting.push(order) === 1) this.site.dispatcher.scheduleTask(this.flush, 0)
-      return Effect.sync(() => {
-        order.open = false
-        const { command } = order
-        if (command !== undefined && --command.open === 0) command.fiber?.interruptUnsafe()
-      })
-    })
-  }
-
-  private readonly flush = (): void => {
-    const orders = this.waiting.filter((order) => order.open)
-    this.waiting = []
-    let some: Array<Order> = []
-    let words = 0
-    for (const order of orders) {
-      if (some.length === mostOrders || (some.length > 0 && words + order.args.length > mostWords)) {
-        this.dispatch(some)
-        some = []
-        words = 0
-      }
-      some.push(order)
-      words += order.args.length
-    }
-    if (some.length > 0) this.dispatch(some)
-  }
-
-  private dispatch(orders: ReadonlyArray<Order>): void {
-    const command: Sent = { open: orders.length, fiber: undefined }
-    for (const order of orders) order.command = command
-    const { failures } = this
-    const run = Effect.suspend(() =>
-      // What waited while another one failed has waited long enough.
-      this.failure !== undefined && this.failures > failures
-        ? Effect.fail(this.failure)
-        : within(this.run(orders), this.timeoutMillis, (cause) => new Redis.RedisError({ cause }))
-    )
-    command.fiber = Effect.runForkWith(this.site.context)(Effect.matchEager(this.inTurn(run), {
-      onFailure: (failure) => {
-        this.failure = failure
-        this.failures++
-        const cause = Command.causeOf(failure)
-        for (const { name, resume } of orders) resume(Effect.fail(new StoreError({ operation: name, cause })))
-      },
-      onSuccess: (replies) => {
-        this.failure = undefined
-        orders.forEach(({ name, resume }, i) => {
-          const [ok, reply] = replies[i]!
-          resume(ok === 1 ? Effect.succeed(reply) : Effect.fail(new StoreError({ operation: name, cause: reply })))
-        })
-      }
-    }))
-  }
-}
+/** Sends the orders of all schedulers of a process. */
+export const kind: Orders.Kind = /*#__PURE__*/ Orders.kind({
+  keys: ["held", "queue", "alive", "sizes", "pause"],
+  most: mostOrders,
+  mostWeight: mostWords,
+  lua
+})
 
 const words = ({ id, weight }: Held) => [id, weight]
 
@@ -352,7 +224,7 @@ const inParts = <A>(
 }
 
 /** Makes the store of one scheduler. It calls `onWake` when a permit may be free. */
-export const make = (orders: Orders, inbox: RedisInbox, options: {
+export const make = (orders: Orders.Orders, inbox: RedisInbox, options: {
   readonly prefix: string
   readonly name: string
   /** The key of the scheduler, if there is one a key. */

@@ -20,21 +20,13 @@ const policies = /*#__PURE__*/ Metric.counter("effect_funnel.store.policy", {
 })
 
 export interface Guard {
-  /** One attempt. The sender repeats the command or gives it up. Its time is not bounded if the command's own is. */
-  readonly once: <A>(
-    operation: string,
-    command: Effect.Effect<A, StoreError>,
-    isBounded?: boolean
-  ) => Effect.Effect<A, StoreError>
+  /** One attempt. The sender repeats the command or gives it up. */
+  readonly once: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /**
    * Attempts until the outage has lasted for its budget. From then on one call at a time finds out whether the store is
    * back, and the others fail at once.
    */
-  readonly run: <A>(
-    operation: string,
-    command: Effect.Effect<A, StoreError>,
-    isBounded?: boolean
-  ) => Effect.Effect<A, StoreError>
+  readonly run: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /** Counts that a policy applies, and logs it once an outage. */
   readonly applied: (policy: string, failure: StoreError) => Effect.Effect<void>
 }
@@ -123,9 +115,11 @@ export const make = (options: {
   readonly service: string
   readonly storeTimeoutMillis: number
   readonly outageBudgetMillis: number
+  /** Whether the store itself bounds the time of its commands, and how many are on their way. */
+  readonly isBounded?: boolean | undefined
   readonly watch?: StoreWatch | undefined
 }): Guard => {
-  const { outageBudgetMillis, service, storeTimeoutMillis, watch } = options
+  const { isBounded = false, outageBudgetMillis, service, storeTimeoutMillis, watch } = options
   let outage: Outage | undefined
   let probing = false
   const inTurn = turns(mostAtOnce)
@@ -150,22 +144,21 @@ export const make = (options: {
     clock: Clock.Clock,
     operation: string,
     command: Effect.Effect<A, StoreError>,
-    isBounded: boolean,
     hopeless?: () => StoreError | undefined
   ): Effect.Effect<A, StoreError> => {
     const bounded = isBounded
       ? command
       : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))
-    const counted = timed(operation, clock, bounded).pipe(
-      Effect.tap(() => Effect.sync(() => void (outage = undefined))),
-      Effect.tapError((last) =>
-        Effect.sync(() => {
-          const at = monotonicMillis(clock)
-          const { logged = false, since = at } = current(clock) ?? {}
-          outage = { since, at, last, logged }
-        })
-      )
-    )
+    const answered = Effect.map(timed(operation, clock, bounded), (answer) => {
+      outage = undefined
+      return answer
+    })
+    const counted = Effect.mapError(answered, (last) => {
+      const at = monotonicMillis(clock)
+      const { logged = false, since = at } = current(clock) ?? {}
+      outage = { since, at, last, logged }
+      return last
+    })
     if (isBounded) return counted
     return inTurn(Effect.suspend(() => {
       const last = hopeless?.()
@@ -173,10 +166,10 @@ export const make = (options: {
     }))
   }
 
-  const once: Guard["once"] = (operation, command, isBounded = false) =>
-    Effect.clockWith((clock) => attemptOnce(clock, operation, command, isBounded))
+  const once: Guard["once"] = (operation, command) =>
+    Effect.clockWith((clock) => attemptOnce(clock, operation, command))
 
-  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>, isBounded = false) =>
+  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>) =>
     Effect.clockWith((clock) => {
       const calledAt = monotonicMillis(clock)
       const isOver = (since: number) => monotonicMillis(clock) - since >= outageBudgetMillis
@@ -189,7 +182,7 @@ export const make = (options: {
       }
       const attempt = (wait: number): Effect.Effect<A, StoreError> =>
         Effect.catch(
-          attemptOnce(clock, operation, command, isBounded, overBudget),
+          attemptOnce(clock, operation, command, overBudget),
           (failure) =>
             // What fails for one key alone has no outage: the answers to others end it.
             overBudget() === undefined && !isOver(calledAt)
@@ -203,7 +196,7 @@ export const make = (options: {
         Effect.suspend(() => {
           if (probing) return Effect.fail(last)
           probing = probes = true
-          return attemptOnce(clock, operation, command, isBounded)
+          return attemptOnce(clock, operation, command)
         }),
         Effect.sync(() => {
           if (probes) probing = false
