@@ -37,7 +37,8 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   reducer: ["data", "seen", "waits", "store"],
   scheduler: ["data", "seen", "waits", "store", "limiter"],
   batcher: ["data", "seen", "waits", "scheduler"],
-  redis: ["data", "seen", "store", "limiter", "reducer", "scheduler"],
+  shared: ["data", "seen", "store", "limiter", "scheduler"],
+  redis: ["data", "store"],
   inspect: ["data", "seen", "waits", "limiter", "reducer", "scheduler", "batcher"],
   http: ["limiter", "scheduler"]
 }

@@ -4,8 +4,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Clock, Effect, Exit, Fiber, identity, Logger, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { type Options, PermitPool } from "../src/internal/redis/permitPool.js"
-import { Pulse } from "../src/internal/redis/pulse.js"
+import { type Options, PermitPool } from "../src/internal/shared/permitPool.js"
+import { Pulse } from "../src/internal/shared/pulse.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
 import type { Share } from "../src/internal/scheduler/build.js"
 import { Engine } from "../src/internal/scheduler/engine.js"
@@ -664,7 +664,12 @@ describe("what a process asks for, and when", () => {
           limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
           onStoreError: "fail",
           expectedProcesses: 1,
-          guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 60_000, outageBudgetMillis: 0, isBounded: true }),
+          guard: Guard.make({
+            service: "Scheduler",
+            storeTimeoutMillis: 60_000,
+            outageBudgetMillis: 0,
+            isBounded: true
+          }),
           store: {
             leaseMillis: 300,
             node: "test",

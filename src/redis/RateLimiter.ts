@@ -35,8 +35,8 @@ import type * as Scope from "effect/Scope"
 import * as RateLimiter from "../RateLimiter.js"
 import * as Quotas from "../internal/limiter/quota.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
-import * as LimiterRedis from "../internal/redis/limiter.js"
-import * as Checked from "../internal/redis/options.js"
+import * as SharedLimiter from "../internal/shared/limiter.js"
+import * as Checked from "../internal/shared/options.js"
 import * as Orders from "../internal/redis/orders.js"
 import { enrolled } from "../internal/seen/seen.js"
 import * as Guard from "../internal/store/guard.js"
@@ -81,7 +81,7 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
   const orders = yield* Orders.make(RedisGcraStore.kind, yield* Redis.Redis, plan.storeTimeoutMillis)
   const watch = yield* enrolled("store", plan.name, plan)
   const limiter = yield* Effect.acquireRelease(
-    LimiterRedis.make(plan.rates, {
+    SharedLimiter.make(plan.rates, {
       store: (cells) => RedisGcraStore.make(orders, { prefix: plan.prefix, cells }),
       guard: Guard.make({ service: plan.name, watch, isBounded: true, ...plan }),
       onStoreError: plan.onStoreError,

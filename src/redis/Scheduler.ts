@@ -48,12 +48,12 @@ import * as Quotas from "../internal/limiter/quota.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import { named } from "../internal/redis/command.js"
 import * as Inbox from "../internal/redis/inbox.js"
-import * as LimiterRedis from "../internal/redis/limiter.js"
-import * as Checked from "../internal/redis/options.js"
-import { PermitPool } from "../internal/redis/permitPool.js"
+import * as SharedLimiter from "../internal/shared/limiter.js"
+import * as Checked from "../internal/shared/options.js"
+import { PermitPool } from "../internal/shared/permitPool.js"
 import * as Orders from "../internal/redis/orders.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
-import { Pulse } from "../internal/redis/pulse.js"
+import { Pulse } from "../internal/shared/pulse.js"
 import * as Build from "../internal/scheduler/build.js"
 import { handleOf } from "../internal/scheduler/handle.js"
 import * as Keyed from "../internal/scheduler/keyed.js"
@@ -190,7 +190,7 @@ const sharing = Effect.fnUntraced(function*(checked: Store) {
       onStoreError,
       expectedProcesses,
       limiterOf: (rates) =>
-        new LimiterRedis.LimiterRedis(
+        new SharedLimiter.SharedLimiter(
           rates,
           {
             store: (cells) => RedisGcraStore.make(tokens, { prefix: ratesOf, cells }),

@@ -167,7 +167,9 @@ describe("orders", () => {
       for (const answer of dying) {
         const { fork } = yield* setup(answer)
         const both = [yield* fork("a"), yield* fork("b")]
-        for (const fiber of both) expect(errorOf(yield* Fiber.join(fiber))).toContain("store command `do` failed: broken")
+        for (const fiber of both) {
+          expect(errorOf(yield* Fiber.join(fiber))).toContain("store command `do` failed: broken")
+        }
       }
     }))
 

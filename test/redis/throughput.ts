@@ -63,7 +63,10 @@ const work = async (url: string) => {
 
 const answer = (child: ChildProcess) =>
   new Promise<number>((resolve, reject) =>
-    child.once("message", (message) => typeof message === "number" ? resolve(message) : reject(new Error(String(message))))
+    child.once(
+      "message",
+      (message) => typeof message === "number" ? resolve(message) : reject(new Error(String(message)))
+    )
   )
 
 export interface Throughput {
@@ -82,9 +85,15 @@ export const measure = async (
 ): Promise<Throughput> => {
   const usage = async () => {
     const text = await server.command("INFO", "cpu")
-    return ["user", "sys"].reduce((sum, kind) => sum + Number(new RegExp(`used_cpu_${kind}:([0-9.]+)`).exec(text)![1]), 0)
+    return ["user", "sys"].reduce(
+      (sum, kind) => sum + Number(new RegExp(`used_cpu_${kind}:([0-9.]+)`).exec(text)![1]),
+      0
+    )
   }
-  const children = Array.from({ length: processes }, () => fork(import.meta.filename, [server.url], { stdio: "inherit" }))
+  const children = Array.from(
+    { length: processes },
+    () => fork(import.meta.filename, [server.url], { stdio: "inherit" })
+  )
   try {
     await Promise.all(children.map((child) => answer(child)))
     const run = async (task: Task): Promise<Throughput> => {

@@ -176,7 +176,15 @@ export const make = (limiter: Backend, name: string) => {
       }
       const onTooLarge = () => resume(tooLarge(tokens))
       const onFailure = (failure: StoreError) => resume(refuse(failure))
-      const waiter: Waiter<StoreError> & Admitted = { key, tokens, since, link: undefined, onDue, onTooLarge, onFailure }
+      const waiter: Waiter<StoreError> & Admitted = {
+        key,
+        tokens,
+        since,
+        link: undefined,
+        onDue,
+        onTooLarge,
+        onFailure
+      }
       limiter.waitUnsafe(waiter)
       return Effect.sync(() => leave(waiter))
     })

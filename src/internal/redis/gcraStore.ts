@@ -100,7 +100,12 @@ end
 `
 
 /** Sends the orders of all keys and limiters of a layer. */
-export const kind: Orders.Kind = /*#__PURE__*/ Orders.kind({ keys: ["key"], most: mostOrders, mostWeight: mostTokens, lua })
+export const kind: Orders.Kind = /*#__PURE__*/ Orders.kind({
+  keys: ["key"],
+  most: mostOrders,
+  mostWeight: mostTokens,
+  lua
+})
 
 /** Run-length encoding: most waiters ask for the same number of tokens. */
 const runs = (tokens: ReadonlyArray<number>): Array<number> => {
@@ -160,8 +165,7 @@ export const make = (orders: Orders.Orders, { cells, prefix }: {
     take: (key, tokens, maxWaitMillis) =>
       orders.send("take", at(key), [...quotas, Math.ceil(maxWaitMillis * 1000), ...runs(tokens)], read, tokens.length),
     giveBack: (key, tokens, after) => orders.send("giveBack", at(key), [...quotas, tokens, after], Command.ignore),
-    penalize: (key, millis) =>
-      orders.send("penalize", at(key), [...quotas, Math.ceil(millis * 1000)], Command.ignore),
+    penalize: (key, millis) => orders.send("penalize", at(key), [...quotas, Math.ceil(millis * 1000)], Command.ignore),
     reset: (key) => orders.send("reset", at(key), [], Command.ignore)
   }
 }

@@ -131,7 +131,8 @@ export const make = (
   kind: Kind,
   redis: Redis.Redis["Service"],
   timeoutMillis: number
-): Effect.Effect<Orders> => Effect.withFiber(({ context }) => Effect.succeed(new Orders(kind, redis, timeoutMillis, context)))
+): Effect.Effect<Orders> =>
+  Effect.withFiber(({ context }) => Effect.succeed(new Orders(kind, redis, timeoutMillis, context)))
 
 export class Orders {
   private readonly kind: Kind

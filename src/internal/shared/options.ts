@@ -1,10 +1,10 @@
 /**
- * The options of every service over Redis, and their checks.
+ * The options of every service over a store, and their checks.
  */
 import type * as Duration from "effect/Duration"
 import { refuse } from "../data/refuse.js"
 import * as Quota from "../limiter/quota.js"
-import { longestLease } from "./command.js"
+import { longestLease } from "../store/bounds.js"
 
 export interface StoreOptions {
   /**
@@ -15,7 +15,7 @@ export interface StoreOptions {
   /** How long a command may take, 1 second by default. */
   readonly storeTimeout?: Duration.Input | undefined
   /**
-   * How long Redis is asked again before `onStoreError` applies, 1 second by default. The budget is spent once an outage,
+   * How long the store is asked again before `onStoreError` applies, 1 second by default. The budget is spent once an outage,
    * not by each call. Zero applies `onStoreError` at once.
    */
   readonly outageBudget?: Duration.Input | undefined
@@ -34,7 +34,7 @@ export interface ShareOptions extends StoreOptions {
   readonly expectedProcesses?: number | undefined
 }
 
-/** The version of the data in Redis. Processes of different versions do not meet. */
+/** The version of the data in a store. Processes of different versions do not meet. */
 const version = 1
 
 export const millis = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number =>
