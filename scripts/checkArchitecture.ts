@@ -23,7 +23,8 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Batcher: ["RateLimiter", "Scheduler"],
   http: ["Hooks", "RateLimiter", "Reducer", "RetryBudget", "Scheduler"],
   progress: ["RateLimiter", "Scheduler"],
-  "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  stores: ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler", "stores"],
   index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
 }
 

@@ -6,12 +6,7 @@ import { refuse } from "../data/refuse.js"
 import * as Quota from "../limiter/quota.js"
 import { longestLease } from "../store/bounds.js"
 
-export interface StoreOptions {
-  /**
-   * The beginning of all keys and channels, `"effect-funnel"` by default. Processes meet if their prefix is the same, and
-   * an ACL can keep prefixes apart.
-   */
-  readonly prefix?: string | undefined
+export interface GuardOptions {
   /** How long a command may take, 1 second by default. */
   readonly storeTimeout?: Duration.Input | undefined
   /**
@@ -19,6 +14,14 @@ export interface StoreOptions {
    * not by each call. Zero applies `onStoreError` at once.
    */
   readonly outageBudget?: Duration.Input | undefined
+}
+
+export interface StoreOptions extends GuardOptions {
+  /**
+   * The beginning of all keys and channels, `"effect-funnel"` by default. Processes meet if their prefix is the same, and
+   * an ACL can keep prefixes apart.
+   */
+  readonly prefix?: string | undefined
 }
 
 export interface LeaseOptions extends StoreOptions {
@@ -29,7 +32,7 @@ export interface LeaseOptions extends StoreOptions {
   readonly lease?: Duration.Input | undefined
 }
 
-export interface ShareOptions extends StoreOptions {
+export interface ProcessOptions {
   /** How many processes share the limits, 1 by default. Only the policy `"local"` uses it. */
   readonly expectedProcesses?: number | undefined
 }
@@ -45,18 +48,20 @@ export const oneOf = <A extends string>(caller: string, field: string, value: A,
     ? value
     : refuse(caller, field, values.map((_) => JSON.stringify(_)).join(" or "), value)
 
-export const store = (caller: string, kind: string, options: StoreOptions | undefined) => ({
-  prefix: `${options?.prefix ?? "effect-funnel"}:${version}:${kind}:`,
-  inbox: `${options?.prefix ?? "effect-funnel"}:${version}:inbox:`,
+/** The names of what processes share, without the sign of what kind it is. */
+export const prefix = (options: StoreOptions | undefined): string => `${options?.prefix ?? "effect-funnel"}:${version}:`
+
+export const guard = (caller: string, options: GuardOptions | undefined) => ({
   storeTimeoutMillis: millis(caller, "storeTimeout", options?.storeTimeout ?? "1 second", 1),
   outageBudgetMillis: millis(caller, "outageBudget", options?.outageBudget ?? "1 second", 0)
 })
 
+/** The length of a lease in milliseconds. */
 export const lease = (caller: string, options: LeaseOptions | undefined): number => {
   const length = options?.lease ?? "10 seconds"
   const checked = millis(caller, "lease", length, 1)
   return checked * 1000 <= longestLease ? checked : refuse(caller, "lease", "at most 1 hour", Quota.readable(length))
 }
 
-export const processes = (caller: string, options: ShareOptions): number =>
+export const processes = (caller: string, options: ProcessOptions): number =>
   Quota.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)
