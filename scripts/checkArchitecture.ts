@@ -24,7 +24,9 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   http: ["Hooks", "RateLimiter", "Reducer", "RetryBudget", "Scheduler"],
   progress: ["RateLimiter", "Scheduler"],
   stores: ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  "stores/*": [],
   "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler", "stores"],
+  "postgres/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler", "stores"],
   index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
 }
 
@@ -39,7 +41,8 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   scheduler: ["data", "seen", "waits", "store", "limiter"],
   batcher: ["data", "seen", "waits", "scheduler"],
   shared: ["data", "seen", "store", "limiter", "scheduler"],
-  redis: ["data", "store"],
+  redis: ["data", "store", "shared"],
+  postgres: ["data", "store", "shared"],
   inspect: ["data", "seen", "waits", "limiter", "reducer", "scheduler", "batcher"],
   http: ["limiter", "scheduler"]
 }
@@ -48,7 +51,11 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
 const roomOf = (name: string): string | undefined => /^internal\/([^/]+)\//.exec(name)?.[1]
 
 /** Packages besides effect that a module or folder may import. They are optional peer dependencies. */
-const packages: Readonly<Record<string, ReadonlyArray<string>>> = { progress: ["cli-progress"] }
+const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
+  progress: ["cli-progress"],
+  "postgres/*": ["@effect/sql-pg"],
+  "internal/postgres/*": ["@effect/sql-pg"]
+}
 
 interface Import {
   readonly from: string
@@ -160,10 +167,10 @@ export const judge = (modules: ReadonlyMap<string, string>, barrels: ReadonlySet
   return { problems, graph, modules: graph.size, imports: [...graph.values()].flat().length }
 }
 
-/** A module as the diagram shows it: a public module, the Redis layers as one box, or a room. */
+/** A module as the diagram shows it: a public module, the layers of a store as one box, or a room. */
 const boxOf = (name: string): string => {
   const room = roomOf(name)
-  return room === undefined ? name.replace(/^redis\/.*/, "redis/*") : `internal/${room}`
+  return room === undefined ? name.replace(/^(redis|postgres)\/.*/, "$1/*") : `internal/${room}`
 }
 
 /** Draws the imports between boxes as a flowchart, without those that a longer path implies. */
