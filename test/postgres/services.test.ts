@@ -9,7 +9,9 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Persistable from "effect/persistence/Persistable"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import { connect, createServer, type Socket } from "node:net"
 import * as PostgresRateLimiter from "../../src/postgres/RateLimiter.js"
 import * as PostgresReducer from "../../src/postgres/Reducer.js"
 import * as PostgresScheduler from "../../src/postgres/Scheduler.js"
@@ -38,7 +40,9 @@ const own = <A, E>(layer: Layer.Layer<A, E, PgClient.PgClient>, of?: PostgresSer
 const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 const rows = (sql: string) =>
-  Effect.flatMap(database(Effect.runSync(server)), ({ pg }) => pg.unsafe<Record<string, unknown>>(sql))
+  Effect.scoped(
+    Effect.flatMap(Effect.flatMap(server, (_) => database(_)), ({ pg }) => pg.unsafe<Record<string, unknown>>(sql))
+  )
 
 const eventually = Effect.fnUntraced(function*(done: Effect.Effect<boolean, unknown>) {
   for (let i = 0; i < 500 && !(yield* Effect.orDie(done)); i++) yield* Effect.sleep(10)
@@ -243,6 +247,51 @@ describe.skipIf(!hasPostgres)("PostgreSQL away and back", () => {
     yield* eventually(Effect.map(Effect.exit(limiter.consume()), Exit.isSuccess))
     yield* eventually(Effect.map(Effect.exit(scheduler.schedule(Effect.void)), Exit.isSuccess))
     yield* eventually(Effect.map(shared("k"), (fence) => fence > before))
+  })
+})
+
+describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => {
+  live("fails a command after its timeout, and a caller who is interrupted leaves at once", function*() {
+    const { port } = yield* server
+    const sockets = new Set<Socket>()
+    let frozen = false
+    const proxy = createServer((client) => {
+      const upstream = connect(port, "127.0.0.1")
+      for (const [from, to] of [[client, upstream], [upstream, client]] as const) {
+        sockets.add(from)
+        from.on("error", () => {})
+        from.on("close", () => to.destroy())
+        from.on("data", (data) => frozen || to.write(data))
+      }
+    })
+    yield* Effect.promise(() => new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve)))
+    const address = proxy.address()
+    if (address === null || typeof address === "string") throw new Error("no port")
+    yield* Effect.addFinalizer(() => Effect.sync(() => proxy.close()))
+    const pg = yield* Layer.build(Layer.fresh(PgClient.layer({
+      url: Redacted.make(`postgres://postgres@127.0.0.1:${address.port}/postgres`),
+      maxConnections: 4
+    })))
+    const limiter = yield* Effect.provideContext(
+      PostgresRateLimiter.make({
+        rate: { limit: 1000, window: "1 second" },
+        storeTimeout: "300 millis",
+        outageBudget: 0,
+        prefix: "dead"
+      }),
+      pg
+    )
+    yield* limiter.consume()
+    frozen = true
+    const began = performance.now()
+    const waiting = yield* fork(limiter.consume({ key: "other" }))
+    yield* Effect.sleep(50)
+    yield* Fiber.interrupt(waiting)
+    expect(performance.now() - began).toBeLessThan(250)
+    expect((yield* Effect.flip(limiter.consume())).reason._tag).toBe("StoreError")
+    expect(performance.now() - began).toBeLessThan(1000)
+    // The client ends politely, and waits for answers.
+    for (const socket of sockets) socket.destroy()
   })
 })
 

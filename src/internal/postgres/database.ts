@@ -50,6 +50,19 @@ export interface Database {
   ) => Effect.Effect<A, StoreError>
 }
 
+/**
+ * Runs a command in a fiber of its own. The client asks the server to cancel a command that is interrupted, and waits for
+ * that: its caller does not.
+ */
+const apart = <A, E>(command: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.contextWith((context: Context.Context<never>) =>
+    Effect.callback<A, E>((resume) => {
+      const fiber = Effect.runForkWith(context)(command)
+      fiber.addObserver(resume)
+      return Effect.sync(() => fiber.interruptUnsafe())
+    })
+  )
+
 /** The words of the server rather than those of the client, which are the same for all failures. */
 const causeOf = (error: SqlError): unknown => {
   const { cause } = error.reason
@@ -69,7 +82,7 @@ const make = Effect.fnUntraced(function*(schema: string) {
     sql.unsafe<{ readonly answer: string | null }>(`SELECT "${schema}".${name}($1) AS answer`, [JSON.stringify(args)])
 
   const call: Database["call"] = (operation, name, args, read) =>
-    Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args))).pipe(
+    apart(Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args)))).pipe(
       // A transaction of the caller would hold the lock of the key until its end.
       Effect.updateContext((context: Context.Context<never>) =>
         Context.omit(sql.transactionService)(context) as Context.Context<never>
