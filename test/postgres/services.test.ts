@@ -284,7 +284,7 @@ describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => 
     yield* limiter.consume()
     frozen = true
     const began = performance.now()
-    const waiting = yield* fork(limiter.consume({ key: "other" }))
+    const waiting = yield* fork(limiter.consume({ key: "other", onExceeded: "fail" }))
     yield* Effect.sleep(50)
     yield* Fiber.interrupt(waiting)
     expect(performance.now() - began).toBeLessThan(250)

@@ -10,7 +10,7 @@ import { chownSync, existsSync, globSync, mkdtempSync, rmSync } from "node:fs"
 import { connect } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
-import { freePort } from "./redisServer.js"
+import { freePort } from "./redisServer.ts"
 
 // Debian keeps the programs of each version out of the PATH.
 const bin = [
