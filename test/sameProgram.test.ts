@@ -45,7 +45,7 @@ const program = Effect.gen(function*() {
   return { prices, runs, most, refused: refused.reason._tag }
 })
 
-const rate = { limit: 2, window: "1 hour" } as const
+const rate = { limit: 2, window: "1 hour", burst: 2 } as const
 const width = { concurrency: 1 }
 
 const inMemory = Layer.mergeAll(Reducer.layer(), RateLimiter.layer(rate), Scheduler.layer(width))
@@ -56,7 +56,7 @@ const overPostgres = Layer.mergeAll(
   PostgresScheduler.layer(width)
 )
 
-const outcome = { prices: [7, 7, 7, 7], runs: 2, most: 1, refused: "Exceeded" }
+const outcome = { prices: [7, 7, 7, 7], runs: 2, most: 1, refused: "RateLimitExceeded" }
 
 describe("the same program", () => {
   const redis = redisServerOfFile({ afterAll, beforeAll })
