@@ -1,11 +1,13 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 import * as DocExamples from "./scripts/docExamples.ts"
+import { writePage } from "./scripts/page.ts"
 
 const src = fileURLToPath(new URL("./src/", import.meta.url))
 
 // The examples of the documentation are tests too.
 DocExamples.write()
+await writePage()
 
 export default defineConfig({
   resolve: {

@@ -13,6 +13,7 @@ import ts from "typescript"
 const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Metrics: [],
   Inspector: [],
+  dashboard: ["Inspector"],
   RateLimiter: [],
   Hooks: [],
   Reducer: ["Hooks"],
@@ -44,17 +45,22 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   redis: ["data", "store", "shared"],
   postgres: ["data", "store", "shared"],
   inspect: ["data", "seen", "waits", "limiter", "reducer", "scheduler", "batcher"],
-  http: ["limiter", "scheduler"]
+  http: ["limiter", "scheduler"],
+  dashboard: ["inspect"]
 }
 
 /** Returns the room of a module of `internal`. */
 const roomOf = (name: string): string | undefined => /^internal\/([^/]+)\//.exec(name)?.[1]
 
-/** Packages besides effect that a module or folder may import. They are optional peer dependencies. */
+/**
+ * Packages besides effect that a module or folder may import: optional peer dependencies, and what is bundled into the page of
+ * the dashboard.
+ */
 const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   progress: ["cli-progress"],
   "postgres/*": ["@effect/sql-pg"],
-  "internal/postgres/*": ["@effect/sql-pg"]
+  "internal/postgres/*": ["@effect/sql-pg"],
+  "internal/dashboard/page/*": ["uplot"]
 }
 
 interface Import {
@@ -63,7 +69,7 @@ interface Import {
   readonly line: number
 }
 
-const importsOf = (name: string, text: string): ReadonlyArray<Import> => {
+export const importsOf = (name: string, text: string): ReadonlyArray<Import> => {
   const found: Array<Import> = []
   const note = (node: ts.Node | undefined) => {
     if (node === undefined || !ts.isStringLiteral(node)) return
@@ -80,7 +86,7 @@ const importsOf = (name: string, text: string): ReadonlyArray<Import> => {
 }
 
 /** A rule's pattern: a name, or a folder and a star. */
-const matches = (name: string, pattern: string) =>
+export const matches = (name: string, pattern: string) =>
   pattern === name || (pattern.endsWith("/*") && name.startsWith(pattern.slice(0, -1)))
 
 /** Returns the problems of the modules, given by name ("internal/gcra") with their text. */

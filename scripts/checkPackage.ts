@@ -9,6 +9,7 @@ import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, sym
 import { tmpdir } from "node:os"
 import { dirname, join, normalize } from "node:path"
 import { fileURLToPath } from "node:url"
+import { judgeLink, linksOf } from "./checkLinks.ts"
 import { collect } from "./docExamples.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
@@ -27,33 +28,21 @@ const run = (what: string, command: string, args: ReadonlyArray<string>) => {
   return stdout
 }
 
-const modules = globSync("src/**/*.ts", { cwd: root }).map((file) => file.slice("src/".length, -".ts".length))
+/** The sources of the page, which are bundled into a module. */
+const page = "src/internal/dashboard/page/*"
+const modules = globSync("src/**/*.ts", { cwd: root, exclude: [page] })
+  .map((file) => file.slice("src/".length, -".ts".length))
 const open = modules.filter((name) => !name.startsWith("internal/") && name !== "index").toSorted()
-
-/** Returns the anchors that GitHub and npm give to the headings of a document. */
-const anchorsOf = (text: string) =>
-  new Set(
-    Array.from(text.matchAll(/^#+ (.*)$/gm), ([, heading]) =>
-      heading!.toLowerCase().replace(/[^\p{L}\p{N}\s_-]/gu, "").replaceAll(" ", "-"))
-  )
 
 /** Links to tests only work in the repository: the package contains no tests. */
 const forTheRepository = /^test\//
 
 /** Returns the links of a packed document that lead nowhere in the package. */
-const deadLinks = (document: string, packed: string) => {
-  const text = readFileSync(join(packed, document), "utf8")
-  return Array.from(text.replaceAll(/^```[^]*?^```/gm, "").matchAll(/\]\(([^)\s]+)\)/g), ([, link]) => link!)
-    .filter((link) => !/^\w+:/.test(link))
-    .filter((link) => {
-      const [path, anchor] = link.split("#")
-      const target = path === "" ? document : normalize(join(dirname(document), path!))
-      if (forTheRepository.test(target) && document !== "README.md") return false
-      if (!existsSync(join(packed, target))) return true
-      return anchor !== undefined && !anchorsOf(readFileSync(join(packed, target), "utf8")).has(anchor)
-    })
-    .map((link) => `${link} in ${document}`)
-}
+const deadLinks = (document: string, packed: string) =>
+  linksOf(readFileSync(join(packed, document), "utf8"))
+    .filter(({ to }) => document === "README.md" || !forTheRepository.test(normalize(join(dirname(document), to))))
+    .filter(({ to }) => judgeLink(packed, document, to) !== undefined)
+    .map(({ to }) => `${to} in ${document}`)
 
 const check = () => {
   run("npm pack", "npm", ["pack", "--silent", "--pack-destination", project, root])
@@ -70,9 +59,10 @@ const check = () => {
     "README.md",
     "LICENSE",
     "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    ...globSync(["docs/**/*.{md,svg,json}", "examples/**/*.{ts,json}"], { cwd: root }),
+    ...globSync(["docs/**/*.{md,svg,png,json}", "examples/**/*.{ts,json}", page], { cwd: root }),
     ...modules.flatMap((name) => [
       `src/${name}.ts`,
       `dist/${name}.js`,

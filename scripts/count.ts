@@ -1,4 +1,6 @@
-/** Counts the results that `npm test` and `npm run check` left in .tmp, and prints "N passed, N failed". */
+/**
+ * Counts the results that `npm test` and `npm run check` left in .tmp, and prints "N passed, N failed".
+ */
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"

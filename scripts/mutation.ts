@@ -6,9 +6,9 @@
  *     npm run test:mutation -- --file internal/gcra.ts --all
  *
  * It draws a sample from each room and measures which tests reach which mutant. Then it runs those tests, the fastest
- * first, until one fails. It works on a copy of the repository in a temporary directory. It prints the surviving
- * mutants and writes all results to .tmp/mutation.json. scripts/mutation/equivalents.json lists mutants that no test
- * can kill.
+ * first, until one fails. It tries each survivor once more in a process of its own. It works on a copy of the repository
+ * in a temporary directory. It prints the surviving mutants and writes all results to .tmp/mutation.json.
+ * scripts/mutation/equivalents.json lists mutants that no test can kill.
  */
 import Table from "cli-table3"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -301,18 +301,34 @@ const main = async (): Promise<void> => {
     }
   })
 
-  // Code that runs at module load has run before a mutant can be activated: such a mutant needs its own process.
-  const left = [...atLoad].filter((mutant) => verdicts.get(mutant)!.outcome === "survived")
-  if (left.length > 0) say(`${left.length} mutants may only act during module load`)
+  // What ran before in a process, a cache that is filled for one, may hide what a mutant does: each survivor is tried
+  // once more, in a process of its own. If loading the modules reaches it, it is active from then on.
+  const left = work.filter(({ mutant, tests }) =>
+    verdicts.get(mutant)!.outcome === "survived" && (tests.length > 0 || atLoad.has(mutant))
+  )
+  if (left.length > 0) say(`${left.length} mutants survived and are tried alone`)
   await inParallel(async () => {
-    for (let mutant = left.pop(); mutant !== undefined; mutant = left.pop()) {
-      const { file } = drawn[mutant]!.mutant
-      const files = measured.filter((test) => reach.get(test)!.has(file))
-      const tests = [...millisOf].filter(([id]) => files.includes(fileOf(id))).map(([id, millis]) => ({ id, millis }))
-      rmSync(join(copy, "claims", String(mutant)), { force: true })
-      const lines = await run({ files, activeFromLoad: mutant, work: [{ mutant, file, suspects: [], tests }] })
-      const verdict = lines.find((_) => "outcome" in _ && "mutant" in _)
-      settle(verdict as Verdict | undefined ?? { mutant, outcome: "timeout", millis: 0 })
+    for (let task = left.pop(); task !== undefined; task = left.pop()) {
+      const { file, mutant } = task
+      const fromLoad = atLoad.has(mutant)
+      const tests = !fromLoad
+        ? task.tests
+        : [...millisOf].filter(([id]) => reach.get(fileOf(id))!.has(file)).map(([id, millis]) => ({ id, millis }))
+      const files = measured.filter((name) => tests.some(({ id }) => fileOf(id) === name))
+      let verdict: Verdict | undefined
+      while (verdict === undefined) {
+        rmSync(join(copy, "claims", String(mutant)), { force: true })
+        const lines = await run({
+          files,
+          activeFromLoad: fromLoad ? mutant : undefined,
+          work: [{ mutant, file, suspects: task.suspects, tests }]
+        })
+        verdict = lines.find((_): _ is Verdict => "outcome" in _ && "mutant" in _)
+        const again = lines.find((_) => "again" in _)
+        if (again !== undefined) task.suspects.push(again.again)
+        else verdict ??= { mutant, outcome: "timeout", millis: 0 }
+      }
+      settle(verdict)
     }
   })
 

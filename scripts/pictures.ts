@@ -1,5 +1,5 @@
 /**
- * Draws the pictures of README.md, docs/demo.md and docs/interruption.md.
+ * Draws the pictures of README.md and of the guides.
  *
  *     npm run pictures      writes docs/pictures/*.svg
  *
@@ -11,6 +11,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { dueAt, rate, take } from "../src/internal/limiter/gcra.ts"
 
 const style = `
   svg { --page: #ffffff; --text: #1f2328; --soft: #59636e; --line: #8c959f; --box: #f6f8fa;
@@ -162,17 +163,75 @@ const demo = () => {
   )
 }
 
+/** The debt of a key over time, by the algorithm itself, and the calls that it admits. */
+const gcra = () => {
+  const second = 1e9
+  const quota = rate(1, second, 3, false)
+  const calls = [0, 0, 0, 0.9, 1.3, 6, 6.4]
+  let tat = 0
+  const starts = calls.map((at) => {
+    const start = Math.max(at, dueAt(quota, tat, 1) / second)
+    const before = Math.max(0, tat / second - start)
+    tat = take(quota, tat, start * second, 1)
+    return { at, start, before, after: tat / second - start }
+  })
+  const [left, step, ceiling, floor, seconds] = [168, 76, 120, 264, 9] as const
+  const x = (at: number) => left + at * step
+  const y = (debt: number) => floor - debt * 48
+  const [first, ...rest] = starts
+  const points = [[0, 0], [0, first!.after]]
+  let owed = first!
+  for (const next of rest) {
+    const free = owed.start + owed.after
+    if (next.start > free) points.push([free, 0])
+    points.push([next.start, next.before], [next.start, next.after])
+    owed = next
+  }
+  points.push([owed.start + owed.after, 0], [seconds, 0])
+  const dots = (row: number, of: (call: typeof starts[number]) => number, className: string) =>
+    starts.map((call, i) => {
+      // Calls of one moment stand beside each other.
+      const shift = starts.slice(0, i).filter((other) => of(other) === of(call)).length * 22
+      return `<circle cx="${x(of(call)) + shift}" cy="${row}" r="10" class="${className}"/>` +
+        text(x(of(call)) + shift, row + 5, `${i + 1}`, "middle soft")
+    })
+  return picture(916, 372, "GCRA: one token a second, burst 3", [
+    text(20, 32, "GCRA: one token a second, burst 3", "title"),
+    text(20, 69, "calls come"),
+    ...dots(64, (call) => call.at, "purple"),
+    text(20, ceiling + 5, "full: the burst of 3", "soft"),
+    `<path class="cut" stroke-dasharray="6 4" d="M${left} ${ceiling}H${x(seconds)}"/>`,
+    text(20, (ceiling + floor) / 2, "debt, in tokens"),
+    text(20, floor + 5, "at rest", "soft"),
+    `<path class="line" d="M${left} ${floor}H${x(seconds)}"/>`,
+    `<path class="with" d="M${points.map(([at, debt]) => `${x(at!).toFixed(1)} ${y(debt!).toFixed(1)}`).join("L")}"/>`,
+    ...Array.from(
+      { length: seconds + 1 },
+      (_, at) =>
+        `<path class="grid" d="M${x(at)} ${ceiling}V${floor}"/>${text(x(at), floor + 24, `${at} s`, "soft middle")}`
+    ),
+    text(20, 321, "calls start"),
+    ...dots(316, (call) => call.start, "blue"),
+    text(
+      left - 10,
+      356,
+      "1 to 3 start at once. 4 and 5 wait until a token has come back. After a rest 6 and 7 start at once.",
+      "soft"
+    )
+  ])
+}
+
 /** `from` and `to` are moments. A lane is one caller, one run or one batch. */
 interface Lane {
   readonly name: string
   readonly spans: ReadonlyArray<
-    readonly [kind: "waits" | "runs" | "finalizers", from: number, to: number, label?: string]
+    readonly [kind: keyof typeof kinds, from: number, to: number, label?: string]
   >
   readonly interrupted?: number
   readonly result?: number
 }
 
-const kinds = { waits: "waits", runs: "blue", finalizers: "orange" } as const
+const kinds = { waits: "waits", runs: "blue", finalizers: "orange", collects: "purple", length: "green" } as const
 
 /** Draws lanes against time, from left to right. */
 const timeline = (
@@ -188,6 +247,16 @@ const timeline = (
   const cross = (x: number, y: number) => `<path class="cut" d="M${x - 6} ${y - 6}l12 12m0 -12l-12 12"/>`
   const dot = (x: number, y: number) => `<circle class="result" cx="${x}" cy="${y}" r="6"/>`
   const legend = bottom + 20 + (notes.length > 0 ? 24 : 0)
+  const box = (className: string) => (x: number) => rect(x, legend - 3, 26, 16, className)
+  const has = (kind: keyof typeof kinds) => lanes.some((_) => _.spans.some(([other]) => other === kind))
+  const signs = ([
+    ["waits", box("waits"), true],
+    ["runs", box("blue"), true],
+    ["finalizers", box("orange"), has("finalizers")],
+    ["collects", box("purple"), has("collects")],
+    ["interrupted", (x: number) => cross(x + 13, legend + 5), lanes.some((_) => _.interrupted !== undefined)],
+    ["returns", (x: number) => dot(x + 13, legend + 5), lanes.some((_) => _.result !== undefined)]
+  ] as const).filter(([, , shown]) => shown)
   return picture(width, legend + 28, title, [
     text(20, 32, title, "title"),
     ...lanes.flatMap((_) => _.interrupted === undefined ? [] : [_.interrupted]).map((at) =>
@@ -206,17 +275,74 @@ const timeline = (
       ].join("")
     }),
     ...notes.map(([at, note]) => text(x(at), bottom + 18, note, "soft middle")),
-    rect(20, legend - 3, 26, 16, "waits") + text(54, legend + 10, "waits", "soft"),
-    rect(108, legend - 3, 26, 16, "blue") + text(142, legend + 10, "runs", "soft"),
-    rect(192, legend - 3, 26, 16, "orange") + text(226, legend + 10, "finalizers", "soft"),
-    cross(316, legend + 5) + text(330, legend + 10, "interrupted", "soft"),
-    dot(426, legend + 5) + text(440, legend + 10, "returns", "soft")
+    ...signs.map(([label, sign], i) => {
+      const at = 20 + i * 116
+      return sign(at) + text(at + 34, legend + 10, label, "soft")
+    })
   ])
+}
+
+/** Jobs of a scheduler with concurrency 2 and a rate of one a second, in order of arrival. */
+const queue = () => {
+  const jobs = [[0, 3.5], [0.2, 2.5], [0.7, 2], [1.6, 1.5], [2.2, 1.5], [8, 1.5]] as const
+  const permits = [0, 0]
+  let pace = 0
+  const lanes: Array<Lane> = []
+  const waits: Array<readonly [from: number, to: number]> = []
+  for (const [i, [at, takes]] of jobs.entries()) {
+    const permit = permits.indexOf(Math.min(...permits))
+    const width = Math.max(at, permits[permit]!)
+    const start = Math.max(width, pace)
+    permits[permit] = start + takes
+    pace = start + 1
+    if (start > at) waits.push([at, start])
+    const label = start === width ? "permit" : width === at ? "rate" : "permit, then rate"
+    lanes.push({
+      name: `job ${i + 1}`,
+      spans: [
+        ...(start > at ? [["waits", at, start, label] as const] : []),
+        ["runs", start, start + takes, `permit ${permit + 1}`]
+      ],
+      result: start + takes
+    })
+  }
+  const moments = [...new Set(waits.flat())].toSorted((a, b) => a - b)
+  const lengths = moments.slice(0, -1).map((from, i) => {
+    const long = waits.filter(([since, until]) => since <= from && from < until).length
+    return ["length", from, moments[i + 1]!, `${long}`] as const
+  })
+  const ticks = Array.from({ length: 10 }, (_, at) => [at, `${at} s`] as const)
+  return timeline("Scheduler at work: concurrency 2, rate one a second", [
+    ...lanes,
+    { name: "jobs in the queue", spans: lengths.filter(([, , , label]) => label !== "0") }
+  ], ticks)
 }
 
 export const pictures: Readonly<Record<string, string>> = {
   "funnel.svg": funnel(),
   "demo.svg": demo(),
+  "gcra.svg": gcra(),
+  "queue.svg": queue(),
+  "batch.svg": timeline(
+    "Batcher: a batch collects, in its window and in the queue",
+    [
+      { name: "look-up of 1", spans: [["waits", 0, 7]], result: 7 },
+      { name: "look-up of 2", spans: [["waits", 0.6, 7]], result: 7 },
+      { name: "look-up of 1 again", spans: [["waits", 1.2, 7]], result: 7 },
+      { name: "look-up of 3", spans: [["waits", 3, 7]], result: 7 },
+      {
+        name: "first batch",
+        spans: [["collects", 0, 2, "window"], ["collects", 2, 4.5, "in the queue"], [
+          "runs",
+          4.5,
+          7,
+          "asks for 1, 2, 3"
+        ]]
+      },
+      { name: "look-up of 4", spans: [["waits", 5.5, 9.8]], result: 9.8 },
+      { name: "second batch", spans: [["collects", 5.5, 7.5, "window"], ["runs", 7.5, 9.8, "asks for 4"]] }
+    ]
+  ),
   "reducer-one-caller.svg": timeline("Reducer: one caller of two is interrupted", [
     { name: "caller 1", spans: [["waits", 0, 3]], interrupted: 3 },
     { name: "caller 2", spans: [["waits", 1, 7]], result: 7 },

@@ -28,6 +28,7 @@ import * as Quotas from "./internal/limiter/quota.js"
 import { attach } from "./internal/reducer/reduceShared.js"
 import * as Build from "./internal/scheduler/build.js"
 import { handleOf } from "./internal/scheduler/handle.js"
+import { withMany } from "./internal/scheduler/many/many.js"
 import * as KeyedSchedulers from "./internal/scheduler/keyed.js"
 import * as Checks from "./internal/scheduler/options.js"
 import { enrolled } from "./internal/seen/seen.js"
@@ -66,6 +67,11 @@ export interface StoreOptions extends Checked.GuardOptions {
  * @since 0.1.0
  */
 export interface ReducerOptions extends Reducer.Options, StoreOptions {
+  /**
+   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
+   * process waits for it.
+   */
+  readonly maxResultBytes?: number | undefined
   /**
    * The answer to a call while the store is away. `"local"`, the default, runs its effect in this process; it logs a warning
    * once an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
@@ -178,12 +184,13 @@ const reducer = <R>(
   options?: ReducerOptions
 ) => {
   const onStoreError = Checked.oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
+  const maxResultBytes = Quotas.count(caller, "maxResultBytes", options?.maxResultBytes ?? 4 * 1024 * 1024)
   const times = Checked.guard(caller, options)
   return Effect.gen(function*() {
     const made = yield* store
     const handle = yield* Reducer.fromOptions(id, options)
     const guard = yield* guardOf(options?.name ?? id, options, times)
-    return attach(handle, { store: made, guard, onStoreError, ended: new Map() })
+    return attach(handle, { store: made, guard, onStoreError, maxResultBytes, ended: new Map() })
   })
 }
 
@@ -369,7 +376,10 @@ const scheduler = <Limiter, R>(
 ) => {
   const share = sharing(caller, id, stores, options)
   const limits = checkLimits(caller, id, options)
-  return Effect.flatMap(share, (share) => Effect.map(Build.build<Limiter>(limits, share(undefined)), handleOf))
+  return Effect.flatMap(
+    share,
+    (share) => Effect.map(Build.build<Limiter>(limits, share(undefined)), withMany(handleOf))
+  )
 }
 
 /**

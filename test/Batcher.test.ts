@@ -826,6 +826,36 @@ describe("contexts", () => {
       yield* Fiber.joinAll(fibers)
     }).pipe(Effect.provide(live())))
 
+  it.effect("B7 any value may isolate: an object without an Equal of its own is only itself, and is not looked into", () =>
+    Effect.gen(function*() {
+      const { calls, load } = yield* store({ isolate: [Lookups.Tenant] })
+      const locked = (): object =>
+        Object.defineProperty({}, "secret", {
+          enumerable: true,
+          get: () => {
+            throw new Error("looked into")
+          }
+        })
+      const [one, symbol, own] = [() => "a", Symbol("a"), locked()]
+      const same = [[null, null], [undefined, undefined], [NaN, NaN], ["a", "a"], [1n, 1n], [symbol, symbol], [
+        one,
+        one
+      ]]
+      const pairs = [...same, [own, own], [Option.some("b"), Option.some("b")]]
+      const distinct = [[0, "0"], [() => "b", () => "b"], [locked(), locked()], [Option.some(1), Option.some(2)]]
+      yield* Effect.all(
+        [...pairs, ...distinct].flatMap((tenants, pair) =>
+          tenants.map((tenant, i) => Effect.provideService(load(10 * pair + i), Lookups.Tenant, tenant))
+        ),
+        unbounded
+      )
+      const expected = [
+        ...pairs.map((_, pair) => [10 * pair, 10 * pair + 1]),
+        ...distinct.flatMap((_, i) => [[10 * (pairs.length + i)], [10 * (pairs.length + i) + 1]])
+      ]
+      assert.deepStrictEqual(calls.toSorted((a, b) => Number(a[0]) - Number(b[0])), expected)
+    }).pipe(Effect.provide(live())))
+
   it.effect("B7 loadMany and the cache keep tenants apart", () =>
     Effect.gen(function*() {
       const calls: Array<string> = []

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Console, Deferred, Duration, Effect, Fiber, Layer, Request } from "effect"
+import { Duration, Effect, Fiber, Layer, Request } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
@@ -201,22 +201,4 @@ describe("Inspector", () => {
       assert.throws(() => Inspector.layer({ most }), `Inspector.layer: most must be an integer >= 1, got ${most}`)
     }
   })
-
-  it.live("a signal prints the dump until the scope closes", () =>
-    Effect.gen(function*() {
-      const printed = yield* Deferred.make<unknown>()
-      const console = {
-        ...globalThis.console,
-        error: (text: unknown) => Deferred.doneUnsafe(printed, Effect.succeed(text))
-      }
-      const listeners = process.listenerCount("SIGUSR2")
-      yield* Effect.gen(function*() {
-        process.kill(process.pid, "SIGUSR2")
-        assert.include(String(yield* Deferred.await(printed)), "Scheduler app/GitHub: 0 running")
-      }).pipe(
-        Effect.provide(Layer.merge(GitHub.layer, Inspector.onSignal()).pipe(Layer.provide(Inspector.layer()))),
-        Effect.provideService(Console.Console, console)
-      )
-      assert.strictEqual(process.listenerCount("SIGUSR2"), listeners)
-    }))
 })

@@ -2,6 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import { TestClock } from "effect/testing"
+import { fork } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.js"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
@@ -13,8 +14,6 @@ const exceeded = <A, R>(effect: Effect.Effect<A, RateLimiter.RateLimiterError, R
     Effect.map((error) => error.reason),
     Effect.filterOrFail((reason) => reason._tag === "RateLimitExceeded")
   )
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 const tenPerSecond = { limit: 10, window: "1 second" } as const
 

@@ -3,6 +3,7 @@ import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
+import { fork } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.js"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
@@ -15,8 +16,6 @@ const exceeded = <A, E, R>(effect: Effect.Effect<A, E | RateLimiter.RateLimiterE
     Effect.map((error) => error.reason),
     Effect.filterOrFail((reason) => reason._tag === "RateLimitExceeded")
   )
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 const tenAtOnce = { limit: 10, window: "1 second", burst: 10 } as const
 const settle = (cost: number) => cost

@@ -237,22 +237,26 @@ describe("Scheduler.schedule", () => {
       expect(waiting.pollUnsafe()).toBeDefined()
     }))
 
-  it.effect("S4 100,000 jobs that wait are all started, interrupted in any order or not, without deepening the stack", () =>
-    Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({ concurrency: 1 })
-      let ran = 0
-      const job = Effect.sync(() => {
-        ran++
-      })
-      yield* scheduler.pause
-      const fibers: Array<Fiber.Fiber<void, Scheduler.SchedulerError>> = []
-      for (let i = 0; i < 100_000; i++) fibers.push(yield* fork(scheduler.schedule(job, { priority: i % 7 })))
-      for (let i = 0; i < 100_000; i += 2) fibers[(i * 7_919) % 100_000]!.interruptUnsafe()
-      expect((yield* scheduler.stats).queued).toBe(50_000)
-      yield* scheduler.resume
-      yield* scheduler.awaitIdle
-      expect(ran).toBe(50_000)
-    }))
+  it.effect(
+    "S4 100,000 jobs that wait are all started, interrupted in any order or not, without deepening the stack",
+    () =>
+      Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 1 })
+        let ran = 0
+        const job = Effect.sync(() => {
+          ran++
+        })
+        yield* scheduler.pause
+        const fibers: Array<Fiber.Fiber<void, Scheduler.SchedulerError>> = []
+        for (let i = 0; i < 100_000; i++) fibers.push(yield* fork(scheduler.schedule(job, { priority: i % 7 })))
+        for (let i = 0; i < 100_000; i += 2) fibers[(i * 7_919) % 100_000]!.interruptUnsafe()
+        expect((yield* scheduler.stats).queued).toBe(50_000)
+        yield* scheduler.resume
+        yield* scheduler.awaitIdle
+        expect(ran).toBe(50_000)
+      }),
+    60_000
+  )
 
   it.effect("S4 a queue of synchronous jobs lets other fibers have their turn", () =>
     Effect.gen(function*() {

@@ -5,9 +5,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, Scope } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
+import { fork } from "./support/fibers.ts"
 import { simulate } from "./support/simulation.js"
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** The reason of a refusal, its durations in milliseconds; undefined while the fiber runs. */
 const refusal = (fiber: Fiber.Fiber<unknown, unknown>) => {
@@ -516,7 +515,7 @@ describe("share", () => {
         yield* TestClock.adjust("3 millis")
       }
       expect((yield* scheduler.stats).queued).toBeLessThan(10)
-    }))
+    }), 60_000)
 })
 
 describe("drain", () => {

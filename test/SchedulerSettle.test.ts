@@ -3,12 +3,11 @@ import { Clock, Deferred, Effect, Exit, Fiber } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
+import { fork } from "./support/fibers.ts"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
 const tenAtOnce = { limit: 10, window: "1 second", burst: 10 } as const
 const settle = (cost: number) => cost
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** Whether a job of so many tokens starts at once, and not one of a token more. */
 const leaves = (scheduler: Scheduler.Scheduler, tokens: number) =>
@@ -34,6 +33,30 @@ describe("O4 settle of a job", () => {
         yield* leaves(scheduler, 3)
       }))
   }
+
+  it.effect("O3 O4 a job with a share and settle pays its line for its time, and the rate for what it cost", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 100, window: "1 hour", burst: 100 } })
+      const order: Array<string> = []
+      const run = (share: string, millis: number) =>
+        fork(
+          scheduler.schedule(
+            Effect.as(Effect.sleep(millis), 2).pipe(Effect.tap(() => Effect.sync(() => order.push(share)))),
+            {
+              share,
+              tokens: 5,
+              settle
+            }
+          )
+        )
+      const first = yield* run("first", 1)
+      for (let i = 0; i < 2; i++) yield* run("long", 25)
+      for (let i = 0; i < 4; i++) yield* run("short", 10)
+      yield* TestClock.adjust("1 second")
+      expect(order).toEqual(["first", "long", "short", "short", "short", "long", "short"])
+      yield* Fiber.join(first)
+      yield* leaves(scheduler, 86)
+    }))
 
   it.effect("a refund starts the jobs that wait for the rate, and a debt holds them up", () =>
     Effect.gen(function*() {

@@ -83,11 +83,12 @@ describe("examples of the documentation", () => {
 describe("the check of docblocks", () => {
   const problems = (files: Record<string, string>) => judge("src/A.ts", (file) => files[file]!).problems
   const about = "/** About.\n * @since 0.1.0 */\nimport type * as B from './B.js'\n"
-  const good = `/** Does.\n * ${fence}ts import.meta.vitest\n * @category a\n * @since 0.1.0 */\n`
+  const good =
+    `/** Does.\n * ${fence}ts import.meta.vitest\n * a // => 1\n * ${fence}\n * @category a\n * @since 0.1.0 */\n`
   const brief = "/** Is.\n * @category a\n * @since 0.1.0 */\n"
 
   it("accepts documented and internal exports", () => {
-    const text = `${good}export const a = 1\n${brief}export interface B {}\n/** @internal */\nexport const c = 1`
+    const text = `${good}export const a: B = 1\n${brief}export interface B {}\n/** @internal */\nexport const c = 1`
     expect(problems({ "src/A.ts": `${about}${text}` })).toEqual([])
     const overloads = `${good}export function f(a: 1): 1\nexport function f(a: 2): 2\nexport function f(a: any) {}`
     expect(problems({ "src/A.ts": `${about}${overloads}` })).toEqual([])
@@ -101,8 +102,20 @@ describe("the check of docblocks", () => {
     expect(problems({ "src/A.ts": `${about}${brief}export const a = 1` })).toEqual(["src/A.ts:7 a lacks an example"])
     expect(problems({ "src/A.ts": `${about}/** Is. */\nexport interface A {}` })).toEqual([
       "src/A.ts:5 A lacks @category",
-      "src/A.ts:5 A lacks @since"
+      "src/A.ts:5 A lacks @since",
+      "src/A.ts:5 A lacks an example"
     ])
+  })
+
+  it("finds the example of a type in an export that names it, also by a member of its type", () => {
+    const named =
+      `${brief}export interface B {}\n${brief}export interface C { b: B }\n${good}export const a = (c: C) => 1`
+    expect(problems({ "src/A.ts": `${about}${named}` })).toEqual([])
+    const member =
+      `interface All { a: (b: B) => 1 }\n${brief}export interface B {}\n${good}export const a: All["a"] = f`
+    expect(problems({ "src/A.ts": `${about}${member}` })).toEqual([])
+    const alone = `${brief}export interface B {}\n${good}export const a = 1`
+    expect(problems({ "src/A.ts": `${about}${alone}` })).toEqual(["src/A.ts:7 B lacks an example"])
   })
 
   it("follows an export to its declaration", () => {

@@ -10,7 +10,6 @@ it("a penalty ends for those who wait, also where its timer rings early and the 
     let pumped = 0
     const penalty = new Penalty({
       time: () => now += step,
-      widthTurned: () => {},
       pump: () => void pumped++
     }, { context: timers.context, clock: timers })
     penalty.extend(10e6, true)

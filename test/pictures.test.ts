@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 
 describe("the pictures of the documentation", () => {
   it("are the ones that scripts/pictures.ts draws", () => {
-    const files = globSync("docs/pictures/*", { cwd: root })
+    const files = globSync("docs/pictures/*.svg", { cwd: root })
     expect(Object.fromEntries(files.map((file) => [basename(file), readFileSync(join(root, file), "utf8")])))
       .toEqual(pictures)
   })

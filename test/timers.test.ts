@@ -1,3 +1,4 @@
+import process from "node:process"
 import { describe, expect, it, vi } from "@effect/vitest"
 import { Context, Effect, Scheduler as FiberScheduler } from "effect"
 import { dispatcherIn } from "../src/internal/data/dispatcher.js"

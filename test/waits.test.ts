@@ -130,145 +130,150 @@ describe("waits", () => {
     }
   })
 
-  it("S1 S2 S5 who starts is the first of all in free width, or the first below a job that waits for it in the width of that one; nobody who could start is left behind", () => {
-    const before = counted()
-    const counts = { late: 0, lent: 0, recharged: 0, blocked: 0, strangers: 0 }
-    for (let seed = 1; seed <= 120; seed++) {
-      const next = random(seed)
-      const made = [1, 2].map(() => makeEngine(1 + next(4)))
-      const engines = made.map(({ engine }) => engine)
-      const runs = Array.from({ length: 5 }, () => new Plain())
-      const jobs: Array<TestJob> = []
-      const edges: Array<Edge> = []
-      const engineOf = new Map<Job, Engine>()
-      const problems: Array<string> = []
-      const heaviest = 1 + next(3)
-      const alive = (): Array<Node> => [
-        ...runs.filter((run) => !run.ended),
-        ...jobs.filter((job) => job.state === "Running")
-      ]
-      /** The running jobs of an engine that wait for a job: all of them, or the nearest on each path. */
-      const lendersOf = (job: Job, all: boolean): Set<Node> => {
-        const lenders = new Set<Node>()
-        const seen = new Set<Node>([job])
-        for (const node of seen) {
-          for (const over of aboveOf(node, edges)) {
-            const lends = over instanceof TestJob && over.state === "Running" &&
-              engineOf.get(over) === engineOf.get(job)
-            if (lends) lenders.add(over)
-            if (!lends || all) seen.add(over)
-          }
-        }
-        return lenders
-      }
-      const queuedOf = (engine: Engine) => jobs.filter((job) => job.state === "Queued" && engineOf.get(job) === engine)
-      const firstOf = (queued: ReadonlyArray<TestJob>): TestJob | undefined =>
-        queued.toSorted((x, y) => y.priority - x.priority || x.order - y.order)[0]
-      const belowOf = (lender: Job, all = false) =>
-        queuedOf(engineOf.get(lender)!).filter((job) => lendersOf(job, all).has(lender))
-      const onStart = (job: TestJob) => {
-        const engine = engineOf.get(job)!
-        const lane = job.lane!
-        if (lane !== engine.main) {
-          counts.lent++
-          if (!lendersOf(job, true).has(lane.node!)) {
-            problems.push("S5 it runs in the width of one that does not wait for it")
-          }
-          if (lane.used > lane.capacity) problems.push("S5 more than is lent")
-        }
-        const rivals = lane === engine.main ? queuedOf(engine) : belowOf(lane.node as Job)
-        const first = firstOf([job, ...rivals])
-        if (job.order > 0 && first !== job) problems.push("S2 it overtook another")
-      }
-      for (let step = 0; step < 100; step++) {
-        const what = next(13)
-        const all = alive()
-        if (what < 5) {
-          const outer = next(3) === 0 ? undefined : all[next(all.length)]!
-          const job = new TestJob({ weight: 1 + next(heaviest), priority: next(2), outer }, onStart)
-          jobs.push(job)
-          const engine = engines[next(2)]!
-          engineOf.set(job, engine)
-          engine.submitUnsafe(job)
-        } else if (what < 8 && jobs.length > 0) {
-          const job = jobs[next(jobs.length)]!
-          engineOf.get(job)!.releaseUnsafe(job)
-        } else if (what < 10) {
-          const from = all[next(all.length)]!
-          const to = runs[next(runs.length)]!
-          if (!to.ended && !closes(from, to)) {
-            edges.push(new Edge(from, to))
-            counts.late++
-          }
-        } else if (what === 10 && edges.length > 0) {
-          edges.splice(next(edges.length), 1)[0]!.remove()
-        } else if (what === 11 && next(4) === 0) {
-          const at = next(runs.length)
-          runs[at]!.ended = true
-          endUnsafe(runs[at]!)
-          runs[at] = new Plain()
-        } else if (what === 12) engines[next(2)]!.resizeUnsafe(2 + next(3))
-        for (const { settle } of made) settle()
-        expect(problems, `seed ${seed} step ${step}`).toEqual([])
-        counts.blocked += changes.blocked
-        for (const engine of engines) {
-          const own = jobs.filter((job) => engineOf.get(job) === engine)
-          const queued = queuedOf(engine)
-          const running = own.filter((job) => job.state === "Running")
-          expect([engine.queued, engine.running]).toEqual([queued.length, running.length])
-          expect(engine.main.queue.size).toBe(queued.length)
-          const charged = new Map<Node | undefined, number>()
-          for (const job of running) {
-            let lane = job.lane!
-            while (lane.forward !== undefined) lane = lane.forward
-            charged.set(lane.node, (charged.get(lane.node) ?? 0) + job.width)
-          }
-          expect(engine.main.used).toBe(charged.get(undefined) ?? 0)
-          const first = firstOf(queued)
-          const { capacity, head, used } = engine.main
-          expect(head).toBe(first)
-          const strangers = engine.lanes.lenders["strangers"] > 0
-          if (strangers) counts.strangers++
-          const claims = {
-            "S1 who is the first of all does not fit": first === undefined || used + first.weight > capacity
-          }
-          expect(broken(claims), `seed ${seed} step ${step}`).toEqual([])
-          for (const job of running) {
-            const lane = ownLane(job)
-            expect(lane?.used ?? 0).toBe(charged.get(job) ?? 0)
-            const room = job.width - (lane?.used ?? 0)
-            const below = firstOf(belowOf(job))
-            const first = strangers ? firstOf(belowOf(job, true)) : below
-            const fits = (inner: TestJob | undefined) =>
-              inner !== undefined && Math.min(inner.weight, job.width) <= room
-            const free = running.some((inner) => inner.outer === job && inner.lane === engine.main)
-            if (free && below === undefined) counts.recharged++
-            const inner = lane?.first
-            const lends = {
-              "S5 no more than it has": room >= 0,
-              "S5 who is the first below does not fit": !fits(below) || !fits(first),
-              "S5 who runs in free width does not fit": !free || below !== undefined ||
-                (inner?.lane === engine.main && inner.width > room)
+  it(
+    "S1 S2 S5 who starts is the first of all in free width, or the first below a job that waits for it in the width of that one; nobody who could start is left behind",
+    () => {
+      const before = counted()
+      const counts = { late: 0, lent: 0, recharged: 0, blocked: 0, strangers: 0 }
+      for (let seed = 1; seed <= 120; seed++) {
+        const next = random(seed)
+        const made = [1, 2].map(() => makeEngine(1 + next(4)))
+        const engines = made.map(({ engine }) => engine)
+        const runs = Array.from({ length: 5 }, () => new Plain())
+        const jobs: Array<TestJob> = []
+        const edges: Array<Edge> = []
+        const engineOf = new Map<Job, Engine>()
+        const problems: Array<string> = []
+        const heaviest = 1 + next(3)
+        const alive = (): Array<Node> => [
+          ...runs.filter((run) => !run.ended),
+          ...jobs.filter((job) => job.state === "Running")
+        ]
+        /** The running jobs of an engine that wait for a job: all of them, or the nearest on each path. */
+        const lendersOf = (job: Job, all: boolean): Set<Node> => {
+          const lenders = new Set<Node>()
+          const seen = new Set<Node>([job])
+          for (const node of seen) {
+            for (const over of aboveOf(node, edges)) {
+              const lends = over instanceof TestJob && over.state === "Running" &&
+                engineOf.get(over) === engineOf.get(job)
+              if (lends) lenders.add(over)
+              if (!lends || all) seen.add(over)
             }
-            expect(broken(lends), `seed ${seed} step ${step}`).toEqual([])
+          }
+          return lenders
+        }
+        const queuedOf = (engine: Engine) =>
+          jobs.filter((job) => job.state === "Queued" && engineOf.get(job) === engine)
+        const firstOf = (queued: ReadonlyArray<TestJob>): TestJob | undefined =>
+          queued.toSorted((x, y) => y.priority - x.priority || x.order - y.order)[0]
+        const belowOf = (lender: Job, all = false) =>
+          queuedOf(engineOf.get(lender)!).filter((job) => lendersOf(job, all).has(lender))
+        const onStart = (job: TestJob) => {
+          const engine = engineOf.get(job)!
+          const lane = job.lane!
+          if (lane !== engine.main) {
+            counts.lent++
+            if (!lendersOf(job, true).has(lane.node!)) {
+              problems.push("S5 it runs in the width of one that does not wait for it")
+            }
+            if (lane.used > lane.capacity) problems.push("S5 more than is lent")
+          }
+          const rivals = lane === engine.main ? queuedOf(engine) : belowOf(lane.node as Job)
+          const first = firstOf([job, ...rivals])
+          if (job.order > 0 && first !== job) problems.push("S2 it overtook another")
+        }
+        for (let step = 0; step < 100; step++) {
+          const what = next(13)
+          const all = alive()
+          if (what < 5) {
+            const outer = next(3) === 0 ? undefined : all[next(all.length)]!
+            const job = new TestJob({ weight: 1 + next(heaviest), priority: next(2), outer }, onStart)
+            jobs.push(job)
+            const engine = engines[next(2)]!
+            engineOf.set(job, engine)
+            engine.submitUnsafe(job)
+          } else if (what < 8 && jobs.length > 0) {
+            const job = jobs[next(jobs.length)]!
+            engineOf.get(job)!.releaseUnsafe(job)
+          } else if (what < 10) {
+            const from = all[next(all.length)]!
+            const to = runs[next(runs.length)]!
+            if (!to.ended && !closes(from, to)) {
+              edges.push(new Edge(from, to))
+              counts.late++
+            }
+          } else if (what === 10 && edges.length > 0) {
+            edges.splice(next(edges.length), 1)[0]!.remove()
+          } else if (what === 11 && next(4) === 0) {
+            const at = next(runs.length)
+            runs[at]!.ended = true
+            endUnsafe(runs[at]!)
+            runs[at] = new Plain()
+          } else if (what === 12) engines[next(2)]!.resizeUnsafe(2 + next(3))
+          for (const { settle } of made) settle()
+          expect(problems, `seed ${seed} step ${step}`).toEqual([])
+          counts.blocked += changes.blocked
+          for (const engine of engines) {
+            const own = jobs.filter((job) => engineOf.get(job) === engine)
+            const queued = queuedOf(engine)
+            const running = own.filter((job) => job.state === "Running")
+            expect([engine.queued, engine.running]).toEqual([queued.length, running.length])
+            expect(engine.main.queue.size).toBe(queued.length)
+            const charged = new Map<Node | undefined, number>()
+            for (const job of running) {
+              let lane = job.lane!
+              while (lane.forward !== undefined) lane = lane.forward
+              charged.set(lane.node, (charged.get(lane.node) ?? 0) + job.width)
+            }
+            expect(engine.main.used).toBe(charged.get(undefined) ?? 0)
+            const first = firstOf(queued)
+            const { capacity, head, used } = engine.main
+            expect(head).toBe(first)
+            const strangers = engine.lanes.lenders["strangers"] > 0
+            if (strangers) counts.strangers++
+            const claims = {
+              "S1 who is the first of all does not fit": first === undefined || used + first.weight > capacity
+            }
+            expect(broken(claims), `seed ${seed} step ${step}`).toEqual([])
+            for (const job of running) {
+              const lane = ownLane(job)
+              expect(lane?.used ?? 0).toBe(charged.get(job) ?? 0)
+              const room = job.width - (lane?.used ?? 0)
+              const below = firstOf(belowOf(job))
+              const first = strangers ? firstOf(belowOf(job, true)) : below
+              const fits = (inner: TestJob | undefined) =>
+                inner !== undefined && Math.min(inner.weight, job.width) <= room
+              const free = running.some((inner) => inner.outer === job && inner.lane === engine.main)
+              if (free && below === undefined) counts.recharged++
+              const inner = lane?.first
+              const lends = {
+                "S5 no more than it has": room >= 0,
+                "S5 who is the first below does not fit": !fits(below) || !fits(first),
+                "S5 who runs in free width does not fit": !free || below !== undefined ||
+                  (inner?.lane === engine.main && inner.width > room)
+              }
+              expect(broken(lends), `seed ${seed} step ${step}`).toEqual([])
+            }
           }
         }
+        for (const engine of engines) engine.resizeUnsafe(9)
+        for (const job of jobs) engineOf.get(job)!.releaseUnsafe(job)
+        for (const { engine, settle } of made) {
+          settle()
+          expect([engine.queued, engine.running, engine.main.used, engine.lanes["inside"]]).toEqual([0, 0, 0, 0])
+        }
+        for (const run of runs) endUnsafe(run)
+        expect(counted()).toEqual(before)
       }
-      for (const engine of engines) engine.resizeUnsafe(9)
-      for (const job of jobs) engineOf.get(job)!.releaseUnsafe(job)
-      for (const { engine, settle } of made) {
-        settle()
-        expect([engine.queued, engine.running, engine.main.used, engine.lanes["inside"]]).toEqual([0, 0, 0, 0])
-      }
-      for (const run of runs) endUnsafe(run)
-      expect(counted()).toEqual(before)
-    }
-    expect(counts.late).toBeGreaterThan(500)
-    expect(counts.lent).toBeGreaterThan(500)
-    expect(counts.recharged).toBeGreaterThan(50)
-    expect(counts.blocked).toBeGreaterThan(50)
-    expect(counts.strangers).toBeGreaterThan(50)
-  })
+      expect(counts.late).toBeGreaterThan(500)
+      expect(counts.lent).toBeGreaterThan(500)
+      expect(counts.recharged).toBeGreaterThan(50)
+      expect(counts.blocked).toBeGreaterThan(50)
+      expect(counts.strangers).toBeGreaterThan(50)
+    },
+    60_000
+  )
 
   it("S5 if every job that waits for nothing ends, all jobs end", () => {
     const before = counted()

@@ -11,6 +11,7 @@ export interface Import {
 const modules: ReadonlyArray<readonly [contender: string, code: string]> = [
   ["node alone", ""],
   ["effect/Effect", `import "effect/Effect"`],
+  ["effect/RequestResolver", `import "effect/RequestResolver"`],
   ...["Reducer", "RateLimiter", "Scheduler", "Batcher", "index"].map((name) =>
     [`effect-funnel/${name}`, `import "./dist/${name}.js"`] as const
   )

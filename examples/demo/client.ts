@@ -3,7 +3,7 @@
  * up after a second.
  */
 import { NodeHttpClient } from "@effect/platform-node"
-import { Duration, Effect, Random } from "effect"
+import { Duration, Effect, Random, Stream } from "effect"
 import type { Array, Layer } from "effect"
 import { Scheduler } from "effect-funnel"
 import { HttpClient } from "effect/http"
@@ -74,6 +74,24 @@ export const send = Effect.fn("send")(function*(options: {
     onProgress: options.progress.update
   })
 }, Effect.scoped)
+
+/** Sends the same requests again and again, until it is interrupted; gives the outcomes as they come. */
+export const load = (options: {
+  readonly urls: ReadonlyArray<string>
+  readonly rate: number
+  readonly patience: number
+}): Stream.Stream<Outcome, never, HttpClient.HttpClient> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const client = yield* HttpClient.HttpClient
+    const scheduler = yield* Scheduler.make({
+      concurrency: "unbounded",
+      rate: { limit: options.rate, window: "1 second", burst: Math.min(options.rate, 10) }
+    })
+    const again = function*() {
+      while (true) yield* options.urls
+    }
+    return scheduler.stream(again(), (url) => get(client, url, options.patience))
+  })).pipe(Stream.orDie)
 
 /** As many connections as there are callers. */
 export const layerHttp: Layer.Layer<HttpClient.HttpClient> = NodeHttpClient.layerUndiciOptions({ connections: null })

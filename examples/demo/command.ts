@@ -14,6 +14,7 @@ import * as Processes from "./processes.ts"
 import * as Progress from "./progress.ts"
 import * as Redis from "./redis.ts"
 import * as Report from "./report.ts"
+import * as SideBySide from "./sideBySide.ts"
 
 const root = fileURLToPath(new URL("../../node_modules", import.meta.url))
 
@@ -93,9 +94,13 @@ export const command = Command.make(
       Flag.withMetavar("url"),
       Flag.withDescription("The Redis that several processes share (one is started, where redis-server is installed)"),
       Flag.optional
+    ),
+    dashboard: Flag.Boolean("dashboard").pipe(
+      Flag.withDescription("Keeps both servers up under load until ctrl-C, with the dashboard of the one with Funnel"),
+      Flag.withDefault(false)
     )
   },
-  Effect.fn(function*({ connections, processes, rate, redis, requests, seed }) {
+  Effect.fn(function*({ connections, dashboard, processes, rate, redis, requests, seed }) {
     const installed = yield* readInstalled(root)
     if (!Array.isReadonlyArrayNonEmpty(installed)) {
       yield* Console.error(`No packages under ${root}: run npm ci first.`)
@@ -103,6 +108,8 @@ export const command = Command.make(
     }
     const names = Array.dedupe(Array.map(installed, (pkg) => pkg.name))
     const paths = yield* Client.draw(names, { requests, seed })
+
+    if (dashboard) return yield* SideBySide.run({ connections, paths, rate })
 
     // Warm-up, not counted: the first requests of a process are slow.
     const warmUp = yield* Client.draw(names, { requests: 300, seed: seed + 1 })

@@ -6,6 +6,7 @@
  *     npm run demo -- --rate 50 --requests 300
  *     npm run demo -- --connections unbounded
  *     npm run demo -- --processes 4
+ *     npm run demo -- --dashboard
  *     npm run demo -- --help
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"

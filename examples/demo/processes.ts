@@ -28,7 +28,7 @@ const ended = (child: ChildProcess) =>
   })
 
 /** Starts a server process and returns its address; it ends with the scope. */
-const server = (environment: Record<string, string>) =>
+export const server = (environment: Record<string, string>) =>
   Effect.flatMap(
     Effect.acquireRelease(
       Effect.sync(() =>

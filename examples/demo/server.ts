@@ -29,10 +29,13 @@ const Handlers = HttpApiBuilder.group(
   })
 )
 
-/** Serves a catalog over a database; the `HttpServer` it provides knows the address. */
-export const layer = HttpRouter.serve(HttpApiBuilder.layer(Api).pipe(Layer.provide(Handlers)), {
-  disableLogger: true,
-  disableListenLog: true
-}).pipe(
-  Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
-)
+/** Serves a catalog over a database, and other routes; the `HttpServer` it provides knows the address. */
+export const layerWith = <R>(routes: Layer.Layer<never, never, R>) =>
+  HttpRouter.serve(HttpApiBuilder.layer(Api).pipe(Layer.provide(Handlers), Layer.merge(routes)), {
+    disableLogger: true,
+    disableListenLog: true
+  }).pipe(
+    Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
+  )
+
+export const layer = layerWith(Layer.empty)

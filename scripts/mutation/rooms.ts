@@ -11,6 +11,7 @@ export const rooms = [
   "redis",
   "inspect",
   "http",
+  "dashboard",
   "services"
 ] as const
 

@@ -43,6 +43,11 @@ export interface StoreOptions extends Checked.LeaseOptions, Database.SchemaOptio
   /** How long a result that others wait for can be fetched, 10 seconds by default. */
   readonly retain?: Duration.Input | undefined
   /**
+   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
+   * process waits for it.
+   */
+  readonly maxResultBytes?: number | undefined
+  /**
    * The answer to a call while PostgreSQL is away. `"local"`, the default, runs its effect in this process; it logs a warning
    * once an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
    */

@@ -3,9 +3,11 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redis from "effect/persistence/Redis"
@@ -25,9 +27,12 @@ import * as Scope from "effect/Scope"
  * Until there is a connection, every command fails with a `RedisError` that tells why, and subscriptions wait. Attempts are
  * 50 milliseconds apart at first, and 2 seconds at most. Once connected, the client reconnects by itself.
  *
- * It makes a new client in two cases that a client does not notice: a connection whose other end is gone without a word
- * (a command was given up, and a `PING` after it has no answer for 2 seconds), and a server that a fail-over has demoted
- * (`READONLY`). The old client serves until the new one is connected.
+ * It makes a new client in three cases that a client does not notice: a connection whose other end is gone without a word
+ * (a command was given up, and a `PING` after it has no answer for 2 seconds), one that is stuck while it reconnects (a
+ * command has failed, and so do a `PING` a second for 5 seconds), and a server that a fail-over has demoted (`READONLY`). The
+ * old client serves until the new one is connected. An attempt to connect ends after 10 seconds.
+ *
+ * The layer ends with its clients, or a second later: a client that is closed while it connects may never end.
  *
  * **Example** (Starting while Redis is away)
  *
@@ -67,33 +72,69 @@ export const layerBackground = <E, R>(
 /** How long a command may wait for an answer before the connection counts as dead, once others were given up. */
 const silence = "2 seconds"
 
+/** How often a client whose commands fail is asked, once a second, until it counts as lost. */
+const mostPings = 5
+
+/** How long an attempt to connect may take. The other end may accept it, and be gone before it answers. */
+const handshake = "10 seconds"
+
+/** How long the end of the layer waits for the end of its client. */
+const farewell = "1 second"
+
 /** A server that a fail-over has demoted refuses to write. The address may lead to another one by now. */
 const isDemoted = ({ cause }: Redis.RedisError): boolean =>
   Predicate.hasProperty(cause, "message") && String(cause.message).startsWith("READONLY")
 
+interface Client<E> {
+  readonly scope: Scope.Closeable
+  readonly building: Fiber.Fiber<Exit.Exit<Context.Context<Redis.Redis>, E>>
+}
+
 const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, E, R>) {
   const connected = yield* Deferred.make<Redis.Redis["Service"]>()
-  let current: { readonly redis: Redis.Redis["Service"]; readonly scope: Scope.Closeable } | undefined
+  let current: { readonly redis: Redis.Redis["Service"]; readonly client: Client<E> } | undefined
   let cause: unknown = new Error("not connected yet")
 
   const scope = yield* Effect.scope
   const context = yield* Effect.context<R>()
+  const clients = new Set<Client<E>>()
+  // Not awaited: a client waits for the answers that a dead connection owes it, and for ever if it was still connecting.
+  const end = (client: Client<E>) =>
+    Effect.suspend(() => {
+      clients.delete(client)
+      return Effect.forkDetach(Effect.andThen(Fiber.interrupt(client.building), Scope.close(client.scope, Exit.void)))
+    })
+  yield* Scope.addFinalizer(
+    scope,
+    Effect.suspend(() => Effect.forEach(Array.from(clients), end)).pipe(
+      Effect.flatMap((ends) =>
+        Effect.asVoid(Effect.interruptible(Effect.timeoutOption(Fiber.awaitAll(ends), farewell)))
+      )
+    )
+  )
   // Each attempt builds a new client.
-  const build = (scope: Scope.Scope) =>
-    Effect.provideContext(Effect.exit(Layer.buildWithScope(Layer.fresh(client), scope)), context)
+  const begin = Effect.gen(function*() {
+    const scope = yield* Scope.make()
+    const build = Effect.exit(Layer.buildWithScope(Layer.fresh(client), scope))
+    const made: Client<E> = { scope, building: yield* Effect.forkDetach(Effect.provideContext(build, context)) }
+    clients.add(made)
+    return made
+  })
   const attempt = Effect.gen(function*() {
-    const child = yield* Scope.fork(scope)
-    const exit = yield* build(child)
+    const made = yield* Effect.uninterruptible(begin)
+    const joined = yield* Effect.timeoutOption(Fiber.join(made.building), handshake)
+    const exit: Exit.Exit<Context.Context<Redis.Redis>, E | Error> = Option.isSome(joined)
+      ? joined.value
+      : Exit.fail(new Error(`not connected within ${handshake}`))
     if (Exit.isFailure(exit)) {
       cause = exit.cause
-      yield* Scope.close(child, exit)
+      yield* end(made)
       return false
     }
     const former = current
-    current = { redis: yield* Effect.provideContext(Redis.Redis, exit.value), scope: child }
+    current = { redis: Context.get(exit.value, Redis.Redis), client: made }
     yield* Deferred.succeed(connected, current.redis)
-    // Not awaited: a client waits for the answers that a dead connection owes it.
-    if (former !== undefined) yield* Effect.forkDetach(Scope.close(former.scope, Exit.void))
+    if (former !== undefined) yield* end(former.client)
     return true
   })
   const connect = Effect.gen(function*() {
@@ -118,6 +159,17 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
   const isSilent = (redis: Redis.Redis["Service"]) =>
     Effect.map(Effect.timeoutOption(Effect.exit(redis.send("PING")), silence), Option.isNone)
 
+  // A client that reconnects by itself may be stuck in it: then all its commands fail at once, and for ever.
+  const isLost = Effect.fnUntraced(function*(redis: Redis.Redis["Service"]) {
+    for (let i = 0; i < mostPings; i++) {
+      yield* Effect.sleep("1 second")
+      const answer = yield* Effect.timeoutOption(Effect.exit(redis.send("PING")), silence)
+      if (Option.isNone(answer)) return true
+      if (Exit.isSuccess(answer.value)) return false
+    }
+    return true
+  })
+
   const use = <A, E, R>(f: (redis: Redis.Redis["Service"]) => Effect.Effect<A, E | Redis.RedisError, R>) =>
     Effect.suspend((): Effect.Effect<A, E | Redis.RedisError, R> => {
       if (current === undefined) return Effect.fail(new Redis.RedisError({ cause }))
@@ -125,8 +177,8 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
       return f(redis).pipe(
         Effect.onInterrupt(() => doubt(isSilent(redis))),
         Effect.tapError((error) =>
-          error instanceof Redis.RedisError && isDemoted(error)
-            ? doubt(Effect.as(Effect.sleep(1000), true))
+          error instanceof Redis.RedisError
+            ? doubt(isDemoted(error) ? Effect.as(Effect.sleep(1000), true) : isLost(redis))
             : Effect.void
         )
       )

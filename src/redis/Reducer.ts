@@ -54,6 +54,11 @@ export interface StoreOptions extends Checked.LeaseOptions {
   /** How long a result that others wait for can be fetched, 10 seconds by default. */
   readonly retain?: Duration.Input | undefined
   /**
+   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
+   * process waits for it. A result of 4 MiB holds up Redis for about 10 milliseconds.
+   */
+  readonly maxResultBytes?: number | undefined
+  /**
    * The answer to a call while Redis is away. `"local"`, the default, runs its effect in this process; it logs a warning once
    * an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
    */

@@ -138,10 +138,12 @@ describe("a Redis that connects in the background", () => {
       expect([seen.attempts, seen.closed]).toEqual([1, []])
     }))
 
-  it.effect("a server that refuses to write is left after a second, and no other error leads to a new client", () =>
+  it.effect("a server that refuses to write is left after a second, and no other error leads to a new client while a PING is answered", () =>
     Effect.gen(function*() {
       const { connect, seen } = yield* setup((client, command) =>
-        client > 1 ? Effect.succeed(client) : Effect.fail(error(command === "SET" ? "READONLY replica" : "ERR no"))
+        client > 1 || command === "PING"
+          ? Effect.succeed(client)
+          : Effect.fail(error(command === "SET" ? "READONLY replica" : "ERR no"))
       )
       const redis = yield* connect
       const script = Redis.script(() => [], { numberOfKeys: 0, lua: "" })
@@ -156,6 +158,46 @@ describe("a Redis that connects in the background", () => {
       expect(seen.attempts).toBe(1)
       yield* TestClock.adjust(1)
       expect([yield* redis.send("SET"), seen.attempts, seen.closed]).toEqual([2, 2, [1]])
+    }))
+
+  it.effect("a client that refuses a command, and a PING a second for 5 seconds, is replaced; an answer in time keeps it", () =>
+    Effect.gen(function*() {
+      let refuses = true
+      const { connect, seen } = yield* setup((client) =>
+        client === 1 && refuses ? Effect.fail(error("offline")) : Effect.succeed(client)
+      )
+      const redis = yield* connect
+      yield* Effect.flip(redis.send("A"))
+      yield* TestClock.adjust(4999)
+      refuses = false
+      yield* TestClock.adjust("1 minute")
+      expect(seen.attempts).toBe(1)
+      refuses = true
+      yield* Effect.flip(redis.send("A"))
+      yield* TestClock.adjust(4999)
+      yield* Effect.flip(redis.send("B"))
+      expect(seen.attempts).toBe(1)
+      yield* TestClock.adjust(1)
+      expect([yield* redis.send("C"), seen.attempts, seen.closed]).toEqual([2, 2, [1]])
+    }))
+
+  it.effect("an attempt that takes 10 seconds is given up, and another one follows", () =>
+    Effect.gen(function*() {
+      let attempts = 0
+      const { connect, seen } = yield* setup()
+      const inner = yield* connect
+      const slow = Layer.effect(
+        Redis.Redis,
+        Effect.suspend(() => ++attempts === 1 ? Effect.never : Effect.succeed(inner))
+      )
+      const context = yield* Layer.build(layerBackground(slow))
+      const redis = yield* Effect.provideContext(Redis.Redis, context)
+      yield* TestClock.adjust(9999)
+      expect(attempts).toBe(1)
+      yield* TestClock.adjust(1)
+      expect(String((yield* Effect.flip(redis.send("GET"))).cause)).toContain("not connected within 10 seconds")
+      yield* TestClock.adjust(50)
+      expect([yield* redis.send("GET"), attempts, seen.attempts]).toEqual([1, 2, 1])
     }))
 
   it.effect("a subscription waits for the first client, and a later one is made at the present client", () =>
@@ -177,6 +219,33 @@ describe("a Redis that connects in the background", () => {
       yield* redis.subscribe("b")
       expect(seen.sent).toEqual(["1 SUBSCRIBE a", "1 A", "1 PING", "2 SUBSCRIBE b"])
     }))
+
+  for (const state of ["connecting", "connected"]) {
+    it.effect(`a client that is ${state} and never ends holds up the end of the scope for a second`, () =>
+      Effect.gen(function*() {
+        const stuck = Layer.effect(
+          Redis.Redis,
+          Effect.gen(function*() {
+            yield* Effect.addFinalizer(() => Effect.never)
+            return state === "connecting" ? yield* Effect.never : yield* Redis.Redis
+          })
+        )
+        const scope = yield* Scope.make()
+        const { seen, connect } = yield* setup()
+        const redis = yield* connect
+        yield* Layer.build(layerBackground(stuck)).pipe(
+          Scope.provide(scope),
+          Effect.provideService(Redis.Redis, redis)
+        )
+        yield* settle
+        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+        yield* TestClock.adjust(999)
+        expect(closing.pollUnsafe()).toBeUndefined()
+        yield* TestClock.adjust(1)
+        expect(closing.pollUnsafe()).toEqual(Exit.void)
+        expect(seen.attempts).toBe(1)
+      }))
+  }
 
   it.effect("the end of the scope closes the client and ends all attempts", () =>
     Effect.gen(function*() {

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Persistable from "effect/persistence/Persistable"
-import type * as Redis from "effect/persistence/Redis"
+import * as Redis from "effect/persistence/Redis"
 import * as Schema from "effect/Schema"
 import { createCluster } from "redis"
 import * as RateLimiter from "../../src/RateLimiter.js"
@@ -140,6 +140,64 @@ describe.skipIf(!hasRedis)("a Redis Cluster", () => {
     yield* all
     expect(yield* ask(replica, "INFO", "replication")).toContain("role:master")
   })
+
+  live(
+    "calls for keys of all nodes in one turn are served, each once, also by a client that a program has made itself",
+    function*() {
+      const { masters } = yield* cluster
+      const client = createCluster({ rootNodes: masters.map(({ url }) => ({ url })) })
+      yield* Effect.acquireRelease(
+        Effect.promise(() => client.connect()),
+        () => Effect.sync(() => client.destroy())
+      )
+      const own = Layer.effect(
+        Redis.Redis,
+        Redis.make({
+          // Sound for a test: the caller knows the type of the reply.
+          send: ((command: string, ...args: ReadonlyArray<string>) =>
+            Effect.tryPromise({
+              try: () =>
+                command === "SCRIPT"
+                  ? Promise.all(
+                    client.masters.map(async (node) => (await client.nodeClient(node)).sendCommand([command, ...args]))
+                  ).then(([sha]) => sha)
+                  : client.sendCommand(command === "EVALSHA" ? args[2] : args[0], false, [command, ...args]),
+              catch: (cause) => new Redis.RedisError({ cause })
+            })) as Redis.Redis["Service"]["send"],
+          connect: Effect.fail(new Redis.RedisError({ cause: "none" })),
+          subscribe: () => Effect.succeed(Effect.never)
+        })
+      )
+      const ready = layerCluster(() => createCluster({ rootNodes: masters.map(({ url }) => ({ url })) }))
+      for (const layer of [own, Layer.orDie(ready)]) {
+        const context = yield* Layer.build(Layer.fresh(
+          Layer.mergeAll(
+            RedisRateLimiter.layer({ rate: { limit: 1, window: "1 hour", burst: 2 }, prefix: `${layer === own}` }),
+            RedisReducer.layer({ onStoreError: "fail", prefix: `${layer === own}` })
+          ).pipe(Layer.provide(layer))
+        ))
+        const keys = Array.from({ length: 200 }, (_, i) => String(i))
+        let runs = 0
+        const call = (key: string) =>
+          Effect.all([
+            RateLimiter.consume({ key, onExceeded: "fail" }),
+            reduceShared(new GetText({ key }), () => Effect.sync(() => String(++runs)))
+          ], { concurrency: 2 })
+        for (const remaining of [1, 0]) {
+          const all = yield* Effect.provideContext(Effect.forEach(keys, call, { concurrency: "unbounded" }), context)
+          expect(all.every(([taken]) => taken.remaining === remaining)).toBe(true)
+        }
+        expect(runs).toBe(400)
+        const third = yield* Effect.provideContext(
+          Effect.forEach(keys, (key) => Effect.exit(RateLimiter.consume({ key, onExceeded: "fail" })), {
+            concurrency: "unbounded"
+          }),
+          context
+        )
+        expect(third.every((exit) => exit._tag === "Failure")).toBe(true)
+      }
+    }
+  )
 
   live("a client of one node fails with an error that names the layer of clusters", function*() {
     const { masters } = yield* cluster

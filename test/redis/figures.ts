@@ -3,6 +3,8 @@
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import Table from "cli-table3"
+import { execFile } from "node:child_process"
+import { promisify } from "node:util"
 import * as Reducer from "effect-funnel/Reducer"
 import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
 import * as RedisReducer from "effect-funnel/redis/Reducer"
@@ -17,7 +19,8 @@ import * as Schema from "effect/Schema"
 import type * as BuiltStore from "../../src/internal/redis/gcraStore.js"
 import type * as BuiltOrders from "../../src/internal/redis/orders.js"
 import { buildWhenStale } from "../../scripts/build.ts"
-import { redisServer } from "../support/redisServer.ts"
+import { type RedisServer, redisServer } from "../support/redisServer.ts"
+import { measure } from "./throughput.ts"
 
 await buildWhenStale()
 // The store is not exported, so the built files are imported by their paths.
@@ -58,8 +61,50 @@ const table = new Table({
 const row = (name: string, times: ReadonlyArray<number>, per = 1) =>
   table.push([name, ...[0.5, 0.95].map((q) => (quantile(times, q) * 1000 / per).toFixed(1))])
 
+const calls = new Table({
+  head: ["", "a second", "CPU in its process, µs", "CPU in Redis, µs"],
+  colAligns: ["left", "right", "right", "right"],
+  style: { head: [], border: [], compact: true }
+})
+
+/** What the tool of Redis itself reaches, with a script that does nothing. */
+const benchmark = async (server: RedisServer, name: string, ...options: ReadonlyArray<string>) => {
+  const [, sha] = (await server.command("SCRIPT", "LOAD", "return 1")).split("\r\n")
+  const words = ["-p", String(server.port), "-n", "200000", "--csv", ...options, "EVALSHA", sha!, "1", "k"]
+  const { stdout } = await promisify(execFile)("redis-benchmark", words)
+  const [, perSecond] = stdout.trim().split("\n").at(-1)!.split(/","|"/).slice(1)
+  calls.push([name, Number(perSecond).toFixed(0), "", ""])
+}
+
+const throughput = async (server: RedisServer) => {
+  await benchmark(server, "redis-benchmark: scripts that do nothing, one in a round trip")
+  await benchmark(server, "redis-benchmark: the same, 16 in a round trip", "-P", "16")
+  for (const processes of [1, 2]) {
+    const where = processes === 1 ? "1 process" : `${processes} processes`
+    for (const task of [decisions, flights]) {
+      const { clientMicros, perSecond, serverMicros } = await measure(server, processes, task)
+      calls.push([`${task.name}, ${where}`, ...[perSecond, clientMicros, serverMicros].map((_) => _.toFixed(0))])
+    }
+  }
+}
+const decisions = {
+  name: "decisions over 100,000 keys",
+  kind: "decisions",
+  count: 100_000,
+  keys: 100_000,
+  width: 512
+} as const
+const flights = {
+  name: "shared runs that nobody else wants",
+  kind: "flights",
+  count: 20_000,
+  keys: 1000,
+  width: 256
+} as const
+
 const program = Effect.gen(function*() {
-  const { url } = yield* redisServer()
+  const server = yield* redisServer()
+  const { url } = server
 
   const on = (reducer: Reducer.Reducer) => <R>(request: Get, f: () => Effect.Effect<string, never, R>) =>
     Effect.provideService(reduceShared(request, f), Reducer.Reducer, reducer)
@@ -124,7 +169,9 @@ const program = Effect.gen(function*() {
   row("a permit that is free", yield* sample(2000, scheduler.schedule(Effect.void)))
   yield* sample(20, hundred(scheduler.schedule(Effect.void)))
   row("a permit for one of 100 jobs at once", yield* sample(200, hundred(scheduler.schedule(Effect.void))), 100)
+  yield* Effect.promise(() => throughput(server))
 })
 
 await Effect.runPromise(Effect.scoped(program))
 console.log(table.toString())
+console.log(calls.toString())

@@ -12,7 +12,8 @@ import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Scheduler from "../../src/Scheduler.js"
-import { live } from "../support/live.js"
+import { fork } from "../support/fibers.ts"
+import { live, until } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServer, redisServerOfFile } from "../support/redisServer.js"
 
@@ -43,18 +44,17 @@ const millisOf = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     return Effect.map(effect, () => performance.now() - began)
   })
 
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
-
 const held = (server: RedisServer, key: string) =>
   Effect.promise(() => server.command("ZCARD", `{effect-funnel:1:p:app/Hosts}:h:${key}`))
 
-const until = (holds: Effect.Effect<boolean>) =>
-  holds.pipe(
-    Effect.delay(20),
-    Effect.repeat({ until: (_) => _ }),
-    Effect.timeout("5 seconds"),
-    Effect.orDie
-  )
+const queues = (scheduler: Scheduler.Scheduler, jobs: number) =>
+  until(Effect.map(scheduler.stats, ({ queued }) => queued === jobs))
+
+const runs = (scheduler: Scheduler.Scheduler, jobs: number) =>
+  until(Effect.map(scheduler.stats, ({ running }) => running === jobs))
+
+const isPenalized = (scheduler: Scheduler.Scheduler) =>
+  until(Effect.map(scheduler.stats, ({ waitingFor }) => waitingFor === "penalty"))
 
 const hidden = Effect.provide(Logger.layer([]))
 
@@ -154,11 +154,11 @@ describe.skipIf(!hasRedis)("Scheduler.Keyed over Redis", () => {
     const [a, b, c] = yield* Effect.all([processOn(server), processOn(server), processOn(server)])
     const gate = yield* Deferred.make<void>()
     const running = yield* fork(a.get("k").schedule(Deferred.await(gate)))
-    yield* Effect.sleep(30)
+    yield* runs(a.get("k"), 1)
     const waiting = yield* fork(b.get("k").schedule(Effect.void))
-    yield* Effect.sleep(30)
+    yield* queues(b.get("k"), 1)
     const last = yield* fork(c.get("k").schedule(Effect.succeed("c")))
-    yield* Effect.sleep(30)
+    yield* queues(c.get("k"), 1)
     yield* Fiber.interrupt(waiting)
     yield* Deferred.succeed(gate, undefined)
     yield* Fiber.join(running)
@@ -172,9 +172,9 @@ describe.skipIf(!hasRedis)("Scheduler.Keyed over Redis", () => {
     const b = yield* processOn(server)
     const keys = ["1", "2", "3"]
     const jobs = yield* Effect.forEach(keys, (key) => Effect.forkDetach(a.get(key).schedule(Effect.never)))
-    yield* Effect.sleep(50)
+    for (const key of keys) yield* runs(a.get(key), 1)
     const waiting = yield* Effect.forEach(keys, (key) => fork(b.get(key).schedule(Effect.void)))
-    yield* Effect.sleep(30)
+    for (const key of keys) yield* queues(b.get(key), 1)
     yield* Scope.close(scope, Exit.void)
     expect(yield* millisOf(Fiber.joinAll(waiting))).toBeLessThan(300)
     const late = yield* Effect.forkDetach(a.get("1").schedule(Effect.void))
@@ -308,24 +308,25 @@ describe.skipIf(!hasRedis)("penalize over Redis", () => {
     function*() {
       const server = yield* emptied
       const [a, b] = yield* Effect.all([processOn(server), processOn(server)])
-      yield* fork(a.get("k").schedule(Effect.sleep(100)))
-      yield* Effect.sleep(30)
+      const open = yield* Deferred.make<void>()
+      yield* fork(a.get("k").schedule(Deferred.await(open)))
+      yield* runs(a.get("k"), 1)
       const began = performance.now()
       const at = Effect.sync(() => performance.now() - began)
       const waiting = yield* fork(b.get("k").schedule(at))
-      yield* Effect.sleep(30)
-      yield* a.get("k").penalize({ for: "800 millis" })
+      yield* queues(b.get("k"), 1)
+      yield* a.get("k").penalize({ for: "2 seconds" })
       const own = yield* fork(a.get("k").schedule(at))
-      yield* Effect.sleep(30)
-      expect((yield* b.get("k").stats).waitingFor).toBe("penalty")
-      expect((yield* a.get("k").stats).waitingFor).toBe("penalty")
+      yield* isPenalized(b.get("k"))
+      yield* isPenalized(a.get("k"))
+      yield* Deferred.succeed(open, undefined)
       const late = yield* processOn(server)
       const third = yield* fork(late.get("k").schedule(at))
       expect(yield* late.get("other").schedule(Effect.succeed(1))).toBe(1)
       for (const job of [waiting, own, third]) {
         const start = yield* Fiber.join(job)
-        expect(start).toBeGreaterThan(800)
-        expect(start).toBeLessThan(1100)
+        expect(start).toBeGreaterThan(2000)
+        expect(start).toBeLessThan(6000)
       }
     }
   )
@@ -345,12 +346,12 @@ describe.skipIf(!hasRedis)("penalize over Redis", () => {
     const server = yield* emptied
     const [a, b] = yield* Effect.all([processOn(server), processOn(server)])
     yield* fork(a.get("k").schedule(Effect.never))
-    yield* Effect.sleep(30)
-    const waiting = yield* fork(Effect.flip(b.get("k").schedule(Effect.void, { maxWait: "2 seconds" })))
-    yield* Effect.sleep(30)
+    yield* runs(a.get("k"), 1)
+    const waiting = yield* fork(Effect.flip(b.get("k").schedule(Effect.void, { maxWait: "5 seconds" })))
+    yield* queues(b.get("k"), 1)
     yield* a.get("k").penalize({ for: "1 minute" })
     const refused = Effect.flip(b.get("k").schedule(Effect.void, { maxWait: "2 seconds" }))
-    expect(yield* millisOf(Fiber.join(waiting))).toBeLessThan(300)
+    expect(yield* millisOf(Fiber.join(waiting))).toBeLessThan(2000)
     expect(yield* refused).toMatchObject({ scheduler: "app/Hosts", reason: { _tag: "WaitExceeded" } })
   })
 

@@ -194,6 +194,20 @@ describe("orders", () => {
       expect(yield* Fiber.join(good)).toEqual(Exit.succeed(["good"]))
     }))
 
+  it.effect("a caller whose observer throws keeps no other one from its reply", () =>
+    Effect.gen(function*() {
+      for (const answer of [each, () => refused("away")]) {
+        const { fork } = yield* setup(answer)
+        const first = yield* fork("a")
+        first.addObserver(() => {
+          throw new Error("an observer")
+        })
+        const second = yield* fork("b")
+        yield* settle
+        expect(second.pollUnsafe()).not.toBe(undefined)
+      }
+    }))
+
   it.effect("a cluster gets each order of a refused command alone, in order, and from then on those of a hash tag together", () =>
     Effect.gen(function*() {
       const tag = (key: string) => key.slice(0, key.indexOf("}"))

@@ -20,6 +20,7 @@ import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Reducer from "../../src/Reducer.js"
 import { reduceShared } from "../../src/SharedReducer.js"
 import * as Scheduler from "../../src/Scheduler.js"
+import { settle } from "../support/fibers.ts"
 import { live } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
@@ -128,7 +129,7 @@ describe("policies while Redis is away", () => {
       const services = yield* Layer.build(RedisLayer.layerBackground(Layer.succeed(Redis.Redis, client)))
       const redis = yield* Effect.provideContext(Redis.Redis, services)
       expect(String((yield* Effect.flip(redis.send("PING"))).cause)).toContain("not connected yet")
-      yield* Effect.yieldNow
+      yield* settle
       expect(yield* redis.send("SET", "k", "1")).toEqual(["SET", "k", "1"])
     }).pipe(Effect.scoped))
 
@@ -146,6 +147,12 @@ describe("policies while Redis is away", () => {
         () => RedisReducer.layer({ outageBudget: -1 }),
         "Reducer.layer: outageBudget must be a finite duration >= 0, got -1"
       ],
+      ...[0, -1, 1.5, NaN, Infinity].map((maxResultBytes) =>
+        [
+          () => RedisReducer.layer({ maxResultBytes }),
+          `Reducer.layer: maxResultBytes must be an integer >= 1, got ${maxResultBytes}`
+        ] as const
+      ),
       [
         // @ts-expect-error a policy that this service does not have
         () => RedisReducer.layer({ onStoreError: "allow" }),

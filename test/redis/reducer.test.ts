@@ -48,4 +48,31 @@ describe.skipIf(!hasRedis)("Reducer over Redis", () => {
     expect(new Set(results).size).toBe(1)
     expect(runs).toBe(1)
   })
+
+  live("A result of more bytes than `maxResultBytes` is a CodecError in all processes, and is run once", function*() {
+    const server = yield* redisServer()
+    const [a, b] = yield* Effect.all([1, 2].map(() => processOn(server.url, { maxResultBytes: 100 })))
+    let runs = 0
+    const call = (reducer: Reducer.Reducer | undefined, value: string) =>
+      reduceShared(new GetUser({ id: value }), () => Effect.delay(Effect.sync(() => (runs++, value)), "100 millis"))
+        .pipe(Effect.provideService(Reducer.Reducer, reducer!))
+    const both = (value: string) =>
+      Effect.all([a, b].map((reducer) => Effect.result(call(reducer, value))), { concurrency: 2 })
+    const size = JSON.stringify({ _tag: "Success", value: "" }).length
+    for (const value of ["x".repeat(100 - size), "é".repeat((100 - size) / 2 | 0)]) {
+      expect((yield* both(value)).map((_) => _._tag)).toEqual(["Success", "Success"])
+    }
+    runs = 0
+    for (const value of ["x".repeat(101 - size), "é".repeat((100 - size) / 2 + 1 | 0), "x".repeat(1_000_000)]) {
+      for (const result of yield* both(value)) {
+        expect(result).toMatchObject({
+          _tag: "Failure",
+          failure: { _tag: "ReducerError", reason: { _tag: "CodecError", operation: "encode" } }
+        })
+        expect(String(result)).toContain("it takes more than 100 bytes, the maxResultBytes of its reducer")
+      }
+    }
+    expect(runs).toBe(3)
+    expect(yield* Effect.result(call(a, "x".repeat(101)))).toMatchObject({ _tag: "Failure" })
+  })
 })

@@ -308,6 +308,50 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     expect(yield* b.store.complete("k", b, fence, "1")).toBe(true)
   })
 
+  live("One script wakes 250 processes, of however many flights, and all are woken in the end", function*() {
+    const { a, server } = yield* two()
+    const keys = Array.from({ length: 10 }, (_, i) => `k${i}`)
+    const fences = yield* Effect.forEach(keys, (key) => Effect.map(a.store.join(key, a, undefined), leads))
+    for (const key of keys) {
+      const others = Array.from({ length: 200 }, (_, i) => `${i} nowhere`)
+      yield* Effect.promise(() => server.command("SADD", `{t:${key}}:w`, ...others))
+    }
+    yield* Effect.promise(() => server.command("CONFIG", "RESETSTAT"))
+    const complete = Effect.forEach(keys, (key, i) => a.store.complete(key, a, fences[i]!, "x".repeat(16_000)), {
+      concurrency: "unbounded"
+    })
+    expect(yield* complete).toEqual(keys.map(() => true))
+    const stats = yield* Effect.promise(() => server.command("INFO", "commandstats"))
+    expect(stats).toContain("cmdstat_publish:calls=2000,")
+    expect(Number(/cmdstat_evalsha:calls=(\d+)/.exec(stats)![1])).toBeGreaterThanOrEqual(2000 / 250)
+    for (const key of keys) {
+      expect(yield* Effect.promise(() => server.command("EXISTS", `{t:${key}}:w`))).toBe(":0\r\n")
+    }
+  })
+
+  live("A leader that releases wakes a waiter, however many the same command has woken", function*() {
+    const { a, b, server } = yield* two()
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    leads(yield* a.store.join("l", a, undefined))
+    yield* b.store.join("l", b, undefined)
+    const others = Array.from({ length: 400 }, (_, i) => `${i} nowhere`)
+    yield* Effect.promise(() => server.command("SADD", "{t:k}:w", ...others))
+    yield* Effect.all([a.store.complete("k", a, fence, "1"), a.store.release("l", a)], { concurrency: "unbounded" })
+    expect(yield* b.signalled).toEqual({ _tag: "Retry" })
+  })
+
+  live("What is wrong with one flight fails no other one of the same turn", function*() {
+    const { a, server } = yield* two()
+    yield* Effect.promise(() => server.command("SET", "{t:bad}:f", "x"))
+    const exits = yield* Effect.forEach(
+      ["a", "bad", "b"],
+      (key) => Effect.exit(a.store.join(key, a, undefined)),
+      { concurrency: "unbounded" }
+    )
+    expect(exits.map((exit) => exit._tag)).toEqual(["Success", "Failure", "Success"])
+    expect(String(exits[1])).toContain("store command `join` failed: WRONGTYPE")
+  })
+
   live("More waiting processes than one script wakes are all woken", function*() {
     const { a, b, server } = yield* two()
     const fence = leads(yield* a.store.join("k", a, undefined))
@@ -446,6 +490,93 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
     expect(retryMillis).toBeGreaterThan(4000)
     yield* store.reset("k")
     expect((yield* store.take("k", [10], 0)).waits).toEqual([0])
+  })
+
+  const together = { concurrency: "unbounded" } as const
+
+  live("Takes of one turn are one command, and each key grants in the order of its calls", function*() {
+    const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 2 })
+    yield* store.take("warm", [1], 0)
+    yield* Effect.promise(() => server.command("CONFIG", "RESETSTAT"))
+    const waits = yield* Effect.forEach(
+      ["a", "b", "a", "b", "a", "b"],
+      (key) => Effect.map(store.take(key, [1], 1500), ({ waits }) => waits),
+      together
+    )
+    expect(waits).toEqual([[0], [0], [0], [0], [1000], [1000]])
+    expect(yield* Effect.promise(() => server.command("INFO", "commandstats"))).toContain("cmdstat_evalsha:calls=1,")
+  })
+
+  live("What is wrong with one key fails the calls of that key, and of no other one", function*() {
+    const { server, store } = yield* one({ intervalMicros: 1000, burst: 2 })
+    yield* Effect.promise(() => server.command("SADD", "{t:list}:r", "x"))
+    yield* Effect.promise(() => server.command("SET", "{t:text}:r", "what, is this"))
+    yield* Effect.promise(() => server.command("SET", "{t:commas}:r", "0 0 a,b,c"))
+    expect(yield* store.take("commas", [1], -1)).toMatchObject({ waits: [], before: "0 0 a,b,c", after: "0 0 a,b,c" })
+    const exits = yield* Effect.forEach(
+      ["a", "list", "b", "text", "c", "commas", "d"],
+      (key) => Effect.exit(store.take(key, [1], 0)),
+      together
+    )
+    expect(exits.map((exit) => exit._tag)).toEqual(
+      ["Success", "Failure", "Success", "Failure", "Success", "Success", "Success"]
+    )
+    expect(String(exits[1])).toContain("WRONGTYPE")
+    yield* store.reset("list")
+    expect((yield* store.take("list", [1], 0)).waits).toEqual([0])
+  })
+
+  live("Calls for one key in one turn are carried out in their order, whatever they are", function*() {
+    const { store } = yield* one({ intervalMicros: 1_000_000, burst: 1 })
+    const take = Effect.map(store.take("k", [1], 0), ({ waits }) => waits.length)
+    const first = yield* store.take("k", [1], 0)
+    const results = yield* Effect.all(
+      [take, store.giveBack("k", 1, first.after), take, store.reset("k"), take, store.penalize("k", 5000), take],
+      together
+    )
+    expect(results).toEqual([0, undefined, 1, undefined, 1, undefined, 0])
+  })
+
+  live("A command whose script Redis has forgotten is sent again, and takes once", function*() {
+    const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 1 })
+    yield* store.take("warm", [1], 0)
+    yield* Effect.promise(() => server.command("SCRIPT", "FLUSH"))
+    const keys = Array.from({ length: 300 }, (_, i) => String(i))
+    const taken = yield* Effect.forEach(keys, (key) => store.take(key, [1, 1], 10_000), together)
+    for (const { waits } of taken) expect(waits).toEqual([0, 1000])
+  })
+
+  live(
+    "A server that a fail-over has demoted refuses the command, and not the order: the client is to hear it",
+    function*() {
+      const { server, store } = yield* one({ intervalMicros: 1_000_000, burst: 1 })
+      yield* store.take("warm", [1], 0)
+      yield* Effect.promise(() => server.command("REPLICAOF", "127.0.0.1", "1"))
+      const errors = yield* Effect.forEach(["a", "b"], (key) => Effect.flip(store.take(key, [1], 0)), together)
+      yield* Effect.promise(() => server.command("REPLICAOF", "NO", "ONE"))
+      for (const { cause } of errors) {
+        expect(cause).toBeInstanceOf(Error)
+        expect(String(cause)).toMatch(/^\w*: READONLY/)
+      }
+    }
+  )
+
+  live("The largest command takes less than 10 ms", function*() {
+    const { server, store } = yield* one({ intervalMicros: 1000 / 3, burst: 1 }, { intervalMicros: 0.7, burst: 1e6 })
+    const many = Array.from({ length: 512 }, (_, i) => 1 + i % 2)
+    const tries = 10
+    yield* store.take("warm", [1], 0)
+    for (const tokens of [[1], many]) {
+      yield* Effect.promise(() => server.command("SLOWLOG", "RESET"))
+      yield* Effect.promise(() => server.command("CONFIG", "SET", "slowlog-log-slower-than", "10000"))
+      for (let i = 0; i < tries; i++) {
+        const keys = Array.from({ length: 128 }, (_, j) => `${i} ${j}`)
+        yield* Effect.forEach(keys.slice(0, tokens === many ? 2 : 128), (key) => store.take(key, tokens, 1e9), together)
+      }
+      // A machine that is busy with other work may hold up some of them.
+      const slow = yield* Effect.promise(() => server.command("SLOWLOG", "LEN"))
+      expect(Number(slow.slice(1))).toBeLessThan(tries)
+    }
   })
 
   live("A clock that stepped back delays by the debt, not by the step", function*() {

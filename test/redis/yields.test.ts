@@ -47,7 +47,7 @@ const program = (url: string, name: string) =>
       const redis = yield* Layer.build(Layer.fresh(layerClient(url)))
       const scheduler = yield* Effect.provideContext(RedisScheduler.make({ name, concurrency: 3 }), redis)
       const limiter = yield* Effect.provideContext(
-        RedisLimiter.make({ name, rate: { limit: 1000, window: "1 second" } }),
+        RedisLimiter.make({ name, rate: { limit: 1000, window: "1 second", burst: 100 } }),
         redis
       )
       const reducer = yield* Effect.provideContext(RedisReducer.make({ name }), redis)
@@ -63,6 +63,8 @@ const program = (url: string, name: string) =>
         Effect.forEach(items, (i) => Effect.as(hosts.get("penalized").penalize({ for: i }), i), both),
         hosts.get("paced").forEach(items, (i) => Effect.as(Effect.yieldNow, i)),
         Effect.forEach(items, (i) => Effect.as(limiter.consume(), i), both),
+        Effect.forEach(items, (i) => Effect.as(limiter.consume({ key: `${i}` }), i), both),
+        Effect.forEach(items, (i) => Effect.as(limiter.consume({ key: `${i}`, onExceeded: "fail" }), i), both),
         Effect.forEach(items, (i) =>
           Effect.as(
             Effect.provideService(
@@ -84,7 +86,7 @@ describe.skipIf(!hasRedis)("services over Redis whose fibers yield after every f
           Effect.provideService(MaxOpsBeforeYield, n),
           Effect.timeout("15 seconds")
         )
-        expect(results).toEqual([0, 1].map(() => Array(7).fill(items)))
+        expect(results).toEqual([0, 1].map(() => Array(9).fill(items)))
       }
     }).pipe(Effect.scoped), 60_000)
 

@@ -10,9 +10,12 @@ import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
+/** The program of the server: `REDIS_SERVER=valkey-server npm test` runs the tests over Valkey. */
+const program = process.env.REDIS_SERVER ?? "redis-server"
+
 const installed = (() => {
   try {
-    execFileSync("redis-server", ["--version"], { stdio: "ignore" })
+    execFileSync(program, ["--version"], { stdio: "ignore" })
     return true
   } catch {
     return false
@@ -76,7 +79,7 @@ export class RedisServer {
   /** Starts it empty and returns when it answers. */
   async start(): Promise<void> {
     const child = spawn(
-      "redis-server",
+      program,
       [
         "--port",
         String(this.port),

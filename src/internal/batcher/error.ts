@@ -69,6 +69,26 @@ export class LookupCycle extends Data.TaggedError("LookupCycle")<{
  * - `ResultLengthMismatch`: all requests of the batch die.
  * - `LookupCycle`: a look-up that closes a cycle is asked for once more, and dies if it comes back.
  *
+ * **Example** (Reading the defect of a wrong resolver)
+ *
+ * ```ts import.meta.vitest
+ * import { Cause, Effect, Request } from "effect"
+ * import { Batcher } from "effect-funnel"
+ *
+ * class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, string> {}
+ *
+ * const program = Effect.gen(function*() {
+ *   const users = yield* Batcher.ordered(GetUser, { execute: () => Effect.succeed([]) })
+ *   const cause = yield* Effect.flip(Effect.sandbox(Effect.request(new GetUser({ id: 1 }), users)))
+ *   const defect = Cause.squash(cause)
+ *   return defect instanceof Batcher.BatcherError && defect.reason instanceof Batcher.ResultLengthMismatch
+ *     ? [defect.reason.expected, defect.reason.actual]
+ *     : []
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer())) // => [1, 0]
+ * ```
+ *
  * @category errors
  * @since 0.1.0
  */

@@ -88,7 +88,6 @@ export class Isolation implements Equal.Equal {
 
 const hashIdentity = (value: unknown): number => {
   if (implementsEqual(value)) return hashKey(value)
-  return (typeof value === "object" || typeof value === "function") && value !== null
-    ? Hash.random(value)
-    : Hash.hash(value)
+  // Hashing an object would look into it.
+  return typeof value === "object" && value !== null ? Hash.random(value) : Hash.hash(value)
 }

@@ -81,6 +81,30 @@ export interface ResolverOptions<Req extends Request.Any, Isolate extends Isolat
  *
  * Core's combinators, such as `RequestResolver.batchN`, return plain resolvers: keep this one to call its operations.
  *
+ * **Example** (Forgetting one result)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Request } from "effect"
+ * import { Batcher } from "effect-funnel"
+ *
+ * class GetUser extends Request.TaggedClass("GetUser")<{ readonly id: number }, string> {}
+ *
+ * let queries = 0
+ * const program = Effect.gen(function*() {
+ *   const users = yield* Batcher.ordered(GetUser, {
+ *     execute: (requests) => Effect.succeed(requests.map(({ id }) => `user ${id}, query ${++queries}`)),
+ *     cache: { capacity: 100, timeToLive: () => "1 minute" }
+ *   })
+ *   const ada = Effect.request(new GetUser({ id: 1 }), users)
+ *   const before = [yield* ada, yield* ada]
+ *   yield* users.clear(new GetUser({ id: 1 }))
+ *   return [...before, yield* ada]
+ * })
+ *
+ * const answers = await Effect.runPromise(Effect.provide(Effect.scoped(program), Batcher.layer()))
+ * answers // => ["user 1, query 1", "user 1, query 1", "user 1, query 2"]
+ * ```
+ *
  * @category models
  * @since 0.1.0
  */

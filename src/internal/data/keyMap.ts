@@ -14,6 +14,12 @@ export interface Keyed<Self> {
 /** The hash of a key that a native `Map` compares correctly: a primitive, or an object with identity. */
 export const native = -1
 
+/**
+ * How often a look-up begins anew because a comparison has changed the map. A key that changes it every time is found nowhere.
+ * The stack is no bound: calls in tail position take none in JavaScriptCore.
+ */
+const mostAgain = 100
+
 /** Entries by key. An operation costs O(1), plus the size of a key that is compared by structure. */
 export class KeyMap<V extends Keyed<V>> {
   // A key that comes and goes by itself never touches a map, which is made anew every few times it forgets an entry.
@@ -29,7 +35,7 @@ export class KeyMap<V extends Keyed<V>> {
     return newest !== undefined && newest.hash === native && isSame(newest.key, key) ? newest : this.natives.get(key)
   }
 
-  private find(key: unknown, hash: number): V | undefined {
+  private find(key: unknown, hash: number, again = mostAgain): V | undefined {
     const { changes, newest } = this
     let entry = newest !== undefined && newest.hash === hash && same(key, newest.key) ? newest : undefined
     if (entry === undefined && changes === this.changes) {
@@ -37,7 +43,8 @@ export class KeyMap<V extends Keyed<V>> {
       while (entry !== undefined && !same(key, entry.key)) entry = entry.chain
     }
     // The code of a key may have changed this map.
-    return changes === this.changes ? entry : this.get(key, hash)
+    if (changes === this.changes) return entry
+    return again === 0 ? undefined : this.find(key, hash, again - 1)
   }
 
   /** Adds an entry whose key is not in the map. */

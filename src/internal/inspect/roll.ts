@@ -22,12 +22,12 @@ class Quiet {
   now(): number {
     return this.time.now()
   }
-  started(): number {
-    return this.time.now()
+  started(_since: unknown, now?: number): number {
+    return now ?? this.time.now()
   }
   readonly left = ignore
   readonly refused = ignore
-  readonly ended = ignore
+  readonly ended = (): undefined => undefined
   readonly resized = ignore
   readonly admitted = ignore
   readonly delayed = ignore

@@ -54,7 +54,7 @@ export interface JobSnapshot {
 
 /**
  * A scheduler, or that of one key. `limit` is absent without a bound. The running and the waiting jobs are listed the oldest
- * first.
+ * first. `penaltyMillis` is how long a penalty still lets no job start: the scheduler's own, or that of its limiter.
  *
  * @category models
  * @since 0.1.0
@@ -68,6 +68,7 @@ export interface SchedulerSnapshot {
   readonly draining: boolean
   readonly waitingFor: "nothing" | "width" | "rate" | "pause" | "penalty"
   readonly oldestWaitMillis: number
+  readonly penaltyMillis: number
   readonly running: Some<JobSnapshot>
   readonly queued: Some<JobSnapshot>
   readonly byPriority: ReadonlyArray<{ readonly priority: number; readonly queued: number }>
@@ -346,6 +347,7 @@ class Reader {
       draining: engine.draining,
       waitingFor: waitingFor(engine),
       oldestWaitMillis: engine.oldestWait,
+      penaltyMillis: Math.ceil(penaltyOf(engine) / 1e6),
       running: running.map((_) => job(_, engine.millis() - startOf(engine, _))),
       queued: queued.map((_) => job(_, waited(engine, _))),
       byPriority: engine.main.queue.byPriority(),
@@ -408,6 +410,10 @@ class Reader {
     }
   }
 }
+
+/** For how many nanoseconds a penalty still lets no job start. */
+const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
+  Math.max(0, penaltyLeft, limiter?.penaltyUnsafe?.(undefined) ?? 0)
 
 const stateOf = (batch: Batch<Request.Any>): "collecting" | "queued" | "running" =>
   batch.sent ? "running" : batch.queued ? "queued" : "collecting"

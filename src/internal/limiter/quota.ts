@@ -45,11 +45,24 @@ export const checkList = (
   }
 }
 
-/** The nanoseconds of a duration that is finite and at least `least` nanoseconds. */
-export const nanos = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number => {
+/** The nanoseconds of a duration, NaN without a number of them. */
+const nanosOf = (input: Duration.Input): number => {
   // A Duration of NaN milliseconds is zero.
   const duration = Number.isNaN(input) ? undefined : Option.getOrUndefined(Duration.fromInput(input))
-  const nanos = duration !== undefined && Duration.isFinite(duration) ? Number(Duration.toNanosUnsafe(duration)) : NaN
+  return duration !== undefined && Duration.isFinite(duration) ? Number(Duration.toNanosUnsafe(duration)) : NaN
+}
+
+/** The string that was read last: the options of job after job hold the same. */
+let known = { input: "", nanos: NaN }
+
+/** The nanoseconds of a duration that is finite and at least `least` nanoseconds. */
+export const nanos = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number => {
+  if (typeof input === "string" && input !== known.input) known = { input, nanos: nanosOf(input) }
+  const nanos = typeof input === "string"
+    ? known.nanos
+    : Number.isInteger(input)
+    ? Number(input) * 1_000_000
+    : nanosOf(input)
   return nanos >= least
     ? nanos
     : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", readable(input))

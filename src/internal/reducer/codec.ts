@@ -20,7 +20,13 @@ const failed = (operation: "encode" | "decode") => (cause: Schema.SchemaError | 
   new ReducerError({ reason: new CodecError({ operation, cause }) })
 
 /** What is published in place of a result that could not be encoded, so that nobody runs it again in vain. */
-export const unencodable = (error: ReducerError): string => `!${error.message}`
+export const unencodable = (error: ReducerError): string => `!${error.message.slice(0, 10_000)}`
+
+/** Text that the store may carry. A character takes three bytes at most. */
+export const bounded = (text: string, mostBytes: number): Effect.Effect<string, ReducerError> =>
+  text.length * 3 <= mostBytes || (text.length <= mostBytes && new TextEncoder().encode(text).length <= mostBytes)
+    ? Effect.succeed(text)
+    : Effect.fail(failed("encode")(`it takes more than ${mostBytes} bytes, the maxResultBytes of its reducer`))
 
 const make = <A extends Schema.Constraint, E extends Schema.Constraint>(schemas: {
   readonly success: A

@@ -5,14 +5,15 @@ import type { StoreError } from "../store/storeError.js"
 import { formatSteps } from "../waits/cycle.js"
 
 /**
- * A result that its leader could not encode, or a follower could not decode, with the schemas of the request.
+ * A result that its leader could not encode, or a follower could not decode, with the schemas of the request; or one that is
+ * larger than the store may carry.
  *
  * @category errors
  * @since 0.1.0
  */
 export class CodecError extends /*#__PURE__*/ StacklessError("CodecError")<{
   readonly operation: "encode" | "decode"
-  /** The `SchemaError`, or its text where it happened in another process. */
+  /** The `SchemaError`, or a text where it happened in another process or the result is too large. */
   readonly cause: Schema.SchemaError | string
 }> {
   override get message(): string {
@@ -26,7 +27,7 @@ export class CodecError extends /*#__PURE__*/ StacklessError("CodecError")<{
  * **Details**
  *
  * - `StoreError`: only with `onStoreError: "fail"`. The store did not answer within the outage's budget.
- * - `CodecError`: the result and the schemas of the request do not fit. Trying again does not help.
+ * - `CodecError`: the result and the schemas of the request do not fit, or it is too large. Trying again does not help.
  *
  * `Effect.catchReason("ReducerError", "StoreError", …)` answers one reason. The error carries no stack; that of a store
  * command or of a codec is in the `cause` of its reason.

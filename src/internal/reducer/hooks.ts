@@ -51,7 +51,7 @@ export interface FailureEvent extends Event {
 /**
  * Observes a reducer; every function is optional.
  *
- * @see {@link combine} for several at once
+ * @see `combine` for several at once
  * @category models
  * @since 0.1.0
  */

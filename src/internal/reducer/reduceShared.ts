@@ -16,7 +16,7 @@ import * as PrimaryKey from "effect/PrimaryKey"
 import * as Result from "effect/Result"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { ReducerStore, Signal } from "../store/reducerStore.js"
-import { type Codec, codecOf, unencodable } from "./codec.js"
+import { bounded, type Codec, codecOf, unencodable } from "./codec.js"
 import { ReducerError } from "./error.js"
 import type { Handle } from "./operations.js"
 
@@ -45,6 +45,8 @@ export interface Coordination {
   readonly store: ReducerStore
   readonly guard: Guard
   readonly onStoreError: "local" | "fail"
+  /** The most bytes of a result. */
+  readonly maxResultBytes?: number | undefined
   /** The fences of runs that have ended here while the store is still to hear of it. A call that comes now wants a later run. */
   readonly ended: Map<string, number>
 }
@@ -125,7 +127,7 @@ const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Ef
  * has ended.
  */
 export const flight = <A, E, R, S>(
-  { ended, guard, onStoreError, store }: Coordination,
+  { ended, guard, maxResultBytes = Infinity, onStoreError, store }: Coordination,
   codec: Codec<A, E, S>,
   key: string,
   f: (lease: Lease) => Effect.Effect<A, E, R>,
@@ -209,7 +211,9 @@ export const flight = <A, E, R, S>(
           return undefined
         }
         if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) return exit
-        const encoded = yield* Effect.result(codec.encode(exit))
+        const encoded = yield* Effect.result(
+          Effect.flatMap(codec.encode(exit), (text) => bounded(text, maxResultBytes))
+        )
         const payload = Result.isSuccess(encoded) ? encoded.success : unencodable(encoded.failure)
         const completed = yield* Effect.result(guard.run("complete", store.complete(key, party, fence, payload)))
         if (Result.isFailure(completed)) {

@@ -2,20 +2,27 @@
  * The operations of a tag: each calls the operation of the handle that the tag provides.
  */
 import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
+import { unwrap } from "../data/streams.js"
 import { effectFirstOrLast } from "./operations.js"
 import type { Operations } from "./operations.js"
+import type { Direct } from "./handle.js"
 import { type AllOptions, checkDrain, checkPenalty, checkRate, checkWidth, itemOptions } from "./options.js"
+
+/** A handle of ours takes checked options; a foreign one, such as a mock, has `schedule` alone. */
+type Handle = Operations<never> & Partial<Direct>
 
 /** The tag of a scheduler. */
 interface Tag<Self> {
-  use<A, E, R>(f: (handle: Operations<never>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Self>
+  use<A, E, R>(f: (handle: Handle) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Self>
 }
 
 // One by one, so that a bundle holds those that a program calls and no other. Nonsense throws where they are called.
 
 export const schedule = <Self>(tag: Tag<Self>): Operations<Self>["schedule"] =>
-  effectFirstOrLast((effect, _, options) => tag.use((_) => _.schedule(effect, options)))
+  effectFirstOrLast((effect, options, given) =>
+    tag.use((_) => _.scheduleChecked === undefined ? _.schedule(effect, given) : _.scheduleChecked(effect, options))
+  )
 
 export const resize = <Self>(tag: Tag<Self>): Operations<Self>["resize"] => (concurrency) => {
   checkWidth("Scheduler.resize", concurrency)
@@ -52,7 +59,7 @@ export const all = <Self>(tag: Tag<Self>): Operations<Self>["all"] =>
 const through = <Self, A, E, R>(
   tag: Tag<Self>,
   f: (handle: Operations<never>) => Stream.Stream<A, E, R>
-): Stream.Stream<A, E, R | Self> => Stream.unwrap(tag.use((handle) => Effect.succeed(f(handle))))
+): Stream.Stream<A, E, R | Self> => unwrap(tag.use((handle) => Effect.succeed(f(handle))))
 
 export const stream = <Self>(tag: Tag<Self>): Operations<Self>["stream"] => (items, f, options) => {
   itemOptions("Scheduler.stream", options)

@@ -95,7 +95,7 @@ export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, Sch
 export const refuseWaitingUnsafe = (engine: Engine, reason: SchedulerErrorReason): void => {
   // A job with a place inside a running job needs no permit.
   const waiting: Array<Job> = []
-  engine.main.queue.forEach(({ job }) => void (job.place === undefined && waiting.push(job)))
+  engine.main.queue.forEach(({ job }) => void (job.ties?.place === undefined && waiting.push(job)))
   for (const job of waiting) engine.withdrawJob(job)
   engine.pump()
   forEachInSlices(engine.slices, waiting, (job) => engine.refusals.refuse(job, reason))

@@ -77,6 +77,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private again = false
   private deferred = false
   private soon = false
+  /** The time, once it was read in a step that has called nobody since. */
+  private instant: number | undefined = undefined
+  /** The same by the time of the watch. */
+  private seenAt: number | undefined = undefined
   /** It is closed, and some jobs have not been told yet. */
   telling = false
   private starts = 0
@@ -182,7 +186,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       return job.onClose()
     }
     const { refusals } = this
-    job.since = this.millis()
+    const now = this.hasTerms || job.options.maxWait !== Infinity ? this.time() : undefined
+    job.since = this.millis(now)
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
     const impossible = impossibleOf(job, this.limit, this.limiter)
     if (impossible !== undefined) return refusals.refuse(job, new InsufficientCapacity(impossible))
@@ -194,16 +199,15 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       if (this.startUnsafe(job, job)) return job.onStart()
       return refusals.refuse(job, new QueueFull({ queued, maxQueued }))
     }
-    const { maxWait, share } = job.options
-    if ((job.patient || !this.hasTerms) && maxWait === Infinity && share === undefined) {
+    if (now === undefined || (job.patient && job.options.maxWait === Infinity)) {
       this.lanes.enter(job)
     } else {
       const terms = job.terms = new Terms(job)
       this.overload ??= new Overload(this, this.limits, this.site)
-      const reason = this.overload.refusesNew(terms)
+      const reason = this.overload.refusesNew(terms, now)
       if (reason !== undefined) return refusals.refuse(job, reason)
       this.lanes.enter(job)
-      this.overload.entered(terms)
+      this.overload.entered(terms, now)
     }
     this.penalty?.watch()
     this.pump()
@@ -239,9 +243,11 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.limiter!.refundUnsafe(job)
     const lane = this.lanes.end(job)
-    if (this.watch !== undefined) this.watch.ended(exit, startOf(this, job))
-    if (job.terms?.line !== undefined) job.terms.settle(job.terms.line, this.time())
-    if (this.adaptive !== undefined && exit !== undefined) adapt(this, this.adaptive, job, exit)
+    const seenAt = this.watch === undefined ? undefined : this.watch.ended(exit, startOf(this, job))
+    const { line } = job
+    const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
+    if (line !== undefined) job.settleLine(line, now!)
+    if (this.adaptive !== undefined && exit !== undefined) adapt(this, this.adaptive, job, exit, now!)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
     if (this.permits !== undefined) {
@@ -251,6 +257,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     }
     if (this.queued > 0) {
       this.lanes.refresh()
+      if (!this.pumping && !this.deferred) {
+        this.instant = now
+        this.seenAt = seenAt
+      }
       this.pump()
     }
     this.notifyUnsafe()
@@ -296,8 +306,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       settled = this.starts < maxStartsPerStep
     } finally {
       this.pumping = false
+      this.instant = this.seenAt = undefined
       if (!settled) this.defer()
     }
+    this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
     if (this.permits !== undefined) this.permits.changed()
     this.account?.turn()
   }
@@ -366,31 +378,33 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (link !== undefined) job.link = link
     this.starts++
     this.begins(job, job.since)
-    if (job.line !== undefined && lane === this.main) {
-      job.terms ??= new Terms(job)
-      job.terms.charge(job.line, this.time())
-    }
+    // A line pays for what runs in the width of the scheduler.
+    const line = lane === this.main ? job.line : undefined
+    if (line !== undefined) job.chargeLine(line, this.instant ??= this.time())
     this.lanes.leave(job)
+    job.line = line
     this.lanes.begin(job, lane)
     this.lanes.refresh()
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
+    this.instant = this.seenAt = undefined
     job.onStart()
   }
 
   // ---------------------------------------------------------------------------------------------------------- overload
 
-  /** Whole milliseconds since the engine was made: a small integer, which a job holds without an allocation. */
-  millis(): number {
-    return this.watch !== undefined
-      ? this.watch.now()
-      : Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+  /** Whole milliseconds: a small integer, which a job holds without an allocation. `now` is the time, if it was just read. */
+  millis(now?: number): number {
+    if (this.watch !== undefined) return this.watch.now()
+    return Math.round(
+      this.hasTerms ? (now ?? this.time()) / 1e6 : this.site.clock.currentTimeMillisUnsafe() - this.madeAt
+    )
   }
 
   /** Notes when a job starts, where something asks for it. It may have waited since some time. */
   private begins(job: Job, since?: number): void {
-    if (this.watch !== undefined) job.since = this.watch.started(since)
-    if (this.adaptive !== undefined) job.since = this.time()
+    if (this.watch !== undefined) job.since = this.watch.started(since, this.seenAt)
+    if (this.adaptive !== undefined) job.since = this.instant ?? this.time()
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -409,7 +423,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const job = this.lanes.headOf(lane)
     if (job.terms === undefined) return false
     const overload = this.overload!
-    const reason = overload.refusesFirst(job.terms, lane === this.main && !job.patient)
+    const reason = overload.refusesFirst(job.terms, lane === this.main && !job.patient, this.instant ??= this.time())
     if (reason?._tag === "Overloaded") this.log?.overloaded(true)
     else if (!overload.isLate) this.log?.overloaded(false)
     if (reason === undefined) return false
@@ -422,11 +436,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   refuseQueued(job: Job, reason: SchedulerErrorReason): void {
     this.withdrawJob(job)
     this.recheckClaim()
+    this.instant = this.seenAt = undefined
     this.refusals.refuse(job, reason)
-  }
-
-  widthTurned(): void {
-    this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
   }
 
   leftUnsafe(terms: Terms): void {
@@ -476,14 +487,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   pauseUnsafe(): void {
     this.paused = true
-    this.widthTurned()
     this.pump()
   }
 
   resumeUnsafe(): void {
     if (!this.paused) return
     this.paused = false
-    this.widthTurned()
     this.resumedAt = this.now()
     this.pump()
   }

@@ -31,6 +31,8 @@ export interface Line<T extends Node<T>> extends List<T>, DueHeap.Member {
   running: number
   /** The moving mean of its durations, 0 while it is unknown. */
   mean: number
+  /** Its cost is paid and it has no jobs: the next one gets a new line. */
+  forgotten: boolean
 }
 
 /** The moving mean of all durations, for lines that have none yet. */
@@ -101,6 +103,7 @@ export class FairQueue<T extends Node<T>> {
         weight: 1,
         running: 0,
         mean: 0,
+        forgotten: false,
         due: 0,
         index: -1
       }
@@ -145,7 +148,12 @@ export class FairQueue<T extends Node<T>> {
 
   private rest(line: Line<T>): void {
     if (line.due > this.time) DueHeap.set(this.resting, line, line.due)
-    else this.lines.delete(line.key)
+    else this.forget(line)
+  }
+
+  private forget(line: Line<T>): void {
+    this.lines.delete(line.key)
+    line.forgotten = true
   }
 
   /** The first job of a line is about to start. Returns the cost that its line is charged with. */
@@ -156,7 +164,7 @@ export class FairQueue<T extends Node<T>> {
     DueHeap.set(this.waiting, line, line.due + cost / line.weight)
     for (let first = this.resting[0]; first !== undefined && first.due <= this.time; first = this.resting[0]) {
       DueHeap.remove(this.resting, first)
-      this.lines.delete(first.key)
+      this.forget(first)
     }
     return cost
   }
@@ -166,7 +174,7 @@ export class FairQueue<T extends Node<T>> {
     line.mean = next(line.mean, duration)
     this.durations.mean = next(this.durations.mean, duration)
     line.running--
-    if (this.lines.get(line.key) !== line) return
+    if (line.forgotten) return
     const due = line.due + (weight * duration - charged) / line.weight
     if (line.first !== undefined) {
       DueHeap.set(this.waiting, line, due)

@@ -6,12 +6,20 @@ import * as Pipeable from "effect/Pipeable"
 import type * as Stream from "effect/Stream"
 import * as Build from "./build.js"
 import type { Engine } from "./engine.js"
-import * as Collect from "./many/collect.js"
-import * as CollectStream from "./many/stream.js"
+import { many } from "./many/brought.js"
+import type { SchedulerError } from "./error.js"
 import { effectFirstOrLast } from "./operations.js"
 import type { Operations } from "./operations.js"
 import { checkDrain, checkPenalty, checkRate, checkWidth } from "./options.js"
-import type { AllOptions, ForEachOptions, Items, PenalizeOptions, Quotas, StreamOptions } from "./options.js"
+import type {
+  AllOptions,
+  ForEachOptions,
+  Items,
+  JobOptions,
+  PenalizeOptions,
+  Quotas,
+  StreamOptions
+} from "./options.js"
 import { schedule } from "./schedule.js"
 import { statsOf } from "./stats.js"
 
@@ -39,8 +47,17 @@ export interface Access {
   readonly change: (f: (engine: Engine) => Effect.Effect<void>) => Effect.Effect<void>
 }
 
-// The casts are sound: the implementations return results of these types by construction.
-export class Handle extends Pipeable.Class implements Operations<never> {
+/** What only an accessor calls: it has checked the options already. */
+export interface Direct {
+  readonly scheduleChecked: <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    options: JobOptions
+  ) => Effect.Effect<A, E | SchedulerError, R>
+}
+
+// The casts are sound: the implementations return results of these types by construction. `many` is there: a program that
+// has a handle has got it by one of the values that bring it.
+export class Handle extends Pipeable.Class implements Operations<never>, Direct {
   readonly [TypeId]: TypeId = TypeId
   readonly name: string
   /** `undefined` for the scheduler of a key. */
@@ -62,9 +79,10 @@ export class Handle extends Pipeable.Class implements Operations<never> {
     }
   }
 
-  readonly schedule = effectFirstOrLast<never>((effect, options) =>
+  readonly scheduleChecked: Direct["scheduleChecked"] = (effect, options) =>
     this.access.effect((engine) => schedule(engine, effect, options))
-  )
+
+  readonly schedule = effectFirstOrLast<never>(this.scheduleChecked)
 
   readonly resize: Operations<never>["resize"] = (concurrency) => {
     const width = checkWidth("Scheduler.resize", concurrency)
@@ -93,24 +111,24 @@ export class Handle extends Pipeable.Class implements Operations<never> {
 
   readonly forEach =
     ((items: Items, f: never, options?: ForEachOptions<unknown, boolean, unknown>) =>
-      this.access.effect((engine) => Collect.forEach(engine, items, f, options))) as Operations<never>["forEach"]
+      this.access.effect((engine) => many!.forEach(engine, items, f, options))) as Operations<never>["forEach"]
 
   readonly all =
     ((arg: Iterable<never>, options?: AllOptions) =>
-      this.access.effect((engine) => Collect.all(engine, arg, options))) as Operations<never>["all"]
+      this.access.effect((engine) => many!.all(engine, arg, options))) as Operations<never>["all"]
 
   readonly stream =
     ((items: Items, f: never, options?: StreamOptions<unknown, unknown>) =>
-      this.access.stream((engine) => CollectStream.stream(engine, items, f, options))) as Operations<never>["stream"]
+      this.access.stream((engine) => many!.stream(engine, items, f, options))) as Operations<never>["stream"]
 
   readonly mapEffect =
     ((f: never, options?: StreamOptions<unknown, unknown>) => (self: Stream.Stream<unknown>) =>
-      this.access.stream((engine) =>
-        CollectStream.stream(engine, self, f, options, "Scheduler.mapEffect")
-      )) as Operations<never>["mapEffect"]
+      this.access.stream((engine) => many!.stream(engine, self, f, options, "Scheduler.mapEffect"))) as Operations<
+        never
+      >["mapEffect"]
 
   readonly firstSuccess: Operations<never>["firstSuccess"] = (effects) =>
-    this.access.effect((engine) => Collect.firstSuccess(engine, effects))
+    this.access.effect((engine) => many!.firstSuccess(engine, effects))
 
   private run<A>(f: (engine: Engine) => Effect.Effect<A>): Effect.Effect<A> {
     return Effect.suspend(() => this.access.effect(f))

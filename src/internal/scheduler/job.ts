@@ -46,39 +46,24 @@ export interface Owner {
 /** The terms of a job that most jobs do not have. Times in nanoseconds of the clock of `Overload`. */
 export class Terms implements DueHeap.Member {
   readonly job: Job
-  came = 0
   /** When the job is refused, and its place among those with such a time. */
   due = Infinity
   index = -1
   /** How long the first job had waited for width when this one came. */
   widthAt = 0
-  /** While it runs: its line, and what that was charged with. */
-  line: Line<Seat> | undefined = undefined
-  charged = 0
 
   constructor(job: Job) {
     this.job = job
-  }
-
-  /** Charges the job to its line: it is about to start. */
-  charge(line: Line<Seat>, now: number): void {
-    this.line = line
-    this.charged = line.fair.charge(line, this.job.weight)
-    this.job.since = now
-  }
-
-  /** The job has ended. */
-  settle(line: Line<Seat>, now: number): void {
-    // Contexts may keep the job for long: it must not keep the queue.
-    this.line = undefined
-    line.fair.settle(line, this.charged, this.job.weight, now - this.job.since)
   }
 }
 
 /** What ties a job to the nodes around it and in it. */
 class Ties {
+  /** While it is queued: its place in the lane of a node. */
   place: Place | undefined = undefined
+  /** Whether its width is charged to a job that this one was not made in. */
   stranger = false
+  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
   home: Lane | undefined = undefined
   left: Job | undefined = undefined
   right: Job | undefined = undefined
@@ -99,16 +84,18 @@ export abstract class Job extends Seat implements Inner {
   /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
   width = 0
-  /** When it began to wait, on the axis of the rate. */
+  /**
+   * While it waits: when that began, on the axis of the rate. While it runs with a share: what its line was charged with.
+   */
   arrived = 0
   /**
-   * While it waits: when that began, in milliseconds since the engine was made. While it runs: when it started, in nanoseconds
+   * While it waits: when that began, in whole milliseconds of the engine. While it runs: when it started, in nanoseconds
    * of the engine's clock where the width or a share follows that, or else in those milliseconds where something observes the
    * engine.
    */
   since = 0
   terms: Terms | undefined = undefined
-  private ties: Ties | undefined = undefined
+  ties: Ties | undefined = undefined
   /** The grant of its limiter, until its effect begins. */
   link: unknown = undefined
 
@@ -121,6 +108,19 @@ export abstract class Job extends Seat implements Inner {
 
   get job(): Job {
     return this
+  }
+
+  /** It is about to start. Its line pays for it until it ends. */
+  chargeLine(line: Line<Seat>, now: number): void {
+    this.arrived = line.fair.charge(line, this.weight)
+    this.since = now
+  }
+
+  /** It has ended. */
+  settleLine(line: Line<Seat>, now: number): void {
+    // Contexts may keep the job for long: it must not keep the queue.
+    this.line = undefined
+    line.fair.settle(line, this.arrived, this.weight, now - this.since)
   }
 
   get weight(): number {
@@ -137,31 +137,11 @@ export abstract class Job extends Seat implements Inner {
     return this.options.priority
   }
 
-  private get tied(): Ties {
+  /** Its ties, made where they are first written. */
+  get tied(): Ties {
     return this.ties ??= new Ties()
   }
 
-  /** While it is queued: its place in the lane of a node. */
-  get place(): Place | undefined {
-    return this.ties?.place
-  }
-  set place(place: Place | undefined) {
-    this.tied.place = place
-  }
-  /** Whether its width is charged to a job that this one was not made in. */
-  get stranger(): boolean {
-    return this.ties !== undefined && this.ties.stranger
-  }
-  set stranger(stranger: boolean) {
-    this.tied.stranger = stranger
-  }
-  /** While it runs: the lane of the node that it runs in, and its neighbours there. */
-  get home(): Lane | undefined {
-    return this.ties?.home
-  }
-  set home(home: Lane | undefined) {
-    this.tied.home = home
-  }
   get left(): Job | undefined {
     return this.ties?.left
   }
@@ -277,13 +257,13 @@ export class Lane implements Inside, Member<Lane> {
   }
 
   link(job: Job, front: boolean): void {
-    job.home = this
+    job.tied.home = this
     const first = join(this.first, job)
     this.first = front ? job : first
   }
 
   unlink(job: Job): void {
     this.first = leave(this.first, job)
-    job.home = undefined
+    job.tied.home = undefined
   }
 }

@@ -8,9 +8,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Pipeable from "effect/Pipeable"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import type { Keyed } from "../data/keyMap.js"
+import { unwrap } from "../data/streams.js"
 import { Alarm, idleAfter } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { RestList } from "../limiter/restList.js"
@@ -21,6 +22,7 @@ import type { Engine } from "./engine.js"
 import type { Site } from "./site.js"
 import { end, engineUnsafe, type Share, site } from "./build.js"
 import { Handle } from "./handle.js"
+import { withMany } from "./many/many.js"
 import type { Checked } from "./options.js"
 
 /** The least time between two looks of the timer. */
@@ -196,7 +198,7 @@ export class Registry<K, I> {
       Effect.sync(() => this.acquire(key)),
       (entry) => Effect.sync(() => this.release(entry))
     )
-    return Stream.unwrap(Effect.map(entry, (entry) => f(entry.engine)))
+    return unwrap(Effect.map(entry, (entry) => f(entry.engine)))
   }
 }
 
@@ -243,5 +245,5 @@ export const make = <K, I>(
       }),
       (registry) => registry.close
     ),
-    (registry) => new KeyedHandle(id, registry, change)
+    (registry) => new (withMany(KeyedHandle))(id, registry, change)
   )

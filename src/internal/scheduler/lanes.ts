@@ -18,8 +18,6 @@ export interface Host {
   now(): number
   /** Some job may start, but not in this step. */
   pumpSoon(): void
-  /** The first job begins, or ends, to wait for width. */
-  widthTurned(): void
   /** A job with terms has left the queue. */
   leftUnsafe(terms: Terms): void
 }
@@ -87,7 +85,7 @@ export class Lanes implements Owner {
     if (job.outer !== undefined) {
       const outer = job.outer = liveNode(job.outer)
       if (outer !== undefined) this.laneOf(outer).link(job, lane === this.main)
-      if (lane !== this.main && lane !== job.home) this.lenders.admit(job)
+      if (lane !== this.main && lane !== job.ties?.home) this.lenders.admit(job)
     }
   }
 
@@ -96,8 +94,8 @@ export class Lanes implements Owner {
     job.state = "Done"
     this.running--
     remove<Seat>(this.runs, job)
-    if (job.stranger) this.lenders.dismiss(job)
-    const { home } = job
+    if (job.ties?.stranger) this.lenders.dismiss(job)
+    const home = job.ties?.home
     if (home !== undefined) {
       home.unlink(job)
       if (home.first === undefined) this.forget(home)
@@ -219,7 +217,7 @@ export class Lanes implements Owner {
     if (job.outer === undefined) return
     const root = this.rootOf(job.outer = liveNode(job.outer))
     if (root === undefined) return
-    const place = job.place = new Place(job, this.laneOf(root))
+    const place = job.tied.place = new Place(job, this.laneOf(root))
     place.lane.queue.enqueue(place)
     this.count(place.lane, 1)
     this.lenders.call(place)
@@ -235,10 +233,11 @@ export class Lanes implements Owner {
   leave(job: Job): void {
     this.queued--
     this.main.queue.remove(job)
-    const { place, terms } = job
+    const { terms } = job
+    const place = job.ties?.place
     if (terms !== undefined) this.host.leftUnsafe(terms)
     if (place === undefined) return
-    job.place = undefined
+    job.tied.place = undefined
     place.lane.queue.remove(place)
     this.count(place.lane, -1)
     if (place.blocks) this.lenders.unblock(place)
@@ -252,19 +251,19 @@ export class Lanes implements Owner {
       job.outer = heir
       job.lane = resolve(job.lane!)
       home?.link(job, job.lane === this.main)
-      if (!job.stranger && job.lane !== this.main && job.lane !== home) this.lenders.admit(job)
+      if (!job.ties?.stranger && job.lane !== this.main && job.lane !== home) this.lenders.admit(job)
     }
     if (home?.first !== undefined && home.capacity > 0) this.lenders.freed(home)
     if (lane.size > 0) {
       const root = this.rootOf(heir)
       const to = root === undefined ? undefined : this.laneOf(root)
       lane.queue.forEach(({ job }) => {
-        const place = job.place!
+        const place = job.tied.place!
         this.count(lane, -1)
         job.outer = liveNode(job.outer)
         if (place.blocks) this.lenders.unblock(place)
         if (to === undefined) {
-          job.place = undefined
+          job.tied.place = undefined
         } else {
           place.lane = to
           this.count(to, 1)
@@ -300,7 +299,6 @@ export class Lanes implements Owner {
       if (state === "blocked") main.freeAt = this.now()
       main.state = "candidate"
     }
-    if ((state === "blocked") !== (main.state === "blocked")) this.host.widthTurned()
   }
 
   /** The lane whose first job is the next to start: that of a lender before the scheduler's own. */

@@ -101,7 +101,7 @@ export class Lenders {
 
   /** The job runs as a stranger. */
   admit(job: Job): void {
-    job.stranger = true
+    job.tied.stranger = true
     changes.strangers++
     if (this.strangers++ > 0) return
     // Until now no lender looked beyond those that are nearer.
@@ -111,7 +111,7 @@ export class Lenders {
   }
 
   dismiss(job: Job): void {
-    job.stranger = false
+    job.tied.stranger = false
     changes.strangers--
     if (--this.strangers > 0) return
     for (const lane of this.blocked.keys()) this.note(lane)
@@ -240,7 +240,7 @@ export class Lenders {
     const { notedFor } = lane
     if (notedFor === undefined) return
     lane.notedFor = undefined
-    if (notedFor.job.place === notedFor) this.call(notedFor)
+    if (notedFor.job.ties?.place === notedFor) this.call(notedFor)
   }
 
   /** Lenders take turns: one with many jobs inside does not keep the others from the rate. */
@@ -285,7 +285,8 @@ export class Lenders {
   private firstBelow(lane: Lane): Place | undefined {
     const head = this.lanes.main.head
     if (head === undefined) return undefined
-    if (head.place !== undefined && this.reaches(lane, head.place.lane)) return head.place
+    const place = head.ties?.place
+    if (place !== undefined && this.reaches(lane, place.lane)) return place
     if (this.dryAt !== changes.added) {
       this.dry = newMark()
       this.dryAt = changes.added

@@ -30,6 +30,15 @@ interface QuotaInput {
 
 export type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
 
+/** The options of a scheduler that bound its queue and its end. `Scheduler.Options` has their meaning. */
+export interface QueueOptions {
+  readonly maxQueued?: number | undefined
+  readonly maxWait?: Duration.Input | undefined
+  readonly shed?: boolean | ShedOptions | undefined
+  readonly drain?: Duration.Input | undefined
+  readonly name?: string | undefined
+}
+
 /**
  * When a scheduler sheds load.
  *
@@ -37,6 +46,20 @@ export type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
  *
  * - `target`: the wait for width that the scheduler aims at.
  * - `interval`: for how long all jobs must have waited longer; ten targets by default.
+ *
+ * **Example** (Aiming at a wait of 20 milliseconds)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const scheduler = yield* Scheduler.make({ concurrency: 10, shed: { target: "20 millis" } })
+ *   return yield* scheduler.schedule(Effect.succeed("in time"))
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => "in time"
+ * ```
  *
  * @category options
  * @since 0.1.0
@@ -48,6 +71,22 @@ export interface ShedOptions {
 
 /**
  * How long no job may start.
+ *
+ * **Example** (Obeying a `Retry-After`)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 second" })
+ *   yield* scheduler.penalize({ for: "30 seconds" })
+ *   return yield* Effect.flip(scheduler.schedule(Effect.succeed("sent")))
+ * })
+ *
+ * const { reason } = await Effect.runPromise(Effect.scoped(program))
+ * reason._tag // => "WaitExceeded"
+ * ```
  *
  * @category options
  * @since 0.1.0
@@ -62,6 +101,25 @@ export interface PenalizeOptions {
  * **Details**
  *
  * - `timeout`: after this the jobs are interrupted; by default they may take as long as they need.
+ *
+ * **Example** (Ending without losing a job)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect, Fiber } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   const scheduler = yield* Scheduler.make({ concurrency: 1 })
+ *   const job = yield* Effect.forkChild(scheduler.schedule(Effect.as(Effect.yieldNow, "sent")), {
+ *     startImmediately: true
+ *   })
+ *   yield* scheduler.drain({ timeout: "10 seconds" })
+ *   const late = yield* Effect.flip(scheduler.schedule(Effect.succeed("sent")))
+ *   return [yield* Fiber.join(job), late.reason._tag]
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => ["sent", "Draining"]
+ * ```
  *
  * @category options
  * @since 0.1.0
@@ -100,15 +158,14 @@ export const checkWidth = (caller: string, concurrency: number | "unbounded"): n
 export const checkRate = (quotas: Quotas): ReadonlyArray<Rate> => Quota.rates("Scheduler.setRate", "", quotas)
 
 /** `caller` is the function that got the options, `id` that of the tag. */
-export const check = <I>(caller: string, id: string, options: {
-  readonly name?: string | undefined
-  readonly concurrency: number | "unbounded" | WidthPolicy
-  readonly rate?: Quotas | Context.Key<I, object> | undefined
-  readonly maxQueued?: number | undefined
-  readonly maxWait?: Duration.Input | undefined
-  readonly shed?: boolean | ShedOptions | undefined
-  readonly drain?: Duration.Input | undefined
-}): Checked<I> => ({
+export const check = <I>(
+  caller: string,
+  id: string,
+  options: QueueOptions & {
+    readonly concurrency: number | "unbounded" | WidthPolicy
+    readonly rate?: Quotas | Context.Key<I, object> | undefined
+  }
+): Checked<I> => ({
   ...unbounded(options.name ?? id),
   ...(typeof options.concurrency === "object"
     ? { adaptive: options.concurrency, concurrency: options.concurrency.max }
@@ -138,13 +195,7 @@ const checkWait = (caller: string, field: string, maxWait: Duration.Input | unde
 const targetOfWait = 1 / 20
 const targetsOfInterval = 10
 
-const checkShed = (
-  caller: string,
-  { maxWait, shed }: {
-    readonly maxWait?: Duration.Input | undefined
-    readonly shed?: boolean | ShedOptions | undefined
-  }
-): Limits["shed"] => {
+const checkShed = (caller: string, { maxWait, shed }: QueueOptions): Limits["shed"] => {
   if (shed === undefined || shed === false) return undefined
   const given = shed === true ? {} : shed
   const longest = checkWait(caller, "maxWait", maxWait)

@@ -71,26 +71,27 @@ export class Overload {
   // ------------------------------------------------------------------------------------------------------------- maxWait
 
   /** A job is about to wait. Returns why it is refused at once. */
-  refusesNew(terms: Terms): WaitExceeded | undefined {
+  refusesNew(terms: Terms, now: number): WaitExceeded | undefined {
     const { job } = terms
-    const maxWait = job.patient ? job.options.maxWait : Math.min(job.options.maxWait, this.limits.maxWait)
-    // Readings of the clock are dear.
-    if (maxWait === Infinity && this.codel === undefined) return undefined
-    terms.came = this.host.time()
-    terms.widthAt = this.widthAt(this.live(terms.came))
+    const maxWait = this.longestWait(job)
+    if (this.codel !== undefined) terms.widthAt = this.widthAt(this.live(now))
     if (maxWait === Infinity) return undefined
-    terms.due = terms.came + maxWait
+    terms.due = now + maxWait
     const expected = this.expectedWait(job)
     if (maxWait > 0 && expected <= maxWait) return undefined
     return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
   }
 
+  private longestWait({ options, patient }: Job): number {
+    return patient ? options.maxWait : Math.min(options.maxWait, this.limits.maxWait)
+  }
+
   /** The job has joined the queue. */
-  entered(terms: Terms): void {
+  entered(terms: Terms, now: number): void {
     if (terms.due === Infinity) return
     this.waiting++
     DueHeap.set(this.impatient, terms, terms.due)
-    this.alarm.set(this.impatient[0]!.due, terms.came)
+    this.alarm.set(this.impatient[0]!.due, now)
   }
 
   left(terms: Terms): void {
@@ -128,17 +129,14 @@ export class Overload {
     // First the jobs that can start: the timer of the rate may be set for the same time.
     this.host.limiter?.settle?.()
     this.host.pump()
-    this.refuseEach(this.expired(), (terms) => this.exceeded(terms))
+    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.host.time()))
   }
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
   refuseHopeless(): void {
     const now = this.host.time()
     const waits = new Map(this.hopeless(now))
-    this.refuseEach(
-      waits.keys(),
-      (terms) => waitExceeded(now - terms.came, terms.due - terms.came, waits.get(terms))
-    )
+    this.refuseEach(waits.keys(), (terms) => this.exceeded(terms, now, waits.get(terms)))
   }
 
   private refuseEach(all: Iterable<Terms>, reasonOf: (terms: Terms) => WaitExceeded): void {
@@ -170,8 +168,10 @@ export class Overload {
     }
   }
 
-  private exceeded(terms: Terms): WaitExceeded {
-    return waitExceeded(this.host.time() - terms.came, terms.due - terms.came, undefined)
+  /** Why a job is refused that has waited. */
+  private exceeded({ due, job }: Terms, now: number, expected?: number): WaitExceeded {
+    const maxWait = this.longestWait(job)
+    return waitExceeded(now - due + maxWait, maxWait, expected)
   }
 
   // ---------------------------------------------------------------------------------------------------------------- shed
@@ -227,16 +227,14 @@ export class Overload {
     if (codel === undefined) return
     codel.reset()
     this.host.log?.overloaded(false)
-    this.keepPulse(this.host.time())
+    if (this.pulseAt === Infinity) this.keepPulse(this.host.time())
   }
 
   /** The turn of a job has come. Returns why it is refused instead of started. */
-  refusesFirst(terms: Terms, sheds: boolean): WaitExceeded | Overloaded | undefined {
+  refusesFirst(terms: Terms, sheds: boolean, now: number): WaitExceeded | Overloaded | undefined {
     const { codel } = this
     const measured = codel !== undefined && sheds
-    if (!measured && terms.due === Infinity) return undefined
-    const now = this.host.time()
-    if (now > terms.due) return waitExceeded(now - terms.came, terms.due - terms.came, undefined)
+    if (now > terms.due) return this.exceeded(terms, now)
     if (!measured) return undefined
     const live = this.live(now)
     this.keepPulse(now)

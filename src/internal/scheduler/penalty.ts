@@ -6,8 +6,6 @@ import { after, Alarm, type Place } from "../data/timers.js"
 /** The part of an engine that this uses. */
 interface Host {
   time(): number
-  /** The wait for width begins or ends. */
-  widthTurned(): void
   /** Starts every job that can start. */
   pump(): void
 }
@@ -21,7 +19,7 @@ export class Penalty {
     this.host = host
     this.alarm = new Alarm(after, () => {
       // It may ring a moment early, and the end may come between two readings of the clock: one decides.
-      if (!this.watch()) this.turned()
+      if (!this.watch()) this.host.pump()
     }, place)
   }
 
@@ -32,7 +30,7 @@ export class Penalty {
 
   private leftAt(now: number): number {
     if (this.until <= now) this.until = 0
-    return this.until === 0 ? 0 : this.until - now
+    return Math.max(0, this.until - now)
   }
 
   /** A penalty never shortens another one. */
@@ -40,11 +38,6 @@ export class Penalty {
     const now = this.host.time()
     if (nanos > this.leftAt(now)) this.until = now + nanos
     if (isAwaited) this.watch()
-    this.turned()
-  }
-
-  private turned(): void {
-    this.host.widthTurned()
     this.host.pump()
   }
 

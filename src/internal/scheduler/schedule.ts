@@ -114,19 +114,19 @@ class EffectJob<A, E, R> extends Job {
 
 /** A job whose success says what it has cost of the rate. */
 class SettledJob<A, E, R> extends EffectJob<A, E, R> {
-  private charge: Charge | undefined = undefined
+  private paid: Charge | undefined = undefined
 
   /** In the step in which the rate was taken. */
   protected override body(): Effect.Effect<A, E | SchedulerError, R> {
-    this.charge = this.engine_.limiter?.chargeUnsafe?.(undefined, this.cost, this)
+    this.paid = this.engine_.limiter?.chargeUnsafe?.(undefined, this.cost, this)
     return super.body()
   }
 
   override leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<never> | undefined {
-    const { charge } = this
-    this.charge = undefined
+    const { paid } = this
+    this.paid = undefined
     try {
-      return settleBy("Scheduler.schedule", this.engine_.limiter, charge, this.options.settle!, exit)
+      return settleBy("Scheduler.schedule", this.engine_.limiter, paid, this.options.settle!, exit)
     } finally {
       super.leave(exit)
     }

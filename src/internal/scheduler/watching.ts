@@ -40,7 +40,7 @@ export const waitingFor = (engine: Engine): Hold => {
 
 /** When a job started, in milliseconds, if its start was noted. */
 export const startOf = (engine: Engine, job: Job): number => {
-  if (engine.adaptive === undefined && job.terms?.line === undefined) return job.since
+  if (engine.adaptive === undefined && job.line === undefined) return job.since
   return engine.millis() - (engine.time() - job.since) / 1e6
 }
 
@@ -49,11 +49,12 @@ export const adapt = (
   engine: Engine,
   adaptive: Adaptation,
   job: Job,
-  exit: Exit.Exit<unknown, unknown>
+  exit: Exit.Exit<unknown, unknown>,
+  now: number
 ): void => {
   const { lanes } = engine
   const { main } = lanes
-  const ended = { startedAt: job.since, now: engine.time(), running: main.used, saturated: main.state === "blocked" }
+  const ended = { startedAt: job.since, now, running: main.used, saturated: main.state === "blocked" }
   if (!adaptive.ended(exit, ended)) return
   main.capacity = adaptive.limit
   lanes.refresh()
@@ -64,7 +65,7 @@ export const endAdaption = (engine: Engine): void => {
   if (engine.watch !== undefined) {
     // From now on their starts are milliseconds.
     for (const job of engine.lanes.started) {
-      if (job.terms?.line === undefined) job.since = Math.round(startOf(engine, job))
+      if (job.line === undefined) job.since = Math.round(startOf(engine, job))
     }
   }
   engine.adaptive = undefined

@@ -174,8 +174,7 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
     return this.time.now()
   }
 
-  started(since: Millis | undefined): Millis {
-    const now = this.time.now()
+  started(since: Millis | undefined, now = this.time.now()): Millis {
     this.waits.started.add(since === undefined || since >= now ? 0 : (now - since) / 1000)
     return now
   }
@@ -189,12 +188,14 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
     this.refusals.add(reasons[reason])
   }
 
-  ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): void {
-    const used = this.time.now() - since
+  ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): Millis {
+    const now = this.time.now()
+    const used = now - since
     const { failure, interrupt, success } = this.uses
     const outcome = outcomeOf(exit)
     const times = outcome === "success" ? success : outcome === "failure" ? failure : interrupt
     times.add(used > 0 ? used / 1000 : 0)
+    return now
   }
 }
 

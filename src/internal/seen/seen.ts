@@ -28,13 +28,13 @@ export type Refusal = "QueueFull" | "WaitExceeded" | "Overloaded" | "Draining" |
 
 /** Hears of the jobs of a scheduler. */
 export interface SchedulerWatch {
-  /** A job starts, which may have waited since some time. Returns the time. */
-  started(since: Millis | undefined): Millis
+  /** A job starts, which may have waited since some time. Returns the time, which is `now` if that is given. */
+  started(since: Millis | undefined, now?: Millis | undefined): Millis
   /** A job left the queue. */
   left(waited: Millis): void
   refused(reason: Refusal, waited: Millis): void
-  /** A job that began has ended. */
-  ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): void
+  /** A job that began has ended. Returns the time, if it has read it. */
+  ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): Millis | undefined
   /** The width was changed by hand. */
   resized(): void
   /** The time, which may stand still within a turn of the event loop. */

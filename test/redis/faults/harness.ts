@@ -39,14 +39,14 @@ export interface Shared {
 export const pause = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 export const clock = () => Number(process.hrtime.bigint()) / 1e6
 
-let bundle: Promise<string> | undefined
-/** Bundles the worker into one file below the root, where it finds its packages. */
-const worker = () =>
-  bundle ??= (async () => {
-    const outfile = join(root, ".tmp", `faults-${process.pid}`, "worker.mjs")
+const bundles = new Map<string, Promise<string>>()
+/** Bundles a program of this directory's parent into one file below the root, where it finds its packages. */
+const bundled = (program: string): Promise<string> => {
+  const made = bundles.get(program) ?? (async () => {
+    const outfile = join(root, ".tmp", `faults-${process.pid}`, program.replace(/\.ts$/, ".mjs"))
     mkdirSync(dirname(outfile), { recursive: true })
     await build({
-      entryPoints: [join(here, "worker.ts")],
+      entryPoints: [join(here, "..", program)],
       outfile,
       bundle: true,
       platform: "node",
@@ -56,6 +56,9 @@ const worker = () =>
     })
     return outfile
   })()
+  bundles.set(program, made)
+  return made
+}
 
 export const cleanUp = () => rmSync(join(root, ".tmp", `faults-${process.pid}`), { recursive: true, force: true })
 
@@ -156,10 +159,14 @@ export class Proxy {
   cuts = 0
   /** How many bytes a second a connection carries in each direction. */
   bytesPerSecond = Infinity
-  constructor(port: number, target: number) {
+  /** The port of the server to which new connections lead; none lead anywhere without it. */
+  target: number | undefined
+  constructor(port: number, target: number | undefined) {
     this.port = port
+    this.target = target
     this.server = createServer((down) => {
-      const up = connect(target, "127.0.0.1")
+      if (this.target === undefined) return void down.on("error", () => {}).destroy()
+      const up = connect(this.target, "127.0.0.1")
       let deaf = false
       const pair = { dead: false, subscribes: false }
       this.pairs.add(pair)
@@ -203,11 +210,15 @@ export class Proxy {
     for (const pair of chosen) pair.dead = true
     return chosen.length
   }
+  /** Ends the present connections. */
+  cut(): void {
+    for (const socket of this.sockets) socket.destroy()
+  }
   listen(): Promise<void> {
     return new Promise((resolve) => this.server.listen(this.port, "127.0.0.1", () => resolve()))
   }
   async stop(): Promise<void> {
-    for (const socket of this.sockets) socket.destroy()
+    this.cut()
     await new Promise((resolve) => this.server.close(resolve))
   }
 }
@@ -256,15 +267,24 @@ time_t time(time_t *out) {
 }
 `
 
+let shim: string | undefined
+const shimmed = (): string => {
+  if (shim !== undefined) return shim
+  const directory = join(root, ".tmp", `faults-${process.pid}`)
+  const source = join(directory, "shim.c")
+  shim = join(directory, "shim.so")
+  mkdirSync(directory, { recursive: true })
+  writeFileSync(source, shimSource)
+  execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"])
+  return shim
+}
+
 /** A wall clock that can be stepped, for processes that are started with its environment. */
 export class SteppedClock {
   readonly directory = mkdtempSync(join(tmpdir(), "funnel-clock-"))
   readonly environment: Record<string, string>
   constructor(seconds = 0) {
-    const source = join(this.directory, "shim.c")
-    const library = join(this.directory, "shim.so")
-    writeFileSync(source, shimSource)
-    execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"])
+    const library = shimmed()
     this.environment = { LD_PRELOAD: library, FAULTS_CLOCK: join(this.directory, "offset") }
     this.step(seconds)
   }
@@ -279,9 +299,12 @@ export class Stage {
   private readonly workers: Array<Worker> = []
   private readonly endings: Array<() => Promise<void> | void> = []
 
-  async redis(environment: Record<string, string> = {}): Promise<RedisServer> {
+  async redis(
+    environment: Record<string, string> = {},
+    more: ReadonlyArray<string> = []
+  ): Promise<RedisServer> {
     const directory = mkdtempSync(join(tmpdir(), "funnel-redis-"))
-    const server = new RedisServer(await freePort(), directory, environment)
+    const server = new RedisServer(await freePort(), directory, environment, more)
     this.endings.push(async () => {
       await server.stop()
       rmSync(directory, { recursive: true, force: true })
@@ -292,7 +315,7 @@ export class Stage {
   async nowhere(): Promise<string> {
     return `redis://127.0.0.1:${await freePort()}`
   }
-  async proxy(target: number): Promise<Proxy> {
+  async proxy(target: number | undefined): Promise<Proxy> {
     const proxy = new Proxy(await freePort(), target)
     await proxy.listen()
     this.endings.push(() => proxy.stop())
@@ -303,8 +326,12 @@ export class Stage {
     this.endings.push(() => rmSync(stepped.directory, { recursive: true, force: true }))
     return stepped
   }
-  async worker(options: WorkerOptions, environment: Record<string, string> = {}): Promise<Worker> {
-    const child = fork(await worker(), [], {
+  async worker(
+    options: WorkerOptions,
+    environment: Record<string, string> = {},
+    program = "faults/worker.ts"
+  ): Promise<Worker> {
+    const child = fork(await bundled(program), [], {
       execArgv: ["--expose-gc"],
       env: { ...process.env, ...environment, FAULTS_WORKER: JSON.stringify(options) },
       stdio: ["ignore", "ignore", process.env.FAULTS_DEBUG === undefined ? "ignore" : "inherit", "ipc"]

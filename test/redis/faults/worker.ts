@@ -1,56 +1,23 @@
 /**
  * A process under test. It obeys the parent over IPC and reports the beginning and the end of each run.
  */
-import * as NodeRedis from "@effect/platform-node/NodeRedis"
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
-import * as ManagedRuntime from "effect/ManagedRuntime"
+import type * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Schema from "effect/Schema"
 import * as RateLimiter from "../../../src/RateLimiter.js"
-import * as RedisRateLimiter from "../../../src/redis/RateLimiter.js"
-import { layerBackground } from "../../../src/redis/Redis.js"
-import * as RedisReducer from "../../../src/redis/Reducer.js"
-import * as RedisScheduler from "../../../src/redis/Scheduler.js"
 import type * as Reducer from "../../../src/Reducer.js"
 import { type Lease, type ReducerError, reduceShared } from "../../../src/SharedReducer.js"
 import * as Scheduler from "../../../src/Scheduler.js"
-import type { Share, WorkerOptions } from "./harness.ts"
-
-const options: WorkerOptions = JSON.parse(process.env.FAULTS_WORKER ?? "{}")
-
-const client = layerBackground(
-  NodeRedis.layer({ url: options.url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
-)
-class Keys extends Scheduler.Keyed<Keys>()("faults/Keys", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
-
-const runtime = ManagedRuntime.make(
-  Layer.mergeAll(
-    RedisReducer.layer(options.reducer),
-    RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" }, ...options.limiter }),
-    RedisScheduler.layer({ concurrency: 10, ...options.scheduler }),
-    RedisScheduler.layerKeyed(Keys, { lookup: () => ({ concurrency: 1, ...options.keyed }), ...options.keyed })
-  ).pipe(Layer.provide(client), Layer.provideMerge(Logger.layer([])))
-)
-
-class Text extends Persistable.Class<{ payload: { readonly key: string } }>()("Shared", {
-  primaryKey: (_) => _.key,
-  success: Schema.String
-}) {}
+import type { Share } from "./harness.ts"
+import { census, clock, describe, Keys, runtime, serve, tell, Text } from "./subject.ts"
 
 /** The same key with another schema. */
 class Numeric extends Persistable.Class<{ payload: { readonly key: string } }>()("Shared", {
   primaryKey: (_) => _.key,
   success: Schema.Number
 }) {}
-
-const tell = (message: unknown) => {
-  process.send?.(message)
-}
 
 let runs = 0
 const work = (key: string, millis: number, size: number) => ({ fence }: Lease) =>
@@ -62,17 +29,6 @@ const work = (key: string, millis: number, size: number) => ({ fence }: Lease) =
       Effect.onExit((exit) => Effect.sync(() => tell({ event: "end", id, how: exit._tag })))
     )
   })
-
-const describe = (exit: Exit.Exit<unknown, { readonly _tag: string; readonly reason?: { readonly _tag: string } }>) => {
-  if (Exit.isSuccess(exit)) return { ok: String(exit.value) }
-  if (Cause.hasInterruptsOnly(exit.cause)) return { error: "interrupted" }
-  const error = Cause.squash(exit.cause)
-  if (typeof error !== "object" || error === null || !("_tag" in error)) return { error: String(error) }
-  const reason = "reason" in error ? error.reason : undefined
-  return {
-    error: typeof reason === "object" && reason !== null && "_tag" in reason ? String(reason._tag) : String(error._tag)
-  }
-}
 
 const summary = (results: ReadonlyArray<ReturnType<typeof describe>>) => ({
   ok: results.filter((_) => _.ok !== undefined).length,
@@ -173,29 +129,8 @@ const operations: Record<string, (args: never) => Promise<unknown>> = {
   penalize: ({ key, millis }: { key: string; millis: number }) =>
     runtime.runPromise(Effect.flatMap(Keys.get(key), (_) => _.penalize({ for: millis }))),
   sizeOfKeys: () => runtime.runPromise(Keys.size),
-  census: async () => {
-    globalThis.gc?.()
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    const resources = process.getActiveResourcesInfo()
-    return {
-      timers: resources.filter((_) => _ === "Timeout").length,
-      sockets: resources.filter((_) => _.startsWith("TCP")).length,
-      heap: process.memoryUsage().heapUsed
-    }
-  },
+  census,
   wallClock: async () => Date.now()
 }
 
-/** Milliseconds on an axis that all processes of this machine share. */
-const clock = () => Number(process.hrtime.bigint()) / 1e6
-
-process.on("message", ({ args, id, op }: { id: number; op: string; args: never }) => {
-  operations[op]!(args).then(
-    (result) => tell({ id, result }),
-    (error: unknown) => tell({ id, error: error instanceof Error ? error.stack : String(error) })
-  )
-})
-
-const end = () => void runtime.dispose().finally(() => process.exit(0))
-process.on("SIGTERM", end)
-process.on("disconnect", () => process.exit(0))
+serve(operations)

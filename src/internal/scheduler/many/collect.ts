@@ -8,7 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import { isIterable } from "effect/Predicate"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
+import { isStream } from "../../data/streams.js"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import { itemOptions } from "../options.js"
@@ -96,7 +97,7 @@ const await_ = <A, B, E, R, X, XE, SE, SR>(
         if (started.settled) resume(Effect.void)
       })
     })
-  const wait = Stream.isStream(items)
+  const wait = isStream(items)
     ? Effect.scopedWith((scope) =>
       Effect.contextWith((context: Context.Context<SR>) => run(new StreamSource(items, scope, context)))
     )

@@ -3,13 +3,13 @@
  */
 import type * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
-import * as Channel from "effect/Channel"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import { pullIn } from "../../data/streams.js"
 
 export const pending: unique symbol = /*#__PURE__*/ Symbol()
 export const ended: unique symbol = /*#__PURE__*/ Symbol()
@@ -81,7 +81,7 @@ export class StreamSource<A, E, R> implements Source<A, E> {
 
   open(call: Listener<E>): void {
     this.call = call
-    const pulls = Effect.flatMap(Channel.toPullScoped(this.stream.channel, this.scope), (pull) => this.loop(pull))
+    const pulls = Effect.flatMap(pullIn(this.stream, this.scope), (pull) => this.loop(pull))
     this.fiber = Effect.runForkWith(this.context)(pulls)
     this.fiber.addObserver((exit) => {
       this.active = false

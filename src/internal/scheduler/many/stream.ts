@@ -3,13 +3,13 @@
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
-import * as Channel from "effect/Channel"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
+import { fromPull, isStream } from "../../data/streams.js"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import { itemOptions } from "../options.js"
@@ -29,39 +29,37 @@ export const stream = <A, B, E, R, SE, SR>(
   name = "Scheduler.stream"
 ): Stream.Stream<B, E | SE | SchedulerError, R | SR> => {
   const optionsOf = itemOptions(name, options, engine.limiter)
-  return Stream.fromChannel(
-    Channel.fromTransform((_upstream: Pull.Pull<unknown, unknown, unknown>, scope) =>
-      Effect.contextWith((context: Context.Context<R | SR>) =>
-        Effect.withFiber((parent) => {
-          const results = new Results<B, E | SE | SchedulerError>(options?.order === "input")
-          let tracker: Tracker | undefined
-          const call = new Call<A, B, E, R, void, E | SE | SchedulerError>({
-            engine,
-            parent,
-            f,
-            optionsOf,
-            handlers: results,
-            onSettled: (exit) => results.end(exit),
-            onFreed: () => results.wakeUp()
-          })
-          results.call = call
-          const inner = Scope.makeUnsafe()
-          const source = Stream.isStream(items)
-            ? new StreamSource(items, inner, context)
-            : new IterableSource(items)
-          const start = Effect.sync(() => {
-            tracker = track(parent, call, items, options)
-            tracker?.startUnsafe()
-            call.startUnsafe(source)
-          })
-          // The stream's own finalizers run when the last job has ended.
-          const finalizer = Effect.andThen(results.stop, Effect.suspend(() => tracker?.finish ?? Effect.void))
-          return Effect.as(
-            Scope.addFinalizerExit(scope, (exit) => Effect.andThen(finalizer, Scope.close(inner, exit))),
-            results.pull(start)
-          )
+  return fromPull((scope) =>
+    Effect.contextWith((context: Context.Context<R | SR>) =>
+      Effect.withFiber((parent) => {
+        const results = new Results<B, E | SE | SchedulerError>(options?.order === "input")
+        let tracker: Tracker | undefined
+        const call = new Call<A, B, E, R, void, E | SE | SchedulerError>({
+          engine,
+          parent,
+          f,
+          optionsOf,
+          handlers: results,
+          onSettled: (exit) => results.end(exit),
+          onFreed: () => results.wakeUp()
         })
-      )
+        results.call = call
+        const inner = Scope.makeUnsafe()
+        const source = isStream(items)
+          ? new StreamSource(items, inner, context)
+          : new IterableSource(items)
+        const start = Effect.sync(() => {
+          tracker = track(parent, call, items, options)
+          tracker?.startUnsafe()
+          call.startUnsafe(source)
+        })
+        // The stream's own finalizers run when the last job has ended.
+        const finalizer = Effect.andThen(results.stop, Effect.suspend(() => tracker?.finish ?? Effect.void))
+        return Effect.as(
+          Scope.addFinalizerExit(scope, (exit) => Effect.andThen(finalizer, Scope.close(inner, exit))),
+          results.pull(start)
+        )
+      })
     )
   )
 }

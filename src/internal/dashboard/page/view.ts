@@ -1,0 +1,547 @@
+/**
+ * What the page shows of a frame, as data: no element is made here.
+ */
+import type { Frame } from "../frame.js"
+import { Counts } from "./counts.js"
+import { clock, count, decimal, millis, percent, perSecond, plural } from "./format.js"
+
+export type Level = "fine" | "wait" | "bad"
+
+export interface Line {
+  readonly label: string
+  readonly color: "in" | "out" | "other" | "bad"
+  readonly value: number | null
+  readonly text: string
+}
+
+export interface Plot {
+  /** What it plots, for those who do not see it. */
+  readonly title: string
+  readonly lines: ReadonlyArray<Line>
+  readonly unit?: "s"
+}
+
+export interface Card {
+  readonly id: string
+  readonly kind: string
+  readonly name: string
+  readonly level: Level
+  readonly state: string
+  readonly figures: ReadonlyArray<readonly [label: string, value: string]>
+  readonly notes: ReadonlyArray<string>
+  readonly plots: ReadonlyArray<Plot>
+}
+
+export interface Row {
+  readonly what: string
+  readonly where: string
+  readonly millis: number
+  readonly details: string
+}
+
+export interface View {
+  readonly headline: ReadonlyArray<readonly [text: string, mark?: "in" | "out"]>
+  readonly since: string
+  readonly flow: Plot
+  readonly cards: ReadonlyArray<Card>
+  readonly waits: ReadonlyArray<Row>
+  readonly runs: ReadonlyArray<Row>
+  readonly edges: { readonly total: number; readonly rows: ReadonlyArray<readonly [from: string, to: string]> }
+}
+
+type Snapshot = Frame["snapshot"]
+type Scheduler = Snapshot["schedulers"]["first"][number]
+
+/** A wait is one to name when it lasts so long, and so many times as long as those of others. */
+const longWait = { millis: 3000, times: 10 }
+/** A backend is stuck when no job ended for so long although some run. */
+const stuckMillis = 5000
+/** How long a penalty or a refusal counts as news. */
+const newsMillis = 10_000
+
+interface Memory {
+  penalties: number
+  penalizedAt: number
+  penaltyUntil: number
+  lastEnd: number | undefined
+  refusedAt: Map<string, number>
+}
+
+const rowsShown = 20
+
+export class Viewer {
+  private readonly counts = new Counts()
+  private readonly memories = new Map<string, Memory>()
+  private started: number | undefined
+  private startedLooking = 0
+
+  see(frame: Frame): View {
+    if (frame.since !== this.started) {
+      this.counts.clear()
+      this.memories.clear()
+      this.started = frame.since
+      this.startedLooking = frame.snapshot.at
+    }
+    this.counts.push(frame)
+    const { snapshot } = frame
+    const cards = [
+      ...this.schedulers(snapshot),
+      ...snapshot.limiters.map((_, i) => this.limiter(snapshot, _, i)),
+      ...snapshot.reducers.map((_, i) => this.reducer(_, i)),
+      ...snapshot.batchers.map((_, i) => this.batcher(_, i)),
+      ...snapshot.retryBudgets.map((_, i) => this.budget(_, i)),
+      ...this.stores()
+    ]
+    return { ...this.top(snapshot), cards, ...lists(snapshot) }
+  }
+
+  private top({ at }: Snapshot): Pick<View, "headline" | "since" | "flow"> {
+    const { counts } = this
+    const calls: ReadonlyArray<Ids> = ["reducer.calls", "batcher.requests"]
+    const outs = [{ id: "reducer.calls", label: "started" }, { id: "batcher.batch_size" }]
+    const jobs = counts.total({ id: calls[0]! }) + counts.total({ id: calls[1]! }) === 0
+    const ins = jobs
+      ? [{ id: "scheduler.wait_time" }]
+      : calls.map((id) => ({ id }))
+    const outOf = jobs ? [{ id: "scheduler.wait_time", label: "started" }] : outs
+    const sum = (queries: ReadonlyArray<{ id: string; label?: string }>, of: "total" | "lately" | "rate") =>
+      queries.reduce((sum, query) => sum + (counts[of](query) ?? 0), 0)
+    const [entered, left] = [sum(ins, "lately"), sum(outOf, "lately")]
+    const [allIn, allOut] = [sum(ins, "total"), sum(outOf, "total")]
+    const seconds = Math.round(counts.seconds)
+    const period = seconds >= 59 ? "In the last minute" : `In the last ${plural(seconds, "second")}`
+    const noun = jobs ? "job" : "call"
+    const saved = Math.max(0, entered - left)
+    const headline: View["headline"] = counts.isEmpty
+      ? [["Provide Metrics.layer to the services to see how many calls they save."]]
+      : seconds === 0
+      ? [["Waiting for the second frame."]]
+      : entered === 0
+      ? [[`${period} no call came.`]]
+      : jobs
+      ? [[`${period}, `], [plural(entered, noun), "in"], [" came and "], [count(left), "out"], [" started."]]
+      : [
+        [`${period}, `],
+        [plural(entered, noun), "in"],
+        [" became "],
+        [count(left), "out"],
+        [`: ${count(saved)} saved, ${percent(saved, entered)}.`]
+      ]
+    const since = counts.isEmpty
+      ? ""
+      : `Since ${clock(this.started!)}: ${plural(allIn, noun)} in, ${count(allOut)} out. ` + (jobs
+        ? "Jobs of all schedulers."
+        : "Calls of Reducers and look-ups of Batchers against the runs and batches they became.")
+    const now = counts.seconds === 0 ? [null, null] as const : [sum(ins, "rate"), sum(outOf, "rate")] as const
+    return {
+      headline,
+      since,
+      flow: {
+        title: `${noun}s in and out, a second, at ${clock(at)}`,
+        lines: [
+          { label: `${noun}s in`, color: "in", value: now[0], text: perSecond(now[0]) },
+          { label: jobs ? "started" : "calls out", color: "out", value: now[1], text: perSecond(now[1]) }
+        ]
+      }
+    }
+  }
+
+  private memory(id: string, at: number): Memory {
+    let memory = this.memories.get(id)
+    if (memory === undefined) {
+      memory = { penalties: 0, penalizedAt: 0, penaltyUntil: 0, lastEnd: at, refusedAt: new Map() }
+      this.memories.set(id, memory)
+    }
+    return memory
+  }
+
+  /** Counts a penalty when it begins, or becomes longer. */
+  private penalty(memory: Memory, at: number, left: number): void {
+    if (left <= 0) return
+    const until = at + left
+    if (until > memory.penaltyUntil + 500) {
+      memory.penalties++
+      memory.penalizedAt = at
+    }
+    memory.penaltyUntil = Math.max(memory.penaltyUntil, until)
+  }
+
+  private penaltyNotes(memory: Memory): ReadonlyArray<string> {
+    return memory.penalties === 0
+      ? []
+      : [
+        `Penalized ${plural(memory.penalties, "time")} since ${clock(this.startedLooking)}, last at ${
+          clock(memory.penalizedAt)
+        }: its backend asked to wait. Lower the rate.`
+      ]
+  }
+
+  /** The reasons that refused something in the last seconds, and a note of those of the last minute. */
+  private refusals(memory: Memory, id: string, name: string, at: number) {
+    const news: Array<string> = []
+    const notes: Array<string> = []
+    for (const label of this.counts.labels({ id, name })) {
+      if (id === "ratelimiter.decisions" && label !== "refused") continue
+      const query = { id, name, label }
+      if (this.counts.now(query) > 0) memory.refusedAt.set(label, at)
+      if (at - (memory.refusedAt.get(label) ?? -Infinity) <= newsMillis) news.push(label)
+      const [lately, total] = [this.counts.lately(query), this.counts.total(query)]
+      if (total > 0) notes.push(`${label} ${count(lately)} (${count(total)} in all)`)
+    }
+    return { news, notes: notes.length === 0 ? [] : [`Refused in the last minute: ${notes.join(", ")}`] }
+  }
+
+  private schedulers({ at, schedulers }: Snapshot): ReadonlyArray<Card> {
+    // The keys of one service share a card: they come and go.
+    const groups = new Map<string, Array<Scheduler>>()
+    for (const scheduler of schedulers.first) {
+      const group = groups.get(scheduler.name)
+      if (group === undefined) groups.set(scheduler.name, [scheduler])
+      else group.push(scheduler)
+    }
+    return Array.from(groups.keys()).sort().map((name) => this.scheduler(at, name, groups.get(name)!))
+  }
+
+  private scheduler(at: number, name: string, group: ReadonlyArray<Scheduler>): Card {
+    const { counts } = this
+    const id = `scheduler ${name}`
+    const memory = this.memory(id, at)
+    const sum = (of: (_: Scheduler) => number) => group.reduce((sum, _) => sum + of(_), 0)
+    const worst = group.reduce((a, b) => b.oldestWaitMillis > a.oldestWaitMillis ? b : a)
+    const [running, queued] = [sum((_) => _.running.total), sum((_) => _.queued.total)]
+    const limit = group.some((_) => _.limit === undefined) ? undefined : sum((_) => _.limit!)
+    const oldest = worst.oldestWaitMillis
+    const penalty = Math.max(...group.map((_) => _.penaltyMillis))
+    this.penalty(memory, at, penalty)
+
+    const ended = { id: "scheduler.use_time", name }
+    if (counts.now(ended) > 0 || running === 0) memory.lastEnd = at
+    const oldestRun = Math.max(0, ...group.map((_) => _.running.first[0]?.millis ?? 0))
+    const quiet = Math.min(at - (memory.lastEnd ?? at), oldestRun)
+    const isStuck = running > 0 && queued > 0 && quiet > stuckMillis && worst.waitingFor === "width"
+    const meanWait = (counts.mean({ id: "scheduler.wait_time", name, label: "started" }) ?? 0) * 1000
+    const started = counts.lately({ id: "scheduler.wait_time", name, label: "started" })
+    const starves = oldest > longWait.millis && started > 0 && oldest > longWait.times * meanWait && !isStuck
+    const { news, notes: refusals } = this.refusals(memory, "scheduler.refused", name, at)
+
+    const [level, state]: readonly [Level, string] = group.some((_) => _.draining)
+      ? ["wait", `draining, ${running + queued} left`]
+      : penalty > 0
+      ? ["bad", `penalty until ${clock(at + penalty)}`]
+      : isStuck
+      ? ["bad", `stuck: no job ended for ${millis(quiet)}`]
+      : news.includes("overloaded")
+      ? ["bad", "overloaded"]
+      : starves
+      ? ["bad", `a job starves, ${millis(oldest)}`]
+      : news.length > 0
+      ? ["bad", `refusing: ${news.join(", ")}`]
+      : group.some((_) => _.paused)
+      ? ["wait", "paused"]
+      : worst.waitingFor === "nothing"
+      ? ["fine", "fine"]
+      : ["wait", `waiting for ${worst.waitingFor}`]
+
+    const front = worst.queued.first.length === 0
+      ? undefined
+      : worst.queued.first.reduce((a, b) => b.millis > a.millis ? b : a)
+    const notes = [
+      ...group.length > 1 || worst.key !== undefined
+        ? [`${plural(group.length, "key")}${worst.key === undefined ? "" : `, the longest wait at ${worst.key}`}`]
+        : [],
+      ...starves
+        ? [
+          `The oldest job waits for ${millis(oldest)}; those that started waited ${millis(meanWait)} on average.${
+            front === undefined ? "" : ` It has ${traits(front)}.`
+          }`
+        ]
+        : [],
+      ...isStuck
+        ? [`${plural(running, "job")} at work, the oldest for ${millis(oldestRun)}; none ended for ${millis(quiet)}.`]
+        : [],
+      ...worst.byShare.length > 1
+        ? [`Waiting by share: ${worst.byShare.map((_) => `${_.share} ${count(_.queued)}`).join(", ")}`]
+        : [],
+      ...worst.byPriority.length > 1
+        ? [`Waiting by priority: ${worst.byPriority.map((_) => `${_.priority}: ${count(_.queued)}`).join(", ")}`]
+        : [],
+      ...refusals,
+      ...this.penaltyNotes(memory)
+    ]
+    return {
+      id,
+      kind: "Scheduler",
+      name,
+      level,
+      state,
+      figures: [
+        ["running", limit === undefined ? count(running) : `${count(running)} of ${count(limit)}`],
+        ["waiting", count(queued)],
+        ["oldest wait", millis(oldest)],
+        ["jobs in", perSecond(counts.rate({ id: "scheduler.wait_time", name }))],
+        ["jobs ended", perSecond(counts.rate(ended))],
+        ["mean wait", millis(meanWait)]
+      ],
+      notes,
+      plots: [
+        {
+          title: `Jobs that wait and run in ${name}`,
+          lines: [
+            { label: "waiting", color: "in", value: queued, text: count(queued) },
+            { label: "running", color: "out", value: running, text: count(running) }
+          ]
+        },
+        {
+          title: `The oldest wait and the penalty in ${name}, in seconds`,
+          unit: "s",
+          lines: [
+            { label: "oldest wait", color: "in", value: oldest / 1000, text: millis(oldest) },
+            { label: "penalty", color: "bad", value: penalty / 1000, text: millis(penalty) }
+          ]
+        }
+      ]
+    }
+  }
+
+  private limiter({ at }: Snapshot, { held, name }: Snapshot["limiters"][number], i: number): Card {
+    const { counts } = this
+    const id = `limiter ${i} ${name}`
+    const memory = this.memory(id, at)
+    const penalty = Math.max(0, ...held.first.map((_) => _.penaltyMillis))
+    const oldest = Math.max(0, ...held.first.map((_) => _.oldestWaitMillis))
+    const waiting = held.first.reduce((sum, _) => sum + _.waiting, 0)
+    this.penalty(memory, at, penalty)
+    const { news, notes } = this.refusals(memory, "ratelimiter.decisions", name, at)
+    const [level, state]: readonly [Level, string] = penalty > 0
+      ? ["bad", `penalty until ${clock(at + penalty)}`]
+      : news.length > 0
+      ? ["wait", "refusing"]
+      : waiting > 0
+      ? ["wait", "waiting for rate"]
+      : ["fine", "fine"]
+    const rate = (label: string) => counts.rate({ id: "ratelimiter.decisions", name, label })
+    const line = (label: string, color: Line["color"]): Line => ({
+      label,
+      color,
+      value: rate(label),
+      text: perSecond(rate(label))
+    })
+    return {
+      id,
+      kind: "RateLimiter",
+      name,
+      level,
+      state,
+      figures: [
+        ["keys held back", count(held.total)],
+        ["waiting", count(waiting)],
+        ["oldest wait", millis(oldest)]
+      ],
+      notes: [...notes, ...this.penaltyNotes(memory)],
+      plots: [{
+        title: `Decisions of ${name}, a second`,
+        lines: [line("admitted", "in"), line("delayed", "out"), line("refused", "bad")]
+      }]
+    }
+  }
+
+  private reducer({ inFlight, name }: Snapshot["reducers"][number], i: number): Card {
+    const { counts } = this
+    const calls = { id: "reducer.calls", name }
+    const [made, ran] = [counts.lately(calls), counts.lately({ ...calls, label: "started" })]
+    const run = counts.mean({ id: "reducer.run_time", name })
+    const failed = counts.lately({ id: "reducer.run_time", name, label: "failure" })
+    const [rateIn, rateOut] = [counts.rate(calls), counts.rate({ ...calls, label: "started" })]
+    return {
+      id: `reducer ${i} ${name}`,
+      kind: "Reducer",
+      name,
+      level: "fine",
+      state: "fine",
+      figures: [
+        ["in flight", count(inFlight.total)],
+        ["calls a run", ran === 0 ? "–" : decimal(made / ran)],
+        ["mean run", run === undefined ? "–" : millis(run * 1000)]
+      ],
+      notes: failed === 0 ? [] : [`${plural(failed, "run")} failed in the last minute`],
+      plots: [flow(`Calls and runs of ${name}, a second`, ["calls in", rateIn], ["runs out", rateOut])]
+    }
+  }
+
+  private batcher(_: Snapshot["batchers"][number], i: number): Card {
+    const { counts } = this
+    const { batches, collecting, name, queued, running } = _
+    const asked = { id: "batcher.requests", name }
+    const sizes = { id: "batcher.batch_size", name }
+    const mean = counts.mean(sizes)
+    const run = counts.mean({ id: "batcher.run_time", name })
+    const waited = batches.first.reduce((most, _) => _.state === "queued" ? Math.max(most, _.millis) : most, 0)
+    const answered = counts.labels(asked).map((label) => `${label} ${count(counts.lately({ ...asked, label }))}`)
+    return {
+      id: `batcher ${i} ${name}`,
+      kind: "Batcher",
+      name,
+      level: queued > 0 && waited > 1000 ? "wait" : "fine",
+      state: queued > 0 && waited > 1000 ? `a batch waits for its scheduler, ${millis(waited)}` : "fine",
+      figures: [
+        ["mean batch", mean === undefined ? "–" : decimal(mean)],
+        ["running", count(running)],
+        ["mean run", run === undefined ? "–" : millis(run * 1000)],
+        ["collecting", count(collecting)],
+        ["queued", count(queued)],
+        ["longest in queue", millis(waited)]
+      ],
+      notes: [
+        ...answered.length === 0 ? [] : [`Look-ups in the last minute: ${answered.join(", ")}`],
+        ...sizesOf(counts.buckets(sizes))
+      ],
+      plots: [
+        flow(`Look-ups and batches of ${name}, a second`, ["look-ups in", counts.rate(asked)], [
+          "batches out",
+          counts.rate(sizes)
+        ])
+      ]
+    }
+  }
+
+  private budget({ denied, limit, name, tokens }: Snapshot["retryBudgets"][number], i: number): Card {
+    const lately = this.counts.lately({ id: "retry_budget.denied", name })
+    return {
+      id: `budget ${i} ${name}`,
+      kind: "RetryBudget",
+      name,
+      level: lately > 0 ? "bad" : tokens < limit / 2 ? "wait" : "fine",
+      state: lately > 0 ? "denying retries" : tokens < limit / 2 ? "half spent" : "fine",
+      figures: [["tokens", `${decimal(tokens)} of ${count(limit)}`], ["denied", count(denied)], [
+        "in the last minute",
+        count(lately)
+      ]],
+      notes: [],
+      plots: [{
+        title: `Tokens of ${name}`,
+        lines: [{ label: "tokens", color: "in", value: tokens, text: decimal(tokens) }]
+      }]
+    }
+  }
+
+  /** What a store answers is in the metrics alone. */
+  private stores(): ReadonlyArray<Card> {
+    const { counts } = this
+    return counts.names(["store.commands", "store.policy"]).map((name) => {
+      const [commands, errors] = [{ id: "store.commands", name }, { id: "store.errors", name }]
+      const policies = counts.labels({ id: "store.policy", name }).map((label) =>
+        `${label} ${count(counts.lately({ id: "store.policy", name, label }))}`
+      )
+      const mean = counts.mean(commands)
+      const failed = counts.lately(errors)
+      const took = mean === undefined ? null : mean
+      return {
+        id: `store ${name}`,
+        kind: "Store",
+        name,
+        level: failed > 0 ? "bad" : "fine",
+        state: failed > 0 ? "commands fail" : "fine",
+        figures: [
+          ["commands", perSecond(counts.rate(commands))],
+          ["failed", count(failed)],
+          ["mean time", took === null ? "–" : millis(took * 1000)]
+        ],
+        notes: policies.length === 0 ? [] : [`Answered without it in the last minute: ${policies.join(", ")}`],
+        plots: [flow(`Commands to the store of ${name}, a second`, ["commands", counts.rate(commands)], [
+          "failed",
+          counts.rate(errors)
+        ])]
+      } satisfies Card
+    })
+  }
+}
+
+type Ids = "reducer.calls" | "batcher.requests"
+
+const flow = (
+  title: string,
+  [inLabel, rateIn]: readonly [string, number | null],
+  [outLabel, rateOut]: readonly [string, number | null]
+): Plot => ({
+  title,
+  lines: [
+    { label: inLabel, color: "in", value: rateIn, text: perSecond(rateIn) },
+    { label: outLabel, color: "out", value: rateOut, text: perSecond(rateOut) }
+  ]
+})
+
+/** The most common sizes of batches, by their bounds. */
+const sizesOf = (buckets: ReadonlyArray<readonly [bound: number, count: number]>): ReadonlyArray<string> => {
+  const parts: Array<string> = []
+  let [below, before] = [0, 0]
+  for (const [bound, n] of buckets) {
+    if (n > before) parts.push(`${bound - below === 1 ? bound : `${below + 1}–${bound}`}: ${count(n - before)}`)
+    ;[below, before] = [bound, n]
+  }
+  return parts.length === 0 ? [] : [`Batches by size, since the start: ${parts.join(", ")}`]
+}
+
+type Job = Scheduler["queued"]["first"][number]
+
+const traits = ({ inside, priority, share, weight }: Job): string =>
+  [
+    `priority ${priority}`,
+    ...share === undefined ? [] : [share],
+    ...weight === 1 ? [] : [`weight ${weight}`],
+    ...inside === undefined ? [] : [`inside ${inside}`]
+  ].join(", ")
+
+const lists = (snapshot: Snapshot): Pick<View, "waits" | "runs" | "edges"> => {
+  const waits: Array<Row> = []
+  const runs: Array<Row> = []
+  for (const { key, name, queued, running, waitingFor } of snapshot.schedulers.first) {
+    const where = key === undefined ? name : `${name} ${key}`
+    for (const job of queued.first) {
+      waits.push({ what: job.id, where, millis: job.millis, details: `for ${waitingFor}, ${traits(job)}` })
+    }
+    for (const job of running.first) {
+      runs.push({ what: job.id, where, millis: job.millis, details: traits(job) })
+    }
+  }
+  for (const { held, name } of snapshot.limiters) {
+    for (const { key, oldestWaitMillis, penaltyMillis, waiting } of held.first) {
+      if (waiting === 0) continue
+      const details = `for rate, ${plural(waiting, "call")}${
+        penaltyMillis > 0 ? `, penalty of ${millis(penaltyMillis)}` : ""
+      }`
+      waits.push({ what: key === undefined ? "a key" : `key ${key}`, where: name, millis: oldestWaitMillis, details })
+    }
+  }
+  for (const { batches, name } of snapshot.batchers) {
+    for (const { callers, id, keys, millis, requests, state } of batches.first) {
+      const row = {
+        what: id,
+        where: name,
+        millis,
+        details: `${state}, ${plural(requests, "request")} of ${plural(callers, "caller")}${keys ? `, ${keys}` : ""}`
+      }
+      if (state === "running") runs.push(row)
+      else waits.push(row)
+    }
+  }
+  for (const { inFlight, name } of snapshot.reducers) {
+    for (const run of inFlight.first) {
+      runs.push({
+        what: run.id,
+        where: run.name === undefined ? name : `${name}, ${run.name}`,
+        millis: run.millis,
+        details: `${run.phase}, ${plural(run.callers, "caller")}${run.key === undefined ? "" : `, key ${run.key}`}`
+      })
+    }
+  }
+  const longest = (rows: Array<Row>) => rows.sort((a, b) => b.millis - a.millis).slice(0, rowsShown)
+  const { first, total } = snapshot.waits
+  return {
+    waits: longest(waits),
+    runs: longest(runs),
+    edges: {
+      total,
+      rows: first.map(({ from, to }) => [`${from.id} (${from.name})`, `${to.id} (${to.name})`])
+    }
+  }
+}

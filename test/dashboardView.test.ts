@@ -1,0 +1,174 @@
+/**
+ * What the page says of a frame, without a browser.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Context, Effect, Layer } from "effect"
+import type { Scope } from "effect"
+import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import * as Inspector from "effect-funnel/Inspector"
+import * as Metrics from "effect-funnel/Metrics"
+import { TestClock } from "effect/testing"
+import { encode, type Frame } from "../src/internal/dashboard/frame.ts"
+import { type Card, type View, Viewer } from "../src/internal/dashboard/page/view.ts"
+import { Members } from "../src/internal/inspect/roll.ts"
+import { Roll } from "../src/internal/seen/seen.ts"
+import { fork } from "./support/fibers.ts"
+import { withRegistry } from "./support/metrics.ts"
+
+class Backend extends Scheduler.Service<Backend>()("app/Backend", {
+  concurrency: 1,
+  rate: { limit: 100, window: "1 second" },
+  maxQueued: 30
+}) {}
+class Users extends Reducer.Service<Users>()("app/Users") {}
+class Api extends RateLimiter.Service<Api>()("app/Api", { limit: 10, window: "1 second" }) {}
+
+const services = Layer.mergeAll(Backend.layer, Users.layer, Api.layer).pipe(
+  Layer.provide(Metrics.layer),
+  Layer.provideMerge(Inspector.layer())
+)
+
+/** A page that gets a frame a second. */
+const page = Effect.gen(function*() {
+  const context = yield* Effect.context<never>()
+  const roll = Context.get(context, Roll)
+  const members = roll instanceof Members ? roll.all : []
+  const viewer = new Viewer()
+  const see = (since = 1) =>
+    Effect.map(Clock.currentTimeMillis, (now) => {
+      const options = { showKeys: false, most: 20, every: 1000, since }
+      return viewer.see(JSON.parse(encode(members, context, options, now)) as Frame)
+    })
+  /** The view after some seconds. */
+  const after = Effect.fn(function*(seconds: number) {
+    let view = yield* see()
+    for (let i = 0; i < seconds; i++) {
+      yield* TestClock.adjust("1 second")
+      view = yield* see()
+    }
+    return view
+  })
+  return { see, after }
+})
+
+const headline = ({ headline }: View) => headline.map(([text]) => text).join("")
+
+const card = (view: View, name: string): Card => view.cards.find((card) => card.name === name)!
+
+const test = (
+  title: string,
+  program: () => Generator<Effect.Effect<unknown, unknown, Layer.Success<typeof services> | Scope.Scope>, void, never>
+) => it.effect(title, () => Effect.gen(program).pipe(Effect.provide(services), Effect.scoped, withRegistry))
+
+describe("the headline", () => {
+  test("says how many calls came in the last minute, and how many they became", function*() {
+    const { after } = yield* page
+    assert.strictEqual(headline(yield* after(0)), "Waiting for the second frame.")
+    assert.strictEqual(headline(yield* after(1)), "In the last 1 second no call came.")
+    const call = Users.reduce("key", Effect.sleep("100 millis"))
+    yield* fork(Effect.all([call, call, call, call], { concurrency: "unbounded" }))
+    assert.strictEqual(headline(yield* after(2)), "In the last 3 seconds, 4 calls became 1: 3 saved, 75 %.")
+    assert.strictEqual(headline(yield* after(56)), "In the last minute, 4 calls became 1: 3 saved, 75 %.")
+    const view = yield* after(3)
+    assert.strictEqual(headline(view), "In the last minute no call came.")
+    assert.include(view.since, "4 calls in, 1 out")
+  })
+
+  test("counts jobs where there is neither a Reducer nor a Batcher at work", function*() {
+    const { after } = yield* page
+    yield* after(1)
+    yield* Backend.schedule(Effect.void)
+    assert.strictEqual(headline(yield* after(1)), "In the last 2 seconds, 1 job came and 1 started.")
+  })
+
+  it.effect("asks for Metrics where there are none", () =>
+    Effect.gen(function*() {
+      const { after } = yield* page
+      assert.include(headline(yield* after(1)), "Provide Metrics.layer")
+    }).pipe(Effect.provide(Inspector.layer()), Effect.scoped, withRegistry))
+
+  test("begins anew with another program", function*() {
+    const { after, see } = yield* page
+    yield* after(5)
+    yield* Users.reduce("key", Effect.void)
+    assert.strictEqual(headline(yield* see(2)), "Waiting for the second frame.")
+  })
+})
+
+describe("the state of a service", () => {
+  test("is fine while nothing waits", function*() {
+    const { after } = yield* page
+    const view = yield* after(2)
+    assert.deepStrictEqual(view.cards.map(({ level, name, state }) => [name, level, state]), [
+      ["app/Backend", "fine", "fine"],
+      ["app/Api", "fine", "fine"],
+      ["app/Users", "fine", "fine"]
+    ])
+  })
+
+  test("tells what its jobs wait for", function*() {
+    const { after } = yield* page
+    yield* fork(Backend.schedule(Effect.sleep("3 seconds")))
+    yield* fork(Backend.schedule(Effect.void))
+    const view = yield* after(1)
+    assert.strictEqual(card(view, "app/Backend").state, "waiting for width")
+    assert.deepStrictEqual(view.waits.map(({ details, millis, what, where }) => [what, where, millis, details]), [
+      ["job 2", "app/Backend", 1000, "for width, priority 0"]
+    ])
+  })
+
+  test("is a penalty until it ends, and the card remembers it", function*() {
+    const { after } = yield* page
+    yield* after(1)
+    yield* Backend.penalize({ for: "2500 millis" })
+    const during = card(yield* after(1), "app/Backend")
+    assert.match(during.state, /^penalty until \d\d:\d\d:\d\d$/)
+    assert.strictEqual(during.level, "bad")
+    const later = card(yield* after(60), "app/Backend")
+    assert.strictEqual(later.state, "fine")
+    assert.match(later.notes.join(), /Penalized 1 time since .*: its backend asked to wait/)
+    yield* Api.penalize({ key: "ada", for: "2 seconds" })
+    assert.match(card(yield* after(1), "app/Api").state, /^penalty until/)
+  })
+
+  test("is stuck when its jobs do not end, with the job that is at work for the longest", function*() {
+    const { after } = yield* page
+    yield* fork(Backend.schedule(Effect.never))
+    yield* fork(Backend.schedule(Effect.void))
+    assert.strictEqual(card(yield* after(5), "app/Backend").state, "waiting for width")
+    const view = yield* after(3)
+    assert.deepInclude(card(view, "app/Backend"), { level: "bad", state: "stuck: no job ended for 8 s" })
+    assert.include(view.runs[0], { what: "job 1", where: "app/Backend", millis: 8000 })
+  })
+
+  test("names the tenant whose jobs starve", function*() {
+    const { after } = yield* page
+    const busy = Backend.schedule(Effect.sleep("100 millis"), { priority: 1, share: "loud" })
+    yield* fork(Effect.forever(busy))
+    yield* fork(Effect.forever(busy))
+    yield* fork(Backend.schedule(Effect.void, { share: "quiet" }))
+    const view = yield* after(10)
+    const { notes, state } = card(view, "app/Backend")
+    assert.strictEqual(state, "a job starves, 10 s")
+    assert.match(notes.join(), /those that started waited \d+ ms on average. It has priority 0, share \d/)
+    assert.strictEqual(view.waits[0]!.millis, 10_000)
+  })
+
+  test("tells refusals for ten seconds, by their reason", function*() {
+    const { after } = yield* page
+    yield* after(1)
+    const job = Effect.exit(Backend.schedule(Effect.sleep("1 millis")))
+    yield* fork(Effect.all(Array.from({ length: 33 }, () => job), { concurrency: "unbounded" }))
+    const view = yield* after(1)
+    assert.strictEqual(card(view, "app/Backend").state, "refusing: queue_full")
+    assert.include(card(view, "app/Backend").notes, "Refused in the last minute: queue_full 2 (2 in all)")
+    assert.strictEqual(card(yield* after(12), "app/Backend").state, "fine")
+  })
+
+  test("is draining while jobs are left", function*() {
+    const { after } = yield* page
+    yield* fork(Backend.schedule(Effect.sleep("5 seconds")))
+    yield* fork(Backend.drain({ timeout: "1 minute" }))
+    assert.strictEqual(card(yield* after(1), "app/Backend").state, "draining, 1 left")
+  })
+})
