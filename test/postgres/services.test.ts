@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -88,6 +89,28 @@ describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
       Effect.map(rows("SELECT owner FROM effect_funnel.flights WHERE until > 0"), (_) => _.length === 0)
     )
     expect(yield* rows("SELECT * FROM effect_funnel.waiters")).toEqual([])
+  })
+
+  live("when all connections are cut, those that wait still get the result, and wake-ups come again", function*() {
+    const [a, b] = yield* two()
+    const cut =
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'postgres'"
+    const meet = Effect.fnUntraced(function*(id: string, between: Effect.Effect<unknown, unknown>) {
+      const request = new Get({ id })
+      const end = yield* Deferred.make<number>()
+      const first = yield* fork(a(reduceShared(request, () => Deferred.await(end))))
+      yield* Effect.sleep(100)
+      const second = yield* fork(b(reduceShared(request, () => Effect.die("not alone"))))
+      yield* Effect.sleep(100)
+      yield* Effect.orDie(between)
+      const began = performance.now()
+      yield* Deferred.succeed(end, 5)
+      expect([yield* Fiber.join(first), yield* Fiber.join(second)]).toEqual([5, 5])
+      return performance.now() - began
+    })
+    expect(yield* meet("cut", rows(cut))).toBeLessThan(2500)
+    yield* Effect.sleep(500)
+    expect(yield* meet("whole", Effect.void)).toBeLessThan(500)
   })
 
   live("a call within a transaction of its caller holds no lock of it", function*() {
