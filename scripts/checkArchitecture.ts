@@ -24,7 +24,10 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   Batcher: ["RateLimiter", "Scheduler"],
   http: ["Hooks", "RateLimiter", "Reducer", "RetryBudget", "Scheduler"],
   progress: ["RateLimiter", "Scheduler"],
-  "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  stores: ["Hooks", "RateLimiter", "Reducer", "Scheduler"],
+  "stores/*": [],
+  "redis/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler", "stores"],
+  "postgres/*": ["Hooks", "RateLimiter", "Reducer", "Scheduler", "stores"],
   index: ["Batcher", "Hooks", "RateLimiter", "Reducer", "Scheduler"]
 }
 
@@ -38,7 +41,9 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   reducer: ["data", "seen", "waits", "store"],
   scheduler: ["data", "seen", "waits", "store", "limiter"],
   batcher: ["data", "seen", "waits", "scheduler"],
-  redis: ["data", "seen", "store", "limiter", "reducer", "scheduler"],
+  shared: ["data", "seen", "store", "limiter", "scheduler"],
+  redis: ["data", "store", "shared"],
+  postgres: ["data", "store", "shared"],
   inspect: ["data", "seen", "waits", "limiter", "reducer", "scheduler", "batcher"],
   http: ["limiter", "scheduler"],
   dashboard: ["inspect"]
@@ -48,11 +53,13 @@ const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
 const roomOf = (name: string): string | undefined => /^internal\/([^/]+)\//.exec(name)?.[1]
 
 /**
- * Packages besides effect that a module or folder may import: an optional peer dependency, and what is bundled into the page of
+ * Packages besides effect that a module or folder may import: optional peer dependencies, and what is bundled into the page of
  * the dashboard.
  */
 const packages: Readonly<Record<string, ReadonlyArray<string>>> = {
   progress: ["cli-progress"],
+  "postgres/*": ["@effect/sql-pg"],
+  "internal/postgres/*": ["@effect/sql-pg"],
   "internal/dashboard/page/*": ["uplot"]
 }
 
@@ -166,10 +173,10 @@ export const judge = (modules: ReadonlyMap<string, string>, barrels: ReadonlySet
   return { problems, graph, modules: graph.size, imports: [...graph.values()].flat().length }
 }
 
-/** A module as the diagram shows it: a public module, the Redis layers as one box, or a room. */
+/** A module as the diagram shows it: a public module, the layers of a store as one box, or a room. */
 const boxOf = (name: string): string => {
   const room = roomOf(name)
-  return room === undefined ? name.replace(/^redis\/.*/, "redis/*") : `internal/${room}`
+  return room === undefined ? name.replace(/^(redis|postgres)\/.*/, "$1/*") : `internal/${room}`
 }
 
 /** Draws the imports between boxes as a flowchart, without those that a longer path implies. */

@@ -87,22 +87,28 @@ const check = () => {
   const entrypoints = [".", ...open.map((name) => `./${name}`)]
   run("attw", bin("attw"), [join(project, tarball), "--profile", "esm-only", "--entrypoints", ...entrypoints])
 
-  // The dependency and the optional one are linked, so nothing is downloaded. Node resolves their own dependencies from their
+  // The dependency and the optional ones are linked, so nothing is downloaded. Node resolves their own dependencies from their
   // real paths.
-  for (const name of ["effect", "cli-progress"]) {
+  mkdirSync(join(project, "node_modules/@effect"))
+  for (const name of ["effect", "cli-progress", "@effect/sql-pg"]) {
     symlinkSync(join(root, "node_modules", name), join(project, "node_modules", name), "dir")
   }
   const readme = existsSync(join(root, "README.md")) ? readFileSync(join(root, "README.md"), "utf8") : ""
   const [first] = collect(readme)
   if (first === undefined) problems.push("the README has no example")
-  const imports = open.map((name, i) => `import * as M${i} from "effect-funnel/${name}"`).join("\n")
+  // The declarations of this client need those of Node, which are not there.
+  const isPostgres = (name: string) => name.startsWith("postgres/")
+  const importing = (names: ReadonlyArray<string>) =>
+    `${names.map((name, i) => `import * as M${i} from "effect-funnel/${name}"`).join("\n")}
+export default [${names.map((_, i) => `M${i}`)}]\n`
   const write = (name: string, text: string) => {
     mkdirSync(dirname(join(project, name)), { recursive: true })
     writeFileSync(join(project, name), text)
   }
   write("package.json", JSON.stringify({ type: "module" }))
   write("first.ts", first?.code ?? "export {}\n")
-  write("modules.ts", `${imports}\nexport default [${open.map((_, i) => `M${i}`)}]\n`)
+  write("modules.ts", importing(open.filter((name) => !isPostgres(name))))
+  write("postgres.ts", importing(open.filter(isPostgres)))
   write("closed.ts", `// @ts-expect-error: internal modules are closed\nimport "effect-funnel/internal/limiter/gcra"\n`)
   for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const) {
     const compilerOptions = { module, moduleResolution, target: "ES2022", strict: true, types: [], outDir: module }
@@ -113,9 +119,10 @@ const check = () => {
       exactOptionalPropertyTypes: true,
       rootDir: "."
     }
+    const files = ["first.ts", "modules.ts", "closed.ts", ...(options.skipLibCheck ? ["postgres.ts"] : [])]
     write(
       `tsconfig.${module}.json`,
-      JSON.stringify({ compilerOptions: options, files: ["first.ts", "modules.ts", "closed.ts"] })
+      JSON.stringify({ compilerOptions: options, files })
     )
     run(`tsc with ${moduleResolution} resolution`, bin("tsc"), ["-p", `tsconfig.${module}.json`])
   }
@@ -124,6 +131,7 @@ const check = () => {
     problems.push(`the README's first example prints\n${printed}and not\n${first.output}`)
   }
   run("every module loads", process.execPath, ["NodeNext/modules.js"])
+  run("every module over PostgreSQL loads", process.execPath, ["ESNext/postgres.js"])
 }
 
 try {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
-import { SlotStock } from "../src/internal/redis/slotStock.js"
+import { SlotStock } from "../src/internal/shared/slotStock.js"
 
 const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 

@@ -33,13 +33,10 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import * as RateLimiter from "../RateLimiter.js"
-import * as Quotas from "../internal/limiter/quota.js"
+import * as Stores from "../stores.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
-import * as LimiterRedis from "../internal/redis/limiter.js"
-import * as Checked from "../internal/redis/options.js"
 import * as Orders from "../internal/redis/orders.js"
-import { enrolled } from "../internal/seen/seen.js"
-import * as Guard from "../internal/store/guard.js"
+import * as Checked from "../internal/shared/options.js"
 
 /**
  * How a rate limiter uses Redis.
@@ -47,7 +44,7 @@ import * as Guard from "../internal/store/guard.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.ShareOptions {
+export interface StoreOptions extends Checked.StoreOptions, Checked.ProcessOptions {
   /**
    * The answer to a call while Redis is away. `"fail"`, the default, fails with a `StoreError`. `"local"` admits at the pace
    * divided by `expectedProcesses`, counted in this process. `"allow"` admits. The last two log a warning once an outage and
@@ -67,30 +64,17 @@ export interface Options extends StoreOptions, RateLimiter.NameOptions {
   readonly rate: RateLimiter.Options
 }
 
-const check = (caller: string, name: string, options: Options) => ({
-  name: options.name ?? name,
-  ...Checked.store(caller, "r", options),
-  rates: Quotas.rates(caller, "rate", options.rate),
-  onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local", "allow"]),
-  expectedProcesses: Checked.processes(caller, options)
-})
+const store = (caller: string, options: Options, name: string) => {
+  const { storeTimeoutMillis } = Checked.guard(caller, options)
+  const prefix = `${Checked.prefix(options)}r:${name}`
+  return Effect.gen(function*() {
+    const orders = yield* Orders.make(RedisGcraStore.kind, yield* Redis.Redis, storeTimeoutMillis)
+    return (cells: ReadonlyArray<Stores.Cell>) => RedisGcraStore.make(orders, { prefix, cells })
+  })
+}
 
-type Plan = ReturnType<typeof check>
-
-const build = Effect.fnUntraced(function*(plan: Plan) {
-  const orders = yield* Orders.make(RedisGcraStore.kind, yield* Redis.Redis, plan.storeTimeoutMillis)
-  const watch = yield* enrolled("store", plan.name, plan)
-  const limiter = yield* Effect.acquireRelease(
-    LimiterRedis.make(plan.rates, {
-      store: (cells) => RedisGcraStore.make(orders, { prefix: plan.prefix, cells }),
-      guard: Guard.make({ service: plan.name, watch, isBounded: true, ...plan }),
-      onStoreError: plan.onStoreError,
-      expectedProcesses: plan.expectedProcesses
-    }),
-    (limiter) => limiter.close
-  )
-  return yield* RateLimiter.seenLimiter(limiter, plan.name)
-})
+/** The orders bound their time and number themselves. */
+const bounded = (options: Options): Stores.RateLimiterOptions => ({ ...options, isBounded: true })
 
 /**
  * Makes a rate limiter over Redis that closes with the scope, for a service with a quota of its own.
@@ -115,7 +99,7 @@ const build = Effect.fnUntraced(function*(plan: Plan) {
 export const make = (
   options: Options
 ): Effect.Effect<RateLimiter.RateLimiter, never, Redis.Redis | Scope.Scope> =>
-  build(check("RateLimiter.make", RateLimiter.RateLimiter.key, options))
+  Stores.makeRateLimiter(store("RateLimiter.make", options, ""), bounded(options))
 
 /**
  * Provides the default rate limiter, over Redis, in place of `RateLimiter.layer`.
@@ -198,7 +182,5 @@ export const layerConfig = (
 export const layerService = <Self>(
   tag: Context.Service<Self, RateLimiter.RateLimiter>,
   options: Options
-): Layer.Layer<Self, never, Redis.Redis> => {
-  const plan = check("RateLimiter.layer", tag.key, options)
-  return Layer.effect(tag, build({ ...plan, prefix: `${plan.prefix}${tag.key}:` }))
-}
+): Layer.Layer<Self, never, Redis.Redis> =>
+  Stores.layerRateLimiter(tag, store("RateLimiter.layer", options, `${tag.key}:`), bounded(options))

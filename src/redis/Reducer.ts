@@ -33,14 +33,11 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import * as Reducer from "../Reducer.js"
-import { count } from "../internal/limiter/quota.js"
+import * as Stores from "../stores.js"
 import * as Inbox from "../internal/redis/inbox.js"
-import * as Checked from "../internal/redis/options.js"
 import * as Orders from "../internal/redis/orders.js"
 import * as RedisReducerStore from "../internal/redis/reducerStore.js"
-import { attach } from "../internal/reducer/reduceShared.js"
-import { enrolled } from "../internal/seen/seen.js"
-import * as Guard from "../internal/store/guard.js"
+import * as Checked from "../internal/shared/options.js"
 
 /**
  * How a reducer uses Redis.
@@ -77,28 +74,23 @@ export interface StoreOptions extends Checked.LeaseOptions {
 export interface Options extends Reducer.Options, StoreOptions {}
 
 const check = (caller: string, options: StoreOptions | undefined) => ({
-  ...Checked.store(caller, "f", options),
+  prefix: Checked.prefix(options),
+  storeTimeoutMillis: Checked.guard(caller, options).storeTimeoutMillis,
   leaseMillis: Checked.lease(caller, options),
-  retainMillis: Checked.millis(caller, "retain", options?.retain ?? "10 seconds", 1),
-  maxResultBytes: count(caller, "maxResultBytes", options?.maxResultBytes ?? 4 * 1024 * 1024),
-  onStoreError: Checked.oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
+  retainMillis: Checked.millis(caller, "retain", options?.retain ?? "10 seconds", 1)
 })
 
-const build = Effect.fnUntraced(
-  function*(checked: ReturnType<typeof check>, id: string, options: Reducer.Options | undefined) {
-    const orders = yield* Orders.make(RedisReducerStore.kind, yield* Redis.Redis, checked.storeTimeoutMillis)
-    const inbox = yield* Inbox.RedisInbox
-    const handle = yield* Reducer.fromOptions(id, options)
-    const service = options?.name ?? id
-    return attach(handle, {
-      store: RedisReducerStore.make(orders, inbox, checked),
-      guard: Guard.make({ service, watch: yield* enrolled("store", service, checked), isBounded: true, ...checked }),
-      onStoreError: checked.onStoreError,
-      maxResultBytes: checked.maxResultBytes,
-      ended: new Map()
-    })
-  }
-)
+type Plan = ReturnType<typeof check>
+
+const inboxOf = (plan: Plan) => Inbox.layer(`${plan.prefix}inbox:`)
+
+const store = Effect.fnUntraced(function*(plan: Plan, name: string) {
+  const orders = yield* Orders.make(RedisReducerStore.kind, yield* Redis.Redis, plan.storeTimeoutMillis)
+  return RedisReducerStore.make(orders, yield* Inbox.RedisInbox, { ...plan, prefix: `${plan.prefix}f:${name}` })
+})
+
+/** The orders bound their time and number themselves. */
+const bounded = (options: Options | undefined): Stores.ReducerOptions => ({ ...options, isBounded: true })
 
 /**
  * Makes a reducer over Redis that closes with the scope, for a service with calls of its own.
@@ -139,11 +131,9 @@ const build = Effect.fnUntraced(
 export const make = (
   options?: Options | undefined
 ): Effect.Effect<Reducer.Reducer, never, Redis.Redis | Scope.Scope> => {
-  const checked = check("Reducer.make", options)
-  return Effect.flatMap(
-    Layer.build(Inbox.layer(checked.inbox)),
-    (context) => Effect.provideContext(build(checked, Reducer.Reducer.key, options), context)
-  )
+  const plan = check("Reducer.make", options)
+  const reducer = Stores.makeReducer(store(plan, ""), bounded(options))
+  return Effect.flatMap(Layer.build(inboxOf(plan)), (inbox) => Effect.provide(reducer, inbox))
 }
 
 /**
@@ -224,9 +214,6 @@ export const layerService = <Self>(
   tag: Context.Service<Self, Reducer.Reducer>,
   options?: Options | undefined
 ): Layer.Layer<Self, never, Redis.Redis> => {
-  const checked = check("Reducer.layer", options)
-  const prefix = `${checked.prefix}${tag.key}:`
-  return Layer.effect(tag, build({ ...checked, prefix }, tag.key, options)).pipe(
-    Layer.provide(Inbox.layer(checked.inbox))
-  )
+  const plan = check("Reducer.layer", options)
+  return Stores.layerReducer(tag, store(plan, `${tag.key}:`), bounded(options)).pipe(Layer.provide(inboxOf(plan)))
 }

@@ -35,32 +35,19 @@
  */
 import * as Config from "effect/Config"
 import type * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import type * as Scope from "effect/Scope"
 import type * as RateLimiter from "../RateLimiter.js"
 import * as Scheduler from "../Scheduler.js"
-import { refuse } from "../internal/data/refuse.js"
-import * as Quotas from "../internal/limiter/quota.js"
+import * as Stores from "../stores.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
-import { named } from "../internal/redis/command.js"
 import * as Inbox from "../internal/redis/inbox.js"
-import * as LimiterRedis from "../internal/redis/limiter.js"
-import * as Checked from "../internal/redis/options.js"
-import { PermitPool } from "../internal/redis/permitPool.js"
 import * as Orders from "../internal/redis/orders.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
-import { Pulse } from "../internal/redis/pulse.js"
-import * as Build from "../internal/scheduler/build.js"
-import { handleOf } from "../internal/scheduler/handle.js"
-import { withMany } from "../internal/scheduler/many/many.js"
-import * as Keyed from "../internal/scheduler/keyed.js"
-import * as SchedulerOptions from "../internal/scheduler/options.js"
-import { enrolled } from "../internal/seen/seen.js"
-import * as Guard from "../internal/store/guard.js"
+import * as Checked from "../internal/shared/options.js"
+import { named } from "../internal/store/bounds.js"
 
 /**
  * How a scheduler uses Redis.
@@ -68,7 +55,7 @@ import * as Guard from "../internal/store/guard.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.LeaseOptions, Checked.ShareOptions {
+export interface StoreOptions extends Checked.LeaseOptions, Checked.ProcessOptions {
   /**
    * The answer to waiting jobs while Redis is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes on
    * with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
@@ -98,19 +85,7 @@ export interface StoreOptions extends Checked.LeaseOptions, Checked.ShareOptions
  * @category models
  * @since 0.1.0
  */
-export interface Limits<out Limiter = never> {
-  readonly concurrency: number
-  readonly rate?:
-    | RateLimiter.Quota
-    | ReadonlyArray<RateLimiter.Quota>
-    | Context.Key<Limiter, RateLimiter.RateLimiter>
-    | undefined
-  readonly maxQueued?: number | undefined
-  readonly maxWait?: Duration.Input | undefined
-  readonly shed?: boolean | Scheduler.ShedOptions | undefined
-  readonly drain?: Duration.Input | undefined
-  readonly name?: string | undefined
-}
+export interface Limits<out Limiter = never> extends Stores.Limits<Limiter> {}
 
 /**
  * Options of a scheduler over Redis: its limits, and how it uses Redis.
@@ -132,83 +107,35 @@ export interface Options<out Limiter = never> extends StoreOptions, Limits<Limit
  * @category models
  * @since 0.1.0
  */
-export type KeyedOptions<K, Limiter = never> =
-  & StoreOptions
-  & { readonly lookup: (key: K) => Limits<Limiter> }
-  & ([K] extends [string] ? { readonly keyOf?: ((key: K) => string) | undefined }
-    : { readonly keyOf: (key: K) => string })
+export type KeyedOptions<K, Limiter = never> = StoreOptions & Stores.KeyedOptions<K, Limiter>
 
-const checkStore = (caller: string, name: string, options: StoreOptions) => ({
+const check = (caller: string, name: string, options: StoreOptions) => ({
   name,
-  ...Checked.store(caller, "p", options),
-  ratePrefix: Checked.store(caller, "r", options).prefix,
-  leaseMillis: Checked.lease(caller, options),
-  onStoreError: Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"]),
-  expectedProcesses: Checked.processes(caller, options)
+  prefix: Checked.prefix(options),
+  storeTimeoutMillis: Checked.guard(caller, options).storeTimeoutMillis,
+  leaseMillis: Checked.lease(caller, options)
 })
 
-const waits = "(a job waits for its permit)"
+type Plan = ReturnType<typeof check>
 
-const checkLimits = <Limiter>(caller: string, name: string, options: Limits<Limiter>) => {
-  const { concurrency, maxQueued, maxWait } = options
-  // For callers without types.
-  if (typeof concurrency === "object") {
-    const rule = "an integer >= 1 over Redis (no process knows the latency of all jobs)"
-    refuse(caller, "concurrency", rule, { toString: () => "a width that adapts" })
-  }
-  Quotas.count(caller, "concurrency", concurrency)
-  if (maxQueued === 0) refuse(caller, "maxQueued", `an integer >= 1 over Redis ${waits}`, maxQueued)
-  const checked = SchedulerOptions.check<Limiter>(caller, name, options)
-  if (checked.maxWait === 0) refuse(caller, "maxWait", `a finite duration > 0 over Redis ${waits}`, maxWait)
-  return checked
-}
+const inboxOf = (plan: Plan) => Inbox.layer(`${plan.prefix}inbox:`)
 
-type Store = ReturnType<typeof checkStore>
-
-/** What the schedulers of a layer have together: one connection, one guard, and one timer. */
-const sharing = Effect.fnUntraced(function*(checked: Store) {
-  const { expectedProcesses, leaseMillis, name, onStoreError, prefix, ratePrefix } = checked
+/** One connection and one subscription for all schedulers of a layer. */
+const stores = Effect.fnUntraced(function*({ leaseMillis, name, prefix, storeTimeoutMillis }: Plan) {
   const redis = yield* Redis.Redis
   const inbox = yield* Inbox.RedisInbox
-  const site = yield* Build.site<never>()
-  const guard = Guard.make({
-    service: checked.name,
-    watch: yield* enrolled("store", checked.name, checked),
-    ...checked,
-    isBounded: true
-  })
-  const permits = yield* Orders.make(RedisPermitStore.kind, redis, checked.storeTimeoutMillis)
-  const tokens = yield* Orders.make(RedisGcraStore.kind, redis, checked.storeTimeoutMillis)
-  const pulse = new Pulse(site)
-  return (key: string | undefined): Build.Share => (engine) => {
-    const store = RedisPermitStore.make(permits, inbox, { prefix, name, key, leaseMillis, onWake: () => pool.wake() })
-    const ratesOf = `${ratePrefix}${name}:${key === undefined ? "" : named("=", key)}`
-    const pool = new PermitPool({
-      engine,
-      store,
-      guard,
-      pulse,
-      onStoreError,
-      expectedProcesses,
-      limiterOf: (rates) =>
-        new LimiterRedis.LimiterRedis(
-          rates,
-          {
-            store: (cells) => RedisGcraStore.make(tokens, { prefix: ratesOf, cells }),
-            guard,
-            onStoreError,
-            expectedProcesses
-          },
-          site.context,
-          site.clock
-        )
-    })
-    return pool
+  const permits = yield* Orders.make(RedisPermitStore.kind, redis, storeTimeoutMillis)
+  const tokens = yield* Orders.make(RedisGcraStore.kind, redis, storeTimeoutMillis)
+  return {
+    permits: (key: string | undefined, onWake: () => void) =>
+      RedisPermitStore.make(permits, inbox, { prefix: `${prefix}p:`, name, key, leaseMillis, onWake }),
+    rates: (key: string | undefined, cells: ReadonlyArray<Stores.Cell>) =>
+      RedisGcraStore.make(tokens, { prefix: `${prefix}r:${name}:${key === undefined ? "" : named("=", key)}`, cells })
   }
 })
 
-const build = <I>(store: Store, limits: SchedulerOptions.Checked<I>) =>
-  Effect.flatMap(sharing(store), (share) => Effect.map(Build.build<I>(limits, share(undefined)), withMany(handleOf)))
+/** The orders bound their time and number themselves. */
+const bounded = <A extends StoreOptions>(options: A) => ({ ...options, isBounded: true })
 
 /**
  * Makes a scheduler over Redis that closes with the scope, for a service with a backend of its own.
@@ -237,12 +164,9 @@ const build = <I>(store: Store, limits: SchedulerOptions.Checked<I>) =>
 export const make = <Limiter = never>(
   options: Options<Limiter> & { readonly name: string }
 ): Effect.Effect<Scheduler.Scheduler, never, Limiter | Redis.Redis | Scope.Scope> => {
-  const store = checkStore("Scheduler.make", options.name, options)
-  const limits = checkLimits("Scheduler.make", options.name, options)
-  return Effect.flatMap(
-    Layer.build(Inbox.layer(store.inbox)),
-    (context) => Effect.provide(build(store, limits), context)
-  )
+  const plan = check("Scheduler.make", options.name, options)
+  const scheduler = Stores.makeScheduler<Redis.Redis | Inbox.RedisInbox, Limiter>(stores(plan), bounded(options))
+  return Effect.flatMap(Layer.build(inboxOf(plan)), (inbox) => Effect.provide(scheduler, inbox))
 }
 
 /**
@@ -328,9 +252,8 @@ export const layerService = <Self, Limiter = never>(
   tag: Context.Service<Self, Scheduler.Scheduler>,
   options: Options<Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
-  const store = checkStore("Scheduler.layer", tag.key, options)
-  const limits = checkLimits("Scheduler.layer", tag.key, options)
-  return Layer.effect(tag, build(store, limits)).pipe(Layer.provide(Inbox.layer(store.inbox)))
+  const plan = check("Scheduler.layer", tag.key, options)
+  return Stores.layerScheduler(tag, stores(plan), bounded(options)).pipe(Layer.provide(inboxOf(plan)))
 }
 
 /**
@@ -374,24 +297,6 @@ export const layerKeyed = <Self, K, Limiter = never>(
   tag: Context.Service<Self, Scheduler.KeyedScheduler<K>>,
   options: KeyedOptions<K, Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
-  const caller = "Scheduler.layerKeyed"
-  const store = checkStore(caller, tag.key, options)
-  const { lookup } = options
-  // Sound: the type asks for it unless keys are strings, which `nameOf` checks.
-  const keyOf = (options.keyOf ?? identity) as (key: K) => unknown
-  const nameOf = (key: K): string => {
-    const name = keyOf(key)
-    if (typeof name === "string") return name
-    throw new TypeError(`${caller}: keyOf must return a string, got ${String(name)}`)
-  }
-  return Layer.effect(
-    tag,
-    Effect.flatMap(sharing(store), (share) =>
-      Keyed.make<K, Limiter>(
-        tag.key,
-        (key) => checkLimits(caller, tag.key, lookup(key)),
-        identity,
-        (key) => share(nameOf(key))
-      ))
-  ).pipe(Layer.provide(Inbox.layer(store.inbox)))
+  const plan = check("Scheduler.layerKeyed", tag.key, options)
+  return Stores.layerKeyedScheduler(tag, stores(plan), bounded(options)).pipe(Layer.provide(inboxOf(plan)))
 }

@@ -6,9 +6,9 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
-import { LimiterRedis } from "../../src/internal/redis/limiter.js"
-import { PermitPool } from "../../src/internal/redis/permitPool.js"
-import { Pulse } from "../../src/internal/redis/pulse.js"
+import { SharedLimiter } from "../../src/internal/shared/limiter.js"
+import { PermitPool } from "../../src/internal/shared/permitPool.js"
+import { Pulse } from "../../src/internal/shared/pulse.js"
 import { Engine, type Job } from "../../src/internal/scheduler/engine.js"
 import { unbounded } from "../../src/internal/scheduler/options.js"
 import * as Guard from "../../src/internal/store/guard.js"
@@ -52,7 +52,7 @@ const simulate = (seed: number) => {
     })
     if (rated) {
       const options = { store: rates.of, guard: guard(), onStoreError: policy, expectedProcesses: 3 } as const
-      engine.adoptLimiterUnsafe(new LimiterRedis([Gcra.rate(200, 1e9, 3, false)], options, context, clock))
+      engine.adoptLimiterUnsafe(new SharedLimiter([Gcra.rate(200, 1e9, 3, false)], options, context, clock))
     }
     return { engine, pool }
   })

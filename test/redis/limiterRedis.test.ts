@@ -7,7 +7,7 @@ import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { StoreError, Waiter } from "../../src/internal/limiter/limiter.js"
-import * as LimiterRedis from "../../src/internal/redis/limiter.js"
+import * as SharedLimiter from "../../src/internal/shared/limiter.js"
 import * as RateLimiter from "../../src/RateLimiter.js"
 import * as Scheduler from "../../src/Scheduler.js"
 import * as Guard from "../../src/internal/store/guard.js"
@@ -30,7 +30,7 @@ const setup = (
     Effect.provideContext(Effect.provide(Effect.context<never>(), Logger.layer([])), clock.context)
   )
   const process = () =>
-    new LimiterRedis.LimiterRedis(
+    new SharedLimiter.SharedLimiter(
       [rate, ...others],
       {
         store: store.of,
@@ -461,7 +461,7 @@ describe("consume with fail at a shared rate", () => {
 })
 
 describe("O1 maxWait at a shared rate", () => {
-  const over = (limiter: LimiterRedis.LimiterRedis, maxWait: number, key?: string) => {
+  const over = (limiter: SharedLimiter.SharedLimiter, maxWait: number, key?: string) => {
     const handle = RateLimiter.fromLimiter(limiter, "test")
     return Effect.runFork(Effect.flip(handle.consume({ maxWait, key })))
   }

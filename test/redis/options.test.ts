@@ -201,16 +201,16 @@ describe("options that cannot hold over Redis", () => {
   const refused: ReadonlyArray<readonly [limits: unknown, message: string]> = [
     [
       { concurrency: Adaptive.latency({ min: 1, max: 10 }) },
-      "concurrency must be an integer >= 1 over Redis (no process knows the latency of all jobs), got a width that adapts"
+      "concurrency must be an integer >= 1 over a store (no process knows the latency of all jobs), got a width that adapts"
     ],
     [{ concurrency: "unbounded" }, "concurrency must be an integer >= 1, got \"unbounded\""],
     [
       { concurrency: 1, maxQueued: 0 },
-      "maxQueued must be an integer >= 1 over Redis (a job waits for its permit), got 0"
+      "maxQueued must be an integer >= 1 over a store (a job waits for its permit), got 0"
     ],
     [
       { concurrency: 1, maxWait: 0 },
-      "maxWait must be a finite duration > 0 over Redis (a job waits for its permit), got 0"
+      "maxWait must be a finite duration > 0 over a store (a job waits for its permit), got 0"
     ]
   ]
 

@@ -155,11 +155,11 @@ export const redisServer = (
       })
   )
 
-/** One server for all tests of a file, emptied for each of them. */
+/** One server for all tests of a file, emptied at each use. */
 export const redisServerOfFile = (hooks: {
   readonly beforeAll: (f: () => Promise<void>) => void
   readonly afterAll: (f: () => Promise<void>) => void
-}): Effect.Effect<RedisServer> => {
+}, options?: { readonly keepsData: boolean }): Effect.Effect<RedisServer> => {
   const scope = Scope.makeUnsafe()
   let server: RedisServer | undefined
   if (hasRedis) {
@@ -170,6 +170,7 @@ export const redisServerOfFile = (hooks: {
   }
   return Effect.promise(async () => {
     if (server === undefined) throw new Error("the server was not started")
+    if (options?.keepsData === true) return server
     await server.command("FLUSHALL")
     await server.command("SCRIPT", "FLUSH")
     return server

@@ -1,109 +1,26 @@
 /**
- * The one subscription of a process. It receives the wake-ups from other processes and hands them to their listeners.
- *
- * A wake-up may be lost, so every listener polls as well. A listener is named by a random token, which only those hear who
- * may read the keys: a client that can do no more than publish wakes nobody, and forges no result.
+ * The one subscription of a process to Redis.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
+import * as Inbox from "../shared/inbox.js"
 
-/** Receives a wake-up; `undefined` if some may have been lost. */
-export type Listener = (message: string | undefined) => void
-
-export interface RedisInbox {
-  /** A unique name of this process. */
-  readonly node: string
-  /** The channel of this process. A message is `"<token> <message>"`. */
-  readonly channel: string
-  /** Adds a listener synchronously and returns its token, which nobody can guess. */
-  readonly add: (listener: Listener) => string
-  readonly remove: (token: string) => void
-}
-
-/** How often the subscription is tried, in milliseconds, and how long a message may take. */
-const trialMillis = 15_000
-const answerMillis = 3000
+export type RedisInbox = Inbox.Inbox
 
 export const RedisInbox: Context.Service<RedisInbox, RedisInbox> = /*#__PURE__*/ Context.Service<RedisInbox>(
   "effect-funnel/internal/RedisInbox"
 )
 
-/** Makes tokens of 128 random bits, many with one call to the source of randomness. */
-const makeTokens = (): () => string => {
-  const numbers = new Uint32Array(4 * 256)
-  let at = numbers.length
-  return () => {
-    if (at === numbers.length) {
-      globalThis.crypto.getRandomValues(numbers)
-      at = 0
-    }
-    at += 4
-    return Array.from(numbers.subarray(at - 4, at), (number) => number.toString(36)).join("-")
-  }
-}
-
-const make = Effect.fnUntraced(function*(prefix: string) {
-  const redis = yield* Redis.Redis
-  const node = globalThis.crypto.randomUUID()
-  const channel = prefix + node
-  const listeners = new Map<string, Listener>()
-  const nextToken = makeTokens()
-
-  // Messages published without a subscription are lost, so every listener looks for itself.
-  const wakeAll = () => {
-    for (const listener of Array.from(listeners.values())) listener(undefined)
-  }
-
-  let backoff = 50
-  const listen = Effect.scoped(Effect.gen(function*() {
-    const queue = yield* redis.subscribe(channel)
-    wakeAll()
-    let heard = true
-    // A connection whose other end is gone without a word stays open: a message to itself shows that it is.
-    const trial = Effect.gen(function*() {
-      while (true) {
-        heard = false
-        yield* Effect.sleep(trialMillis)
-        if (heard) continue
-        const sent = yield* Effect.exit(redis.send("PUBLISH", channel, "trial"))
-        if (Exit.isFailure(sent)) continue
-        yield* Effect.sleep(answerMillis)
-        if (!heard) return
-      }
-    })
-    const receive = Effect.gen(function*() {
-      const { message } = yield* Queue.take(queue)
-      heard = true
-      backoff = 50
-      const space = message.indexOf(" ")
-      listeners.get(message.slice(0, space))?.(message.slice(space + 1))
-    })
-    yield* Effect.raceFirst(Effect.forever(receive), trial)
-  }))
-  // A subscription that ends is made again, with a growing delay while that fails.
-  const again = Effect.suspend(() => {
-    wakeAll()
-    const wait = backoff
-    backoff = Math.min(backoff * 2, 2000)
-    return Effect.sleep(wait)
-  })
-  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.exit(listen), again)))
-
-  return RedisInbox.of({
-    node,
-    channel,
-    add: (listener) => {
-      const token = nextToken()
-      listeners.set(token, listener)
-      return token
-    },
-    remove: (token) => void listeners.delete(token)
-  })
-})
+const make = (prefix: string) =>
+  Effect.flatMap(Redis.Redis, (redis) =>
+    Inbox.make(prefix, {
+      subscribe: (channel) =>
+        Effect.map(redis.subscribe(channel), (queue) => Effect.map(Queue.take(queue), ({ message }) => message)),
+      publish: (channel, message) => redis.send("PUBLISH", channel, message)
+    }))
 
 const layers = /*#__PURE__*/ new Map<string, Layer.Layer<RedisInbox, never, Redis.Redis>>()
 

@@ -4,13 +4,25 @@
 import type * as Effect from "effect/Effect"
 import type { StoreError } from "./storeError.js"
 
-/** A quota in terms of GCRA. */
+/**
+ * A quota in terms of GCRA.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Cell {
+  /** Microseconds between two tokens; it may be a fraction. */
   readonly intervalMicros: number
+  /** The tokens that a key at rest grants at once. */
   readonly burst: number
 }
 
-/** The answer to a `take`. */
+/**
+ * The answer to a `take`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Taken {
   /** Milliseconds from the answer until each granted request may start, in the order of the requests. */
   readonly waits: ReadonlyArray<number>
@@ -27,7 +39,25 @@ export interface Taken {
   readonly after: string
 }
 
-/** The state of many keys under GCRA, by the store's clock. */
+/**
+ * The state of many keys under GCRA, by the store's clock.
+ *
+ * **Details**
+ *
+ * Every quota of a key has a debt, in microseconds, which drains with time. A request for n tokens waits for the longest of
+ * `debt + (n - burst) · interval`; if it is granted, each debt becomes `max(debt, wait) + n · interval`.
+ *
+ * A store promises:
+ *
+ * - One command of a key runs at a time: no interleaving grants more than `burst + Δ · rate` in any interval Δ of due times.
+ * - Times are those of the store's clock. A clock that steps back denies for no longer than the debt.
+ * - A `take` is not idempotent. One whose answer was lost has spent its tokens: the rate is undershot, never exceeded.
+ * - A key at rest may be forgotten, and no other.
+ * - Keys are any text, also the empty one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface GcraStore {
   /**
    * Grants the requests in order while the wait of each is at most `maxWaitMillis`, none if that is negative. A
@@ -38,9 +68,12 @@ export interface GcraStore {
     tokens: ReadonlyArray<number>,
     maxWaitMillis: number
   ) => Effect.Effect<Taken, StoreError>
-  /** Gives back the last tokens if the key still is in the state `after`: later grants cannot move up. */
+  /**
+   * Gives back the last tokens if the key still is in the state `after`: later grants cannot move up. If it runs twice the
+   * second one changes nothing.
+   */
   readonly giveBack: (key: string, tokens: number, after: string) => Effect.Effect<void, StoreError>
-  /** Grants nothing for a time. */
+  /** Grants nothing for a time: one token then waits for at least so long. The longest of several penalties holds. */
   readonly penalize: (key: string, millis: number) => Effect.Effect<void, StoreError>
   /** Puts the key at rest. */
   readonly reset: (key: string) => Effect.Effect<void, StoreError>

@@ -15,10 +15,10 @@ import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
+import { named } from "../store/bounds.js"
 import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
 import type * as Failure from "../store/storeError.js"
-import { named } from "./command.js"
 import { SlotStock } from "./slotStock.js"
 
 /** How late a slot may be taken, in nanoseconds: unused slots are not saved up. */
@@ -74,9 +74,9 @@ export interface Options {
 }
 
 /** Makes a limiter on the clock of the running fiber. */
-export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effect<LimiterRedis> =>
+export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effect<SharedLimiter> =>
   Effect.withFiber((fiber) =>
-    Effect.succeed(new LimiterRedis(rates, options, fiber.context, fiber.getRef(Clock.Clock)))
+    Effect.succeed(new SharedLimiter(rates, options, fiber.context, fiber.getRef(Clock.Clock)))
   )
 
 const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
@@ -88,7 +88,7 @@ const count: (tokens: Tokens) => number = leastOf
 /** The name of a key in the store. The calls without a key have one too. */
 const nameOf = (key: string | undefined): string => key === undefined ? "" : named("=", key)
 
-export class LimiterRedis implements Backend {
+export class SharedLimiter implements Backend {
   private readonly options: Options
   readonly place: Timers.Place
   readonly epoch: bigint

@@ -1,24 +1,27 @@
 /**
- * The options of every service over Redis, and their checks.
+ * The options of every service over a store, and their checks.
  */
 import type * as Duration from "effect/Duration"
 import { refuse } from "../data/refuse.js"
 import * as Quota from "../limiter/quota.js"
-import { longestLease } from "./command.js"
+import { longestLease } from "../store/bounds.js"
 
-export interface StoreOptions {
+export interface GuardOptions {
+  /** How long a command may take, 1 second by default. */
+  readonly storeTimeout?: Duration.Input | undefined
+  /**
+   * How long the store is asked again before `onStoreError` applies, 1 second by default. The budget is spent once an outage,
+   * not by each call. Zero applies `onStoreError` at once.
+   */
+  readonly outageBudget?: Duration.Input | undefined
+}
+
+export interface StoreOptions extends GuardOptions {
   /**
    * The beginning of all keys and channels, `"effect-funnel"` by default. Processes meet if their prefix is the same, and
    * an ACL can keep prefixes apart.
    */
   readonly prefix?: string | undefined
-  /** How long a command may take, 1 second by default. */
-  readonly storeTimeout?: Duration.Input | undefined
-  /**
-   * How long Redis is asked again before `onStoreError` applies, 1 second by default. The budget is spent once an outage,
-   * not by each call. Zero applies `onStoreError` at once.
-   */
-  readonly outageBudget?: Duration.Input | undefined
 }
 
 export interface LeaseOptions extends StoreOptions {
@@ -29,12 +32,12 @@ export interface LeaseOptions extends StoreOptions {
   readonly lease?: Duration.Input | undefined
 }
 
-export interface ShareOptions extends StoreOptions {
+export interface ProcessOptions {
   /** How many processes share the limits, 1 by default. Only the policy `"local"` uses it. */
   readonly expectedProcesses?: number | undefined
 }
 
-/** The version of the data in Redis. Processes of different versions do not meet. */
+/** The version of the data in a store. Processes of different versions do not meet. */
 const version = 1
 
 export const millis = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number =>
@@ -45,18 +48,20 @@ export const oneOf = <A extends string>(caller: string, field: string, value: A,
     ? value
     : refuse(caller, field, values.map((_) => JSON.stringify(_)).join(" or "), value)
 
-export const store = (caller: string, kind: string, options: StoreOptions | undefined) => ({
-  prefix: `${options?.prefix ?? "effect-funnel"}:${version}:${kind}:`,
-  inbox: `${options?.prefix ?? "effect-funnel"}:${version}:inbox:`,
+/** The names of what processes share, without the sign of what kind it is. */
+export const prefix = (options: StoreOptions | undefined): string => `${options?.prefix ?? "effect-funnel"}:${version}:`
+
+export const guard = (caller: string, options: GuardOptions | undefined) => ({
   storeTimeoutMillis: millis(caller, "storeTimeout", options?.storeTimeout ?? "1 second", 1),
   outageBudgetMillis: millis(caller, "outageBudget", options?.outageBudget ?? "1 second", 0)
 })
 
+/** The length of a lease in milliseconds. */
 export const lease = (caller: string, options: LeaseOptions | undefined): number => {
   const length = options?.lease ?? "10 seconds"
   const checked = millis(caller, "lease", length, 1)
   return checked * 1000 <= longestLease ? checked : refuse(caller, "lease", "at most 1 hour", Quota.readable(length))
 }
 
-export const processes = (caller: string, options: ShareOptions): number =>
+export const processes = (caller: string, options: ProcessOptions): number =>
   Quota.count(caller, "expectedProcesses", options.expectedProcesses ?? 1)

@@ -1,0 +1,121 @@
+/**
+ * The commands to PostgreSQL: each one is a call of a function, and a transaction of its own.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Semaphore from "effect/Semaphore"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import { refuse } from "../data/refuse.js"
+import * as Inbox from "../shared/inbox.js"
+import * as Checked from "../shared/options.js"
+import { StoreError } from "../store/storeError.js"
+import { migration } from "./tables.js"
+
+export interface SchemaOptions {
+  /**
+   * The schema of the tables and functions, `"effect_funnel"` by default: lower-case letters, digits and `_`, at most 48. It is
+   * made where it is missing. It holds nothing else.
+   */
+  readonly schema?: string | undefined
+}
+
+const schemaName = /^[a-z_][a-z0-9_]{0,47}$/
+
+export const check = (caller: string, options: (SchemaOptions & Checked.StoreOptions) | undefined) => {
+  const schema = options?.schema ?? "effect_funnel"
+  if (typeof schema !== "string" || !schemaName.test(schema) || schema.startsWith("pg_")) {
+    refuse(caller, "schema", "1 to 48 lower-case letters, digits and _, not first a digit, and no pg_", schema)
+  }
+  return { schema, prefix: Checked.prefix(options) }
+}
+
+/** Text that PostgreSQL can hold, which has no character 0 and no half surrogate pair. */
+export const encode = (text: string): string =>
+  text.isWellFormed() && !text.includes("\0") ? `=${text}` : `~${JSON.stringify(text)}`
+
+export const decode = (text: string): string => text.startsWith("~") ? JSON.parse(text.slice(1)) : text.slice(1)
+
+export interface Database {
+  readonly inbox: Inbox.Inbox
+  /** Calls a function with an object and reads its answer. */
+  readonly call: <A>(
+    operation: string,
+    name: string,
+    args: object,
+    read: (answer: unknown) => A
+  ) => Effect.Effect<A, StoreError>
+}
+
+/**
+ * Runs a command in a fiber of its own. The client asks the server to cancel a command that is interrupted, and waits for
+ * that: its caller does not.
+ */
+const apart = <A, E>(command: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.contextWith((context: Context.Context<never>) =>
+    Effect.callback<A, E>((resume) => {
+      const fiber = Effect.runForkWith(context)(command)
+      fiber.addObserver(resume)
+      return Effect.sync(() => fiber.interruptUnsafe())
+    })
+  )
+
+/** The words of the server rather than those of the client, which are the same for all failures. */
+const causeOf = (error: SqlError): unknown => {
+  const { cause } = error.reason
+  return cause instanceof Error && cause.message !== "" ? cause : error
+}
+
+const make = Effect.fnUntraced(function*(schema: string) {
+  const pg = yield* PgClient.PgClient
+  const sql: SqlClient.SqlClient = pg.withoutTransforms()
+  const oneAtATime = yield* Semaphore.make(1)
+  let made = false
+  // Once; again after a failure, which may be that of a database that has lost the schema.
+  const migrate = oneAtATime.withPermit(
+    Effect.suspend(() => made ? Effect.void : Effect.map(sql.unsafe(migration(schema)), () => void (made = true)))
+  )
+  const run = (name: string, args: object) =>
+    sql.unsafe<{ readonly answer: string | null }>(`SELECT "${schema}".${name}($1) AS answer`, [JSON.stringify(args)])
+
+  const call: Database["call"] = (operation, name, args, read) =>
+    apart(Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args)))).pipe(
+      // A transaction of the caller would hold the lock of the key until its end.
+      Effect.updateContext((context: Context.Context<never>) =>
+        Context.omit(sql.transactionService)(context) as Context.Context<never>
+      ),
+      Effect.matchEffect({
+        onFailure: (error) => {
+          made = false
+          return Effect.fail(new StoreError({ operation, cause: causeOf(error) }))
+        },
+        onSuccess: (rows) => {
+          const answer = rows[0]?.answer
+          return Effect.sync(() => read(typeof answer === "string" ? JSON.parse(answer) : undefined))
+        }
+      })
+    )
+
+  const inbox = yield* Inbox.make("effect_funnel_", {
+    subscribe: (channel) =>
+      Effect.map(pg.listen(channel), (queue) => Effect.map(Queue.take(queue), ({ payload }) => payload)),
+    publish: pg.notify
+  })
+  return { inbox, call }
+})
+
+export const Database: Context.Service<Database, Database> = /*#__PURE__*/ Context.Service<Database>(
+  "effect-funnel/internal/postgres/Database"
+)
+
+const layers = /*#__PURE__*/ new Map<string, Layer.Layer<Database, never, PgClient.PgClient>>()
+
+/** One subscription for all services of a program with this schema: a layer is built once. */
+export const layer = (schema: string): Layer.Layer<Database, never, PgClient.PgClient> => {
+  const made = layers.get(schema) ?? Layer.effect(Database)(make(schema))
+  layers.set(schema, made)
+  return made
+}

@@ -1,0 +1,39 @@
+/**
+ * Permits in PostgreSQL: a row a permit, and a row for each process that waits.
+ */
+import { named } from "../store/bounds.js"
+import type { Acquired, PermitStore } from "../store/permitStore.js"
+import { type Database, encode } from "./database.js"
+
+/** Makes the store of one scheduler. It calls `onWake` when a permit may be free. */
+export const make = ({ call, inbox }: Database, options: {
+  readonly prefix: string
+  readonly name: string
+  /** The key of the scheduler, if there is one a key. */
+  readonly key?: string | undefined
+  readonly leaseMillis: number
+  readonly onWake: () => void
+}): PermitStore => {
+  const { key: name, leaseMillis } = options
+  const key = encode(`${options.prefix}${options.name}${name === undefined ? "" : named(":", name)}`)
+  const lease = Math.ceil(leaseMillis * 1000)
+  const token = inbox.add(() => options.onWake())
+  const party = `${token} ${inbox.channel}`
+  const ignore = (): void => undefined
+
+  // The casts are sound: the functions return values of these types.
+  return {
+    leaseMillis,
+    node: `${inbox.node}.${token}`,
+    close: () => inbox.remove(token),
+    acquire: (permits, limit) =>
+      call("acquire", "acquire", { key, party, lease, limit, permits }, (answer): Acquired => {
+        const { granted, penalty, poll } = answer as Record<"granted" | "penalty" | "poll", number>
+        return { granted, pollMillis: poll / 1000, penaltyMillis: penalty / 1000 }
+      }),
+    renew: (permits, limit) =>
+      call("renew", "renew_permits", { key, lease, limit, permits }, (lost) => lost as ReadonlyArray<string>),
+    release: (permits) => call("release", "release_permits", { key, permits }, ignore),
+    penalize: (millis) => call("penalize", "penalize", { key, micros: Math.ceil(millis * 1000) }, ignore)
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * Flights in PostgreSQL: a row a key, with the lease and the result, and a row for each party that waits.
+ *
+ * A wake-up has no result in it: it is fetched by the next join, for a notification holds less than 8000 bytes.
+ */
+import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
+import { type Database, decode, encode } from "./database.js"
+
+interface Answer {
+  readonly tag: "L" | "F" | "D"
+  readonly fence: number
+  readonly rest: number
+  readonly payload: string
+}
+
+const parseSignal = (message: string | undefined): Signal =>
+  message?.startsWith("D ") === true
+    ? { _tag: "Done", fence: Number(message.slice(2)), payload: undefined }
+    : { _tag: "Retry" }
+
+const joined = ({ fence, payload, rest, tag }: Answer): Joined => {
+  switch (tag) {
+    case "L":
+      return { _tag: "Lead", fence }
+    case "F":
+      return { _tag: "Follow", fence, restMillis: rest / 1000 }
+    case "D":
+      return { _tag: "Done", fence, payload: decode(payload) }
+  }
+}
+
+/** Makes the store. */
+export const make = ({ call, inbox }: Database, options: {
+  readonly prefix: string
+  readonly leaseMillis: number
+  readonly retainMillis: number
+}): ReducerStore => {
+  const { leaseMillis, prefix } = options
+  const lease = Math.ceil(leaseMillis * 1000)
+  const retain = Math.ceil(options.retainMillis * 1000)
+  const at = (key: string, { owner }: Party) => ({ key: encode(prefix + key), owner })
+  const inboxOf = ({ owner }: Party) => `${owner.slice(inbox.node.length + 1)} ${inbox.channel}`
+
+  return {
+    leaseMillis,
+    open: (onSignal) => {
+      const token = inbox.add((message) => onSignal(parseSignal(message)))
+      return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
+    },
+    join: (key, party, after) =>
+      call(
+        "join",
+        "join_flight",
+        { ...at(key, party), party: inboxOf(party), lease, after },
+        // Sound: the function returns it.
+        (answer) => joined(answer as Answer)
+      ),
+    renew: (key, party, fence) =>
+      call("renew", "renew_flight", { ...at(key, party), lease, fence }, (answer) => answer === true),
+    complete: (key, party, fence, payload) =>
+      call(
+        "complete",
+        "complete_flight",
+        { ...at(key, party), fence, retain, payload: encode(payload) },
+        (answer) => answer === true
+      ),
+    release: (key, party) =>
+      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, () => undefined)
+  }
+}

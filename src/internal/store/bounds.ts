@@ -1,0 +1,9 @@
+/**
+ * What bounds the data of a store, whichever one it is.
+ */
+
+/** The longest lease, in microseconds: what another client has written is no reason to wait for longer. */
+export const longestLease = 3_600_000_000
+
+/** The name of a key of the user, behind a sign. A store gets bytes, and half a surrogate pair has none of its own. */
+export const named = (sign: string, key: string): string => key.isWellFormed() ? sign + key : `~${JSON.stringify(key)}`

@@ -1,0 +1,364 @@
+/**
+ * The services over PostgreSQL, each client in a pool of its own, as another process would have it.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Persistable from "effect/persistence/Persistable"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { connect, createServer, type Socket } from "node:net"
+import * as PostgresRateLimiter from "../../src/postgres/RateLimiter.js"
+import * as PostgresReducer from "../../src/postgres/Reducer.js"
+import * as PostgresScheduler from "../../src/postgres/Scheduler.js"
+import * as RateLimiter from "../../src/RateLimiter.js"
+import type * as Reducer from "../../src/Reducer.js"
+import * as Scheduler from "../../src/Scheduler.js"
+import { reduceShared } from "../../src/SharedReducer.js"
+import { live } from "../support/live.js"
+import { database, layerPg } from "../support/postgresClient.js"
+import { hasPostgres, type PostgresServer, postgresServer, postgresServerOfFile } from "../support/postgresServer.js"
+
+const server = postgresServerOfFile({ afterAll, beforeAll })
+
+class Get extends Persistable.Class<{ payload: { readonly id: string } }>()("Get", {
+  primaryKey: (_) => _.id,
+  success: Schema.Number
+}) {}
+
+/** Builds a layer over a pool of its own. */
+const own = <A, E>(layer: Layer.Layer<A, E, PgClient.PgClient>, of?: PostgresServer) =>
+  Effect.flatMap(
+    of === undefined ? server : Effect.succeed(of),
+    (of) => Layer.build(Layer.fresh(layer).pipe(Layer.provide(Layer.fresh(layerPg(of)))))
+  )
+
+const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+const rows = (sql: string) =>
+  Effect.scoped(
+    Effect.flatMap(Effect.flatMap(server, (_) => database(_)), ({ pg }) => pg.unsafe<Record<string, unknown>>(sql))
+  )
+
+const eventually = Effect.fnUntraced(function*(done: Effect.Effect<boolean, unknown>) {
+  for (let i = 0; i < 500 && !(yield* Effect.orDie(done)); i++) yield* Effect.sleep(10)
+  expect(yield* Effect.orDie(done)).toBe(true)
+})
+
+describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
+  const two = Effect.fnUntraced(function*(options?: PostgresReducer.Options) {
+    const make = Effect.map(
+      own(PostgresReducer.layer(options)),
+      (context) => <A, E>(call: Effect.Effect<A, E, Reducer.Reducer>) => Effect.provideContext(call, context)
+    )
+    return [yield* make, yield* make] as const
+  })
+
+  live("two clients meet: one run, and all callers get its result", function*() {
+    const [a, b] = yield* two()
+    const id = crypto.randomUUID()
+    let runs = 0
+    const call = reduceShared(new Get({ id }), () => Effect.as(Effect.delay(Effect.sync(() => runs++), 150), 42))
+    const all = yield* Effect.all([a(call), b(call), a(call), b(call)], { concurrency: "unbounded" })
+    expect([all, runs]).toEqual([[42, 42, 42, 42], 1])
+    expect(yield* rows("SELECT * FROM effect_funnel.waiters")).toEqual([])
+  })
+
+  live("an interrupted leader hands over at once, an interrupted follower leaves", function*() {
+    const [a, b] = yield* two({ lease: "1 minute" })
+    const request = new Get({ id: crypto.randomUUID() })
+    let runs = 0
+    const first = yield* fork(a(reduceShared(request, () => Effect.andThen(Effect.sync(() => runs++), Effect.never))))
+    yield* eventually(Effect.sync(() => runs === 1))
+    const gone = yield* fork(b(reduceShared(request, () => Effect.die("not alone"))))
+    yield* Effect.sleep(50)
+    yield* Fiber.interrupt(gone)
+    const second = yield* fork(b(reduceShared(request, () => Effect.succeed(7))))
+    yield* Effect.sleep(50)
+    const began = performance.now()
+    yield* Fiber.interrupt(first)
+    expect(yield* Fiber.join(second)).toBe(7)
+    expect(performance.now() - began).toBeLessThan(900)
+    // Those who have left leave nothing behind.
+    yield* eventually(
+      Effect.map(rows("SELECT owner FROM effect_funnel.flights WHERE until > 0"), (_) => _.length === 0)
+    )
+    expect(yield* rows("SELECT * FROM effect_funnel.waiters")).toEqual([])
+  })
+
+  live("when all connections are cut, those that wait still get the result, and wake-ups come again", function*() {
+    const [a, b] = yield* two()
+    const cut =
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'postgres'"
+    const meet = Effect.fnUntraced(function*(id: string, between: Effect.Effect<unknown, unknown>) {
+      const request = new Get({ id })
+      const end = yield* Deferred.make<number>()
+      const first = yield* fork(a(reduceShared(request, () => Deferred.await(end))))
+      yield* Effect.sleep(100)
+      const second = yield* fork(b(reduceShared(request, () => Effect.die("not alone"))))
+      yield* Effect.sleep(100)
+      yield* Effect.orDie(between)
+      const began = performance.now()
+      yield* Deferred.succeed(end, 5)
+      expect([yield* Fiber.join(first), yield* Fiber.join(second)]).toEqual([5, 5])
+      return performance.now() - began
+    })
+    expect(yield* meet("cut", rows(cut))).toBeLessThan(2500)
+    yield* Effect.sleep(500)
+    expect(yield* meet("whole", Effect.void)).toBeLessThan(500)
+  })
+
+  live("a call within a transaction of its caller holds no lock of it", function*() {
+    const [a] = yield* two()
+    const { pg } = yield* database(yield* server)
+    const call = (id: string) => a(reduceShared(new Get({ id }), () => Effect.succeed(1)))
+    const inTransaction = pg.withTransaction(Effect.gen(function*() {
+      expect(yield* call("t")).toBe(1)
+      return yield* pg.unsafe<{ n: number }>(
+        "SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+      )
+    }))
+    expect(yield* inTransaction).toEqual([{ n: 0 }])
+    // The same client, so that its transaction is the one in the context.
+    const shared = yield* Layer.build(PostgresReducer.layer().pipe(Layer.provideMerge(layerPg(yield* server))))
+    const same = Context.get(shared, PgClient.PgClient)
+    const locks = same.withTransaction(Effect.gen(function*() {
+      yield* Effect.provideContext(reduceShared(new Get({ id: "t" }), () => Effect.succeed(1)), shared)
+      return yield* same.unsafe("SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+    }))
+    expect(yield* locks).toEqual([])
+  })
+
+  live("no connection is held while callers wait, but the one that listens", function*() {
+    const [a, b] = yield* two()
+    const waiting = yield* Effect.forEach(
+      Array.from({ length: 50 }, (_, i) => new Get({ id: `wait-${i}` })),
+      (request) =>
+        Effect.all([
+          fork(a(reduceShared(request, () => Effect.never))),
+          fork(b(reduceShared(request, () => Effect.never)))
+        ])
+    )
+    yield* eventually(Effect.map(rows("SELECT FROM effect_funnel.waiters"), (_) => _.length === 50))
+    expect(yield* rows("SELECT FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()")).toEqual([])
+    expect(yield* rows("SELECT FROM pg_stat_activity WHERE state LIKE 'idle in%'")).toEqual([])
+    yield* Effect.forEach(waiting.flat(), Fiber.interrupt, { concurrency: "unbounded" })
+  })
+})
+
+describe.skipIf(!hasPostgres)("RateLimiter over PostgreSQL", () => {
+  live("two clients share the pace", function*() {
+    const layer = PostgresRateLimiter.layer({ rate: { limit: 50, window: "1 second", burst: 5 } })
+    const [a, b] = [yield* own(layer), yield* own(layer)]
+    const began = performance.now()
+    yield* Effect.forEach(
+      Array.from({ length: 30 }, (_, i) => i % 2 === 0 ? a : b),
+      (context) => Effect.provideContext(RateLimiter.consume(), context),
+      { concurrency: "unbounded" }
+    )
+    // 25 of them are 20 milliseconds apart.
+    expect(performance.now() - began).toBeGreaterThan(490)
+  })
+
+  live("an interrupted caller leaves its slot to the next one, and keys at rest are removed", function*() {
+    const limiter = Context.get(
+      yield* own(PostgresRateLimiter.layer({ rate: { limit: 1, window: "150 millis" }, prefix: "short" })),
+      RateLimiter.RateLimiter
+    )
+    yield* limiter.consume({ key: "k" })
+    const [first, second] = [yield* fork(limiter.consume({ key: "k" })), yield* fork(limiter.consume({ key: "k" }))]
+    yield* Effect.sleep(50)
+    const began = performance.now()
+    yield* Fiber.interrupt(first)
+    yield* Fiber.join(second)
+    expect(performance.now() - began).toBeLessThan(200)
+    yield* Effect.forEach(Array.from({ length: 40 }, (_, i) => `${i}`), (key) => limiter.consume({ key }))
+    yield* Effect.sleep(170)
+    yield* Effect.forEach(Array.from({ length: 10 }, (_, i) => `new-${i}`), (key) => limiter.consume({ key }))
+    const [left] = yield* rows("SELECT count(*)::int AS n FROM effect_funnel.rates WHERE key LIKE '=short:%'")
+    expect(left?.n).toBeLessThan(15)
+  })
+})
+
+describe.skipIf(!hasPostgres)("Scheduler over PostgreSQL", () => {
+  class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
+
+  live("three clients together never exceed the concurrency, all jobs run, and nothing is left", function*() {
+    const layer = PostgresScheduler.layer({ concurrency: 4, prefix: "three" })
+    const all = [yield* own(layer), yield* own(layer), yield* own(layer)]
+    let now = 0
+    let most = 0
+    let done = 0
+    const job = Effect.acquireUseRelease(
+      Effect.sync(() => void (most = Math.max(most, ++now))),
+      () => Effect.sleep(4),
+      () => Effect.sync(() => void (now--, done++))
+    )
+    yield* Effect.forEach(
+      Array.from({ length: 90 }, (_, i) => all[i % 3]!),
+      (context) => Effect.provideContext(Scheduler.schedule(job), context),
+      { concurrency: "unbounded" }
+    )
+    expect({ most, done }).toEqual({ most: 4, done: 90 })
+    const left = "SELECT key FROM effect_funnel.permits WHERE key LIKE '=three%' UNION ALL " +
+      "SELECT key FROM effect_funnel.queue WHERE key LIKE '=three%'"
+    yield* eventually(Effect.map(rows(left), (_) => _.length === 0))
+  })
+
+  live("a waiting job that is interrupted leaves the queue, and the next process goes on", function*() {
+    const layer = PostgresScheduler.layer({ concurrency: 1, prefix: "leave" })
+    const [a, b, c] = [yield* own(layer), yield* own(layer), yield* own(layer)]
+    const [running, waiting] = [
+      yield* fork(Effect.provideContext(Scheduler.schedule(Effect.never), a)),
+      yield* Effect.andThen(Effect.sleep(80), fork(Effect.provideContext(Scheduler.schedule(Effect.never), b)))
+    ]
+    yield* Effect.sleep(80)
+    const last = yield* fork(Effect.provideContext(Scheduler.schedule(Effect.succeed("ran")), c))
+    yield* Effect.sleep(80)
+    yield* Fiber.interrupt(waiting)
+    yield* Fiber.interrupt(running)
+    expect(yield* Fiber.join(last)).toBe("ran")
+  })
+
+  live("each key has a concurrency of its own, in all processes", function*() {
+    const layer = PostgresScheduler.layerKeyed(Hosts, {
+      lookup: () => ({ concurrency: 1, rate: { limit: 1000, window: "1 second" } })
+    })
+    const [a, b] = [Context.get(yield* own(layer), Hosts), Context.get(yield* own(layer), Hosts)]
+    const held = yield* fork(a.get("x").schedule(Effect.never))
+    yield* Effect.sleep(80)
+    const waits = yield* fork(b.get("x").schedule(Effect.succeed("x")))
+    expect(yield* b.get("y").schedule(Effect.succeed("y"))).toBe("y")
+    expect(waits.pollUnsafe()).toBe(undefined)
+    yield* Fiber.interrupt(held)
+    expect(yield* Fiber.join(waits)).toBe("x")
+  })
+})
+
+describe.skipIf(!hasPostgres)("PostgreSQL away and back", () => {
+  live("the policies apply while it is down, and all heals when it is back", function*() {
+    const server = yield* postgresServer
+    const options = { outageBudget: 0, storeTimeout: "500 millis" } as const
+    const reducer = yield* own(PostgresReducer.layer({ ...options, onStoreError: "local" }), server)
+    const rate = { limit: 1000, window: "1 second" } as const
+    const limiter = Context.get(
+      yield* own(PostgresRateLimiter.layer({ ...options, rate }), server),
+      RateLimiter.RateLimiter
+    )
+    const scheduler = Context.get(
+      yield* own(PostgresScheduler.layer({ ...options, concurrency: 1, lease: "1 second" }), server),
+      Scheduler.Scheduler
+    )
+    const shared = (id: string) =>
+      Effect.provideContext(reduceShared(new Get({ id }), ({ fence }) => Effect.succeed(fence)), reducer)
+    const before = yield* shared("k")
+    expect(before).toBeGreaterThan(1e15)
+    yield* limiter.consume()
+    yield* scheduler.schedule(Effect.void)
+
+    yield* Effect.promise(() => server.stop())
+    expect(yield* shared("k")).toBe(0)
+    expect((yield* Effect.flip(limiter.consume())).reason._tag).toBe("StoreError")
+    expect((yield* Effect.flip(scheduler.schedule(Effect.void))).reason._tag).toBe("StoreError")
+
+    yield* Effect.promise(() => server.start())
+    yield* eventually(Effect.map(Effect.exit(limiter.consume()), Exit.isSuccess))
+    yield* eventually(Effect.map(Effect.exit(scheduler.schedule(Effect.void)), Exit.isSuccess))
+    yield* eventually(Effect.map(shared("k"), (fence) => fence > before))
+  })
+})
+
+describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => {
+  live("fails a command after its timeout, and a caller who is interrupted leaves at once", function*() {
+    const { port } = yield* server
+    const sockets = new Set<Socket>()
+    let frozen = false
+    const proxy = createServer((client) => {
+      const upstream = connect(port, "127.0.0.1")
+      for (const [from, to] of [[client, upstream], [upstream, client]] as const) {
+        sockets.add(from)
+        from.on("error", () => {})
+        from.on("close", () => to.destroy())
+        from.on("data", (data) => frozen || to.write(data))
+      }
+    })
+    yield* Effect.promise(() => new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve)))
+    const address = proxy.address()
+    if (address === null || typeof address === "string") throw new Error("no port")
+    yield* Effect.addFinalizer(() => Effect.sync(() => proxy.close()))
+    const pg = yield* Layer.build(Layer.fresh(PgClient.layer({
+      url: Redacted.make(`postgres://postgres@127.0.0.1:${address.port}/postgres`),
+      maxConnections: 4
+    })))
+    const limiter = yield* Effect.provideContext(
+      PostgresRateLimiter.make({
+        rate: { limit: 1000, window: "1 second" },
+        storeTimeout: "300 millis",
+        outageBudget: 0,
+        prefix: "dead"
+      }),
+      pg
+    )
+    yield* limiter.consume()
+    frozen = true
+    const began = performance.now()
+    const waiting = yield* fork(limiter.consume({ key: "other", onExceeded: "fail" }))
+    yield* Effect.sleep(50)
+    yield* Fiber.interrupt(waiting)
+    expect(performance.now() - began).toBeLessThan(250)
+    expect((yield* Effect.flip(limiter.consume())).reason._tag).toBe("StoreError")
+    expect(performance.now() - began).toBeLessThan(1000)
+    // The client ends politely, and waits for answers.
+    for (const socket of sockets) socket.destroy()
+  })
+})
+
+describe.skipIf(!hasPostgres)("the schema in PostgreSQL", () => {
+  live(
+    "many clients that come first at once make it once, and a lost one is made again with larger fences",
+    function*() {
+      const all = yield* Effect.all(
+        Array.from({ length: 6 }, () => Effect.flatMap(server, (_) => database(_, "fresh_1"))),
+        { concurrency: "unbounded" }
+      )
+      const join = { key: "=k", owner: "o", party: "t c", lease: 1000 }
+      const fenceOf = (answer: unknown) => (answer as { readonly fence: number }).fence
+      const fences = yield* Effect.forEach(all, ({ database }) => database.call("join", "join_flight", join, fenceOf), {
+        concurrency: "unbounded"
+      })
+      expect(new Set(fences).size).toBe(1)
+      const { database: one, pg } = all[0]!
+      yield* pg.unsafe("DROP SCHEMA fresh_1 CASCADE")
+      const refused = yield* Effect.flip(one.call("join", "join_flight", join, fenceOf))
+      expect(refused.operation).toBe("join")
+      expect(yield* one.call("join", "join_flight", join, fenceOf)).toBeGreaterThan(fences[0]!)
+    }
+  )
+
+  live("a default of REPEATABLE READ is refused with an error that says so", function*() {
+    const pg = yield* Layer.build(Layer.fresh(PgClient.layer({
+      url: (yield* server).url,
+      startupParameters: { default_transaction_isolation: "repeatable read" }
+    })))
+    const limiter = yield* Effect.provideContext(
+      PostgresRateLimiter.make({ rate: { limit: 1, window: "1 second" }, outageBudget: 0 }),
+      pg
+    )
+    const { reason } = yield* Effect.flip(limiter.consume())
+    if (reason._tag !== "StoreError") throw reason
+    expect(reason.message).toContain("needs transactions that are READ COMMITTED, got repeatable read")
+  })
+
+  it("an invalid name is refused", () => {
+    for (const schema of ["", "Upper", "1a", "a-b", "a\"; DROP SCHEMA public; --", "pg_x", "x".repeat(49)]) {
+      expect(() => PostgresReducer.layer({ schema })).toThrow(RangeError)
+      expect(() => PostgresRateLimiter.layer({ schema, rate: { limit: 1, window: 1 } })).toThrow(/schema must be/)
+      expect(() => PostgresScheduler.layer({ schema, concurrency: 1 })).toThrow(/Scheduler.layer: schema/)
+    }
+  })
+})
