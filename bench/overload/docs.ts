@@ -45,7 +45,7 @@ The capacity is measured once, before. Other programs that use the machine chang
 
 Some waits of those that started are longer than twice the target, for two reasons. First, \`shed\` does not count a stall of
 the callers' own event loop, but this table does: with a load average of 12 on two cores, the p99 was above twice the target by
-as much as the loop had stood still at its worst (34 ms with a stall of 42 ms, 151 ms with one of 143 ms). Second, 5 ms are
+more, the longer the loop stood still: by 34 and 151 ms in runs whose longest stalls were 42 and 143 ms. Second, 5 ms are
 little beside runs of 40 ms, ten at a time: a job starts every 4 ms, so at twice the capacity the queue is often empty by
 chance. An empty queue ends the overload, and the next one is noticed an interval later. In virtual time such runs give a p99
 of 73 ms with a target of 5 ms, and of 40 ms with a target of 20 ms.
