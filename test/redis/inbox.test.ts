@@ -101,13 +101,28 @@ describe("the inbox of a process", () => {
       yield* TestClock.adjust(1)
       expect(seen.published).toBe(1)
       yield* TestClock.adjust("1 minute")
-      expect([seen.published, seen.subscribed.length, yield* heardNow]).toEqual([4, 1, []])
+      expect([seen.published, seen.subscribed.length, yield* heardNow]).toEqual([5, 1, []])
       // A message of others is proof enough.
       for (let i = 0; i < 6; i++) {
         yield* say("0 P")
         yield* TestClock.adjust("10 seconds")
       }
-      expect([seen.published, seen.subscribed.length]).toEqual([4, 1])
+      expect([seen.published, seen.subscribed.length]).toEqual([5, 1])
+    }))
+
+  it.effect("a subscription that goes dead is made again 18 seconds after its last message, whenever that came", () =>
+    Effect.gen(function*() {
+      for (const millis of [1, 5000, 14_999, 15_001]) {
+        const { say, seen } = yield* setup
+        yield* TestClock.adjust(millis)
+        yield* say("0 P")
+        yield* settle
+        seen.echoes = false
+        yield* TestClock.adjust(15_000 + 2999)
+        expect([millis, seen.subscribed.length]).toEqual([millis, 1])
+        yield* TestClock.adjust(1 + 50)
+        expect([millis, seen.subscribed.length]).toEqual([millis, 2])
+      }
     }))
 
   it.effect("a subscription that does not bring the inbox's own message within 3 seconds is made again", () =>

@@ -4,9 +4,11 @@
  * A wake-up may be lost, so every listener polls as well. A listener is named by a random token, which only those hear who
  * may read the keys: a client that can do no more than publish wakes nobody, and forges no result.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import { monotonicMillis } from "../store/guard.js"
 
 /** Receives a wake-up; `undefined` if some may have been lost. */
 export type Listener = (message: string | undefined) => void
@@ -60,25 +62,30 @@ export const make = Effect.fnUntraced(
     }
 
     let backoff = 50
+    const clock = yield* Clock.Clock
     const listen = Effect.scoped(Effect.gen(function*() {
       const next = yield* wire.subscribe(channel)
       wakeAll()
-      let heard = true
+      // When the last message came.
+      let heard = monotonicMillis(clock)
       // A connection whose other end is gone without a word stays open: a message to itself shows that it is.
       const trial = Effect.gen(function*() {
         while (true) {
-          heard = false
-          yield* Effect.sleep(trialMillis)
-          if (heard) continue
+          const rest = heard + trialMillis - monotonicMillis(clock)
+          if (rest > 0) {
+            yield* Effect.sleep(rest)
+            continue
+          }
+          const before = heard
           const sent = yield* Effect.exit(wire.publish(channel, "trial"))
-          if (Exit.isFailure(sent)) continue
-          yield* Effect.sleep(answerMillis)
-          if (!heard) return
+          if (Exit.isSuccess(sent)) yield* Effect.sleep(answerMillis)
+          else heard = monotonicMillis(clock)
+          if (heard === before) return
         }
       })
       const receive = Effect.gen(function*() {
         const message = yield* next
-        heard = true
+        heard = monotonicMillis(clock)
         backoff = 50
         const space = message.indexOf(" ")
         listeners.get(message.slice(0, space))?.(message.slice(space + 1))
