@@ -15,7 +15,6 @@
  * @since 0.1.0
  */
 import type * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -36,6 +35,7 @@ import * as SharedLimiter from "./internal/shared/limiter.js"
 import * as Checked from "./internal/shared/options.js"
 import { PermitPool } from "./internal/shared/permitPool.js"
 import { Pulse } from "./internal/shared/pulse.js"
+import { longestLease } from "./internal/store/bounds.js"
 import type { Cell, GcraStore } from "./internal/store/gcraStore.js"
 import * as Guard from "./internal/store/guard.js"
 import type { PermitStore } from "./internal/store/permitStore.js"
@@ -104,18 +104,13 @@ export interface RateLimiterOptions extends StoreOptions, Checked.ProcessOptions
  * @category models
  * @since 0.1.0
  */
-export interface Limits<out Limiter = never> {
+export interface Limits<out Limiter = never> extends Checks.QueueOptions {
   readonly concurrency: number
   readonly rate?:
     | RateLimiter.Quota
     | ReadonlyArray<RateLimiter.Quota>
     | Context.Key<Limiter, RateLimiter.RateLimiter>
     | undefined
-  readonly maxQueued?: number | undefined
-  readonly maxWait?: Duration.Input | undefined
-  readonly shed?: boolean | Scheduler.ShedOptions | undefined
-  readonly drain?: Duration.Input | undefined
-  readonly name?: string | undefined
 }
 
 /**
@@ -177,6 +172,14 @@ const guardOf = Effect.fnUntraced(function*(service: string, options: StoreOptio
 
 type GuardTimes = ReturnType<typeof Checked.guard>
 
+/** The lease of a store that is not ours. */
+const checkLease = <A extends { readonly leaseMillis: number }>(caller: string, store: A): A => {
+  const { leaseMillis } = store
+  return leaseMillis > 0 && leaseMillis * 1000 <= longestLease
+    ? store
+    : refuse(caller, "leaseMillis of the store", "a number > 0 and at most 1 hour", leaseMillis)
+}
+
 const reducer = <R>(
   caller: string,
   id: string,
@@ -187,7 +190,7 @@ const reducer = <R>(
   const maxResultBytes = Quotas.count(caller, "maxResultBytes", options?.maxResultBytes ?? 4 * 1024 * 1024)
   const times = Checked.guard(caller, options)
   return Effect.gen(function*() {
-    const made = yield* store
+    const made = checkLease(caller, yield* store)
     const handle = yield* Reducer.fromOptions(id, options)
     const guard = yield* guardOf(options?.name ?? id, options, times)
     return attach(handle, { store: made, guard, onStoreError, maxResultBytes, ended: new Map() })
@@ -350,7 +353,7 @@ const sharing = <R>(
     return (key: string | undefined): Build.Share => (engine) => {
       const pool: PermitPool = new PermitPool({
         engine,
-        store: permits(key, () => pool.wake()),
+        store: checkLease(caller, permits(key, () => pool.wake())),
         guard,
         pulse,
         onStoreError,

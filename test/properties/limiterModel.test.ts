@@ -6,7 +6,7 @@ import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
 import { ManualClock } from "../support/manualClock.js"
-import { random } from "../support/random.js"
+import { eachSeed, random } from "../support/random.js"
 
 const ms = 1_000_000
 
@@ -337,16 +337,8 @@ const simulate = (seed: number) => {
   expect(clock.pending, "no timer is left").toBe(0)
 }
 
-const seeds = 200
-
 describe("the limiter beside its model", () => {
   it("L1 L3 L4 L5 hold for random quotas and changes of them, starts that begin late or never, waiters that leave or change places, penalties, resets, late timers and blocked loops", () => {
-    for (let seed = 1; seed <= seeds; seed++) {
-      try {
-        simulate(seed)
-      } catch (error) {
-        throw new Error(`seed ${seed}: ${String(error)}`, { cause: error })
-      }
-    }
+    eachSeed(200, simulate)
   })
 })

@@ -8,7 +8,7 @@ import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
 import { ManualClock } from "../support/manualClock.js"
-import { random } from "../support/random.js"
+import { eachSeed, random } from "../support/random.js"
 
 const ms = 1_000_000
 
@@ -183,12 +183,6 @@ const simulate = (seed: number) => {
 
 describe("settlements beside their model", () => {
   it("O4 L1 L5 no more passes than if each call had taken from the start what it has cost, and no less than if nothing were given back", () => {
-    for (let seed = 1; seed <= 300; seed++) {
-      try {
-        simulate(seed)
-      } catch (error) {
-        throw new Error(`seed ${seed}: ${String(error)}`, { cause: error })
-      }
-    }
+    eachSeed(300, simulate)
   })
 })

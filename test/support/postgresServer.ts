@@ -2,15 +2,15 @@
  * A real PostgreSQL for tests: on a free port of the loopback, in a directory of its own, ended by its own id.
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { chownSync, existsSync, globSync, mkdtempSync, rmSync } from "node:fs"
 import { connect } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
 import { freePort } from "./redisServer.ts"
+import { type Hooks, serverOfFile } from "./serverOfFile.ts"
 
 // Debian keeps the programs of each version out of the PATH.
 const bin = [
@@ -116,20 +116,5 @@ export const postgresServer: Effect.Effect<PostgresServer, never, Scope.Scope> =
 )
 
 /** One server for all tests of a file. */
-export const postgresServerOfFile = (hooks: {
-  readonly beforeAll: (f: () => Promise<void>) => void
-  readonly afterAll: (f: () => Promise<void>) => void
-}): Effect.Effect<PostgresServer> => {
-  const scope = Scope.makeUnsafe()
-  let server: PostgresServer | undefined
-  if (hasPostgres) {
-    hooks.beforeAll(async () => {
-      server = await Effect.runPromise(Scope.provide(postgresServer, scope))
-    })
-    hooks.afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
-  }
-  return Effect.sync(() => {
-    if (server === undefined) throw new Error("the server was not started")
-    return server
-  })
-}
+export const postgresServerOfFile = (hooks: Hooks): Effect.Effect<PostgresServer> =>
+  serverOfFile(hooks, hasPostgres, postgresServer)

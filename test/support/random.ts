@@ -8,3 +8,13 @@ export const random = (seed: number) => {
     return (state >>> 0) % below
   }
 }
+
+/** Simulates each of so many seeds, and names the one that fails. */
+export const eachSeed = <A>(seeds: number, simulate: (seed: number) => A): Array<A> =>
+  Array.from({ length: seeds }, (_, i) => {
+    try {
+      return simulate(i + 1)
+    } catch (error) {
+      throw new Error(`seed ${i + 1}: ${String(error)}`, { cause: error })
+    }
+  })

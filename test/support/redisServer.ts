@@ -2,13 +2,13 @@
  * A real `redis-server` for tests: on a free port of the loopback, in a directory of its own, ended by its own id.
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { type Hooks, serverOfFile } from "./serverOfFile.ts"
 
 /** The program of the server: `REDIS_SERVER=valkey-server npm test` runs the tests over Valkey. */
 const program = process.env.REDIS_SERVER ?? "redis-server"
@@ -156,23 +156,13 @@ export const redisServer = (
   )
 
 /** One server for all tests of a file, emptied at each use. */
-export const redisServerOfFile = (hooks: {
-  readonly beforeAll: (f: () => Promise<void>) => void
-  readonly afterAll: (f: () => Promise<void>) => void
-}, options?: { readonly keepsData: boolean }): Effect.Effect<RedisServer> => {
-  const scope = Scope.makeUnsafe()
-  let server: RedisServer | undefined
-  if (hasRedis) {
-    hooks.beforeAll(async () => {
-      server = await Effect.runPromise(Scope.provide(redisServer(), scope))
-    })
-    hooks.afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
-  }
-  return Effect.promise(async () => {
-    if (server === undefined) throw new Error("the server was not started")
-    if (options?.keepsData === true) return server
-    await server.command("FLUSHALL")
-    await server.command("SCRIPT", "FLUSH")
-    return server
-  })
-}
+export const redisServerOfFile = (
+  hooks: Hooks,
+  options?: { readonly keepsData: boolean }
+): Effect.Effect<RedisServer> =>
+  Effect.tap(serverOfFile(hooks, hasRedis, redisServer()), (server) =>
+    Effect.promise(async () => {
+      if (options?.keepsData === true) return
+      await server.command("FLUSHALL")
+      await server.command("SCRIPT", "FLUSH")
+    }))

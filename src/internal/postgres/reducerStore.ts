@@ -3,6 +3,7 @@
  *
  * A wake-up has no result in it: it is fetched by the next join, for a notification holds less than 8000 bytes.
  */
+import * as Inbox from "../shared/inbox.js"
 import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
 import { type Database, decode, encode } from "./database.js"
 
@@ -39,14 +40,11 @@ export const make = ({ call, inbox }: Database, options: {
   const lease = Math.ceil(leaseMillis * 1000)
   const retain = Math.ceil(options.retainMillis * 1000)
   const at = (key: string, { owner }: Party) => ({ key: encode(prefix + key), owner })
-  const inboxOf = ({ owner }: Party) => `${owner.slice(inbox.node.length + 1)} ${inbox.channel}`
+  const inboxOf = (party: Party) => Inbox.addressOf(inbox, party)
 
   return {
     leaseMillis,
-    open: (onSignal) => {
-      const token = inbox.add((message) => onSignal(parseSignal(message)))
-      return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
-    },
+    open: (onSignal) => Inbox.open(inbox, (message) => onSignal(parseSignal(message))),
     join: (key, party, after) =>
       call(
         "join",

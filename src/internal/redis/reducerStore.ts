@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
+import * as Inbox from "../shared/inbox.js"
 import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
 import type { StoreError } from "../store/storeError.js"
 import * as Command from "./command.js"
@@ -164,14 +165,11 @@ export const make = (orders: Orders.Orders, inbox: RedisInbox, options: {
   const keys = (key: string) => [`{${prefix}${key}}:f`, `{${prefix}${key}}:w`]
   // The largest fence that this process was told.
   let seen = 0
-  const member = (party: Party) => `${party.owner.slice(inbox.node.length + 1)} ${inbox.channel}`
+  const member = (party: Party) => Inbox.addressOf(inbox, party)
 
   return {
     leaseMillis,
-    open: (onSignal) => {
-      const token = inbox.add((message) => onSignal(parseSignal(message)))
-      return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
-    },
+    open: (onSignal) => Inbox.open(inbox, (message) => onSignal(parseSignal(message))),
     join: (key, party, after) =>
       orders.send(
         "join",

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { monotonicMillis } from "../store/guard.js"
+import type { Party } from "../store/reducerStore.js"
 
 /** Receives a wake-up; `undefined` if some may have been lost. */
 export type Listener = (message: string | undefined) => void
@@ -22,6 +23,16 @@ export interface Inbox {
   readonly add: (listener: Listener) => string
   readonly remove: (token: string) => void
 }
+
+/** Adds a listener, and names it by what others may see. */
+export const open = (inbox: Inbox, listener: Listener): Party => {
+  const token = inbox.add(listener)
+  return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
+}
+
+/** Where a party hears: its token, and the channel of its process. */
+export const addressOf = (inbox: Inbox, { owner }: Party): string =>
+  `${owner.slice(inbox.node.length + 1)} ${inbox.channel}`
 
 /** How a store subscribes and publishes. A subscription that is lost fails. */
 export interface Wire {

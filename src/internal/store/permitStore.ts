@@ -50,7 +50,7 @@ export interface Acquired {
  * @since 0.1.0
  */
 export interface PermitStore {
-  /** How long a permit lasts unless it is renewed. */
+  /** How long a permit lasts unless it is renewed: above 0, an hour at most. */
   readonly leaseMillis: number
   /** A name of this process that no other has: permit ids begin with it. */
   readonly node: string

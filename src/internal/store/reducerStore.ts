@@ -57,7 +57,7 @@ export interface Party {
  * @since 0.1.0
  */
 export interface ReducerStore {
-  /** How long a leader leads unless it renews. */
+  /** How long a leader leads unless it renews: above 0, an hour at most. */
   readonly leaseMillis: number
   /** Registers a party. Do so before its first `join`: commands and wake-ups use different connections. */
   readonly open: (onSignal: (signal: Signal) => void) => Party

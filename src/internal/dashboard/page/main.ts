@@ -4,7 +4,8 @@
 import type { Frame } from "../frame.js"
 import { Chart } from "./chart.js"
 import { count, millis } from "./format.js"
-import { type Card, type Row, type View, Viewer } from "./view.js"
+import type { Row } from "./lists.js"
+import { type Card, type View, Viewer } from "./view.js"
 
 const byId = <E extends HTMLElement>(id: string): E => {
   const found = document.getElementById(id)
