@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 import * as DocExamples from "./scripts/docExamples.ts"
@@ -21,6 +22,7 @@ export default defineConfig({
     testTimeout: 20_000,
     // Files share a worker, since a test leaves no state in a module: this halves the time of a run.
     isolate: false,
-    maxWorkers: "100%"
+    // More than there are processors, for many files wait for servers and browsers.
+    maxWorkers: Math.ceil(availableParallelism() * 1.5)
   }
 })

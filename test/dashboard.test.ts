@@ -96,7 +96,7 @@ describe.skipIf(!hasBrowser)("the dashboard", () => {
         yield* text(page, /no call came/)
         yield* fork(load)
         yield* text(page, /calls became [\d,]+: [\d,]+ saved, (8[5-9]|9\d)/)
-        yield* text(page, /calls in [\d.]+\/s · at most/)
+        yield* text(page, /calls in [\d.]+K?\/s · at most/)
         const headline = () => page.locator("#headline").textContent()
         const before = yield* Effect.promise(headline)
         yield* Effect.promise(() => page.locator("#headline").filter({ hasNotText: before! }).waitFor())
