@@ -7,12 +7,12 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redis from "effect/persistence/Redis"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
+import * as Apart from "../internal/shared/apart.js"
 
 /**
  * Provides a `Redis` at once and connects in the background.
@@ -75,66 +75,37 @@ const silence = "2 seconds"
 /** How often a client whose commands fail is asked, once a second, until it counts as lost. */
 const mostPings = 5
 
-/** How long an attempt to connect may take. The other end may accept it, and be gone before it answers. */
-const handshake = "10 seconds"
-
-/** How long the end of the layer waits for the end of its client. */
-const farewell = "1 second"
-
 /** A server that a fail-over has demoted refuses to write. The address may lead to another one by now. */
 const isDemoted = ({ cause }: Redis.RedisError): boolean =>
   Predicate.hasProperty(cause, "message") && String(cause.message).startsWith("READONLY")
 
-interface Client<E> {
-  readonly scope: Scope.Closeable
-  readonly building: Fiber.Fiber<Exit.Exit<Context.Context<Redis.Redis>, E>>
-}
-
 const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, E, R>) {
   const connected = yield* Deferred.make<Redis.Redis["Service"]>()
-  let current: { readonly redis: Redis.Redis["Service"]; readonly client: Client<E> } | undefined
+  let current: { readonly redis: Redis.Redis["Service"]; readonly scope: Scope.Closeable } | undefined
   let cause: unknown = new Error("not connected yet")
 
   const scope = yield* Effect.scope
+  // A client waits for the answers that a dead connection owes it, and for ever if it was still connecting.
+  const clients = yield* Effect.acquireRelease(Scope.make("parallel"), Scope.close)
+  const end = (client: Scope.Closeable) => Effect.forkDetach(Scope.close(client, Exit.void), { startImmediately: true })
   const context = yield* Effect.context<R>()
-  const clients = new Set<Client<E>>()
-  // Not awaited: a client waits for the answers that a dead connection owes it, and for ever if it was still connecting.
-  const end = (client: Client<E>) =>
-    Effect.suspend(() => {
-      clients.delete(client)
-      return Effect.forkDetach(Effect.andThen(Fiber.interrupt(client.building), Scope.close(client.scope, Exit.void)))
-    })
-  yield* Scope.addFinalizer(
-    scope,
-    Effect.suspend(() => Effect.forEach(Array.from(clients), end)).pipe(
-      Effect.flatMap((ends) =>
-        Effect.asVoid(Effect.interruptible(Effect.timeoutOption(Fiber.awaitAll(ends), farewell)))
-      )
-    )
+  // Each attempt builds a new client, whose scope is its own.
+  const build = Effect.flatMap(
+    Effect.scope,
+    (scope) => Effect.provideContext(Layer.buildWithScope(Layer.fresh(client), scope), context)
   )
-  // Each attempt builds a new client.
-  const begin = Effect.gen(function*() {
-    const scope = yield* Scope.make()
-    const build = Effect.exit(Layer.buildWithScope(Layer.fresh(client), scope))
-    const made: Client<E> = { scope, building: yield* Effect.forkDetach(Effect.provideContext(build, context)) }
-    clients.add(made)
-    return made
-  })
   const attempt = Effect.gen(function*() {
-    const made = yield* Effect.uninterruptible(begin)
-    const joined = yield* Effect.timeoutOption(Fiber.join(made.building), handshake)
-    const exit: Exit.Exit<Context.Context<Redis.Redis>, E | Error> = Option.isSome(joined)
-      ? joined.value
-      : Exit.fail(new Error(`not connected within ${handshake}`))
+    const scope = yield* Scope.fork(clients)
+    const exit = yield* Effect.exit(Scope.provide(Apart.connect(build), scope))
     if (Exit.isFailure(exit)) {
       cause = exit.cause
-      yield* end(made)
+      yield* end(scope)
       return false
     }
     const former = current
-    current = { redis: Context.get(exit.value, Redis.Redis), client: made }
+    current = { redis: Context.get(exit.value, Redis.Redis), scope }
     yield* Deferred.succeed(connected, current.redis)
-    if (former !== undefined) yield* end(former.client)
+    if (former !== undefined) yield* end(former.scope)
     return true
   })
   const connect = Effect.gen(function*() {

@@ -2,15 +2,15 @@
  * The subscription of a process, over a Redis that a test answers for.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Queue } from "effect"
+import { Effect, Exit, Layer, Queue, Scope } from "effect"
 import { Redis } from "effect/persistence"
 import { TestClock } from "effect/testing"
 import * as Inbox from "../../src/internal/redis/inbox.js"
-import { settle } from "../support/fibers.ts"
+import { fork, settle } from "../support/fibers.ts"
 
 const setup = Effect.gen(function*() {
   const lost = new Redis.RedisError({ cause: new Error("connection lost") })
-  const seen = { subscribed: [] as Array<string>, published: 0, echoes: true, publishes: true }
+  const seen = { subscribed: [] as Array<string>, published: 0, echoes: true, publishes: true, connects: true, answers: true }
   let queue: Queue.Queue<Redis.RedisMessage, Redis.RedisError>
   const say = (message: string) => Queue.offer(queue, { channel: "", message })
   const redis = Redis.Redis.of({
@@ -19,25 +19,26 @@ const setup = Effect.gen(function*() {
       Effect.suspend((): Effect.Effect<A, Redis.RedisError> => {
         expect(words.slice(0, 2)).toEqual(["PUBLISH", seen.subscribed[0]])
         seen.published++
+        if (!seen.answers) return Effect.never
         if (!seen.publishes) return Effect.fail(lost)
         return Effect.as(seen.echoes ? say(words[2]!) : Effect.void, 1 as A)
       }),
     subscribe: (channel) =>
       Effect.gen(function*() {
         seen.subscribed.push(channel)
+        if (!seen.connects) yield* Effect.uninterruptible(Effect.never)
         return queue = yield* Queue.make<Redis.RedisMessage, Redis.RedisError>()
       })
   })
-  const inbox = yield* Effect.provideContext(
-    Inbox.RedisInbox,
-    yield* Layer.build(Layer.provide(Inbox.layer("effect-funnel:1:inbox:"), Layer.succeed(Redis.Redis, redis)))
-  )
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const layer = Layer.provide(Inbox.layer("effect-funnel:1:inbox:"), Layer.succeed(Redis.Redis, redis))
+  const inbox = yield* Effect.provideContext(Inbox.RedisInbox, yield* Layer.buildWithScope(layer, scope))
   yield* settle
   const heard: Array<string | undefined> = []
   const token = inbox.add((message) => heard.push(message))
   const heardNow = Effect.map(settle, () => heard.splice(0))
   const lose = Effect.andThen(Effect.suspend(() => Queue.fail(queue, lost)), settle)
-  return { heardNow, inbox, lose, say, seen, token }
+  return { heardNow, inbox, lose, say, scope, seen, token }
 })
 
 describe("the inbox of a process", () => {
@@ -144,5 +145,45 @@ describe("the inbox of a process", () => {
       seen.publishes = false
       yield* TestClock.adjust("1 minute")
       expect([seen.published, seen.subscribed.length, yield* heardNow]).toEqual([4, 1, []])
+    }))
+
+  it.effect("a message that is sent and gets no answer ends no trial: the next one comes", () =>
+    Effect.gen(function*() {
+      const { heardNow, seen } = yield* setup
+      seen.answers = false
+      yield* TestClock.adjust(15_000 + 3000)
+      seen.answers = true
+      seen.echoes = false
+      yield* TestClock.adjust(15_000 + 3000)
+      expect([seen.published, yield* heardNow]).toEqual([2, [undefined]])
+    }))
+
+  it.effect("a subscription that is not made within 10 seconds is left to itself, and another one follows", () =>
+    Effect.gen(function*() {
+      const { heardNow, lose, say, seen, token } = yield* setup
+      seen.connects = false
+      yield* lose
+      yield* TestClock.adjust(50 + 9999)
+      expect([seen.subscribed.length, yield* heardNow]).toEqual([2, [undefined]])
+      seen.connects = true
+      // It waits a second for the end of the first one, and as long as after any failure.
+      yield* TestClock.adjust(1 + 1000 + 100)
+      expect([seen.subscribed.length, yield* heardNow]).toEqual([3, [undefined, undefined]])
+      yield* say(`${token} P`)
+      expect(yield* heardNow).toEqual(["P"])
+    }))
+
+  it.effect("a subscription that is never made holds up the end of the scope for a second", () =>
+    Effect.gen(function*() {
+      const { lose, scope, seen } = yield* setup
+      seen.connects = false
+      yield* lose
+      yield* TestClock.adjust(50)
+      expect(seen.subscribed.length).toBe(2)
+      const closing = yield* fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust(999)
+      expect(closing.pollUnsafe()).toBeUndefined()
+      yield* TestClock.adjust(1)
+      expect(closing.pollUnsafe()).toEqual(Exit.void)
     }))
 })

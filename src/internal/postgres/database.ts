@@ -10,6 +10,7 @@ import * as Semaphore from "effect/Semaphore"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { refuse } from "../data/refuse.js"
+import * as Apart from "../shared/apart.js"
 import * as Inbox from "../shared/inbox.js"
 import * as Checked from "../shared/options.js"
 import { StoreError } from "../store/storeError.js"
@@ -50,19 +51,6 @@ export interface Database {
   ) => Effect.Effect<A, StoreError>
 }
 
-/**
- * Runs a command in a fiber of its own. The client asks the server to cancel a command that is interrupted, and waits for
- * that: its caller does not.
- */
-const apart = <A, E>(command: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.contextWith((context: Context.Context<never>) =>
-    Effect.callback<A, E>((resume) => {
-      const fiber = Effect.runForkWith(context)(command)
-      fiber.addObserver(resume)
-      return Effect.sync(() => fiber.interruptUnsafe())
-    })
-  )
-
 /** The words of the server rather than those of the client, which are the same for all failures. */
 const causeOf = (error: SqlError): unknown => {
   const { cause } = error.reason
@@ -82,7 +70,8 @@ const make = Effect.fnUntraced(function*(schema: string) {
     sql.unsafe<{ readonly answer: string | null }>(`SELECT "${schema}".${name}($1) AS answer`, [JSON.stringify(args)])
 
   const call: Database["call"] = (operation, name, args, read) =>
-    apart(Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args)))).pipe(
+    // The client asks the server to cancel a command that is interrupted, and waits for that.
+    Apart.run(Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args)))).pipe(
       // A transaction of the caller would hold the lock of the key until its end.
       Effect.updateContext((context: Context.Context<never>) =>
         Context.omit(sql.transactionService)(context) as Context.Context<never>
@@ -102,7 +91,7 @@ const make = Effect.fnUntraced(function*(schema: string) {
   const inbox = yield* Inbox.make("effect_funnel_", {
     subscribe: (channel) =>
       Effect.map(pg.listen(channel), (queue) => Effect.map(Queue.take(queue), ({ payload }) => payload)),
-    publish: pg.notify
+    publish: (channel, message) => Apart.run(pg.notify(channel, message))
   })
   return { inbox, call }
 })

@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { monotonicMillis } from "../store/guard.js"
 import type { Party } from "../store/reducerStore.js"
+import * as Apart from "./apart.js"
 
 /** Receives a wake-up; `undefined` if some may have been lost. */
 export type Listener = (message: string | undefined) => void
@@ -75,7 +76,7 @@ export const make = Effect.fnUntraced(
     let backoff = 50
     const clock = yield* Clock.Clock
     const listen = Effect.scoped(Effect.gen(function*() {
-      const next = yield* wire.subscribe(channel)
+      const next = yield* Apart.connect(wire.subscribe(channel))
       wakeAll()
       // When the last message came.
       let heard = monotonicMillis(clock)
@@ -88,7 +89,7 @@ export const make = Effect.fnUntraced(
             continue
           }
           const before = heard
-          const sent = yield* Effect.exit(wire.publish(channel, "trial"))
+          const sent = yield* Effect.exit(Effect.timeout(wire.publish(channel, "trial"), answerMillis))
           if (Exit.isSuccess(sent)) yield* Effect.sleep(answerMillis)
           else heard = monotonicMillis(clock)
           if (heard === before) return
