@@ -296,6 +296,8 @@ class Director {
   /** Processes and server are back to where they began. */
   private async takeStock(): Promise<void> {
     const { alive, recorder, servers } = this
+    // A client that was replaced waits until then for the answers that its connection owes it.
+    for (const { proxy } of this.places) proxy.giveUpDead()
     const missing = async (): Promise<ReadonlyArray<string>> => {
       const all = await Promise.all(alive.map(async ({ name, worker }) => {
         const left = await worker.call<Left>("left")
@@ -313,7 +315,7 @@ class Director {
         ...(await servers.immortal()).map((key) => `the key ${key}, for ever`)
       ]
     }
-    // A scheduler of a key stays for up to two seconds, and a dead connection until a PING has had no answer.
+    // A scheduler of a key stays for up to two seconds.
     const until = clock() + 6000
     let left = await missing()
     while (left.length > 0 && clock() < until) {

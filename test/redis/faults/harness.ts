@@ -151,7 +151,7 @@ export class Worker {
 export class Proxy {
   private readonly sockets = new Set<Socket>()
   /** Connections go dead: they stay open, and carry nothing any more. */
-  private readonly pairs = new Set<{ dead: boolean; subscribes: boolean }>()
+  private readonly pairs = new Set<{ dead: boolean; subscribes: boolean; readonly down: Socket }>()
   readonly port: number
   private readonly server: Server
   /** After so many scripts Redis runs the last one, and its reply is lost with the connection. */
@@ -168,7 +168,7 @@ export class Proxy {
       if (this.target === undefined) return void down.on("error", () => {}).destroy()
       const up = connect(this.target, "127.0.0.1")
       let deaf = false
-      const pair = { dead: false, subscribes: false }
+      const pair = { dead: false, subscribes: false, down }
       this.pairs.add(pair)
       for (const socket of [down, up]) {
         this.sockets.add(socket)
@@ -209,6 +209,10 @@ export class Proxy {
     const chosen = [...this.pairs].filter(({ subscribes }) => which === "all" || subscribes)
     for (const pair of chosen) pair.dead = true
     return chosen.length
+  }
+  /** Ends the dead connections, as the system does after a quarter of an hour without an answer. */
+  giveUpDead(): void {
+    for (const { dead, down } of this.pairs) if (dead) down.destroy()
   }
   /** Ends the present connections. */
   cut(): void {
