@@ -92,4 +92,23 @@ describe("slices", () => {
     expect(did).toBe(2 * piecesPerTurn)
     expect([first.doneTimes, second.doneTimes, manual.waiting]).toEqual([1, 1, 0])
   })
+
+  it("a stack that overflows between the pieces of a work leaves the work of others as it was", () => {
+    const manual = makeManualScheduler()
+    const slices = new Slices(manual.dispatcher)
+    const overflowing: Work = {
+      slices,
+      get pending(): boolean {
+        throw new RangeError("Maximum call stack size exceeded")
+      },
+      step: () => {},
+      done: () => {}
+    }
+    expect(() => begin(overflowing)).toThrow(RangeError)
+    let did = 0
+    const work = new Pieces(Array.from({ length: 2 * piecesPerTurn }, () => () => void did++), slices)
+    begin(work)
+    while (manual.waiting > 0) manual.turn()
+    expect([did, work.doneTimes]).toEqual([2 * piecesPerTurn, 1])
+  })
 })

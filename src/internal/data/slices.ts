@@ -51,12 +51,16 @@ const advance = (work: Work): Thrown => {
   const step = () => work.step()
   const note = (error: unknown) => void (thrown ??= { error })
   depth++
-  while (left > 0 && work.pending) {
-    left--
-    guarded(step, note)
+  // The stack may overflow between two pieces: all later work depends on this count.
+  try {
+    while (left > 0 && work.pending) {
+      left--
+      guarded(step, note)
+    }
+    if (!work.pending) guarded(() => work.done(), note)
+  } finally {
+    depth--
   }
-  if (!work.pending) guarded(() => work.done(), note)
-  depth--
   return thrown
 }
 
