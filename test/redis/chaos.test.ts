@@ -1,9 +1,10 @@
 import { rmSync } from "node:fs"
 import { dirname } from "node:path"
 import { afterAll, assert, describe, it } from "vitest"
+import { hasPostgres } from "../support/postgresServer.js"
 import { hasRedis } from "../support/redisServer.js"
 import { check, type Promised } from "./chaos/checker.js"
-import { plan } from "./chaos/plan.js"
+import { plan, stores } from "./chaos/plan.js"
 import type { Event } from "./chaos/record.js"
 import { run } from "./chaos/run.js"
 import { cleanUp } from "./faults/harness.js"
@@ -252,9 +253,9 @@ describe("the plan of chaos", () => {
 
   it("undoes what it does before its end, in order", () => {
     const undone = { freeze: ["thaw", "kill"], cut: ["mend"], kill: ["start"], end: ["start"] }
-    const server = { killServer: ["startEmpty"], shutDown: ["startKept"], freezeServer: ["thawServer"] }
-    for (let seed = 1; seed <= 200; seed++) {
-      const { steps } = plan(seed, 8000, 3)
+    const server = { killServer: ["startEmpty", "startKept"], shutDown: ["startKept"], freezeServer: ["thawServer"] }
+    for (let seed = 1; seed <= 400; seed++) {
+      const { steps } = plan(seed, 8000, 3, stores[seed % 2])
       assert.isAbove(steps.length, 5)
       for (const [i, { action, at, place }] of steps.entries()) {
         assert.isAtMost(at, 8000)
@@ -268,12 +269,13 @@ describe("the plan of chaos", () => {
   })
 })
 
-describe.skipIf(!hasRedis)("chaos", () => {
-  afterAll(cleanUp)
-  // More seeds with `npm run test:chaos`.
-  it("three processes keep every promise under a short plan", async () => {
-    const { failed, path, violations } = await run(plan(4, 2500, 3))
+afterAll(cleanUp)
+
+// More seeds with `npm run test:chaos`.
+for (const [store, isThere] of [["redis", hasRedis], ["postgres", hasPostgres]] as const) {
+  it.skipIf(!isThere)(`three processes over ${store} keep every promise under a short plan`, async () => {
+    const { failed, path, violations } = await run(plan(4, 2500, 3, store))
     assert.deepEqual([violations, failed], [[], []], `the record: ${path}`)
     rmSync(dirname(path), { recursive: true, force: true })
   }, 60_000)
-})
+}

@@ -10,7 +10,14 @@ import { fork, settle } from "../support/fibers.ts"
 
 const setup = Effect.gen(function*() {
   const lost = new Redis.RedisError({ cause: new Error("connection lost") })
-  const seen = { subscribed: [] as Array<string>, published: 0, echoes: true, publishes: true, connects: true, answers: true }
+  const seen = {
+    subscribed: [] as Array<string>,
+    published: 0,
+    echoes: true,
+    publishes: true,
+    connects: true,
+    answers: true
+  }
   let queue: Queue.Queue<Redis.RedisMessage, Redis.RedisError>
   const say = (message: string) => Queue.offer(queue, { channel: "", message })
   const redis = Redis.Redis.of({

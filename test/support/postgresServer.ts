@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
-import { chownSync, existsSync, globSync, mkdtempSync, rmSync } from "node:fs"
+import { chownSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { connect } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
@@ -56,9 +56,11 @@ export class PostgresServer {
   readonly port: number
   readonly directory: string
   process: ChildProcess | undefined
-  constructor(port: number, directory: string) {
+  private readonly environment: Record<string, string>
+  constructor(port: number, directory: string, environment: Record<string, string> = {}) {
     this.port = port
     this.directory = directory
+    this.environment = environment
   }
   get url() {
     return Redacted.make(`postgres://postgres@127.0.0.1:${this.port}/postgres`)
@@ -77,7 +79,7 @@ export class PostgresServer {
     const child = spawn(
       join(bin!, "postgres"),
       place.concat(settings.flatMap((setting) => ["-c", setting])),
-      { ...user, cwd: this.directory, stdio: "ignore" }
+      { ...user, cwd: this.directory, stdio: "ignore", env: { ...process.env, ...this.environment } }
     )
     this.process = child
     for (let i = 0; i < 500; i++) {
@@ -87,27 +89,36 @@ export class PostgresServer {
     }
     throw new Error("postgres does not answer")
   }
-  /** Ends it at once, as a crash does: the next start recovers. Its children end by themselves. */
-  async stop(): Promise<void> {
+  /** Ends it at once, as a crash does: the next start recovers. Or cuts its sessions and writes all it has, with SIGINT. */
+  async stop(signal: "SIGQUIT" | "SIGINT" = "SIGQUIT"): Promise<void> {
     const child = this.process
     this.process = undefined
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
     const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
-    child.kill("SIGQUIT")
+    child.kill(signal)
     await ended
   }
+  /** Stops or continues it with its sessions. */
+  signal(name: "SIGSTOP" | "SIGCONT"): void {
+    const { pid } = this.process!
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter((_) => _ !== "")
+    for (const id of [pid!, ...children.map(Number)]) process.kill(id, name)
+  }
+}
+
+/** Makes a server in a directory of its own, and starts it. */
+export const start = async (environment: Record<string, string> = {}): Promise<PostgresServer> => {
+  const directory = mkdtempSync(join(tmpdir(), "funnel-postgres-"))
+  if (user.uid !== undefined) chownSync(directory, user.uid, user.gid)
+  const server = new PostgresServer(await freePort(), directory, environment)
+  server.initialize()
+  await server.start()
+  return server
 }
 
 /** Starts a server that ends with the scope. */
 export const postgresServer: Effect.Effect<PostgresServer, never, Scope.Scope> = Effect.acquireRelease(
-  Effect.promise(async () => {
-    const directory = mkdtempSync(join(tmpdir(), "funnel-postgres-"))
-    if (user.uid !== undefined) chownSync(directory, user.uid, user.gid)
-    const server = new PostgresServer(await freePort(), directory)
-    server.initialize()
-    await server.start()
-    return server
-  }),
+  Effect.promise(() => start()),
   (server) =>
     Effect.promise(async () => {
       await server.stop()

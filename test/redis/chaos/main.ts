@@ -1,5 +1,5 @@
 /**
- * Chaos at random, from a seed: `npm run test:chaos -- [--minutes 10] [--seed 1] [--seconds 15] [--plan]`.
+ * Chaos at random, from a seed: `npm run test:chaos -- [--minutes 10] [--seed 1] [--seconds 15] [--store redis] [--plan]`.
  *
  * Without `--minutes` it runs one seed; with it, one seed after the other until the time is over. `--plan` prints the plan
  * of the seed, and `--check <file>` judges a record that was kept.
@@ -7,10 +7,11 @@
 import { rmSync } from "node:fs"
 import { dirname } from "node:path"
 import { parseArgs } from "node:util"
+import { hasPostgres } from "../../support/postgresServer.ts"
 import { hasRedis } from "../../support/redisServer.ts"
 import { cleanUp, clock } from "../faults/harness.ts"
 import { around, check } from "./checker.ts"
-import { plan, show } from "./plan.ts"
+import { plan, show, stores } from "./plan.ts"
 import { readRecord } from "./record.ts"
 import { promised, run } from "./run.ts"
 
@@ -20,6 +21,7 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     seconds: { type: "string", default: "15" },
     places: { type: "string", default: "4" },
+    store: { type: "string", default: "redis" },
     plan: { type: "boolean", default: false },
     check: { type: "string" }
   }
@@ -34,23 +36,26 @@ const number = (name: "minutes" | "seed" | "seconds" | "places", least: number):
 const first = number("seed", 1)
 const millis = number("seconds", 1) * 1000
 const places = number("places", 1)
+const store = stores.find((_) => _ === values.store)
+if (store === undefined) throw new RangeError(`--store must be ${stores.join(" or ")}, got ${values.store}`)
 const until = clock() + number("minutes", 0) * 60_000
 
 let seeds = 0
 let broken = 0
 if (values.plan) {
-  console.log(plan(first, millis, places).steps.map(show).join("\n"))
+  console.log(plan(first, millis, places, store).steps.map(show).join("\n"))
 } else if (values.check !== undefined) {
   const violations = check(readRecord(values.check), promised)
   broken = violations.length
   for (const { at, key, rule, what } of violations) console.log(`${at.toFixed(1)} ${rule}: ${key ?? ""} ${what}`)
   console.log(`${broken} violations`)
-} else if (hasRedis) {
+} else if (store === "redis" ? hasRedis : hasPostgres) {
   do {
     const seed = first + seeds++
-    const { failed, path, record, violations } = await run(plan(seed, millis, places))
+    const drawn = plan(seed, millis, places, store)
+    const { failed, path, record, violations } = await run(drawn)
     const count = (e: string) => record.filter((_) => _.e === e).length
-    const steps = plan(seed, millis, places).steps.length
+    const steps = drawn.steps.length
     console.log(
       `seed ${seed}: ${steps} steps, ${count("call")} calls, ${count("run")} runs, ${violations.length} violations`
     )
@@ -62,12 +67,14 @@ if (values.plan) {
     broken++
     const [violation] = violations
     for (const { key, rule, what } of violations.slice(0, 10)) console.log(`  ${rule}: ${key ?? ""} ${what}`)
-    console.log(`\nThe plan:\n${plan(seed, millis, places).steps.map(show).join("\n")}`)
+    console.log(`\nThe plan:\n${drawn.steps.map(show).join("\n")}`)
     console.log(`\nThe record around the first violation, at ${violation!.at.toFixed(1)}:`)
     for (const event of around(record, violation!)) console.log(JSON.stringify(event))
     console.log(`\nThe record: ${path}`)
     console.log(
-      `The same plan again: npm run test:chaos -- --seed ${seed} --seconds ${millis / 1000} --places ${places}\n`
+      `The same plan again: npm run test:chaos -- --seed ${seed} --seconds ${
+        millis / 1000
+      } --places ${places} --store ${store}\n`
     )
   } while (clock() < until)
   console.log(`${seeds - broken} of ${seeds} seeds hold`)

@@ -30,9 +30,13 @@ const serverActions = [
   "flushScripts",
   "killClients",
   "killSubscribers",
+  "lock",
   "pause",
   "stepClock"
 ] as const
+
+export const stores = ["redis", "postgres"] as const
+export type Store = typeof stores[number]
 
 export interface Step {
   /** Milliseconds from the start. */
@@ -48,6 +52,7 @@ export interface Plan {
   readonly seed: number
   readonly millis: number
   readonly places: number
+  readonly store: Store
   /** What the shared calls do when the server is away. */
   readonly onStoreError: "fail" | "local"
   readonly steps: ReadonlyArray<Step>
@@ -72,21 +77,40 @@ const faultsOfProcess: ReadonlyArray<readonly [number, (draw: Draw) => ReadonlyA
   [2, (draw) => [{ at: 0, action: "setClock", amount: draw(7200) - 3600 }]]
 ]
 
-const faultsOfServer: ReadonlyArray<readonly [number, (draw: Draw) => ReadonlyArray<Step>]> = [
-  [2, (draw) => [{ at: 0, action: "freezeServer" }, { at: 50 + draw(1800), action: "thawServer" }]],
-  [3, (draw) => [{ at: 0, action: "killServer" }, { at: 50 + draw(800), action: "startEmpty" }]],
-  [1, (draw) => [{ at: 0, action: "killServer" }, { at: leaseMillis + draw(1800), action: "startEmpty" }]],
-  [3, (draw) => [{ at: 0, action: "shutDown" }, { at: 50 + draw(1500), action: "startKept" }]],
-  [2, () => [{ at: 0, action: "failOver" }]],
-  [2, () => [{ at: 0, action: "failOverDead" }]],
-  [2, () => [{ at: 0, action: "flushAll" }]],
-  [2, () => [{ at: 0, action: "flushScripts" }]],
-  [2, () => [{ at: 0, action: "killClients" }]],
-  [2, () => [{ at: 0, action: "killSubscribers" }]],
-  [3, (draw) => [{ at: 0, action: "pause", amount: 50 + draw(1500) }]],
-  // Whole tens: the record tells from the server's time when it stepped.
-  [2, (draw) => [{ at: 0, action: "stepClock", amount: [-30, -10, 10, 30][draw(4)]! }]]
+type Faults = ReadonlyArray<readonly [number, (draw: Draw) => ReadonlyArray<Step>]>
+
+// Whole tens: the record tells from the server's time when it stepped.
+const stepsOfClock: Faults[number] = [
+  2,
+  (draw) => [{ at: 0, action: "stepClock", amount: [-30, -10, 10, 30][draw(4)]! }]
 ]
+
+const faultsOfServer: Readonly<Record<Store, Faults>> = {
+  redis: [
+    [2, (draw) => [{ at: 0, action: "freezeServer" }, { at: 50 + draw(1800), action: "thawServer" }]],
+    [3, (draw) => [{ at: 0, action: "killServer" }, { at: 50 + draw(800), action: "startEmpty" }]],
+    [1, (draw) => [{ at: 0, action: "killServer" }, { at: leaseMillis + draw(1800), action: "startEmpty" }]],
+    [3, (draw) => [{ at: 0, action: "shutDown" }, { at: 50 + draw(1500), action: "startKept" }]],
+    [2, () => [{ at: 0, action: "failOver" }]],
+    [2, () => [{ at: 0, action: "failOverDead" }]],
+    [2, () => [{ at: 0, action: "flushAll" }]],
+    [2, () => [{ at: 0, action: "flushScripts" }]],
+    [2, () => [{ at: 0, action: "killClients" }]],
+    [2, () => [{ at: 0, action: "killSubscribers" }]],
+    [3, (draw) => [{ at: 0, action: "pause", amount: 50 + draw(1500) }]],
+    stepsOfClock
+  ],
+  postgres: [
+    [3, (draw) => [{ at: 0, action: "freezeServer" }, { at: 50 + draw(1800), action: "thawServer" }]],
+    [3, (draw) => [{ at: 0, action: "killServer" }, { at: 50 + draw(1500), action: "startKept" }]],
+    [3, (draw) => [{ at: 0, action: "shutDown" }, { at: 50 + draw(1500), action: "startKept" }]],
+    [2, () => [{ at: 0, action: "flushAll" }]],
+    [3, () => [{ at: 0, action: "killClients" }]],
+    [2, () => [{ at: 0, action: "killSubscribers" }]],
+    [3, (draw) => [{ at: 0, action: "lock", amount: 50 + draw(1500) }]],
+    stepsOfClock
+  ]
+}
 
 const pick = <A>(weighted: ReadonlyArray<readonly [number, A]>, draw: Draw): A => {
   let at = draw(weighted.reduce((sum, [weight]) => sum + weight, 0))
@@ -96,7 +120,7 @@ const pick = <A>(weighted: ReadonlyArray<readonly [number, A]>, draw: Draw): A =
 /** Time after the last step of a server's fault in which it is left alone: a replica follows, a clock is read anew. */
 const settleMillis = 600
 
-export const plan = (seed: number, millis: number, places: number): Plan => {
+export const plan = (seed: number, millis: number, places: number, store: Store = "redis"): Plan => {
   const draw = random(seed)
   // The first numbers of seeds that are close are close.
   for (let i = 0; i < 10; i++) draw(2)
@@ -107,7 +131,7 @@ export const plan = (seed: number, millis: number, places: number): Plan => {
   for (let at = 200; at < millis; at += 20) {
     const place = draw(places + 2)
     const isServer = place >= places
-    const fault = isServer ? pick(faultsOfServer, draw)(draw) : pick(faultsOfProcess, draw)(draw)
+    const fault = isServer ? pick(faultsOfServer[store], draw)(draw) : pick(faultsOfProcess, draw)(draw)
     const last = at + fault.at(-1)!.at + (isServer ? fault[0]!.amount ?? 0 : 0)
     if (last > millis || at < (isServer ? serverFreeAt : freeAt[place]!)) continue
     if (isServer) serverFreeAt = last + settleMillis
@@ -116,7 +140,7 @@ export const plan = (seed: number, millis: number, places: number): Plan => {
     // Now and then everything has time to heal.
     at += draw(20) === 0 ? 4000 : draw(400)
   }
-  return { seed, millis, places, onStoreError, steps: steps.toSorted((a, b) => a.at - b.at) }
+  return { seed, millis, places, store, onStoreError, steps: steps.toSorted((a, b) => a.at - b.at) }
 }
 
 /** A step as a line of text. */

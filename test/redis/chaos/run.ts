@@ -17,7 +17,8 @@ import {
 import { check, type Promised, type Violation } from "./checker.ts"
 import { leaseMillis, type Plan, show, type Step } from "./plan.ts"
 import { type Event, type Kind, readRecord, Recorder } from "./record.ts"
-import { Servers } from "./servers.ts"
+import { PostgresServers } from "./postgres.ts"
+import { RedisServers, type Servers } from "./servers.ts"
 
 /** What a worker does. */
 export interface Load {
@@ -104,7 +105,8 @@ class Director {
 
   async run(): Promise<void> {
     const { plan, recorder, stage } = this
-    this.servers = await Servers.make(stage, recorder, hasCompiler, (port) => this.lead(port), () => {
+    const make = plan.store === "redis" ? RedisServers.make : PostgresServers.make
+    this.servers = await make(stage, recorder, hasCompiler, (port) => this.lead(port), () => {
       for (const { proxy } of this.places) proxy.deaden("all")
     })
     this.places = await Promise.all(Array.from({ length: plan.places }, async (): Promise<Place> => ({
@@ -124,6 +126,8 @@ class Director {
       await this.takeStock()
     } finally {
       clearInterval(beats)
+      // A server that is frozen does not answer.
+      await Promise.race([this.servers.end(), pause(1000)])
     }
   }
 
@@ -144,7 +148,7 @@ class Director {
       outageBudget: promised.outageBudgetMillis
     }
     const options: WorkerOptions = {
-      url: `redis://127.0.0.1:${place.proxy.port}`,
+      url: this.servers.urlAt(place.proxy.port),
       reducer: { ...store, retain: "2 seconds", onStoreError: plan.onStoreError },
       limiter: {
         storeTimeout: store.storeTimeout,
@@ -191,7 +195,7 @@ class Director {
     const { recorder: { note } } = this
     const what = show(step).trim()
     note({ e: "trouble", what })
-    await (step.place === undefined ? this.harmServer(step) : this.harmProcess(step, step.place))
+    await (step.place === undefined ? this.servers.harm(step) : this.harmProcess(step, step.place))
     // What takes time is a trouble until it is done, and a pause of the server until it is over.
     note({ e: "trouble", what: `${what}: done` })
   }
@@ -206,6 +210,8 @@ class Director {
         this.recorder.note({ e: "gone" }, clock(), place.name)
         return worker?.stop()
       case "end": {
+        // The client of PostgreSQL waits for what a connection owes it, for as long as that is there.
+        if (this.plan.store === "postgres") proxy.giveUpDead()
         const ended = new Promise<void>((resolve) => worker!.child.once("exit", () => resolve()))
         worker!.kill("SIGTERM")
         const hasEnded = await Promise.race([ended.then(() => true), pause(endingMillis).then(() => false)])
@@ -232,43 +238,6 @@ class Director {
         return
       case "setClock":
         return place.clock?.step(amount)
-    }
-  }
-
-  private async harmServer({ action, amount = 0 }: Step): Promise<unknown> {
-    const { servers } = this
-    switch (action) {
-      default:
-        throw new Error(`${action} is not done to a server`)
-      case "freezeServer":
-        return servers.signal("SIGSTOP")
-      case "thawServer":
-        return servers.signal("SIGCONT")
-      case "killServer":
-        return servers.kill()
-      case "startEmpty":
-        return servers.startEmpty()
-      case "shutDown":
-        return servers.shutDown()
-      case "startKept":
-        return servers.startKept()
-      case "failOver":
-        return servers.failOver(false)
-      case "failOverDead":
-        return servers.failOver(true)
-      case "flushAll":
-        return servers.flushAll()
-      case "flushScripts":
-        return servers.command("SCRIPT", "FLUSH")
-      case "killClients":
-        return servers.command("CLIENT", "KILL", "TYPE", "normal", "USER", "default", "SKIPME", "yes")
-      case "killSubscribers":
-        return servers.command("CLIENT", "KILL", "TYPE", "pubsub")
-      case "pause":
-        await servers.command("CLIENT", "PAUSE", String(amount), "ALL")
-        return pause(amount)
-      case "stepClock":
-        return servers.stepClock(amount)
     }
   }
 
@@ -305,14 +274,16 @@ class Director {
           left.flights === 0 ? "" : `${left.flights} flights of ${name}`,
           left.keys === 0 ? "" : `${left.keys} keys of ${name}`,
           left.timers <= timersAtRest ? "" : `${left.timers} timers of ${name}`,
-          left.sockets <= 2 ? "" : `${left.sockets} sockets of ${name}`
+          left.sockets <= servers.mostConnections ? "" : `${left.sockets} sockets of ${name}`
         ]
       }))
       const connections = await servers.connections()
       return [
         ...all.flat().filter((_) => _ !== ""),
-        ...(connections <= 2 * alive.length ? [] : [`${connections} connections of ${alive.length} processes`]),
-        ...(await servers.immortal()).map((key) => `the key ${key}, for ever`)
+        ...(connections <= servers.mostConnections * alive.length
+          ? []
+          : [`${connections} connections of ${alive.length} processes`]),
+        ...await servers.leftovers()
       ]
     }
     // A scheduler of a key stays for up to two seconds.

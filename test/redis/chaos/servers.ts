@@ -6,7 +6,23 @@ import { connect, type Socket } from "node:net"
 import { join } from "node:path"
 import type { RedisServer } from "../../support/redisServer.ts"
 import { clock, pause, type Stage, type SteppedClock } from "../faults/harness.ts"
+import type { Step } from "./plan.ts"
 import type { Recorder } from "./record.ts"
+
+/** The servers of a store, to which processes connect. */
+export interface Servers {
+  readonly urlAt: (port: number) => string
+  /** Does what a step of the plan says. */
+  readonly harm: (step: Step) => unknown
+  /** How many connections the processes have. */
+  readonly connections: () => Promise<number>
+  /** What should not be there at the end. */
+  readonly leftovers: () => Promise<ReadonlyArray<string>>
+  /** The most that a process has. */
+  readonly mostConnections: number
+  /** Ends the witness. */
+  readonly end: () => Promise<unknown>
+}
 
 /** Reads the monitor of a server, and records each state of a rate that it writes. Its user is not that of the processes. */
 class Witness {
@@ -51,7 +67,8 @@ interface Node {
   lives: number
 }
 
-export class Servers {
+export class RedisServers implements Servers {
+  readonly mostConnections = 2
   private readonly recorder: Recorder
   private primary: Node
   private replica: Node
@@ -79,7 +96,7 @@ export class Servers {
     withClocks: boolean,
     onPrimary: (port: number | undefined) => void,
     silence: () => void
-  ): Promise<Servers> {
+  ): Promise<RedisServers> {
     const node = async (name: string): Promise<Node> => {
       const stepped = withClocks ? stage.clock() : undefined
       const server = await stage.redis(stepped?.environment, [
@@ -89,14 +106,49 @@ export class Servers {
       ])
       return { name, server, clock: stepped, offset: 0, lives: 1 }
     }
-    const servers = new Servers(recorder, await Promise.all([node("a"), node("b")]), onPrimary, silence)
+    const servers = new RedisServers(recorder, await Promise.all([node("a"), node("b")]), onPrimary, silence)
     await servers.follow()
     await servers.open()
     return servers
   }
 
-  get port(): number {
-    return this.primary.server.port
+  urlAt(port: number): string {
+    return `redis://127.0.0.1:${port}`
+  }
+
+  harm({ action, amount = 0 }: Step): unknown {
+    switch (action) {
+      default:
+        throw new Error(`${action} is not done to Redis`)
+      case "freezeServer":
+        return this.primary.server.signal("SIGSTOP")
+      case "thawServer":
+        return this.primary.server.signal("SIGCONT")
+      case "killServer":
+        return this.kill()
+      case "startEmpty":
+        return this.startEmpty()
+      case "shutDown":
+        return this.shutDown()
+      case "startKept":
+        return this.startKept()
+      case "failOver":
+        return this.failOver(false)
+      case "failOverDead":
+        return this.failOver(true)
+      case "flushAll":
+        return this.flushAll()
+      case "flushScripts":
+        return this.command("SCRIPT", "FLUSH")
+      case "killClients":
+        return this.command("CLIENT", "KILL", "TYPE", "normal", "USER", "default", "SKIPME", "yes")
+      case "killSubscribers":
+        return this.command("CLIENT", "KILL", "TYPE", "pubsub")
+      case "pause":
+        return this.command("CLIENT", "PAUSE", String(amount), "ALL").then(() => pause(amount))
+      case "stepClock":
+        return this.stepClock(amount)
+    }
   }
 
   /** Makes the replica follow the primary. */
@@ -119,13 +171,13 @@ export class Servers {
     await pause(20)
   }
 
-  async kill(): Promise<void> {
+  private async kill(): Promise<void> {
     this.onPrimary(undefined)
     await this.beforeDeath()
     await this.primary.server.stop()
   }
 
-  async startEmpty(): Promise<void> {
+  private async startEmpty(): Promise<void> {
     this.recorder.note({ e: "lost", what: "restart" })
     this.primary.lives++
     rmSync(join(this.primary.server.directory, "dump.rdb"), { force: true })
@@ -133,7 +185,7 @@ export class Servers {
     await this.open()
   }
 
-  async shutDown(): Promise<void> {
+  private async shutDown(): Promise<void> {
     const { server } = this.primary
     this.onPrimary(undefined)
     await this.beforeDeath()
@@ -142,12 +194,12 @@ export class Servers {
     await ended
   }
 
-  async startKept(): Promise<void> {
+  private async startKept(): Promise<void> {
     await this.primary.server.start()
     await this.open()
   }
 
-  async failOver(dead: boolean): Promise<void> {
+  private async failOver(dead: boolean): Promise<void> {
     const former = this.primary
     const formerWitness = this.witness
     const { note } = this.recorder
@@ -172,12 +224,12 @@ export class Servers {
     note({ e: "back" })
   }
 
-  async flushAll(): Promise<void> {
+  private async flushAll(): Promise<void> {
     await this.command("FLUSHALL")
     this.recorder.note({ e: "lost", what: "FLUSHALL" })
   }
 
-  async stepClock(seconds: number): Promise<void> {
+  private async stepClock(seconds: number): Promise<void> {
     const { clock: stepped } = this.primary
     if (stepped === undefined) return
     this.primary.offset += seconds
@@ -189,23 +241,25 @@ export class Servers {
     this.recorder.note(event)
   }
 
-  signal(name: "SIGSTOP" | "SIGCONT"): void {
-    this.primary.server.signal(name)
-  }
-
-  command(...words: ReadonlyArray<string>): Promise<string> {
+  private command(...words: ReadonlyArray<string>): Promise<string> {
     return this.primary.server.command(...words)
   }
 
   /** The keys that have no time to live. */
-  async immortal(): Promise<ReadonlyArray<string>> {
+  async leftovers(): Promise<ReadonlyArray<string>> {
     const lua = "local found = {} for _, key in ipairs(redis.call('KEYS', '*')) do "
       + "if redis.call('PTTL', key) == -1 then found[#found + 1] = key end end return table.concat(found, '\\n')"
     const answer = await this.command("EVAL", lua, "0")
-    return answer.split("\r\n").slice(1).join("\n").split("\n").filter((_) => _ !== "")
+    return answer.split("\r\n").slice(1).join("\n").split("\n").filter((_) => _ !== "").map((_) =>
+      `the key ${_}, for ever`
+    )
   }
 
-  /** How many connections the processes have. A subscription may be at the replica, which gets what is published. */
+  async end(): Promise<void> {
+    await this.witness?.end()
+  }
+
+  /** A subscription may be at the replica, which gets what is published. */
   async connections(): Promise<number> {
     const lists = await Promise.all([this.primary, this.replica].map((_) => _.server.command("CLIENT", "LIST")))
     // The connection that asks is one of them.

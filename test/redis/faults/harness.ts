@@ -3,11 +3,12 @@
  */
 import { build } from "esbuild"
 import { type ChildProcess, execFileSync, fork } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { connect, createServer, type Server, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { type PostgresServer, start as startPostgres } from "../../support/postgresServer.ts"
 import { freePort, RedisServer } from "../../support/redisServer.ts"
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -289,6 +290,8 @@ export class SteppedClock {
   readonly environment: Record<string, string>
   constructor(seconds = 0) {
     const library = shimmed()
+    // A server may have a user of its own.
+    chmodSync(this.directory, 0o755)
     this.environment = { LD_PRELOAD: library, FAULTS_CLOCK: join(this.directory, "offset") }
     this.step(seconds)
   }
@@ -314,6 +317,16 @@ export class Stage {
       rmSync(directory, { recursive: true, force: true })
     })
     await server.start()
+    return server
+  }
+  async postgres(environment: Record<string, string> = {}): Promise<PostgresServer> {
+    const server = await startPostgres(environment)
+    this.endings.push(async () => {
+      // A frozen one does not hear that it is to end.
+      if (server.process !== undefined) server.signal("SIGCONT")
+      await server.stop()
+      rmSync(server.directory, { recursive: true, force: true })
+    })
     return server
   }
   async nowhere(): Promise<string> {

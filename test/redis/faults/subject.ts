@@ -1,35 +1,63 @@
 /**
- * What every process under test has: the layers over Redis, a request, and the wire to the parent.
+ * What every process under test has: the layers over Redis or PostgreSQL, a request, and the wire to the parent.
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
+import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Persistable from "effect/persistence/Persistable"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as RedisRateLimiter from "../../../src/redis/RateLimiter.js"
 import { layerBackground } from "../../../src/redis/Redis.js"
 import * as RedisReducer from "../../../src/redis/Reducer.js"
 import * as RedisScheduler from "../../../src/redis/Scheduler.js"
+import * as PostgresRateLimiter from "../../../src/postgres/RateLimiter.js"
+import * as PostgresReducer from "../../../src/postgres/Reducer.js"
+import * as PostgresScheduler from "../../../src/postgres/Scheduler.js"
 import * as Scheduler from "../../../src/Scheduler.js"
 import type { WorkerOptions } from "./harness.ts"
 
 const options: WorkerOptions = JSON.parse(process.env.FAULTS_WORKER ?? "{}")
 
-const client = layerBackground(
-  NodeRedis.layer({ url: options.url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
-)
 export class Keys extends Scheduler.Keyed<Keys>()("faults/Keys", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
 
-export const runtime = ManagedRuntime.make(
+const limiter = { rate: { limit: 1000, window: "1 second" }, ...options.limiter } as const
+const scheduler = { concurrency: 10, ...options.scheduler }
+const keyed = { lookup: () => ({ concurrency: 1, ...options.keyed }), ...options.keyed }
+
+const overRedis = () =>
   Layer.mergeAll(
     RedisReducer.layer(options.reducer),
-    RedisRateLimiter.layer({ rate: { limit: 1000, window: "1 second" }, ...options.limiter }),
-    RedisScheduler.layer({ concurrency: 10, ...options.scheduler }),
-    RedisScheduler.layerKeyed(Keys, { lookup: () => ({ concurrency: 1, ...options.keyed }), ...options.keyed })
-  ).pipe(Layer.provide(client), Layer.provideMerge(Logger.layer([])))
+    RedisRateLimiter.layer(limiter),
+    RedisScheduler.layer(scheduler),
+    RedisScheduler.layerKeyed(Keys, keyed)
+  ).pipe(Layer.provide(layerBackground(
+    NodeRedis.layer({ url: options.url, disableOfflineQueue: true, commandOptions: { timeout: 0 } })
+  )))
+
+const overPostgres = () =>
+  Layer.mergeAll(
+    PostgresReducer.layer(options.reducer),
+    PostgresRateLimiter.layer(limiter),
+    PostgresScheduler.layer(scheduler),
+    PostgresScheduler.layerKeyed(Keys, keyed)
+  ).pipe(Layer.provide(
+    PgClient.layer({
+      url: Redacted.make(options.url),
+      maxConnections: 4,
+      minConnections: 0,
+      connectTimeout: "2 seconds"
+    })
+  ))
+
+export const runtime = ManagedRuntime.make(
+  Layer.suspend(() => options.url.startsWith("postgres") ? Layer.orDie(overPostgres()) : overRedis()).pipe(
+    Layer.provideMerge(Logger.layer([]))
+  )
 )
 
 export class Text extends Persistable.Class<{ payload: { readonly key: string } }>()("Shared", {
