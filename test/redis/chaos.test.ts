@@ -256,7 +256,7 @@ describe("the plan of chaos", () => {
     const server = { killServer: ["startEmpty", "startKept"], shutDown: ["startKept"], freezeServer: ["thawServer"] }
     for (let seed = 1; seed <= 400; seed++) {
       const { steps } = plan(seed, 8000, 3, stores[seed % 2])
-      assert.isAbove(steps.length, 4)
+      assert.isAbove(steps.length, 2)
       for (const [i, { action, at, place }] of steps.entries()) {
         assert.isAtMost(at, 8000)
         assert.isAtLeast(at, steps[i - 1]?.at ?? 0)
