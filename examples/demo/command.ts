@@ -76,7 +76,11 @@ export const command = Command.make(
   "demo",
   {
     requests: count("requests", 2000, "How many requests to send in each run"),
-    rate: count("rate", usualRate, "How many requests come in a second, whether the earlier ones have been answered or not"),
+    rate: count(
+      "rate",
+      usualRate,
+      "How many requests come in a second, whether the earlier ones have been answered or not"
+    ),
     connections: Flag.ChoiceWithValue("connections", [
       [`${Database.poolSize}`, Database.poolSize],
       ["unbounded", "unbounded"]
