@@ -308,7 +308,7 @@ const tidy = (entry: Entry, rare: Rare): void => {
 export const penalize = (entry: Entry, nanos: number, now: number): boolean => {
   const rare = entry.rare ??= new Rare()
   const isLonger = now + nanos > Math.max(rare.penaltyUntil, now)
-  if (isLonger) rare.penaltyUntil = now + nanos
+  rare.penaltyUntil = Math.max(rare.penaltyUntil, now + nanos)
   return isLonger
 }
 

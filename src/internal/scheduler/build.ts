@@ -81,6 +81,7 @@ export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effe
 export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, SchedulerError> =>
   Effect.suspend(() => {
     const { limiter, permits } = engine
+    if (nanos === 0) return Effect.void
     engine.log?.penalized(false, nanos)
     if (permits === undefined && limiter === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
     const holder = permits !== undefined
