@@ -23,11 +23,17 @@ const config: vegaLite.Config = {
   view: { stroke: null }
 }
 
+/** Takes out what shows nothing, and digits that no screen shows: the package contains the plots, and is to stay small. */
+const slim = (svg: string): string =>
+  svg
+    .replaceAll(/<path class="(?:fore|back)ground"[^>]* d="(?:M0,0h0v0h0Z)?"[^>]*\/>/g, "")
+    .replaceAll(/-?\d+\.\d{3,}/g, (digits) => `${Number(Number(digits).toFixed(2))}`)
+
 const write = async (spec: vegaLite.TopLevelSpec, file: string): Promise<void> => {
   // Vega-lite warns about panels with different contenders, which is intended here.
   const { spec: compiled } = vegaLite.compile(spec, { logger: vega.logger(vega.Error) })
   const view = new vega.View(vega.parse(compiled), { renderer: "none" })
-  await writeFile(file, await view.toSVG())
+  await writeFile(file, slim(await view.toSVG()))
   view.finalize()
 }
 

@@ -16,7 +16,7 @@ interface Entry {
 const read = (name: string) => JSON.parse(readFileSync(new URL(`../${name}`, import.meta.url), "utf8"))
 
 const problems: Array<string> = []
-for (const folder of ["", "bench/", "scripts/change/", "site/", "test/runtimes/"]) {
+for (const folder of ["", "bench/", "scripts/change/", "scripts/palette/", "site/", "test/runtimes/"]) {
   const lock: Readonly<Record<string, Entry>> = read(`${folder}package-lock.json`).packages
   const manifest: Entry = read(`${folder}package.json`)
   const wrong = (what: string) => problems.push(`${folder}package-lock.json: ${what}`)

@@ -5,7 +5,17 @@
  * There it compiles the README's first example under both module resolutions and runs it.
  */
 import { execFileSync, spawnSync } from "node:child_process"
-import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join, normalize } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -32,6 +42,8 @@ const run = (what: string, command: string, args: ReadonlyArray<string>) => {
 const page = "src/internal/dashboard/page/*"
 const modules = globSync("src/**/*.ts", { cwd: root, exclude: [page] })
   .map((file) => file.slice("src/".length, -".ts".length))
+/** Its text is in the package once, as JavaScript. */
+const bundled = "internal/dashboard/bundle"
 const open = modules.filter((name) => !name.startsWith("internal/") && name !== "index").toSorted()
 
 /** Links to tests only work in the repository: the package contains no tests. */
@@ -44,10 +56,17 @@ const deadLinks = (document: string, packed: string) =>
     .filter(({ to }) => judgeLink(packed, document, to) !== undefined)
     .map(({ to }) => `${to} in ${document}`)
 
+/** The most bytes of the tarball. Without a limit it grows by each picture. */
+const mostBytes = 950_000
+
 const check = () => {
   run("npm pack", "npm", ["pack", "--silent", "--pack-destination", project, root])
   const [tarball] = globSync("*.tgz", { cwd: project })
   if (tarball === undefined) return
+  const bytes = statSync(join(project, tarball)).size
+  const size = `the tarball has ${Math.round(bytes / 1000)} kB, of ${mostBytes / 1000} kB at most`
+  console.log(`${bytes <= mostBytes ? "ok    " : "FAILED"} ${size}`)
+  if (bytes > mostBytes) problems.push(size)
   const packed = join(project, "node_modules/effect-funnel")
   mkdirSync(packed, { recursive: true })
   execFileSync("tar", ["xzf", join(project, tarball), "--strip-components=1", "-C", packed])
@@ -64,11 +83,9 @@ const check = () => {
     "SECURITY.md",
     ...globSync(["docs/**/*.{md,svg,png,json}", "examples/**/*.{ts,json}", page], { cwd: root }),
     ...modules.flatMap((name) => [
-      `src/${name}.ts`,
       `dist/${name}.js`,
-      `dist/${name}.js.map`,
       `dist/${name}.d.ts`,
-      `dist/${name}.d.ts.map`
+      ...name === bundled ? [] : [`src/${name}.ts`, `dist/${name}.js.map`, `dist/${name}.d.ts.map`]
     ])
   ]
   const list = (what: string, names: ReadonlyArray<string>) => {

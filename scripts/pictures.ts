@@ -126,7 +126,7 @@ const demo = () => {
   const [left, top, width, height] = [76, 84, 580, 240]
   const x = (load: number) => left + (load / most) * width
   const y = (answers: number) => top + height - (answers / most) * height
-  const ticks = [0, 100, 200, 300, 400, 500].filter((tick) => tick <= most)
+  const ticks = [0, 50, 100, 150, 200, 250, 300].filter((tick) => tick <= most)
   const last = recorded.at(-1)!
   const series = (which: "with" | "without", shift: number, label: string, note: string) => {
     const points = recorded.map((point) => [x(point.load), y(point[which].answeredPerSecond)] as const)

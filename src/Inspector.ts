@@ -21,8 +21,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { refuse } from "./internal/data/refuse.js"
+import type { Snapshot } from "./internal/inspect/models.js"
 import { Members } from "./internal/inspect/roll.js"
-import { read, type Snapshot } from "./internal/inspect/snapshot.js"
+import { read } from "./internal/inspect/snapshot.js"
 import { render } from "./internal/inspect/text.js"
 import { Roll } from "./internal/seen/seen.js"
 
@@ -37,7 +38,7 @@ export type {
   Snapshot,
   Some,
   Wait
-} from "./internal/inspect/snapshot.js"
+} from "./internal/inspect/models.js"
 
 /**
  * What a snapshot tells.

@@ -18,6 +18,7 @@
  * | `scheduler.wait_time`                                                  | histogram      | `outcome`                 |
  * | `scheduler.use_time`                                                   | histogram      | `outcome`                 |
  * | `scheduler.refused`                                                    | counter        | `reason`                  |
+ * | `scheduler.penalties`, `ratelimiter.penalties`                         | counter        |                           |
  * | `ratelimiter.decisions`                                                | counter        | `outcome`                 |
  * | `ratelimiter.wait_time`, `ratelimiter.penalty`                         | histogram, gauge |                         |
  * | `reducer.calls`, `reducer.run_time`                                    | counter, histogram | `outcome`             |

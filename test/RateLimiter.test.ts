@@ -420,6 +420,18 @@ describe("order", () => {
 })
 
 describe("penalize and reset", () => {
+  it.effect("a penalty of zero changes nothing: the burst stays, and the key stays unknown", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 10, window: "1 second", burst: 10 })
+      yield* limiter.penalize({ key: "k", for: 0 })
+      expect(JSON.stringify(limiter)).toContain(`"keys":0`)
+      yield* limiter.consume({ key: "k", tokens: 9 })
+      yield* limiter.penalize({ key: "k", for: 0 })
+      yield* limiter.consume({ key: "k", onExceeded: "fail" })
+      const { retryAfter } = yield* exceeded(limiter.consume({ key: "k", onExceeded: "fail" }))
+      expect(retryAfter).toEqual(Duration.millis(100))
+    }))
+
   it.effect("no call of a penalized key is admitted before the time is over", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make({ limit: 10, window: "1 second", burst: 5 })

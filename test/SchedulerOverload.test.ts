@@ -602,6 +602,14 @@ describe("drain", () => {
 })
 
 describe("penalize", () => {
+  it.effect("a penalty of zero changes nothing: the burst of the rate stays", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 9, rate: { limit: 10, window: "1 second", burst: 3 } })
+      yield* scheduler.penalize({ for: 0 })
+      const jobs = yield* Effect.forEach([1, 2, 3, 4], () => fork(scheduler.schedule(Effect.void)))
+      expect(jobs.map((job) => job.pollUnsafe() !== undefined)).toEqual([true, true, true, false])
+    }))
+
   it.effect("O1 holds the jobs of a scheduler back for a time, with a rate or without", () =>
     Effect.gen(function*() {
       for (const rate of [undefined, { limit: 100, window: 1000, burst: 10 }]) {

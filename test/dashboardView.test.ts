@@ -9,7 +9,8 @@ import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
 import { TestClock } from "effect/testing"
 import { encode, type Frame } from "../src/internal/dashboard/frame.ts"
-import { type Card, type View, Viewer } from "../src/internal/dashboard/page/view.ts"
+import type { Card } from "../src/internal/dashboard/page/cards.ts"
+import { type View, Viewer } from "../src/internal/dashboard/page/view.ts"
 import { Members } from "../src/internal/inspect/roll.ts"
 import { Roll } from "../src/internal/seen/seen.ts"
 import { fork } from "./support/fibers.ts"
@@ -126,9 +127,11 @@ describe("the state of a service", () => {
     assert.strictEqual(during.level, "bad")
     const later = card(yield* after(60), "app/Backend")
     assert.strictEqual(later.state, "fine")
-    assert.match(later.notes.join(), /Penalized 1 time since .*: its backend asked to wait/)
+    assert.match(later.notes.join(), /Penalized 1 time, 0 in the last minute: its backend asked to wait/)
     yield* Api.penalize({ key: "ada", for: "2 seconds" })
-    assert.match(card(yield* after(1), "app/Api").state, /^penalty until/)
+    const api = card(yield* after(1), "app/Api")
+    assert.match(api.state, /^penalty until/)
+    assert.match(api.notes.join(), /Penalized 1 time, 1 in the last minute/)
   })
 
   test("is stuck when its jobs do not end, with the job that is at work for the longest", function*() {

@@ -40,15 +40,16 @@ const onServer = ({ cpu, measured, node }: Real): ReadonlyArray<string> => [
 
 \`npm run overload -- --real --docs\` measures the same on the real clock: an HTTP server of Effect in a process of its own, with
 ten workers of 40 ms on average and a queue without end, and callers with Effect's HTTP client in another process. The capacity
-is what ten callers get that always have a request there. A load lasts for 5 s. Node ${node}, ${cpu}, both processes on one machine.
-The capacity is measured once, before. Other programs that use the machine change it: only large differences count.
+is the pace of ten callers that always have a request there, measured once, before the loads. A load lasts for 5 s. Node
+${node}, ${cpu}, both processes on one machine. Other programs that use the machine change the capacity: only large
+differences count.
 
-Some waits of those that started are longer than twice the target, for two reasons. First, \`shed\` does not count a stall of
-the callers' own event loop, but this table does: with a load average of 12 on two cores, the p99 was above twice the target by
-more, the longer the loop stood still: by 34 and 151 ms in runs whose longest stalls were 42 and 143 ms. Second, 5 ms are
-little beside runs of 40 ms, ten at a time: a job starts every 4 ms, so at twice the capacity the queue is often empty by
-chance. An empty queue ends the overload, and the next one is noticed an interval later. In virtual time such runs give a p99
-of 73 ms with a target of 5 ms, and of 40 ms with a target of 20 ms.
+Some waits of those that started are longer than twice the target, for two reasons. First, \`shed\` does not count a stall of the
+callers' own event loop, but this table does: with a load average of 12 on two cores, the p99 was 34 ms above twice the target
+in a run whose longest stall was 42 ms, and 151 ms above it in one whose longest stall was 143 ms. Second, 5 ms are little
+beside runs of 40 ms, ten at a time: a job starts every 4 ms, so at twice the capacity the queue is often empty by chance. An
+empty queue ends the overload, and the next one is noticed an interval later. In virtual time such runs give a p99 of 73 ms with
+a target of 5 ms, and of 40 ms with a target of 20 ms.
 `,
   ...sections(measured)
 ]

@@ -6,7 +6,7 @@ import { Command, Flag } from "effect/cli"
 import { fileURLToPath } from "node:url"
 import * as Client from "./client.ts"
 import * as Database from "./database.ts"
-import { judge, measure, rightAnswers } from "./demo.ts"
+import { judge, measure, rightAnswers, usualRate } from "./demo.ts"
 import * as Direct from "./direct.ts"
 import * as Funnel from "./funnel.ts"
 import { readInstalled } from "./packages.ts"
@@ -76,7 +76,11 @@ export const command = Command.make(
   "demo",
   {
     requests: count("requests", 2000, "How many requests to send in each run"),
-    rate: count("rate", 300, "How many requests come in a second, whether the earlier ones have been answered or not"),
+    rate: count(
+      "rate",
+      usualRate,
+      "How many requests come in a second, whether the earlier ones have been answered or not"
+    ),
     connections: Flag.ChoiceWithValue("connections", [
       [`${Database.poolSize}`, Database.poolSize],
       ["unbounded", "unbounded"]

@@ -15,6 +15,9 @@ import type { Installed } from "./packages.ts"
 import type * as Progress from "./progress.ts"
 import * as Server from "./server.ts"
 
+/** How many requests come in a second, unless the command says otherwise. It is the last load of the README's picture. */
+export const usualRate = 300
+
 export interface Run {
   readonly title: string
   readonly paths: ReadonlyArray<string>
@@ -68,7 +71,7 @@ export const rightAnswers = (options: {
     title: "right answers",
     paths: Array.dedupe(options.paths),
     connections: "unbounded",
-    rate: 300,
+    rate: usualRate,
     patience: 60_000
   }).pipe(
     Effect.map(({ outcomes, paths }): RightAnswers => new Map(paths.map((path, i) => [path, outcomes[i]!.hash])))

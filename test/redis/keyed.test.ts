@@ -9,11 +9,14 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
+import * as Metrics from "../../src/Metrics.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Scheduler from "../../src/Scheduler.js"
 import { fork } from "../support/fibers.ts"
 import { live, until } from "../support/live.js"
+import { read } from "../support/metrics.ts"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, type RedisServer, redisServer, redisServerOfFile } from "../support/redisServer.js"
 
@@ -328,6 +331,28 @@ describe.skipIf(!hasRedis)("penalize over Redis", () => {
         expect(start).toBeGreaterThan(2000)
         expect(start).toBeLessThan(6000)
       }
+    }
+  )
+
+  live(
+    "each process that is told of a penalty counts it once, however often it asks meanwhile and afterwards",
+    function*() {
+      const server = yield* emptied
+      const make = Effect.gen(function*() {
+        const registry = new Map()
+        const inRegistry = Effect.provideService(Metric.MetricRegistry, registry)
+        const hosts = yield* processOn(server).pipe(Effect.provide(Metrics.layer), inRegistry)
+        return { host: hosts.get("k"), count: inRegistry(read("scheduler.penalties", { name: "app/Hosts" })) }
+      })
+      const [giver, told, idle] = [yield* make, yield* make, yield* make]
+      yield* giver.host.penalize({ for: 600 })
+      const jobs = yield* Effect.forEach(
+        [giver, told, giver, told],
+        ({ host }) => fork(host.schedule(Effect.sleep("50 millis")))
+      )
+      yield* Effect.forEach([1, 2, 3], () => giver.host.penalize({ for: 100 }))
+      yield* Fiber.joinAll(jobs)
+      expect([yield* giver.count, yield* told.count, yield* idle.count]).toEqual([1, 1, 0])
     }
   )
 

@@ -3,8 +3,9 @@
  */
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
+import type { Snapshot } from "../inspect/models.js"
 import type { Member } from "../inspect/roll.js"
-import { read, type Settings, type Snapshot } from "../inspect/snapshot.js"
+import { read, type Settings } from "../inspect/snapshot.js"
 
 /** One series of a service: a counter, or a histogram with its sum and its buckets. Gauges are in the snapshot. */
 export interface Point {

@@ -1,7 +1,7 @@
 /**
  * A snapshot as text for a terminal.
  */
-import type { Snapshot, Some } from "./snapshot.js"
+import type { Snapshot, Some } from "./models.js"
 
 const time = (millis: number): string => millis < 1000 ? `${Math.round(millis)} ms` : `${(millis / 1000).toFixed(1)} s`
 

@@ -304,10 +304,12 @@ const tidy = (entry: Entry, rare: Rare): void => {
   }
 }
 
-/** Lets nothing pass before `until`, and one token then. */
-export const penalize = (entry: Entry, until: number): void => {
+/** Lets nothing pass for a time, and one token then. Returns whether that is longer than before. */
+export const penalize = (entry: Entry, nanos: number, now: number): boolean => {
   const rare = entry.rare ??= new Rare()
-  rare.penaltyUntil = Math.max(rare.penaltyUntil, until)
+  const isLonger = now + nanos > Math.max(rare.penaltyUntil, now)
+  rare.penaltyUntil = Math.max(rare.penaltyUntil, now + nanos)
+  return isLonger
 }
 
 /** Converts an entry to the present quotas, one change after the other, each at its own time. */

@@ -311,14 +311,18 @@ export const make = (limiter: Backend, name: string) => {
         onSuccess: ({ resetAfter, retryAfter, ...left }) =>
           Exit.succeed({ ...left, resetAfter: duration(resetAfter), retryAfter: duration(retryAfter) })
       }),
-    penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) =>
-      Effect.matchEffect(limiter.penalize(options.key, penalty(options)), {
+    penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) => {
+      const nanos = penalty(options)
+      // The end of a penalty leaves one token of the burst. One of no length changes nothing.
+      if (nanos === 0) return Effect.void
+      return Effect.matchEffect(limiter.penalize(options.key, nanos), {
         onFailure: fail,
         onSuccess: () => {
-          limiter.log?.penalized(options.key !== undefined, penalty(options))
+          limiter.log?.penalized(options.key !== undefined, nanos)
           return Effect.void
         }
-      }),
+      })
+    },
     reset: (options?: { readonly key?: string | undefined }) => Effect.catch(limiter.reset(options?.key), fail),
     toJSON: () => ({ _id: "effect-funnel/RateLimiter", name, keys: limiter.size })
   })

@@ -77,8 +77,8 @@ export interface Limiter<E = never> {
   log?: Log | undefined
   /** Nanoseconds until a penalty of a key ends. In memory only. */
   penaltyUnsafe?(key: string | undefined): number
-  /** Lets nothing of a key pass for a time, and then one token. */
-  penalize(key: string | undefined, nanos: number): Effect.Effect<void, E>
+  /** Lets nothing of a key pass for a time, and then one token. Returns whether that is longer than before. */
+  penalize(key: string | undefined, nanos: number): Effect.Effect<boolean, E>
   /** Changes the quotas. Consumed tokens stay consumed. */
   setQuotas(rates: ReadonlyArray<Rate>): void
   /** When every key has its full burst again if nobody comes: then the limiter can be dropped. O(number of keys). */
@@ -177,7 +177,7 @@ export const unlimited: Backend = {
   refusalUnsafe: () => admitted,
   refuseUnsafe: () => admitted,
   peek: () => Effect.succeed({ ...admitted, resetAfter: 0 }),
-  penalize: () => Effect.void,
+  penalize: () => Effect.succeed(false),
   reset: () => Effect.void,
   strict: false,
   beginUnsafe() {},

@@ -265,19 +265,22 @@ export class LimiterMemory implements Backend {
     this.reconsider(line)
   }
 
-  penalize(key: string | undefined, nanos: number): Effect.Effect<void> {
+  penalize(key: string | undefined, nanos: number): Effect.Effect<boolean> {
     return Effect.sync(() => this.penalizeUnsafe(key, nanos))
   }
 
-  penalizeUnsafe(key: string | undefined, nanos: number): void {
+  penalizeUnsafe(key: string | undefined, nanos: number): boolean {
     const now = this.time()
     const entry = this.lookup(key) ?? this.enter(key)
-    Entry.penalize(entry, now + nanos)
+    const isLonger = Entry.penalize(entry, nanos, now)
+    if (isLonger) this.watch?.penalized()
     this.penalizedUntil = Math.max(this.penalizedUntil, now + nanos)
     if (entry.level === -1) this.file(entry, now)
-    if (entry.line === undefined) return
-    this.reconsider(entry.line)
-    this.settle()
+    if (entry.line !== undefined) {
+      this.reconsider(entry.line)
+      this.settle()
+    }
+    return isLonger
   }
 
   reset(key: string | undefined): Effect.Effect<void> {

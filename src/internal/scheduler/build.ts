@@ -81,9 +81,15 @@ export const setRate = (engine: Engine, rates: ReadonlyArray<Rate>): Effect.Effe
 export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, SchedulerError> =>
   Effect.suspend(() => {
     const { limiter, permits } = engine
+    if (nanos === 0) return Effect.void
     engine.log?.penalized(false, nanos)
-    const holder = permits === undefined ? limiter?.penalize(undefined, nanos) : permits.penalize(nanos)
-    if (holder === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
+    if (permits === undefined && limiter === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
+    const holder = permits !== undefined
+      ? permits.penalize(nanos)
+      : Effect.map(limiter!.penalize(undefined, nanos), (isLonger) => {
+        // A penalty from before there was a rate may be the longer one.
+        if (isLonger && nanos > engine.penaltyLeft) engine.watch?.penalized()
+      })
     const penalized = Effect.mapError(holder, (failure) => engine.refusals.error(failure))
     return Effect.map(penalized, () => {
       engine.account?.turn()

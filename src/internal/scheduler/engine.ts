@@ -445,9 +445,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   /** Lets no job start for a time: where no limiter does that, and over a store. */
-  penalizeUnsafe(nanos: number): void {
+  penalizeUnsafe(nanos: number, slack?: number): void {
     this.penalty ??= new Penalty(this, this.site)
-    this.penalty.extend(nanos, this.queued > 0)
+    if (this.penalty.extend(nanos, this.queued > 0, slack)) this.watch?.penalized()
     this.account?.turn()
     this.overload?.refuseHopeless()
   }

@@ -14,6 +14,8 @@ export class Penalty {
   private readonly host: Host
   private readonly alarm: Alarm
   private until = 0
+  /** The end of the last one, also if it is over. */
+  private last = -Infinity
 
   constructor(host: Host, place: Place) {
     this.host = host
@@ -33,12 +35,18 @@ export class Penalty {
     return Math.max(0, this.until - now)
   }
 
-  /** A penalty never shortens another one. */
-  extend(nanos: number, isAwaited: boolean): void {
+  /**
+   * A penalty never shortens another one. Returns whether this one lengthens the pause, by more than `slack`: within it the
+   * end is that of the last one, told again.
+   */
+  extend(nanos: number, isAwaited: boolean, slack = 0): boolean {
     const now = this.host.time()
-    if (nanos > this.leftAt(now)) this.until = now + nanos
+    const isLonger = nanos > this.leftAt(now)
+    const isNew = isLonger && now + nanos > this.last + slack
+    if (isLonger) this.until = this.last = now + nanos
     if (isAwaited) this.watch()
     this.host.pump()
+    return isNew
   }
 
   /** Somebody waits for the end. Returns whether it is still to come. */

@@ -122,6 +122,7 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
   private readonly uses: Record<"success" | "failure" | "interrupt", Histogram>
   private readonly refusals: Tally<string>
   private limited: Metric.Registration | undefined
+  private penalties = 0
 
   constructor(series: Series, time: Time) {
     super(series)
@@ -141,6 +142,7 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
     ])
     this.uses = timesBy(series, "scheduler.use_time", "The seconds that jobs ran", runOutcomes)
     this.refusals = new Tally(series, "scheduler.refused", "Jobs that were refused", Object.values(reasons), "reason")
+    series.counter("scheduler.penalties", "Penalties that lengthened a pause", () => this.penalties)
   }
 
   private *loads(): Generator<Load> {
@@ -168,6 +170,10 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
       this.limited?.remove()
       this.limited = undefined
     }
+  }
+
+  penalized(): void {
+    this.penalties++
   }
 
   now(): Millis {
@@ -202,6 +208,7 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
 class LimiterFamily extends Members<Kinds["limiter"][0]> implements LimiterWatch {
   private readonly decisions: Tally<"admitted" | "delayed" | "refused">
   private readonly waits: Histogram
+  private penalties = 0
 
   constructor(series: Series) {
     super(series)
@@ -216,6 +223,7 @@ class LimiterFamily extends Members<Kinds["limiter"][0]> implements LimiterWatch
       for (const limiter of this.members) most = Math.max(most, longestPenaltyIn(limiter))
       return most / 1e9
     })
+    series.counter("ratelimiter.penalties", "Penalties that lengthened the pause of a key", () => this.penalties)
   }
 
   admitted(): void {
@@ -229,6 +237,10 @@ class LimiterFamily extends Members<Kinds["limiter"][0]> implements LimiterWatch
 
   refused(): void {
     this.decisions.add("refused")
+  }
+
+  penalized(): void {
+    this.penalties++
   }
 }
 

@@ -37,6 +37,8 @@ export interface SchedulerWatch {
   ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): Millis | undefined
   /** The width was changed by hand. */
   resized(): void
+  /** A penalty that was given to it, or of which a store told, lengthens its pause. */
+  penalized(): void
   /** The time, which may stand still within a turn of the event loop. */
   now(): Millis
 }
@@ -46,6 +48,8 @@ export interface LimiterWatch {
   admitted(): void
   delayed(waited: Millis): void
   refused(): void
+  /** A penalty lengthens the pause of a key. */
+  penalized(): void
 }
 
 /** Hears of the calls and runs of a reducer. */

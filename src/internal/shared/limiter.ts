@@ -305,13 +305,12 @@ export class SharedLimiter implements Backend {
     }
   }
 
-  penalize(key: string | undefined, nanos: number): Effect.Effect<void, StoreError> {
-    return this.command(
-      "penalize",
-      key,
-      () => this.store.penalize(nameOf(key), nanos / nanosPerMilli),
-      () => this.local.penalizeUnsafe(key, nanos)
-    )
+  penalize(key: string | undefined, nanos: number): Effect.Effect<boolean, StoreError> {
+    return this.command("penalize", key, () => this.store.penalize(nameOf(key), nanos / nanosPerMilli), () => {
+      const isLonger = this.local.penalizeUnsafe(key, nanos)
+      if (isLonger) this.watch?.penalized()
+      return isLonger
+    })
   }
 
   reset(key: string | undefined): Effect.Effect<void, StoreError> {
@@ -319,25 +318,27 @@ export class SharedLimiter implements Backend {
   }
 
   /** Sends a command without an answer. While the store is away it fails, or the policy applies it in this process. */
-  private command(
+  private command<A>(
     operation: string,
     key: string | undefined,
     send: () => Effect.Effect<void, StoreError>,
-    here: () => void
-  ): Effect.Effect<void, StoreError> {
+    here: () => A
+  ): Effect.Effect<A, StoreError> {
     const { guard, onStoreError } = this.options
     const sent = Effect.catch(
       guard.run(operation, Effect.suspend(send)),
       (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
     )
     return Effect.map(sent, () => {
-      here()
+      const done = here()
       const entry = this.entries.get(key)
-      if (entry === undefined) return
-      // The slots were granted before the command: ask again.
-      entry.slots.clear()
-      entry.retryAt = entry.refusedDue = 0
-      this.serve(entry)
+      if (entry !== undefined) {
+        // The slots were granted before the command: ask again.
+        entry.slots.clear()
+        entry.retryAt = entry.refusedDue = 0
+        this.serve(entry)
+      }
+      return done
     })
   }
 

@@ -30,6 +30,9 @@ const pollMillis = 1000
 const pollGridMillis = 250
 const beatsOfLease = 12
 
+/** The store's clock and this one may differ so much about the end of the same penalty. */
+const penaltySlackMillis = 500
+
 /** The most jobs that one command asks for. */
 const mostPerCommand = 64
 
@@ -206,7 +209,7 @@ export class PermitPool implements Permits, Beating {
         if (penaltyMillis > 0) {
           // Its end asks again.
           this.place = 0
-          engine.penalizeUnsafe(penaltyMillis * 1e6)
+          engine.penalizeUnsafe(penaltyMillis * 1e6, (since - sentAt + penaltySlackMillis) * 1e6)
         } else {
           this.place = permits[granted]?.weight ?? 0
         }
@@ -375,7 +378,7 @@ export class PermitPool implements Permits, Beating {
         (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
       )
       const { limiter } = engine
-      return limiter === undefined ? sent : Effect.andThen(sent, limiter.penalize(undefined, nanos))
+      return limiter === undefined ? sent : Effect.asVoid(Effect.andThen(sent, limiter.penalize(undefined, nanos)))
     })
   }
 

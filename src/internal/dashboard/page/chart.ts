@@ -3,7 +3,7 @@
  */
 import uPlot from "uplot"
 import { compact } from "./format.js"
-import type { Line, Plot } from "./view.js"
+import type { Line, Plot } from "./cards.js"
 
 const framesKept = 300
 

@@ -2,10 +2,11 @@
  * The page: takes the frames that the server pushes, and shows them. Names and keys are foreign: they become text, never markup.
  */
 import type { Frame } from "../frame.js"
+import type { Card } from "./cards.js"
 import { Chart } from "./chart.js"
 import { count, millis } from "./format.js"
 import type { Row } from "./lists.js"
-import { type Card, type View, Viewer } from "./view.js"
+import { type View, Viewer } from "./view.js"
 
 const byId = <E extends HTMLElement>(id: string): E => {
   const found = document.getElementById(id)

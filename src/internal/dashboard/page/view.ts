@@ -2,36 +2,10 @@
  * What the page shows of a frame, as data: no element is made here.
  */
 import type { Frame } from "../frame.js"
-import { Counts } from "./counts.js"
-import { clock, count, decimal, millis, percent, perSecond, plural } from "./format.js"
+import { batcher, budget, type Card, type Level, type Line, type Plot, reducer, stores } from "./cards.js"
+import { Counts, type Query } from "./counts.js"
+import { clock, count, millis, percent, perSecond, plural } from "./format.js"
 import { type Lists, lists, traits } from "./lists.js"
-
-export type Level = "fine" | "wait" | "bad"
-
-export interface Line {
-  readonly label: string
-  readonly color: "in" | "out" | "other" | "bad"
-  readonly value: number | null
-  readonly text: string
-}
-
-export interface Plot {
-  /** What it plots, for those who do not see it. */
-  readonly title: string
-  readonly lines: ReadonlyArray<Line>
-  readonly unit?: "s"
-}
-
-export interface Card {
-  readonly id: string
-  readonly kind: string
-  readonly name: string
-  readonly level: Level
-  readonly state: string
-  readonly figures: ReadonlyArray<readonly [label: string, value: string]>
-  readonly notes: ReadonlyArray<string>
-  readonly plots: ReadonlyArray<Plot>
-}
 
 export interface View extends Lists {
   readonly headline: ReadonlyArray<readonly [text: string, mark?: "in" | "out"]>
@@ -47,13 +21,10 @@ type Scheduler = Snapshot["schedulers"]["first"][number]
 const longWait = { millis: 3000, times: 10 }
 /** A backend is stuck when no job ended for so long although some run. */
 const stuckMillis = 5000
-/** How long a penalty or a refusal counts as news. */
+/** How long a refusal counts as news. */
 const newsMillis = 10_000
 
 interface Memory {
-  penalties: number
-  penalizedAt: number
-  penaltyUntil: number
   lastEnd: number | undefined
   refusedAt: Map<string, number>
 }
@@ -62,24 +33,23 @@ export class Viewer {
   private readonly counts = new Counts()
   private readonly memories = new Map<string, Memory>()
   private started: number | undefined
-  private startedLooking = 0
 
   see(frame: Frame): View {
     if (frame.since !== this.started) {
       this.counts.clear()
       this.memories.clear()
       this.started = frame.since
-      this.startedLooking = frame.snapshot.at
     }
     this.counts.push(frame)
+    const { counts } = this
     const { snapshot } = frame
     const cards = [
       ...this.schedulers(snapshot),
       ...snapshot.limiters.map((_, i) => this.limiter(snapshot, _, i)),
-      ...snapshot.reducers.map((_, i) => this.reducer(_, i)),
-      ...snapshot.batchers.map((_, i) => this.batcher(_, i)),
-      ...snapshot.retryBudgets.map((_, i) => this.budget(_, i)),
-      ...this.stores()
+      ...snapshot.reducers.map((_, i) => reducer(counts, _, i)),
+      ...snapshot.batchers.map((_, i) => batcher(counts, _, i)),
+      ...snapshot.retryBudgets.map((_, i) => budget(counts, _, i)),
+      ...stores(counts)
     ]
     return { ...this.top(snapshot), cards, ...lists(snapshot) }
   }
@@ -138,30 +108,20 @@ export class Viewer {
   private memory(id: string, at: number): Memory {
     let memory = this.memories.get(id)
     if (memory === undefined) {
-      memory = { penalties: 0, penalizedAt: 0, penaltyUntil: 0, lastEnd: at, refusedAt: new Map() }
+      memory = { lastEnd: at, refusedAt: new Map() }
       this.memories.set(id, memory)
     }
     return memory
   }
 
-  /** Counts a penalty when it begins, or becomes longer. */
-  private penalty(memory: Memory, at: number, left: number): void {
-    if (left <= 0) return
-    const until = at + left
-    if (until > memory.penaltyUntil + 500) {
-      memory.penalties++
-      memory.penalizedAt = at
-    }
-    memory.penaltyUntil = Math.max(memory.penaltyUntil, until)
-  }
-
-  private penaltyNotes(memory: Memory): ReadonlyArray<string> {
-    return memory.penalties === 0
+  private penalties(query: Query): ReadonlyArray<string> {
+    const total = this.counts.total(query)
+    return total === 0
       ? []
       : [
-        `Penalized ${plural(memory.penalties, "time")} since ${clock(this.startedLooking)}, last at ${
-          clock(memory.penalizedAt)
-        }: its backend asked to wait. Lower the rate.`
+        `Penalized ${plural(total, "time")}, ${
+          count(this.counts.lately(query))
+        } in the last minute: its backend asked to wait. Lower the rate.`
       ]
   }
 
@@ -201,7 +161,6 @@ export class Viewer {
     const limit = group.some((_) => _.limit === undefined) ? undefined : sum((_) => _.limit!)
     const oldest = worst.oldestWaitMillis
     const penalty = Math.max(...group.map((_) => _.penaltyMillis))
-    this.penalty(memory, at, penalty)
 
     const ended = { id: "scheduler.use_time", name }
     if (counts.now(ended) > 0 || running === 0) memory.lastEnd = at
@@ -255,7 +214,7 @@ export class Viewer {
         ? [`Waiting by priority: ${worst.byPriority.map((_) => `${_.priority}: ${count(_.queued)}`).join(", ")}`]
         : [],
       ...refusals,
-      ...this.penaltyNotes(memory)
+      ...this.penalties({ id: "scheduler.penalties", name })
     ]
     return {
       id,
@@ -299,7 +258,6 @@ export class Viewer {
     const penalty = Math.max(0, ...held.first.map((_) => _.penaltyMillis))
     const oldest = Math.max(0, ...held.first.map((_) => _.oldestWaitMillis))
     const waiting = held.first.reduce((sum, _) => sum + _.waiting, 0)
-    this.penalty(memory, at, penalty)
     const { news, notes } = this.refusals(memory, "ratelimiter.decisions", name, at)
     const [level, state]: readonly [Level, string] = penalty > 0
       ? ["bad", `penalty until ${clock(at + penalty)}`]
@@ -326,146 +284,13 @@ export class Viewer {
         ["waiting", count(waiting)],
         ["oldest wait", millis(oldest)]
       ],
-      notes: [...notes, ...this.penaltyNotes(memory)],
+      notes: [...notes, ...this.penalties({ id: "ratelimiter.penalties", name })],
       plots: [{
         title: `Decisions of ${name}, a second`,
         lines: [line("admitted", "in"), line("delayed", "out"), line("refused", "bad")]
       }]
     }
   }
-
-  private reducer({ inFlight, name }: Snapshot["reducers"][number], i: number): Card {
-    const { counts } = this
-    const calls = { id: "reducer.calls", name }
-    const [made, ran] = [counts.lately(calls), counts.lately({ ...calls, label: "started" })]
-    const run = counts.mean({ id: "reducer.run_time", name })
-    const failed = counts.lately({ id: "reducer.run_time", name, label: "failure" })
-    const [rateIn, rateOut] = [counts.rate(calls), counts.rate({ ...calls, label: "started" })]
-    return {
-      id: `reducer ${i} ${name}`,
-      kind: "Reducer",
-      name,
-      level: "fine",
-      state: "fine",
-      figures: [
-        ["in flight", count(inFlight.total)],
-        ["calls a run", ran === 0 ? "–" : decimal(made / ran)],
-        ["mean run", run === undefined ? "–" : millis(run * 1000)]
-      ],
-      notes: failed === 0 ? [] : [`${plural(failed, "run")} failed in the last minute`],
-      plots: [flow(`Calls and runs of ${name}, a second`, ["calls in", rateIn], ["runs out", rateOut])]
-    }
-  }
-
-  private batcher(_: Snapshot["batchers"][number], i: number): Card {
-    const { counts } = this
-    const { batches, collecting, name, queued, running } = _
-    const asked = { id: "batcher.requests", name }
-    const sizes = { id: "batcher.batch_size", name }
-    const mean = counts.mean(sizes)
-    const run = counts.mean({ id: "batcher.run_time", name })
-    const waited = batches.first.reduce((most, _) => _.state === "queued" ? Math.max(most, _.millis) : most, 0)
-    const answered = counts.labels(asked).map((label) => `${label} ${count(counts.lately({ ...asked, label }))}`)
-    return {
-      id: `batcher ${i} ${name}`,
-      kind: "Batcher",
-      name,
-      level: queued > 0 && waited > 1000 ? "wait" : "fine",
-      state: queued > 0 && waited > 1000 ? `a batch waits for its scheduler, ${millis(waited)}` : "fine",
-      figures: [
-        ["mean batch", mean === undefined ? "–" : decimal(mean)],
-        ["running", count(running)],
-        ["mean run", run === undefined ? "–" : millis(run * 1000)],
-        ["collecting", count(collecting)],
-        ["queued", count(queued)],
-        ["longest in queue", millis(waited)]
-      ],
-      notes: [
-        ...answered.length === 0 ? [] : [`Look-ups in the last minute: ${answered.join(", ")}`],
-        ...sizesOf(counts.buckets(sizes))
-      ],
-      plots: [
-        flow(`Look-ups and batches of ${name}, a second`, ["look-ups in", counts.rate(asked)], [
-          "batches out",
-          counts.rate(sizes)
-        ])
-      ]
-    }
-  }
-
-  private budget({ denied, limit, name, tokens }: Snapshot["retryBudgets"][number], i: number): Card {
-    const lately = this.counts.lately({ id: "retry_budget.denied", name })
-    return {
-      id: `budget ${i} ${name}`,
-      kind: "RetryBudget",
-      name,
-      level: lately > 0 ? "bad" : tokens < limit / 2 ? "wait" : "fine",
-      state: lately > 0 ? "denying retries" : tokens < limit / 2 ? "half spent" : "fine",
-      figures: [["tokens", `${decimal(tokens)} of ${count(limit)}`], ["denied", count(denied)], [
-        "in the last minute",
-        count(lately)
-      ]],
-      notes: [],
-      plots: [{
-        title: `Tokens of ${name}`,
-        lines: [{ label: "tokens", color: "in", value: tokens, text: decimal(tokens) }]
-      }]
-    }
-  }
-
-  /** What a store answers is in the metrics alone. */
-  private stores(): ReadonlyArray<Card> {
-    const { counts } = this
-    return counts.names(["store.commands", "store.policy"]).map((name) => {
-      const [commands, errors] = [{ id: "store.commands", name }, { id: "store.errors", name }]
-      const policies = counts.labels({ id: "store.policy", name }).map((label) =>
-        `${label} ${count(counts.lately({ id: "store.policy", name, label }))}`
-      )
-      const mean = counts.mean(commands)
-      const failed = counts.lately(errors)
-      const took = mean === undefined ? null : mean
-      return {
-        id: `store ${name}`,
-        kind: "Store",
-        name,
-        level: failed > 0 ? "bad" : "fine",
-        state: failed > 0 ? "commands fail" : "fine",
-        figures: [
-          ["commands", perSecond(counts.rate(commands))],
-          ["failed", count(failed)],
-          ["mean time", took === null ? "–" : millis(took * 1000)]
-        ],
-        notes: policies.length === 0 ? [] : [`Answered without it in the last minute: ${policies.join(", ")}`],
-        plots: [flow(`Commands to the store of ${name}, a second`, ["commands", counts.rate(commands)], [
-          "failed",
-          counts.rate(errors)
-        ])]
-      } satisfies Card
-    })
-  }
 }
 
 type Ids = "reducer.calls" | "batcher.requests"
-
-const flow = (
-  title: string,
-  [inLabel, rateIn]: readonly [string, number | null],
-  [outLabel, rateOut]: readonly [string, number | null]
-): Plot => ({
-  title,
-  lines: [
-    { label: inLabel, color: "in", value: rateIn, text: perSecond(rateIn) },
-    { label: outLabel, color: "out", value: rateOut, text: perSecond(rateOut) }
-  ]
-})
-
-/** The most common sizes of batches, by their bounds. */
-const sizesOf = (buckets: ReadonlyArray<readonly [bound: number, count: number]>): ReadonlyArray<string> => {
-  const parts: Array<string> = []
-  let [below, before] = [0, 0]
-  for (const [bound, n] of buckets) {
-    if (n > before) parts.push(`${bound - below === 1 ? bound : `${below + 1}–${bound}`}: ${count(n - before)}`)
-    ;[below, before] = [bound, n]
-  }
-  return parts.length === 0 ? [] : [`Batches by size, since the start: ${parts.join(", ")}`]
-}
