@@ -280,8 +280,9 @@ const main = async (): Promise<void> => {
   // Try one mutant after another, in one process per core.
   const verdicts = new Map<number, Verdict>()
   const settle = (verdict: Verdict) => {
+    const before = verdicts.size
     verdicts.set(verdict.mutant, verdict)
-    if (verdicts.size % 25 === 0) say(`${verdicts.size} of ${drawn.length}`)
+    if (verdicts.size > before && verdicts.size % 25 === 0) say(`${verdicts.size} of ${drawn.length}`)
   }
   for (const { mutant, tests } of work) if (tests.length === 0) settle({ mutant, outcome: "survived", millis: 0 })
   await inParallel(async (worker) => {
