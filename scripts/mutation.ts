@@ -50,7 +50,10 @@ const lists = "scripts/mutation/equivalents.json"
 
 /** Excluded test files: they test whole processes or documents, or nothing in `src`. */
 const leftOut =
-  /^test\/(redis\/(faults|chaos|demo)|demo|examples|hovers|docs|quotes|architecture|compared)[^/]*\.test\.ts$/
+  /^test\/(redis\/(faults|chaos|demo)|demo|progress|examples|hovers|docs|quotes|architecture|compared)[^/]*\.test\.ts$/
+
+/** Excluded files of `src`: the first is a build, the others run only in a browser or in a process with a terminal. */
+const untested = new Set(["internal/dashboard/bundle.ts", "internal/dashboard/page/main.ts", "progress.ts"])
 
 /** One vitest process with one worker. The process ends when its worker ends. */
 const runVitest = async () => {
@@ -132,8 +135,7 @@ const main = async (): Promise<void> => {
   const equivalents: ReadonlyArray<Equivalent> = JSON.parse(readFileSync(join(root, lists), "utf8"))
   const known = new Set(equivalents.map(keyOf))
   await writePage()
-  const files = globSync("**/*.ts", { cwd: join(root, "src") }).filter((_) => _ !== "internal/dashboard/bundle.ts")
-    .toSorted()
+  const files = globSync("**/*.ts", { cwd: join(root, "src") }).filter((_) => !untested.has(_)).toSorted()
   const modules = new Map(files.map((file) => {
     const text = readFileSync(join(root, "src", file), "utf8")
     const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true)
@@ -283,6 +285,9 @@ const main = async (): Promise<void> => {
     const before = verdicts.size
     verdicts.set(verdict.mutant, verdict)
     if (verdicts.size > before && verdicts.size % 25 === 0) say(`${verdicts.size} of ${drawn.length}`)
+    if (verdict.outcome !== "survived") return
+    const { code, file, line, mutation } = drawn[verdict.mutant]!.mutant
+    say(`survived: src/${file}:${line}  ${code} → ${mutation}`)
   }
   for (const { mutant, tests } of work) if (tests.length === 0) settle({ mutant, outcome: "survived", millis: 0 })
   await inParallel(async (worker) => {
@@ -318,7 +323,7 @@ const main = async (): Promise<void> => {
   const left = work.filter(({ mutant, tests }) =>
     verdicts.get(mutant)!.outcome === "survived" && (tests.length > 0 || atLoad.has(mutant))
   )
-  if (left.length > 0) say(`${left.length} mutants survived and are tried alone`)
+  if (left.length > 0) say(`${left.length} mutants are tried alone`)
   await inParallel(async () => {
     for (let task = left.pop(); task !== undefined; task = left.pop()) {
       const { file, mutant } = task
