@@ -238,7 +238,6 @@ const main = async (): Promise<void> => {
     kill()
     const lines: ReadonlyArray<Baseline | Outcome> = readFileSync(results, "utf8").split("\n").filter((_) => _ !== "")
       .map((_) => JSON.parse(_))
-    if (lines.length === 0) throw new Error(`a worker ended before it began:\n${errors}`)
     return { lines, errors }
   }
   const workers = Math.max(1, Number(values.workers))
@@ -335,12 +334,17 @@ const main = async (): Promise<void> => {
       let verdict: Verdict | undefined
       while (verdict === undefined) {
         rmSync(join(copy, "claims", String(mutant)), { force: true })
-        const { lines } = await run({
+        const { errors, lines } = await run({
           files,
           activeFromLoad: fromLoad ? mutant : undefined,
           work: [{ mutant, file, suspects: task.suspects, tests }]
         })
         verdict = lines.find((_): _ is Verdict => "outcome" in _ && "mutant" in _)
+        if (lines.length === 0) {
+          // The body of a `describe` has thrown, and vitest runs nothing.
+          if (!fromLoad || !errors.includes("no tests")) throw new Error(`a worker ended before it began:\n${errors}`)
+          verdict = { mutant, outcome: "failed", by: "a test file cannot be loaded", millis: 0 }
+        }
         const again = lines.find((_) => "again" in _)
         if (again !== undefined) task.suspects.push(again.again)
         else verdict ??= { mutant, outcome: "timeout", millis: 0 }

@@ -135,6 +135,8 @@ describe("Inspector", () => {
 
   it.effect("it tells the keys that a limiter holds back", () =>
     Effect.gen(function*() {
+      // One that neither waits nor has a penalty is not held back.
+      yield* Api.consume({ key: "grace" })
       yield* Api.consume({ key: "ada" })
       yield* fork(Api.consume({ key: "ada" }))
       yield* fork(Api.consume({ key: "ada" }))

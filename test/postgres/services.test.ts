@@ -225,9 +225,9 @@ describe.skipIf(!hasPostgres)("Scheduler over PostgreSQL", () => {
     expect(yield* Fiber.join(last)).toBe("ran")
   })
 
-  live("each key has a concurrency of its own, in all processes", function*() {
+  live("each key has a concurrency and a rate of its own, in all processes", function*() {
     const layer = PostgresScheduler.layerKeyed(Hosts, {
-      lookup: () => ({ concurrency: 1, rate: { limit: 1000, window: "1 second" } })
+      lookup: () => ({ concurrency: 1, rate: { limit: 2, window: "1 hour", burst: 2 } })
     })
     const [a, b] = [Context.get(yield* own(layer), Hosts), Context.get(yield* own(layer), Hosts)]
     const held = yield* fork(a.get("x").schedule(Effect.never))
