@@ -92,10 +92,7 @@ const make = Effect.fnUntraced(function*(schema: string) {
           made = false
           return Effect.fail(new StoreError({ operation, cause: causeOf(error) }))
         },
-        onSuccess: (rows) => {
-          const answer = rows[0]?.answer
-          return Effect.sync(() => read(typeof answer === "string" ? JSON.parse(answer) : undefined))
-        }
+        onSuccess: (rows) => Effect.sync(() => read(JSON.parse(rows[0]!.answer ?? "null")))
       })
     )
 
