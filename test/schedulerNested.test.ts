@@ -94,10 +94,13 @@ describe("jobs that wait for others", () => {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
       const reducer = yield* Reducer.make()
       const join: Effect.Effect<string, Scheduler.SchedulerError> = Effect.suspend(() =>
-        reducer.reduce("outer", scheduler.schedule(Effect.gen(function*() {
-          yield* Effect.timeoutOption(inner, "1 second")
-          return yield* scheduler.schedule(Effect.succeed("done"))
-        })))
+        reducer.reduce(
+          "outer",
+          scheduler.schedule(Effect.gen(function*() {
+            yield* Effect.timeoutOption(inner, "1 second")
+            return yield* scheduler.schedule(Effect.succeed("done"))
+          }))
+        )
       )
       const inner = reducer.reduce("inner", scheduler.schedule(Effect.andThen(Effect.sleep("2 seconds"), join)))
       const outer = yield* Effect.forkChild(join, now)
