@@ -64,7 +64,7 @@ export class Collector<Req extends Request.Any, R> {
         return caller.answer(kept)
       }
     }
-    // Again: the memory may have asked a key, and that may have looked up in turn.
+    // Again: if the result had expired, its group may have been dropped.
     const group = groups.look(context)
     const node = liveNode(groups.seenNode)
     const { batches, maxBatchSize } = this.recipe

@@ -100,6 +100,7 @@ export class Groups<Req extends Request.Any> {
       group.listed = false
       this.known.remove(group)
     }
+    if (this.seenGroup === group) this.forget()
   }
 
   values(): ReadonlyArray<Group<Req>> {
