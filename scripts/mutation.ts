@@ -14,6 +14,7 @@ import Table from "cli-table3"
 import { type ChildProcess, spawn } from "node:child_process"
 import { createHash } from "node:crypto"
 import {
+  chmodSync,
   cpSync,
   existsSync,
   globSync,
@@ -33,6 +34,7 @@ import ts from "typescript"
 import { type Identity, instrument, type Mutant, sitesOf } from "./mutation/mutants.ts"
 import type { Baseline, Job, Outcome, Verdict } from "./mutation/protocol.ts"
 import { type Room, roomOf, rooms } from "./mutation/rooms.ts"
+import { writePage } from "./page.ts"
 
 interface Equivalent extends Identity {
   readonly reason: string
@@ -47,7 +49,11 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const lists = "scripts/mutation/equivalents.json"
 
 /** Excluded test files: they test whole processes or documents, or nothing in `src`. */
-const leftOut = /^test\/(redis\/(faults|demo)|demo|examples|hovers|docs|quotes|architecture|compared)[^/]*\.test\.ts$/
+const leftOut =
+  /^test\/(redis\/(faults|chaos|demo)|demo|progress|examples|hovers|docs|quotes|architecture|compared)[^/]*\.test\.ts$/
+
+/** Excluded files of `src`: the first is a build, the others run only in a browser or in a process with a terminal. */
+const untested = new Set(["internal/dashboard/bundle.ts", "internal/dashboard/page/main.ts", "progress.ts"])
 
 /** One vitest process with one worker. The process ends when its worker ends. */
 const runVitest = async () => {
@@ -128,7 +134,8 @@ const main = async (): Promise<void> => {
 
   const equivalents: ReadonlyArray<Equivalent> = JSON.parse(readFileSync(join(root, lists), "utf8"))
   const known = new Set(equivalents.map(keyOf))
-  const files = globSync("**/*.ts", { cwd: join(root, "src") }).toSorted()
+  await writePage()
+  const files = globSync("**/*.ts", { cwd: join(root, "src") }).filter((_) => !untested.has(_)).toSorted()
   const modules = new Map(files.map((file) => {
     const text = readFileSync(join(root, "src", file), "utf8")
     const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true)
@@ -153,6 +160,8 @@ const main = async (): Promise<void> => {
 
   // Copy the repository, with the sampled mutants compiled in.
   const copy = mkdtempSync(join(tmpdir(), "effect-funnel-mutation-"))
+  // PostgreSQL runs as another user where this one is root, and its directory is in here.
+  chmodSync(copy, 0o711)
   const children = new Set<ChildProcess>()
   const end = () => {
     for (const { pid } of children) {
@@ -178,10 +187,10 @@ const main = async (): Promise<void> => {
   const tests = globSync("test/**/*.test.ts", { cwd: root }).filter((_) => !leftOut.test(_)).toSorted()
 
   let jobs = 0
-  /** Runs one process to its end and returns its messages. */
+  /** Runs one process to its end and returns its messages, and the end of what it printed. */
   const run = async (
     job: Pick<Job, "files" | "work" | "activeFromLoad">
-  ): Promise<ReadonlyArray<Baseline | Outcome>> => {
+  ): Promise<{ readonly lines: ReadonlyArray<Baseline | Outcome>; readonly errors: string }> => {
     const results = join(copy, `results-${++jobs}`)
     const path = join(copy, `job-${jobs}.json`)
     const whole: Job = {
@@ -229,8 +238,7 @@ const main = async (): Promise<void> => {
     kill()
     const lines: ReadonlyArray<Baseline | Outcome> = readFileSync(results, "utf8").split("\n").filter((_) => _ !== "")
       .map((_) => JSON.parse(_))
-    if (lines.length === 0) throw new Error(`a worker ended before it began:\n${errors}`)
-    return lines
+    return { lines, errors }
   }
   const workers = Math.max(1, Number(values.workers))
   const inParallel = (task: (worker: number) => Promise<void>) =>
@@ -244,7 +252,7 @@ const main = async (): Promise<void> => {
   const reach = new Map(tests.map((test) => [test, loadedBy(test)]))
   const measured = tests.filter((test) => drawn.some(({ mutant }) => reach.get(test)!.has(mutant.file)))
   await inParallel(async (worker) => {
-    const lines = await run({ files: measured.filter((_, i) => i % workers === worker), work: [] })
+    const { errors, lines } = await run({ files: measured.filter((_, i) => i % workers === worker), work: [] })
     for (const line of lines) {
       if ("broken" in line) throw new Error(`${line.broken} cannot be loaded: ${line.error}`)
       if ("loaded" in line) { for (const mutant of line.loaded) atLoad.add(mutant) }
@@ -255,7 +263,9 @@ const main = async (): Promise<void> => {
         for (const mutant of line.hits) reaching[mutant]!.push({ id: line.test, millis: line.millis })
       }
     }
-    if (!lines.some((_) => "ended" in _)) throw new Error(`measuring ended early: ${JSON.stringify(lines.at(-1))}`)
+    if (!lines.some((_) => "ended" in _)) {
+      throw new Error(`measuring ended early: ${JSON.stringify(lines.at(-1))}\n${errors}`)
+    }
   })
   const fileOf = (id: string) => id.slice(0, id.indexOf(" > "))
   const suspects = drawn.map((): Array<string> => [])
@@ -271,8 +281,12 @@ const main = async (): Promise<void> => {
   // Try one mutant after another, in one process per core.
   const verdicts = new Map<number, Verdict>()
   const settle = (verdict: Verdict) => {
+    const before = verdicts.size
     verdicts.set(verdict.mutant, verdict)
-    if (verdicts.size % 25 === 0) say(`${verdicts.size} of ${drawn.length}`)
+    if (verdicts.size > before && verdicts.size % 25 === 0) say(`${verdicts.size} of ${drawn.length}`)
+    if (verdict.outcome !== "survived") return
+    const { code, file, line, mutation } = drawn[verdict.mutant]!.mutant
+    say(`survived: src/${file}:${line}  ${code} → ${mutation}`)
   }
   for (const { mutant, tests } of work) if (tests.length === 0) settle({ mutant, outcome: "survived", millis: 0 })
   await inParallel(async (worker) => {
@@ -282,7 +296,7 @@ const main = async (): Promise<void> => {
       )
       if (open.length === 0) return
       const files = measured.filter((file) => open.some(({ tests }) => tests.some(({ id }) => fileOf(id) === file)))
-      const lines = await run({ files, work: worker % 2 === 0 ? open : open.toReversed() })
+      const { errors, lines } = await run({ files, work: worker % 2 === 0 ? open : open.toReversed() })
       const begun = new Set<number>()
       for (const line of lines) {
         if (!("mutant" in line)) continue
@@ -297,7 +311,9 @@ const main = async (): Promise<void> => {
       }
       // The watchdog thread has ended the process.
       for (const mutant of begun) settle({ mutant, outcome: "timeout", millis: 0 })
-      if (begun.size === 0 && !lines.some((_) => "ended" in _)) throw new Error("a worker ended without a reason")
+      if (begun.size === 0 && !lines.some((_) => "ended" in _)) {
+        throw new Error(`a worker ended without a reason:\n${errors}`)
+      }
     }
   })
 
@@ -306,7 +322,7 @@ const main = async (): Promise<void> => {
   const left = work.filter(({ mutant, tests }) =>
     verdicts.get(mutant)!.outcome === "survived" && (tests.length > 0 || atLoad.has(mutant))
   )
-  if (left.length > 0) say(`${left.length} mutants survived and are tried alone`)
+  if (left.length > 0) say(`${left.length} mutants are tried alone`)
   await inParallel(async () => {
     for (let task = left.pop(); task !== undefined; task = left.pop()) {
       const { file, mutant } = task
@@ -318,12 +334,17 @@ const main = async (): Promise<void> => {
       let verdict: Verdict | undefined
       while (verdict === undefined) {
         rmSync(join(copy, "claims", String(mutant)), { force: true })
-        const lines = await run({
+        const { errors, lines } = await run({
           files,
           activeFromLoad: fromLoad ? mutant : undefined,
           work: [{ mutant, file, suspects: task.suspects, tests }]
         })
         verdict = lines.find((_): _ is Verdict => "outcome" in _ && "mutant" in _)
+        if (lines.length === 0) {
+          // The body of a `describe` has thrown, and vitest runs nothing.
+          if (!fromLoad || !errors.includes("no tests")) throw new Error(`a worker ended before it began:\n${errors}`)
+          verdict = { mutant, outcome: "failed", by: "a test file cannot be loaded", millis: 0 }
+        }
         const again = lines.find((_) => "again" in _)
         if (again !== undefined) task.suspects.push(again.again)
         else verdict ??= { mutant, outcome: "timeout", millis: 0 }

@@ -21,6 +21,7 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import type * as Tracer from "effect/Tracer"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
+import { leftIn } from "./support/leftInResolver.ts"
 import * as Lookups from "./support/lookups.ts"
 import { Broken, live, store } from "./support/lookups.ts"
 
@@ -1052,6 +1053,22 @@ describe("B6 cache", () => {
       yield* resolver.clearAll
       yield* Effect.forEach([1, 2, 3], load, unbounded)
       assert.deepStrictEqual(calls, [[1, 2, 3]])
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B6 a kept result opens no window, and a closed resolver gives none", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const options = { window: "1 second", cache: { capacity: 10, timeToLive: () => 3_600_000 } } as const
+      const { calls, load, resolver } = yield* users(options).pipe(Scope.provide(scope))
+      const first = yield* start(load(1))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.join(first), user(1))
+      assert.deepStrictEqual(yield* load(1), user(1))
+      yield* settle
+      assert.strictEqual(leftIn(resolver), "")
+      yield* Scope.close(scope, Exit.void)
+      assert.isTrue(Exit.hasInterrupts(yield* Effect.exit(load(1))))
+      assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live())))
 
   it.effect("B6 a timeToLive that throws fails the batch, and no joiner hangs", () =>

@@ -73,7 +73,9 @@ describe("Inspector", () => {
       const { queued, running } = only((yield* Inspector.snapshot).schedulers.first)
       assert.deepStrictEqual([running.total, running.first.map(({ millis }) => millis)], [2, [6000, 5000]])
       assert.deepStrictEqual([queued.total, queued.first.map(({ millis }) => millis)], [4, [4000, 3000]])
-      assert.include(yield* Inspector.dump, "  and 2 more")
+      const dump = yield* Inspector.dump
+      assert.include(dump, "  and 2 more")
+      assert.notInclude(dump, "by priority")
     }).pipe(Effect.provide(inspected(GitHub.layer, { most: 2 }))))
 
   it.effect("it tells who waits for whom, also for jobs that wait", () =>
@@ -119,7 +121,12 @@ describe("Inspector", () => {
       return [JSON.stringify(yield* Inspector.snapshot), yield* Inspector.dump] as const
     })
     return Effect.gen(function*() {
-      for (const text of yield* Effect.provide(program, inspected(all))) assert.notInclude(text, "secret")
+      for (const text of yield* Effect.provide(program, inspected(all))) {
+        assert.notInclude(text, "secret")
+        // All jobs of a share have one name.
+        assert.include(text, "share 1")
+        assert.notInclude(text, "share 2")
+      }
       const [json, dump] = yield* Effect.provide(program, inspected(all, { showKeys: true }))
       assert.include(dump, `run 1 "secret", running`)
       assert.include(dump, `key "secret", 0 waiting, penalty of 1.0 s`)
@@ -130,6 +137,8 @@ describe("Inspector", () => {
 
   it.effect("it tells the keys that a limiter holds back", () =>
     Effect.gen(function*() {
+      // One that neither waits nor has a penalty is not held back.
+      yield* Api.consume({ key: "grace" })
       yield* Api.consume({ key: "ada" })
       yield* fork(Api.consume({ key: "ada" }))
       yield* fork(Api.consume({ key: "ada" }))
@@ -184,6 +193,62 @@ describe("Inspector", () => {
         [`"a"`, 1, 0]
       ])
     }).pipe(Effect.provide(inspected(Hosts.layer, { showKeys: true, most: 2 })))
+  })
+
+  it.effect("the dump is the snapshot in words, with what differs from the rule", () => {
+    class Idle extends Scheduler.Service<Idle>()("app/Idle", { concurrency: 1 }) {}
+    class Free extends Scheduler.Service<Free>()("app/Free", { concurrency: 1 }) {}
+    const program = Effect.gen(function*() {
+      const load = Users.fn("load")((_: number) => GitHub.schedule(Effect.never))
+      yield* fork(load(7))
+      yield* fork(load(7))
+      yield* fork(GitHub.schedule(Effect.never, { priority: 3, share: "ada" }))
+      yield* TestClock.adjust("1 second")
+      yield* fork(GitHub.schedule(Effect.never, { weight: 2, share: "grace" }))
+      for (const priority of [0, 1]) yield* fork(GitHub.schedule(Effect.never, { priority, share: "ada" }))
+      yield* fork(GitHub.drain())
+      yield* Effect.exit(GitHub.schedule(Effect.void))
+      yield* GitHub.pause
+      yield* fork(Api.consume({ tokens: 1 }))
+      yield* fork(Api.consume({ tokens: 1 }))
+      yield* TestClock.adjust("20 millis")
+      return yield* Inspector.dump
+    })
+    const services = Layer.mergeAll(all, Idle.layer, Free.layer)
+    return Effect.map(
+      Effect.provide(program, inspected(services, { showKeys: true, most: 2 })),
+      (dump) =>
+        assert.strictEqual(
+          dump,
+          `effect-funnel at 1970-01-01T00:00:01.020Z
+
+Scheduler app/GitHub: 2 running, weight 2 of 2, 3 waiting for pause, the oldest for 20 ms, paused, draining
+  refused: 1 Draining
+  waiting by priority: 1: 1, 0: 2
+  waiting by share: "ada": 2, "grace": 1
+  running job 1, 1.0 s, inside run 1
+  running job 2, 1.0 s, priority 3, share "ada"
+  waiting job 3, 20 ms, weight 2, share "grace"
+  waiting job 4, 20 ms, share "ada"
+  and 1 more
+
+Scheduler app/Idle: 0 running, weight 0 of 1, 0 waiting
+
+and 1 more scheduler
+
+RateLimiter app/Api: 1 key held back
+  key, 1 waiting, the oldest for 20 ms
+
+Reducer app/Users: 1 in flight
+  run 1 load 7, running, 1.0 s, 2 callers
+
+RetryBudget effect-funnel/RetryBudget: 10 of 10 tokens, 0 denied
+
+Who waits for whom
+  run 1 (app/Users) -> job 1 (app/GitHub)
+`
+        )
+    )
   })
 
   it.effect("a service is listed as long as its scope is open", () =>

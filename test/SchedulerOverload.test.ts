@@ -735,13 +735,13 @@ describe("stats", () => {
       yield* fork(scheduler.schedule(Effect.void, { weight: 2 }))
       yield* fork(scheduler.schedule(Effect.void, { priority: 1 }))
       for (let i = 0; i < 6; i++) yield* fork(scheduler.schedule(Effect.void, { share: i % 2 === 0 ? "a" : "b" }))
-      yield* fork(scheduler.schedule(Effect.void, { share: "a" }))
+      yield* fork(scheduler.schedule(Effect.void, { share: "b" }))
       yield* fork(scheduler.schedule(Effect.void))
       yield* fork(scheduler.schedule(Effect.void))
       expect(yield* scheduler.stats).toMatchObject({
         refused: { WaitExceeded: 1, InsufficientCapacity: 1, QueueFull: 1 },
         byPriority: [{ priority: 1, queued: 1 }, { priority: 0, queued: 8 }],
-        byShare: [{ key: "a", queued: 4 }, { key: "b", queued: 3 }, { key: undefined, queued: 1 }]
+        byShare: [{ key: "b", queued: 4 }, { key: "a", queued: 3 }, { key: undefined, queued: 1 }]
       })
     }))
 })

@@ -475,6 +475,18 @@ describe("limit by a Scheduler", () => {
     }).pipe(Effect.provide(Tenants.layer))
   })
 
+  it.effect("a server whose scheduler drains closes the connections of its clients", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      yield* scheduler.drain()
+      const limited = HttpRouter.middleware(Effect.succeed(Funnel.limit(scheduler))).layer
+      const routes = Layer.provide(HttpRouter.add("GET", "/", hello), limited)
+      const { dispose, handler } = HttpRouter.toWebHandler(routes, { disableLogger: true })
+      const { headers, status } = yield* Effect.promise(() => handler(new globalThis.Request("http://localhost/")))
+      expect([status, headers.get("connection")]).toEqual([503, "close"])
+      yield* Effect.promise(dispose)
+    }))
+
   it.effect("as a middleware of a router it limits the routes that it is provided to", () => {
     const limited = HttpRouter.middleware(Effect.map(Api, (api) => Funnel.limit(api))).layer
     const routes = Layer.mergeAll(

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
+import { TestClock } from "effect/testing"
 import { settle } from "./support/fibers.ts"
 
 const now = { startImmediately: true } as const
@@ -73,6 +74,41 @@ describe("jobs that wait for others", () => {
       yield* Fiber.awaitAll(jobs)
       expect(turns).toBeGreaterThan(3)
     }))
+  it.effect("S1 a call that comes in a turn whose starts are spent starts no others", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1_000 })
+      const running = Effect.map(scheduler.stats, (_) => _.running)
+      yield* scheduler.pause
+      yield* Effect.forEach(Array.from({ length: 700 }), () => Effect.forkChild(scheduler.schedule(Effect.never), now))
+      yield* scheduler.resume
+      const started = yield* running
+      expect(started).toBeLessThan(500)
+      yield* Effect.forkChild(scheduler.schedule(Effect.never), now)
+      expect(yield* running).toBe(started)
+      yield* settle
+      expect(yield* running).toBe(701)
+    }))
+
+  it.effect("S5 a job that runs in the width of another, and comes to wait for it, lends that width on", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const reducer = yield* Reducer.make()
+      const join: Effect.Effect<string, Scheduler.SchedulerError> = Effect.suspend(() =>
+        reducer.reduce(
+          "outer",
+          scheduler.schedule(Effect.gen(function*() {
+            yield* Effect.timeoutOption(inner, "1 second")
+            return yield* scheduler.schedule(Effect.succeed("done"))
+          }))
+        )
+      )
+      const inner = reducer.reduce("inner", scheduler.schedule(Effect.andThen(Effect.sleep("2 seconds"), join)))
+      const outer = yield* Effect.forkChild(join, now)
+      const other = yield* Effect.forkChild(inner, now)
+      yield* TestClock.adjust("3 seconds")
+      expect([outer.pollUnsafe(), other.pollUnsafe()]).toEqual([Exit.succeed("done"), Exit.succeed("done")])
+    }))
+
   it.effect("S5 a job that ends leaves those that it began to the job around it, which lends its width to what they wait for", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 6 })

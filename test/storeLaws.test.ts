@@ -4,7 +4,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Cell } from "../src/internal/store/gcraStore.js"
+import type { Cell, GcraStore } from "../src/internal/store/gcraStore.js"
+import type { PermitStore } from "../src/internal/store/permitStore.js"
 import type { ReducerStore } from "../src/internal/store/reducerStore.js"
 import * as Laws from "../src/stores/laws.js"
 import { GcraStoreModel } from "./support/gcraStoreModel.js"
@@ -33,22 +34,19 @@ const rates = new GcraStoreModel(new WallClock())
 const gcraStore = (cells: ReadonlyArray<Cell>) => Effect.succeed(rates.of(cells))
 
 let nodes = 0
+const models = new Map<string, PermitStoreModel>()
+const permitStore = ({ leaseMillis, name, onWake }: Laws.PermitStoreOptions) =>
+  Effect.sync(() => {
+    const model = models.get(name) ?? new PermitStoreModel(new WallClock(), leaseMillis)
+    models.set(name, model)
+    return model.of(`n${nodes++}`, onWake)
+  })
 
 describe("the models keep the laws", () => {
   checked("ReducerStore", Laws.reducerStore(reducerStore))
   checked("GcraStore", Laws.gcraStore(gcraStore))
-  const models = new Map<string, PermitStoreModel>()
-  checked(
-    "PermitStore",
-    // A model has leases of one length.
-    Laws.permitStore(({ leaseMillis, name, onWake }) =>
-      Effect.sync(() => {
-        const model = models.get(name) ?? new PermitStoreModel(new WallClock(), leaseMillis)
-        models.set(name, model)
-        return model.of(`n${nodes++}`, onWake)
-      })
-    ).filter(({ title }) => !title.includes("its own lease"))
-  )
+  // A model has leases of one length.
+  checked("PermitStore", Laws.permitStore(permitStore).filter(({ title }) => !title.includes("its own lease")))
 })
 
 describe("a store that breaks a promise is found out:", () => {
@@ -78,6 +76,66 @@ describe("a store that breaks a promise is found out:", () => {
     ["it never wakes", (store) => ({ open: () => store.open(() => {}) }), /wakes a follower/],
     ["keys lose their ends", (store) => ({ join: (key, ...rest) => store.join(key.trim(), ...rest) }), /any text/]
   ])("%s", ([, f, title]) => Effect.map(breaking(title, f), (titles) => expect(titles.length).toBe(1)))
+
+  /** What the law with this title says of a store. */
+  const saying = (laws: ReadonlyArray<Laws.Law>, title: RegExp) =>
+    Effect.map(
+      Effect.forEach(laws.filter((_) => title.test(_.title)), ({ check }) => Effect.flip(Effect.scoped(check))),
+      (errors) => errors.map(String).join()
+    )
+
+  it.live.each<[what: string, f: (store: GcraStore) => Partial<GcraStore>, title: RegExp, error: string]>([
+    [
+      "it gives nothing back",
+      () => ({ giveBack: () => Effect.void }),
+      /more is never given/,
+      "at once: expected [0,0,0]"
+    ],
+    [
+      "it tells a heavy request the time of a light one",
+      (store) => ({
+        take: (...args) =>
+          Effect.map(store.take(...args), (_) => _.waits.length > 0 ? _ : { ..._, retryMillis: _.retryMillis % 2000 })
+      }),
+      /the first request that/,
+      "the retry is 5000, or up to 1000 less"
+    ]
+  ])("%s", ([, f, title, error]) => {
+    const laws = Laws.gcraStore((cells) => Effect.map(gcraStore(cells), (store) => ({ ...store, ...f(store) })))
+    return Effect.map(saying(laws, title), (told) => expect(told).toContain(error))
+  })
+
+  it.live.each<[what: string, f: (store: PermitStore) => Partial<PermitStore>, title: RegExp, error: string]>([
+    [
+      "it grants one permit too many",
+      (store) => ({ acquire: (permits, limit) => store.acquire(permits, limit + 1) }),
+      /of many/,
+      "LawError: granted: expected 7, got 8"
+    ],
+    [
+      "a process never leaves its queue",
+      (store) => ({
+        acquire: (permits, limit) => store.acquire(permits.length > 0 ? permits : [{ id: "x", weight: 2 }], limit)
+      }),
+      /leaves the queue/,
+      "a waiting process is woken"
+    ],
+    [
+      "what is given back under a penalty is lost",
+      (store) => {
+        let penalized = false
+        return {
+          penalize: (millis) => Effect.tap(store.penalize(millis), () => Effect.sync(() => void (penalized = true))),
+          release: (held) => penalized ? Effect.void : store.release(held)
+        }
+      },
+      /the longest penalty/,
+      "granted: expected 1, got 0"
+    ]
+  ])("%s", ([, f, title, error]) => {
+    const laws = Laws.permitStore((options) => Effect.map(permitStore(options), (store) => ({ ...store, ...f(store) })))
+    return Effect.map(saying(laws, title), (told) => expect(told).toContain(error))
+  })
 
   it.live("it forgets what it has granted", () =>
     Effect.map(

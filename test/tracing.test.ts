@@ -34,15 +34,18 @@ describe("Metrics.tracing", () => {
       Effect.gen(function*() {
         yield* call(GitHub.schedule(Effect.sleep("1 second")))
         const second = yield* call(GitHub.schedule(Effect.void))
-        yield* TestClock.adjust("400 millis")
+        yield* TestClock.adjust("300 millis")
+        const third = yield* call(GitHub.schedule(Effect.void))
+        yield* TestClock.adjust("100 millis")
         yield* GitHub.pause
         yield* TestClock.adjust("900 millis")
         yield* GitHub.resume
         yield* Fiber.join(second)
-        assert.deepStrictEqual(waitsOf(spans), [[
-          "effect_funnel.wait",
-          { name: "app/GitHub", waited: 1300, for: "pause", width: 400, pause: 900 }
-        ]])
+        yield* Fiber.join(third)
+        assert.deepStrictEqual(waitsOf(spans), [
+          ["effect_funnel.wait", { name: "app/GitHub", waited: 1300, for: "pause", width: 400, pause: 900 }],
+          ["effect_funnel.wait", { name: "app/GitHub", waited: 1000, for: "pause", width: 100, pause: 900 }]
+        ])
         assert.strictEqual(spans[1]!.events.length, 1)
       }).pipe(Effect.provide(seen(GitHub.layer)))
     ))

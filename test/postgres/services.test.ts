@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import { connect, createServer, type Socket } from "node:net"
 import * as PostgresRateLimiter from "../../src/postgres/RateLimiter.js"
 import * as PostgresReducer from "../../src/postgres/Reducer.js"
@@ -225,9 +226,9 @@ describe.skipIf(!hasPostgres)("Scheduler over PostgreSQL", () => {
     expect(yield* Fiber.join(last)).toBe("ran")
   })
 
-  live("each key has a concurrency of its own, in all processes", function*() {
+  live("each key has a concurrency and a rate of its own, in all processes", function*() {
     const layer = PostgresScheduler.layerKeyed(Hosts, {
-      lookup: () => ({ concurrency: 1, rate: { limit: 1000, window: "1 second" } })
+      lookup: () => ({ concurrency: 1, rate: { limit: 2, window: "1 hour", burst: 2 } })
     })
     const [a, b] = [Context.get(yield* own(layer), Hosts), Context.get(yield* own(layer), Hosts)]
     const held = yield* fork(a.get("x").schedule(Effect.never))
@@ -315,6 +316,56 @@ describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => 
     expect(performance.now() - began).toBeLessThan(1000)
     // The client ends politely, and waits for answers.
     for (const socket of sockets) socket.destroy()
+  })
+})
+
+describe.skipIf(!hasPostgres)("the client of PostgreSQL", () => {
+  /** The client of a program, with something else in place of a part of it. */
+  const changed = Effect.fnUntraced(function*(change: (pg: PgClient.PgClient) => Partial<PgClient.PgClient>) {
+    const pg = Context.get(yield* Layer.build(Layer.fresh(layerPg(yield* server))), PgClient.PgClient)
+    const parts = change(pg)
+    return Layer.succeed(
+      PgClient.PgClient,
+      new Proxy(pg, {
+        get: (target, name) => Reflect.get(name in parts ? parts : target, name)
+      })
+    )
+  })
+
+  live("all services of a program with one schema share one subscription", function*() {
+    let subscriptions = 0
+    const counted = yield* changed((pg) => ({
+      listen: (channel) =>
+        Effect.suspend(() => {
+          subscriptions++
+          return pg.listen(channel)
+        })
+    }))
+    const services = Layer.mergeAll(
+      PostgresReducer.layer({ schema: "one" }),
+      PostgresRateLimiter.layer({ schema: "one", rate: { limit: 1000, window: "1 second" } }),
+      PostgresScheduler.layer({ schema: "one", concurrency: 1 })
+    )
+    const context = yield* Layer.build(Layer.provide(services, counted))
+    for (let i = 0; i < 3; i++) {
+      yield* Effect.provideContext(Scheduler.schedule(RateLimiter.consume()), context)
+      yield* Effect.sleep(20)
+    }
+    expect(subscriptions).toBe(1)
+  })
+
+  live("a failure of the server tells its reason, and one without words that of the client", function*() {
+    for (const [cause, told] of [[new Error("disk full"), "disk full"], [new AggregateError([]), "no connection"]]) {
+      const reason = new ConnectionError({ cause, message: "no connection" })
+      const failing = yield* changed((pg) => ({
+        withoutTransforms: () => Object.assign(() => {}, pg, { unsafe: () => Effect.fail(new SqlError({ reason })) })
+      }))
+      const limiter = yield* Effect.provide(
+        PostgresRateLimiter.make({ rate: { limit: 1, window: 1 }, outageBudget: 0 }),
+        failing
+      )
+      expect((yield* Effect.flip(limiter.consume())).reason.message).toBe(`store command \`take\` failed: ${told}`)
+    }
   })
 })
 

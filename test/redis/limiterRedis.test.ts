@@ -119,6 +119,18 @@ describe("pace of a shared rate", () => {
     expect(starts).toEqual([[0, "first"], [0, "second"], [20, "several"]])
   })
 
+  it("L3 a call that arrives takes no slot of one that waits for more tokens than are due", () => {
+    const { clock, enter, limiter, starts } = setup(perSecond(100, 2))
+    for (const name of ["first", "second"]) enter(name)
+    const left = ["third", "fourth"].map((name) => enter(name))
+    enter("several", { tokens: 2 })
+    for (const waiter of left) limiter.cancelUnsafe(waiter)
+    clock.advance(15)
+    expect(limiter.takeUnsafe(undefined, 1)).toBe(false)
+    clock.advance(100)
+    expect(starts).toEqual([[0, "first"], [0, "second"], [20, "several"]])
+  })
+
   it("L4 A process that stalls for up to 50 ms keeps the full pace", () => {
     const { clock, enter, times } = setup(perSecond(1000))
     for (let i = 0; i < 400; i++) enter(i)

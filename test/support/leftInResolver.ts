@@ -13,7 +13,9 @@ export const leftIn = <Req extends Request.Any>(resolver: RequestResolver<Req>):
     if (n !== 0) left.push(`${n} ${what}`)
   }
   count("batches that run", collector.runner.running.size)
+  count("ends of windows", collector.runner.onClose.size)
   const { groups } = collector
+  count("last callers", groups.seenNode === undefined ? 0 : 1)
   if (groups.all === undefined) count("groups", groups.values().length)
   for (const group of groups.values()) {
     count("windows", group.windows)

@@ -28,7 +28,7 @@ const schemaName = /^[a-z_][a-z0-9_]{0,47}$/
 
 export const check = (caller: string, options: (SchemaOptions & Checked.StoreOptions) | undefined) => {
   const schema = options?.schema ?? "effect_funnel"
-  if (typeof schema !== "string" || !schemaName.test(schema) || schema.startsWith("pg_")) {
+  if (!schemaName.test(schema) || schema.startsWith("pg_")) {
     refuse(caller, "schema", "1 to 48 lower-case letters, digits and _, not first a digit, and no pg_", schema)
   }
   return { schema, prefix: Checked.prefix(options) }
@@ -81,10 +81,7 @@ const make = Effect.fnUntraced(function*(schema: string) {
           made = false
           return Effect.fail(new StoreError({ operation, cause: causeOf(error) }))
         },
-        onSuccess: (rows) => {
-          const answer = rows[0]?.answer
-          return Effect.sync(() => read(typeof answer === "string" ? JSON.parse(answer) : undefined))
-        }
+        onSuccess: (rows) => Effect.sync(() => read(JSON.parse(rows[0]!.answer ?? "null")))
       })
     )
 

@@ -147,7 +147,7 @@ export interface InFlight {
 }
 
 /** A run that has ended is live until all of its callers have the exit. */
-export const isInFlight = (run: Run): boolean => !run.ended && run.phase !== "over"
+export const isInFlight = (run: Run): boolean => !run.ended
 
 /** The runs in flight, the oldest first. */
 export const inFlight = (flights: Flights, now: number): ReadonlyArray<InFlight> => {

@@ -315,8 +315,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   pumpSoon(): void {
-    this.again = true
-    if (this.soon || this.pumping || this.deferred) return
+    if (this.soon) return
     this.soon = true
     this.site.dispatcher.scheduleTask(() => {
       this.soon = false
@@ -350,8 +349,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   /** The rate was taken for the job that is in front now. */
   onDue(claim: Claim): void {
-    const lane = this.lanes.paidBy(this.front, claim.tokens)
-    if (lane === undefined || this.refusesHead(lane)) {
+    const lane = this.front
+    // A job with other tokens may have come in front since they were asked for.
+    if (lane === undefined || this.lanes.headOf(lane).cost !== claim.tokens || this.refusesHead(lane)) {
       this.limiter!.refundUnsafe(claim)
       return this.pump()
     }

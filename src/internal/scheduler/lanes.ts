@@ -7,7 +7,6 @@
 import { append, type List, remove } from "../data/list.js"
 import { above, changes, liveNode } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
-import type { Tokens } from "../limiter/gcra.js"
 import { type Job, Lane, type Owner, Place, type Seat, type Terms } from "./job.js"
 import { Lenders } from "./lenders.js"
 
@@ -82,11 +81,9 @@ export class Lanes implements Owner {
     job.state = "Running"
     this.running++
     append<Seat>(this.runs, job)
-    if (job.outer !== undefined) {
-      const outer = job.outer = liveNode(job.outer)
-      if (outer !== undefined) this.laneOf(outer).link(job, lane === this.main)
-      if (lane !== this.main && lane !== job.ties?.home) this.lenders.admit(job)
-    }
+    const outer = job.outer = liveNode(job.outer)
+    if (outer !== undefined) this.laneOf(outer).link(job, lane === this.main)
+    if (lane !== this.main && lane !== job.ties?.home) this.lenders.admit(job)
   }
 
   /** Gives back the width of a job, and returns the lane that gets it. */
@@ -304,16 +301,6 @@ export class Lanes implements Owner {
   /** The lane whose first job is the next to start: that of a lender before the scheduler's own. */
   get front(): Lane | undefined {
     return this.lenders.front ?? (this.main.state === "candidate" ? this.main : undefined)
-  }
-
-  /**
-   * The lane whose first job so many tokens pay for, `front` if it can be. A job with other tokens may have come in front since
-   * they were asked for.
-   */
-  paidBy(front: Lane | undefined, tokens: Tokens): Lane | undefined {
-    if (front === undefined || this.headOf(front).cost === tokens) return front
-    const { main } = this
-    return main.state === "candidate" && main.head!.cost === tokens ? main : undefined
   }
 
   headOf(lane: Lane): Job {

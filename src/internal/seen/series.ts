@@ -49,7 +49,8 @@ export class Histogram {
       return
     }
     let i = 0
-    while (i < bounds.length && value > bounds[i]!) i++
+    // No value is above what is beyond the last bound.
+    while (value > bounds[i]!) i++
     counts[i]!++
     this.sum += value
     if (value < this.min) this.min = value

@@ -320,7 +320,7 @@ export class PermitPool implements Permits, Beating {
 
   private renewed(next: number): void {
     this.renewal = undefined
-    this.renewAt = this.permits.length > 0 ? next : Infinity
+    this.renewAt = next
     this.arm()
   }
 

@@ -61,7 +61,7 @@ class Item<A, B, E, R, X, XE> extends Job {
     this.call?.onRefused(this, error)
   }
   onClose(): void {
-    this.call?.onClose(this)
+    this.call?.interruptUnsafe()
   }
 }
 
@@ -258,15 +258,6 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       if (end !== undefined) this.stopUnsafe(end)
     }
     this.fill()
-  }
-
-  onClose(job: Item<A, B, E, R, X, XE>): void {
-    if (job.state !== "Running") {
-      this.queued--
-      this.unlink(job)
-    }
-    this.interruptUnsafe()
-    this.settle()
   }
 
   failUnsafe(cause: Cause.Cause<XE>): void {
