@@ -411,5 +411,9 @@ describe.skipIf(!hasPostgres)("the schema in PostgreSQL", () => {
       expect(() => PostgresRateLimiter.layer({ schema, rate: { limit: 1, window: 1 } })).toThrow(/schema must be/)
       expect(() => PostgresScheduler.layer({ schema, concurrency: 1 })).toThrow(/Scheduler.layer: schema/)
     }
+    let asked = 0
+    const lying = { toString: () => asked++ === 0 ? "a" : "a\"; DROP SCHEMA public; --", startsWith: () => false }
+    // Sound for a test: JavaScript may pass it.
+    expect(() => PostgresReducer.layer({ schema: lying as never })).toThrow(RangeError)
   })
 })

@@ -28,7 +28,8 @@ const schemaName = /^[a-z_][a-z0-9_]{0,47}$/
 
 export const check = (caller: string, options: (SchemaOptions & Checked.StoreOptions) | undefined) => {
   const schema = options?.schema ?? "effect_funnel"
-  if (!schemaName.test(schema) || schema.startsWith("pg_")) {
+  // What is no text may read as another one when it is asked again.
+  if (typeof schema !== "string" || !schemaName.test(schema) || schema.startsWith("pg_")) {
     refuse(caller, "schema", "1 to 48 lower-case letters, digits and _, not first a digit, and no pg_", schema)
   }
   return { schema, prefix: Checked.prefix(options) }
