@@ -118,6 +118,28 @@ describe("Metrics of a Scheduler", () => {
       assert.strictEqual(yield* read("scheduler.limit", name), undefined)
     }).pipe(Effect.provide(seen(Scheduler.layer({ concurrency: "unbounded" })))))
 
+  law("nor have schedulers of keys without a bound, nor what is left when those with a bound have gone", () => {
+    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+      lookup: (host: string) => ({ concurrency: host === "bounded" ? 3 : "unbounded" })
+    }) {}
+    const name = { name: "app/Hosts" }
+    return Effect.gen(function*() {
+      assert.strictEqual(yield* read("scheduler.limit", name), undefined)
+      yield* fork(Hosts.schedule("unbounded", Effect.never))
+      assert.strictEqual(yield* read("scheduler.limit", name), undefined)
+      yield* fork(Hosts.schedule("bounded", Effect.never))
+      assert.strictEqual(yield* read("scheduler.limit", name), 3)
+      const scope = yield* Scope.make()
+      const make = (concurrency: number | "unbounded") =>
+        Effect.provide(Scheduler.make({ concurrency, name: "twin" }), Metrics.layer)
+      yield* make("unbounded")
+      yield* Scope.provide(make(2), scope)
+      assert.strictEqual(yield* read("scheduler.limit", { name: "twin" }), 2)
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(yield* read("scheduler.limit", { name: "twin" }), undefined)
+    }).pipe(Effect.provide(seen(Hosts.layer)))
+  })
+
   law("the times of a scheduler that adapts are exact, also after `resize`", () =>
     Effect.gen(function*() {
       const first = yield* fork(Scheduler.schedule(Effect.sleep("2 seconds")))
@@ -401,4 +423,32 @@ describe("Metrics", () => {
       Effect.provide(seen(GitHub.layer)),
       Effect.provideService(Metric.CurrentMetricAttributes, { region: "eu" })
     ))
+
+  law("an attribute of the place never takes the place of one of ours, so no two series are one", () =>
+    Effect.gen(function*() {
+      yield* GitHub.schedule(Effect.void)
+      yield* Effect.exit(GitHub.schedule(Effect.fail("error")))
+      const uses = yield* Effect.forEach(
+        ["success", "failure", "interrupt"],
+        (outcome) => read("scheduler.use_time", { ...github, outcome })
+      )
+      assert.deepStrictEqual(uses, [1, 1, 0])
+      assert.strictEqual(yield* read("scheduler.limit", { ...github, outcome: "shop", reason: "shop" }), 2)
+      assert.strictEqual(yield* read("ratelimiter.penalty", { name: "effect-funnel/RateLimiter" }), 0)
+    }).pipe(
+      Effect.provide(seen(Layer.merge(GitHub.layer, RateLimiter.layer({ limit: 1, window: "1 second" })))),
+      Effect.provideService(Metric.CurrentMetricAttributes, { name: "shop", outcome: "shop", reason: "shop" })
+    ))
+
+  law("places with the same attributes share the series, whatever their order", () =>
+    Effect.gen(function*() {
+      const make = (attributes: Record<string, string>) =>
+        Scheduler.make({ concurrency: 2, name: "twin" }).pipe(
+          Effect.provide(Metrics.layer),
+          Effect.provideService(Metric.CurrentMetricAttributes, attributes)
+        )
+      yield* fork((yield* make({ region: "eu", zone: "b" })).schedule(Effect.never))
+      yield* fork((yield* make({ zone: "b", region: "eu" })).schedule(Effect.never))
+      assert.strictEqual(yield* read("scheduler.running", { name: "twin" }), 2)
+    }))
 })

@@ -29,6 +29,7 @@ class Quiet {
   readonly refused = ignore
   readonly ended = (): undefined => undefined
   readonly resized = ignore
+  readonly added = ignore
   readonly admitted = ignore
   readonly delayed = ignore
   readonly joined = ignore

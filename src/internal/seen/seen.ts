@@ -37,6 +37,8 @@ export interface SchedulerWatch {
   ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): Millis | undefined
   /** The width was changed by hand. */
   resized(): void
+  /** There is an engine for another key. */
+  added(load: Load): void
   /** The time, which may stand still within a turn of the event loop. */
   now(): Millis
 }
