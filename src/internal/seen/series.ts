@@ -76,7 +76,10 @@ export class Series {
   }
 
   gauge(id: string, description: string, read: () => number): Metric.Registration {
-    return this.register((attributes) => Metric.gauge(prefix(id), { description, attributes }), () => ({ value: read() }))
+    return this.register(
+      (attributes) => Metric.gauge(prefix(id), { description, attributes }),
+      () => ({ value: read() })
+    )
   }
 
   counter(id: string, description: string, read: () => number, more?: Attributes): void {
