@@ -424,21 +424,24 @@ describe("Metrics", () => {
       Effect.provideService(Metric.CurrentMetricAttributes, { region: "eu" })
     ))
 
-  law("an attribute of the place never takes the place of one of ours, so no two series are one", () =>
-    Effect.gen(function*() {
-      yield* GitHub.schedule(Effect.void)
-      yield* Effect.exit(GitHub.schedule(Effect.fail("error")))
-      const uses = yield* Effect.forEach(
-        ["success", "failure", "interrupt"],
-        (outcome) => read("scheduler.use_time", { ...github, outcome })
+  law(
+    "an attribute of the place never takes the place of one of ours, so no two series are one",
+    () =>
+      Effect.gen(function*() {
+        yield* GitHub.schedule(Effect.void)
+        yield* Effect.exit(GitHub.schedule(Effect.fail("error")))
+        const uses = yield* Effect.forEach(
+          ["success", "failure", "interrupt"],
+          (outcome) => read("scheduler.use_time", { ...github, outcome })
+        )
+        assert.deepStrictEqual(uses, [1, 1, 0])
+        assert.strictEqual(yield* read("scheduler.limit", { ...github, outcome: "shop", reason: "shop" }), 2)
+        assert.strictEqual(yield* read("ratelimiter.penalty", { name: "effect-funnel/RateLimiter" }), 0)
+      }).pipe(
+        Effect.provide(seen(Layer.merge(GitHub.layer, RateLimiter.layer({ limit: 1, window: "1 second" })))),
+        Effect.provideService(Metric.CurrentMetricAttributes, { name: "shop", outcome: "shop", reason: "shop" })
       )
-      assert.deepStrictEqual(uses, [1, 1, 0])
-      assert.strictEqual(yield* read("scheduler.limit", { ...github, outcome: "shop", reason: "shop" }), 2)
-      assert.strictEqual(yield* read("ratelimiter.penalty", { name: "effect-funnel/RateLimiter" }), 0)
-    }).pipe(
-      Effect.provide(seen(Layer.merge(GitHub.layer, RateLimiter.layer({ limit: 1, window: "1 second" })))),
-      Effect.provideService(Metric.CurrentMetricAttributes, { name: "shop", outcome: "shop", reason: "shop" })
-    ))
+  )
 
   law("places with the same attributes share the series, whatever their order", () =>
     Effect.gen(function*() {

@@ -231,8 +231,7 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
 
   it("overload of an adaptive width: what throws names no overload, and the jobs that wait go on", () => {
     const calls = foreignSweep({
-      make: (meddle) =>
-        Scheduler.make({ concurrency: Adaptive.latency({ max: 2, overload: () => (meddle(), true) }) }),
+      make: (meddle) => Scheduler.make({ concurrency: Adaptive.latency({ max: 2, overload: () => (meddle(), true) }) }),
       callers: (scheduler) => [
         ...[1, 2, 3, 4].map((n) => ({ effect: scheduler.schedule(Effect.as(Effect.yieldNow, n)), expected: n })),
         { effect: scheduler.forEach([1, 2, 3], (n) => Effect.as(Effect.yieldNow, n)), expected: [1, 2, 3] },
