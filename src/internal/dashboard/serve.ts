@@ -76,8 +76,10 @@ export const events = (
   Effect.gen(function*() {
     const { every, maxViewers } = settings
     const viewers = new Set<Viewer>()
+    let closed = false
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
+        closed = true
         for (const { closing } of viewers) closing.openUnsafe()
       })
     )
@@ -121,22 +123,25 @@ export const events = (
           if (isClosing(request)) viewer.closing.openUnsafe()
           if (clock.currentTimeMillisUnsafe() - viewer.asked > every + patienceMillis) viewer.closing.openUnsafe()
         }
-        // One that does not come for the end of its stream does not hold up the server.
+        // One that does not come for the end of its stream holds up neither the server nor others. Its request may have ended,
+        // and its stream be all that is left.
         yield* Effect.sleep(1000)
+        viewers.delete(viewer)
         fiber.interruptUnsafe()
       })
 
     return Effect.withFiber((fiber) =>
       Effect.gen(function*() {
-        if (viewers.size >= maxViewers) {
-          return HttpServerResponse.empty({ status: 503, headers: { ...headers, "retry-after": "5" } })
-        }
         const request = yield* HttpServerRequest
         const viewer: Viewer = { closing: Latch.makeUnsafe(), asked: clock.currentTimeMillisUnsafe(), last: undefined }
-        yield* Effect.acquireRelease(
-          Effect.sync(() => viewers.add(viewer)),
+        // In one step: the fibers of others come in between two.
+        const hasPlace = yield* Effect.acquireRelease(
+          Effect.sync(() => !closed && viewers.size < maxViewers && viewers.add(viewer).has(viewer)),
           () => Effect.sync(() => viewers.delete(viewer))
         )
+        if (!hasPlace) {
+          return HttpServerResponse.empty({ status: 503, headers: { ...headers, "retry-after": "5" } })
+        }
         yield* Effect.forkScoped(watch(viewer, request, fiber))
         return HttpServerResponse.stream(frames(viewer), {
           contentType: "text/event-stream",
