@@ -128,6 +128,15 @@ describe("Inspector", () => {
     })
   })
 
+  it.effect("a key is text on one line, which says nothing to a terminal", () =>
+    Effect.gen(function*() {
+      yield* fork(Users.reduce({ toString: () => "a\nb\r\u001b[2J\u009b\u2028c" }, Effect.never))
+      const { reducers } = yield* Inspector.snapshot
+      const key = reducers[0]!.inFlight.first[0]!.key
+      assert.strictEqual(key, "a\\u000ab\\u000d\\u001b[2J\\u009b\\u2028c")
+      assert.include((yield* Inspector.dump).split("\n"), `  run 1 ${key}, running, 0 ms, 1 caller`)
+    }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
+
   it.effect("it tells the keys that a limiter holds back", () =>
     Effect.gen(function*() {
       yield* Api.consume({ key: "ada" })

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Metric, Request, Scope } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Adaptive from "effect-funnel/Adaptive"
+import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
 import * as RetryBudget from "effect-funnel/RetryBudget"
 import { TestClock } from "effect/testing"
@@ -274,6 +275,46 @@ describe("Metrics of a Batcher", () => {
       assert.strictEqual(yield* read("batcher.batch_size", name), 0)
       assert.strictEqual(yield* read("batcher.run_time", name), 0)
     }).pipe(Effect.provide(seen(Batcher.layer()))))
+})
+
+describe("Metrics of all", () => {
+  class GetUser extends Request.Class<{ readonly id: number }, number> {}
+
+  law("a clock that is set back makes no time negative", () =>
+    Effect.gen(function*() {
+      yield* TestClock.setTime(60_000)
+      const resolver = yield* Batcher.ordered(GetUser, {
+        execute: (requests) => Effect.as(Effect.sleep("2 seconds"), requests.map(({ id }) => id)),
+        window: "1 second"
+      })
+      const call = Users.reduce("key", GitHub.schedule(Effect.request(new GetUser({ id: 1 }), resolver)))
+      const fibers = yield* Effect.forEach(
+        [call, GitHub.schedule(Effect.sleep("3 seconds")), GitHub.schedule(Effect.void)],
+        fork
+      )
+      for (let i = 0; i < 3; i++) {
+        const { schedulers, reducers, batchers } = yield* Inspector.snapshot
+        const lists = [...schedulers.first.flatMap((_) => [_.running, _.queued]), ...reducers.map((_) => _.inFlight)]
+        const millis = [...lists, ...batchers.map((_) => _.batches)].flatMap((list) => list.first.map((_) => _.millis))
+        assert.isAbove(millis.length, 3)
+        for (const n of millis) assert.isAtLeast(n, 0)
+        // What sleeps wakes at its time, which is later then.
+        yield* TestClock.setTime(50_000 - 10_000 * i)
+      }
+      yield* TestClock.setTime(120_000)
+      yield* TestClock.setTime(10_000)
+      yield* TestClock.setTime(120_000)
+      yield* Fiber.joinAll(fibers)
+      for (const { id, state, type } of yield* Metric.snapshot) {
+        if (type === "Histogram" && id.startsWith("effect_funnel")) {
+          assert.isAtLeast(Math.min(state.min, state.sum), 0, id)
+        }
+      }
+    }).pipe(
+      Effect.provide(
+        seen(Layer.mergeAll(GitHub.layer, Users.layer, Batcher.layer())).pipe(Layer.provideMerge(Inspector.layer()))
+      )
+    ))
 })
 
 describe("Metrics of a RateLimiter", () => {

@@ -348,7 +348,7 @@ class Reader {
       waitingFor: waitingFor(engine),
       oldestWaitMillis: engine.oldestWait,
       penaltyMillis: Math.ceil(penaltyOf(engine) / 1e6),
-      running: running.map((_) => job(_, engine.millis() - startOf(engine, _))),
+      running: running.map((_) => job(_, Math.max(0, engine.millis() - startOf(engine, _)))),
       queued: queued.map((_) => job(_, waited(engine, _))),
       byPriority: engine.main.queue.byPriority(),
       byShare: byShare.slice(0, this.settings.most).map(({ key, queued }) => ({ share: shareOf(key), queued })),
@@ -438,10 +438,13 @@ const nodesOf = function*(source: Member["source"]): Generator<Node> {
   }
 }
 
+/** A key may break a line, or tell a terminal to do something. */
+const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
+
 /** Keys are the user's, and may throw when they are formatted. */
 const textOf = (key: unknown): string => {
   try {
-    const text = format(key)
+    const text = format(key).slice(0, longestText + 1).replace(/[\p{Cc}\u2028\u2029]/gu, escaped)
     return text.length > longestText ? `${text.slice(0, longestText)}…` : text
   } catch {
     return "?"

@@ -42,7 +42,8 @@ export class Histogram {
   add(value: number): void {
     const { bounds, counts } = this
     this.count++
-    if (value === 0) {
+    // A time is negative where the clock was set back meanwhile.
+    if (!(value > 0)) {
       counts[0]!++
       if (this.min > 0) this.min = 0
       if (this.max < 0) this.max = 0
