@@ -110,6 +110,20 @@ describe("the headline", () => {
     yield* Users.reduce("key", Effect.void)
     assert.strictEqual(headline(yield* see(2)), "Waiting for the second frame.")
   })
+
+  test("begins anew where the clock is set back, so that nothing is news for an hour", function*() {
+    const { after, see } = yield* page
+    yield* TestClock.setTime(3_600_000)
+    yield* after(1)
+    const job = Effect.exit(Backend.schedule(Effect.sleep("1 millis")))
+    yield* fork(Effect.all(Array.from({ length: 33 }, () => job), { concurrency: "unbounded" }))
+    assert.strictEqual(card(yield* after(1), "app/Backend").state, "refusing: queue_full")
+    yield* TestClock.setTime(10_000)
+    assert.strictEqual(headline(yield* see()), "Waiting for the second frame.")
+    const view = yield* after(20)
+    assert.strictEqual(headline(view), "In the last 20 seconds no call came.")
+    assert.strictEqual(card(view, "app/Backend").state, "fine")
+  })
 })
 
 describe("a frame", () => {

@@ -63,14 +63,17 @@ export class Viewer {
   private readonly memories = new Map<string, Memory>()
   private started: number | undefined
   private startedLooking = 0
+  private at = 0
 
   see(frame: Frame): View {
-    if (frame.since !== this.started) {
+    // Where its clock was set back, what was remembered lies in the future.
+    if (frame.since !== this.started || frame.snapshot.at < this.at) {
       this.counts.clear()
       this.memories.clear()
       this.started = frame.since
       this.startedLooking = frame.snapshot.at
     }
+    this.at = frame.snapshot.at
     this.counts.push(frame)
     const { snapshot } = frame
     const cards = [
