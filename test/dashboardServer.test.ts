@@ -232,6 +232,27 @@ describe("the stream of frames", () => {
     assert.strictEqual(yield* Stream.runCount(framesOf(response)), 0)
   })
 
+  test("a viewer keeps its place for as long where the time of day is set", function*() {
+    const clock = yield* Clock.Clock
+    for (const hours of [1, -1]) {
+      let set = 0
+      const wall: Clock.Clock = Object.assign(Object.create(clock) as Clock.Clock, {
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + set
+      })
+      const app = yield* events({ every: 1000, maxViewers: 1 }, () => "{}").pipe(
+        Effect.provideService(Clock.Clock, wall)
+      )
+      const request = HttpServerRequest.fromWeb(new Request("http://localhost/"))
+      const get = Effect.provideService(app, HttpServerRequest.HttpServerRequest, request)
+      yield* Effect.flatMap(fork(get), Fiber.join)
+      set = hours * 3_600_000
+      yield* TestClock.adjust("30 seconds")
+      assert.strictEqual((yield* get).status, 503)
+      yield* TestClock.adjust("4 seconds")
+      assert.strictEqual((yield* Effect.flatMap(fork(get), Fiber.join)).status, 200)
+    }
+  })
+
   test("has no more than `maxViewers`, wherever their fibers yield", function*() {
     for (let operations = 3; operations < 40; operations++) {
       const get = yield* routes({ maxViewers: 1 })
