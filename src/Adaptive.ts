@@ -19,6 +19,8 @@
  */
 import * as Cause from "effect/Cause"
 import type * as Exit from "effect/Exit"
+import { constFalse } from "effect/Function"
+import { guarded } from "./internal/data/guarded.js"
 import { refuse } from "./internal/data/refuse.js"
 import { type Adaptation, LatencyWidth, type WidthPolicy } from "./internal/scheduler/width.js"
 
@@ -39,7 +41,8 @@ export interface Adaptive extends WidthPolicy {}
  * - `max`: the most concurrency, an integer from `min`.
  * - `initial`: the concurrency to begin with; 20 by default, or the nearest that the bounds allow.
  * - `overload`: which exits say that the other side has too much to do. Each one takes a tenth of the width, at most once for
- *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing.
+ *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing. If
+ *   it throws, the exit says nothing of the kind.
  *
  * @category options
  * @since 0.1.0
@@ -106,7 +109,10 @@ export const latency = ({ initial = 20, max, min = 1, overload = isTimeout }: La
       get limit() {
         return width.limit
       },
-      ended: (exit, job) => overload(exit) ? width.overloaded(job) : exit._tag === "Success" && width.succeeded(job)
+      ended: (exit, job) =>
+        guarded(() => overload(exit), constFalse)
+          ? width.overloaded(job)
+          : exit._tag === "Success" && width.succeeded(job)
     }
   }
   return { max, make }

@@ -47,7 +47,8 @@ import { Logging, Tracing } from "./internal/seen/tell.js"
  * **Details**
  *
  * The series are in core's `Metric.MetricRegistry` of the place where a service is built, with the attributes of
- * `Metric.CurrentMetricAttributes` there. Without the layer nothing is counted. With it a job costs a few additions.
+ * `Metric.CurrentMetricAttributes` there; where two have the same name, that of the table above counts. Without the layer
+ * nothing is counted. With it a job costs a few additions.
  *
  * **Gotchas**
  *

@@ -180,10 +180,12 @@ interface Size {
   readonly gain: number
 }
 
+const units = (n: number): number => Math.min(Number.MAX_VALUE, Math.round(n))
+
 const size = (caller: string, { ratio = 0.1, tokens = 10 }: Options = {}): Size => {
   if (!(tokens > 0 && tokens < Infinity)) refuse(caller, "tokens", "a finite number > 0", tokens)
   if (!(ratio >= 0 && ratio < Infinity)) refuse(caller, "ratio", "a finite number >= 0", ratio)
-  return { most: Math.max(1, Math.round(tokens * unit)), gain: Math.round(ratio * unit) }
+  return { most: units(Math.max(1, tokens * unit)), gain: units(ratio * unit) }
 }
 
 const checkOptions = (options: RetryOptions<never, unknown, unknown> | undefined): void => {

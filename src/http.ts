@@ -496,6 +496,9 @@ type RetryOn = "errors-only" | "response-only" | "errors-and-responses"
  * A `Retry-After` of a transient response delays the next attempt for at least as long. Interrupted in that time, the request
  * is not sent again.
  *
+ * The body of a response that is followed by another attempt is read, or cancelled if it is long or slow, so that its
+ * connection is free. Only the schedule sees such a response, and cannot keep its body.
+ *
  * **Gotchas**
  *
  * Put it behind {@link schedule}, so that each attempt queues. A refusal of the scheduler is not transient.

@@ -253,6 +253,36 @@ describe("Adaptive.latency", () => {
       expect((yield* scheduler.stats).concurrency).toBe(3)
     }))
 
+  it.effect("O6 the width that `overload` sets by hand stays", () =>
+    Effect.gen(function*() {
+      const scheduler: Scheduler.Scheduler = yield* Scheduler.make({
+        concurrency: Adaptive.latency({
+          max: 100,
+          initial: 50,
+          overload: () => {
+            Effect.runSync(scheduler.resize(3))
+            return true
+          }
+        })
+      })
+      yield* scheduler.schedule(Effect.void)
+      expect((yield* scheduler.stats).concurrency).toBe(3)
+    }))
+
+  it.effect("O6 where the clock does not move while jobs run, the width stays within its bounds", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: Adaptive.latency({ max: 10, initial: 2 }) })
+      let [running, most] = [0, 0]
+      const job = Effect.gen(function*() {
+        most = Math.max(most, ++running)
+        yield* Effect.yieldNow
+        running--
+      })
+      yield* Effect.forEach(Array.from({ length: 1000 }), () => scheduler.schedule(job), { concurrency: 50 })
+      expect((yield* scheduler.stats).concurrency).toBe(10)
+      expect(most).toBe(10)
+    }))
+
   it("refuses nonsense with a RangeError that names the rule", () => {
     expect(() => Adaptive.latency({ max: 0 })).toThrow(
       new RangeError("Adaptive.latency: max must be an integer >= 1, got 0")

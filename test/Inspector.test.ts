@@ -135,6 +135,38 @@ describe("Inspector", () => {
     })
   })
 
+  it.effect("a key is text on one line, which says nothing to a terminal", () =>
+    Effect.gen(function*() {
+      yield* fork(Users.reduce({ toString: () => "a\nb\r\u001b[2J\u009b\u2028c" }, Effect.never))
+      const { reducers } = yield* Inspector.snapshot
+      const key = reducers[0]!.inFlight.first[0]!.key
+      assert.strictEqual(key, "a\\u000ab\\u000d\\u001b[2J\\u009b\\u2028c")
+      assert.include((yield* Inspector.dump).split("\n"), `  run 1 ${key}, running, 0 ms, 1 caller`)
+    }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
+
+  it.effect("a key that meddles with the services when it becomes text changes nothing that the snapshot tells", () =>
+    Effect.gen(function*() {
+      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+      class Key {
+        toString() {
+          for (const fiber of fibers) fiber.interruptUnsafe()
+          return "key"
+        }
+      }
+      for (let i = 0; i < 3; i++) {
+        fibers.push(yield* fork(Users.reduce(new Key(), GitHub.schedule(Effect.never))))
+      }
+      const told = yield* Inspector.snapshot
+      assert.deepStrictEqual(
+        told.reducers[0]!.inFlight.first.map(({ callers, key, phase }) => [callers, key, phase]),
+        [[1, "key", "running"], [1, "key", "running"], [1, "key", "running"]]
+      )
+      const { queued, running } = told.schedulers.first[0]!
+      assert.deepStrictEqual([running.total, queued.total, told.waits.total], [2, 1, 3])
+      yield* Fiber.awaitAll(fibers)
+      assert.strictEqual((yield* Inspector.snapshot).reducers[0]!.inFlight.total, 0)
+    }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
+
   it.effect("it tells the keys that a limiter holds back", () =>
     Effect.gen(function*() {
       // One that neither waits nor has a penalty is not held back.

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Metric, Request, Scope } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Adaptive from "effect-funnel/Adaptive"
+import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
 import * as RetryBudget from "effect-funnel/RetryBudget"
 import { TestClock } from "effect/testing"
@@ -117,6 +118,28 @@ describe("Metrics of a Scheduler", () => {
       yield* Scheduler.resize("unbounded")
       assert.strictEqual(yield* read("scheduler.limit", name), undefined)
     }).pipe(Effect.provide(seen(Scheduler.layer({ concurrency: "unbounded" })))))
+
+  law("nor have schedulers of keys without a bound, nor what is left when those with a bound have gone", () => {
+    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+      lookup: (host: string) => ({ concurrency: host === "bounded" ? 3 : "unbounded" })
+    }) {}
+    const name = { name: "app/Hosts" }
+    return Effect.gen(function*() {
+      assert.strictEqual(yield* read("scheduler.limit", name), undefined)
+      yield* fork(Hosts.schedule("unbounded", Effect.never))
+      assert.strictEqual(yield* read("scheduler.limit", name), undefined)
+      yield* fork(Hosts.schedule("bounded", Effect.never))
+      assert.strictEqual(yield* read("scheduler.limit", name), 3)
+      const scope = yield* Scope.make()
+      const make = (concurrency: number | "unbounded") =>
+        Effect.provide(Scheduler.make({ concurrency, name: "twin" }), Metrics.layer)
+      yield* make("unbounded")
+      yield* Scope.provide(make(2), scope)
+      assert.strictEqual(yield* read("scheduler.limit", { name: "twin" }), 2)
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(yield* read("scheduler.limit", { name: "twin" }), undefined)
+    }).pipe(Effect.provide(seen(Hosts.layer)))
+  })
 
   law("the times of a scheduler that adapts are exact, also after `resize`", () =>
     Effect.gen(function*() {
@@ -252,6 +275,43 @@ describe("Metrics of a Batcher", () => {
       assert.strictEqual(yield* read("batcher.batch_size", name), 0)
       assert.strictEqual(yield* read("batcher.run_time", name), 0)
     }).pipe(Effect.provide(seen(Batcher.layer()))))
+})
+
+describe("Metrics of all", () => {
+  class GetUser extends Request.Class<{ readonly id: number }, number> {}
+
+  law("a clock that is set back makes no time negative", () =>
+    Effect.gen(function*() {
+      yield* TestClock.setTime(60_000)
+      const gate = yield* Deferred.make<void>()
+      const resolver = yield* Batcher.ordered(GetUser, {
+        execute: (requests) => Effect.as(Deferred.await(gate), requests.map(({ id }) => id))
+      })
+      const call = Users.reduce("key", GitHub.schedule(Effect.request(new GetUser({ id: 1 }), resolver)))
+      const fibers = yield* Effect.forEach(
+        [call, GitHub.schedule(Deferred.await(gate)), GitHub.schedule(Effect.void)],
+        fork
+      )
+      yield* TestClock.adjust(0)
+      yield* TestClock.setTime(10_000)
+      const { batchers, reducers, schedulers } = yield* Inspector.snapshot
+      const lists = [
+        ...schedulers.first.flatMap((_) => [_.running, _.queued]),
+        ...reducers.map((_) => _.inFlight),
+        ...batchers.map((_) => _.batches)
+      ]
+      assert.deepStrictEqual(lists.flatMap(({ first }) => first.map(({ millis }) => millis)), [0, 0, 0, 0, 0])
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.joinAll(fibers)
+      const times = ["scheduler.wait_time", "scheduler.use_time", "reducer.run_time", "batcher.run_time"]
+      for (const id of times) {
+        assert.deepInclude(yield* histogram(id, {}), { sum: 0, min: 0, max: 0 })
+      }
+    }).pipe(
+      Effect.provide(
+        seen(Layer.mergeAll(GitHub.layer, Users.layer, Batcher.layer())).pipe(Layer.provideMerge(Inspector.layer()))
+      )
+    ))
 })
 
 describe("Metrics of a RateLimiter", () => {
@@ -401,4 +461,35 @@ describe("Metrics", () => {
       Effect.provide(seen(GitHub.layer)),
       Effect.provideService(Metric.CurrentMetricAttributes, { region: "eu" })
     ))
+
+  law(
+    "an attribute of the place never takes the place of one of ours, so no two series are one",
+    () =>
+      Effect.gen(function*() {
+        yield* GitHub.schedule(Effect.void)
+        yield* Effect.exit(GitHub.schedule(Effect.fail("error")))
+        const uses = yield* Effect.forEach(
+          ["success", "failure", "interrupt"],
+          (outcome) => read("scheduler.use_time", { ...github, outcome })
+        )
+        assert.deepStrictEqual(uses, [1, 1, 0])
+        assert.strictEqual(yield* read("scheduler.limit", { ...github, outcome: "shop", reason: "shop" }), 2)
+        assert.strictEqual(yield* read("ratelimiter.penalty", { name: "effect-funnel/RateLimiter" }), 0)
+      }).pipe(
+        Effect.provide(seen(Layer.merge(GitHub.layer, RateLimiter.layer({ limit: 1, window: "1 second" })))),
+        Effect.provideService(Metric.CurrentMetricAttributes, { name: "shop", outcome: "shop", reason: "shop" })
+      )
+  )
+
+  law("places with the same attributes share the series, whatever their order", () =>
+    Effect.gen(function*() {
+      const make = (attributes: Record<string, string>) =>
+        Scheduler.make({ concurrency: 2, name: "twin" }).pipe(
+          Effect.provide(Metrics.layer),
+          Effect.provideService(Metric.CurrentMetricAttributes, attributes)
+        )
+      yield* fork((yield* make({ region: "eu", zone: "b" })).schedule(Effect.never))
+      yield* fork((yield* make({ zone: "b", region: "eu" })).schedule(Effect.never))
+      assert.strictEqual(yield* read("scheduler.running", { name: "twin" }), 2)
+    }))
 })

@@ -134,6 +134,16 @@ describe("RetryBudget", () => {
     })
   })
 
+  it.effect("is finite with the largest numbers: JSON keeps its state", () =>
+    Effect.gen(function*() {
+      const budget = yield* RetryBudget.make({ tokens: Number.MAX_VALUE, ratio: Number.MAX_VALUE })
+      yield* Effect.exit(budget.retry(Effect.fail("busy"), { times: 3 }))
+      yield* budget.retry(Effect.void)
+      const stats = yield* budget.stats
+      expect(JSON.parse(JSON.stringify(stats))).toEqual(stats)
+      expect(stats.denied).toBe(0)
+    }))
+
   it("refuses nonsense with a RangeError that names the rule", () => {
     for (const tokens of [0, -1, NaN, Infinity]) {
       expect(() => RetryBudget.layer({ tokens })).toThrow(

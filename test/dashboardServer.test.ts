@@ -3,7 +3,7 @@
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Layer, Metric, Scope, Stream } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Layer, Metric, References, Scope, Stream } from "effect"
 import { Scheduler } from "effect-funnel"
 import * as Dashboard from "effect-funnel/dashboard"
 import * as Inspector from "effect-funnel/Inspector"
@@ -224,6 +224,50 @@ describe("the stream of frames", () => {
     assert.isTrue(Exit.hasInterrupts(stalled.pollUnsafe()!))
   })
 
+  test("its place is free then, also where the request has ended and only the stream is left", function*() {
+    const get = yield* routes({ maxViewers: 1 })
+    const { response } = yield* Effect.flatMap(fork(get("/funnel/events")), Fiber.join)
+    yield* TestClock.adjust("34 seconds")
+    assert.strictEqual((yield* get("/funnel/events")).response.status, 200)
+    assert.strictEqual(yield* Stream.runCount(framesOf(response)), 0)
+  })
+
+  test("a viewer keeps its place for as long where the time of day is set", function*() {
+    const clock = yield* Clock.Clock
+    for (const hours of [1, -1]) {
+      let set = 0
+      const wall: Clock.Clock = Object.assign(Object.create(clock) as Clock.Clock, {
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + set
+      })
+      const app = yield* events({ every: 1000, maxViewers: 1 }, () => "{}").pipe(
+        Effect.provideService(Clock.Clock, wall)
+      )
+      const request = HttpServerRequest.fromWeb(new Request("http://localhost/"))
+      const get = Effect.provideService(app, HttpServerRequest.HttpServerRequest, request)
+      yield* Effect.flatMap(fork(get), Fiber.join)
+      set = hours * 3_600_000
+      yield* TestClock.adjust("30 seconds")
+      assert.strictEqual((yield* get).status, 503)
+      yield* TestClock.adjust("4 seconds")
+      assert.strictEqual((yield* Effect.flatMap(fork(get), Fiber.join)).status, 200)
+    }
+  })
+
+  test("has no more than `maxViewers`, wherever their fibers yield", function*() {
+    for (let operations = 3; operations < 40; operations++) {
+      const get = yield* routes({ maxViewers: 1 })
+      const gets = Array.from(
+        { length: 4 },
+        () => fork(Effect.provideService(get("/funnel/events"), References.MaxOpsBeforeYield, operations))
+      )
+      const statuses = yield* Effect.forEach(
+        yield* Effect.all(gets),
+        (fiber) => Effect.map(Fiber.join(fiber), ({ response }) => response.status)
+      )
+      assert.deepStrictEqual(statuses.filter((status) => status === 200), [200])
+    }
+  })
+
   test("ends when the layer of the page closes", function*() {
     const scope = yield* Scope.make()
     const get = yield* Scope.provide(routes(), scope)
@@ -233,6 +277,7 @@ describe("the stream of frames", () => {
     yield* Scope.close(scope, Exit.void)
     yield* TestClock.adjust(0)
     assert.deepStrictEqual(fiber.pollUnsafe(), Exit.succeed(4))
+    assert.strictEqual((yield* get("/funnel/events")).response.status, 503)
   })
 })
 

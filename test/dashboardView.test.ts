@@ -2,17 +2,19 @@
  * What the page says of a frame, without a browser.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, Layer } from "effect"
+import { Clock, Context, Effect, Layer, Metric } from "effect"
 import type { Scope } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
 import { TestClock } from "effect/testing"
-import { encode, type Frame } from "../src/internal/dashboard/frame.ts"
+import { encode, type Frame, points } from "../src/internal/dashboard/frame.ts"
 import type { Card } from "../src/internal/dashboard/page/cards.ts"
 import { type View, Viewer } from "../src/internal/dashboard/page/view.ts"
 import { Members } from "../src/internal/inspect/roll.ts"
 import { Roll } from "../src/internal/seen/seen.ts"
+import * as Guard from "../src/internal/store/guard.ts"
+import { StoreError } from "../src/internal/store/storeError.ts"
 import { fork } from "./support/fibers.ts"
 import { withRegistry } from "./support/metrics.ts"
 
@@ -75,6 +77,21 @@ describe("the headline", () => {
     assert.include(view.since, "4 calls in, 1 out")
   })
 
+  test("counts each call once where services of one name are in places with other attributes", function*() {
+    const { after } = yield* page
+    const reducers = yield* Effect.forEach(["eu", "us"], (region) =>
+      Layer.build(Layer.fresh(Users.layer)).pipe(
+        Effect.provide(Metrics.layer),
+        Effect.provideService(Metric.CurrentMetricAttributes, { region })
+      ))
+    const [eu, us] = reducers.map((context) => Effect.provide(Users.reduce("key", Effect.void), context))
+    for (let i = 0; i < 10; i++) yield* eu!
+    yield* us!
+    yield* after(1)
+    yield* us!
+    assert.strictEqual(headline(yield* after(1)), "In the last 2 seconds, 1 call became 1: 0 saved, 0 %.")
+  })
+
   test("counts jobs where there is neither a Reducer nor a Batcher at work", function*() {
     const { after } = yield* page
     yield* after(1)
@@ -94,6 +111,46 @@ describe("the headline", () => {
     yield* Users.reduce("key", Effect.void)
     assert.strictEqual(headline(yield* see(2)), "Waiting for the second frame.")
   })
+
+  test("begins anew where the clock is set back, so that nothing is news for an hour", function*() {
+    const { after, see } = yield* page
+    yield* TestClock.setTime(3_600_000)
+    yield* after(1)
+    const job = Effect.exit(Backend.schedule(Effect.sleep("1 millis")))
+    yield* fork(Effect.all(Array.from({ length: 33 }, () => job), { concurrency: "unbounded" }))
+    assert.strictEqual(card(yield* after(1), "app/Backend").state, "refusing: queue_full")
+    yield* TestClock.setTime(10_000)
+    assert.strictEqual(headline(yield* see()), "Waiting for the second frame.")
+    const view = yield* after(20)
+    assert.strictEqual(headline(view), "In the last 20 seconds no call came.")
+    assert.strictEqual(card(view, "app/Backend").state, "fine")
+  })
+})
+
+describe("a frame", () => {
+  it.effect("names each series by our own attributes, not by those of the place", () =>
+    Effect.gen(function*() {
+      const guard = Guard.make({ service: "app/Store", storeTimeoutMillis: 5000, outageBudgetMillis: 0 })
+      yield* guard.applied("local", new StoreError({ operation: "take", cause: "away" }))
+      const context = yield* Effect.context<never>()
+      const seen = Effect.sync(() => points(context).map(({ id, label, name }) => `${id} ${name} ${label}`))
+      const told = yield* Effect.provide(seen, Layer.provide(Layer.merge(Backend.layer, Api.layer), Metrics.layer))
+      assert.includeMembers([...told], [
+        "store.policy app/Store local",
+        "scheduler.use_time app/Backend failure",
+        "scheduler.refused app/Backend queue_full",
+        "ratelimiter.wait_time app/Api "
+      ])
+    }).pipe(
+      Effect.provideService(Metric.CurrentMetricAttributes, {
+        name: "shop",
+        service: "shop",
+        outcome: "shop",
+        reason: "shop"
+      }),
+      Effect.scoped,
+      withRegistry
+    ))
 })
 
 describe("the state of a service", () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import * as Adaptive from "effect-funnel/Adaptive"
 import * as Funnel from "effect-funnel/http"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -227,6 +228,25 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
       expect(calls).toBeGreaterThan(0)
     })
   }
+
+  it("overload of an adaptive width: what throws names no overload, and the jobs that wait go on", () => {
+    const calls = foreignSweep({
+      make: (meddle) => Scheduler.make({ concurrency: Adaptive.latency({ max: 2, overload: () => (meddle(), true) }) }),
+      callers: (scheduler) => [
+        ...[1, 2, 3, 4].map((n) => ({ effect: scheduler.schedule(Effect.as(Effect.yieldNow, n)), expected: n })),
+        { effect: scheduler.forEach([1, 2, 3], (n) => Effect.as(Effect.yieldNow, n)), expected: [1, 2, 3] },
+        { effect: Effect.flip(scheduler.schedule(Effect.fail("busy"))), expected: "busy" }
+      ],
+      enters: {
+        "schedules": (scheduler) => scheduler.schedule(Effect.yieldNow),
+        "resizes": (scheduler) => Effect.andThen(scheduler.resize(1), scheduler.resize(2)),
+        "pauses": (scheduler) => Effect.andThen(scheduler.pause, Effect.andThen(Effect.yieldNow, scheduler.resume)),
+        "looks": (scheduler) => scheduler.stats
+      },
+      check: atRest
+    }, { callers: 6 })
+    expect(calls).toBeGreaterThan(5)
+  })
 
   it("observers of fibers", () => {
     const calls = foreignSweep({

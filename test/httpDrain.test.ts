@@ -88,8 +88,11 @@ describe("examples/overload-server.ts", () => {
       const lines = createInterface(server.stdout)[Symbol.asyncIterator]()
       const url = `${/^Listening on (http:\S+)$/.exec(String((await lines.next()).value))?.[1]}/report`
       const agent = new Agent({ keepAlive: true, maxSockets: 10 })
-      const greedy = await Promise.all(Array.from({ length: 65 }, () => ask(url, agent, "greedy")))
-      expect(greedy.filter((_) => typeof _ === "object" && _.status === 429).length).toBe(5)
+      const greedy = await Promise.all(Array.from({ length: 90 }, () => ask(url, agent, "greedy")))
+      const refused = greedy.filter((_) => typeof _ === "object" && _.status === 429).length
+      // Of 60 a minute one more comes back each second.
+      expect(refused).toBeLessThanOrEqual(30)
+      expect(refused).toBeGreaterThan(0)
       expect(await ask(url, agent, "modest")).toMatchObject({ status: 200 })
       agent.destroy()
       server.kill("SIGTERM")

@@ -1,12 +1,16 @@
+import { NodeHttpClient } from "@effect/platform-node"
 import { assert, describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Predicate, Schedule } from "effect"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Predicate, Schedule } from "effect"
 import { Scheduler } from "effect-funnel"
 import * as Funnel from "effect-funnel/http"
 import * as RetryBudget from "effect-funnel/RetryBudget"
 import { HttpClient, HttpClientError, HttpClientResponse, HttpServerResponse } from "effect/http"
 import { TestClock } from "effect/testing"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { fork, settle } from "./support/fibers.ts"
 import { withServer } from "./support/httpServer.ts"
+import { live } from "./support/live.ts"
 
 class Retries extends RetryBudget.Service<Retries>()("test/http/Retries", { tokens: 10, ratio: 0.1 }) {}
 
@@ -142,6 +146,61 @@ describe("retryTransient", () => {
         yield* comesBackAfter(2000, Effect.exit(retried(strict, Schedule.spaced("1 millis")).get("/")))
       }
     ).pipe(Effect.provide(Retries.layerNoop)))
+
+  it.effect("leaves no response unread that it sends again for: a short body is read, a long or slow one is cancelled", () =>
+    Effect.gen(function*() {
+      const gone: Array<string> = []
+      const body = (name: string, chunks: number, ends: boolean) => {
+        let sent = 0
+        return new ReadableStream<Uint8Array>({
+          pull: (controller) => {
+            if (sent++ < chunks) return controller.enqueue(new Uint8Array(1024))
+            if (!ends) return new Promise<void>(() => {})
+            gone.push(`${name} read`)
+            controller.close()
+          },
+          cancel: () => void gone.push(`${name} cancelled`)
+        })
+      }
+      const bodies = [() => body("short", 3, true), () => body("long", 1e6, true), () => body("slow", 3, false)]
+      let sent = 0
+      const backend = HttpClient.make((request) =>
+        Effect.sync(() =>
+          HttpClientResponse.fromWeb(request, new Response(bodies[sent++]?.() ?? "last", { status: 503 }))
+        )
+      )
+      for (const strict of [backend, HttpClient.filterStatusOk(backend)]) {
+        sent = 0
+        gone.length = 0
+        const schedule = Schedule.spaced("1 second")
+        const client = Funnel.retryTransient(strict, Retries, { times: 3, schedule })
+        const call = yield* fork(Effect.exit(client.get("http://backend.test/")))
+        yield* TestClock.adjust("3 seconds")
+        const exit = yield* Fiber.join(call)
+        expect(gone).toEqual(["short read", "long cancelled", "slow cancelled"])
+        // The last one is the caller's.
+        const last = Exit.isSuccess(exit) ? exit.value : Cause.squash(exit.cause) as HttpClientError.HttpClientError
+        expect(yield* Predicate.hasProperty(last, "response") ? last.response!.text : last.text).toBe("last")
+      }
+    }).pipe(Effect.provide(Retries.layerNoop)))
+
+  live("a retry does not wait for the connection of the response before", function*() {
+    let asked = 0
+    const server = createServer((_, response) => {
+      if (asked++ > 0) response.end("answer")
+      else response.writeHead(503).end(Buffer.alloc(1_000_000))
+    })
+    yield* Effect.acquireRelease(
+      Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+      () => Effect.sync(() => server.close().closeAllConnections())
+    )
+    const context = yield* Layer.build(NodeHttpClient.layerUndiciOptions({ connections: 1 }))
+    const retried = Funnel.retryTransient(Context.get(context, HttpClient.HttpClient), yield* RetryBudget.make(), {
+      times: 1
+    })
+    const { port } = server.address() as AddressInfo
+    expect(yield* Effect.timeout(statusOf(retried, `http://127.0.0.1:${port}/`), "5 seconds")).toBe(200)
+  })
 
   it.effect("the schedule sees the responses, and may end the retries", () =>
     Effect.gen(function*() {

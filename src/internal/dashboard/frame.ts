@@ -32,32 +32,55 @@ export interface Frame {
 
 const prefix = "effect_funnel."
 
-/** Reads the series of all services in the registry of a place. */
+/** The attributes that tell the series of a service apart. The place of a service may have some of the same names. */
+const labels: Readonly<Record<string, string>> = {
+  "scheduler.wait_time": "outcome",
+  "scheduler.use_time": "outcome",
+  "scheduler.refused": "reason",
+  "ratelimiter.decisions": "outcome",
+  "reducer.calls": "outcome",
+  "reducer.run_time": "outcome",
+  "batcher.requests": "outcome",
+  "store.commands": "operation",
+  "store.errors": "operation",
+  "store.policy": "policy"
+}
+
+const sum = (a: Point, b: Point): Point => ({
+  ...a,
+  count: a.count + b.count,
+  ...a.sum === undefined ? {} : { sum: a.sum + (b.sum ?? 0) },
+  ...a.buckets === undefined
+    ? {}
+    : { buckets: a.buckets.map(([bound, n], i) => [bound, n + (b.buckets?.[i]?.[1] ?? 0)]) }
+})
+
+/** Reads the series of all services in the registry of a place. Those of services of one name in several places are one. */
 export const points = (context: Context.Context<never>): ReadonlyArray<Point> => {
-  const found: Array<Point> = []
-  for (const { attributes = {}, hooks, id, type } of Context.get(context, Metric.MetricRegistry).values()) {
-    if (!id.startsWith(prefix) || (type !== "Counter" && type !== "Histogram")) continue
-    const { name, operation, outcome, policy, reason, service } = attributes
-    const known = {
-      id: id.slice(prefix.length),
-      name: name ?? service ?? "",
-      label: outcome ?? reason ?? operation ?? policy ?? ""
-    }
+  const found = new Map<string, Point>()
+  for (const { attributes = {}, hooks, id: metric, type } of Context.get(context, Metric.MetricRegistry).values()) {
+    if (!metric.startsWith(prefix) || (type !== "Counter" && type !== "Histogram")) continue
+    const id = metric.slice(prefix.length)
+    const name = attributes[id.startsWith("store.") ? "service" : "name"] ?? ""
+    const label = attributes[labels[id] ?? ""] ?? ""
     // Sound: the type of a metric tells its state.
     const state = hooks.get(context) as Metric.CounterState<number | bigint> | Metric.HistogramState
-    found.push(
-      "sum" in state
-        ? {
-          ...known,
-          count: state.count,
-          sum: state.sum,
-          // Others are not shown.
-          ...known.id === "batcher.batch_size" ? { buckets: state.buckets } : {}
-        }
-        : { ...known, count: Number(state.count) }
-    )
+    const point: Point = "sum" in state
+      ? {
+        id,
+        name,
+        label,
+        count: state.count,
+        sum: state.sum,
+        // Others are not shown.
+        ...id === "batcher.batch_size" ? { buckets: state.buckets } : {}
+      }
+      : { id, name, label, count: Number(state.count) }
+    const key = JSON.stringify([id, name, label])
+    const known = found.get(key)
+    found.set(key, known === undefined ? point : sum(known, point))
   }
-  return found
+  return Array.from(found.values())
 }
 
 /** Names are of any length: the frame of a hundred services must not be of any size. */

@@ -43,7 +43,7 @@ export const page: HttpServerResponse.HttpServerResponse = /*#__PURE__*/ HttpSer
 
 interface Viewer {
   readonly closing: Latch.Latch
-  /** When its connection asked for a frame. */
+  /** When its connection asked for a frame, in milliseconds that nobody sets. */
   asked: number
   /** The frame that it got. */
   last: object | undefined
@@ -76,21 +76,24 @@ export const events = (
   Effect.gen(function*() {
     const { every, maxViewers } = settings
     const viewers = new Set<Viewer>()
+    let closed = false
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
+        closed = true
         for (const { closing } of viewers) closing.openUnsafe()
       })
     )
 
     const encoder = new TextEncoder()
     const clock = yield* Clock.Clock
+    const millis = (): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     let last: { readonly at: number; readonly bytes: Uint8Array } | undefined
     let rest = 0
     const frame = (now: number) => {
       if (last === undefined || now - last.at >= Math.max(every / 2, rest) || now < last.at) {
-        const begun = clock.monotonicTimeNanosUnsafe()
+        const begun = millis()
         last = { at: now, bytes: encoder.encode(`data: ${encode(now, Math.max(every, rest))}\n\n`) }
-        rest = restsFor * Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
+        rest = restsFor * (millis() - begun)
       }
       return last
     }
@@ -102,8 +105,8 @@ export const events = (
           while (true) {
             if (waits) yield* Effect.raceFirst(Effect.sleep(every), viewer.closing.await)
             if (viewer.closing.isOpen()) return undefined
-            viewer.asked = clock.currentTimeMillisUnsafe()
-            const next = frame(viewer.asked)
+            viewer.asked = millis()
+            const next = frame(clock.currentTimeMillisUnsafe())
             if (next !== viewer.last) {
               viewer.last = next
               return [next.bytes, false] as const
@@ -119,24 +122,27 @@ export const events = (
         while (!viewer.closing.isOpen()) {
           yield* Effect.raceFirst(Effect.sleep(step), viewer.closing.await)
           if (isClosing(request)) viewer.closing.openUnsafe()
-          if (clock.currentTimeMillisUnsafe() - viewer.asked > every + patienceMillis) viewer.closing.openUnsafe()
+          if (millis() - viewer.asked > every + patienceMillis) viewer.closing.openUnsafe()
         }
-        // One that does not come for the end of its stream does not hold up the server.
+        // One that does not come for the end of its stream holds up neither the server nor others. Its request may have ended,
+        // and its stream be all that is left.
         yield* Effect.sleep(1000)
+        viewers.delete(viewer)
         fiber.interruptUnsafe()
       })
 
     return Effect.withFiber((fiber) =>
       Effect.gen(function*() {
-        if (viewers.size >= maxViewers) {
-          return HttpServerResponse.empty({ status: 503, headers: { ...headers, "retry-after": "5" } })
-        }
         const request = yield* HttpServerRequest
-        const viewer: Viewer = { closing: Latch.makeUnsafe(), asked: clock.currentTimeMillisUnsafe(), last: undefined }
-        yield* Effect.acquireRelease(
-          Effect.sync(() => viewers.add(viewer)),
+        const viewer: Viewer = { closing: Latch.makeUnsafe(), asked: millis(), last: undefined }
+        // In one step: the fibers of others come in between two.
+        const hasPlace = yield* Effect.acquireRelease(
+          Effect.sync(() => !closed && viewers.size < maxViewers && viewers.add(viewer).has(viewer)),
           () => Effect.sync(() => viewers.delete(viewer))
         )
+        if (!hasPlace) {
+          return HttpServerResponse.empty({ status: 503, headers: { ...headers, "retry-after": "5" } })
+        }
         yield* Effect.forkScoped(watch(viewer, request, fiber))
         return HttpServerResponse.stream(frames(viewer), {
           contentType: "text/event-stream",

@@ -7,6 +7,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import { retryAfterOf } from "./retryAfter.js"
 
 /** A response that is worth a retry, on its way through the error channel. */
@@ -77,6 +78,28 @@ const delays = <E, ES, RS>(
         : undefined
       const least = response === undefined ? undefined : retryAfterOf(response.headers, now)
       const next = step(now, input)
-      return least === undefined ? next : Effect.map(next, ([output, delay]) => [output, Duration.max(delay, least)])
+      if (response === undefined) return next
+      return Effect.flatMap(next, ([output, delay]) =>
+        Effect.as(
+          Effect.forkChild(discard(response)),
+          [output, least === undefined ? delay : Duration.max(delay, least)] as const
+        ))
     })
   )
+
+const mostBytes = 64 * 1024
+const patience = Duration.seconds(1)
+
+/**
+ * Takes the body of a response that nobody else will: unread, it holds its connection. To read a short one costs less than
+ * another connection; one that is long or slow is cancelled.
+ */
+const discard = (response: HttpClientResponse): Effect.Effect<unknown> =>
+  Effect.suspend(() => {
+    let left = mostBytes
+    const read = Stream.runForEachWhile(
+      response.stream,
+      (bytes) => Effect.sync(() => (left -= bytes.length) > 0)
+    )
+    return Effect.exit(Effect.interruptible(Effect.raceFirst(read, Effect.sleep(patience))))
+  })

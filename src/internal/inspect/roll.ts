@@ -30,6 +30,7 @@ class Quiet {
   readonly ended = (): undefined => undefined
   readonly resized = ignore
   readonly penalized = ignore
+  readonly added = ignore
   readonly admitted = ignore
   readonly delayed = ignore
   readonly joined = ignore

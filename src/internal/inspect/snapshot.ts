@@ -75,6 +75,8 @@ class Reader {
   /** The services of nodes. */
   private readonly names = new Map<Node, string>()
   private readonly waits: First<Wait>
+  /** Keys are foreign code: they become text once all is read. */
+  private readonly keys: Array<{ readonly target: object; readonly field: string; readonly key: unknown }> = []
 
   constructor(settings: Settings, at: number) {
     this.settings = settings
@@ -123,7 +125,7 @@ class Reader {
     }
     for (const node of this.names.keys()) this.waitForQueued(node)
     const waits = { total: this.waits.total, first: this.waits.first }
-    return {
+    const snapshot = {
       at: this.at,
       schedulers: schedulers.map((_) => _),
       limiters,
@@ -131,6 +133,17 @@ class Reader {
       batchers,
       retryBudgets,
       waits
+    }
+    this.tellKeys()
+    return snapshot
+  }
+
+  private tellKeys(): void {
+    const texts = new Map<unknown, string>()
+    for (const { field, key, target } of this.keys) {
+      let text = texts.get(key)
+      if (text === undefined) texts.set(key, text = textOf(key))
+      Object.assign(target, { [field]: text })
     }
   }
 
@@ -152,33 +165,31 @@ class Reader {
     if (outer !== undefined) this.waits.add({ from: this.node(outer), to: this.node(node) })
   }
 
-  /** Text of a key, if keys are shown. */
-  private key<Name extends string>(name: Name, key: unknown): { readonly [K in Name]?: string } {
-    // Sound: the only field is the named one.
-    return (this.settings.showKeys && key !== undefined ? { [name]: textOf(key) } : {}) as { [K in Name]?: string }
+  /** Adds the text of a key to what is told, if keys are shown. */
+  private withKey<A extends object>(field: keyof A & string, key: unknown, target: A): A {
+    if (this.settings.showKeys && key !== undefined) this.keys.push({ target, field, key })
+    return target
   }
 
   private scheduler(name: string, key: unknown, engine: Engine): SchedulerSnapshot {
     const shares = new Map<unknown, string>()
     const shareOf = (key: unknown): string => {
       let share = shares.get(key)
-      if (share === undefined) {
-        shares.set(key, share = this.settings.showKeys ? textOf(key) : `share ${shares.size + 1}`)
-      }
+      if (share === undefined) shares.set(key, share = `share ${shares.size + 1}`)
       return share
     }
     const job = (job: Job, millis: number): JobSnapshot => {
       const { priority, weight } = job
       const share = job.options.share
       const outer = liveNode(job.outer)
-      return {
+      return this.withKey<JobSnapshot>("share", share?.key, {
         id: this.id(job),
         millis: Math.round(millis),
         weight,
         priority,
         ...share === undefined ? {} : { share: shareOf(share.key) },
         ...outer === undefined ? {} : { inside: this.id(outer) }
-      }
+      })
     }
     const running = new First<Job>(this.settings.most)
     for (let seat = engine.lanes.runs.first; seat !== undefined; seat = seat.after) running.add(seat.job)
@@ -186,9 +197,8 @@ class Reader {
     engine.main.queue.forEach(({ job }) => queued.add(job))
     const byShare = engine.main.queue.byShare().filter(({ key }) => key !== undefined)
     byShare.sort((a, b) => b.queued - a.queued)
-    return {
+    return this.withKey<SchedulerSnapshot>("key", key, {
       name,
-      ...this.key("key", key),
       ...engine.limit === Infinity ? {} : { limit: engine.limit },
       weight: engine.weight,
       paused: engine.paused,
@@ -196,12 +206,14 @@ class Reader {
       waitingFor: waitingFor(engine),
       oldestWaitMillis: engine.oldestWait,
       penaltyMillis: Math.ceil(penaltyOf(engine) / 1e6),
-      running: running.map((_) => job(_, engine.millis() - startOf(engine, _))),
+      running: running.map((_) => job(_, Math.max(0, engine.millis() - startOf(engine, _)))),
       queued: queued.map((_) => job(_, waited(engine, _))),
       byPriority: engine.main.queue.byPriority(),
-      byShare: byShare.slice(0, this.settings.most).map(({ key, queued }) => ({ share: shareOf(key), queued })),
+      byShare: byShare.slice(0, this.settings.most).map(({ key, queued }) =>
+        this.withKey("share", key, { share: shareOf(key), queued })
+      ),
       refused: { ...engine.refusals.counts }
-    }
+    })
   }
 
   private limiter(name: string, limiter: Keys): LimiterSnapshot {
@@ -209,12 +221,13 @@ class Reader {
     for (const key of heldIn(limiter)) held.add(key)
     return {
       name,
-      held: held.map(({ key, penalty, waited, waiting }) => ({
-        ...this.key("key", key),
-        waiting,
-        oldestWaitMillis: Number.isFinite(waited) ? Math.round(waited / 1e6) : 0,
-        penaltyMillis: Math.ceil(penalty / 1e6)
-      }))
+      held: held.map(({ key, penalty, waited, waiting }) =>
+        this.withKey<LimiterSnapshot["held"]["first"][number]>("key", key, {
+          waiting,
+          oldestWaitMillis: Number.isFinite(waited) ? Math.round(waited / 1e6) : 0,
+          penaltyMillis: Math.ceil(penalty / 1e6)
+        })
+      )
     }
   }
 
@@ -223,15 +236,16 @@ class Reader {
     for (let run = flights.live.first; run !== undefined; run = run.after) if (isInFlight(run)) runs.add(run)
     return {
       name,
-      inFlight: runs.map((run) => ({
-        id: this.id(run),
-        ...run.name === undefined ? {} : { name: run.name },
-        ...this.key("key", run.key),
-        callers: run.callers,
-        millis: run.since === undefined ? 0 : Math.max(0, Math.round(this.at - run.since)),
-        // Sound: a run that is over is not in flight.
-        phase: run.phase as "pending" | "running" | "ending"
-      }))
+      inFlight: runs.map((run) =>
+        this.withKey<ReducerSnapshot["inFlight"]["first"][number]>("key", run.key, {
+          id: this.id(run),
+          ...run.name === undefined ? {} : { name: run.name },
+          callers: run.callers,
+          millis: run.since === undefined ? 0 : Math.max(0, Math.round(this.at - run.since)),
+          // Sound: a run that is over is not in flight.
+          phase: run.phase as "pending" | "running" | "ending"
+        })
+      )
     }
   }
 
@@ -247,14 +261,15 @@ class Reader {
     return {
       name,
       ...counts,
-      batches: batches.map((batch) => ({
-        id: this.id(batch),
-        state: stateOf(batch),
-        requests: batch.size,
-        callers: batch.callers,
-        millis: Math.max(0, now - batch.since),
-        ...this.key("keys", batch.key)
-      }))
+      batches: batches.map((batch) =>
+        this.withKey<BatcherSnapshot["batches"]["first"][number]>("keys", batch.key, {
+          id: this.id(batch),
+          state: stateOf(batch),
+          requests: batch.size,
+          callers: batch.callers,
+          millis: Math.max(0, now - batch.since)
+        })
+      )
     }
   }
 }
@@ -286,10 +301,13 @@ const nodesOf = function*(source: Member["source"]): Generator<Node> {
   }
 }
 
+/** A key may break a line, or tell a terminal to do something. */
+const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
+
 /** Keys are the user's, and may throw when they are formatted. */
 const textOf = (key: unknown): string => {
   try {
-    const text = format(key)
+    const text = format(key).slice(0, longestText + 1).replace(/[\p{Cc}\u2028\u2029]/gu, escaped)
     return text.length > longestText ? `${text.slice(0, longestText)}…` : text
   } catch {
     return "?"

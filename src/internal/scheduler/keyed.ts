@@ -117,6 +117,7 @@ export class Registry<K, I> {
     }
     this.entries.add(entry)
     this.size++
+    this.watch?.added(engine)
     const now = this.now()
     if (now >= this.resting.nextCheck) this.sweep(now, sweepPerCall)
     return entry

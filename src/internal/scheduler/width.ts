@@ -123,7 +123,9 @@ export class LatencyWidth {
   }
 
   private adjust(mean: number): void {
-    const change = Math.max(mostFall, Math.min(mostGrowth, stretch * this.baseline! / mean))
+    // The clock may be too coarse to see the jobs.
+    const ratio = mean === 0 ? Infinity : stretch * this.baseline! / mean
+    const change = Math.max(mostFall, Math.min(mostGrowth, ratio))
     // A width that is not used does not grow: nothing is known of what lies beyond.
     if (change < 1 || 2 * this.saturated >= this.samples) this.width = this.clamp(this.width * change)
     this.probing = ++this.windows >= windowsPerProbe

@@ -160,20 +160,31 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
     this.resized()
   }
 
-  /** A scheduler without a bound has no limit: OTLP has no number for it. */
+  override leave(source: Kinds["scheduler"][0]): boolean {
+    const isLast = super.leave(source)
+    if (!isLast) this.resized()
+    return isLast
+  }
+
   resized(): void {
-    const loads = Array.from(this.loads())
-    const bounded = loads.length === 0 || loads.some(({ limit }) => limit !== Infinity)
-    if (bounded) {
-      this.limited ??= this.series.gauge("scheduler.limit", "The most weight that may run", () => this.total("limit"))
-    } else {
-      this.limited?.remove()
+    if (Array.from(this.loads()).some(isBounded)) this.showLimit()
+    else if (this.limited !== undefined) {
+      this.series.remove(this.limited)
       this.limited = undefined
     }
   }
 
   penalized(): void {
     this.penalties++
+  }
+
+  added(load: Load): void {
+    if (isBounded(load)) this.showLimit()
+  }
+
+  /** A scheduler without a bound has no limit: OTLP has no number for it. */
+  private showLimit(): void {
+    this.limited ??= this.series.gauge("scheduler.limit", "The most weight that may run", () => this.total("limit"))
   }
 
   now(): Millis {
@@ -204,6 +215,8 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
     return now
   }
 }
+
+const isBounded = ({ limit }: Load): boolean => limit !== Infinity
 
 class LimiterFamily extends Members<Kinds["limiter"][0]> implements LimiterWatch {
   private readonly decisions: Tally<"admitted" | "delayed" | "refused">
@@ -369,7 +382,8 @@ export const meter: Observer = {
     const registry = Context.get(context, Metric.MetricRegistry)
     let families = registries.get(registry)
     if (families === undefined) registries.set(registry, families = new Map())
-    const id = JSON.stringify([kind, name, Context.get(context, Metric.CurrentMetricAttributes)])
+    const around = Object.entries(Context.get(context, Metric.CurrentMetricAttributes))
+    const id = JSON.stringify([kind, name, around.sort(([a], [b]) => a < b ? -1 : 1)])
     // Sound: the id begins with the kind.
     let family = families.get(id) as Families[K] | undefined
     if (family === undefined) {

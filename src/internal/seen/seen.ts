@@ -39,6 +39,8 @@ export interface SchedulerWatch {
   resized(): void
   /** A penalty that was given to it, or of which a store told, lengthens its pause. */
   penalized(): void
+  /** There is an engine for another key. */
+  added(load: Load): void
   /** The time, which may stand still within a turn of the event loop. */
   now(): Millis
 }

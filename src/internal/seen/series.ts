@@ -1,7 +1,7 @@
 /**
  * Series of metrics in core's registry: gauges and counters that are read when they are exported, and histograms.
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 
 export type Attributes = Readonly<Record<string, string>>
@@ -42,7 +42,8 @@ export class Histogram {
   add(value: number): void {
     const { bounds, counts } = this
     this.count++
-    if (value === 0) {
+    // A time is negative where the clock was set back meanwhile.
+    if (!(value > 0)) {
       counts[0]!++
       if (this.min > 0) this.min = 0
       if (this.max < 0) this.max = 0
@@ -69,7 +70,7 @@ export class Histogram {
 export class Series {
   private readonly context: Context.Context<never>
   private readonly attributes: Attributes
-  private readonly registrations: Array<Metric.Registration> = []
+  private readonly registrations = new Set<Metric.Registration>()
 
   constructor(context: Context.Context<never>, attributes: Attributes) {
     this.context = context
@@ -77,31 +78,47 @@ export class Series {
   }
 
   gauge(id: string, description: string, read: () => number): Metric.Registration {
-    const metric = Metric.gauge(prefix(id), { description, attributes: this.attributes })
-    return this.register(metric, () => ({ value: read() }))
+    return this.register(
+      (attributes) => Metric.gauge(prefix(id), { description, attributes }),
+      () => ({ value: read() })
+    )
   }
 
   counter(id: string, description: string, read: () => number, more?: Attributes): void {
-    const metric = Metric.counter(prefix(id), {
-      description,
-      attributes: { ...this.attributes, ...more },
-      incremental: true
-    })
-    this.register(metric, () => ({ count: read(), incremental: true }))
+    this.register(
+      (attributes) => Metric.counter(prefix(id), { description, attributes, incremental: true }),
+      () => ({ count: read(), incremental: true }),
+      more
+    )
   }
 
   histogram(id: string, description: string, bounds: ReadonlyArray<number>, more?: Attributes): Histogram {
     const histogram = new Histogram(bounds)
-    const attributes = { ...this.attributes, ...more }
-    const metric = Metric.histogram(prefix(id), { description, attributes, boundaries: bounds })
-    this.register(metric, () => histogram.state)
+    this.register(
+      (attributes) => Metric.histogram(prefix(id), { description, attributes, boundaries: bounds }),
+      () => histogram.state,
+      more
+    )
     return histogram
   }
 
-  private register<Input, State>(metric: Metric.Metric<Input, State>, get: () => State): Metric.Registration {
-    const registration = Metric.registerUnsafe(metric, this.context, { get, update: ignore, modify: ignore })
-    this.registrations.push(registration)
+  private register<Input, State>(
+    make: (attributes: Attributes) => Metric.Metric<Input, State>,
+    get: () => State,
+    more?: Attributes
+  ): Metric.Registration {
+    const attributes = { ...this.attributes, ...more }
+    // Core lets those of the place win over those of the metric: two series of ours would be one.
+    const around = Context.get(this.context, Metric.CurrentMetricAttributes)
+    const context = Context.add(this.context, Metric.CurrentMetricAttributes, { ...around, ...attributes })
+    const registration = Metric.registerUnsafe(make(attributes), context, { get, update: ignore, modify: ignore })
+    this.registrations.add(registration)
     return registration
+  }
+
+  remove(registration: Metric.Registration): void {
+    registration.remove()
+    this.registrations.delete(registration)
   }
 
   /** Ends all of them. */

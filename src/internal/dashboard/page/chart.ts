@@ -100,8 +100,14 @@ export class Chart {
     return [this.times, ...this.values]
   }
 
-  push(at: number, lines: ReadonlyArray<Line>): void {
+  /** Times only grow: where the clock was set back the plot begins anew. */
+  private add(at: number): void {
+    if (at / 1000 < (this.times.at(-1) ?? 0)) { for (const list of [this.times, ...this.values]) list.length = 0 }
     this.times.push(at / 1000)
+  }
+
+  push(at: number, lines: ReadonlyArray<Line>): void {
+    this.add(at)
     this.values.forEach((values, i) => values.push(lines[i]?.value ?? null))
     if (this.times.length > framesKept) { for (const list of [this.times, ...this.values]) list.shift() }
     this.plot.setData(this.data)
@@ -123,7 +129,7 @@ export class Chart {
   /** A time without frames is a gap. */
   gap(at: number): void {
     if (this.times.length === 0) return
-    this.times.push(at / 1000)
+    this.add(at)
     for (const values of this.values) values.push(null)
   }
 

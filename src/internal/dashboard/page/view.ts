@@ -33,13 +33,16 @@ export class Viewer {
   private readonly counts = new Counts()
   private readonly memories = new Map<string, Memory>()
   private started: number | undefined
+  private at = 0
 
   see(frame: Frame): View {
-    if (frame.since !== this.started) {
+    // Where its clock was set back, what was remembered lies in the future.
+    if (frame.since !== this.started || frame.snapshot.at < this.at) {
       this.counts.clear()
       this.memories.clear()
       this.started = frame.since
     }
+    this.at = frame.snapshot.at
     this.counts.push(frame)
     const { counts } = this
     const { snapshot } = frame
