@@ -91,11 +91,13 @@ export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, Sch
     })
   })
 
-/** Refuses the jobs that wait for a permit: the store of the permits does not answer. */
+/**
+ * Refuses the jobs that wait for a permit: the store of the permits does not answer. A job that a running one waits for needs
+ * none.
+ */
 export const refuseWaitingUnsafe = (engine: Engine, reason: SchedulerErrorReason): void => {
-  // A job with a place inside a running job needs no permit.
   const waiting: Array<Job> = []
-  engine.main.queue.forEach(({ job }) => void (job.ties?.place === undefined && waiting.push(job)))
+  engine.main.queue.forEach(({ job }) => void (engine.lanes.isLent(job) || waiting.push(job)))
   for (const job of waiting) engine.withdrawJob(job)
   engine.pump()
   forEachInSlices(engine.slices, waiting, (job) => engine.refusals.refuse(job, reason))

@@ -74,6 +74,8 @@ export class PermitPool implements Permits, Beating {
   private place = 0
   /** When to ask again. */
   private pollAt = Infinity
+  /** How many jobs had come when the store failed. Those that are left of them run in lent width too, so they wait for the poll. */
+  private failedAt = -1
   /** When to renew, `Infinity` without permits. */
   private renewAt = Infinity
   private renewal: Fiber.Fiber<void> | undefined
@@ -141,7 +143,7 @@ export class PermitPool implements Permits, Beating {
     if (need > 0 && idle >= need) return
     // Two processes that each hold a part and wait for the rest would block each other.
     if (idle > 0) this.giveBack(idle, Infinity)
-    if (this.place !== need) this.ask()
+    if (this.place !== need && this.failedAt !== engine.lanes.arrivals) this.ask()
   }
 
   freed(): void {
@@ -182,6 +184,7 @@ export class PermitPool implements Permits, Beating {
       })
     }
     this.pollAt = Infinity
+    this.failedAt = -1
     this.asked = permits
     let sentAt = 0
     const command = Effect.suspend(() => {
@@ -277,7 +280,12 @@ export class PermitPool implements Permits, Beating {
   beat(now: number): void {
     if (this.pollAt <= now) {
       this.pollAt = Infinity
-      this.wake()
+      if (this.failedAt === -1) {
+        this.wake()
+      } else {
+        this.failedAt = -1
+        this.changed()
+      }
     }
     if (this.renewAt <= now) this.renew(now)
     this.arm()
@@ -343,7 +351,15 @@ export class PermitPool implements Permits, Beating {
   private away(failure: StoreError): void {
     const { engine, guard, onStoreError, store } = this.options
     if (this.closed) return
-    if (onStoreError === "fail") return refuseWaitingUnsafe(engine, failure)
+    if (onStoreError === "fail") {
+      this.failedAt = engine.lanes.arrivals
+      refuseWaitingUnsafe(engine, failure)
+      if (this.asking === undefined && engine.queued > 0) {
+        this.pollAt = this.pollAfter(this.now(), pollMillis)
+        this.arm()
+      }
+      return
+    }
     if (this.alone) return
     this.alone = true
     const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_))))
