@@ -39,7 +39,8 @@ export interface Adaptive extends WidthPolicy {}
  * - `max`: the most concurrency, an integer from `min`.
  * - `initial`: the concurrency to begin with; 20 by default, or the nearest that the bounds allow.
  * - `overload`: which exits say that the other side has too much to do. Each one takes a tenth of the width, at most once for
- *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing.
+ *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing. If it
+ *   throws, that is logged and the exit changes nothing.
  *
  * @category options
  * @since 0.1.0

@@ -752,6 +752,25 @@ describe("stats", () => {
       expect(yield* held.stats).toMatchObject({ waitingFor: "penalty", nextStart: Duration.minutes(1) })
     }))
 
+  it.effect("agree with each other, whenever a penalty ends while they are read", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let now = clock.monotonicTimeNanosUnsafe()
+      clock.monotonicTimeNanosUnsafe = () => now
+      const kinds = new Set<string>()
+      for (let left = 1n; left < 20n; left++) {
+        const scheduler = yield* blocked({ concurrency: 1 })
+        yield* scheduler.penalize({ for: "1 hour" })
+        now += 3_600_000_000_000n - left
+        // Each reading of the clock takes a nanosecond.
+        clock.monotonicTimeNanosUnsafe = () => ++now
+        const { nextStart, waitingFor } = yield* scheduler.stats
+        clock.monotonicTimeNanosUnsafe = () => now
+        kinds.add(`${waitingFor} ${nextStart === undefined ? "" : "and then"}`)
+      }
+      expect([...kinds]).toEqual(["width ", "penalty and then"])
+    }))
+
   it.effect("count refusals by their reason, and waiting jobs by priority and share", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, maxQueued: 9 })
