@@ -32,7 +32,7 @@ import type { Limits } from "./options.js"
 import { type Host as OverloadHost, Overload } from "./overload.js"
 import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
-import { impossibleOf, Refusals, refuseImpossible } from "./refusal.js"
+import { impossibleOf, Refusals, refuseImpossible, refuseWaiting } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
 import { adapt, endAdaption, oldestWait, startOf, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
@@ -365,11 +365,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   onStoreFailure(error: StoreError): void {
-    const lane = this.front
-    if (lane === undefined) return
-    this.refuseQueued(this.lanes.headOf(lane), error)
-    this.pump()
-    this.notifyUnsafe()
+    // Not the one in front alone: each of the others might wait for as long as the store takes to fail.
+    if (this.front !== undefined) refuseWaiting(this, error, (job) => job.tokens > 0)
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */

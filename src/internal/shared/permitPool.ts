@@ -10,10 +10,10 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { Rate } from "../limiter/gcra.js"
 import type { Limiter } from "../limiter/limiter.js"
-import { refuseWaitingUnsafe } from "../scheduler/build.js"
 import type { Engine } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
+import { refuseWaiting } from "../scheduler/refusal.js"
 import type { Permits } from "../scheduler/site.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { Held, PermitStore } from "../store/permitStore.js"
@@ -353,7 +353,8 @@ export class PermitPool implements Permits, Beating {
     if (this.closed) return
     if (onStoreError === "fail") {
       this.failedAt = engine.lanes.arrivals
-      refuseWaitingUnsafe(engine, failure)
+      // A job that a running one waits for needs no permit.
+      refuseWaiting(engine, failure, (job) => !engine.lanes.isLent(job))
       if (this.asking === undefined && engine.queued > 0) {
         this.pollAt = this.pollAfter(this.now(), pollMillis)
         this.arm()
