@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Schema } from "effect"
+import { Effect, Exit, Fiber, Schema } from "effect"
 import * as Persistable from "effect/persistence/Persistable"
 import { Reducer, Scheduler } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
@@ -148,6 +148,29 @@ describe("services over a store of one's own", () => {
         expect(consume).toContain("store command `take` failed: the answer makes no sense")
         expect(peek).toContain("store command `take` failed: the answer makes no sense")
         if (i < 7) expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
+      }
+    }))
+
+  it.effect("while the store is away, a caller that throws keeps no other one from its answer", () =>
+    Effect.gen(function*() {
+      const away = Effect.delay(Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })), 10)
+      for (const onStoreError of ["fail", "allow", "local"] as const) {
+        const { rates } = answering(() => away)
+        const options = { rate: { limit: 1, window: "1 second" }, outageBudget: 0, onStoreError } as const
+        const limiter = yield* Stores.makeRateLimiter(Effect.succeed(rates), options)
+        const fibers = yield* Effect.forEach([1, 2, 3, 4], () => fork(limiter.consume()))
+        for (const fiber of fibers.slice(0, 2)) {
+          fiber.addObserver(() => {
+            throw new Error("of the caller")
+          })
+        }
+        yield* Effect.yieldNow
+        // One that leaves is not answered.
+        yield* Fiber.interrupt(fibers[2]!)
+        yield* TestClock.adjust(2010)
+        const ends = fibers.map((fiber) => fiber.pollUnsafe()?._tag)
+        const end = onStoreError === "fail" ? "Failure" : "Success"
+        expect(ends).toEqual([end, end, "Failure", end])
       }
     }))
 })

@@ -471,7 +471,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     else this.permits.limit = concurrency
     refuseImpossible(this)
     this.watch?.resized()
-    for (const listener of Array.from(this.resized)) listener()
+    forEachInSlices(this.slices, Array.from(this.resized), (listener) => listener())
   }
 
   /** Gives a rate to an engine that had none. */
@@ -497,7 +497,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   /** A job or a call has ended. */
   notifyUnsafe(): void {
     if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
-    for (const watcher of Array.from(this.watchers)) watcher()
+    forEachInSlices(this.slices, Array.from(this.watchers), (watcher) => watcher())
   }
 
   /** Lets no job start any more, and tells the waiting and the running ones. */

@@ -8,6 +8,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { forEachInSlices } from "../data/slices.js"
 import type { Rate } from "../limiter/gcra.js"
 import type { Limiter } from "../limiter/limiter.js"
 import type { Engine } from "../scheduler/engine.js"
@@ -287,8 +288,12 @@ export class PermitPool implements Permits, Beating {
         this.changed()
       }
     }
-    if (this.renewAt <= now) this.renew(now)
-    this.arm()
+    // A job that ends may have a caller who throws. The other permits are still renewed.
+    try {
+      if (this.renewAt <= now) this.renew(now)
+    } finally {
+      this.arm()
+    }
   }
 
   private get firstDeadline(): number {
@@ -296,11 +301,18 @@ export class PermitPool implements Permits, Beating {
   }
 
   private renew(sentAt: number): void {
-    const { guard, store } = this.options
     this.renewal?.interruptUnsafe()
     this.renewal = undefined
     const expired = this.permits.filter((permit) => permit.deadline <= sentAt)
-    if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
+    try {
+      if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
+    } finally {
+      this.renewHeld(sentAt)
+    }
+  }
+
+  private renewHeld(sentAt: number): void {
+    const { guard, store } = this.options
     // Without an answer until then, the first permit is lost.
     this.renewAt = this.firstDeadline
     if (this.permits.length === 0) return
@@ -315,10 +327,13 @@ export class PermitPool implements Permits, Beating {
         const lost = new Set(ids)
         for (const permit of asked) if (!lost.has(permit.id)) permit.deadline = sentAt + store.leaseMillis
         const gone = this.permits.filter((permit) => lost.has(permit.id))
-        if (gone.length > 0) {
-          this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
+        try {
+          if (gone.length > 0) {
+            this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
+          }
+        } finally {
+          this.renewed(Math.min(this.renewAfter(this.now()), this.firstDeadline))
         }
-        this.renewed(Math.min(this.renewAfter(this.now()), this.firstDeadline))
       }
     }))
   }
@@ -338,14 +353,16 @@ export class PermitPool implements Permits, Beating {
     if (this.alone) return
     this.narrow()
     let over = engine.main.used - this.size
+    const ends: Array<Deferred.Deferred<never, SchedulerError>> = []
     for (const job of engine.lanes.started) {
       if (over <= 0) break
       const end = this.lost.get(job)
       if (end === undefined || job.lane !== engine.main) continue
       over -= job.width
-      Deferred.doneUnsafe(end, Effect.fail(engine.refusals.error(failure)))
+      ends.push(end)
     }
-    this.changed()
+    const error = engine.refusals.error(failure)
+    forEachInSlices(engine.slices, ends, (end) => Deferred.doneUnsafe(end, Effect.fail(error)), () => this.changed())
   }
 
   private away(failure: StoreError): void {
