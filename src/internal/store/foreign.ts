@@ -22,7 +22,12 @@ const command = <A>(
   sensible: Sensible<A>
 ): Effect.Effect<A, StoreError> => {
   const failed = (cause: unknown) => new StoreError({ operation, cause })
-  const answered = Effect.flatMap(Effect.suspend(send), (answer) =>
+  const sent = Effect.suspend(() => {
+    const effect = send()
+    // Core would end the fiber without a word to the rest of it.
+    return Effect.isEffect(effect) ? effect : Effect.fail(failed(new Error("the command is no effect")))
+  })
+  const answered = Effect.flatMap(sent, (answer) =>
     guarded(() => sensible(answer), constFalse)
       ? Effect.succeed(answer)
       : Effect.fail(failed(new Error(`the answer makes no sense: ${String(JSON.stringify(answer)).slice(0, 200)}`))))
