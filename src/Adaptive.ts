@@ -18,8 +18,11 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import { guarded } from "./internal/data/guarded.js"
 import { refuse } from "./internal/data/refuse.js"
+import type { Place } from "./internal/data/timers.js"
 import { type Adaptation, LatencyWidth, type WidthPolicy } from "./internal/scheduler/width.js"
 
 /**
@@ -101,13 +104,19 @@ export const latency = ({ initial = 20, max, min = 1, overload = isTimeout }: La
   check("max", max, min)
   check("initial", initial, 1)
   const first = Math.max(min, Math.min(max, initial))
-  const make = (): Adaptation => {
+  const make = (name: string, { context }: Place): Adaptation => {
     const width = new LatencyWidth(min, max, first)
+    const isOverload = (exit: Exit.Exit<unknown, unknown>): boolean =>
+      guarded(() => overload(exit), (error) => {
+        const message = `${name}: the function "overload" of its concurrency failed and was ignored`
+        Effect.runForkWith(context)(Effect.logError(message, Cause.die(error)))
+        return false
+      })
     return {
       get limit() {
         return width.limit
       },
-      ended: (exit, job) => overload(exit) ? width.overloaded(job) : exit._tag === "Success" && width.succeeded(job)
+      ended: (exit, job) => isOverload(exit) ? width.overloaded(job) : exit._tag === "Success" && width.succeeded(job)
     }
   }
   return { max, make }

@@ -100,7 +100,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.lanes = new Lanes(this, limits.concurrency)
     if (this.hasTerms) this.overload = new Overload(this, limits, site)
     if (limits.adaptive === undefined) return
-    this.adaptive = limits.adaptive.make()
+    this.adaptive = limits.adaptive.make(this.name, site)
     this.main.capacity = this.adaptive.limit
     this.lanes.elastic = true
   }

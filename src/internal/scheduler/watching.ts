@@ -1,11 +1,7 @@
 /**
  * What there is to tell of an engine: how long its jobs wait and run, and what for. An adaptive width follows it.
  */
-import * as Cause from "effect/Cause"
-import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import { guarded } from "../data/guarded.js"
-import type { Place } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { SchedulerWatch } from "../seen/seen.js"
 import type { Hold } from "../seen/tell.js"
@@ -15,8 +11,6 @@ import type { Adaptation } from "./width.js"
 
 /** The part of an engine that this uses. */
 interface Engine {
-  readonly name: string
-  readonly site: Place
   readonly lanes: Lanes
   readonly limiter: Limiter<StoreError> | undefined
   readonly watch: SchedulerWatch | undefined
@@ -61,14 +55,8 @@ export const adapt = (
   const { lanes } = engine
   const { main } = lanes
   const ended = { startedAt: job.since, now, running: main.used, saturated: main.state === "blocked" }
-  // It asks a function of the user. What comes after it in this step others depend on.
-  const isChanged = guarded(() => adaptive.ended(exit, ended), (error) => {
-    const message = `${engine.name}: the function "overload" of its concurrency failed and was ignored`
-    Effect.runForkWith(engine.site.context)(Effect.logError(message, Cause.die(error)))
-    return false
-  })
-  // The function may also have called `resize`.
-  if (!isChanged || engine.adaptive !== adaptive) return
+  // A function of the user is asked, which may also have called `resize`.
+  if (!adaptive.ended(exit, ended) || engine.adaptive !== adaptive) return
   main.capacity = adaptive.limit
   lanes.refresh()
 }
