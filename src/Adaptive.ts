@@ -18,10 +18,11 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import { constFalse } from "effect/Function"
 import { guarded } from "./internal/data/guarded.js"
 import { refuse } from "./internal/data/refuse.js"
+import type { Place } from "./internal/data/timers.js"
 import { type Adaptation, LatencyWidth, type WidthPolicy } from "./internal/scheduler/width.js"
 
 /**
@@ -41,8 +42,8 @@ export interface Adaptive extends WidthPolicy {}
  * - `max`: the most concurrency, an integer from `min`.
  * - `initial`: the concurrency to begin with; 20 by default, or the nearest that the bounds allow.
  * - `overload`: which exits say that the other side has too much to do. Each one takes a tenth of the width, at most once for
- *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing. If
- *   it throws, the exit says nothing of the kind.
+ *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing. If it
+ *   throws, that is logged and the exit changes nothing.
  *
  * @category options
  * @since 0.1.0
@@ -103,16 +104,19 @@ export const latency = ({ initial = 20, max, min = 1, overload = isTimeout }: La
   check("max", max, min)
   check("initial", initial, 1)
   const first = Math.max(min, Math.min(max, initial))
-  const make = (): Adaptation => {
+  const make = (name: string, { context }: Place): Adaptation => {
     const width = new LatencyWidth(min, max, first)
+    const isOverload = (exit: Exit.Exit<unknown, unknown>): boolean =>
+      guarded(() => overload(exit), (error) => {
+        const message = `${name}: the function "overload" of its concurrency failed and was ignored`
+        Effect.runForkWith(context)(Effect.logError(message, Cause.die(error)))
+        return false
+      })
     return {
       get limit() {
         return width.limit
       },
-      ended: (exit, job) =>
-        guarded(() => overload(exit), constFalse)
-          ? width.overloaded(job)
-          : exit._tag === "Success" && width.succeeded(job)
+      ended: (exit, job) => isOverload(exit) ? width.overloaded(job) : exit._tag === "Success" && width.succeeded(job)
     }
   }
   return { max, make }

@@ -36,6 +36,7 @@ import * as Checked from "./internal/shared/options.js"
 import { PermitPool } from "./internal/shared/permitPool.js"
 import { Pulse } from "./internal/shared/pulse.js"
 import { longestLease } from "./internal/store/bounds.js"
+import * as Foreign from "./internal/store/foreign.js"
 import type { Cell, GcraStore } from "./internal/store/gcraStore.js"
 import * as Guard from "./internal/store/guard.js"
 import type { PermitStore } from "./internal/store/permitStore.js"
@@ -190,7 +191,7 @@ const reducer = <R>(
   const maxResultBytes = Quotas.count(caller, "maxResultBytes", options?.maxResultBytes ?? 4 * 1024 * 1024)
   const times = Checked.guard(caller, options)
   return Effect.gen(function*() {
-    const made = checkLease(caller, yield* store)
+    const made = Foreign.reducerStore(checkLease(caller, yield* store))
     const handle = yield* Reducer.fromOptions(id, options)
     const guard = yield* guardOf(options?.name ?? id, options, times)
     return attach(handle, { store: made, guard, onStoreError, maxResultBytes, ended: new Map() })
@@ -263,7 +264,12 @@ const rateLimiter = <R>(
     const made = yield* store
     const guard = yield* guardOf(name, options, times)
     const limiter = yield* Effect.acquireRelease(
-      SharedLimiter.make(rates, { store: made, guard, onStoreError, expectedProcesses }),
+      SharedLimiter.make(rates, {
+        store: (cells) => Foreign.gcraStore(made(cells), cells),
+        guard,
+        onStoreError,
+        expectedProcesses
+      }),
       (limiter) => limiter.close
     )
     return yield* RateLimiter.seenLimiter(limiter, name)
@@ -353,7 +359,7 @@ const sharing = <R>(
     return (key: string | undefined): Build.Share => (engine) => {
       const pool: PermitPool = new PermitPool({
         engine,
-        store: checkLease(caller, permits(key, () => pool.wake())),
+        store: Foreign.permitStore(checkLease(caller, permits(key, () => pool.wake()))),
         guard,
         pulse,
         onStoreError,
@@ -361,7 +367,7 @@ const sharing = <R>(
         limiterOf: (quotas) =>
           new SharedLimiter.SharedLimiter(
             quotas,
-            { store: (cells) => rates(key, cells), guard, onStoreError, expectedProcesses },
+            { store: (cells) => Foreign.gcraStore(rates(key, cells), cells), guard, onStoreError, expectedProcesses },
             site.context,
             site.clock
           )

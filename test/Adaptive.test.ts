@@ -2,10 +2,12 @@
  * The laws of a width that follows the other side (O6).
  */
 import { assert, describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit } from "effect"
+import { Cause, Effect, Exit, Logger } from "effect"
 import { Scheduler } from "effect-funnel"
 import * as Adaptive from "effect-funnel/Adaptive"
+import { TestClock } from "effect/testing"
 import { LatencyWidth } from "../src/internal/scheduler/width.js"
+import { fork } from "./support/fibers.ts"
 import { random } from "./support/random.js"
 import { simulate } from "./support/simulation.js"
 
@@ -253,18 +255,34 @@ describe("Adaptive.latency", () => {
       expect((yield* scheduler.stats).concurrency).toBe(3)
     }))
 
-  it.effect("O6 the width that `overload` sets by hand stays", () =>
+  it.effect("O6 an overload that throws is logged, and is no trouble for any job", () =>
     Effect.gen(function*() {
-      const scheduler: Scheduler.Scheduler = yield* Scheduler.make({
-        concurrency: Adaptive.latency({
-          max: 100,
-          initial: 50,
-          overload: () => {
-            Effect.runSync(scheduler.resize(3))
-            return true
-          }
-        })
-      })
+      const messages: Array<unknown> = []
+      const overload = () => {
+        throw new Error("broken")
+      }
+      const ran = yield* Effect.scoped(Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: Adaptive.latency({ max: 1, overload }) })
+        const job = Effect.exit(scheduler.schedule(Effect.sleep(10)))
+        const items = Effect.exit(scheduler.forEach([1, 2], () => Effect.sleep(10), { discard: true }))
+        const fibers = yield* Effect.forEach([job, job, items], (effect) => fork(effect))
+        yield* TestClock.adjust(100)
+        return fibers.map((fiber) => fiber.pollUnsafe()?._tag)
+      })).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void messages.push(message))])))
+      expect(ran).toEqual(["Success", "Success", "Success"])
+      const [first] = messages
+      expect([messages.length, String(first)]).toEqual([
+        4,
+        "effect-funnel/Scheduler: the function \"overload\" of its concurrency failed and was ignored"
+      ])
+    }))
+
+  it.effect("O6 an overload that resizes its scheduler ends the adaption", () =>
+    Effect.gen(function*() {
+      let resize = Effect.void
+      const overload = () => (Effect.runSync(resize), true)
+      const scheduler = yield* Scheduler.make({ concurrency: Adaptive.latency({ max: 10, initial: 10, overload }) })
+      resize = scheduler.resize(3)
       yield* scheduler.schedule(Effect.void)
       expect((yield* scheduler.stats).concurrency).toBe(3)
     }))

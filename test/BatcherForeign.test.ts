@@ -416,3 +416,22 @@ describe("long steps", () => {
       assert.strictEqual(calls.length, 2)
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
+
+describe("B4 an execute that is no effect", () => {
+  it.effect("B4 is a defect of its look-ups, and gives back its permit: nobody waits for good", () => {
+    class Api extends Scheduler.Service<Api>()("test/Api", { concurrency: 1 }) {}
+    return Effect.gen(function*() {
+      const resolver = yield* Batcher.findById(Get, {
+        id: ({ id }) => id,
+        // Sound: an async function, as callers without types may write it.
+        execute: () => Promise.resolve([]) as never,
+        resultId: () => 0,
+        missing: () => Exit.succeed("missing")
+      })
+      const fibers = yield* Effect.forEach([1, 2], (id) => start(as(new Id("any"))(Effect.request(get(id), resolver))))
+      yield* settle
+      for (const fiber of fibers) assert.include(String(fiber.pollUnsafe()), "Not a valid effect")
+      assert.deepInclude(yield* Api.stats, { running: 0, queued: 0 })
+    }).pipe(Effect.provide(Layer.provideMerge(Batcher.layer({ scheduler: Api }), Api.layer)))
+  })
+})

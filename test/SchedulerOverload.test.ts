@@ -117,6 +117,18 @@ describe("maxWait", () => {
       expect([refusal(a1), refusal(b)]).toEqual(["Success", "Success"])
     }))
 
+  it.effect("O1 O3 the first job with a share does not count the tokens of jobs without one", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* tenASecond
+      const plain = yield* Effect.forEach([1, 2, 3, 4], () => fork(scheduler.schedule(Effect.void, { maxWait: 1000 })))
+      yield* Effect.forEach([1, 2], () => fork(scheduler.forEach([1, 2], () => Effect.void)))
+      const first = yield* fork(scheduler.schedule(Effect.void, { share: "a" }))
+      expect([...plain.map(refusal).map((refusal) => refusal?.[0]), refusal(first)])
+        .toEqual([undefined, undefined, "WaitExceeded", "WaitExceeded", undefined])
+      yield* TestClock.adjust("200 millis")
+      expect([refusal(plain[0]!), refusal(first)]).toEqual(["Success", "Success"])
+    }))
+
   it.effect("O1 a late timer starts no job after its maxWait: the job in front is refused when its turn comes", () =>
     Effect.gen(function*() {
       let ran = false
@@ -160,6 +172,27 @@ describe("maxWait", () => {
         expect(refusal(long)).toBe(undefined)
         yield* TestClock.adjust("1 millis")
         expect(refusal(long)).toBe("Success")
+      }
+    }))
+
+  it.effect("O1 a penalty refuses no job for those behind it, nor for those that it refuses with it", () =>
+    Effect.gen(function*() {
+      for (const share of [undefined, "a"]) {
+        const scheduler = yield* Scheduler.make({ concurrency: "unbounded", rate: { limit: 10, window: "1 second" } })
+        yield* scheduler.schedule(Effect.void)
+        const wait = (maxWait: number, tokens?: number) =>
+          fork(scheduler.schedule(Effect.void, { share, maxWait, tokens, priority: maxWait === 420 ? -1 : 0 }))
+        const first = yield* wait(200)
+        const hopeless = yield* wait(220)
+        const second = yield* wait(300)
+        const low = yield* wait(420)
+        yield* Effect.forEach([1, 2, 3], () => fork(scheduler.schedule(Effect.void, { share, priority: -2 })))
+        yield* scheduler.penalize({ for: "160 millis" })
+        yield* Effect.yieldNow
+        expect([first, hopeless, second, low].map((job) => refusal(job)?.[0]))
+          .toEqual([undefined, "WaitExceeded", undefined, undefined])
+        yield* TestClock.adjust("420 millis")
+        expect([first, second, low].map(refusal)).toEqual(["Success", "Success", "Success"])
       }
     }))
 
@@ -589,6 +622,20 @@ describe("drain", () => {
       expect([before, drained].map(refusal)).toEqual(["Success", "Success"])
     }))
 
+  it.effect("O7 all who wait for the end hear of it, also where the code of one of them throws", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 1, drain: "1 minute" }), scope)
+      yield* fork(scheduler.schedule(sleep(10)))
+      const waits = [scheduler.awaitIdle, scheduler.awaitIdle, scheduler.drain(), Scope.close(scope, Exit.void)]
+      const [first, ...others] = yield* Effect.forEach(waits, (wait) => fork(wait))
+      first!.addObserver(() => {
+        throw new Error("of one of them")
+      })
+      yield* TestClock.adjust(10)
+      expect(others.map(refusal)).toEqual(["Success", "Success", "Success"])
+    }))
+
   it.effect("O7 an interrupted drain leaves the scheduler draining", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
@@ -725,6 +772,25 @@ describe("stats", () => {
       yield* held.penalize({ for: "1 minute" })
       yield* fork(held.schedule(Effect.never))
       expect(yield* held.stats).toMatchObject({ waitingFor: "penalty", nextStart: Duration.minutes(1) })
+    }))
+
+  it.effect("agree with each other, whenever a penalty ends while they are read", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let now = clock.monotonicTimeNanosUnsafe()
+      clock.monotonicTimeNanosUnsafe = () => now
+      const kinds = new Set<string>()
+      for (let left = 1n; left < 20n; left++) {
+        const scheduler = yield* blocked({ concurrency: 1 })
+        yield* scheduler.penalize({ for: "1 hour" })
+        now += 3_600_000_000_000n - left
+        // Each reading of the clock takes a nanosecond.
+        clock.monotonicTimeNanosUnsafe = () => ++now
+        const { nextStart, waitingFor } = yield* scheduler.stats
+        clock.monotonicTimeNanosUnsafe = () => now
+        kinds.add(`${waitingFor} ${nextStart === undefined ? "" : "and then"}`)
+      }
+      expect([...kinds]).toEqual(["width ", "penalty and then"])
     }))
 
   it.effect("count refusals by their reason, and waiting jobs by priority and share", () =>

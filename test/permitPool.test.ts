@@ -3,6 +3,7 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Clock, Effect, Exit, Fiber, identity, Logger, Scope } from "effect"
+import { Reducer } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { type Options, PermitPool } from "../src/internal/shared/permitPool.js"
 import { Pulse } from "../src/internal/shared/pulse.js"
@@ -14,6 +15,7 @@ import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
+import { fork } from "./support/fibers.ts"
 import { simulate } from "./support/simulation.ts"
 
 const withLimit = (
@@ -29,11 +31,18 @@ const withLimit = (
     const held = new Set<string>()
     const weights = new Map<string, number>()
     /** Permits that the next renewal has lost, and the time of an answer. */
-    const store = { held, lost: 0, answerMillis: 0, penaltyMillis: 0, pollMillis: 1000, away: false }
+    const store = {
+      held,
+      lost: 0,
+      answerMillis: 0,
+      penaltyMillis: 0,
+      pollMillis: 1000,
+      away: false as boolean | "acquire"
+    }
     const answer = <A>(command: string, decide: () => A) =>
       Effect.suspend(() => {
         commands.push(command)
-        const answer = store.away
+        const answer = store.away === true || (store.away !== false && command.startsWith(store.away))
           ? Effect.fail(new StoreError({ operation: command, cause: new Error("away") }))
           : Effect.sync(decide)
         return store.answerMillis === 0 ? answer : Effect.delay(answer, store.answerMillis)
@@ -71,7 +80,14 @@ const withLimit = (
         close() {}
       }
     }
-    return Effect.succeed({ commands, engine, pool: new PermitPool(options), scheduler: handleOf(engine), store })
+    return Effect.succeed({
+      commands,
+      engine,
+      options,
+      pool: new PermitPool(options),
+      scheduler: handleOf(engine),
+      store
+    })
   })
 
 const make = withLimit(1)
@@ -115,6 +131,34 @@ describe("the permits of several processes", () => {
     }
     expect(ends).toEqual(new Set(["runs", "lost"]))
   })
+
+  it.effect("a caller that throws when its permit is lost keeps no other job running, and no other permit from being renewed", () =>
+    Effect.gen(function*() {
+      const { pulse } = (yield* withLimit(1)).options
+      const first = yield* withLimit(4, pulse)
+      const second = yield* withLimit(1, pulse)
+      const fibers = yield* Effect.forEach([1, 2, 3, 4], () => fork(first.scheduler.schedule(Effect.never)))
+      for (const fiber of fibers) {
+        fiber.addObserver(() => {
+          throw new Error("of the caller")
+        })
+      }
+      const other = yield* fork(second.scheduler.schedule(Effect.never))
+      // Others hold two of the permits, and then the lease of the rest ends.
+      first.store.lost = 2
+      yield* TestClock.adjust(100)
+      expect(fibers.map((fiber) => fiber.pollUnsafe()?._tag)).toEqual([undefined, undefined, "Failure", "Failure"])
+      first.store.lost = 0
+      first.store.away = true
+      second.commands.length = 0
+      yield* TestClock.adjust(1000)
+      expect(fibers.map((fiber) => fiber.pollUnsafe()?._tag)).toEqual(["Failure", "Failure", "Failure", "Failure"])
+      expect([second.commands.filter((command) => command === "renew").length, other.pollUnsafe()]).toEqual([
+        10,
+        undefined
+      ])
+      yield* Effect.all([first.pool.close, second.pool.close])
+    }))
 
   it.effect("when permits are lost, the jobs that began last end, as many as ran on them", () =>
     Effect.gen(function*() {
@@ -398,6 +442,25 @@ describe("permits while the store is away", () => {
       const [job] = yield* jobs(scheduler, 10)
       yield* TestClock.adjust(10)
       expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("jobs that wait in a run fail too, and jobs that a running one waits for do not: for them the store is asked each second", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler, store } = yield* withLimit(1)
+      const reducer = yield* Reducer.make()
+      const sleeps = Effect.forEach([1, 2, 3], () => scheduler.schedule(Effect.sleep(1000)), { concurrency: 3 })
+      const inner = Effect.andThen(Effect.sync(() => void (store.away = "acquire")), reducer.reduce("inner", sleeps))
+      const outer = yield* fork(scheduler.schedule(inner))
+      const alone = yield* fork(reducer.reduce("alone", scheduler.schedule(Effect.void)))
+      expect(String(yield* Fiber.await(alone))).toContain("store command `acquire 1` failed")
+      const isAsked = (command: string) => command.startsWith("acquire")
+      commands.length = 0
+      yield* TestClock.adjust(999)
+      expect(commands.filter(isAsked)).toEqual([])
+      yield* TestClock.adjust(2001)
+      expect(commands.filter(isAsked)).toEqual(["acquire 1"])
+      expect([(yield* Fiber.await(outer))._tag, engine.queued, engine.running]).toEqual(["Success", 0, 0])
       yield* pool.close
     }))
 

@@ -302,7 +302,7 @@ describe("Engine", () => {
     expect(limiter.standingUnsafe(undefined, limiter.now()).remaining).toBe(1)
   })
 
-  it("S3 a job that fails with its store is taken out, and the next one asks", () => {
+  it("S3 the jobs that wait for the rate fail with its store, those of no tokens start, and the next one that comes asks", () => {
     const clock = new ManualClock()
     const waiters: Array<Waiter<StoreError>> = []
     const elsewhere: Limiter<StoreError> = {
@@ -322,13 +322,17 @@ describe("Engine", () => {
     const { engine, log, submit } = setup(10, Infinity, elsewhere)
     const first = submit()
     submit()
+    submit({ tokens: 0 })
     submit()
     expect(waiters).toHaveLength(1)
     waiters.shift()!.onFailure(new StoreError({ operation: "take", cause: "gone" }))
     expect(first.error?.reason).toMatchObject({ _tag: "StoreError", operation: "take", cause: "gone" })
     expect(first.error?.message).toBe("test: store command `take` failed: gone")
+    expect(log).toEqual(["start 2", "fail 0 StoreError", "fail 1 StoreError", "fail 3 StoreError"])
+    submit()
+    submit()
     waiters.shift()!.onDue()
-    expect(log).toEqual(["fail 0 StoreError", "start 1"])
+    expect(log.slice(4)).toEqual(["start 4"])
     expect(waiters).toHaveLength(1)
     engine.closeUnsafe()
     expect(waiters).toHaveLength(0)

@@ -1,7 +1,11 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit } from "effect"
-import { Scheduler } from "effect-funnel"
+import { Effect, Exit, Fiber, Schema } from "effect"
+import * as Persistable from "effect/persistence/Persistable"
+import { Reducer, Scheduler } from "effect-funnel"
+import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Stores from "effect-funnel/stores"
+import { TestClock } from "effect/testing"
+import { fork } from "./support/fibers.ts"
 import { GcraStoreModel } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
 import { makeMemory } from "./support/memoryReducerStore.js"
@@ -31,6 +35,144 @@ describe("services over a store of one's own", () => {
           const exit = yield* Effect.exit(Effect.scoped(made))
           expect(Exit.isFailure(exit) && String(exit.cause)).toContain(rule(leaseMillis))
         }
+      }
+    }))
+
+  /** Stores that answer each command with what `answer` returns. */
+  const answering = (answer: (command: string) => Effect.Effect<never, Stores.StoreError>) => {
+    const take = () => answer("take")
+    const rates = (): Stores.GcraStore => ({ take, giveBack: take, penalize: take, reset: take })
+    const acquire = () => answer("acquire")
+    const permits = (): Stores.PermitStore => ({
+      leaseMillis: 10_000,
+      node: "node",
+      close() {},
+      acquire,
+      renew: acquire,
+      release: acquire,
+      penalize: acquire
+    })
+    const join = () => answer("join")
+    const flights: Stores.ReducerStore = {
+      leaseMillis: 10_000,
+      open: () => ({ owner: "party", close() {} }),
+      join,
+      renew: join,
+      complete: join,
+      release: join
+    }
+    return { flights, rates, permits: { permits, rates } }
+  }
+
+  class Get extends Persistable.Class<{ payload: { id: string } }>()("Get", {
+    primaryKey: ({ id }) => id,
+    success: Schema.String
+  }) {}
+
+  /** What each service fails with over such stores. */
+  const failures = Effect.fnUntraced(function*(answer: (command: string) => Effect.Effect<never, Stores.StoreError>) {
+    const { flights, permits, rates } = answering(answer)
+    const options = { outageBudget: 0, onStoreError: "fail" } as const
+    const reducer = yield* Stores.makeReducer(Effect.succeed(flights), options)
+    const limiter = yield* Stores.makeRateLimiter(Effect.succeed(rates), { ...options, rate: { limit: 1, window: 1 } })
+    const scheduler = yield* Stores.makeScheduler(Effect.succeed(permits), { ...options, name: "test", concurrency: 1 })
+    const calls: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+      Effect.provideService(
+        reduceShared(new Get({ id: "a" }), () => Effect.succeed("b")),
+        Reducer.Reducer,
+        reducer
+      ),
+      limiter.consume(),
+      limiter.peek(),
+      limiter.penalize({ for: 1 }),
+      scheduler.schedule(Effect.void),
+      scheduler.penalize({ for: 1 })
+    ]
+    const fibers = yield* Effect.forEach(calls, (call) => fork(call))
+    yield* TestClock.adjust(100)
+    return fibers.map((fiber) => String(fiber.pollUnsafe()))
+  })
+
+  it.effect("a store that throws, dies or interrupts itself, now or later, has failed, and nobody waits for it", () =>
+    Effect.gen(function*() {
+      const answers = [
+        () => {
+          throw new Error("broken")
+        },
+        () => Effect.die(new Error("broken")),
+        () => Effect.delay(Effect.die(new Error("broken")), 10),
+        () => Effect.delay(Effect.interrupt, 10),
+        // Sound: an async function, as callers without types may write it.
+        () => Promise.resolve() as never
+      ]
+      for (const answer of answers) {
+        for (const failure of yield* failures(answer)) expect(failure).toContain("store command")
+      }
+    }))
+
+  it.effect("an answer that makes no sense is a failure of the store", () =>
+    Effect.gen(function*() {
+      const taken = { waits: [0], retryMillis: 0, remaining: 0, resetMillis: 0, tightest: 0, before: "", after: "" }
+      const acquired = { granted: 1, pollMillis: 1000, penaltyMillis: 0 }
+      const nonsense: Readonly<Record<string, ReadonlyArray<unknown>>> = {
+        take: [
+          undefined,
+          { ...taken, waits: [NaN] },
+          { ...taken, waits: [0, 0] },
+          { ...taken, waits: [Infinity] },
+          { ...taken, waits: [], retryMillis: NaN },
+          { ...taken, waits: [], retryMillis: -1 },
+          { ...taken, tightest: 1 },
+          { ...taken, resetMillis: NaN }
+        ],
+        acquire: [
+          undefined,
+          { ...acquired, granted: 2 },
+          { ...acquired, granted: -1 },
+          { ...acquired, granted: NaN },
+          { ...acquired, pollMillis: NaN },
+          { ...acquired, penaltyMillis: -1 },
+          { ...acquired, penaltyMillis: Infinity }
+        ],
+        join: [
+          undefined,
+          { _tag: "Leads", fence: 1 },
+          { _tag: "Lead", fence: NaN },
+          { _tag: "Follow", fence: 1, restMillis: NaN },
+          { _tag: "Done", fence: 1 }
+        ]
+      }
+      for (let i = 0; i < 8; i++) {
+        // Sound: no type is wrong enough for these.
+        const answer = (command: string) => Effect.succeed(nonsense[command]![i] as never)
+        const [reduce, consume, peek, , schedule] = yield* failures(answer)
+        if (i < 5) expect(reduce).toContain("store command `join` failed: the answer makes no sense")
+        expect(consume).toContain("store command `take` failed: the answer makes no sense")
+        expect(peek).toContain("store command `take` failed: the answer makes no sense")
+        if (i < 7) expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
+      }
+    }))
+
+  it.effect("while the store is away, a caller that throws keeps no other one from its answer", () =>
+    Effect.gen(function*() {
+      const away = Effect.delay(Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })), 10)
+      for (const onStoreError of ["fail", "allow", "local"] as const) {
+        const { rates } = answering(() => away)
+        const options = { rate: { limit: 1, window: "1 second" }, outageBudget: 0, onStoreError } as const
+        const limiter = yield* Stores.makeRateLimiter(Effect.succeed(rates), options)
+        const fibers = yield* Effect.forEach([1, 2, 3, 4], () => fork(limiter.consume()))
+        for (const fiber of fibers.slice(0, 2)) {
+          fiber.addObserver(() => {
+            throw new Error("of the caller")
+          })
+        }
+        yield* Effect.yieldNow
+        // One that leaves is not answered.
+        yield* Fiber.interrupt(fibers[2]!)
+        yield* TestClock.adjust(2010)
+        const ends = fibers.map((fiber) => fiber.pollUnsafe()?._tag)
+        const end = onStoreError === "fail" ? "Failure" : "Success"
+        expect(ends).toEqual([end, end, "Failure", end])
       }
     }))
 })

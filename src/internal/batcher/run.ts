@@ -80,7 +80,12 @@ export class Runner<Req extends Request.Any, R> {
           : Effect.flatMap(this.memory.remember(batch, exit), (exit) => this.settle(batch, exit)))
     })
     const fiber = Effect.runForkWith(context)(life, { uninterruptible: true })
-    if (!batch.ended) batch.fiber = fiber
+    if (batch.ended) return
+    batch.fiber = fiber
+    // Core ends a fiber without its finalizers where it meets what is no effect, such as the promise of an `execute`.
+    fiber.addObserver((exit) => {
+      if (!batch.ended) Effect.runForkWith(context)(this.settle(batch, Exit.isSuccess(exit) ? Exit.interrupt() : exit))
+    })
   }
 
   private travel(batch: Batch<Req>): Effect.Effect<void, Request.Error<Req>> {

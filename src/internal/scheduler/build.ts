@@ -6,7 +6,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { duration } from "../data/duration.js"
-import { forEachInSlices } from "../data/slices.js"
 import { dispatcherIn } from "../data/dispatcher.js"
 import type { Rate } from "../limiter/gcra.js"
 import { limiterOf } from "../limiter/limiter.js"
@@ -15,8 +14,7 @@ import { LimiterMemory } from "../limiter/memory.js"
 import { enrolled } from "../seen/seen.js"
 import { nodeOf } from "../waits/waits.js"
 import { Engine } from "./engine.js"
-import type { SchedulerError, SchedulerErrorReason } from "./error.js"
-import type { Job } from "./job.js"
+import type { SchedulerError } from "./error.js"
 import { type Checked, isTag } from "./options.js"
 import type { Permits, Site } from "./site.js"
 
@@ -96,17 +94,6 @@ export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, Sch
       engine.overload?.refuseHopeless()
     })
   })
-
-/** Refuses the jobs that wait for a permit: the store of the permits does not answer. */
-export const refuseWaitingUnsafe = (engine: Engine, reason: SchedulerErrorReason): void => {
-  // A job with a place inside a running job needs no permit.
-  const waiting: Array<Job> = []
-  engine.main.queue.forEach(({ job }) => void (job.ties?.place === undefined && waiting.push(job)))
-  for (const job of waiting) engine.withdrawJob(job)
-  engine.pump()
-  forEachInSlices(engine.slices, waiting, (job) => engine.refusals.refuse(job, reason))
-  engine.notifyUnsafe()
-}
 
 /** Waits until `done` returns true. It is called after each end of a job or of a wait that leaves no job waiting. */
 const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>

@@ -32,7 +32,7 @@ import type { Limits } from "./options.js"
 import { type Host as OverloadHost, Overload } from "./overload.js"
 import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
-import { impossibleOf, Refusals, refuseImpossible } from "./refusal.js"
+import { impossibleOf, Refusals, refuseImpossible, refuseWaiting } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
 import { adapt, endAdaption, oldestWait, startOf, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
@@ -100,7 +100,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.lanes = new Lanes(this, limits.concurrency)
     if (this.hasTerms) this.overload = new Overload(this, limits, site)
     if (limits.adaptive === undefined) return
-    this.adaptive = limits.adaptive.make()
+    this.adaptive = limits.adaptive.make(this.name, site)
     this.main.capacity = this.adaptive.limit
     this.lanes.elastic = true
   }
@@ -365,11 +365,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   onStoreFailure(error: StoreError): void {
-    const lane = this.front
-    if (lane === undefined) return
-    this.refuseQueued(this.lanes.headOf(lane), error)
-    this.pump()
-    this.notifyUnsafe()
+    // Not the one in front alone: each of the others might wait for as long as the store takes to fail.
+    if (this.front !== undefined) refuseWaiting(this, error, (job) => job.tokens > 0)
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */
@@ -474,7 +471,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     else this.permits.limit = concurrency
     refuseImpossible(this)
     this.watch?.resized()
-    for (const listener of Array.from(this.resized)) listener()
+    forEachInSlices(this.slices, Array.from(this.resized), (listener) => listener())
   }
 
   /** Gives a rate to an engine that had none. */
@@ -500,7 +497,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   /** A job or a call has ended. */
   notifyUnsafe(): void {
     if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
-    for (const watcher of Array.from(this.watchers)) watcher()
+    forEachInSlices(this.slices, Array.from(this.watchers), (watcher) => watcher())
   }
 
   /** Lets no job start any more, and tells the waiting and the running ones. */

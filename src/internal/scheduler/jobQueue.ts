@@ -83,12 +83,28 @@ export class JobQueue<T extends QueueNode<T>> {
     for (const level of this.heap) {
       if (level.priority > priority) tokens += level.tokens
       else if (level.priority === priority) {
-        tokens += level.fair === undefined
-          ? level.tokens
-          : level.fair.tokensOf(share)
+        // The first share makes the level one with lines.
+        if (level.fair !== undefined) tokens += level.fair.tokensOf(share)
+        else if (share === undefined) tokens += level.tokens
       }
     }
     return tokens
+  }
+
+  /** Visits each node with the tokens of those before it, as `tokensBefore` counts them. One that leaves does not count. */
+  forEachBehind(leaves: (node: T, before: number) => boolean): void {
+    let above = 0
+    for (const { fair, first } of this.heap.toSorted((a, b) => b.priority - a.priority)) {
+      let all = above
+      for (const line of fair === undefined ? [{ first }] : fair.linesWaiting) {
+        let before = above
+        for (let node = line.first; node !== undefined; node = node.after) {
+          if (!leaves(node, before)) before += node.tokens
+        }
+        all += before - above
+      }
+      above = all
+    }
   }
 
   /** Takes over the members of another queue, in their order of arrival. The other queue is not used again. */

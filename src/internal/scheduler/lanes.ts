@@ -5,7 +5,7 @@
  * job around it, or else of the outermost run or batch. So joining a run costs the same however many jobs wait in it.
  */
 import { append, type List, remove } from "../data/list.js"
-import { above, changes, liveNode } from "../waits/waits.js"
+import { above, changes, isAbove, liveNode } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
 import { type Job, Lane, type Owner, Place, type Seat, type Terms } from "./job.js"
 import { Lenders } from "./lenders.js"
@@ -32,7 +32,8 @@ export class Lanes implements Owner {
   elastic = false
   /** How many of the queued jobs were made inside a job. */
   private inside = 0
-  private arrivals = 0
+  /** How many jobs have ever come to wait. */
+  arrivals = 0
   private readonly host: Host
 
   constructor(host: Host, concurrency: number) {
@@ -193,6 +194,12 @@ export class Lanes implements Owner {
   /** Whether a job was made inside a running job. */
   isNested(job: Job): boolean {
     return job.outer !== undefined && this.rootOf(liveNode(job.outer))?.kind === "job"
+  }
+
+  /** Whether a running job waits for a queued one, directly or through runs and batches. */
+  isLent(job: Job): boolean {
+    const lane = job.ties?.place?.lane
+    return lane !== undefined && isAbove(lane.node!, (node) => this.lends(node))
   }
 
   /** How many jobs wait in the queue of a job. Those inside a job count in that job's queue only. */

@@ -77,7 +77,9 @@ export class Overload {
     if (this.codel !== undefined) terms.widthAt = this.widthAt(this.live(now))
     if (maxWait === Infinity) return undefined
     terms.due = now + maxWait
-    const expected = this.expectedWait(job)
+    const { lanes, limiter } = this.host
+    const before = limiter === undefined ? 0 : lanes.main.queue.tokensBefore(job.priority, job.options.share)
+    const expected = this.expectedWait(job, before)
     if (maxWait > 0 && expected <= maxWait) return undefined
     return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
   }
@@ -115,14 +117,13 @@ export class Overload {
     }
   }
 
-  /** How long the rate, or a penalty, keeps a job from its start at least. */
-  private expectedWait(job: Job): number {
+  /** How long the rate, or a penalty, keeps a job from its start at least, with so many tokens in front of it. */
+  private expectedWait(job: Job, before: number): number {
     const { lanes, limiter, paused, penaltyLeft } = this.host
     if (limiter?.dueInUnsafe === undefined || job.tokens === 0) return penaltyLeft
     // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
     const alone = paused || lanes.main.state === "blocked" || lanes.isNested(job)
-    const before = alone ? 0 : lanes.main.queue.tokensBefore(job.priority, job.options.share)
-    return Math.max(penaltyLeft, limiter.dueInUnsafe(undefined, behind(before, job.cost)))
+    return Math.max(penaltyLeft, limiter.dueInUnsafe(undefined, behind(alone ? 0 : before, job.cost)))
   }
 
   private ring(): void {
@@ -135,7 +136,8 @@ export class Overload {
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
   refuseHopeless(): void {
     const now = this.host.time()
-    const waits = new Map(this.hopeless(now))
+    if (this.waiting === 0) return
+    const waits = this.hopeless(now)
     this.refuseEach(waits.keys(), (terms) => this.exceeded(terms, now, waits.get(terms)))
   }
 
@@ -160,12 +162,17 @@ export class Overload {
   }
 
   /** The jobs that would wait for the rate for longer than they may, and how long that is. */
-  private *hopeless(now: number): Generator<readonly [Terms, number]> {
-    for (const terms of this.impatient) {
-      if (terms.job.state !== "Queued") continue
-      const wait = this.expectedWait(terms.job)
-      if (now + wait > terms.due) yield [terms, wait]
-    }
+  private hopeless(now: number): Map<Terms, number> {
+    const waits = new Map<Terms, number>()
+    this.host.lanes.main.queue.forEachBehind(({ job }, before) => {
+      const { terms } = job
+      if (terms === undefined || terms.due === Infinity) return false
+      const wait = this.expectedWait(job, before)
+      if (now + wait <= terms.due) return false
+      waits.set(terms, wait)
+      return true
+    })
+    return waits
   }
 
   /** Why a job is refused that has waited. */

@@ -19,6 +19,7 @@ interface Engine {
   readonly limiter: Limiter<StoreError> | undefined
   readonly slices: Slices
   readonly refusals: Refusals
+  withdrawJob(job: Job): void
   pump(): void
   notifyUnsafe(): void
 }
@@ -77,5 +78,15 @@ export const refuseImpossible = (engine: Engine): void => {
     refused,
     (job) => engine.refusals.refuse(job, new InsufficientCapacity(impossibleOf(job, limit, limiter)!))
   )
+  engine.notifyUnsafe()
+}
+
+/** Refuses the jobs that wait for something that does not come, and starts those that can start without it. */
+export const refuseWaiting = (engine: Engine, reason: SchedulerErrorReason, waits: (job: Job) => boolean): void => {
+  const waiting: Array<Job> = []
+  engine.lanes.main.queue.forEach(({ job }) => void (waits(job) && waiting.push(job)))
+  for (const job of waiting) engine.withdrawJob(job)
+  engine.pump()
+  forEachInSlices(engine.slices, waiting, (job) => engine.refusals.refuse(job, reason))
   engine.notifyUnsafe()
 }

@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import { duration } from "../data/duration.js"
+import type { Hold } from "../seen/tell.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerErrorReason } from "./error.js"
 import { waitingFor } from "./watching.js"
@@ -42,23 +43,26 @@ export interface Stats {
 const mostShares = 5
 
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
-const nextStart = (engine: Engine): number | undefined => {
-  const hold = waitingFor(engine)
+const nextStart = ({ limiter, main, penaltyLeft }: Engine, hold: Hold): number | undefined => {
   if (hold !== "rate" && hold !== "penalty") return undefined
-  const { limiter, main, penaltyLeft } = engine
   return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.cost)
 }
 
-export const statsOf = (engine: Engine): Stats => ({
-  concurrency: engine.permits === undefined ? engine.main.capacity : engine.limit,
-  running: engine.running,
-  weight: engine.weight,
-  queued: engine.queued,
-  paused: engine.paused,
-  waitingFor: waitingFor(engine),
-  oldestWait: Duration.millis(engine.oldestWait),
-  nextStart: nextStart(engine) === undefined ? undefined : duration(nextStart(engine)!),
-  refused: { ...engine.refusals.counts },
-  byPriority: engine.main.queue.byPriority(),
-  byShare: engine.main.queue.byShare().sort((a, b) => b.queued - a.queued).slice(0, mostShares)
-})
+export const statsOf = (engine: Engine): Stats => {
+  // Read once, for a penalty may end at any moment.
+  const hold = waitingFor(engine)
+  const next = nextStart(engine, hold)
+  return {
+    concurrency: engine.permits === undefined ? engine.main.capacity : engine.limit,
+    running: engine.running,
+    weight: engine.weight,
+    queued: engine.queued,
+    paused: engine.paused,
+    waitingFor: hold,
+    oldestWait: Duration.millis(engine.oldestWait),
+    nextStart: next === undefined ? undefined : duration(next),
+    refused: { ...engine.refusals.counts },
+    byPriority: engine.main.queue.byPriority(),
+    byShare: engine.main.queue.byShare().sort((a, b) => b.queued - a.queued).slice(0, mostShares)
+  }
+}

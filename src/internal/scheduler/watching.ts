@@ -55,9 +55,8 @@ export const adapt = (
   const { lanes } = engine
   const { main } = lanes
   const ended = { startedAt: job.since, now, running: main.used, saturated: main.state === "blocked" }
-  const changed = adaptive.ended(exit, ended)
-  // A policy may call foreign code, which may resize the scheduler: that ends the adaption.
-  if (!changed || engine.adaptive !== adaptive) return
+  // A function of the user is asked, which may also have called `resize`.
+  if (!adaptive.ended(exit, ended) || engine.adaptive !== adaptive) return
   main.capacity = adaptive.limit
   lanes.refresh()
 }

@@ -10,18 +10,19 @@
  */
 
 import type * as Exit from "effect/Exit"
+import type { Place } from "../data/timers.js"
 
 /** Makes the adaptation of each scheduler. */
 export interface WidthPolicy {
   /** The most width that there can ever be. */
   readonly max: number
-  readonly make: () => Adaptation
+  readonly make: (name: string, place: Place) => Adaptation
 }
 
 /** Decides how many jobs may run. */
 export interface Adaptation {
   readonly limit: number
-  /** Is told of each job that ends. Returns whether the limit is another now. */
+  /** Is told of each job that ends, in a step that others depend on: it must not throw. Returns whether the limit is another now. */
   ended(exit: Exit.Exit<unknown, unknown>, job: Ended): boolean
 }
 

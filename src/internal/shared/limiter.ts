@@ -8,6 +8,8 @@ import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import { dispatcherIn } from "../data/dispatcher.js"
+import * as Slices from "../data/slices.js"
 import * as Timers from "../data/timers.js"
 import { intervalWithoutLog, leastOf, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
 import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
@@ -93,6 +95,7 @@ export class SharedLimiter implements Backend {
   readonly place: Timers.Place
   readonly epoch: bigint
   readonly entries = new Map<string | undefined, Entry>()
+  private readonly slices: Slices.Slices
   /** The time of an answer. It falls at once and rises step by step, so that one late answer counts little. */
   private answerMillis = 0
   private closed = false
@@ -108,6 +111,7 @@ export class SharedLimiter implements Backend {
   constructor(rates: ReadonlyArray<Rate>, options: Options, context: Context.Context<never>, clock: Clock.Clock) {
     this.options = options
     this.place = { context, clock }
+    this.slices = new Slices.Slices(dispatcherIn(context))
     this.epoch = clock.monotonicTimeNanosUnsafe()
     this.adopt(rates)
     this.local = new LimiterMemory.LimiterMemory(this.share(rates), context, clock)
@@ -218,8 +222,11 @@ export class SharedLimiter implements Backend {
       entry.slots.keep()
       tooLarge.push(...entry.removeLarger((tokens) => count(tokens) > this.burst))
     }
-    for (const waiter of tooLarge) waiter.onTooLarge(this.burst)
-    for (const entry of Array.from(this.entries.values())) this.serve(entry)
+    try {
+      Slices.forEachInSlices(this.slices, tooLarge, (waiter) => waiter.onTooLarge(this.burst))
+    } finally {
+      Slices.forEachInSlices(this.slices, Array.from(this.entries.values()), (entry) => this.serve(entry))
+    }
   }
 
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
@@ -472,23 +479,26 @@ export class SharedLimiter implements Backend {
 
   /** The store is away: applies the policy to all waiters. */
   private away(entry: Entry, failure: Failure.StoreError): void {
-    const waiters: Array<Waiter<StoreError>> = []
-    for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) waiters.push(waiter)
+    // In a line of their own: one that leaves meanwhile is told nothing.
+    const told = new Line<StoreError>()
+    for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) told.add(waiter)
     this.rest(entry, this.now())
-    if (this.options.onStoreError !== "fail") {
-      Effect.runForkWith(this.place.context)(this.options.guard.applied(this.options.onStoreError, failure))
+    const { guard, onStoreError } = this.options
+    if (onStoreError !== "fail") {
+      Effect.runForkWith(this.place.context)(guard.applied(onStoreError, failure))
     }
-    for (const waiter of waiters) {
-      switch (this.options.onStoreError) {
-        case "fail":
-          waiter.onFailure(failure)
-          break
-        case "allow":
-          waiter.onDue()
-          break
-        case "local":
-          this.waitHere(waiter)
-      }
-    }
+    Slices.begin({
+      slices: this.slices,
+      get pending() {
+        return told.first !== undefined
+      },
+      step: () => {
+        const waiter = told.shift()!
+        if (onStoreError === "fail") waiter.onFailure(failure)
+        else if (onStoreError === "allow") waiter.onDue()
+        else this.waitHere(waiter)
+      },
+      done() {}
+    })
   }
 }

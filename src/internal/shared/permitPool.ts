@@ -8,12 +8,13 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { forEachInSlices } from "../data/slices.js"
 import type { Rate } from "../limiter/gcra.js"
 import type { Limiter } from "../limiter/limiter.js"
-import { refuseWaitingUnsafe } from "../scheduler/build.js"
 import type { Engine } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
+import { refuseWaiting } from "../scheduler/refusal.js"
 import type { Permits } from "../scheduler/site.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { Held, PermitStore } from "../store/permitStore.js"
@@ -77,6 +78,8 @@ export class PermitPool implements Permits, Beating {
   private place = 0
   /** When to ask again. */
   private pollAt = Infinity
+  /** How many jobs had come when the store failed. Those that are left of them run in lent width too, so they wait for the poll. */
+  private failedAt = -1
   /** When to renew, `Infinity` without permits. */
   private renewAt = Infinity
   private renewal: Fiber.Fiber<void> | undefined
@@ -144,7 +147,7 @@ export class PermitPool implements Permits, Beating {
     if (need > 0 && idle >= need) return
     // Two processes that each hold a part and wait for the rest would block each other.
     if (idle > 0) this.giveBack(idle, Infinity)
-    if (this.place !== need) this.ask()
+    if (this.place !== need && this.failedAt !== engine.lanes.arrivals) this.ask()
   }
 
   freed(): void {
@@ -185,6 +188,7 @@ export class PermitPool implements Permits, Beating {
       })
     }
     this.pollAt = Infinity
+    this.failedAt = -1
     this.asked = permits
     let sentAt = 0
     const command = Effect.suspend(() => {
@@ -280,10 +284,19 @@ export class PermitPool implements Permits, Beating {
   beat(now: number): void {
     if (this.pollAt <= now) {
       this.pollAt = Infinity
-      this.wake()
+      if (this.failedAt === -1) {
+        this.wake()
+      } else {
+        this.failedAt = -1
+        this.changed()
+      }
     }
-    if (this.renewAt <= now) this.renew(now)
-    this.arm()
+    // A job that ends may have a caller who throws. The other permits are still renewed.
+    try {
+      if (this.renewAt <= now) this.renew(now)
+    } finally {
+      this.arm()
+    }
   }
 
   private get firstDeadline(): number {
@@ -291,11 +304,18 @@ export class PermitPool implements Permits, Beating {
   }
 
   private renew(sentAt: number): void {
-    const { guard, store } = this.options
     this.renewal?.interruptUnsafe()
     this.renewal = undefined
     const expired = this.permits.filter((permit) => permit.deadline <= sentAt)
-    if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
+    try {
+      if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
+    } finally {
+      this.renewHeld(sentAt)
+    }
+  }
+
+  private renewHeld(sentAt: number): void {
+    const { guard, store } = this.options
     // Without an answer until then, the first permit is lost.
     this.renewAt = this.firstDeadline
     if (this.permits.length === 0) return
@@ -310,10 +330,13 @@ export class PermitPool implements Permits, Beating {
         const lost = new Set(ids)
         for (const permit of asked) if (!lost.has(permit.id)) permit.deadline = sentAt + store.leaseMillis
         const gone = this.permits.filter((permit) => lost.has(permit.id))
-        if (gone.length > 0) {
-          this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
+        try {
+          if (gone.length > 0) {
+            this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
+          }
+        } finally {
+          this.renewed(Math.min(this.renewAfter(this.now()), this.firstDeadline))
         }
-        this.renewed(Math.min(this.renewAfter(this.now()), this.firstDeadline))
       }
     }))
   }
@@ -333,20 +356,31 @@ export class PermitPool implements Permits, Beating {
     if (this.alone) return
     this.narrow()
     let over = engine.main.used - this.size
+    const ends: Array<Deferred.Deferred<never, SchedulerError>> = []
     for (const job of engine.lanes.started) {
       if (over <= 0) break
       const end = this.lost.get(job)
       if (end === undefined || job.lane !== engine.main) continue
       over -= job.width
-      Deferred.doneUnsafe(end, Effect.fail(engine.refusals.error(failure)))
+      ends.push(end)
     }
-    this.changed()
+    const error = engine.refusals.error(failure)
+    forEachInSlices(engine.slices, ends, (end) => Deferred.doneUnsafe(end, Effect.fail(error)), () => this.changed())
   }
 
   private away(failure: StoreError): void {
     const { engine, guard, onStoreError, store } = this.options
     if (this.closed) return
-    if (onStoreError === "fail") return refuseWaitingUnsafe(engine, failure)
+    if (onStoreError === "fail") {
+      this.failedAt = engine.lanes.arrivals
+      // A job that a running one waits for needs no permit.
+      refuseWaiting(engine, failure, (job) => !engine.lanes.isLent(job))
+      if (this.asking === undefined && engine.queued > 0) {
+        this.pollAt = this.pollAfter(this.now(), pollMillis)
+        this.arm()
+      }
+      return
+    }
     if (this.alone) return
     this.alone = true
     const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_))))

@@ -1,0 +1,85 @@
+/**
+ * A store that may be anybody's. A command that throws, dies or interrupts itself has failed, and so has one whose answer
+ * makes no sense: the service behind it never waits for an answer that does not come.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import { constFalse } from "effect/Function"
+import { guarded } from "../data/guarded.js"
+import type { Cell, GcraStore, Taken } from "./gcraStore.js"
+import type { Acquired, PermitStore } from "./permitStore.js"
+import type { Joined, ReducerStore } from "./reducerStore.js"
+import { StoreError } from "./storeError.js"
+
+/** The types of an answer promise what its store may not keep. */
+type Sensible<A> = (answer: A) => boolean
+
+const anything: Sensible<void> = () => true
+
+const command = <A>(
+  operation: string,
+  send: () => Effect.Effect<A, StoreError>,
+  sensible: Sensible<A>
+): Effect.Effect<A, StoreError> => {
+  const failed = (cause: unknown) => new StoreError({ operation, cause })
+  const sent = Effect.suspend(() => {
+    const effect = send()
+    // Core would end the fiber without a word to the rest of it.
+    return Effect.isEffect(effect) ? effect : Effect.fail(failed(new Error("the command is no effect")))
+  })
+  return Effect.matchCauseEffect(sent, {
+    onFailure: (cause) => Cause.hasFails(cause) ? Effect.failCause(cause) : Effect.fail(failed(Cause.squash(cause))),
+    onSuccess: (answer) =>
+      guarded(() => sensible(answer), constFalse)
+        ? Effect.succeed(answer)
+        : Effect.fail(failed(new Error(`the answer makes no sense: ${String(JSON.stringify(answer)).slice(0, 200)}`)))
+  })
+}
+
+const isNumber = (n: number): boolean => typeof n === "number" && !Number.isNaN(n)
+const isTime = (n: number): boolean => isNumber(n) && Number.isFinite(n) && n >= 0
+const isBoolean: Sensible<boolean> = (u) => typeof u === "boolean"
+
+const isTaken = (asked: number, cells: number): Sensible<Taken> => (taken) => {
+  const { after, before, remaining, resetMillis, retryMillis, tightest, waits } = taken
+  return waits.length <= asked && waits.every(Number.isFinite) && isTime(retryMillis) && isTime(resetMillis)
+    && isNumber(remaining) && Number.isInteger(tightest) && tightest >= 0 && tightest < cells
+    && typeof before === "string" && typeof after === "string"
+}
+
+export const gcraStore = (store: GcraStore, cells: ReadonlyArray<Cell>): GcraStore => ({
+  take: (key, tokens, most) =>
+    command("take", () => store.take(key, tokens, most), isTaken(tokens.length, cells.length)),
+  giveBack: (key, tokens, after) => command("giveBack", () => store.giveBack(key, tokens, after), anything),
+  penalize: (key, millis) => command("penalize", () => store.penalize(key, millis), anything),
+  reset: (key) => command("reset", () => store.reset(key), anything)
+})
+
+const isAcquired = (asked: number): Sensible<Acquired> => ({ granted, penaltyMillis, pollMillis }) =>
+  Number.isInteger(granted) && granted >= 0 && granted <= asked && isNumber(pollMillis) && isTime(penaltyMillis)
+
+export const permitStore = (store: PermitStore): PermitStore => ({
+  leaseMillis: store.leaseMillis,
+  node: store.node,
+  close: () => store.close(),
+  acquire: (permits, limit) => command("acquire", () => store.acquire(permits, limit), isAcquired(permits.length)),
+  renew: (permits, limit) => command("renew", () => store.renew(permits, limit), Array.isArray),
+  release: (remaining) => command("release", () => store.release(remaining), anything),
+  penalize: (millis) => command("penalize", () => store.penalize(millis), anything)
+})
+
+const isJoined: Sensible<Joined> = (joined) =>
+  Number.isSafeInteger(joined.fence) &&
+  (joined._tag === "Lead" ||
+    (joined._tag === "Follow" && isNumber(joined.restMillis)) ||
+    (joined._tag === "Done" && typeof joined.payload === "string"))
+
+export const reducerStore = (store: ReducerStore): ReducerStore => ({
+  leaseMillis: store.leaseMillis,
+  open: (onSignal) => store.open(onSignal),
+  join: (key, party, after) => command("join", () => store.join(key, party, after), isJoined),
+  renew: (key, party, fence) => command("renew", () => store.renew(key, party, fence), isBoolean),
+  complete: (key, party, fence, payload) =>
+    command("complete", () => store.complete(key, party, fence, payload), isBoolean),
+  release: (key, party) => command("release", () => store.release(key, party), anything)
+})
