@@ -5,7 +5,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, Scope } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
-import { fork } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
+import { ManualClock } from "./support/manualClock.ts"
 import { simulate } from "./support/simulation.js"
 
 /** The reason of a refusal, its durations in milliseconds; undefined while the fiber runs. */
@@ -144,6 +145,24 @@ describe("maxWait", () => {
       yield* Effect.yieldNow
       const late = { waited: 150, maxWait: 100, expected: undefined }
       expect([refusal(waiting), ran]).toEqual([["WaitExceeded", late], false])
+    }))
+
+  it.effect("O1 a job is refused in time though the refusals of many others before it take theirs", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const scheduler = yield* Effect.provideService(Scheduler.make({ concurrency: 1 }), Clock.Clock, clock)
+      yield* fork(scheduler.schedule(Effect.never))
+      const wait = (maxWait: number) => Effect.exit(scheduler.schedule(Effect.void, { maxWait }))
+      yield* fork(Effect.map(wait(10), () => clock.block(5)))
+      // More than one turn of the event loop refuses.
+      for (let i = 0; i < 3000; i++) yield* fork(wait(10))
+      const last = yield* fork(wait(20))
+      clock.advance(10)
+      yield* settle
+      expect([clock.now / 1e6, clock.pending, last.pollUnsafe()]).toEqual([15, 1, undefined])
+      clock.advance(5)
+      yield* settle
+      expect(last.pollUnsafe()).not.toBe(undefined)
     }))
 
   it.effect("O1 a layer's maxWait exempts what forEach pulls, and its own maxWait does not", () =>

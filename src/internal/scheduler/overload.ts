@@ -155,7 +155,7 @@ export class Overload {
   private *expired(): Generator<Terms> {
     const now = this.host.time()
     for (let terms = this.impatient[0]; terms !== undefined; terms = this.impatient[0]) {
-      if (terms.due > now) return this.alarm.set(terms.due, now)
+      if (terms.due > now) return this.alarm.set(terms.due, this.host.time())
       DueHeap.remove(this.impatient, terms)
       yield terms
     }
