@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import { TestClock } from "effect/testing"
-import { fork } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.js"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
@@ -148,6 +148,25 @@ describe("O1 maxWait of a limiter", () => {
     })
     await Effect.runPromise(program)
   })
+
+  it.effect("a call is refused in time though the refusals of many others before it take theirs", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const limiter = yield* onClock(clock, { limit: 1, window: "1 milli" })
+      yield* limiter.consume()
+      const wait = (maxWait: number) => Effect.exit(limiter.consume({ maxWait }))
+      yield* fork(Effect.map(wait(10_000), () => clock.block(5)))
+      // More than one turn of the event loop refuses.
+      for (let i = 0; i < 3000; i++) yield* fork(wait(10_000))
+      const last = yield* fork(wait(10_010))
+      yield* limiter.penalize({ for: "1 hour" })
+      clock.advance(10_000)
+      yield* settle
+      expect([clock.now / 1e6, last.pollUnsafe()]).toEqual([10_005, undefined])
+      clock.advance(5)
+      yield* settle
+      expect(last.pollUnsafe()).not.toBe(undefined)
+    }))
 
   it("a call that is interrupted at any operation waits no more, and leaves no timer", () => {
     for (const sweep of [interruptionSweep, scheduleSweep]) {

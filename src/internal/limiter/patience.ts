@@ -66,7 +66,7 @@ export class Patience {
   private *expired(): Generator<Call> {
     const now = this.now()
     for (let call = this.calls[0]; call !== undefined; call = this.calls[0]) {
-      if (call.due > now) return this.alarm.set(call.due, now)
+      if (call.due > now) return this.alarm.set(call.due, this.now())
       DueHeap.remove(this.calls, call)
       yield call
     }
