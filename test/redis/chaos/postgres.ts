@@ -178,12 +178,14 @@ export class PostgresServers implements Servers {
   }
 
   async leftovers(): Promise<ReadonlyArray<string>> {
-    const rows = await this.sql(`SELECT 'a permit' AS what, key FROM effect_funnel.permits WHERE until > now
-      UNION ALL SELECT 'a place', key FROM effect_funnel.queue WHERE until > now
-      UNION ALL SELECT 'a leader', key FROM effect_funnel.flights WHERE until > now`.replaceAll(
-      "now",
-      "extract(epoch FROM clock_timestamp()) * 1000000"
-    ))
+    // Where the clock stepped back, what a process that is gone has left is cut to its lease by the next one that asks.
+    const tables = [["a permit", "permits"], ["a place", "queue"], ["a leader", "flights"]] as const
+    const rows = await this.sql(
+      tables.map(([what, table]) =>
+        `SELECT '${what}' AS what, key FROM effect_funnel.${table}, (SELECT extract(epoch FROM clock_timestamp()) * 1e6 AS now) _
+        WHERE until BETWEEN now AND now + lease`
+      ).join(" UNION ALL ")
+    )
     return rows.map(({ key, what }) => `${what} of ${key}`)
   }
 }
