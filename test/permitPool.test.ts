@@ -16,6 +16,7 @@ import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import { fork } from "./support/fibers.ts"
+import { ManualClock } from "./support/manualClock.ts"
 import { simulate } from "./support/simulation.ts"
 
 const withLimit = (
@@ -702,6 +703,20 @@ describe("what a process asks for, and when", () => {
       yield* TestClock.adjust(10)
       yield* pool.close
     }))
+
+  it.effect("a process that gives its last permit back while it renews leaves no timer", () => {
+    const clock = new ManualClock()
+    return Effect.gen(function*() {
+      const { commands, scheduler, store } = yield* make
+      yield* jobs(scheduler, 120)
+      store.answerMillis = 50
+      for (let i = 0; i < 20; i++) {
+        clock.advance(10)
+        yield* Effect.yieldNow
+      }
+      expect([commands, clock.pending]).toEqual([["acquire 1", "renew", "release"], 0])
+    }).pipe(Effect.provideService(Clock.Clock, clock))
+  })
 
   it.effect("closing waits for the commands that have no answer yet", () =>
     Effect.gen(function*() {

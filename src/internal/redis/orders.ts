@@ -10,7 +10,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Redis from "effect/persistence/Redis"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
-import { guarded } from "../data/guarded.js"
+import { forEachGuarded, guarded } from "../data/guarded.js"
 import { turns, within } from "../store/guard.js"
 import { StoreError } from "../store/storeError.js"
 import * as Command from "./command.js"
@@ -222,7 +222,7 @@ export class Orders {
         return fail(orders, new Error(`expected ${orders.length} replies, got ${String(replies).slice(0, 100)}`))
       }
       this.failure = undefined
-      return forEach(orders, ({ name, settle }, i) => {
+      return forEachGuarded(orders, ({ name, settle }, i) => {
         const reply: unknown = replies[i]
         const isFailure = typeof reply === "string" && reply.startsWith("-")
         settle(reply, isFailure ? new StoreError({ operation: name, cause: reply.slice(1) }) : undefined)
@@ -247,14 +247,7 @@ export class Orders {
 }
 
 const fail = (orders: ReadonlyArray<Order>, cause: unknown): void =>
-  forEach(orders, ({ name, settle }) => settle(undefined, new StoreError({ operation: name, cause })))
-
-/** A callback may throw, as an observer of its fiber does. The others are still settled, and the first error is thrown then. */
-const forEach = (orders: ReadonlyArray<Order>, f: (order: Order, i: number) => void): void => {
-  let thrown: { readonly error: unknown } | undefined
-  orders.forEach((order, i) => guarded(() => f(order, i), (error) => void (thrown ??= { error })))
-  if (thrown !== undefined) throw thrown.error
-}
+  forEachGuarded(orders, ({ name, settle }) => settle(undefined, new StoreError({ operation: name, cause })))
 
 /** A reply that its caller cannot read is a defect of that caller. */
 const read = <A>(f: (reply: unknown) => A, reply: unknown): Exit.Exit<A> =>

@@ -81,13 +81,12 @@ export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, Sch
     const { limiter, permits } = engine
     if (nanos === 0) return Effect.void
     engine.log?.penalized(false, nanos)
-    if (permits === undefined && limiter === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
-    const holder = permits !== undefined
-      ? permits.penalize(nanos)
-      : Effect.map(limiter!.penalize(undefined, nanos), (isLonger) => {
-        // A penalty from before there was a rate may be the longer one.
-        if (isLonger && nanos > engine.penaltyLeft) engine.watch?.penalized()
-      })
+    const counted = (isLonger: boolean) => {
+      // A penalty from before there was a rate may be the longer one.
+      if (isLonger && nanos > engine.penaltyLeft) engine.watch?.penalized()
+    }
+    const holder = permits?.penalize(nanos) ?? (limiter && Effect.map(limiter.penalize(undefined, nanos), counted))
+    if (holder === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
     const penalized = Effect.mapError(holder, (failure) => engine.refusals.error(failure))
     return Effect.map(penalized, () => {
       engine.account?.turn()

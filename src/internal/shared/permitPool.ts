@@ -343,7 +343,7 @@ export class PermitPool implements Permits, Beating {
 
   private renewed(next: number): void {
     this.renewal = undefined
-    this.renewAt = next
+    this.renewAt = this.permits.length > 0 ? next : Infinity
     this.arm()
   }
 

@@ -2,7 +2,7 @@
  * One timer for all schedulers of a process: it tells each one when to renew its permits, and when to ask again.
  */
 import * as DueHeap from "../data/dueHeap.js"
-import { guarded } from "../data/guarded.js"
+import { forEachGuarded } from "../data/guarded.js"
 import { after, Alarm, type Place } from "../data/timers.js"
 import { monotonicMillis } from "../store/guard.js"
 
@@ -35,10 +35,11 @@ export class Pulse {
       DueHeap.remove(this.heap, first)
       due.push(first)
     }
-    let thrown: { readonly error: unknown } | undefined
-    for (const member of due) guarded(() => member.beat(now), (error) => void (thrown ??= { error }))
-    this.arm(now)
-    if (thrown !== undefined) throw thrown.error
+    try {
+      forEachGuarded(due, (member) => member.beat(now))
+    } finally {
+      this.arm(now)
+    }
   }
 
   private arm(now: number): void {

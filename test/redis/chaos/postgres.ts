@@ -10,10 +10,9 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { migration } from "../../../src/internal/postgres/tables.ts"
 import type { PostgresServer } from "../../support/postgresServer.ts"
-import { clock, pause, type Stage, type SteppedClock } from "../faults/harness.ts"
+import { clock, pause, type SteppedClock } from "../faults/harness.ts"
 import type { Step } from "./plan.ts"
-import type { Recorder } from "./record.ts"
-import type { Servers } from "./servers.ts"
+import { type Scene, type Servers, stepClock } from "./servers.ts"
 
 /** Tells each state of a rate that is written, in the order of the commits. */
 const trigger = `DO $do$
@@ -35,41 +34,24 @@ const sessions = "backend_type = 'client backend' AND application_name <> 'witne
 
 export class PostgresServers implements Servers {
   readonly mostConnections = 4
+  private readonly scene: Scene
   private readonly server: PostgresServer
   private readonly clock: SteppedClock | undefined
-  private readonly recorder: Recorder
-  /** Is told the port of the server, or that there is none. */
-  private readonly onPrimary: (port: number | undefined) => void
-  /** Lets no more replies through. */
-  private readonly silence: () => void
   private offset = 0
   private scope: Scope.Closeable | undefined
   private pg!: PgClient.PgClient
 
-  private constructor(
-    recorder: Recorder,
-    server: PostgresServer,
-    stepped: SteppedClock | undefined,
-    onPrimary: (port: number | undefined) => void,
-    silence: () => void
-  ) {
-    this.recorder = recorder
+  private constructor(scene: Scene, server: PostgresServer, stepped: SteppedClock | undefined) {
+    this.scene = scene
     this.server = server
     this.clock = stepped
-    this.onPrimary = onPrimary
-    this.silence = silence
   }
 
-  static async make(
-    stage: Stage,
-    recorder: Recorder,
-    withClocks: boolean,
-    onPrimary: (port: number | undefined) => void,
-    silence: () => void
-  ): Promise<PostgresServers> {
+  static async make(scene: Scene): Promise<PostgresServers> {
+    const { onPrimary, stage, withClocks } = scene
     const stepped = withClocks ? stage.clock() : undefined
     const server = await stage.postgres(stepped?.environment)
-    const servers = new PostgresServers(recorder, server, stepped, onPrimary, silence)
+    const servers = new PostgresServers(scene, server, stepped)
     await servers.attach()
     await servers.sql(migration("effect_funnel"))
     await servers.sql(trigger)
@@ -84,7 +66,7 @@ export class PostgresServers implements Servers {
   /** Connects the witness. */
   private async attach(): Promise<void> {
     const scope = this.scope = Scope.makeUnsafe()
-    const { note } = this.recorder
+    const { note } = this.scene.recorder
     const layer = PgClient.layer({
       url: this.server.url,
       maxConnections: 3,
@@ -113,7 +95,7 @@ export class PostgresServers implements Servers {
   }
 
   async harm({ action, amount = 0 }: Step): Promise<void> {
-    const { recorder: { note }, server } = this
+    const { scene: { recorder: { note } }, server } = this
     switch (action) {
       default:
         throw new Error(`${action} is not done to PostgreSQL`)
@@ -128,7 +110,7 @@ export class PostgresServers implements Servers {
       case "startKept":
         await server.start()
         await this.attach()
-        return this.onPrimary(server.port)
+        return this.scene.onPrimary(server.port)
       case "flushAll":
         await this.sql(`DO $do$ BEGIN TRUNCATE ${tables}; NOTIFY witness, 'forgot'; END $do$`)
         return note({ e: "lost", what: "TRUNCATE" })
@@ -148,8 +130,8 @@ export class PostgresServers implements Servers {
 
   /** A server may die between a reply and what it tells the witness. So nobody gets a reply that the witness may miss. */
   private async stop(signal: "SIGQUIT" | "SIGINT"): Promise<void> {
-    this.onPrimary(undefined)
-    this.silence()
+    this.scene.onPrimary(undefined)
+    this.scene.silence()
     await this.sql("SELECT 1")
     await pause(50)
     await this.end()
@@ -159,12 +141,7 @@ export class PostgresServers implements Servers {
   private async stepClock(seconds: number): Promise<void> {
     if (this.clock === undefined) return
     this.offset += seconds
-    const event = seconds > 0 ? { e: "lost", what: "clock" } as const : { e: "back" } as const
-    this.recorder.note(event)
-    this.clock.step(this.offset)
-    // The shim looks every few milliseconds.
-    await pause(20)
-    this.recorder.note(event)
+    await stepClock(this.scene.recorder, this.clock, this.offset - seconds, this.offset)
   }
 
   async end(): Promise<void> {

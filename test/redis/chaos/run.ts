@@ -106,8 +106,14 @@ class Director {
   async run(): Promise<void> {
     const { plan, recorder, stage } = this
     const make = plan.store === "redis" ? RedisServers.make : PostgresServers.make
-    this.servers = await make(stage, recorder, hasCompiler, (port) => this.lead(port), () => {
-      for (const { proxy } of this.places) proxy.deaden("all")
+    this.servers = await make({
+      stage,
+      recorder,
+      withClocks: hasCompiler,
+      onPrimary: (port) => this.lead(port),
+      silence: () => {
+        for (const { proxy } of this.places) proxy.deaden("all")
+      }
     })
     this.places = await Promise.all(Array.from({ length: plan.places }, async (): Promise<Place> => ({
       proxy: await stage.proxy(this.port),

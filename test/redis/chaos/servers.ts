@@ -9,6 +9,27 @@ import { clock, pause, type Stage, type SteppedClock } from "../faults/harness.t
 import type { Step } from "./plan.ts"
 import type { Recorder } from "./record.ts"
 
+/** What the servers of a store are made in. */
+export interface Scene {
+  readonly stage: Stage
+  readonly recorder: Recorder
+  readonly withClocks: boolean
+  /** Is told the port of the primary, or that there is none. */
+  readonly onPrimary: (port: number | undefined) => void
+  /** Lets no more replies through. */
+  readonly silence: () => void
+}
+
+/** Moves the clock of a server to so many seconds from the right time. */
+export const stepClock = async ({ note }: Recorder, clock: SteppedClock, from: number, to: number): Promise<void> => {
+  const event = to > from ? { e: "lost", what: "clock" } as const : { e: "back" } as const
+  note(event)
+  clock.step(to)
+  // The shim looks every few milliseconds.
+  await pause(20)
+  note(event)
+}
+
 /** The servers of a store, to which processes connect. */
 export interface Servers {
   readonly urlAt: (port: number) => string
@@ -69,34 +90,20 @@ interface Node {
 
 export class RedisServers implements Servers {
   readonly mostConnections = 2
+  private readonly scene: Scene
   private readonly recorder: Recorder
   private primary: Node
   private replica: Node
   private witness: Witness | undefined
-  /** Is told the port of the primary, or that there is none. */
-  private readonly onPrimary: (port: number | undefined) => void
-  /** Lets no more replies through. */
-  private readonly silence: () => void
 
-  private constructor(
-    recorder: Recorder,
-    nodes: readonly [Node, Node],
-    onPrimary: (port: number | undefined) => void,
-    silence: () => void
-  ) {
-    this.recorder = recorder
+  private constructor(scene: Scene, nodes: readonly [Node, Node]) {
+    this.scene = scene
+    this.recorder = scene.recorder
     ;[this.primary, this.replica] = nodes
-    this.onPrimary = onPrimary
-    this.silence = silence
   }
 
-  static async make(
-    stage: Stage,
-    recorder: Recorder,
-    withClocks: boolean,
-    onPrimary: (port: number | undefined) => void,
-    silence: () => void
-  ): Promise<RedisServers> {
+  static async make(scene: Scene): Promise<RedisServers> {
+    const { stage, withClocks } = scene
     const node = async (name: string): Promise<Node> => {
       const stepped = withClocks ? stage.clock() : undefined
       const server = await stage.redis(stepped?.environment, [
@@ -106,7 +113,7 @@ export class RedisServers implements Servers {
       ])
       return { name, server, clock: stepped, offset: 0, lives: 1 }
     }
-    const servers = new RedisServers(recorder, await Promise.all([node("a"), node("b")]), onPrimary, silence)
+    const servers = new RedisServers(scene, await Promise.all([node("a"), node("b")]))
     await servers.follow()
     await servers.open()
     return servers
@@ -161,18 +168,18 @@ export class RedisServers implements Servers {
     const { lives, name, server } = this.primary
     this.witness = new Witness(server.port, name + lives, this.recorder)
     await this.witness.attached
-    this.onPrimary(server.port)
+    this.scene.onPrimary(server.port)
   }
 
   /** A server may die between a reply and what it tells the witness. So nobody gets a reply that the witness may miss. */
   private async beforeDeath(): Promise<void> {
-    this.silence()
+    this.scene.silence()
     await this.command("PING")
     await pause(20)
   }
 
   private async kill(): Promise<void> {
-    this.onPrimary(undefined)
+    this.scene.onPrimary(undefined)
     await this.beforeDeath()
     await this.primary.server.stop()
   }
@@ -187,7 +194,7 @@ export class RedisServers implements Servers {
 
   private async shutDown(): Promise<void> {
     const { server } = this.primary
-    this.onPrimary(undefined)
+    this.scene.onPrimary(undefined)
     await this.beforeDeath()
     const ended = new Promise<void>((resolve) => server.process!.once("exit", () => resolve()))
     server.command("SHUTDOWN", "SAVE").catch(() => {})
@@ -205,7 +212,7 @@ export class RedisServers implements Servers {
     const { note } = this.recorder
     note({ e: "lost", what: "fail-over begins" })
     if (dead) {
-      this.onPrimary(undefined)
+      this.scene.onPrimary(undefined)
       await this.beforeDeath()
       await former.server.stop()
     }
@@ -230,15 +237,10 @@ export class RedisServers implements Servers {
   }
 
   private async stepClock(seconds: number): Promise<void> {
-    const { clock: stepped } = this.primary
+    const { clock: stepped, offset } = this.primary
     if (stepped === undefined) return
     this.primary.offset += seconds
-    const event = seconds > 0 ? { e: "lost", what: "clock" } as const : { e: "back" } as const
-    this.recorder.note(event)
-    stepped.step(this.primary.offset)
-    // The shim looks every few milliseconds.
-    await pause(20)
-    this.recorder.note(event)
+    await stepClock(this.recorder, stepped, offset, this.primary.offset)
   }
 
   private command(...words: ReadonlyArray<string>): Promise<string> {
