@@ -47,8 +47,12 @@ const rows = (sql: string) =>
   )
 
 const eventually = Effect.fnUntraced(function*(done: Effect.Effect<boolean, unknown>) {
-  for (let i = 0; i < 500 && !(yield* Effect.orDie(done)); i++) yield* Effect.sleep(10)
-  expect(yield* Effect.orDie(done)).toBe(true)
+  let isDone = yield* Effect.orDie(done)
+  for (let i = 0; i < 500 && !isDone; i++) {
+    yield* Effect.sleep(10)
+    isDone = yield* Effect.orDie(done)
+  }
+  expect(isDone).toBe(true)
 })
 
 describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
@@ -146,8 +150,10 @@ describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
         ])
     )
     yield* eventually(Effect.map(rows("SELECT FROM effect_funnel.waiters"), (_) => _.length === 50))
-    expect(yield* rows("SELECT FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()")).toEqual([])
-    expect(yield* rows("SELECT FROM pg_stat_activity WHERE state LIKE 'idle in%'")).toEqual([])
+    // The last command may be about to end, and a lease about to be renewed.
+    const busy =
+      "SELECT FROM pg_stat_activity WHERE (state = 'active' AND pid <> pg_backend_pid()) OR state LIKE 'idle in%'"
+    yield* eventually(Effect.map(rows(busy), (_) => _.length === 0))
     yield* Effect.forEach(waiting.flat(), Fiber.interrupt, { concurrency: "unbounded" })
   })
 })
