@@ -46,6 +46,32 @@ export const remove = <M extends Member<M>>(list: List<M>, member: M): void => {
   member.after = undefined
 }
 
+/**
+ * A list that knows its last member alone. It is for owners that outlive their members by far: a write of a young member to
+ * an old owner costs the collector more than the member's own links, so there is one of them and not two.
+ */
+export interface Pile<M> {
+  last: M | undefined
+}
+
+/** Adds a member at the end of a pile. */
+export const push = <M extends Member<M>>(pile: Pile<M>, member: M): void => {
+  const { last } = pile
+  member.before = last
+  if (last !== undefined) last.after = member
+  pile.last = member
+}
+
+/** Takes a member out of a pile. It keeps no neighbour from being collected. */
+export const pull = <M extends Member<M>>(pile: Pile<M>, member: M): void => {
+  const { after, before } = member
+  if (before !== undefined) before.after = after
+  if (after === undefined) pile.last = before
+  else after.before = before
+  member.before = undefined
+  member.after = undefined
+}
+
 /** The links of a member of a ring. The holder of a ring keeps its first member. */
 export interface Linked<Self> {
   left: Self | undefined

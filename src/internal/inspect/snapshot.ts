@@ -192,7 +192,7 @@ class Reader {
       })
     }
     const running = new First<Job>(this.settings.most)
-    for (let seat = engine.lanes.runs.first; seat !== undefined; seat = seat.after) running.add(seat.job)
+    for (const job of engine.lanes.started.reverse()) running.add(job)
     const queued = new First<Job>(this.settings.most, (job) => job.order)
     engine.main.queue.forEach(({ job }) => queued.add(job))
     const byShare = engine.main.queue.byShare().filter(({ key }) => key !== undefined)
@@ -289,7 +289,7 @@ const nodesOf = function*(source: Member["source"]): Generator<Node> {
   if ("engines" in source) {
     for (const engine of source.engines()) {
       if (!(engine instanceof Engine)) continue
-      for (let seat = engine.lanes.runs.first; seat !== undefined; seat = seat.after) yield seat.job
+      yield* engine.lanes.started.reverse()
       const queued: Array<Job> = []
       engine.main.queue.forEach(({ job }) => void queued.push(job))
       yield* queued

@@ -4,7 +4,7 @@
  * A queued job is in the scheduler's queue. A job that was made in a job, run or batch also has a place in the lane of the
  * job around it, or else of the outermost run or batch. So joining a run costs the same however many jobs wait in it.
  */
-import { append, type List, remove } from "../data/list.js"
+import { type Pile, pull, push } from "../data/list.js"
 import { above, changes, isAbove, liveNode } from "../waits/waits.js"
 import type { Node } from "../waits/waits.js"
 import { type Job, Lane, type Owner, Place, type Seat, type Terms } from "./job.js"
@@ -24,8 +24,8 @@ export interface Host {
 export class Lanes implements Owner {
   readonly main: Lane
   readonly lenders: Lenders
-  /** The jobs that run, in the order in which they began. */
-  readonly runs: List<Seat> = { first: undefined, last: undefined }
+  /** The jobs that run. */
+  private readonly runs: Pile<Seat> = { last: undefined }
   running = 0
   queued = 0
   /** The width follows the other side: a job that is heavier than it starts alone. */
@@ -81,7 +81,7 @@ export class Lanes implements Owner {
     job.lane = lane
     job.state = "Running"
     this.running++
-    append<Seat>(this.runs, job)
+    push<Seat>(this.runs, job)
     const outer = job.outer = liveNode(job.outer)
     if (outer !== undefined) this.laneOf(outer).link(job, lane === this.main)
     if (lane !== this.main && lane !== job.ties?.home) this.lenders.admit(job)
@@ -91,7 +91,7 @@ export class Lanes implements Owner {
   end(job: Job): Lane {
     job.state = "Done"
     this.running--
-    remove<Seat>(this.runs, job)
+    pull<Seat>(this.runs, job)
     if (job.ties?.stranger) this.lenders.dismiss(job)
     const home = job.ties?.home
     if (home !== undefined) {
