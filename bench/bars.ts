@@ -125,6 +125,11 @@ export const judge = (report: Parts): ReadonlyArray<Bar> => {
       bar: 1.4,
       beyond: 1.2
     },
+    (() => {
+      const [on, off] = [nanos("observed", 50_000, "Metrics.layer", "ns"), nanos("observed", 50_000, "nothing", "ns")]
+      const what = "a job with Metrics.layer, beyond one without"
+      return { what, value: on.value - off.value, cpu: on.cpu - off.cpu, unit: "ns", bar: 60 }
+    })(),
     {
       what: "a synchronous effect, distinct keys, against a raw promise map",
       ...ratio("single-flight-synchronous", 10_000, reduce, "raw Map<key, Promise>"),

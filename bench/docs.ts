@@ -72,6 +72,7 @@ const notes: Readonly<Record<string, string>> = {
     " is faster than `schedule` if every job is a waiting fiber of its own. For the same jobs, `forEach` is faster " +
     "than `p-limit`.",
   "free-permit": "`Semaphore.withPermit` is faster: it only counts, and has neither a rate nor a queue to check.",
+  observed: "A program that does not provide these layers does not pay for them.",
   decision: "A limiter that is a plain function is faster than one that is an Effect, by the cost of an Effect.",
   "look-ups":
     "DataLoader is faster: it needs a promise per look-up instead of a fiber. The next table, `load-many`, does the " +

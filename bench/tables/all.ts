@@ -48,6 +48,7 @@ const timed = (
 const singleFlight = () => import("./singleFlight.ts")
 const limit = () => import("./limit.ts")
 const decision = () => import("./decision.ts")
+const observed = () => import("./observed.ts")
 const lookUps = () => import("./lookups.ts")
 
 const collector = ["--expose-gc"]
@@ -87,6 +88,7 @@ export const plans: ReadonlyMap<string, Plan> = new Map<string, Plan>([
   timed("composed", singleFlight),
   timed("limit-100", limit),
   timed("free-permit", limit),
+  timed("observed", observed),
   timed("decision", decision, 3),
   timed("refusal", decision, 3),
   timed("look-ups", lookUps),
