@@ -57,7 +57,7 @@ const programs: ReadonlyArray<Program> = [
       Effect.scoped(Effect.flatMap(resolver, (_) => Effect.request(Get({}), _))),
       Layer.provide(M.layer(), Scheduler.layer({ concurrency: 10 }))
     )`,
-    limits: [12_000, 49_900, 58_400]
+    limits: [12_000, 50_000, 58_400]
   }
 ]
 

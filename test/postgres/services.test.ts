@@ -141,6 +141,8 @@ describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
 
   live("no connection is held while callers wait, but the one that listens", function*() {
     const [a, b] = yield* two()
+    // The first command makes the tables.
+    yield* a(reduceShared(new Get({ id: "first" }), () => Effect.succeed(1)))
     const waiting = yield* Effect.forEach(
       Array.from({ length: 50 }, (_, i) => new Get({ id: `wait-${i}` })),
       (request) =>
