@@ -56,6 +56,21 @@ describe("the guard of a store", () => {
       }
     }))
 
+  it.effect("A command that was sent without the guard and failed has what is left of its budget", () =>
+    Effect.gen(function*() {
+      const { guard, store } = setup()
+      const attempt = Effect.suspend(() => (store.attempts++, Effect.fail(gone)))
+      yield* TestClock.adjust("1 hour")
+      expect(yield* Effect.flip(guard.run("take", attempt, 1000))).toBe(gone)
+      expect(store.attempts).toBe(1)
+      yield* TestClock.adjust("1 hour")
+      const call = yield* Effect.forkChild(Effect.flip(guard.run("take", attempt, 900)), { startImmediately: true })
+      yield* TestClock.adjust(74)
+      expect(call.pollUnsafe()).toBeUndefined()
+      yield* TestClock.adjust(101)
+      expect(yield* Fiber.join(call)).toBe(gone)
+    }))
+
   it.effect("What fails for one call alone has the budget too, while the calls of others are answered", () =>
     Effect.gen(function*() {
       const { guard, store, take } = setup()

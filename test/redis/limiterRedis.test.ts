@@ -10,7 +10,9 @@ import type { StoreError, Waiter } from "../../src/internal/limiter/limiter.js"
 import * as SharedLimiter from "../../src/internal/shared/limiter.js"
 import * as RateLimiter from "../../src/RateLimiter.js"
 import * as Scheduler from "../../src/Scheduler.js"
+import type { Cell, DirectGcraStore, Taken } from "../../src/internal/store/gcraStore.js"
 import * as Guard from "../../src/internal/store/guard.js"
+import * as Failure from "../../src/internal/store/storeError.js"
 import { GcraStoreModel } from "../support/gcraStoreModel.js"
 import { ManualClock } from "../support/manualClock.js"
 import { placeLaws } from "../support/placeLaws.js"
@@ -428,6 +430,60 @@ describe("slots without a waiter", () => {
     clock.advance(200)
     expect(failed.length).toBeGreaterThan(0)
     expect([limiter.size, clock.pending]).toEqual([0, 0])
+  })
+})
+
+describe("a store that answers a callback", () => {
+  it("L4 a take that fails is tried again until the budget is spent, an answer ends it, and close gives it up", () => {
+    const clock = new ManualClock()
+    const model = new GcraStoreModel(clock)
+    const context = Effect.runSync(Effect.provideContext(Effect.context<never>(), clock.context))
+    const gone = new Failure.StoreError({ operation: "take", cause: "gone" })
+    const sent: Array<(exit: Exit.Exit<Taken, Failure.StoreError>) => void> = []
+    let givenUp = 0
+    const store = (cells: ReadonlyArray<Cell>): DirectGcraStore => ({
+      ...model.of(cells),
+      takeUnsafe: (_key, _tokens, _most, answer) => {
+        sent.push(answer)
+        return () => void givenUp++
+      }
+    })
+    const guard = Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 1000, isBounded: true })
+    const options = { store, guard, onStoreError: "fail", expectedProcesses: 1 } as const
+    const limiter = new SharedLimiter.SharedLimiter([perSecond(1000)], options, context, clock)
+    const heard: Array<unknown> = []
+    const enter = (key: string) =>
+      limiter.waitUnsafe({
+        key,
+        tokens: 1,
+        since: limiter.now(),
+        link: undefined,
+        onDue: () => heard.push(key),
+        onTooLarge: () => {},
+        onFailure: (failure) => heard.push(failure)
+      })
+    enter("a")
+    enter("b")
+    expect([sent.length, model.commands.length]).toEqual([2, 0])
+    model.away = true
+    sent[0]!(Exit.fail(gone))
+    expect(heard).toEqual([])
+    // While a command has failed, the guard sends them.
+    enter("c")
+    expect(sent.length).toBe(2)
+    clock.advance(500)
+    model.away = false
+    clock.advance(250)
+    expect(heard.toSorted()).toEqual(["a", "c"])
+    clock.advance(300)
+    sent[1]!(Exit.fail(gone))
+    clock.advance(0)
+    expect(heard.slice(2)).toEqual([gone])
+    Effect.runSync(guard.run("take", Effect.void))
+    enter("d")
+    expect([sent.length, givenUp]).toEqual([3, 0])
+    Effect.runFork(limiter.close)
+    expect(givenUp).toBe(1)
   })
 })
 

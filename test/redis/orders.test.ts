@@ -116,6 +116,23 @@ describe("orders", () => {
       expect(seen.interrupted).toBe(1)
     }))
 
+  it.effect("an order with a callback that is given up is answered no more, and the others of its command are", () =>
+    Effect.gen(function*() {
+      const { orders, seen } = yield* setup((...args) => Effect.delay(each(...args), 10))
+      const heard: Array<unknown> = []
+      const send = (key: string) => orders.sendUnsafe("do", [key], [], String, 1, (exit) => heard.push([key, exit]))
+      const [early, , late] = [send("a"), send("b"), send("c")]
+      early()
+      yield* settle
+      late()
+      yield* TestClock.adjust(10)
+      expect(seen).toEqual({ sent: ["b c do 0 ="], interrupted: 0 })
+      expect(heard).toEqual([["b", Exit.succeed("b")]])
+      send("d")()
+      yield* settle
+      expect(seen.sent.length).toBe(1)
+    }))
+
   it.effect("a command without an answer fails all its orders, each with its operation", () =>
     Effect.gen(function*() {
       const { fork, seen } = yield* setup(() => Effect.never)

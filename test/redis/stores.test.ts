@@ -445,6 +445,23 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
     expect((yield* store.take("list", [1], 0)).waits).toEqual([0])
   })
 
+  live("Each call of a turn is answered by the state of its own key, whatever the calls around it find", function*() {
+    const { server, store } = yield* one({ intervalMicros: 60_000_000, burst: 3 })
+    yield* store.take("used", [1, 1], 0)
+    yield* store.take("full", [3], 0)
+    yield* Effect.promise(() => server.command("SET", "{t:broken}:r", "no state"))
+    yield* Effect.promise(() => server.command("LPUSH", "{t:list}:r", "x"))
+    const keys = ["list", "new", "used", "other", "full", "broken", "third", "full", "new", "list", "last"]
+    const taken = yield* Effect.forEach(
+      keys,
+      (key) => Effect.match(store.take(key, [1], 0), { onFailure: () => -1, onSuccess: ({ remaining }) => remaining }),
+      { concurrency: "unbounded" }
+    )
+    expect(taken).toEqual([-1, 2, 0, 2, 0, -1, 2, 0, 1, -1, 2])
+    const kept = yield* Effect.forEach(["new", "other", "used", "last"], (key) => store.take(key, [1], -1))
+    expect(kept.map(({ remaining }) => remaining)).toEqual([1, 2, 0, 2])
+  })
+
   live("Calls for one key in one turn are carried out in their order, whatever they are", function*() {
     const { store } = yield* one({ intervalMicros: 1_000_000, burst: 1 })
     const take = Effect.map(store.take("k", [1], 0), ({ waits }) => waits.length)

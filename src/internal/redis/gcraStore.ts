@@ -4,7 +4,7 @@
  * The string holds debts and not times of arrival. They lose no fraction, and if the server's clock steps back, a key is
  * denied for no longer than its debt.
  */
-import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
+import type { Cell, DirectGcraStore, Taken } from "../store/gcraStore.js"
 import * as Command from "./command.js"
 import * as Orders from "./orders.js"
 
@@ -13,16 +13,21 @@ const mostOrders = 128
 const mostTokens = 1024
 
 const lua = `
-local call, max, ceil, floor = redis.call, math.max, math.ceil, math.floor
+local call, max, ceil = redis.call, math.max, math.ceil
 local stamp = num(now)
-local cells, interval, burst, debt, stored, stepped = 0, {}, {}, {}
+local cells, interval, burst, debt = 0, {}, {}, {}
+-- The state that was read, the one to write, and the answer to 'take' with the state that it answers.
+local stored, stepped, text, ttl, answered, reply
 local function read()
   if not again then
-    cells = tonumber(args[1])
+    cells, answered = tonumber(args[1]), nil
     for q = 1, cells do interval[q], burst[q] = tonumber(args[2 * q]), tonumber(args[2 * q + 1]) end
   end
+  stored = call('GET', key)
+end
+local function parse()
   for q = 1, cells do debt[q] = 0 end
-  stored, stepped = call('GET', key), false
+  stepped = false
   if not stored then return end
   local q, elapsed = 0, 0
   for word in string.gmatch(stored, '%S+') do
@@ -36,18 +41,19 @@ local function read()
   end
 end
 local function state()
-  local text = stamp
-  for q = 1, cells do text = text .. ' ' .. num(debt[q]) end
-  return text
-end
-local function write(text)
   local longest = 0
-  for q = 1, cells do longest = max(longest, debt[q]) end
+  text = stamp
+  for q = 1, cells do
+    text = text .. ' ' .. num(debt[q])
+    longest = max(longest, debt[q])
+  end
   -- Redis expires by whole milliseconds: without slack a key dies early and forgives what is left of its debt.
-  call('SET', key, text, 'PX', num(ceil(longest / 1000) + 1000))
+  ttl = num(ceil(longest / 1000) + 1000)
 end
-function orders.take()
-  read()
+local function write()
+  call('SET', key, text, 'PX', ttl)
+end
+local function take()
   local first = 2 * cells + 2
   local most = tonumber(args[first])
   local granted, retry, waits = 0, 0, ''
@@ -71,27 +77,44 @@ function orders.take()
     end
     if retry > 0 then break end
   end
-  local text, changed = state(), granted > 0 or stepped
-  if changed then write(text) end
+  state()
+  local changed = granted > 0 or stepped
   if granted > 0 and waits ~= '' then waits = table.concat(waits, ' ') end
   -- One text is written and read faster than a list.
-  return num(granted) .. ',' .. num(ceil(retry)) .. (changed and ',1,' or ',0,') .. text .. ',' .. waits .. ',' .. (stored or '')
+  reply = num(granted) .. ',' .. num(ceil(retry)) .. (changed and ',1,' or ',0,') .. text .. ',' .. waits .. ',' .. (stored or '')
+  if not changed then text = nil end
+end
+function orders.take()
+  read()
+  -- Many keys are in one state, as all that are new: the same order has the same answer.
+  if stored ~= answered then
+    answered = nil
+    parse()
+    take()
+    answered = stored
+  end
+  if text then write() end
+  return reply
 end
 function orders.giveBack()
   read()
   -- What came last may be taken away as if it had never come; what others have been granted behind it may not move.
   if stored ~= args[2 * cells + 3] then return 0 end
+  parse()
   local n = tonumber(args[2 * cells + 2])
   for q = 1, cells do debt[q] = max(0, debt[q] - n * interval[q]) end
-  write(state())
+  state()
+  write()
   return 1
 end
 function orders.penalize()
   read()
+  parse()
   -- As much debt as lets one token wait that long.
   local micros = tonumber(args[2 * cells + 2])
   for q = 1, cells do debt[q] = max(debt[q], micros + (burst[q] - 1) * interval[q]) end
-  write(state())
+  state()
+  write()
   return 1
 end
 function orders.reset()
@@ -156,14 +179,26 @@ const taken = (reply: unknown, cells: ReadonlyArray<Cell>): Taken => {
 export const make = (orders: Orders.Orders, { cells, prefix }: {
   readonly prefix: string
   readonly cells: ReadonlyArray<Cell>
-}): GcraStore => {
+}): DirectGcraStore => {
   const quotas = [cells.length, ...cells.flatMap((cell) => [cell.intervalMicros, cell.burst])]
-  const read = (reply: unknown) => taken(reply, cells)
+  // Many keys are in one state.
+  let last: { readonly reply: unknown; readonly taken: Taken } | undefined
+  const read = (reply: unknown): Taken => {
+    if (last === undefined || last.reply !== reply) last = { reply, taken: taken(reply, cells) }
+    return last.taken
+  }
+  const asked = (tokens: ReadonlyArray<number>, maxWaitMillis: number) => [
+    ...quotas,
+    Math.ceil(maxWaitMillis * 1000),
+    ...runs(tokens)
+  ]
   const at = (key: string) => [`{${prefix}${key}}:r`]
 
   return {
     take: (key, tokens, maxWaitMillis) =>
-      orders.send("take", at(key), [...quotas, Math.ceil(maxWaitMillis * 1000), ...runs(tokens)], read, tokens.length),
+      orders.send("take", at(key), asked(tokens, maxWaitMillis), read, tokens.length),
+    takeUnsafe: (key, tokens, maxWaitMillis, answer) =>
+      orders.sendUnsafe("take", at(key), asked(tokens, maxWaitMillis), read, tokens.length, answer),
     giveBack: (key, tokens, after) => orders.send("giveBack", at(key), [...quotas, tokens, after], Command.ignore),
     penalize: (key, millis) => orders.send("penalize", at(key), [...quotas, Math.ceil(millis * 1000)], Command.ignore),
     reset: (key) => orders.send("reset", at(key), [], Command.ignore)

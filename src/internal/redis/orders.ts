@@ -165,17 +165,28 @@ export class Orders {
     f: (reply: unknown) => A,
     weight: number = args.length
   ): Effect.Effect<A, StoreError> {
-    return Effect.callback<A, StoreError>((resume) => {
-      const settle: Order["settle"] = (reply, failure) =>
-        resume(failure === undefined ? read(f, reply) : Exit.fail(failure))
-      const order: Order = { name, keys, args, weight, settle, command: undefined, open: true }
-      if (this.waiting.push(order) === 1) this.dispatcher.scheduleTask(this.flush, 0)
-      return Effect.sync(() => {
-        order.open = false
-        const { command } = order
-        if (command !== undefined && --command.open === 0) command.fiber?.interruptUnsafe()
-      })
-    })
+    return Effect.callback<A, StoreError>((resume) => Effect.sync(this.sendUnsafe(name, keys, args, f, weight, resume)))
+  }
+
+  /** The same with a callback. The function that it returns gives the order up. */
+  sendUnsafe<A>(
+    name: string,
+    keys: ReadonlyArray<string>,
+    args: Words,
+    f: (reply: unknown) => A,
+    weight: number,
+    answer: (exit: Exit.Exit<A, StoreError>) => void
+  ): () => void {
+    const settle: Order["settle"] = (reply, failure) => {
+      if (order.open) answer(failure === undefined ? read(f, reply) : Exit.fail(failure))
+    }
+    const order: Order = { name, keys, args, weight, settle, command: undefined, open: true }
+    if (this.waiting.push(order) === 1) this.dispatcher.scheduleTask(this.flush, 0)
+    return () => {
+      order.open = false
+      const { command } = order
+      if (command !== undefined && --command.open === 0) command.fiber?.interruptUnsafe()
+    }
   }
 
   private readonly flush = (): void => {

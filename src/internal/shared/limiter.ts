@@ -7,7 +7,7 @@
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
+import * as Exit from "effect/Exit"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as Slices from "../data/slices.js"
 import * as Timers from "../data/timers.js"
@@ -18,7 +18,7 @@ import * as LimiterMemory from "../limiter/memory.js"
 import type { LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
 import { named } from "../store/bounds.js"
-import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
+import type { Cell, DirectGcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
 import type * as Failure from "../store/storeError.js"
 import { SlotStock } from "./slotStock.js"
@@ -53,7 +53,8 @@ class Entry extends Line<StoreError> {
   readonly alarm: Timers.Alarm
   /** Since when nobody waits. */
   idleAt: number | undefined = undefined
-  asking: Fiber.Fiber<void> | undefined = undefined
+  /** Gives up the command that asks for slots. */
+  asking: (() => void) | undefined = undefined
   /** When the store can grant the tokens that it refused. */
   retryAt = 0
   refused = 0
@@ -69,7 +70,7 @@ class Entry extends Line<StoreError> {
 }
 
 export interface Options {
-  readonly store: (cells: ReadonlyArray<Cell>) => GcraStore
+  readonly store: (cells: ReadonlyArray<Cell>) => DirectGcraStore
   readonly guard: Guard
   readonly onStoreError: "fail" | "local" | "allow"
   readonly expectedProcesses: number
@@ -103,7 +104,7 @@ export class SharedLimiter implements Backend {
   private granting: Waiter<StoreError> | undefined
   private rates: ReadonlyArray<Rate> = []
   // `adopt` sets it in the constructor.
-  private store!: GcraStore
+  private store!: DirectGcraStore
   private catchUp = 0
   /** The share of this process while the store is away. */
   readonly local: LimiterMemory.LimiterMemory
@@ -354,7 +355,7 @@ export class SharedLimiter implements Backend {
     const left: Array<Effect.Effect<void>> = []
     for (const entry of this.entries.values()) {
       entry.alarm.close()
-      entry.asking?.interruptUnsafe()
+      entry.asking?.()
       left.push(this.giveBack(entry))
     }
     return Effect.andThen(Effect.all(left, { concurrency: "unbounded", discard: true }), this.local.close)
@@ -373,9 +374,8 @@ export class SharedLimiter implements Backend {
   }
 
   /** Hands out what is due, asks for more, and sets the timer for what comes next. */
-  private serve(entry: Entry): void {
+  private serve(entry: Entry, now: number = this.now()): void {
     if (this.closed) return
-    const now = this.now()
     // While somebody waits the last slot is kept, however late: a process whose timers are all too late goes on.
     entry.slots.expire(now - this.catchUp, now, entry.first !== undefined)
     // A callback may throw, as an observer of its fiber does. The other waiters are still served.
@@ -441,20 +441,45 @@ export class SharedLimiter implements Backend {
       }
     }
     if (tokens.length === 0) return
-    const ahead = lookaheadMillis + this.answerMillis
+    // In whole milliseconds: the store may send what many keys ask for alike once.
+    const ahead = lookaheadMillis + Math.ceil(this.answerMillis)
     const askedAt = this.now()
     const onFailure = (failure: Failure.StoreError) => {
       entry.asking = undefined
       this.away(entry, failure)
     }
-    const onSuccess = (taken: Taken) => {
+    const onSuccess = (taken: Taken, now?: number) => {
       entry.asking = undefined
-      this.onTaken(entry, tokens, taken, askedAt, ahead)
+      this.onTaken(entry, tokens, taken, askedAt, ahead, now)
     }
-    const take = Effect.suspend(() => this.store.take(nameOf(entry.key), tokens, ahead))
-    const command = Effect.matchEager(this.options.guard.run("take", take), { onFailure, onSuccess })
-    const fiber = Effect.runForkWith(this.place.context)(command)
-    if (fiber.pollUnsafe() === undefined) entry.asking = fiber
+    const { store } = this
+    const { guard } = this.options
+    const name = nameOf(entry.key)
+    const run = (take: Effect.Effect<Taken, Failure.StoreError>, agoMillis?: number) => {
+      const command = Effect.matchEager(guard.run("take", take, agoMillis), { onFailure, onSuccess })
+      const fiber = Effect.runForkWith(this.place.context)(command)
+      if (fiber.pollUnsafe() === undefined) entry.asking = () => fiber.interruptUnsafe()
+    }
+    const take = Effect.suspend(() => store.take(name, tokens, ahead))
+    if (store.takeUnsafe === undefined || !guard.isFree()) return run(take)
+    entry.asking = store.takeUnsafe(name, tokens, ahead, (exit) => {
+      const now = this.now()
+      const agoMillis = (now - askedAt) / nanosPerMilli
+      if (Exit.isSuccess(exit)) {
+        guard.answered("take", agoMillis)
+        return onSuccess(exit.value, now)
+      }
+      // The guard decides what follows a failure, as if it had sent the first attempt.
+      let first: typeof exit | undefined = exit
+      run(
+        Effect.suspend(() => {
+          const failed = first
+          first = undefined
+          return failed ?? take
+        }),
+        agoMillis
+      )
+    })
   }
 
   private onTaken(
@@ -462,10 +487,10 @@ export class SharedLimiter implements Backend {
     tokens: ReadonlyArray<number>,
     taken: Taken,
     askedAt: number,
-    aheadMillis: number
+    aheadMillis: number,
+    now: number = this.now()
   ): void {
     // The store decided before its answer arrived, so a slot may be late and is never early.
-    const now = this.now()
     this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
     entry.told = taken
     entry.slots.add(tokens, taken, now)
@@ -474,7 +499,7 @@ export class SharedLimiter implements Backend {
     // The store decided at some time since it was asked, so it may be due that much earlier than this answer tells.
     entry.refusedDue = retry > 0 ? askedAt + retry + aheadMillis * nanosPerMilli : 0
     entry.retryAt = retry > 0 ? now + (entry.slots.tokens > 0 ? Math.max(retry, refillNanos) : retry) : 0
-    this.serve(entry)
+    this.serve(entry, now)
   }
 
   /** The store is away: applies the policy to all waiters. */

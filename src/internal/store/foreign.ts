@@ -4,9 +4,10 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { constFalse } from "effect/Function"
 import { guarded } from "../data/guarded.js"
-import type { Cell, GcraStore, Taken } from "./gcraStore.js"
+import type { Cell, DirectGcraStore, Taken } from "./gcraStore.js"
 import type { Acquired, PermitStore } from "./permitStore.js"
 import type { Joined, ReducerStore } from "./reducerStore.js"
 import { StoreError } from "./storeError.js"
@@ -16,23 +17,32 @@ type Sensible<A> = (answer: A) => boolean
 
 const anything: Sensible<void> = () => true
 
+const failed = (operation: string, cause: unknown) => Exit.fail(new StoreError({ operation, cause }))
+
+const judged = <A>(
+  operation: string,
+  exit: Exit.Exit<A, StoreError>,
+  sensible: Sensible<A>
+): Exit.Exit<A, StoreError> => {
+  if (Exit.isFailure(exit)) return Cause.hasFails(exit.cause) ? exit : failed(operation, Cause.squash(exit.cause))
+  return guarded(() => sensible(exit.value), constFalse)
+    ? exit
+    : failed(operation, new Error(`the answer makes no sense: ${String(JSON.stringify(exit.value)).slice(0, 200)}`))
+}
+
 const command = <A>(
   operation: string,
   send: () => Effect.Effect<A, StoreError>,
   sensible: Sensible<A>
 ): Effect.Effect<A, StoreError> => {
-  const failed = (cause: unknown) => new StoreError({ operation, cause })
   const sent = Effect.suspend(() => {
     const effect = send()
     // Core would end the fiber without a word to the rest of it.
-    return Effect.isEffect(effect) ? effect : Effect.fail(failed(new Error("the command is no effect")))
+    return Effect.isEffect(effect) ? effect : failed(operation, new Error("the command is no effect"))
   })
   return Effect.matchCauseEffect(sent, {
-    onFailure: (cause) => Cause.hasFails(cause) ? Effect.failCause(cause) : Effect.fail(failed(Cause.squash(cause))),
-    onSuccess: (answer) =>
-      guarded(() => sensible(answer), constFalse)
-        ? Effect.succeed(answer)
-        : Effect.fail(failed(new Error(`the answer makes no sense: ${String(JSON.stringify(answer)).slice(0, 200)}`)))
+    onFailure: (cause) => judged(operation, Exit.failCause(cause), sensible),
+    onSuccess: (answer) => judged(operation, Exit.succeed(answer), sensible)
   })
 }
 
@@ -47,13 +57,23 @@ const isTaken = (asked: number, cells: number): Sensible<Taken> => (taken) => {
     && typeof before === "string" && typeof after === "string"
 }
 
-export const gcraStore = (store: GcraStore, cells: ReadonlyArray<Cell>): GcraStore => ({
-  take: (key, tokens, most) =>
-    command("take", () => store.take(key, tokens, most), isTaken(tokens.length, cells.length)),
-  giveBack: (key, tokens, after) => command("giveBack", () => store.giveBack(key, tokens, after), anything),
-  penalize: (key, millis) => command("penalize", () => store.penalize(key, millis), anything),
-  reset: (key) => command("reset", () => store.reset(key), anything)
-})
+export const gcraStore = (store: DirectGcraStore, cells: ReadonlyArray<Cell>): DirectGcraStore => {
+  const { takeUnsafe } = store
+  return {
+    take: (key, tokens, most) =>
+      command("take", () => store.take(key, tokens, most), isTaken(tokens.length, cells.length)),
+    takeUnsafe: takeUnsafe && ((key, tokens, most, answer) =>
+      takeUnsafe(
+        key,
+        tokens,
+        most,
+        (exit) => answer(judged("take", exit, isTaken(tokens.length, cells.length)))
+      )),
+    giveBack: (key, tokens, after) => command("giveBack", () => store.giveBack(key, tokens, after), anything),
+    penalize: (key, millis) => command("penalize", () => store.penalize(key, millis), anything),
+    reset: (key) => command("reset", () => store.reset(key), anything)
+  }
+}
 
 const isAcquired = (asked: number): Sensible<Acquired> => ({ granted, penaltyMillis, pollMillis }) =>
   Number.isInteger(granted) && granted >= 0 && granted <= asked && isNumber(pollMillis) && isTime(penaltyMillis)

@@ -2,6 +2,7 @@
  * The store of a rate that several processes share.
  */
 import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type { StoreError } from "./storeError.js"
 
 /**
@@ -77,4 +78,17 @@ export interface GcraStore {
   readonly penalize: (key: string, millis: number) => Effect.Effect<void, StoreError>
   /** Puts the key at rest. */
   readonly reset: (key: string) => Effect.Effect<void, StoreError>
+}
+
+/** A store of ours, which answers a `take` without a fiber that waits for it. */
+export interface DirectGcraStore extends GcraStore {
+  /** The function that it returns gives the command up: it is answered no more. */
+  readonly takeUnsafe?:
+    | ((
+      key: string,
+      tokens: ReadonlyArray<number>,
+      maxWaitMillis: number,
+      answer: (exit: Exit.Exit<Taken, StoreError>) => void
+    ) => () => void)
+    | undefined
 }

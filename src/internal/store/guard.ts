@@ -24,9 +24,17 @@ export interface Guard {
   readonly once: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /**
    * Attempts until the outage has lasted for its budget. From then on one call at a time finds out whether the store is
-   * back, and the others fail at once.
+   * back, and the others fail at once. The first attempt may have been sent `agoMillis` ago.
    */
-  readonly run: <A>(operation: string, command: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
+  readonly run: <A>(
+    operation: string,
+    command: Effect.Effect<A, StoreError>,
+    agoMillis?: number
+  ) => Effect.Effect<A, StoreError>
+  /** Whether a command may be sent without `run`, which is for the rest if it fails. */
+  readonly isFree: () => boolean
+  /** A command that was sent without `run` has an answer. */
+  readonly answered: (operation: string, agoMillis: number) => void
   /** Counts that a policy applies, and logs it once an outage. */
   readonly applied: (policy: string, failure: StoreError) => Effect.Effect<void>
 }
@@ -129,10 +137,15 @@ export const make = (options: {
     outage !== undefined && monotonicMillis(clock) - outage.at <= memory ? outage : undefined
 
   /** Tells what observes the service how long a command took. */
-  const timed = <A>(operation: string, clock: Clock.Clock, command: Effect.Effect<A, StoreError>) => {
+  const timed = <A>(
+    operation: string,
+    clock: Clock.Clock,
+    command: Effect.Effect<A, StoreError>,
+    agoMillis: number
+  ) => {
     if (watch === undefined) return command
     return Effect.suspend(() => {
-      const sentAt = monotonicMillis(clock)
+      const sentAt = monotonicMillis(clock) - agoMillis
       return Effect.onExit(
         command,
         (exit) => Effect.sync(() => watch.commanded(operation, monotonicMillis(clock) - sentAt, Exit.isFailure(exit)))
@@ -144,12 +157,13 @@ export const make = (options: {
     clock: Clock.Clock,
     operation: string,
     command: Effect.Effect<A, StoreError>,
+    agoMillis = 0,
     hopeless?: () => StoreError | undefined
   ): Effect.Effect<A, StoreError> => {
     const bounded = isBounded
       ? command
       : within(command, storeTimeoutMillis, (cause) => new StoreError({ operation, cause }))
-    const answered = Effect.map(timed(operation, clock, bounded), (answer) => {
+    const answered = Effect.map(timed(operation, clock, bounded, agoMillis), (answer) => {
       outage = undefined
       return answer
     })
@@ -169,9 +183,9 @@ export const make = (options: {
   const once: Guard["once"] = (operation, command) =>
     Effect.clockWith((clock) => attemptOnce(clock, operation, command))
 
-  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>) =>
+  const run: Guard["run"] = <A>(operation: string, command: Effect.Effect<A, StoreError>, agoMillis = 0) =>
     Effect.clockWith((clock) => {
-      const calledAt = monotonicMillis(clock)
+      const calledAt = monotonicMillis(clock) - agoMillis
       const isOver = (since: number) => monotonicMillis(clock) - since >= outageBudgetMillis
       // The last failure of an outage that is over its budget.
       const overBudget = (): StoreError | undefined => {
@@ -180,9 +194,9 @@ export const make = (options: {
         const { last } = outage
         return last.operation === operation ? last : new StoreError({ operation, cause: last.cause })
       }
-      const attempt = (wait: number): Effect.Effect<A, StoreError> =>
+      const attempt = (wait: number, agoMillis?: number): Effect.Effect<A, StoreError> =>
         Effect.catch(
-          attemptOnce(clock, operation, command, overBudget),
+          attemptOnce(clock, operation, command, agoMillis, overBudget),
           (failure) =>
             // What fails for one key alone has no outage: the answers to others end it.
             overBudget() === undefined && !isOver(calledAt)
@@ -190,13 +204,13 @@ export const make = (options: {
               : Effect.fail(failure)
         )
       const last = overBudget()
-      if (last === undefined) return attempt(25)
+      if (last === undefined) return attempt(25, agoMillis)
       let probes = false
       return Effect.ensuring(
         Effect.suspend(() => {
           if (probing) return Effect.fail(last)
           probing = probes = true
-          return attemptOnce(clock, operation, command)
+          return attemptOnce(clock, operation, command, agoMillis)
         }),
         Effect.sync(() => {
           if (probes) probing = false
@@ -215,5 +229,12 @@ export const make = (options: {
       )
     })
 
-  return { once, run, applied }
+  const isFree = () => isBounded && outage === undefined
+
+  const answered: Guard["answered"] = (operation, agoMillis) => {
+    outage = undefined
+    watch?.commanded(operation, agoMillis, false)
+  }
+
+  return { once, run, isFree, answered, applied }
 }
