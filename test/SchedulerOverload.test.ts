@@ -2,7 +2,7 @@
  * The laws of overload: a job that would wait too long is refused, load beyond the width is shed, and callers get fair turns.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, Scope } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, References, Scope, Stream } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
@@ -639,6 +639,27 @@ describe("drain", () => {
       expect(refusal(after)).toEqual(["Draining", {}])
       yield* TestClock.adjust("300 millis")
       expect([before, drained].map(refusal)).toEqual(["Success", "Success"])
+    }))
+
+  it.effect("O7 a call on many items that was made before a drain, and begins after it, comes too late", () =>
+    Effect.gen(function*() {
+      for (let ops = 3; ops <= 60; ops++) {
+        const scheduler = yield* Scheduler.make({ concurrency: 1 })
+        let drained = false
+        let late = 0
+        const job = () => Effect.sync(() => drained && late++)
+        const call = yield* fork(
+          Effect.provideService(scheduler.forEach([1, 2, 3], job), References.MaxOpsBeforeYield, ops)
+        )
+        yield* scheduler.drain()
+        drained = true
+        yield* Fiber.await(call)
+        expect(late).toBe(0)
+      }
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const pull = yield* Stream.toPull(scheduler.stream([1], () => Effect.void))
+      yield* scheduler.drain()
+      expect(refusal(yield* fork(pull))).toEqual(["Draining", {}])
     }))
 
   it.effect("O7 all who wait for the end hear of it, also where the code of one of them throws", () =>

@@ -97,7 +97,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   held = 0
   readonly outer: Node | undefined
   /** It came when its scheduler was draining already. */
-  readonly isLate: boolean
+  isLate = false
   settled = false
 
   private readonly options: CallOptions<A, B, E, R, X, XE>
@@ -119,12 +119,13 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     const parent = options.parent
     this.context = parent.context
     this.outer = nodeOf(parent.context)
-    this.isLate = options.engine.draining
     this.run = { uninterruptible: hasProperty(parent, "interruptible") && parent.interruptible === false }
   }
 
   startUnsafe(source: Source<A, XE>): void {
     this.source = source
+    // Now, not when it was made: its fiber may have yielded since, and a drain that has ended did not wait for it.
+    this.isLate = this.options.engine.draining
     this.options.engine.resized.add(this.fill)
     source.open(this)
     this.fill()
@@ -238,14 +239,18 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       if (this.exit === undefined) end = handlers.onFailure(exit.cause, job.index)
       else if (Cause.hasDies(exit.cause)) this.log(exit.cause)
     }
-    // Before the permit is released: a waiting item of this call must not get it.
-    if (end !== undefined) this.stopUnsafe(end)
+    // Code that observes the fiber of an item may throw.
     try {
-      this.options.engine.releaseUnsafe(job, exit)
+      // Before the permit is released: a waiting item of this call must not get it.
+      if (end !== undefined) this.stopUnsafe(end)
     } finally {
-      this.running--
-      this.options.onFreed?.()
-      this.fill()
+      try {
+        this.options.engine.releaseUnsafe(job, exit)
+      } finally {
+        this.running--
+        this.options.onFreed?.()
+        this.fill()
+      }
     }
   }
 
@@ -317,8 +322,12 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     }
     this.settled = true
     this.options.engine.resized.delete(this.fill)
-    this.options.onSettled(this.exit)
-    this.options.engine.notifyUnsafe()
+    // Who waits for the call may throw. Others wait for the scheduler.
+    try {
+      this.options.onSettled(this.exit)
+    } finally {
+      this.options.engine.notifyUnsafe()
+    }
   }
 
   private unlink(job: Item<A, B, E, R, X, XE>): void {
