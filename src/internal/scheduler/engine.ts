@@ -169,9 +169,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     return true
   }
 
-  /** A scheduler that drains takes only the jobs of those that it has taken already. */
+  /** A scheduler that drains takes only the jobs that those wait for which it has taken already. */
   private refusesNew(job: Job): boolean {
-    return this.draining && job.isLate && !this.lanes.isNested(job)
+    return this.draining && job.isLate && !this.lanes.isAwaited(job)
   }
 
   submitUnsafe(job: Job): void {

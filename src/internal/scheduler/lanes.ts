@@ -196,6 +196,12 @@ export class Lanes implements Owner {
     return job.outer !== undefined && this.rootOf(liveNode(job.outer))?.kind === "job"
   }
 
+  /** Whether a running job would wait for a new one, directly or through runs and batches. */
+  isAwaited(job: Job): boolean {
+    const outer = liveNode(job.outer)
+    return outer !== undefined && isAbove(outer, (node) => this.lends(node))
+  }
+
   /** Whether a running job waits for a queued one, directly or through runs and batches. */
   isLent(job: Job): boolean {
     const lane = job.ties?.place?.lane
