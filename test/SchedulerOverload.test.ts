@@ -3,7 +3,7 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, References, Scope, Stream } from "effect"
-import { RateLimiter, Scheduler } from "effect-funnel"
+import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.ts"
@@ -630,6 +630,25 @@ describe("drain", () => {
       expect([outer, drained].map(refusal)).toEqual(["Success", "Success"])
     }))
 
+  it.effect("O7 a run that a job has joined may still schedule jobs, and may not once that job has left it", () =>
+    Effect.gen(function*() {
+      for (const leaves of [false, true]) {
+        const scheduler = yield* Scheduler.make({ concurrency: 2 })
+        const reducer = yield* Reducer.make()
+        const gate = Latch.makeUnsafe()
+        const call = reducer.reduce("key", Effect.andThen(gate.await, scheduler.schedule(Effect.void)))
+        const outside = yield* fork(call)
+        const job = yield* fork(scheduler.schedule(call))
+        const drained = yield* fork(scheduler.drain())
+        if (leaves) yield* Fiber.interrupt(job)
+        yield* gate.open
+        yield* settle
+        expect([outside, job, drained].map(refusal)).toEqual(
+          leaves ? [["Draining", {}], "Interrupt", "Success"] : ["Success", "Success", "Success"]
+        )
+      }
+    }))
+
   it.effect("O7 a forEach that came before goes on to pull its items, and one that comes later is refused", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
@@ -764,6 +783,27 @@ describe("Scheduler.Keyed", () => {
       const closed = yield* fork(Scope.close(scope, Exit.void))
       yield* TestClock.adjust("500 millis")
       expect([running, closed].map(refusal)).toEqual(["Success", "Success"])
+    })
+  })
+
+  it.effect("O7 while the keys drain, a job of a new key is refused with Draining, and is interrupted after that", () => {
+    const Hosts = make({ concurrency: 1, drain: "1 second" })
+    return Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(Hosts.layer, scope)
+      const use = (key: string) => fork(Effect.provideContext(Hosts.schedule(key, Effect.void), context))
+      yield* fork(Effect.provideContext(Hosts.schedule("a", sleep(500)), context))
+      const closed = yield* fork(Scope.close(scope, Exit.void))
+      const known = yield* use("a")
+      const unknown = yield* use("b")
+      yield* TestClock.adjust("500 millis")
+      const late = yield* use("c")
+      expect([known, unknown, closed, late].map(refusal)).toEqual([
+        ["Draining", {}],
+        ["Draining", {}],
+        "Success",
+        "Interrupt"
+      ])
     })
   })
 })
