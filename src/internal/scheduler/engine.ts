@@ -500,6 +500,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     forEachInSlices(this.slices, Array.from(this.watchers), (watcher) => watcher())
   }
 
+  notifySoon(): void {
+    if (this.watchers.size > 0) this.site.dispatcher.scheduleTask(() => this.notifyUnsafe(), 0)
+  }
+
   /** Lets no job start any more, and tells the waiting and the running ones. */
   closeUnsafe(): void {
     this.closed = true
