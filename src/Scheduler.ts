@@ -191,8 +191,9 @@ export const isScheduler = (u: unknown): u is Scheduler => hasProperty(u, withMa
  *
  * **Gotchas**
  *
- * Closing the scope interrupts all jobs and returns once they have ended, except those that it is called from. A job that
- * is scheduled later is interrupted at once.
+ * Closing the scope interrupts all jobs and returns once they have ended, except those that it is called from. A call of
+ * {@link forEach} and its kind that waits for its next item is interrupted, too. A job that is scheduled later is interrupted
+ * at once.
  *
  * **Example** (Bounding what a loop does at once)
  *

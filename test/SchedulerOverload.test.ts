@@ -681,6 +681,38 @@ describe("drain", () => {
       expect(refusal(yield* fork(pull))).toEqual(["Draining", {}])
     }))
 
+  it.effect("O7 a call that waits for its next item is one of the rest that are interrupted, and of the late no drain waits", () =>
+    Effect.gen(function*() {
+      const items = Stream.concat(Stream.make(1), Stream.never)
+      const ends = {
+        drain: (scheduler: Scheduler.Scheduler) => scheduler.drain({ timeout: "1 second" }),
+        close: (_: Scheduler.Scheduler, scope: Scope.Closeable) => Scope.close(scope, Exit.void)
+      }
+      for (const end of [ends.drain, ends.close]) {
+        const scope = yield* Scope.make()
+        const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 2 }), scope)
+        const calls = [
+          yield* fork(scheduler.forEach(items, () => Effect.void)),
+          yield* fork(Stream.runDrain(scheduler.stream(items, () => Effect.void))),
+          yield* fork(Stream.runForEach(scheduler.stream([1, 2, 3], () => Effect.void), () => Effect.never))
+        ]
+        yield* settle
+        const ended = yield* fork(end(scheduler, scope))
+        yield* TestClock.adjust("1 second")
+        expect([...calls, ended].map(refusal)).toEqual(["Interrupt", "Interrupt", undefined, "Success"])
+        const late = yield* fork(scheduler.forEach(Stream.never, () => Effect.void))
+        expect(refusal(late)).toBe("Interrupt")
+        yield* Fiber.interruptAll(calls)
+        expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+      }
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      yield* fork(scheduler.schedule(sleep(100)))
+      const drained = yield* fork(scheduler.drain())
+      yield* fork(scheduler.forEach(Stream.never, () => Effect.void))
+      yield* TestClock.adjust(100)
+      expect(refusal(drained)).toBe("Success")
+    }))
+
   it.effect("O7 all who wait for the end hear of it, also where the code of one of them throws", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()

@@ -127,7 +127,7 @@ export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
     engine.draining = true
     const around = nodeOf(fiber.context)
     // Between two items of a call nothing may run. A job that drains its own scheduler may be part of such a call.
-    const calls = () => around === undefined && engine.resized.size > 0
+    const calls = () => around === undefined && Array.from(engine.calls).some((call) => !call.isLate)
     const drained = waitUntil(
       engine,
       around,

@@ -42,6 +42,16 @@ export { Job } from "./job.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
+/** A call of `forEach` or its kind. */
+export interface CallInProgress {
+  /** It came when the scheduler was draining already. */
+  readonly isLate: boolean
+  /** The width has changed. */
+  fill(): void
+  /** The scheduler closed. */
+  interruptUnsafe(): void
+}
+
 export class Engine implements Host, Claimant, OverloadHost, Load {
   readonly limits: Limits
   readonly site: Site
@@ -69,8 +79,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   draining = false
   closed = false
 
-  /** Called after the width has changed: one for each call of `forEach` and its kind that is in progress. */
-  readonly resized = new Set<() => void>()
+  /** The calls of `forEach` and its kind that are in progress. */
+  readonly calls = new Set<CallInProgress>()
 
   private resumedAt = 0
   private pumping = false
@@ -471,7 +481,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     else this.permits.limit = concurrency
     refuseImpossible(this)
     this.watch?.resized()
-    forEachInSlices(this.slices, Array.from(this.resized), (listener) => listener())
+    forEachInSlices(this.slices, Array.from(this.calls), (call) => call.fill())
   }
 
   /** Gives a rate to an engine that had none. */
@@ -513,6 +523,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const jobs: Array<Job> = []
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
+    const calls = Array.from(this.calls)
     forEachInSlices(this.slices, jobs.concat(this.lanes.started), (job) => {
       if (job.state === "Queued") {
         this.watch?.left(waited(this, job))
@@ -521,7 +532,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       job.onClose()
     }, () => {
       this.telling = false
-      this.notifyUnsafe()
+      // Those that have no jobs now: they wait for an item, or for the consumer of a stream.
+      try {
+        forEachInSlices(this.slices, calls, (call) => call.interruptUnsafe())
+      } finally {
+        this.notifyUnsafe()
+      }
     })
   }
 }

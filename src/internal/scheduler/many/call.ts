@@ -14,7 +14,7 @@ import { hasProperty } from "effect/Predicate"
 import { forEachInSlices } from "../../data/slices.js"
 import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
 import { Job } from "../job.js"
-import type { Engine } from "../engine.js"
+import type { CallInProgress, Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import type { JobOptions } from "../options.js"
 import { effectOf } from "../schedule.js"
@@ -88,7 +88,7 @@ export interface CallOptions<A, B, E, R, X, XE> {
   readonly onFreed?: (() => void) | undefined
 }
 
-export class Call<A, B, E, R, X, XE> implements Listener<XE> {
+export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
   running = 0
   queued = 0
   done = 0
@@ -126,9 +126,11 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     this.source = source
     // Now, not when it was made: its fiber may have yielded since, and a drain that has ended did not wait for it.
     this.isLate = this.options.engine.draining
-    this.options.engine.resized.add(this.fill)
+    this.options.engine.calls.add(this)
     source.open(this)
     this.fill()
+    // It may wait for its first item for ever.
+    if (this.options.engine.closed && !this.settled) this.interruptUnsafe()
   }
 
   private hasRoom(): boolean {
@@ -321,7 +323,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       this.exit = this.options.handlers.onEnd()
     }
     this.settled = true
-    this.options.engine.resized.delete(this.fill)
+    this.options.engine.calls.delete(this)
     // Who waits for the call may throw. Others wait for the scheduler.
     try {
       this.options.onSettled(this.exit)
