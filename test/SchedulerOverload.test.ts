@@ -8,6 +8,7 @@ import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.ts"
 import { simulate } from "./support/simulation.js"
+import { interruptionSweep, yieldSweep } from "./support/sweep.ts"
 
 /** The reason of a refusal, its durations in milliseconds; undefined while the fiber runs. */
 const refusal = (fiber: Fiber.Fiber<unknown, unknown>) => {
@@ -568,6 +569,21 @@ describe("share", () => {
       }
       expect((yield* scheduler.stats).queued).toBeLessThan(10)
     }), 60_000)
+})
+
+it("O1 S3 the end of the last maxWait ends a timer, in whose code a caller may leave: no permit is lost, and no job runs twice", () => {
+  const subject = {
+    make: Scheduler.make({ concurrency: 2, maxWait: "1 minute" }),
+    subject: (scheduler: Scheduler.Scheduler) => {
+      const job = scheduler.schedule(scheduler.schedule(Effect.yieldNow, { weight: 2 }))
+      return Effect.as(Effect.all([job, job, job], { concurrency: "unbounded" }), "done")
+    },
+    expected: "done",
+    check: (scheduler: Scheduler.Scheduler) =>
+      Effect.map(scheduler.stats, (stats) => expect(stats).toMatchObject({ running: 0, weight: 0, queued: 0 }))
+  }
+  expect(yieldSweep(subject)).toBeGreaterThan(20)
+  expect(interruptionSweep(subject)).toBeGreaterThan(20)
 })
 
 describe("drain", () => {

@@ -319,7 +319,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       this.instant = this.seenAt = undefined
       if (!settled) this.defer()
     }
-    this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
+    this.overload?.pumped(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
     if (this.permits !== undefined) this.permits.changed()
     this.account?.turn()
   }
@@ -395,6 +395,11 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
     this.instant = this.seenAt = undefined
+    if (job.terms !== undefined) {
+      this.overload!.disarm()
+      // Its caller may have left in that.
+      if (job.state !== "Running") return
+    }
     job.onStart()
   }
 
