@@ -191,8 +191,9 @@ export const isScheduler = (u: unknown): u is Scheduler => hasProperty(u, withMa
  *
  * **Gotchas**
  *
- * Closing the scope interrupts all jobs and returns once they have ended, except those that it is called from. A job that
- * is scheduled later is interrupted at once.
+ * Closing the scope interrupts all jobs and returns once they have ended, except those that it is called from. A call of
+ * {@link forEach} and its kind that waits for its next item is interrupted, too. A job that is scheduled later is interrupted
+ * at once.
  *
  * **Example** (Bounding what a loop does at once)
  *
@@ -486,6 +487,67 @@ export const pause: Operations<Scheduler>["pause"] = /*#__PURE__*/ Tag.use((_) =
 export const resume: Operations<Scheduler>["resume"] = /*#__PURE__*/ Tag.use((_) => _.resume)
 
 /**
+ * Lets no job start for a time, as the `Retry-After` of a response asks. Running jobs go on.
+ *
+ * **Details**
+ *
+ * With a rate it is the penalty of the limiter, so that all schedulers with that limiter hold back. A penalty never shortens
+ * another one. Jobs whose `maxWait` ends before are refused at once.
+ *
+ * **Example** (Obeying a backend)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Scheduler.penalize({ for: "30 seconds" })
+ *   return yield* Effect.flip(Scheduler.schedule(Effect.succeed("sent"), { maxWait: "1 second" }))
+ * })
+ *
+ * const { reason } = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 1 })))
+ * reason._tag // => "WaitExceeded"
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const penalize: Operations<Scheduler>["penalize"] = /*#__PURE__*/ Accessor.penalize(Tag)
+
+/**
+ * Refuses new jobs with `Draining` from now on, and waits until no job runs and no job waits, except the jobs that it is
+ * called from.
+ *
+ * **Details**
+ *
+ * Jobs that a running job waits for are still taken. With a `timeout` the jobs that are left then are interrupted, and the
+ * scheduler is closed.
+ *
+ * **Gotchas**
+ *
+ * An interrupted call leaves the scheduler draining. A paused scheduler with jobs in the queue is drained after {@link resume}.
+ *
+ * **Example** (Ending without losing a job)
+ *
+ * ```ts import.meta.vitest
+ * import { Effect } from "effect"
+ * import { Scheduler } from "effect-funnel"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Scheduler.drain({ timeout: "10 seconds" })
+ *   return yield* Effect.flip(Scheduler.schedule(Effect.succeed("sent")))
+ * })
+ *
+ * const { reason } = await Effect.runPromise(Effect.provide(program, Scheduler.layer({ concurrency: 1 })))
+ * reason._tag // => "Draining"
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const drain: Operations<Scheduler>["drain"] = /*#__PURE__*/ Accessor.drain(Tag)
+
+/**
  * Waits until no job runs and no job waits, except the jobs that it is called from.
  *
  * **Gotchas**
@@ -754,8 +816,9 @@ export interface KeyedServiceClass<in out Self, in out Id extends string, in out
  *
  * Errors name a scheduler by the id of the tag, never by its key, which may be a secret. `lookup` may return a `name`.
  *
- * A scheduler is dropped when no job uses it and its rate is at rest, that is, when a new one would behave the same. One
- * timer serves all keys and keeps no process alive. A use costs O(1) more than one of a single scheduler.
+ * A scheduler is dropped when no job uses it and its rate is at rest, that is, when a new one would behave the same. An
+ * adaptive width begins anew then. One timer serves all keys and keeps no process alive. A use costs O(1) more than one of a
+ * single scheduler.
  *
  * **Gotchas**
  *

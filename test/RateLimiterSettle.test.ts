@@ -415,4 +415,39 @@ describe("O4 lists of tokens", () => {
         expect(exit).toEqual(Exit.die(new RangeError(`RateLimiter.withLimit: what settle returns must be ${got}`)))
       }
     }))
+
+  it.effect("a list with holes is refused, and one that changes after its check counts as it was", () =>
+    Effect.gen(function*() {
+      const rule = "tokens must be a list of integers >= 0, not all of them 0, got [null,1]"
+      const holes: Array<number> = []
+      holes[1] = 1
+      const limiter = yield* RateLimiter.make(quotas)
+      const scheduler = yield* Scheduler.make({ concurrency: 5, rate: quotas })
+      expect(() => limiter.consume({ tokens: holes })).toThrow(new RangeError(`RateLimiter.consume: ${rule}`))
+      expect(() => scheduler.schedule(Effect.void, { tokens: holes })).toThrow(
+        new RangeError(`Scheduler.schedule: ${rule}`)
+      )
+      const settle = () => holes
+      for (
+        const exit of [
+          yield* Effect.exit(limiter.withLimit(Effect.void, { settle })),
+          yield* Effect.exit(scheduler.schedule(Effect.void, { settle }))
+        ]
+      ) expect(String(exit)).toContain("what settle returns must be a number >= 0")
+      const tokens = [1, 1]
+      const consumed = limiter.consume({ tokens })
+      const limited = limiter.withLimit(Effect.void, { tokens, settle: () => 1 })
+      const scheduled = scheduler.schedule(Effect.void, { tokens })
+      tokens.fill(NaN)
+      yield* fork(consumed)
+      yield* fork(limited)
+      yield* fork(scheduled)
+      yield* TestClock.adjust("1 minute")
+      const admitted = { limiter: 0, scheduler: 0 }
+      for (let i = 0; i < 10; i++) {
+        yield* Effect.ignore(limiter.withLimit(Effect.sync(() => admitted.limiter++), { maxWait: 0 }))
+        yield* Effect.ignore(scheduler.schedule(Effect.sync(() => admitted.scheduler++), { maxWait: 0 }))
+      }
+      expect(admitted).toEqual({ limiter: 2, scheduler: 2 })
+    }))
 })

@@ -155,6 +155,20 @@ describe("Scheduler.forEach", () => {
       yield* expectIdle
     }).pipe(provide({ concurrency: 3 })))
 
+  it.effect("an iterator of code without types ends as in a for loop, by any value that counts as true", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      let pulled = 0
+      const items: Iterable<number> = {
+        // As JavaScript may give it.
+        [Symbol.iterator]: () => ({
+          next: () => ({ done: (++pulled > 3 ? 1 : 0) as unknown as false, value: pulled })
+        })
+      }
+      const job = (n: number) => n > 9 ? Effect.die("endless") : Effect.succeed(n)
+      expect(yield* Effect.exit(scheduler.forEach(items, job))).toEqual(Exit.succeed([1, 2, 3]))
+    }))
+
   it.effect("an iterator that throws when it is made or closed hurts no other caller", () =>
     Effect.gen(function*() {
       const unmade: Iterable<number> = {

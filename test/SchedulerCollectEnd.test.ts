@@ -7,6 +7,7 @@ import type * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { piecesPerTurn } from "../src/internal/data/slices.js"
 import { CurrentNode } from "../src/internal/waits/waits.js"
+import { fork, settle } from "./support/fibers.ts"
 import { simulate } from "./support/simulation.ts"
 
 const many = 3000
@@ -169,4 +170,46 @@ describe("a resize that refuses several waiting items of a call", () => {
       expect(yield* Fiber.join(call)).toMatchObject({ reason: { _tag: "InsufficientCapacity", asked: 2, most: 1 } })
       expect(told.at(-1)).toMatchObject({ queued: 0, running: 0, failed: 1 })
     }))
+})
+
+describe("a call on many items where code that observes a fiber throws", () => {
+  const throws = () => {
+    throw new Error("of an observer")
+  }
+
+  it.effect("S7 ends with the first failure, and gives back all permits", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 3 })
+      const end = Deferred.makeUnsafe<never, string>()
+      let observed: Fiber.Fiber<unknown, unknown> | undefined
+      const call = yield* fork(
+        scheduler.forEach([0, 1, 2], (i) =>
+          Effect.withFiber((fiber) => {
+            if (i === 0) observed = fiber
+            return i === 1 ? Deferred.await(end) : Effect.never
+          }))
+      )
+      observed!.addObserver(throws)
+      yield* fork(Deferred.fail(end, "no"))
+      yield* settle
+      expect(call.pollUnsafe()?._tag).toBe("Failure")
+      expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+    }))
+
+  for (const way of ["forEach", "firstSuccess"] as const) {
+    it.effect(`O7 a drain hears of its end: ${way}`, () =>
+      Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 1 })
+        const gate = Deferred.makeUnsafe<number>()
+        const job = Deferred.await(gate)
+        const call = yield* fork<unknown, unknown, never>(
+          way === "forEach" ? scheduler.forEach([1], () => job) : scheduler.firstSuccess([job])
+        )
+        call.addObserver(throws)
+        const drained = yield* fork(scheduler.drain())
+        yield* fork(Deferred.succeed(gate, 1))
+        yield* settle
+        expect(drained.pollUnsafe()?._tag).toBe("Success")
+      }))
+  }
 })

@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import * as Adaptive from "effect-funnel/Adaptive"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
-import { settle } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 
 class Hosts extends Scheduler.Keyed<Hosts>()("test/Hosts", {
   lookup: (_host: string) => ({ concurrency: 1 })
@@ -265,6 +265,27 @@ describe("Scheduler.Keyed", () => {
       const exit = yield* Effect.exit(kept.schedule(Effect.void))
       expect(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)).toBe(true)
     }))
+
+  it.effect("a lookup that uses its own key makes one scheduler of it", () => {
+    const uses: Array<() => void> = []
+    class Entering extends Scheduler.Keyed<Entering>()("test/Entering", {
+      lookup: (_: string) => {
+        uses.pop()?.()
+        return { concurrency: 1 }
+      }
+    }) {}
+    return Effect.gen(function*() {
+      const context = yield* Effect.context<Entering>()
+      const job = Entering.schedule("a", Effect.never)
+      const inner: Array<Fiber.Fiber<unknown, unknown>> = []
+      uses.push(() => void inner.push(Effect.runForkWith(context)(job)))
+      const outer = yield* fork(job)
+      expect(yield* Effect.flatMap(Entering.get("a"), (_) => _.stats)).toMatchObject({ running: 1, queued: 1 })
+      expect(yield* Entering.size).toBe(1)
+      yield* Fiber.interruptAll([...inner, outer])
+      expect(yield* Entering.size).toBe(0)
+    }).pipe(Effect.provide(Entering.layer))
+  })
 
   it.effect("each key has a width that adapts of its own, and forgets it when it is dropped", () => {
     class Adapting extends Scheduler.Keyed<Adapting>()("test/Adapting", {

@@ -2,12 +2,13 @@
  * The laws of overload: a job that would wait too long is refused, load beyond the width is shed, and callers get fair turns.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, Scope } from "effect"
-import { RateLimiter, Scheduler } from "effect-funnel"
+import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, References, Scope, Stream } from "effect"
+import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.ts"
 import { simulate } from "./support/simulation.js"
+import { interruptionSweep, yieldSweep } from "./support/sweep.ts"
 
 /** The reason of a refusal, its durations in milliseconds; undefined while the fiber runs. */
 const refusal = (fiber: Fiber.Fiber<unknown, unknown>) => {
@@ -570,6 +571,21 @@ describe("share", () => {
     }), 60_000)
 })
 
+it("O1 S3 the end of the last maxWait ends a timer, in whose code a caller may leave: no permit is lost, and no job runs twice", () => {
+  const subject = {
+    make: Scheduler.make({ concurrency: 2, maxWait: "1 minute" }),
+    subject: (scheduler: Scheduler.Scheduler) => {
+      const job = scheduler.schedule(scheduler.schedule(Effect.yieldNow, { weight: 2 }))
+      return Effect.as(Effect.all([job, job, job], { concurrency: "unbounded" }), "done")
+    },
+    expected: "done",
+    check: (scheduler: Scheduler.Scheduler) =>
+      Effect.map(scheduler.stats, (stats) => expect(stats).toMatchObject({ running: 0, weight: 0, queued: 0 }))
+  }
+  expect(yieldSweep(subject)).toBeGreaterThan(20)
+  expect(interruptionSweep(subject)).toBeGreaterThan(20)
+})
+
 describe("drain", () => {
   it.effect("O7 new jobs are refused with Draining, and jobs that wait or run go on to their end", () =>
     Effect.gen(function*() {
@@ -630,6 +646,25 @@ describe("drain", () => {
       expect([outer, drained].map(refusal)).toEqual(["Success", "Success"])
     }))
 
+  it.effect("O7 a run that a job has joined may still schedule jobs, and may not once that job has left it", () =>
+    Effect.gen(function*() {
+      for (const leaves of [false, true]) {
+        const scheduler = yield* Scheduler.make({ concurrency: 2 })
+        const reducer = yield* Reducer.make()
+        const gate = Latch.makeUnsafe()
+        const call = reducer.reduce("key", Effect.andThen(gate.await, scheduler.schedule(Effect.void)))
+        const outside = yield* fork(call)
+        const job = yield* fork(scheduler.schedule(call))
+        const drained = yield* fork(scheduler.drain())
+        if (leaves) yield* Fiber.interrupt(job)
+        yield* gate.open
+        yield* settle
+        expect([outside, job, drained].map(refusal)).toEqual(
+          leaves ? [["Draining", {}], "Interrupt", "Success"] : ["Success", "Success", "Success"]
+        )
+      }
+    }))
+
   it.effect("O7 a forEach that came before goes on to pull its items, and one that comes later is refused", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })
@@ -639,6 +674,59 @@ describe("drain", () => {
       expect(refusal(after)).toEqual(["Draining", {}])
       yield* TestClock.adjust("300 millis")
       expect([before, drained].map(refusal)).toEqual(["Success", "Success"])
+    }))
+
+  it.effect("O7 a call on many items that was made before a drain, and begins after it, comes too late", () =>
+    Effect.gen(function*() {
+      for (let ops = 3; ops <= 60; ops++) {
+        const scheduler = yield* Scheduler.make({ concurrency: 1 })
+        let drained = false
+        let late = 0
+        const job = () => Effect.sync(() => drained && late++)
+        const call = yield* fork(
+          Effect.provideService(scheduler.forEach([1, 2, 3], job), References.MaxOpsBeforeYield, ops)
+        )
+        yield* scheduler.drain()
+        drained = true
+        yield* Fiber.await(call)
+        expect(late).toBe(0)
+      }
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const pull = yield* Stream.toPull(scheduler.stream([1], () => Effect.void))
+      yield* scheduler.drain()
+      expect(refusal(yield* fork(pull))).toEqual(["Draining", {}])
+    }))
+
+  it.effect("O7 a call that waits for its next item is one of the rest that are interrupted, and of the late no drain waits", () =>
+    Effect.gen(function*() {
+      const items = Stream.concat(Stream.make(1), Stream.never)
+      const ends = {
+        drain: (scheduler: Scheduler.Scheduler) => scheduler.drain({ timeout: "1 second" }),
+        close: (_: Scheduler.Scheduler, scope: Scope.Closeable) => Scope.close(scope, Exit.void)
+      }
+      for (const end of [ends.drain, ends.close]) {
+        const scope = yield* Scope.make()
+        const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 2 }), scope)
+        const calls = [
+          yield* fork(scheduler.forEach(items, () => Effect.void)),
+          yield* fork(Stream.runDrain(scheduler.stream(items, () => Effect.void))),
+          yield* fork(Stream.runForEach(scheduler.stream([1, 2, 3], () => Effect.void), () => Effect.never))
+        ]
+        yield* settle
+        const ended = yield* fork(end(scheduler, scope))
+        yield* TestClock.adjust("1 second")
+        expect([...calls, ended].map(refusal)).toEqual(["Interrupt", "Interrupt", undefined, "Success"])
+        const late = yield* fork(scheduler.forEach(Stream.never, () => Effect.void))
+        expect(refusal(late)).toBe("Interrupt")
+        yield* Fiber.interruptAll(calls)
+        expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+      }
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      yield* fork(scheduler.schedule(sleep(100)))
+      const drained = yield* fork(scheduler.drain())
+      yield* fork(scheduler.forEach(Stream.never, () => Effect.void))
+      yield* TestClock.adjust(100)
+      expect(refusal(drained)).toBe("Success")
     }))
 
   it.effect("O7 all who wait for the end hear of it, also where the code of one of them throws", () =>
@@ -743,6 +831,27 @@ describe("Scheduler.Keyed", () => {
       const closed = yield* fork(Scope.close(scope, Exit.void))
       yield* TestClock.adjust("500 millis")
       expect([running, closed].map(refusal)).toEqual(["Success", "Success"])
+    })
+  })
+
+  it.effect("O7 while the keys drain, a job of a new key is refused with Draining, and is interrupted after that", () => {
+    const Hosts = make({ concurrency: 1, drain: "1 second" })
+    return Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(Hosts.layer, scope)
+      const use = (key: string) => fork(Effect.provideContext(Hosts.schedule(key, Effect.void), context))
+      yield* fork(Effect.provideContext(Hosts.schedule("a", sleep(500)), context))
+      const closed = yield* fork(Scope.close(scope, Exit.void))
+      const known = yield* use("a")
+      const unknown = yield* use("b")
+      yield* TestClock.adjust("500 millis")
+      const late = yield* use("c")
+      expect([known, unknown, closed, late].map(refusal)).toEqual([
+        ["Draining", {}],
+        ["Draining", {}],
+        "Success",
+        "Interrupt"
+      ])
     })
   })
 })

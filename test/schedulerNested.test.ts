@@ -56,6 +56,29 @@ describe("jobs that wait for others", () => {
       expect(yield* Fiber.join(outside)).toBe("done")
     }))
 
+  for (const wait of ["awaitIdle", "drain"] as const) {
+    it.effect(`S5 R7 a job that joins a run which waits for the end of all jobs is one that it is called from: ${wait}`, () =>
+      Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 2 })
+        const reducer = yield* Reducer.make()
+        const gates = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        const idle = reducer.reduce("idle", wait === "drain" ? scheduler.drain() : scheduler.awaitIdle)
+        const around = reducer.reduce("around", idle)
+        const jobs = [
+          yield* Effect.forkChild(scheduler.schedule(Effect.andThen(Deferred.await(gates[0]!), idle)), now),
+          yield* Effect.forkChild(scheduler.schedule(Effect.andThen(Deferred.await(gates[1]!), around)), now)
+        ]
+        const outside = yield* Effect.forkChild(around, now)
+        yield* Deferred.succeed(gates[0]!, undefined)
+        yield* settle
+        expect(outside.pollUnsafe()).toBe(undefined)
+        yield* Deferred.succeed(gates[1]!, undefined)
+        yield* settle
+        expect([...jobs, outside].map((fiber) => fiber.pollUnsafe()?._tag)).toEqual(["Success", "Success", "Success"])
+        expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+      }))
+  }
+
   it.live("S1 a scheduler that is built under runSync gives the event loop its turns", () =>
     Effect.gen(function*() {
       const scheduler = Effect.runSync(Scope.provide(Scheduler.make({ concurrency: 1 }), Scope.makeUnsafe()))

@@ -54,6 +54,10 @@ const checkLimit = (options: LimitOptions | undefined): void => {
   if (options?.settle !== undefined) Settling.checkSettle("RateLimiter.withLimit", options.settle)
 }
 
+/** Options with a list of their own, which nobody changes any more. */
+const own = <O extends ConsumeOptions>(options: O | undefined): O | undefined =>
+  typeof options?.tokens === "object" ? { ...options, tokens: Array.from(options.tokens) } : options
+
 /** How long a call may wait, in nanoseconds. */
 const longestWait = (options: ConsumeOptions | undefined): number =>
   options?.onExceeded === "fail"
@@ -294,12 +298,13 @@ export const make = (limiter: Backend, name: string) => {
     [TypeId]: TypeId,
     consume: (options?: ConsumeOptions) => {
       check("RateLimiter.consume", options)
-      return admit(options, false, false, (waited, now, standing) => {
+      return admit(own(options), false, false, (waited, now, standing) => {
         const { limit, remaining, resetAfter } = standing ?? limiter.standingUnsafe(options?.key, now)
         return Exit.succeed({ waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) })
       })
     },
-    withLimit: dataFirstOrLast((effect, options) => {
+    withLimit: dataFirstOrLast((effect, given) => {
+      const options = own(given)
       const settle = options?.settle
       return settle === undefined
         ? admit(options, true, false, () => effect)

@@ -21,9 +21,11 @@ export const count = (caller: string, field: string, value: number): number =>
 /** Tokens of a call: a number for every quota, or a list with a number for each. */
 export const tokens = (caller: string, tokens: Gcra.Tokens, least: 0 | 1): Gcra.Tokens => {
   if (Array.isArray(tokens)) {
-    return tokens.every((n) => Number.isInteger(n) && n >= 0) && tokens.some((n) => n > 0)
-      ? tokens
-      : refuse(caller, "tokens", "a list of integers >= 0, not all of them 0", tokens)
+    // A copy: the caller may change its list later. It has no holes, which no check sees.
+    const list: ReadonlyArray<number> = Array.from(tokens)
+    return list.every((n) => Number.isInteger(n) && n >= 0) && list.some((n) => n > 0)
+      ? list
+      : refuse(caller, "tokens", "a list of integers >= 0, not all of them 0", list)
   }
   return Number.isInteger(tokens) && Number(tokens) >= least
     ? tokens

@@ -53,8 +53,10 @@ const costOf = (caller: string, limiter: Limiter<StoreError> | undefined, actual
       ? Math.ceil(n)
       : refuse(caller, field, "a number >= 0", n)
   if (!isList(actual)) return one(actual)
-  checkList(caller, actual, limiter, field)
-  return actual.map(one)
+  // Of a hole in a list there would be no check.
+  const list = Array.from(actual)
+  checkList(caller, list, limiter, field)
+  return list.map(one)
 }
 
 const field = "what settle returns"

@@ -12,7 +12,7 @@ import { limiterOf } from "../limiter/limiter.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import { LimiterMemory } from "../limiter/memory.js"
 import { enrolled } from "../seen/seen.js"
-import { nodeOf } from "../waits/waits.js"
+import { type Node, nodeOf } from "../waits/waits.js"
 import { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
 import { type Checked, isTag } from "./options.js"
@@ -94,24 +94,31 @@ export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, Sch
     })
   })
 
-/** Waits until `done` returns true. It is called after each end of a job or of a wait that leaves no job waiting. */
-const waitUntil = (engine: Engine, done: () => boolean): Effect.Effect<void> =>
+/**
+ * Waits until `done` returns true. It is called after each end of a job or of a wait that leaves no job waiting, and after
+ * a job has come to wait for the node `around`.
+ */
+const waitUntil = (engine: Engine, around: Node | undefined, done: () => boolean): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     if (done()) return resume(Effect.void)
+    const ignore = around === undefined ? undefined : engine.lanes.attend(around)
+    const leave = () => {
+      if (engine.watchers.delete(watcher)) ignore?.()
+    }
     const watcher = () => {
       if (!done()) return
-      engine.watchers.delete(watcher)
+      leave()
       resume(Effect.void)
     }
     engine.watchers.add(watcher)
-    return Effect.sync(() => engine.watchers.delete(watcher))
+    return Effect.sync(leave)
   })
 
 /** Waits until no job waits, and no job runs except those that this is called from. */
 export const awaitIdle = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const around = nodeOf(fiber.context)
-    return waitUntil(engine, () => engine.queued === 0 && !engine.lanes.runsOthersThan(around))
+    return waitUntil(engine, around, () => engine.queued === 0 && !engine.lanes.runsOthersThan(around))
   })
 
 /** Refuses new jobs, and waits for the others; those that are left after a time are interrupted. */
@@ -120,9 +127,10 @@ export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
     engine.draining = true
     const around = nodeOf(fiber.context)
     // Between two items of a call nothing may run. A job that drains its own scheduler may be part of such a call.
-    const calls = () => around === undefined && engine.resized.size > 0
+    const calls = () => around === undefined && Array.from(engine.calls).some((call) => !call.isLate)
     const drained = waitUntil(
       engine,
+      around,
       () => engine.queued === 0 && !calls() && !engine.lanes.runsOthersThan(around)
     )
     if (nanos === Infinity) return drained
@@ -143,5 +151,5 @@ export const close = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const around = nodeOf(fiber.context)
     engine.closeUnsafe()
-    return waitUntil(engine, () => !engine.telling && !engine.lanes.runsOthersThan(around))
+    return waitUntil(engine, around, () => !engine.telling && !engine.lanes.runsOthersThan(around))
   })

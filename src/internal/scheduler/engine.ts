@@ -42,6 +42,16 @@ export { Job } from "./job.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
+/** A call of `forEach` or its kind. */
+export interface CallInProgress {
+  /** It came when the scheduler was draining already. */
+  readonly isLate: boolean
+  /** The width has changed. */
+  fill(): void
+  /** The scheduler closed. */
+  interruptUnsafe(): void
+}
+
 export class Engine implements Host, Claimant, OverloadHost, Load {
   readonly limits: Limits
   readonly site: Site
@@ -69,8 +79,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   draining = false
   closed = false
 
-  /** Called after the width has changed: one for each call of `forEach` and its kind that is in progress. */
-  readonly resized = new Set<() => void>()
+  /** The calls of `forEach` and its kind that are in progress. */
+  readonly calls = new Set<CallInProgress>()
 
   private resumedAt = 0
   private pumping = false
@@ -169,9 +179,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     return true
   }
 
-  /** A scheduler that drains takes only the jobs of those that it has taken already. */
+  /** A scheduler that drains takes only the jobs that those wait for which it has taken already. */
   private refusesNew(job: Job): boolean {
-    return this.draining && job.isLate && !this.lanes.isNested(job)
+    return this.draining && job.isLate && !this.lanes.isAwaited(job)
   }
 
   submitUnsafe(job: Job): void {
@@ -309,7 +319,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       this.instant = this.seenAt = undefined
       if (!settled) this.defer()
     }
-    this.overload?.width(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
+    this.overload?.pumped(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
     if (this.permits !== undefined) this.permits.changed()
     this.account?.turn()
   }
@@ -385,6 +395,11 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
     this.instant = this.seenAt = undefined
+    if (job.terms !== undefined) {
+      this.overload!.disarm()
+      // Its caller may have left in that.
+      if (job.state !== "Running") return
+    }
     job.onStart()
   }
 
@@ -471,7 +486,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     else this.permits.limit = concurrency
     refuseImpossible(this)
     this.watch?.resized()
-    forEachInSlices(this.slices, Array.from(this.resized), (listener) => listener())
+    forEachInSlices(this.slices, Array.from(this.calls), (call) => call.fill())
   }
 
   /** Gives a rate to an engine that had none. */
@@ -500,6 +515,10 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     forEachInSlices(this.slices, Array.from(this.watchers), (watcher) => watcher())
   }
 
+  notifySoon(): void {
+    if (this.watchers.size > 0) this.site.dispatcher.scheduleTask(() => this.notifyUnsafe(), 0)
+  }
+
   /** Lets no job start any more, and tells the waiting and the running ones. */
   closeUnsafe(): void {
     this.closed = true
@@ -509,6 +528,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const jobs: Array<Job> = []
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
+    const calls = Array.from(this.calls)
     forEachInSlices(this.slices, jobs.concat(this.lanes.started), (job) => {
       if (job.state === "Queued") {
         this.watch?.left(waited(this, job))
@@ -517,7 +537,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       job.onClose()
     }, () => {
       this.telling = false
-      this.notifyUnsafe()
+      // Those that have no jobs now: they wait for an item, or for the consumer of a stream.
+      try {
+        forEachInSlices(this.slices, calls, (call) => call.interruptUnsafe())
+      } finally {
+        this.notifyUnsafe()
+      }
     })
   }
 }

@@ -75,6 +75,10 @@ export class Registry<K, I> {
   private readonly resting = new RestList<Entry>()
   private readonly alarm: Alarm
   private closed = false
+  /** It is closed, and jobs of some keys may still go on. */
+  private draining = false
+  /** How many entries were made. */
+  private made = 0
   /** Hears of the jobs of all keys. */
   watch: SchedulerWatch | undefined = undefined
   size = 0
@@ -104,18 +108,23 @@ export class Registry<K, I> {
       found.holders++
       return found
     }
+    const { made } = this
     const checked = this.lookup(key)
+    // It is the code of a user, which may have used this key.
+    if (made !== this.made && this.entries.get(key, hash) !== undefined) return this.acquire(key)
     const engine = engineUnsafe(checked, this.site, this.share?.(key))
     engine.watch = this.watch
     const entry = new Entry(key, hash, engine, Context.isKey(checked.rate) ? undefined : engine.limiter)
     entry.holders = 1
     if (this.closed) {
-      // A new scheduler answers as any that is closed.
-      entry.engine.closeUnsafe()
+      // A new scheduler answers as the others do.
+      if (this.draining && engine.limits.drain > 0) engine.draining = true
+      else engine.closeUnsafe()
       engine.permits?.dropUnsafe()
       return entry
     }
     this.entries.add(entry)
+    this.made++
     this.size++
     this.watch?.added(engine)
     const now = this.now()
@@ -159,12 +168,18 @@ export class Registry<K, I> {
   /** Ends the timer, and all the schedulers. */
   get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.closed = true
+      this.closed = this.draining = true
       this.alarm.close()
-      return Effect.forEach(this.entries.values(), (entry) => end(entry.engine), {
-        concurrency: "unbounded",
-        discard: true
-      })
+      return Effect.onExitPrimitive(
+        Effect.forEach(this.entries.values(), (entry) => end(entry.engine), {
+          concurrency: "unbounded",
+          discard: true
+        }),
+        () => {
+          this.draining = false
+          return undefined
+        }
+      )
     })
   }
 

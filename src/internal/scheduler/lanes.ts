@@ -17,6 +17,8 @@ export interface Host {
   now(): number
   /** Some job may start, but not in this step. */
   pumpSoon(): void
+  /** A job may have come to wait for those that wait until the scheduler is idle, but not in this step. */
+  notifySoon(): void
   /** A job with terms has left the queue. */
   leftUnsafe(terms: Terms): void
 }
@@ -196,6 +198,12 @@ export class Lanes implements Owner {
     return job.outer !== undefined && this.rootOf(liveNode(job.outer))?.kind === "job"
   }
 
+  /** Whether a running job would wait for a new one, directly or through runs and batches. */
+  isAwaited(job: Job): boolean {
+    const outer = liveNode(job.outer)
+    return outer !== undefined && isAbove(outer, (node) => this.lends(node))
+  }
+
   /** Whether a running job waits for a queued one, directly or through runs and batches. */
   isLent(job: Job): boolean {
     const lane = job.ties?.place?.lane
@@ -282,7 +290,18 @@ export class Lanes implements Owner {
     lane.node = undefined
   }
 
+  /** A fiber of a node waits until the scheduler is idle. The jobs that come to wait for the node are heard of until the end. */
+  attend(node: Node): () => void {
+    const lane = this.laneOf(node)
+    changes.idlers++
+    return () => {
+      changes.idlers--
+      if (lane.first === undefined && this.known(node) === lane) this.forget(lane)
+    }
+  }
+
   stirUnsafe(job: Job): void {
+    this.host.notifySoon()
     if (this.queued === 0 || job.state !== "Running") return
     this.lenders.note(this.laneOf(job))
     if (this.lenders.any) this.host.pumpSoon()

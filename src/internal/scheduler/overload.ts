@@ -100,12 +100,17 @@ export class Overload {
     if (this.host.lanes.queued === 0) this.codel?.reset()
     if (terms.due === Infinity) return
     this.waiting--
+    // `disarm` follows: it ends a fiber, whose code may use the scheduler, and here the job is between two states.
     if (this.waiting === 0) {
       this.impatient.length = 0
-      this.alarm.clear()
     } else if (this.impatient.length > 2 * this.waiting + mostLeft) {
       this.sweep()
     }
+  }
+
+  /** Ends the timer once no job needs it. */
+  disarm(): void {
+    if (this.waiting === 0) this.alarm.clear()
   }
 
   /** Forgets the jobs that have left. */
@@ -183,8 +188,9 @@ export class Overload {
 
   // ---------------------------------------------------------------------------------------------------------------- shed
 
-  /** The first job begins, or ends, to wait for width and for nothing else. */
-  width(blocked: boolean): void {
+  /** All jobs have started that can. The first one now waits for width and for nothing else, or does not. */
+  pumped(blocked: boolean): void {
+    this.disarm()
     const { codel } = this
     if (codel === undefined || blocked === (this.blockedSince !== undefined)) return
     const live = this.live(this.host.time())

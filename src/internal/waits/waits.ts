@@ -70,6 +70,8 @@ class Changes {
   seats = 0
   /** How many run in the width of a job that they were not made in. */
   strangers = 0
+  /** How many fibers of a node wait until a scheduler is idle but for the jobs that wait for them. */
+  idlers = 0
   /** How many widths have a first job that does not fit. */
   blocked = 0
 }
@@ -117,7 +119,9 @@ export class Edge implements Linked<Edge> {
     join(to.waiters, this)
     to.waiters = this
     changes.added++
-    if (changes.seats + changes.strangers > 0 && (to.waits !== undefined || to.inside !== undefined)) stirAbove(from)
+    if (changes.seats + changes.strangers + changes.idlers > 0 && (to.waits !== undefined || to.inside !== undefined)) {
+      stirAbove(from)
+    }
   }
 
   private unlink(from: Node): void {

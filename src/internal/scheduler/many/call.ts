@@ -14,7 +14,7 @@ import { hasProperty } from "effect/Predicate"
 import { forEachInSlices } from "../../data/slices.js"
 import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
 import { Job } from "../job.js"
-import type { Engine } from "../engine.js"
+import type { CallInProgress, Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import type { JobOptions } from "../options.js"
 import { effectOf } from "../schedule.js"
@@ -88,7 +88,7 @@ export interface CallOptions<A, B, E, R, X, XE> {
   readonly onFreed?: (() => void) | undefined
 }
 
-export class Call<A, B, E, R, X, XE> implements Listener<XE> {
+export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
   running = 0
   queued = 0
   done = 0
@@ -97,7 +97,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
   held = 0
   readonly outer: Node | undefined
   /** It came when its scheduler was draining already. */
-  readonly isLate: boolean
+  isLate = false
   settled = false
 
   private readonly options: CallOptions<A, B, E, R, X, XE>
@@ -119,15 +119,18 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
     const parent = options.parent
     this.context = parent.context
     this.outer = nodeOf(parent.context)
-    this.isLate = options.engine.draining
     this.run = { uninterruptible: hasProperty(parent, "interruptible") && parent.interruptible === false }
   }
 
   startUnsafe(source: Source<A, XE>): void {
     this.source = source
-    this.options.engine.resized.add(this.fill)
+    // Now, not when it was made: its fiber may have yielded since, and a drain that has ended did not wait for it.
+    this.isLate = this.options.engine.draining
+    this.options.engine.calls.add(this)
     source.open(this)
     this.fill()
+    // It may wait for its first item for ever.
+    if (this.options.engine.closed && !this.settled) this.interruptUnsafe()
   }
 
   private hasRoom(): boolean {
@@ -238,14 +241,18 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       if (this.exit === undefined) end = handlers.onFailure(exit.cause, job.index)
       else if (Cause.hasDies(exit.cause)) this.log(exit.cause)
     }
-    // Before the permit is released: a waiting item of this call must not get it.
-    if (end !== undefined) this.stopUnsafe(end)
+    // Code that observes the fiber of an item may throw.
     try {
-      this.options.engine.releaseUnsafe(job, exit)
+      // Before the permit is released: a waiting item of this call must not get it.
+      if (end !== undefined) this.stopUnsafe(end)
     } finally {
-      this.running--
-      this.options.onFreed?.()
-      this.fill()
+      try {
+        this.options.engine.releaseUnsafe(job, exit)
+      } finally {
+        this.running--
+        this.options.onFreed?.()
+        this.fill()
+      }
     }
   }
 
@@ -316,9 +323,13 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE> {
       this.exit = this.options.handlers.onEnd()
     }
     this.settled = true
-    this.options.engine.resized.delete(this.fill)
-    this.options.onSettled(this.exit)
-    this.options.engine.notifyUnsafe()
+    this.options.engine.calls.delete(this)
+    // Who waits for the call may throw. Others wait for the scheduler.
+    try {
+      this.options.onSettled(this.exit)
+    } finally {
+      this.options.engine.notifyUnsafe()
+    }
   }
 
   private unlink(job: Item<A, B, E, R, X, XE>): void {

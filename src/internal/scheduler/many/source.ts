@@ -49,7 +49,8 @@ export class IterableSource<A> implements Source<A, unknown> {
     // An iterator that throws is not closed, as in a for loop.
     this.iterator = undefined
     const result = iterator.next()
-    if (result.done === true) return ended
+    // As a for loop does: an iterator that is not typed may give any value.
+    if (result.done) return ended
     this.iterator = iterator
     return result.value
   }
