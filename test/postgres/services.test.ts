@@ -423,3 +423,30 @@ describe.skipIf(!hasPostgres)("the schema in PostgreSQL", () => {
     expect(() => PostgresReducer.layer({ schema: lying as never })).toThrow(RangeError)
   })
 })
+
+describe.skipIf(!hasPostgres)("Services of one program over two databases", () => {
+  live("each one asks its own", function*() {
+    class Printer extends Scheduler.Service<Printer>()("app/Printer", { concurrency: 1 }) {}
+    class Plotter extends Scheduler.Service<Plotter>()("app/Plotter", { concurrency: 1 }) {}
+    const { pg } = yield* database(yield* server, "other")
+    yield* pg.unsafe("CREATE DATABASE other")
+    const url = Redacted.make(Redacted.value((yield* server).url).replace(/postgres$/, "other"))
+    const schema = "two_databases"
+    const context = yield* Layer.build(Layer.mergeAll(
+      PostgresScheduler.layerService(Printer, { concurrency: 1, schema }).pipe(Layer.provide(layerPg(yield* server))),
+      PostgresScheduler.layerService(Plotter, { concurrency: 1, schema }).pipe(
+        Layer.provideMerge(PgClient.layer({ url, maxConnections: 4 }))
+      )
+    ))
+    const held = Effect.provideContext(
+      Effect.flatMap(PgClient.PgClient, (other) => other.unsafe("SELECT key FROM two_databases.permits")),
+      context
+    )
+    yield* Effect.provideContext(
+      Plotter.schedule(Effect.gen(function*() {
+        expect(yield* held).toEqual([{ key: "=effect-funnel:1:p:app/Plotter" }])
+      })),
+      context
+    )
+  })
+})

@@ -11,7 +11,7 @@ import * as RateLimiter from "../../src/RateLimiter.js"
 import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Scheduler from "../../src/Scheduler.js"
-import { live } from "../support/live.js"
+import { live, until } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -58,6 +58,27 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
     ).toBe(":0\r\n")
     expect(yield* Effect.promise(() => server.command("ZCARD", "{effect-funnel:1:p:s}:q"))).toBe(":0\r\n")
   })
+
+  live(
+    "Services of one program over two servers: each one subscribes at its own, and those of one server share a subscription",
+    function*() {
+      class Printer extends Scheduler.Service<Printer>()("app/Printer", { concurrency: 1 }) {}
+      class Scanner extends Scheduler.Service<Scanner>()("app/Scanner", { concurrency: 1 }) {}
+      class Plotter extends Scheduler.Service<Plotter>()("app/Plotter", { concurrency: 1 }) {}
+      const servers = yield* Effect.all([redisServer(), redisServer()])
+      const [one, other] = servers
+      yield* Layer.build(Layer.mergeAll(
+        Layer.mergeAll(
+          RedisScheduler.layerService(Printer, { concurrency: 1 }),
+          RedisScheduler.layerService(Scanner, { concurrency: 1 })
+        ).pipe(Layer.provide(layerClient(one.url))),
+        RedisScheduler.layerService(Plotter, { concurrency: 1 }).pipe(Layer.provide(layerClient(other.url)))
+      ))
+      for (const server of servers) {
+        yield* until(Effect.promise(async () => (await server.command("PUBSUB", "CHANNELS")).startsWith("*1\r\n")))
+      }
+    }
+  )
 
   live("Heavy jobs of two processes do not block each other, nor forEach", function*() {
     const server = yield* redisServer()

@@ -98,11 +98,16 @@ export const Database: Context.Service<Database, Database> = /*#__PURE__*/ Conte
   "effect-funnel/internal/postgres/Database"
 )
 
-const layers = /*#__PURE__*/ new Map<string, Layer.Layer<Database, never, PgClient.PgClient>>()
+type Layers = Map<string, Layer.Layer<Database, never, PgClient.PgClient>>
 
-/** One subscription for all services of a program with this schema: a layer is built once. */
-export const layer = (schema: string): Layer.Layer<Database, never, PgClient.PgClient> => {
-  const made = layers.get(schema) ?? Layer.effect(Database)(make(schema))
-  layers.set(schema, made)
-  return made
-}
+const layers = /*#__PURE__*/ new WeakMap<PgClient.PgClient, Layers>()
+
+/** One subscription for all services of a program with this client and schema: a layer is built once. */
+export const layer = (schema: string): Layer.Layer<Database, never, PgClient.PgClient> =>
+  Layer.unwrap(Effect.map(PgClient.PgClient, (pg) => {
+    const ofClient: Layers = layers.get(pg) ?? new Map()
+    layers.set(pg, ofClient)
+    const made = ofClient.get(schema) ?? Layer.effect(Database)(make(schema))
+    ofClient.set(schema, made)
+    return made
+  }))
