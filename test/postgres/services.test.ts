@@ -232,6 +232,29 @@ describe.skipIf(!hasPostgres)("Scheduler over PostgreSQL", () => {
     expect(yield* Fiber.join(last)).toBe("ran")
   })
 
+  live("a key may be long, and no key is a scheduler whose name goes on as the key does", function*() {
+    class Printer extends Scheduler.Service<Printer>()("app/Hosts:printer", { concurrency: 1 }) {}
+    const hosts = yield* own(PostgresScheduler.layerKeyed(Hosts, { lookup: () => ({ concurrency: 1 }) }))
+    const long = Array.from({ length: 500 }, () => crypto.randomUUID()).join("")
+    for (const key of ["printer", long]) {
+      const began = yield* Deferred.make<void>()
+      yield* fork(
+        Effect.provideContext(
+          Hosts.schedule(key, Effect.andThen(Deferred.succeed(began, undefined), Effect.never)),
+          hosts
+        )
+      )
+      yield* Deferred.await(began)
+    }
+    const printer = yield* own(PostgresScheduler.layerService(Printer, { concurrency: 1 }))
+    for (
+      const free of [
+        Effect.provideContext(Printer.schedule(Effect.succeed("ran")), printer),
+        Effect.provideContext(Hosts.schedule(`${long}a`, Effect.succeed("ran")), hosts)
+      ]
+    ) expect(yield* Effect.timeoutOption(free, "5 seconds")).toMatchObject({ value: "ran" })
+  })
+
   live("each key has a concurrency and a rate of its own, in all processes", function*() {
     const layer = PostgresScheduler.layerKeyed(Hosts, {
       lookup: () => ({ concurrency: 1, rate: { limit: 2, window: "1 hour", burst: 2 } })
