@@ -118,6 +118,25 @@ describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
     expect(yield* meet("whole", Effect.void)).toBeLessThan(500)
   })
 
+  live("a flight that the server has forgotten keeps the result for those who waited, as they ask again", function*() {
+    const [a, b] = yield* two({ lease: "600 millis" })
+    const end = yield* Deferred.make<number>()
+    const owner = "SELECT owner FROM effect_funnel.flights WHERE key LIKE '%\"forgotten\"%'"
+    let runs = 0
+    const call = reduceShared(
+      new Get({ id: "forgotten" }),
+      () => Effect.andThen(Effect.sync(() => runs++), Deferred.await(end))
+    )
+    const first = yield* fork(a(call))
+    yield* eventually(Effect.sync(() => runs === 1))
+    const second = yield* fork(b(call))
+    yield* eventually(Effect.map(rows("SELECT FROM effect_funnel.waiters"), (_) => _.length === 1))
+    yield* rows("TRUNCATE effect_funnel.flights, effect_funnel.waiters")
+    yield* eventually(Effect.map(rows(owner), (_) => _.length === 1))
+    yield* Deferred.succeed(end, 3)
+    expect([yield* Fiber.join(first), yield* Fiber.join(second), runs]).toEqual([3, 3, 1])
+  })
+
   live("a call within a transaction of its caller holds no lock of it", function*() {
     const [a] = yield* two()
     const { pg } = yield* database(yield* server)

@@ -152,6 +152,10 @@ export const make = (limiter: Backend, name: string) => {
         },
         onTooLarge: () => end(tooLarge(tokens)),
         onFailure: (failure) => end(refuse(failure)),
+        onClose: () => {
+          waiting.remove(call)
+          resume(Effect.interrupt)
+        },
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
       waiting.add(call)
@@ -183,7 +187,8 @@ export const make = (limiter: Backend, name: string) => {
         link: undefined,
         onDue,
         onTooLarge,
-        onFailure
+        onFailure,
+        onClose: () => resume(Effect.interrupt)
       }
       limiter.waitUnsafe(waiter)
       return Effect.sync(() => leave(waiter))

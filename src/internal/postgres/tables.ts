@@ -389,7 +389,8 @@ DECLARE
   mine bigint := (a->>'fence')::bigint;
   now float8 := ${s}.enter('f', k);
 BEGIN
-  INSERT INTO ${s}.flights VALUES (k, a->>'owner', mine, now + leasing, leasing, false, NULL, NULL, NULL, now + leasing + ${slack})
+  -- With the state gone those who waited are forgotten, and will ask again: the result is kept for them.
+  INSERT INTO ${s}.flights VALUES (k, a->>'owner', mine, now + leasing, leasing, true, NULL, NULL, NULL, now + leasing + ${slack})
     ON CONFLICT (key) DO UPDATE SET until = excluded.until, lease = excluded.lease, dead = greatest(flights.dead, excluded.dead)
     WHERE flights.owner = excluded.owner AND flights.fence = mine;
   RETURN to_jsonb(FOUND);
