@@ -126,6 +126,28 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
     expect(performance.now() - began).toBeLessThan(500)
   })
 
+  live(
+    "A place that a process could not leave, as its connection was cut, holds nobody up for the rest of its lease",
+    function*() {
+      const server = yield* redisServer()
+      const make = processOn(server.url, { concurrency: 1, lease: "1 minute" })
+      const [a, b, c] = yield* Effect.all([make, make, make])
+      const queued = (n: number) =>
+        until(Effect.promise(async () => (await server.command("ZCARD", "{effect-funnel:1:p:s}:q")) === `:${n}\r\n`))
+      const gate = yield* Deferred.make<void>()
+      yield* Effect.forkChild(c.schedule(Deferred.await(gate)))
+      yield* until(Effect.promise(async () => (await server.command("ZCARD", "{effect-funnel:1:p:s}:h")) === ":1\r\n"))
+      const leaving = yield* Effect.forkChild(a.schedule(Effect.void))
+      yield* queued(1)
+      const waiting = yield* Effect.forkChild(b.schedule(Effect.succeed("b")))
+      yield* queued(2)
+      yield* Effect.promise(() => server.command("CLIENT", "KILL", "TYPE", "normal"))
+      yield* Fiber.interrupt(leaving)
+      yield* Deferred.succeed(gate, undefined)
+      expect(yield* Effect.timeoutOption(Fiber.join(waiting), "10 seconds")).toMatchObject({ value: "b" })
+    }
+  )
+
   live("A scope that closes returns its permits at once", function*() {
     const server = yield* redisServer()
     const scope = yield* Scope.make()
