@@ -137,6 +137,22 @@ describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
     expect([yield* Fiber.join(first), yield* Fiber.join(second), runs]).toEqual([3, 3, 1])
   })
 
+  live("a call that is interrupted while it joins leaves no lease behind: its release overtakes no join", function*() {
+    const layer = PostgresReducer.layer({ lease: "1 minute" })
+    const all = yield* Effect.all([own(layer), own(layer), own(layer)])
+    const call = (i: number) =>
+      Effect.provideContext(
+        reduceShared(new Get({ id: "interrupted" }), () => Effect.as(Effect.sleep(2), 1)),
+        all[i % 3]!
+      )
+    for (let i = 0; i < 250; i++) {
+      const calls = [yield* fork(call(i)), yield* fork(call(i + 1))]
+      yield* Effect.sleep(i % 20 / 4)
+      for (const one of calls) yield* fork(Fiber.interrupt(one))
+      expect(yield* Effect.timeoutOption(call(i + 2), "3 seconds")).toMatchObject({ value: 1 })
+    }
+  })
+
   live("a call within a transaction of its caller holds no lock of it", function*() {
     const [a] = yield* two()
     const { pg } = yield* database(yield* server)
