@@ -556,6 +556,51 @@ describe("shared flights, over the store in memory", () => {
       expect(ran).toBe(0)
     }))
 
+  it.effect("a schema that throws has failed: a typed error in every process that encodes or decodes, and no process runs again", () =>
+    Effect.gen(function*() {
+      const throwing = codecOf(
+        new (class extends Persistable.Class<{ payload: { readonly id: string } }>()("GetUser", {
+          primaryKey: (_) => _.id,
+          success: Schema.Number.pipe(Schema.decodeTo(Schema.Number, {
+            decode: SchemaGetter.transform((n: number) => {
+              if (n === 1) throw new Error("no decoding")
+              return n
+            }),
+            encode: SchemaGetter.transform((n: number) => {
+              if (n === 2) throw new Error("no encoding")
+              return n
+            })
+          }))
+        }) {})({ id: "1" })
+      )
+      for (const [result, operations] of [[1, [undefined, "decode"]], [2, ["encode", "encode"]]] as const) {
+        const store = memory()
+        const began = yield* Deferred.make<void>()
+        const end = yield* Deferred.make<number>()
+        let runs = 0
+        const call = () => {
+          const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 })
+          const run = Effect.suspend(() => {
+            runs++
+            return Effect.andThen(Deferred.succeed(began, undefined), Deferred.await(end))
+          })
+          return Effect.forkChild(
+            Effect.exit(flight({ store, guard, onStoreError: "local", ended: new Map() }, throwing, "1", () => run))
+          )
+        }
+        const a = yield* call()
+        yield* Deferred.await(began)
+        const b = yield* call()
+        yield* settle
+        yield* Deferred.succeed(end, result)
+        const exits = [yield* Fiber.join(a), yield* Fiber.join(b)]
+        expect(exits.map((exit) => Exit.isSuccess(exit) ? undefined : Cause.squash(exit.cause))).toMatchObject(
+          operations.map((operation) => operation && { reason: { _tag: "CodecError", operation } })
+        )
+        expect(runs).toBe(1)
+      }
+    }))
+
   describe("interrupted at any of its operations", () => {
     /** A store that knows its parties, so that one which was never closed is seen. */
     const census = () => {

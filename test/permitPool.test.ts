@@ -15,7 +15,7 @@ import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
-import { fork } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.ts"
 import { simulate } from "./support/simulation.ts"
 
@@ -443,6 +443,34 @@ describe("permits while the store is away", () => {
       const [job] = yield* jobs(scheduler, 10)
       yield* TestClock.adjust(10)
       expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
+  it.effect("a place that a failed command may have taken, or failed to leave, is left when the store answers again, or when it is woken", () =>
+    Effect.gen(function*() {
+      const { commands, engine, pool, scheduler, store } = yield* withLimit(1)
+      store.held.add("another process")
+      const waiting = yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust(10)
+      store.away = true
+      yield* Fiber.interrupt(waiting)
+      store.away = false
+      yield* settle
+      commands.length = 0
+      // Another process has given a permit back.
+      pool.wake()
+      yield* settle
+      expect([commands, pool.rest]).toEqual([["acquire 0"], 0])
+      store.away = true
+      const [job] = yield* jobs(scheduler, 10)
+      expect((yield* Fiber.join(job!))._tag).toBe("Failure")
+      store.away = false
+      commands.length = 0
+      yield* TestClock.adjust(300)
+      // The lease of the place is over.
+      pool.wake()
+      yield* TestClock.adjust(2000)
+      expect([commands, engine.queued]).toEqual([[], 0])
       yield* pool.close
     }))
 

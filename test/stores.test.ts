@@ -1,11 +1,11 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Schema } from "effect"
+import { Cause, Effect, Exit, Fiber, Schema, Scope } from "effect"
 import * as Persistable from "effect/persistence/Persistable"
 import { Reducer, Scheduler } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
-import { fork } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 import { GcraStoreModel } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
 import { makeMemory } from "./support/memoryReducerStore.js"
@@ -150,6 +150,51 @@ describe("services over a store of one's own", () => {
         expect(consume).toContain("store command `take` failed: the answer makes no sense")
         expect(peek).toContain("store command `take` failed: the answer makes no sense")
         if (i < 7) expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
+      }
+    }))
+
+  it.effect("who waits for a limiter whose scope closes is interrupted, and so is who comes later", () =>
+    Effect.gen(function*() {
+      const full = Effect.succeed(
+        { waits: [], retryMillis: 60_000, remaining: 0, resetMillis: 60_000, tightest: 0, before: "a", after: "a" }
+      )
+      const away = Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" }))
+      for (const take of [full, away, Effect.never]) {
+        const scope = yield* Scope.make()
+        const store: Stores.GcraStore = {
+          take: () => take,
+          giveBack: () => Effect.void,
+          penalize: () => Effect.void,
+          reset: () => Effect.void
+        }
+        const limiter = yield* Scope.provide(
+          Stores.makeRateLimiter(Effect.succeed(() => store), {
+            rate: { limit: 1, window: "1 hour" },
+            onStoreError: "local",
+            outageBudget: 0,
+            isBounded: true
+          }),
+          scope
+        )
+        const calls = [
+          limiter.consume({ key: "a" }),
+          limiter.consume({ key: "a" }),
+          limiter.withLimit(Effect.void, { key: "b", maxWait: "2 hours" }),
+          limiter.withLimit(Effect.void, { key: "b", maxWait: "2 hours" })
+        ]
+        const waiting = yield* Effect.forEach(calls, fork)
+        yield* TestClock.adjust(100)
+        yield* Scope.close(scope, Exit.void)
+        const late = yield* Effect.forEach(calls, fork)
+        yield* settle
+        const ends = [...waiting, ...late].map((fiber) => fiber.pollUnsafe())
+        // While the store is away, the first call of each key has had its token here.
+        const begun = take === away ? 2 : 0
+        expect(ends.filter((exit) => exit !== undefined && Exit.isSuccess(exit)).length).toBe(begun)
+        const left = ends.filter((exit) =>
+          exit !== undefined && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+        )
+        expect(left.length).toBe(8 - begun)
       }
     }))
 

@@ -67,6 +67,9 @@ const law = (title: string, f: () => Generator<Effect.Effect<unknown, unknown, S
 
 const unique = (): string => globalThis.crypto.randomUUID()
 
+/** A key of 18,000 characters, which cannot be made shorter by compressing it. */
+const long = (): string => Array.from({ length: 500 }, unique).join("")
+
 /**
  * The laws of a `ReducerStore`.
  *
@@ -214,6 +217,14 @@ export const reducerStore = (
         yield* a.complete(key, fence, payload)
         yield* isDone(yield* b.join(key, fence), fence, payload)
       }
+    }),
+    law("a key may be long", function*() {
+      const [a, b, key] = [yield* open(), yield* open(), long()]
+      const fence = yield* leads(yield* a.join(key))
+      yield* follows(yield* b.join(key))
+      yield* leads(yield* b.join(`${key} `))
+      yield* a.complete(key, fence, "")
+      yield* isDone(yield* b.join(key, fence), fence, "")
     })
   ]
 }
@@ -364,6 +375,12 @@ export const gcraStore = (
         yield* hold("the waits", (yield* store.take(key, [1], 0)).waits, [0])
         yield* hold("the waits", (yield* store.take(key, [1], 0)).waits, [])
       }
+    }),
+    law("a key may be long", function*() {
+      const [store, key] = [yield* one(60_000, 1), long()]
+      yield* hold("the waits", (yield* store.take(key, [1], 0)).waits, [0])
+      yield* hold("the waits", (yield* store.take(key, [1], 0)).waits, [])
+      yield* hold("another key", (yield* store.take(`${key} `, [1], 0)).waits, [0])
     })
   ]
 }

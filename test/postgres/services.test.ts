@@ -118,6 +118,41 @@ describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
     expect(yield* meet("whole", Effect.void)).toBeLessThan(500)
   })
 
+  live("a flight that the server has forgotten keeps the result for those who waited, as they ask again", function*() {
+    const [a, b] = yield* two({ lease: "600 millis" })
+    const end = yield* Deferred.make<number>()
+    const owner = "SELECT owner FROM effect_funnel.flights WHERE key LIKE '%\"forgotten\"%'"
+    let runs = 0
+    const call = reduceShared(
+      new Get({ id: "forgotten" }),
+      () => Effect.andThen(Effect.sync(() => runs++), Deferred.await(end))
+    )
+    const first = yield* fork(a(call))
+    yield* eventually(Effect.sync(() => runs === 1))
+    const second = yield* fork(b(call))
+    yield* eventually(Effect.map(rows("SELECT FROM effect_funnel.waiters"), (_) => _.length === 1))
+    yield* rows("TRUNCATE effect_funnel.flights, effect_funnel.waiters")
+    yield* eventually(Effect.map(rows(owner), (_) => _.length === 1))
+    yield* Deferred.succeed(end, 3)
+    expect([yield* Fiber.join(first), yield* Fiber.join(second), runs]).toEqual([3, 3, 1])
+  })
+
+  live("a call that is interrupted while it joins leaves no lease behind: its release overtakes no join", function*() {
+    const layer = PostgresReducer.layer({ lease: "1 minute" })
+    const all = yield* Effect.all([own(layer), own(layer), own(layer)])
+    const call = (i: number) =>
+      Effect.provideContext(
+        reduceShared(new Get({ id: "interrupted" }), () => Effect.as(Effect.sleep(2), 1)),
+        all[i % 3]!
+      )
+    for (let i = 0; i < 250; i++) {
+      const calls = [yield* fork(call(i)), yield* fork(call(i + 1))]
+      yield* Effect.sleep(i % 20 / 4)
+      for (const one of calls) yield* fork(Fiber.interrupt(one))
+      expect(yield* Effect.timeoutOption(call(i + 2), "3 seconds")).toMatchObject({ value: 1 })
+    }
+  })
+
   live("a call within a transaction of its caller holds no lock of it", function*() {
     const [a] = yield* two()
     const { pg } = yield* database(yield* server)
@@ -232,6 +267,29 @@ describe.skipIf(!hasPostgres)("Scheduler over PostgreSQL", () => {
     yield* Fiber.interrupt(waiting)
     yield* Fiber.interrupt(running)
     expect(yield* Fiber.join(last)).toBe("ran")
+  })
+
+  live("a key may be long, and no key is a scheduler whose name goes on as the key does", function*() {
+    class Printer extends Scheduler.Service<Printer>()("app/Hosts:printer", { concurrency: 1 }) {}
+    const hosts = yield* own(PostgresScheduler.layerKeyed(Hosts, { lookup: () => ({ concurrency: 1 }) }))
+    const long = Array.from({ length: 500 }, () => crypto.randomUUID()).join("")
+    for (const key of ["printer", long]) {
+      const began = yield* Deferred.make<void>()
+      yield* fork(
+        Effect.provideContext(
+          Hosts.schedule(key, Effect.andThen(Deferred.succeed(began, undefined), Effect.never)),
+          hosts
+        )
+      )
+      yield* Deferred.await(began)
+    }
+    const printer = yield* own(PostgresScheduler.layerService(Printer, { concurrency: 1 }))
+    for (
+      const free of [
+        Effect.provideContext(Printer.schedule(Effect.succeed("ran")), printer),
+        Effect.provideContext(Hosts.schedule(`${long}a`, Effect.succeed("ran")), hosts)
+      ]
+    ) expect(yield* Effect.timeoutOption(free, "5 seconds")).toMatchObject({ value: "ran" })
   })
 
   live("each key has a concurrency and a rate of its own, in all processes", function*() {
@@ -423,5 +481,32 @@ describe.skipIf(!hasPostgres)("the schema in PostgreSQL", () => {
     const lying = { toString: () => asked++ === 0 ? "a" : "a\"; DROP SCHEMA public; --", startsWith: () => false }
     // Sound for a test: JavaScript may pass it.
     expect(() => PostgresReducer.layer({ schema: lying as never })).toThrow(RangeError)
+  })
+})
+
+describe.skipIf(!hasPostgres)("Services of one program over two databases", () => {
+  live("each one asks its own", function*() {
+    class Printer extends Scheduler.Service<Printer>()("app/Printer", { concurrency: 1 }) {}
+    class Plotter extends Scheduler.Service<Plotter>()("app/Plotter", { concurrency: 1 }) {}
+    const { pg } = yield* database(yield* server, "other")
+    yield* pg.unsafe("CREATE DATABASE other")
+    const url = Redacted.make(Redacted.value((yield* server).url).replace(/postgres$/, "other"))
+    const schema = "two_databases"
+    const context = yield* Layer.build(Layer.mergeAll(
+      PostgresScheduler.layerService(Printer, { concurrency: 1, schema }).pipe(Layer.provide(layerPg(yield* server))),
+      PostgresScheduler.layerService(Plotter, { concurrency: 1, schema }).pipe(
+        Layer.provideMerge(PgClient.layer({ url, maxConnections: 4 }))
+      )
+    ))
+    const held = Effect.provideContext(
+      Effect.flatMap(PgClient.PgClient, (other) => other.unsafe("SELECT key FROM two_databases.permits")),
+      context
+    )
+    yield* Effect.provideContext(
+      Plotter.schedule(Effect.gen(function*() {
+        expect(yield* held).toEqual([{ key: "=effect-funnel:1:p:app/Plotter" }])
+      })),
+      context
+    )
   })
 })

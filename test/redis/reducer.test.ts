@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import * as RedisReducer from "../../src/redis/Reducer.js"
 import * as Reducer from "../../src/Reducer.js"
 import { reduceShared } from "../../src/SharedReducer.js"
-import { live } from "../support/live.js"
+import { live, until } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -47,6 +47,27 @@ describe.skipIf(!hasRedis)("Reducer over Redis", () => {
     expect(results.length).toBe(8000)
     expect(new Set(results).size).toBe(1)
     expect(runs).toBe(1)
+  })
+
+  live("A leader that is interrupted while its connection is cut hands over once it has another one", function*() {
+    const server = yield* redisServer()
+    const [a, b] = [
+      yield* processOn(server.url, { lease: "1 minute" }),
+      yield* processOn(server.url, { lease: "1 minute" })
+    ]
+    const call = (reducer: Reducer.Reducer, run: Effect.Effect<string>) =>
+      Effect.forkChild(
+        Effect.provideService(reduceShared(new GetUser({ id: "cut" }), () => run), Reducer.Reducer, reducer),
+        { startImmediately: true }
+      )
+    const began = yield* Deferred.make<void>()
+    const leader = yield* call(a, Effect.andThen(Deferred.succeed(began, undefined), Effect.never))
+    yield* Deferred.await(began)
+    const follower = yield* call(b, Effect.succeed("b"))
+    yield* until(Effect.promise(async () => (await server.command("KEYS", "*:w")).startsWith("*1")))
+    yield* Effect.promise(() => server.command("CLIENT", "KILL", "TYPE", "normal"))
+    yield* Fiber.interrupt(leader)
+    expect(yield* Effect.timeoutOption(Fiber.join(follower), "10 seconds")).toMatchObject({ value: "b" })
   })
 
   live("A result of more bytes than `maxResultBytes` is a CodecError in all processes, and is run once", function*() {

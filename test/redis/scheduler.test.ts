@@ -11,7 +11,7 @@ import * as RateLimiter from "../../src/RateLimiter.js"
 import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Scheduler from "../../src/Scheduler.js"
-import { live } from "../support/live.js"
+import { live, until } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
 
@@ -59,6 +59,27 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
     expect(yield* Effect.promise(() => server.command("ZCARD", "{effect-funnel:1:p:s}:q"))).toBe(":0\r\n")
   })
 
+  live(
+    "Services of one program over two servers: each one subscribes at its own, and those of one server share a subscription",
+    function*() {
+      class Printer extends Scheduler.Service<Printer>()("app/Printer", { concurrency: 1 }) {}
+      class Scanner extends Scheduler.Service<Scanner>()("app/Scanner", { concurrency: 1 }) {}
+      class Plotter extends Scheduler.Service<Plotter>()("app/Plotter", { concurrency: 1 }) {}
+      const servers = yield* Effect.all([redisServer(), redisServer()])
+      const [one, other] = servers
+      yield* Layer.build(Layer.mergeAll(
+        Layer.mergeAll(
+          RedisScheduler.layerService(Printer, { concurrency: 1 }),
+          RedisScheduler.layerService(Scanner, { concurrency: 1 })
+        ).pipe(Layer.provide(layerClient(one.url))),
+        RedisScheduler.layerService(Plotter, { concurrency: 1 }).pipe(Layer.provide(layerClient(other.url)))
+      ))
+      for (const server of servers) {
+        yield* until(Effect.promise(async () => (await server.command("PUBSUB", "CHANNELS")).startsWith("*1\r\n")))
+      }
+    }
+  )
+
   live("Heavy jobs of two processes do not block each other, nor forEach", function*() {
     const server = yield* redisServer()
     const [a, b] = yield* Effect.all([
@@ -104,6 +125,28 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
     expect(yield* Fiber.join(last)).toBe("c")
     expect(performance.now() - began).toBeLessThan(500)
   })
+
+  live(
+    "A place that a process could not leave, as its connection was cut, holds nobody up for the rest of its lease",
+    function*() {
+      const server = yield* redisServer()
+      const make = processOn(server.url, { concurrency: 1, lease: "1 minute" })
+      const [a, b, c] = yield* Effect.all([make, make, make])
+      const queued = (n: number) =>
+        until(Effect.promise(async () => (await server.command("ZCARD", "{effect-funnel:1:p:s}:q")) === `:${n}\r\n`))
+      const gate = yield* Deferred.make<void>()
+      yield* Effect.forkChild(c.schedule(Deferred.await(gate)))
+      yield* until(Effect.promise(async () => (await server.command("ZCARD", "{effect-funnel:1:p:s}:h")) === ":1\r\n"))
+      const leaving = yield* Effect.forkChild(a.schedule(Effect.void))
+      yield* queued(1)
+      const waiting = yield* Effect.forkChild(b.schedule(Effect.succeed("b")))
+      yield* queued(2)
+      yield* Effect.promise(() => server.command("CLIENT", "KILL", "TYPE", "normal"))
+      yield* Fiber.interrupt(leaving)
+      yield* Deferred.succeed(gate, undefined)
+      expect(yield* Effect.timeoutOption(Fiber.join(waiting), "10 seconds")).toMatchObject({ value: "b" })
+    }
+  )
 
   live("A scope that closes returns its permits at once", function*() {
     const server = yield* redisServer()

@@ -156,6 +156,10 @@ export const make = (limiter: Backend, name: string) => {
         },
         onTooLarge: () => end(tooLarge(tokens)),
         onFailure: (failure) => end(refuse(failure)),
+        onClose: () => {
+          waiting.remove(call)
+          resume(Effect.interrupt)
+        },
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
       waiting.add(call)
@@ -187,7 +191,8 @@ export const make = (limiter: Backend, name: string) => {
         link: undefined,
         onDue,
         onTooLarge,
-        onFailure
+        onFailure,
+        onClose: () => resume(Effect.interrupt)
       }
       limiter.waitUnsafe(waiter)
       return Effect.sync(() => leave(waiter))

@@ -35,6 +35,8 @@ export interface Waiter<E = never> extends Granted {
   onTooLarge(burst: number): void
   /** Only a limiter over a store calls it. */
   onFailure(error: E): void
+  /** Called instead by a limiter over a store that has closed; a scheduler ends its own jobs. */
+  onClose?(): void
 }
 
 /**

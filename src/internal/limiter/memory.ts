@@ -408,6 +408,13 @@ export class LimiterMemory implements Backend {
     return entry
   }
 
+  /** All who wait. */
+  *waiters(): Generator<Waiter> {
+    for (const { line } of this.entries.values()) {
+      for (let place = line?.first; place !== undefined; place = place.after) yield place.waiter
+    }
+  }
+
   private enter(key: string | undefined): Entry.Entry {
     const entry = Entry.make(this.version, key)
     this.entries.set(key, entry)

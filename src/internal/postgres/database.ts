@@ -4,6 +4,7 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Semaphore from "effect/Semaphore"
@@ -47,7 +48,7 @@ export interface Database {
   readonly call: <A>(
     operation: string,
     name: string,
-    args: object,
+    args: { readonly key: string; readonly [field: string]: unknown },
     read: (answer: unknown) => A
   ) => Effect.Effect<A, StoreError>
 }
@@ -57,6 +58,9 @@ const causeOf = (error: SqlError): unknown => {
   const { cause } = error.reason
   return cause instanceof Error && cause.message !== "" ? cause : error
 }
+
+/** How long a release waits for an interrupted command: if its connection is dead, there is no end of it. */
+const longestLeave = "500 millis"
 
 const make = Effect.fnUntraced(function*(schema: string) {
   const pg = yield* PgClient.PgClient
@@ -70,9 +74,30 @@ const make = Effect.fnUntraced(function*(schema: string) {
   const run = (name: string, args: object) =>
     sql.unsafe<{ readonly answer: string | null }>(`SELECT "${schema}".${name}($1) AS answer`, [JSON.stringify(args)])
 
+  // The commands of a key that were interrupted, and may still run.
+  const leaving = new Map<string, Set<Fiber.Fiber<unknown, unknown>>>()
+  const onLeft = (key: string) => (fiber: Fiber.Fiber<unknown, unknown>) => {
+    const ofKey = leaving.get(key) ?? new Set()
+    leaving.set(key, ofKey.add(fiber))
+    fiber.addObserver(() => {
+      ofKey.delete(fiber)
+      if (ofKey.size === 0) leaving.delete(key)
+    })
+  }
+  // A release on another connection may overtake the command whose gain it is to give back.
+  const left = (key: string) =>
+    Effect.suspend(() => {
+      const ofKey = leaving.get(key)
+      return ofKey === undefined ? Effect.void : Effect.timeoutOption(Fiber.awaitAll(ofKey), longestLeave)
+    })
+
   const call: Database["call"] = (operation, name, args, read) =>
     // The client asks the server to cancel a command that is interrupted, and waits for that.
-    Apart.run(Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args)))).pipe(
+    Apart.run(
+      Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args))),
+      onLeft(args.key)
+    ).pipe(
+      (sent) => operation === "release" ? Effect.andThen(left(args.key), sent) : sent,
       // A transaction of the caller would hold the lock of the key until its end.
       Effect.updateContext((context: Context.Context<never>) =>
         Context.omit(sql.transactionService)(context) as Context.Context<never>
@@ -98,11 +123,16 @@ export const Database: Context.Service<Database, Database> = /*#__PURE__*/ Conte
   "effect-funnel/internal/postgres/Database"
 )
 
-const layers = /*#__PURE__*/ new Map<string, Layer.Layer<Database, never, PgClient.PgClient>>()
+type Layers = Map<string, Layer.Layer<Database, never, PgClient.PgClient>>
 
-/** One subscription for all services of a program with this schema: a layer is built once. */
-export const layer = (schema: string): Layer.Layer<Database, never, PgClient.PgClient> => {
-  const made = layers.get(schema) ?? Layer.effect(Database)(make(schema))
-  layers.set(schema, made)
-  return made
-}
+const layers = /*#__PURE__*/ new WeakMap<PgClient.PgClient, Layers>()
+
+/** One subscription for all services of a program with this client and schema: a layer is built once. */
+export const layer = (schema: string): Layer.Layer<Database, never, PgClient.PgClient> =>
+  Layer.unwrap(Effect.map(PgClient.PgClient, (pg) => {
+    const ofClient: Layers = layers.get(pg) ?? new Map()
+    layers.set(pg, ofClient)
+    const made = ofClient.get(schema) ?? Layer.effect(Database)(make(schema))
+    ofClient.set(schema, made)
+    return made
+  }))

@@ -44,7 +44,8 @@ export const make = ({ call }: Database, { cells, prefix }: {
 }): GcraStore => {
   const quotas = { intervals: cells.map((_) => _.intervalMicros), bursts: cells.map((_) => _.burst) }
   const at = (key: string) => ({ key: encode(prefix + key), ...quotas })
-  const shift = (operation: string, args: object) => call(operation, "shift_rate", args, () => undefined)
+  const shift = (operation: string, args: ReturnType<typeof at> & { readonly [field: string]: unknown }) =>
+    call(operation, "shift_rate", args, () => undefined)
 
   return {
     take: (key, tokens, maxWaitMillis) =>

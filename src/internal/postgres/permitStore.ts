@@ -14,8 +14,9 @@ export const make = ({ call, inbox }: Database, options: {
   readonly leaseMillis: number
   readonly onWake: () => void
 }): PermitStore => {
-  const { key: name, leaseMillis } = options
-  const key = encode(`${options.prefix}${options.name}${name === undefined ? "" : named(":", name)}`)
+  const { leaseMillis, name, prefix } = options
+  // A scheduler without a key may have a name that goes on as the key of another one does.
+  const key = encode(prefix + (options.key === undefined ? name : `{${name}}${named(":", options.key)}`))
   const lease = Math.ceil(leaseMillis * 1000)
   const token = inbox.add(() => options.onWake())
   const party = `${token} ${inbox.channel}`

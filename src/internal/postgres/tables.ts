@@ -18,6 +18,9 @@ const slack = 60_000_000
 /** The longest lease that is believed, in microseconds. */
 const longest = 3_600_000_000
 
+/** The longest name of a key, in bytes, that a row holds as it is. Of a longer one it holds the hash. */
+const longestName = 1024
+
 /** The statement that makes everything in a schema, once. */
 export const migration = (schema: string): string => {
   const s = `"${schema}"`
@@ -57,6 +60,11 @@ IF to_regclass('${s}.fences') IS NULL THEN
   PERFORM setval('${s}.fences', floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
 END IF;
 
+-- An index holds no row above a third of a page. Every other name begins with = or ~.
+CREATE OR REPLACE FUNCTION ${s}.short(name text) RETURNS text LANGUAGE sql IMMUTABLE AS $f$
+  SELECT CASE WHEN octet_length(name) > ${longestName} THEN '#' || encode(sha256(convert_to(name, 'UTF8')), 'hex') ELSE name END
+$f$;
+
 -- Waits for the turn of a key, and returns the time in microseconds.
 CREATE OR REPLACE FUNCTION ${s}.enter(kind text, key text) RETURNS float8 LANGUAGE plpgsql VOLATILE AS $f$
 BEGIN
@@ -74,7 +82,7 @@ $f$;
 CREATE OR REPLACE FUNCTION ${s}.take(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   most float8 := (a->>'most')::float8;
   intervals float8[] := ARRAY(SELECT x::float8 FROM jsonb_array_elements_text(a->'intervals') x);
   bursts float8[] := ARRAY(SELECT x::float8 FROM jsonb_array_elements_text(a->'bursts') x);
@@ -129,7 +137,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION ${s}.shift_rate(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   intervals float8[] := ARRAY(SELECT x::float8 FROM jsonb_array_elements_text(a->'intervals') x);
   bursts float8[] := ARRAY(SELECT x::float8 FROM jsonb_array_elements_text(a->'bursts') x);
   back float8 := (a->>'back')::float8;
@@ -212,7 +220,7 @@ $f$;
 CREATE OR REPLACE FUNCTION ${s}.acquire(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   me text := a->>'party';
   most float8 := (a->>'limit')::float8;
   leasing float8 := (a->>'lease')::float8;
@@ -265,7 +273,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION ${s}.renew_permits(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   leasing float8 := (a->>'lease')::float8;
   now float8 := ${s}.enter('p', k);
   free float8;
@@ -294,7 +302,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION ${s}.release_permits(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   now float8 := ${s}.enter('p', k);
   before float8 := ${s}.total(k);
 BEGIN
@@ -309,7 +317,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION ${s}.penalize(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   micros float8 := (a->>'micros')::float8;
   now float8 := ${s}.enter('p', k);
 BEGIN
@@ -324,7 +332,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION ${s}.join_flight(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   me text := a->>'owner';
   mine text := a->>'party';
   leasing float8 := (a->>'lease')::float8;
@@ -376,12 +384,13 @@ END $f$;
 CREATE OR REPLACE FUNCTION ${s}.renew_flight(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   leasing float8 := (a->>'lease')::float8;
   mine bigint := (a->>'fence')::bigint;
   now float8 := ${s}.enter('f', k);
 BEGIN
-  INSERT INTO ${s}.flights VALUES (k, a->>'owner', mine, now + leasing, leasing, false, NULL, NULL, NULL, now + leasing + ${slack})
+  -- With the state gone those who waited are forgotten, and will ask again: the result is kept for them.
+  INSERT INTO ${s}.flights VALUES (k, a->>'owner', mine, now + leasing, leasing, true, NULL, NULL, NULL, now + leasing + ${slack})
     ON CONFLICT (key) DO UPDATE SET until = excluded.until, lease = excluded.lease, dead = greatest(flights.dead, excluded.dead)
     WHERE flights.owner = excluded.owner AND flights.fence = mine;
   RETURN to_jsonb(FOUND);
@@ -399,7 +408,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION ${s}.complete_flight(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   mine bigint := (a->>'fence')::bigint;
   now float8 := ${s}.enter('f', k);
   expiry float8 := now + (a->>'retain')::float8;
@@ -425,7 +434,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION ${s}.release_flight(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
-  k text := a->>'key';
+  k text := ${s}.short(a->>'key');
   now float8 := ${s}.enter('f', k);
 BEGIN
   DELETE FROM ${s}.waiters w WHERE w.key = k AND w.party = a->>'party';

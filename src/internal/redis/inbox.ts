@@ -22,11 +22,16 @@ const make = (prefix: string) =>
       publish: (channel, message) => redis.send("PUBLISH", channel, message)
     }))
 
-const layers = /*#__PURE__*/ new Map<string, Layer.Layer<RedisInbox, never, Redis.Redis>>()
+type Layers = Map<string, Layer.Layer<RedisInbox, never, Redis.Redis>>
 
-/** One inbox for all services of a program with this prefix: a layer is built once. */
-export const layer = (prefix: string): Layer.Layer<RedisInbox, never, Redis.Redis> => {
-  const made = layers.get(prefix) ?? Layer.effect(RedisInbox)(make(prefix))
-  layers.set(prefix, made)
-  return made
-}
+const layers = /*#__PURE__*/ new WeakMap<Redis.Redis["Service"], Layers>()
+
+/** One inbox for all services of a program with this client and prefix: a layer is built once. */
+export const layer = (prefix: string): Layer.Layer<RedisInbox, never, Redis.Redis> =>
+  Layer.unwrap(Effect.map(Redis.Redis, (redis) => {
+    const ofClient: Layers = layers.get(redis) ?? new Map()
+    layers.set(redis, ofClient)
+    const made = ofClient.get(prefix) ?? Layer.effect(RedisInbox)(make(prefix))
+    ofClient.set(prefix, made)
+    return made
+  }))

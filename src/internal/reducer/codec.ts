@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Schema from "effect/Schema"
+import { guarded } from "../data/guarded.js"
 import { CodecError, ReducerError } from "./error.js"
 
 export interface Codec<A, E, R> {
@@ -18,6 +19,16 @@ const codecs = /*#__PURE__*/ new WeakMap<object, WeakMap<object, Codec<unknown, 
 
 const failed = (operation: "encode" | "decode") => (cause: Schema.SchemaError | string) =>
   new ReducerError({ reason: new CodecError({ operation, cause }) })
+
+/** A schema that throws has failed as well: the others are to hear of it, and not to run it again in vain. */
+const attempt = <A, R>(
+  operation: "encode" | "decode",
+  coded: Effect.Effect<A, Schema.SchemaError, R>
+): Effect.Effect<A, ReducerError, R> =>
+  Effect.catchDefect(
+    Effect.mapError(coded, failed(operation)),
+    (defect) => Effect.fail(failed(operation)(guarded(() => String(defect), () => "a defect that is no text")))
+  )
 
 /** What is published in place of a result that could not be encoded, so that nobody runs it again in vain. */
 export const unencodable = (error: ReducerError): string => `!${error.message.slice(0, 10_000)}`
@@ -40,11 +51,11 @@ const make = <A extends Schema.Constraint, E extends Schema.Constraint>(schemas:
   const encode = Schema.encodeEffect(schema)
   const decode = Schema.decodeUnknownEffect(schema)
   return {
-    encode: (exit) => Effect.mapError(encode(exit), failed("encode")),
+    encode: (exit) => attempt("encode", encode(exit)),
     decode: (text) =>
       text.startsWith("!")
         ? Effect.fail(failed("encode")(text.slice(1)))
-        : Effect.mapError(decode(text), failed("decode"))
+        : attempt("decode", decode(text))
   }
 }
 

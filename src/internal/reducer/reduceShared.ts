@@ -147,7 +147,12 @@ export const flight = <A, E, R, S>(
         if (signal._tag === "Done") done = signal
         signalled.openUnsafe()
       })
-      const release = Effect.suspend(() => Effect.ignore(guard.once("release", store.release(key, party))))
+      const released = Effect.suspend(() => store.release(key, party))
+      // The caller waits for one attempt. Others must not wait for a lease because the connection was lost in that moment.
+      const release = Effect.catch(
+        guard.once("release", released),
+        () => Effect.asVoid(Effect.forkDetach(Effect.ignore(guard.run("release", released))))
+      )
 
       const loop = Effect.gen(function*() {
         // The least fence of a result that will do.

@@ -14,13 +14,19 @@ const handshake = "10 seconds"
 /** How long the end of a scope waits for the end of a connection. */
 const farewell = "1 second"
 
-/** Runs a command whose end its caller does not wait for once it is interrupted. */
-export const run = <A, E>(command: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+/** Runs a command whose end its caller does not wait for once it is interrupted. `onLeft` then gets the fiber that ends it. */
+export const run = <A, E>(
+  command: Effect.Effect<A, E>,
+  onLeft?: (fiber: Fiber.Fiber<unknown, unknown>) => void
+): Effect.Effect<A, E> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Effect.callback<A, E>((resume) => {
       const fiber = Effect.runForkWith(context)(command)
       fiber.addObserver(resume)
-      return Effect.sync(() => fiber.interruptUnsafe())
+      return Effect.sync(() => {
+        fiber.interruptUnsafe()
+        onLeft?.(fiber)
+      })
     })
   )
 

@@ -186,6 +186,7 @@ export class SharedLimiter implements Backend {
     waiter: Waiter<StoreError>,
     options?: { readonly insteadOf?: Waiter<StoreError> | undefined }
   ): void {
+    if (this.closed) return waiter.onClose?.()
     const former = options?.insteadOf
     if (count(waiter.tokens) > this.burst) {
       if (former !== undefined) this.cancelUnsafe(former)
@@ -358,8 +359,16 @@ export class SharedLimiter implements Backend {
       entry.asking?.()
       left.push(this.giveBack(entry))
     }
+    Slices.forEachInSlices(this.slices, Array.from(this.waiters()), (waiter) => waiter.onClose?.())
     return Effect.andThen(Effect.all(left, { concurrency: "unbounded", discard: true }), this.local.close)
   })
+
+  private *waiters(): Generator<Waiter<StoreError>> {
+    for (const { first } of this.entries.values()) {
+      for (let place = first; place !== undefined; place = place.after) yield place.waiter
+    }
+    yield* this.local.waiters()
+  }
 
   private enter(key: string | undefined): Entry {
     const entry = new Entry(key, this.place, (entry) => this.serve(entry))

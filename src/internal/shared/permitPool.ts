@@ -40,6 +40,9 @@ const mostPerCommand = 64
 /** How long a scheduler of a key stays after its last command. */
 const lingerNanos = 1e9
 
+/** How long a scheduler of a key stays to leave a place that it may have. */
+const strayMillis = 5000
+
 interface Permit {
   readonly id: string
   weight: number
@@ -76,6 +79,11 @@ export class PermitPool implements Permits, Beating {
   private readonly sending = new Set<Fiber.Fiber<void>>()
   /** The weight for which this process waits in the store's queue; 0 if it does not wait. */
   private place = 0
+  /**
+   * Until when the store may hold a place that it told nobody of: the lease of a place whose command failed. Unless somebody
+   * waits here, it is left as soon as the store answers, since it holds up the other processes.
+   */
+  private strayUntil = 0
   /** When to ask again. */
   private pollAt = Infinity
   /** How many jobs had come when the store failed. Those that are left of them run in lent width too, so they wait for the poll. */
@@ -117,8 +125,19 @@ export class PermitPool implements Permits, Beating {
 
   /** Nanoseconds until nothing is left to be done for an idle engine, as far as that is known. */
   get rest(): number {
-    const busy = this.permits.length > 0 || this.place > 0 || this.asking !== undefined || this.sending.size > 0
+    const busy = this.permits.length > 0 || this.place > 0 || this.lingers || this.asking !== undefined ||
+      this.sending.size > 0
     return busy ? lingerNanos : 0
+  }
+
+  private get strays(): boolean {
+    return this.strayUntil > 0 && this.now() < this.strayUntil
+  }
+
+  /** Whether a key is worth keeping for its stray place. In a long outage there may be many keys. */
+  private get lingers(): boolean {
+    const { leaseMillis } = this.options.store
+    return this.strays && !this.alone && this.now() < this.strayUntil - leaseMillis + strayMillis
   }
 
   private now(): number {
@@ -147,7 +166,7 @@ export class PermitPool implements Permits, Beating {
     if (need > 0 && idle >= need) return
     // Two processes that each hold a part and wait for the rest would block each other.
     if (idle > 0) this.giveBack(idle, Infinity)
-    if (this.place !== need && this.failedAt !== engine.lanes.arrivals) this.ask()
+    if ((this.place !== need || this.strays) && this.failedAt !== engine.lanes.arrivals) this.ask()
   }
 
   freed(): void {
@@ -167,7 +186,7 @@ export class PermitPool implements Permits, Beating {
 
   /** Asks again: another process gave a permit back, or the poll is due. A wake-up may overtake the answer that tells of a place. */
   readonly wake = (): void => {
-    if (this.place > 0 || this.asking !== undefined) this.ask()
+    if (this.place > 0 || this.asking !== undefined || this.strays) this.ask()
   }
 
   private ask(): void {
@@ -198,6 +217,7 @@ export class PermitPool implements Permits, Beating {
     this.asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
       onFailure: (failure) => {
         this.asking = undefined
+        if (this.place > 0 || permits.length > 0) this.strayUntil = this.now() + store.leaseMillis
         this.place = 0
         // The store may have run the command although it did not answer.
         this.send("release", store.release(this.asked.map(none)))
@@ -205,6 +225,7 @@ export class PermitPool implements Permits, Beating {
       },
       onSuccess: ({ granted, penaltyMillis, pollMillis: due }) => {
         this.asking = undefined
+        this.strayUntil = 0
         const since = this.now()
         for (const { id, weight } of permits.slice(0, granted)) {
           this.permits.push({ id, weight, since, deadline: sentAt + store.leaseMillis })
@@ -259,9 +280,9 @@ export class PermitPool implements Permits, Beating {
     lanes.refresh()
   }
 
-  /** Sends a command without waiting. If it is lost, the lease ends by itself. */
+  /** Sends a command without waiting. If it is lost in an outage beyond its budget, the lease ends by itself. */
   private send(operation: string, command: Effect.Effect<unknown, StoreError>): void {
-    const fiber = this.fork(Effect.ignore(this.options.guard.once(operation, command)))
+    const fiber = this.fork(Effect.ignore(this.options.guard.run(operation, command)))
     if (fiber === undefined) return
     this.sending.add(fiber)
     fiber.addObserver(() => void this.sending.delete(fiber))
@@ -375,7 +396,7 @@ export class PermitPool implements Permits, Beating {
       this.failedAt = engine.lanes.arrivals
       // A job that a running one waits for needs no permit.
       refuseWaiting(engine, failure, (job) => !engine.lanes.isLent(job))
-      if (this.asking === undefined && engine.queued > 0) {
+      if (this.asking === undefined && (engine.queued > 0 || this.strays)) {
         this.pollAt = this.pollAfter(this.now(), pollMillis)
         this.arm()
       }
@@ -395,6 +416,7 @@ export class PermitPool implements Permits, Beating {
           Effect.sync(() => {
             // Jobs that began meanwhile run to their end. No job starts beyond the held permits.
             this.alone = false
+            this.strayUntil = 0
             engine.grantUnsafe(this.size)
           }))
       )
@@ -432,7 +454,9 @@ export class PermitPool implements Permits, Beating {
   readonly close: Effect.Effect<unknown> = Effect.suspend(() => {
     const { guard, store } = this.options
     const held = [...this.permits, ...(this.asking === undefined ? [] : this.asked)].map(none)
-    const leave = this.place > 0 || this.asking !== undefined ? store.acquire([], this.limit_) : Effect.void
+    const leave = this.place > 0 || this.asking !== undefined || this.strays
+      ? store.acquire([], this.limit_)
+      : Effect.void
     const give = held.length > 0 ? store.release(held) : Effect.void
     this.dropUnsafe()
     const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give)))
