@@ -73,9 +73,15 @@ describe("services over a store of one's own", () => {
   const failures = Effect.fnUntraced(function*(answer: (command: string) => Effect.Effect<never, Stores.StoreError>) {
     const { flights, permits, rates } = answering(answer)
     const options = { outageBudget: 0, onStoreError: "fail" } as const
-    const reducer = yield* Stores.makeReducer(Effect.succeed(flights), options)
-    const limiter = yield* Stores.makeRateLimiter(Effect.succeed(rates), { ...options, rate: { limit: 1, window: 1 } })
-    const scheduler = yield* Stores.makeScheduler(Effect.succeed(permits), { ...options, name: "test", concurrency: 1 })
+    const scope = yield* Scope.make()
+    const inScope = Scope.provide(scope)
+    const reducer = yield* inScope(Stores.makeReducer(Effect.succeed(flights), options))
+    const limiter = yield* inScope(
+      Stores.makeRateLimiter(Effect.succeed(rates), { ...options, rate: { limit: 1, window: 1 } })
+    )
+    const scheduler = yield* inScope(
+      Stores.makeScheduler(Effect.succeed(permits), { ...options, name: "test", concurrency: 1 })
+    )
     const calls: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
       Effect.provideService(
         reduceShared(new Get({ id: "a" }), () => Effect.succeed("b")),
@@ -90,7 +96,11 @@ describe("services over a store of one's own", () => {
     ]
     const fibers = yield* Effect.forEach(calls, (call) => fork(call))
     yield* TestClock.adjust(100)
-    return fibers.map((fiber) => String(fiber.pollUnsafe()))
+    const ended = fibers.map((fiber) => String(fiber.pollUnsafe()))
+    const closed = yield* fork(Scope.close(scope, Exit.void))
+    yield* TestClock.adjust(100)
+    expect(closed.pollUnsafe()).toBeDefined()
+    return ended
   })
 
   it.effect("a store that throws, dies or interrupts itself, now or later, has failed, and nobody waits for it", () =>
