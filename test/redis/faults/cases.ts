@@ -52,20 +52,21 @@ const noise = () => 400 * load()
 
 const patient = { outageBudget: "20 seconds" }
 
-/** A leader and a follower of one key. */
+/** A leader and a follower of one key. The follower has asked the server when this returns. */
 const pair = async (
   stage: Stage,
-  url: string,
+  server: RedisServer,
   reducer: object,
   millis: number
 ): Promise<{ a: Worker; b: Worker; first: Promise<Shared>; second: Promise<Shared> }> => {
-  const [a, b] = await stage.workersOf(2, { url, reducer }) as [Worker, Worker]
+  const [a, b] = await stage.workersOf(2, { url: server.url, reducer }) as [Worker, Worker]
   const first = a.share({ key: "k", millis })
   first.catch(() => {})
   await stage.observer.began(1)
   const second = b.share({ key: "k", millis })
   second.catch(() => {})
-  await pause(60)
+  const until = clock() + millis
+  while (!(await server.command("KEYS", "*:w")).startsWith("*1") && clock() < until) await pause(5)
   return { a, b, first, second }
 }
 
@@ -83,7 +84,7 @@ const disturbed = (id: string, name: string, options: {
   quick: options.quick,
   run: async (stage) => {
     const server = await stage.redis()
-    const { first, second } = await pair(stage, server.url, options.reducer, options.millis)
+    const { first, second } = await pair(stage, server, options.reducer, options.millis)
     await options.disturb(server)
     const at = clock()
     const shared = await Promise.all([first, second])
@@ -104,8 +105,8 @@ export const cases: ReadonlyArray<Case> = [
     name: "kill -9 of the leader",
     quick: true,
     run: async (stage) => {
-      const { url } = await stage.redis()
-      const { a, second } = await pair(stage, url, { lease: "600 millis" }, 300)
+      const server = await stage.redis()
+      const { a, second } = await pair(stage, server, { lease: "600 millis" }, 300)
       a.kill("SIGKILL")
       const at = clock()
       const { at: began } = await stage.observer.began(2)
@@ -122,8 +123,8 @@ export const cases: ReadonlyArray<Case> = [
     name: "SIGSTOP of the leader past its lease, then SIGCONT",
     quick: true,
     run: async (stage) => {
-      const { url } = await stage.redis()
-      const { a, first, second } = await pair(stage, url, { lease: "500 millis" }, 700)
+      const server = await stage.redis()
+      const { a, first, second } = await pair(stage, server, { lease: "500 millis" }, 700)
       a.kill("SIGSTOP")
       const frozen = clock()
       await stage.observer.began(2)
@@ -143,8 +144,8 @@ export const cases: ReadonlyArray<Case> = [
     id: "2b",
     name: "SIGSTOP of the leader until its successor is done",
     run: async (stage) => {
-      const { url } = await stage.redis()
-      const { a, first, second } = await pair(stage, url, { lease: "500 millis" }, 300)
+      const server = await stage.redis()
+      const { a, first, second } = await pair(stage, server, { lease: "500 millis" }, 300)
       a.kill("SIGSTOP")
       const after = await second
       a.kill("SIGCONT")
@@ -322,7 +323,7 @@ export const cases: ReadonlyArray<Case> = [
       const stepped = stage.clock()
       const server = await stage.redis(stepped.environment)
       const late = await stage.worker({ url: server.url, reducer: { lease: "3 seconds" } })
-      const { first, second } = await pair(stage, server.url, { lease: "3 seconds" }, 1500)
+      const { first, second } = await pair(stage, server, { lease: "3 seconds" }, 1500)
       stepped.step(30)
       // The clock shim reads the offset every few milliseconds.
       await pause(20)
@@ -344,7 +345,7 @@ export const cases: ReadonlyArray<Case> = [
     run: async (stage) => {
       const stepped = stage.clock()
       const server = await stage.redis(stepped.environment)
-      const { a, b, first, second } = await pair(stage, server.url, { lease: "800 millis" }, 1500)
+      const { a, b, first, second } = await pair(stage, server, { lease: "800 millis" }, 1500)
       stepped.step(-30)
       const shared = await Promise.all([first, second])
       served(shared, 2)
@@ -401,8 +402,8 @@ export const cases: ReadonlyArray<Case> = [
     name: "the leader's last caller is interrupted",
     quick: true,
     run: async (stage) => {
-      const { url } = await stage.redis()
-      const { a, second } = await pair(stage, url, { lease: "10 seconds" }, 300)
+      const server = await stage.redis()
+      const { a, second } = await pair(stage, server, { lease: "10 seconds" }, 300)
       const at = clock()
       await a.call("interrupt", { name: "k" })
       const { at: began } = await stage.observer.began(2)
@@ -439,8 +440,8 @@ export const cases: ReadonlyArray<Case> = [
     name: "SIGTERM of the leader's process",
     quick: true,
     run: async (stage) => {
-      const { url } = await stage.redis()
-      const { a, second } = await pair(stage, url, { lease: "10 seconds" }, 300)
+      const server = await stage.redis()
+      const { a, second } = await pair(stage, server, { lease: "10 seconds" }, 300)
       const at = clock()
       a.kill("SIGTERM")
       const { at: began } = await stage.observer.began(2)
