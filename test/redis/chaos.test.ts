@@ -164,7 +164,11 @@ describe("the checker of chaos", () => {
     ]
     const frozen = beats({ a: [200, 3000] })
     assert.deepEqual(rules(stale, frozen), ["a run whose lease another has taken serves nobody"])
-    assert.deepEqual(rules([...stale, { t: 1900, w: director, e: "lost", what: "FLUSHALL" }], frozen), [])
+    const lost = (t: number) => rules([...stale, { t, w: director, e: "lost", what: "FLUSHALL" }], frozen)
+    assert.deepEqual(lost(1900), [])
+    // The fence was given before that, and the answer was late.
+    assert.deepEqual(lost(90), [])
+    assert.deepEqual(lost(90 - promised.leaseMillis), ["a run whose lease another has taken serves nobody"])
     // A run that had ended before is no successor, whatever its fence.
     const former = [...flight("a", "r1", [100, 200], 9), ...flight("b", "r2", [300, 400], 7)]
     const served = call("b", "flight", [300, 400], { ok: "r2" })

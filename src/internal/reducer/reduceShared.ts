@@ -204,7 +204,12 @@ export const flight = <A, E, R, S>(
       // Runs the effect while the lease lasts; returns nothing if the lease ended first.
       const lead = Effect.fnUntraced(function*(fence: number, sentAt: number) {
         const lease = { fence, deadline: sentAt + store.leaseMillis }
-        const sealed = Effect.andThen(Effect.sync(() => void ended.set(key, fence)), seal)
+        // With the lease over the result is dropped, and this flight goes on to the next run: calls may join it.
+        const sealed = Effect.suspend(() => {
+          if (monotonicMillis(clock) >= lease.deadline) return Effect.void
+          ended.set(key, fence)
+          return seal
+        })
         const run = Effect.onExit(
           Effect.suspend(() => f({ fence })),
           (exit) => Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) ? Effect.void : sealed

@@ -208,7 +208,12 @@ const results = (history: History, promised: Promised): ReadonlyArray<Violation>
   })
 
 /** Fences: one run each, growing, and no result of a run that had a successor. */
-const fences = (history: History, runs: ReadonlyArray<Run>, served: ReadonlyMap<string, number>) => {
+const fences = (
+  history: History,
+  runs: ReadonlyArray<Run>,
+  served: ReadonlyMap<string, number>,
+  { leaseMillis }: Promised
+) => {
   const found: Array<Violation> = []
   const fenced = runs.filter(({ fence }) => fence > 0).toSorted((a, b) => a.from - b.from)
   for (const [fence, same] of groupBy(fenced, (_) => String(_.fence))) {
@@ -240,7 +245,8 @@ const fences = (history: History, runs: ReadonlyArray<Run>, served: ReadonlyMap<
     const at = served.get(run.id)
     if (at === undefined) continue
     const next = fenced.find((_) => _.fence > run.fence && _.from < run.to && _.to > run.from)
-    if (next !== undefined && !history.lost.some((t) => t >= run.from && t <= at)) {
+    // Its fence may have been given up to a lease before the run began, if the answer was late.
+    if (next !== undefined && !history.lost.some((t) => t >= run.from - leaseMillis && t <= at)) {
       found.push({
         rule: "a run whose lease another has taken serves nobody",
         what: `${run.id} was served although ${next.id} had followed it`,
@@ -359,7 +365,7 @@ export const check = (record: ReadonlyArray<Event>, promised: Promised): Readonl
   return [
     ...byKey("flight").flatMap(([, runs]) => [
       ...oneHere(runs),
-      ...fences(history, runs, served),
+      ...fences(history, runs, served, promised),
       ...tooMany(history, runs.filter(({ fence }) => fence > 0), 1, promised)
     ]),
     ...byKey("job").flatMap(([, runs]) => tooMany(history, runs, promised.concurrency, promised)),
