@@ -322,37 +322,37 @@ describe("shared flights, over the store in memory", () => {
       expect((yield* Effect.provideService(processOn(memory())(() => frozen), Clock.Clock, clock)).id).toBe("2")
     }))
 
-  it.effect("a call of a process whose run ended after its lease joins the next run, since that one serves nobody", () =>
+  it.effect("calls of a process whose run serves nobody share the next run, although the store is away", () =>
     Effect.gen(function*() {
-      const clock = new ManualClock()
-      const cut = unreliable(memory())
-      const reducer = attach(yield* Reducer.make(), {
-        store: cut.store,
-        guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
-        onStoreError: "local",
-        ended: new Map()
-      })
-      const ends = yield* Effect.all(Array.from({ length: 3 }, () => Deferred.make<typeof user>()))
-      let runs = 0
-      const call = reduceShared(new GetUser({ id: "1" }), () => Deferred.await(ends[runs++]!)).pipe(
-        Effect.provideService(Reducer.Reducer, reducer),
-        Effect.provideService(Clock.Clock, clock)
-      )
-      const first = yield* fork(call)
-      yield* settle
-      expect(runs).toBe(1)
-      // It was frozen, and the store is away.
-      clock.block(lease)
-      cut.mode.join = "down"
-      yield* Deferred.succeed(ends[0]!, user)
-      yield* settle
-      expect(runs).toBe(2)
-      const second = yield* fork(call)
-      yield* settle
-      yield* Deferred.succeed(ends[1]!, { ...user, id: "2" })
-      yield* settle
-      expect(runs).toBe(2)
-      for (const fiber of [first, second]) expect((yield* Fiber.join(fiber)).id).toBe("2")
+      for (const lost of ["frozen for longer than its lease", "refused by the store"] as const) {
+        const clock = new ManualClock()
+        const cut = unreliable(memory())
+        const reducer = attach(yield* Reducer.make(), {
+          store: lost === "refused by the store" ? { ...cut.store, complete: () => Effect.succeed(false) } : cut.store,
+          guard: Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+          onStoreError: "local",
+          ended: new Map()
+        })
+        const ends = yield* Effect.all(Array.from({ length: 3 }, () => Deferred.make<typeof user>()))
+        let runs = 0
+        const call = reduceShared(new GetUser({ id: "1" }), () => Deferred.await(ends[runs++]!)).pipe(
+          Effect.provideService(Reducer.Reducer, reducer),
+          Effect.provideService(Clock.Clock, clock)
+        )
+        const first = yield* fork(call)
+        yield* settle
+        expect(runs).toBe(1)
+        if (lost === "frozen for longer than its lease") clock.block(lease)
+        cut.mode.join = "down"
+        yield* Deferred.succeed(ends[0]!, user)
+        yield* settle
+        const second = yield* fork(call)
+        yield* settle
+        yield* Deferred.succeed(ends[1]!, { ...user, id: "2" })
+        yield* settle
+        expect([lost, runs]).toEqual([lost, 2])
+        for (const fiber of [first, second]) expect((yield* Fiber.join(fiber)).id).toBe("2")
+      }
     }))
 
   it.effect("a renewal that hangs ends together with the lease", () =>

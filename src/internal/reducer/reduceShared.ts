@@ -59,27 +59,30 @@ export const attach = <A extends object>(handle: A, coordination: Coordination):
   return handle
 }
 
+type Shared<Req extends Persistable.Any, R> = Effect.Effect<
+  Persistable.Success<Req>,
+  Persistable.Error<Req> | ReducerError,
+  R | Persistable.Services<Req>
+>
+
 /** Runs an effect once for all equal requests that are under way, here and wherever the same store is used. */
 export const reduceShared = <Req extends Persistable.Any, R>(
   handle: Handle,
   request: Req,
   f: (lease: Lease) => Effect.Effect<Persistable.Success<Req>, Persistable.Error<Req>, R>
-): Effect.Effect<
-  Persistable.Success<Req>,
-  Persistable.Error<Req> | ReducerError,
-  R | Persistable.Services<Req>
-> =>
+): Shared<Req, R> =>
   Effect.suspend(() => {
     const coordination = coordinations.get(handle)
     const codec = codecOf(request)
     const key = keyOf(request)
     const local = new SharedKey(key, codec)
-    const shared = coordination === undefined
+    const shared: Shared<Req, R> = coordination === undefined
       ? alone(codec, f)
-      : flight(coordination, codec, key, f, handle.forget(local))
+      : flight(coordination, codec, key, f, { seal: handle.forget(local), again: Effect.suspend(() => call) })
     // Sound: calls of an equal key have one codec and so one type of result, and a run has no other requirements than
     // those of its effect and its codec.
-    return handle.reduce(local, shared as Effect.Effect<unknown>) as typeof shared
+    const call = handle.reduce(local, shared as Effect.Effect<unknown>) as Shared<Req, R>
+    return call
   })
 
 /** The key of the local flight. Requests with other schemas are other flights, whatever their primary keys. */
@@ -124,14 +127,14 @@ const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Ef
 
 /**
  * Runs, or waits for, the flight of a key on behalf of this process. `seal` lets no more calls join it here, once its effect
- * has ended.
+ * has ended. If that run serves nobody, the flight is `again` a call of this process: others may have come since.
  */
 export const flight = <A, E, R, S>(
   { ended, guard, maxResultBytes = Infinity, onStoreError, store }: Coordination,
   codec: Codec<A, E, S>,
   key: string,
   f: (lease: Lease) => Effect.Effect<A, E, R>,
-  seal: Effect.Effect<void> = Effect.void
+  here?: { readonly seal: Effect.Effect<void>; readonly again: Effect.Effect<A, E | ReducerError, R | S> }
 ): Effect.Effect<A, E | ReducerError, R | S> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber((fiber) => {
@@ -143,6 +146,7 @@ export const flight = <A, E, R, S>(
       // The last result that a signal had. A signal to join again does not displace it.
       let done: Extract<Signal, { readonly _tag: "Done" }> | undefined
       const signalled = Latch.makeUnsafe(false)
+      let sealed = false
       const party = store.open((signal) => {
         if (signal._tag === "Done") done = signal
         signalled.openUnsafe()
@@ -188,6 +192,11 @@ export const flight = <A, E, R, S>(
               led = answer.fence
               const exit = yield* lead(led, sentAt)
               if (exit !== undefined) return yield* exit
+              if (sealed && here !== undefined) {
+                if (holds) yield* Effect.forkDetach(release)
+                holds = false
+                return yield* here.again
+              }
               after = answer.fence
               break
             }
@@ -204,15 +213,14 @@ export const flight = <A, E, R, S>(
       // Runs the effect while the lease lasts; returns nothing if the lease ended first.
       const lead = Effect.fnUntraced(function*(fence: number, sentAt: number) {
         const lease = { fence, deadline: sentAt + store.leaseMillis }
-        // With the lease over the result is dropped, and this flight goes on to the next run: calls may join it.
-        const sealed = Effect.suspend(() => {
-          if (monotonicMillis(clock) >= lease.deadline) return Effect.void
+        const seal = Effect.suspend(() => {
           ended.set(key, fence)
-          return seal
+          sealed = true
+          return here === undefined ? Effect.void : here.seal
         })
         const run = Effect.onExit(
           Effect.suspend(() => f({ fence })),
-          (exit) => Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) ? Effect.void : sealed
+          (exit) => Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) ? Effect.void : seal
         )
         const exit = yield* Effect.raceFirst(Effect.exit(run), heartbeat(lease))
         // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
