@@ -269,6 +269,25 @@ describe.skipIf(!hasPostgres)("Scheduler over PostgreSQL", () => {
     expect(yield* Fiber.join(last)).toBe("ran")
   })
 
+  live(
+    "a scheduler that closes while it asks for a permit leaves no place behind: leaving overtakes no command",
+    function*() {
+      const pg = yield* Layer.build(Layer.fresh(layerPg(yield* server)))
+      const options = { name: "closes", concurrency: 1, lease: "1 minute" } as const
+      const make = Effect.provideContext(PostgresScheduler.make(options), pg)
+      const began = yield* Deferred.make<void>()
+      yield* fork((yield* make).schedule(Effect.andThen(Deferred.succeed(began, undefined), Effect.never)))
+      yield* Deferred.await(began)
+      for (let i = 0; i < 100; i++) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* fork(Effect.exit((yield* make).schedule(Effect.die("not alone"))))
+          yield* Effect.sleep(i % 24 / 8)
+        }))
+      }
+      expect(yield* rows("SELECT party FROM effect_funnel.queue WHERE key LIKE '%closes%'")).toEqual([])
+    }
+  )
+
   live("a key may be long, and no key is a scheduler whose name goes on as the key does", function*() {
     class Printer extends Scheduler.Service<Printer>()("app/Hosts:printer", { concurrency: 1 }) {}
     const hosts = yield* own(PostgresScheduler.layerKeyed(Hosts, { lookup: () => ({ concurrency: 1 }) }))

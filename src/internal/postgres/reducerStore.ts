@@ -63,6 +63,6 @@ export const make = ({ call, inbox }: Database, options: {
         (answer) => answer === true
       ),
     release: (key, party) =>
-      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, () => undefined)
+      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, () => undefined, true)
   }
 }
