@@ -288,6 +288,21 @@ describe.skipIf(!hasPostgres)("Scheduler over PostgreSQL", () => {
     }
   )
 
+  live("a job that ends while its permit is renewed gives it back: no renewal takes it again", function*() {
+    const options = { lookup: () => ({ concurrency: 1 }), lease: "600 millis", prefix: "renewals" } as const
+    const hosts = Context.get(yield* own(PostgresScheduler.layerKeyed(Hosts, options)), Hosts)
+    yield* hosts.get("first").schedule(Effect.void)
+    for (let round = 0; round < 10; round++) {
+      yield* Effect.forEach(
+        Array.from({ length: 40 }, (_, i) => i),
+        (i) => hosts.get(`${i}`).schedule(Effect.sleep(140 + i * 2)),
+        { concurrency: "unbounded" }
+      )
+      yield* Effect.sleep(100)
+      expect(yield* rows("SELECT id FROM effect_funnel.permits WHERE key LIKE '=renewals%'")).toEqual([])
+    }
+  })
+
   live("a key may be long, and no key is a scheduler whose name goes on as the key does", function*() {
     class Printer extends Scheduler.Service<Printer>()("app/Hosts:printer", { concurrency: 1 }) {}
     const hosts = yield* own(PostgresScheduler.layerKeyed(Hosts, { lookup: () => ({ concurrency: 1 }) }))
@@ -415,6 +430,26 @@ describe.skipIf(!hasPostgres)("the client of PostgreSQL", () => {
         get: (target, name) => Reflect.get(name in parts ? parts : target, name)
       })
     )
+  })
+
+  live("a run that ends while its lease is renewed is over: its end overtakes no renewal", function*() {
+    // A renewal that was interrupted arrives all the same.
+    const late = yield* changed((pg) => {
+      const sql = pg.withoutTransforms()
+      const unsafe = (text: string, params?: ReadonlyArray<unknown>) => {
+        const sent = sql.unsafe(text, params)
+        return text.includes("renew_flight") ? Effect.uninterruptible(Effect.delay(sent, 100)) : sent
+      }
+      return {
+        withoutTransforms: () =>
+          new Proxy(sql, { get: (target, name) => name === "unsafe" ? unsafe : Reflect.get(target, name) })
+      }
+    })
+    const context = yield* Layer.build(Layer.provide(PostgresReducer.layer({ lease: "600 millis" }), late))
+    const call = reduceShared(new Get({ id: "renewed" }), () => Effect.as(Effect.sleep(230), 1))
+    yield* Effect.provideContext(call, context)
+    yield* Effect.sleep(150)
+    expect(yield* rows("SELECT key FROM effect_funnel.flights WHERE key LIKE '%\"renewed\"%'")).toEqual([])
   })
 
   live("all services of a program with one schema share one subscription", function*() {

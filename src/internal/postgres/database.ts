@@ -44,7 +44,7 @@ export const decode = (text: string): string => text.startsWith("~") ? JSON.pars
 
 export interface Database {
   readonly inbox: Inbox.Inbox
-  /** Calls a function with an object and reads its answer. What `gives` back comes after the commands that were interrupted. */
+  /** Calls a function with an object and reads its answer. What `gives` back overtakes none of those before it. */
   readonly call: <A>(
     operation: string,
     name: string,
@@ -75,7 +75,7 @@ const make = Effect.fnUntraced(function*(schema: string) {
   const run = (name: string, args: object) =>
     sql.unsafe<{ readonly answer: string | null }>(`SELECT "${schema}".${name}($1) AS answer`, [JSON.stringify(args)])
 
-  // The commands of a key that were interrupted, and may still run.
+  // The renewals of a key, and its commands that were interrupted and may still run.
   const leaving = new Map<string, Set<Fiber.Fiber<unknown, unknown>>>()
   const onLeft = (key: string) => (fiber: Fiber.Fiber<unknown, unknown>) => {
     const ofKey = leaving.get(key) ?? new Set()
@@ -85,7 +85,7 @@ const make = Effect.fnUntraced(function*(schema: string) {
       if (ofKey.size === 0) leaving.delete(key)
     })
   }
-  // On another connection a command may overtake the one whose gain it is to give back.
+  // On another connection a command may overtake the one whose gain it is to give back, or a renewal, which would take it again.
   const left = (key: string) =>
     Effect.suspend(() => {
       const ofKey = leaving.get(key)
@@ -96,7 +96,8 @@ const make = Effect.fnUntraced(function*(schema: string) {
     // The client asks the server to cancel a command that is interrupted, and waits for that.
     Apart.run(
       Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args))),
-      onLeft(args.key)
+      onLeft(args.key),
+      operation === "renew"
     ).pipe(
       (sent) => gives ? Effect.andThen(left(args.key), sent) : sent,
       // A transaction of the caller would hold the lock of the key until its end.
