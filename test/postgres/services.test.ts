@@ -375,6 +375,40 @@ describe.skipIf(!hasPostgres)("PostgreSQL away and back", () => {
 })
 
 describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => {
+  live("holds up no later command of its key, however short the timeout is", function*() {
+    const { port } = yield* server
+    const dead = new Set<Socket>()
+    const sockets = new Set<Socket>()
+    const proxy = createServer((client) => {
+      const upstream = connect(port, "127.0.0.1")
+      for (const [from, to] of [[client, upstream], [upstream, client]] as const) {
+        sockets.add(from)
+        from.on("error", () => {})
+        from.on("close", () => to.destroy())
+        from.on("data", (data) => dead.has(from) || to.write(data))
+      }
+    })
+    yield* Effect.promise(() => new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve)))
+    const address = proxy.address()
+    if (address === null || typeof address === "string") throw new Error("no port")
+    yield* Effect.addFinalizer(() => Effect.sync(() => proxy.close()))
+    const pg = PgClient.layer({
+      url: Redacted.make(`postgres://postgres@127.0.0.1:${address.port}/postgres`),
+      maxConnections: 10
+    })
+    const options = { storeTimeout: "300 millis", outageBudget: 0, onStoreError: "fail", prefix: "hole" } as const
+    const context = yield* Layer.build(Layer.fresh(PostgresReducer.layer(options)).pipe(Layer.provide(Layer.fresh(pg))))
+    const call = Effect.provideContext(reduceShared(new Get({ id: "hole" }), () => Effect.succeed(1)), context)
+    // The first one makes the tables.
+    yield* eventually(Effect.map(Effect.exit(call), Exit.isSuccess))
+    for (const socket of sockets) dead.add(socket)
+    const began = performance.now()
+    yield* eventually(Effect.map(Effect.exit(call), Exit.isSuccess))
+    expect(performance.now() - began).toBeLessThan(6000)
+    // The client ends politely, and waits for answers.
+    for (const socket of sockets) socket.destroy()
+  })
+
   live("fails a command after its timeout, and a caller who is interrupted leaves at once", function*() {
     const { port } = yield* server
     const sockets = new Set<Socket>()

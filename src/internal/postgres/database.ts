@@ -77,19 +77,26 @@ const make = Effect.fnUntraced(function*(schema: string) {
 
   // The renewals of a key, and its commands that were interrupted and may still run.
   const leaving = new Map<string, Set<Fiber.Fiber<unknown, unknown>>>()
+  const forget = (key: string, ofKey: Set<Fiber.Fiber<unknown, unknown>>, fiber: Fiber.Fiber<unknown, unknown>) => {
+    ofKey.delete(fiber)
+    if (ofKey.size === 0 && leaving.get(key) === ofKey) leaving.delete(key)
+  }
   const onLeft = (key: string) => (fiber: Fiber.Fiber<unknown, unknown>) => {
     const ofKey = leaving.get(key) ?? new Set()
     leaving.set(key, ofKey.add(fiber))
-    fiber.addObserver(() => {
-      ofKey.delete(fiber)
-      if (ofKey.size === 0) leaving.delete(key)
-    })
+    fiber.addObserver(() => forget(key, ofKey, fiber))
   }
   // On another connection a command may overtake the one whose gain it is to give back, or a renewal, which would take it again.
   const left = (key: string) =>
     Effect.suspend(() => {
       const ofKey = leaving.get(key)
-      return ofKey === undefined ? Effect.void : Effect.timeoutOption(Fiber.awaitAll(ofKey), longestLeave)
+      if (ofKey === undefined) return Effect.void
+      const fibers = Array.from(ofKey)
+      // Once: a command whose connection is dead must not take the time of each one behind it.
+      return Effect.ensuring(
+        Effect.timeoutOption(Fiber.awaitAll(fibers), longestLeave),
+        Effect.sync(() => fibers.forEach((fiber) => forget(key, ofKey, fiber)))
+      )
     })
 
   const call: Database["call"] = (operation, name, args, read, gives = false) =>
