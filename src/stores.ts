@@ -194,7 +194,8 @@ const reducer = <R>(
     const made = Foreign.reducerStore(checkLease(caller, yield* store))
     const handle = yield* Reducer.fromOptions(id, options)
     const guard = yield* guardOf(options?.name ?? id, options, times)
-    return attach(handle, { store: made, guard, onStoreError, maxResultBytes, ended: new Map() })
+    const scope = yield* Effect.scope
+    return attach(handle, { store: made, guard, onStoreError, maxResultBytes, ended: new Map(), scope })
   })
 }
 

@@ -556,6 +556,8 @@ describe("shared flights, over the store in memory", () => {
       yield* Deferred.succeed(run.end, { id: 1 })
       expect(yield* Fiber.join(a)).toMatchObject({ reason: { _tag: "CodecError", operation: "encode" } })
       expect(yield* Fiber.join(b)).toMatchObject({ reason: { _tag: "CodecError", operation: "encode" } })
+      // In the same words.
+      expect(String(yield* Fiber.join(b))).toBe(String(yield* Fiber.join(a)))
       expect(run.seen.runs).toBe(1)
     }))
 

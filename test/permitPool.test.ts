@@ -23,7 +23,7 @@ const withLimit = (
   limit: number,
   beats?: Pulse,
   shed?: { readonly target: number; readonly interval: number },
-  policy: Partial<Pick<Options, "onStoreError" | "expectedProcesses">> = {}
+  policy: Partial<Pick<Options, "onStoreError" | "expectedProcesses" | "guard">> = {}
 ) =>
   Effect.withFiber((fiber) => {
     const site = { context: fiber.context, clock: fiber.getRef(Clock.Clock), dispatcher: fiber.currentDispatcher }
@@ -54,8 +54,8 @@ const withLimit = (
       limiterOf: (rates) => new LimiterMemory(rates, site.context, site.clock),
       onStoreError: "fail",
       expectedProcesses: 1,
-      ...policy,
       guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 1000, outageBudgetMillis: 0, isBounded: true }),
+      ...policy,
       store: {
         leaseMillis: 300,
         node: "test",
@@ -758,6 +758,31 @@ describe("what a process asks for, and when", () => {
       expect(closing.pollUnsafe()).toBe(undefined)
       yield* TestClock.adjust(1)
       expect([closing.pollUnsafe()?._tag, [...store.held]]).toEqual(["Success", []])
+    }))
+
+  it.effect("closing waits for no outage to end: what was not given back is tried once more", () =>
+    Effect.gen(function*() {
+      const guard = Guard.make({
+        service: "Scheduler",
+        storeTimeoutMillis: 1000,
+        outageBudgetMillis: 60_000,
+        isBounded: true
+      })
+      for (const [before, attempts] of [[1000, 1], [0, 0]] as const) {
+        const { commands, pool, scheduler, store } = yield* withLimit(1, undefined, undefined, { guard })
+        const [job] = yield* jobs(scheduler, 10)
+        store.away = true
+        store.answerMillis = 50
+        yield* TestClock.adjust(10)
+        yield* Fiber.join(job!)
+        yield* TestClock.adjust(before)
+        commands.length = 0
+        const closing = yield* fork(pool.close)
+        yield* TestClock.adjust(50)
+        expect([closing.pollUnsafe()?._tag, commands]).toEqual(["Success", Array(attempts).fill("release")])
+        yield* TestClock.adjust(5000)
+        expect(commands.length).toBe(attempts)
+      }
     }))
 
   it.effect("a key whose job was interrupted while it asked is dropped after the answer, and returns the permits of it", () =>

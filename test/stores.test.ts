@@ -208,6 +208,46 @@ describe("services over a store of one's own", () => {
       }
     }))
 
+  it.effect("a reducer whose scope has closed sends nothing any more, also if its store was away when a call was interrupted", () =>
+    Effect.gen(function*() {
+      for (const isBounded of [true, false]) {
+        const scope = yield* Scope.make()
+        let isAway = false
+        let sent = 0
+        const answer = <A>(operation: string, value: A) =>
+          Effect.suspend(() => {
+            sent++
+            return isAway ? Effect.fail(new Stores.StoreError({ operation, cause: "away" })) : Effect.succeed(value)
+          })
+        const store: Stores.ReducerStore = {
+          leaseMillis: 10_000,
+          open: () => ({ owner: "a", close: () => undefined }),
+          join: () => answer("join", { _tag: "Lead", fence: 1 } as const),
+          renew: () => answer("renew", true),
+          complete: () => answer("complete", true),
+          release: () => answer("release", undefined)
+        }
+        const reducer = yield* Scope.provide(
+          Stores.makeReducer(Effect.succeed(store), { outageBudget: "1 hour", isBounded }),
+          scope
+        )
+        const call = Effect.provideService(
+          reduceShared(new Get({ id: "1" }), () => Effect.never),
+          Reducer.Reducer,
+          reducer
+        )
+        const calls = yield* Effect.all([fork(call), fork(call)])
+        yield* settle
+        isAway = true
+        yield* Effect.forEach(calls, Fiber.interrupt)
+        yield* TestClock.adjust(500)
+        yield* Scope.close(scope, Exit.void)
+        const before = sent
+        yield* TestClock.adjust("1 minute")
+        expect(sent).toBe(before)
+      }
+    }))
+
   it.effect("while the store is away, a caller that throws keeps no other one from its answer", () =>
     Effect.gen(function*() {
       const away = Effect.delay(Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })), 10)

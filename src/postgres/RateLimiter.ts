@@ -29,6 +29,7 @@ import * as Stores from "../stores.js"
 import * as Database from "../internal/postgres/database.js"
 import * as PostgresGcraStore from "../internal/postgres/gcraStore.js"
 import type * as Checked from "../internal/shared/options.js"
+import { owner } from "../internal/store/bounds.js"
 
 /**
  * How a rate limiter uses PostgreSQL.
@@ -137,7 +138,7 @@ export const layerService = <Self>(
   options: Options
 ): Layer.Layer<Self, never, PgClient.PgClient> => {
   const { prefix, schema } = Database.check("RateLimiter.layer", options)
-  return Stores.layerRateLimiter(tag, store(`${prefix}r:${tag.key}:`), options).pipe(
+  return Stores.layerRateLimiter(tag, store(`${prefix}r:${owner(tag.key)}:`), options).pipe(
     Layer.provide(Database.layer(schema))
   )
 }

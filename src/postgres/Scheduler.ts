@@ -31,7 +31,7 @@ import * as Database from "../internal/postgres/database.js"
 import * as PostgresGcraStore from "../internal/postgres/gcraStore.js"
 import * as PostgresPermitStore from "../internal/postgres/permitStore.js"
 import * as Checked from "../internal/shared/options.js"
-import { named } from "../internal/store/bounds.js"
+import { named, owner } from "../internal/store/bounds.js"
 
 /**
  * How a scheduler uses PostgreSQL.
@@ -65,7 +65,7 @@ export interface Options<out Limiter = never> extends StoreOptions, Stores.Limit
 export type KeyedOptions<K, Limiter = never> = StoreOptions & Stores.KeyedOptions<K, Limiter>
 
 const check = (caller: string, name: string, options: StoreOptions) => ({
-  name,
+  name: owner(name),
   ...Database.check(caller, options),
   leaseMillis: Checked.lease(caller, options)
 })

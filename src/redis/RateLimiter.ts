@@ -37,6 +37,7 @@ import * as Stores from "../stores.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as Orders from "../internal/redis/orders.js"
 import * as Checked from "../internal/shared/options.js"
+import { owner } from "../internal/store/bounds.js"
 
 /**
  * How a rate limiter uses Redis.
@@ -183,4 +184,4 @@ export const layerService = <Self>(
   tag: Context.Service<Self, RateLimiter.RateLimiter>,
   options: Options
 ): Layer.Layer<Self, never, Redis.Redis> =>
-  Stores.layerRateLimiter(tag, store("RateLimiter.layer", options, `${tag.key}:`), bounded(options))
+  Stores.layerRateLimiter(tag, store("RateLimiter.layer", options, `${owner(tag.key)}:`), bounded(options))

@@ -231,13 +231,20 @@ const keyless = new Set(["PING", "PUBLISH", "SCRIPT", "INFO", "TIME"])
 const makeCluster = Effect.fnUntraced(function*(create: () => ClusterClient) {
   const attempt = <A>(f: () => Promise<A>) =>
     Effect.tryPromise({ try: f, catch: (cause) => new Redis.RedisError({ cause }) })
+  let connecting: Promise<unknown> | undefined
   const cluster = yield* Effect.acquireRelease(
     Effect.sync(create),
-    (cluster) => Effect.ignoreCause(Effect.sync(() => cluster.destroy()))
+    (cluster) => {
+      const destroy = Effect.ignoreCause(Effect.sync(() => cluster.destroy()))
+      const later = Effect.andThen(Effect.exit(attempt(() => connecting ?? Promise.resolve())), destroy)
+      // One that is destroyed while it connects goes on all the same, and has its connections then. Nobody waits for that.
+      return Effect.andThen(destroy, connecting === undefined ? Effect.void : Effect.forkDetach(later))
+    }
   )
   // Without a listener they would end the process. The commands fail all the same.
   cluster.on("error", () => {})
-  yield* attempt(() => cluster.connect())
+  yield* attempt(() => connecting = cluster.connect())
+  connecting = undefined
 
   const texts = new Map<string, string>()
   const send = (command: string, ...args: ReadonlyArray<string>): Effect.Effect<unknown, Redis.RedisError> => {

@@ -47,7 +47,7 @@ import * as Inbox from "../internal/redis/inbox.js"
 import * as Orders from "../internal/redis/orders.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
 import * as Checked from "../internal/shared/options.js"
-import { named } from "../internal/store/bounds.js"
+import { named, owner } from "../internal/store/bounds.js"
 
 /**
  * How a scheduler uses Redis.
@@ -110,7 +110,7 @@ export interface Options<out Limiter = never> extends StoreOptions, Limits<Limit
 export type KeyedOptions<K, Limiter = never> = StoreOptions & Stores.KeyedOptions<K, Limiter>
 
 const check = (caller: string, name: string, options: StoreOptions) => ({
-  name,
+  name: owner(name),
   prefix: Checked.prefix(options),
   storeTimeoutMillis: Checked.guard(caller, options).storeTimeoutMillis,
   leaseMillis: Checked.lease(caller, options)

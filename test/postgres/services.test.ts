@@ -269,6 +269,40 @@ describe.skipIf(!hasPostgres)("Scheduler over PostgreSQL", () => {
     expect(yield* Fiber.join(last)).toBe("ran")
   })
 
+  live(
+    "a scheduler that closes while it asks for a permit leaves no place behind: leaving overtakes no command",
+    function*() {
+      const pg = yield* Layer.build(Layer.fresh(layerPg(yield* server)))
+      const options = { name: "closes", concurrency: 1, lease: "1 minute" } as const
+      const make = Effect.provideContext(PostgresScheduler.make(options), pg)
+      const began = yield* Deferred.make<void>()
+      yield* fork((yield* make).schedule(Effect.andThen(Deferred.succeed(began, undefined), Effect.never)))
+      yield* Deferred.await(began)
+      for (let i = 0; i < 100; i++) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* fork(Effect.exit((yield* make).schedule(Effect.die("not alone"))))
+          yield* Effect.sleep(i % 24 / 8)
+        }))
+      }
+      expect(yield* rows("SELECT party FROM effect_funnel.queue WHERE key LIKE '%closes%'")).toEqual([])
+    }
+  )
+
+  live("a job that ends while its permit is renewed gives it back: no renewal takes it again", function*() {
+    const options = { lookup: () => ({ concurrency: 1 }), lease: "600 millis", prefix: "renewals" } as const
+    const hosts = Context.get(yield* own(PostgresScheduler.layerKeyed(Hosts, options)), Hosts)
+    yield* hosts.get("first").schedule(Effect.void)
+    for (let round = 0; round < 10; round++) {
+      yield* Effect.forEach(
+        Array.from({ length: 40 }, (_, i) => i),
+        (i) => hosts.get(`${i}`).schedule(Effect.sleep(140 + i * 2)),
+        { concurrency: "unbounded" }
+      )
+      yield* Effect.sleep(100)
+      expect(yield* rows("SELECT id FROM effect_funnel.permits WHERE key LIKE '=renewals%'")).toEqual([])
+    }
+  })
+
   live("a key may be long, and no key is a scheduler whose name goes on as the key does", function*() {
     class Printer extends Scheduler.Service<Printer>()("app/Hosts:printer", { concurrency: 1 }) {}
     const hosts = yield* own(PostgresScheduler.layerKeyed(Hosts, { lookup: () => ({ concurrency: 1 }) }))
@@ -341,6 +375,40 @@ describe.skipIf(!hasPostgres)("PostgreSQL away and back", () => {
 })
 
 describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => {
+  live("holds up no later command of its key, however short the timeout is", function*() {
+    const { port } = yield* server
+    const dead = new Set<Socket>()
+    const sockets = new Set<Socket>()
+    const proxy = createServer((client) => {
+      const upstream = connect(port, "127.0.0.1")
+      for (const [from, to] of [[client, upstream], [upstream, client]] as const) {
+        sockets.add(from)
+        from.on("error", () => {})
+        from.on("close", () => to.destroy())
+        from.on("data", (data) => dead.has(from) || to.write(data))
+      }
+    })
+    yield* Effect.promise(() => new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve)))
+    const address = proxy.address()
+    if (address === null || typeof address === "string") throw new Error("no port")
+    yield* Effect.addFinalizer(() => Effect.sync(() => proxy.close()))
+    const pg = PgClient.layer({
+      url: Redacted.make(`postgres://postgres@127.0.0.1:${address.port}/postgres`),
+      maxConnections: 10
+    })
+    const options = { storeTimeout: "300 millis", outageBudget: 0, onStoreError: "fail", prefix: "hole" } as const
+    const context = yield* Layer.build(Layer.fresh(PostgresReducer.layer(options)).pipe(Layer.provide(Layer.fresh(pg))))
+    const call = Effect.provideContext(reduceShared(new Get({ id: "hole" }), () => Effect.succeed(1)), context)
+    // The first one makes the tables.
+    yield* eventually(Effect.map(Effect.exit(call), Exit.isSuccess))
+    for (const socket of sockets) dead.add(socket)
+    const began = performance.now()
+    yield* eventually(Effect.map(Effect.exit(call), Exit.isSuccess))
+    expect(performance.now() - began).toBeLessThan(6000)
+    // The client ends politely, and waits for answers.
+    for (const socket of sockets) socket.destroy()
+  })
+
   live("fails a command after its timeout, and a caller who is interrupted leaves at once", function*() {
     const { port } = yield* server
     const sockets = new Set<Socket>()
@@ -396,6 +464,26 @@ describe.skipIf(!hasPostgres)("the client of PostgreSQL", () => {
         get: (target, name) => Reflect.get(name in parts ? parts : target, name)
       })
     )
+  })
+
+  live("a run that ends while its lease is renewed is over: its end overtakes no renewal", function*() {
+    // A renewal that was interrupted arrives all the same.
+    const late = yield* changed((pg) => {
+      const sql = pg.withoutTransforms()
+      const unsafe = (text: string, params?: ReadonlyArray<unknown>) => {
+        const sent = sql.unsafe(text, params)
+        return text.includes("renew_flight") ? Effect.uninterruptible(Effect.delay(sent, 100)) : sent
+      }
+      return {
+        withoutTransforms: () =>
+          new Proxy(sql, { get: (target, name) => name === "unsafe" ? unsafe : Reflect.get(target, name) })
+      }
+    })
+    const context = yield* Layer.build(Layer.provide(PostgresReducer.layer({ lease: "600 millis" }), late))
+    const call = reduceShared(new Get({ id: "renewed" }), () => Effect.as(Effect.sleep(230), 1))
+    yield* Effect.provideContext(call, context)
+    yield* Effect.sleep(150)
+    expect(yield* rows("SELECT key FROM effect_funnel.flights WHERE key LIKE '%\"renewed\"%'")).toEqual([])
   })
 
   live("all services of a program with one schema share one subscription", function*() {

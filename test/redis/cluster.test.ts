@@ -3,6 +3,7 @@
  */
 import { NodeRedis } from "@effect/platform-node"
 import { afterAll, beforeAll, describe, expect } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -14,7 +15,7 @@ import * as Scope from "effect/Scope"
 import { createCluster } from "redis"
 import * as RateLimiter from "../../src/RateLimiter.js"
 import * as RedisRateLimiter from "../../src/redis/RateLimiter.js"
-import { layerBackground, layerCluster } from "../../src/redis/Redis.js"
+import { type ClusterClient, layerBackground, layerCluster } from "../../src/redis/Redis.js"
 import * as RedisReducer from "../../src/redis/Reducer.js"
 import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import * as Scheduler from "../../src/Scheduler.js"
@@ -148,6 +149,32 @@ describe.skipIf(!hasRedis)("a Redis Cluster", () => {
       }
     }
   )
+
+  live("a cluster that is closed while it connects has no connection in the end", function*() {
+    const connected = yield* Deferred.make<void>()
+    const asked = yield* Deferred.make<void>()
+    let isOpen = false
+    const client: ClusterClient = {
+      connect: async () => {
+        Deferred.doneUnsafe(asked, Exit.void)
+        await Effect.runPromise(Deferred.await(connected))
+        isOpen = true
+      },
+      destroy: () => void (isOpen = false),
+      on: () => undefined,
+      sendCommand: async () => undefined,
+      subscribe: async () => undefined,
+      unsubscribe: async () => undefined
+    }
+    const scope = yield* Scope.make()
+    const building = yield* Effect.forkChild(Layer.buildWithScope(layerCluster(() => client), scope))
+    yield* Deferred.await(asked)
+    yield* Fiber.interrupt(building)
+    yield* Scope.close(scope, Exit.void)
+    yield* Deferred.succeed(connected, undefined)
+    yield* Effect.sleep(10)
+    expect(isOpen).toBe(false)
+  })
 
   live("a client of one node fails with an error that names the layer of clusters", function*() {
     const { masters } = nodes

@@ -520,4 +520,21 @@ describe.skipIf(!hasRedis)("Scheduler.Keyed over a Redis that fails", () => {
     expect(yield* millisOf(Scope.close(scope, Exit.void))).toBeLessThan(1500)
     expect((yield* Fiber.await(job))._tag).toBe("Failure")
   })
+
+  live("a tag and a key are never another tag and another key, whatever signs they have", function*() {
+    const server = yield* emptied
+    const names = [["a", "b:=c"], ["a:=b", "c"], ["a", "x}:h"], ["a}:h:x", "y"], ["a%3A%3Db", "c"]] as const
+    for (const [tag, key] of names) {
+      class Tagged extends Scheduler.Keyed<Tagged>()(tag, { lookup: (_: string) => one }) {}
+      const layer = RedisScheduler.layerKeyed(Tagged, {
+        lookup: () => ({ concurrency: 1, rate: { limit: 1, window: "1 hour" } }),
+        outageBudget: 0
+      })
+      const context = yield* Layer.build(Layer.fresh(layer).pipe(Layer.provide(Layer.fresh(layerClient(server.url)))))
+      const ran = yield* Effect.timeoutOption(Tagged.schedule(key, Effect.succeed("ran")), "5 seconds").pipe(
+        Effect.provideContext(context)
+      )
+      expect([tag, ran]).toMatchObject([tag, { value: "ran" }])
+    }
+  })
 })

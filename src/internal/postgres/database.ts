@@ -44,12 +44,13 @@ export const decode = (text: string): string => text.startsWith("~") ? JSON.pars
 
 export interface Database {
   readonly inbox: Inbox.Inbox
-  /** Calls a function with an object and reads its answer. */
+  /** Calls a function with an object and reads its answer. What `gives` back overtakes none of those before it. */
   readonly call: <A>(
     operation: string,
     name: string,
     args: { readonly key: string; readonly [field: string]: unknown },
-    read: (answer: unknown) => A
+    read: (answer: unknown) => A,
+    gives?: boolean
   ) => Effect.Effect<A, StoreError>
 }
 
@@ -59,7 +60,7 @@ const causeOf = (error: SqlError): unknown => {
   return cause instanceof Error && cause.message !== "" ? cause : error
 }
 
-/** How long a release waits for an interrupted command: if its connection is dead, there is no end of it. */
+/** How long a command that gives back waits for an interrupted one: if its connection is dead, there is no end of it. */
 const longestLeave = "500 millis"
 
 const make = Effect.fnUntraced(function*(schema: string) {
@@ -74,30 +75,38 @@ const make = Effect.fnUntraced(function*(schema: string) {
   const run = (name: string, args: object) =>
     sql.unsafe<{ readonly answer: string | null }>(`SELECT "${schema}".${name}($1) AS answer`, [JSON.stringify(args)])
 
-  // The commands of a key that were interrupted, and may still run.
+  // The renewals of a key, and its commands that were interrupted and may still run.
   const leaving = new Map<string, Set<Fiber.Fiber<unknown, unknown>>>()
+  const forget = (key: string, ofKey: Set<Fiber.Fiber<unknown, unknown>>, fiber: Fiber.Fiber<unknown, unknown>) => {
+    ofKey.delete(fiber)
+    if (ofKey.size === 0 && leaving.get(key) === ofKey) leaving.delete(key)
+  }
   const onLeft = (key: string) => (fiber: Fiber.Fiber<unknown, unknown>) => {
     const ofKey = leaving.get(key) ?? new Set()
     leaving.set(key, ofKey.add(fiber))
-    fiber.addObserver(() => {
-      ofKey.delete(fiber)
-      if (ofKey.size === 0) leaving.delete(key)
-    })
+    fiber.addObserver(() => forget(key, ofKey, fiber))
   }
-  // A release on another connection may overtake the command whose gain it is to give back.
+  // On another connection a command may overtake the one whose gain it is to give back, or a renewal, which would take it again.
   const left = (key: string) =>
     Effect.suspend(() => {
       const ofKey = leaving.get(key)
-      return ofKey === undefined ? Effect.void : Effect.timeoutOption(Fiber.awaitAll(ofKey), longestLeave)
+      if (ofKey === undefined) return Effect.void
+      const fibers = Array.from(ofKey)
+      // Once: a command whose connection is dead must not take the time of each one behind it.
+      return Effect.ensuring(
+        Effect.timeoutOption(Fiber.awaitAll(fibers), longestLeave),
+        Effect.sync(() => fibers.forEach((fiber) => forget(key, ofKey, fiber)))
+      )
     })
 
-  const call: Database["call"] = (operation, name, args, read) =>
+  const call: Database["call"] = (operation, name, args, read, gives = false) =>
     // The client asks the server to cancel a command that is interrupted, and waits for that.
     Apart.run(
       Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args))),
-      onLeft(args.key)
+      onLeft(args.key),
+      operation === "renew"
     ).pipe(
-      (sent) => operation === "release" ? Effect.andThen(left(args.key), sent) : sent,
+      (sent) => gives ? Effect.andThen(left(args.key), sent) : sent,
       // A transaction of the caller would hold the lock of the key until its end.
       Effect.updateContext((context: Context.Context<never>) =>
         Context.omit(sql.transactionService)(context) as Context.Context<never>

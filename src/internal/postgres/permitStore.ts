@@ -31,10 +31,11 @@ export const make = ({ call, inbox }: Database, options: {
       call("acquire", "acquire", { key, party, lease, limit, permits }, (answer): Acquired => {
         const { granted, penalty, poll } = answer as Record<"granted" | "penalty" | "poll", number>
         return { granted, pollMillis: poll / 1000, penaltyMillis: penalty / 1000 }
-      }),
+        // Who asks for nothing leaves the queue.
+      }, permits.length === 0),
     renew: (permits, limit) =>
       call("renew", "renew_permits", { key, lease, limit, permits }, (lost) => lost as ReadonlyArray<string>),
-    release: (permits) => call("release", "release_permits", { key, permits }, ignore),
+    release: (permits) => call("release", "release_permits", { key, permits }, ignore, true),
     penalize: (millis) => call("penalize", "penalize", { key, micros: Math.ceil(millis * 1000) }, ignore)
   }
 }

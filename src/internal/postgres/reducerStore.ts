@@ -60,9 +60,10 @@ export const make = ({ call, inbox }: Database, options: {
         "complete",
         "complete_flight",
         { ...at(key, party), fence, retain, payload: encode(payload) },
-        (answer) => answer === true
+        (answer) => answer === true,
+        true
       ),
     release: (key, party) =>
-      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, () => undefined)
+      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, () => undefined, true)
   }
 }

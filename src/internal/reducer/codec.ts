@@ -31,7 +31,9 @@ const attempt = <A, R>(
   )
 
 /** What is published in place of a result that could not be encoded, so that nobody runs it again in vain. */
-export const unencodable = (error: ReducerError): string => `!${error.message.slice(0, 10_000)}`
+export const unencodable = ({ reason }: ReducerError): string =>
+  // Those who read it put the words of the error in front of the cause again.
+  `!${String(reason._tag === "CodecError" ? reason.cause : reason.message).slice(0, 10_000)}`
 
 /** Text that the store may carry. A character takes three bytes at most. */
 export const bounded = (text: string, mostBytes: number): Effect.Effect<string, ReducerError> =>

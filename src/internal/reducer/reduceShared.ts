@@ -14,6 +14,7 @@ import * as Latch from "effect/Latch"
 import type * as Persistable from "effect/persistence/Persistable"
 import * as PrimaryKey from "effect/PrimaryKey"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { ReducerStore, Signal } from "../store/reducerStore.js"
 import { bounded, type Codec, codecOf, unencodable } from "./codec.js"
@@ -49,6 +50,8 @@ export interface Coordination {
   readonly maxResultBytes?: number | undefined
   /** The fences of runs that have ended here while the store is still to hear of it. A call that comes now wants a later run. */
   readonly ended: Map<string, number>
+  /** The life of the reducer: once it is over, nothing is sent again. */
+  readonly scope?: Scope.Scope | undefined
 }
 
 const coordinations = /*#__PURE__*/ new WeakMap<object, Coordination>()
@@ -130,7 +133,7 @@ const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Ef
  * has ended. If that run serves nobody, the flight is `again` a call of this process: others may have come since.
  */
 export const flight = <A, E, R, S>(
-  { ended, guard, maxResultBytes = Infinity, onStoreError, store }: Coordination,
+  { ended, guard, maxResultBytes = Infinity, onStoreError, scope, store }: Coordination,
   codec: Codec<A, E, S>,
   key: string,
   f: (lease: Lease) => Effect.Effect<A, E, R>,
@@ -155,7 +158,10 @@ export const flight = <A, E, R, S>(
       // The caller waits for one attempt. Others must not wait for a lease because the connection was lost in that moment.
       const release = Effect.catch(
         guard.once("release", released),
-        () => Effect.asVoid(Effect.forkDetach(Effect.ignore(guard.run("release", released))))
+        () => {
+          const again = Effect.ignore(guard.run("release", released))
+          return Effect.asVoid(scope === undefined ? Effect.forkDetach(again) : Effect.forkIn(again, scope))
+        }
       )
 
       const loop = Effect.gen(function*() {

@@ -14,18 +14,23 @@ const handshake = "10 seconds"
 /** How long the end of a scope waits for the end of a connection. */
 const farewell = "1 second"
 
-/** Runs a command whose end its caller does not wait for once it is interrupted. `onLeft` then gets the fiber that ends it. */
+/**
+ * Runs a command whose end its caller does not wait for once it is interrupted. `onFiber` gets the fiber of it when it is
+ * interrupted, or from the start if it `isEarly`.
+ */
 export const run = <A, E>(
   command: Effect.Effect<A, E>,
-  onLeft?: (fiber: Fiber.Fiber<unknown, unknown>) => void
+  onFiber?: (fiber: Fiber.Fiber<unknown, unknown>) => void,
+  isEarly = false
 ): Effect.Effect<A, E> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Effect.callback<A, E>((resume) => {
       const fiber = Effect.runForkWith(context)(command)
+      if (isEarly) onFiber?.(fiber)
       fiber.addObserver(resume)
       return Effect.sync(() => {
         fiber.interruptUnsafe()
-        onLeft?.(fiber)
+        if (!isEarly) onFiber?.(fiber)
       })
     })
   )

@@ -7,6 +7,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { forEachInSlices } from "../data/slices.js"
 import type { Rate } from "../limiter/gcra.js"
@@ -50,6 +51,12 @@ interface Permit {
   deadline: number
 }
 
+interface Sent {
+  readonly remaining: ReadonlyArray<Held>
+  fiber: Fiber.Fiber<void> | undefined
+  hasFailed: boolean
+}
+
 /** Nothing of it remains. */
 const none = ({ id }: Held): Held => ({ id, weight: 0 })
 
@@ -75,8 +82,8 @@ export class PermitPool implements Permits, Beating {
   private asking: Fiber.Fiber<void> | undefined
   private asked: ReadonlyArray<Held> = []
   private again = false
-  /** Commands without an answer yet. Closing waits for them, or they might never be sent. */
-  private readonly sending = new Set<Fiber.Fiber<void>>()
+  /** What is given back and has no answer yet. Closing waits for an attempt of it, or it might never be sent. */
+  private readonly sending = new Set<Sent>()
   /** The weight for which this process waits in the store's queue; 0 if it does not wait. */
   private place = 0
   /**
@@ -220,7 +227,7 @@ export class PermitPool implements Permits, Beating {
         if (this.place > 0 || permits.length > 0) this.strayUntil = this.now() + store.leaseMillis
         this.place = 0
         // The store may have run the command although it did not answer.
-        this.send("release", store.release(this.asked.map(none)))
+        this.send(this.asked.map(none))
         this.away(failure)
       },
       onSuccess: ({ granted, penaltyMillis, pollMillis: due }) => {
@@ -270,7 +277,7 @@ export class PermitPool implements Permits, Beating {
     })
     if (remaining.length === 0) return
     this.narrow()
-    this.send("release", this.options.store.release(remaining))
+    this.send(remaining)
   }
 
   /** Less is held: the first job in the queue may no longer fit. */
@@ -280,12 +287,20 @@ export class PermitPool implements Permits, Beating {
     lanes.refresh()
   }
 
-  /** Sends a command without waiting. If it is lost in an outage beyond its budget, the lease ends by itself. */
-  private send(operation: string, command: Effect.Effect<unknown, StoreError>): void {
-    const fiber = this.fork(Effect.ignore(this.options.guard.run(operation, command)))
-    if (fiber === undefined) return
-    this.sending.add(fiber)
-    fiber.addObserver(() => void this.sending.delete(fiber))
+  /** Gives back without waiting. If it is lost in an outage beyond its budget, the lease ends by itself. */
+  private send(remaining: ReadonlyArray<Held>): void {
+    const { guard, store } = this.options
+    const sent: Sent = { remaining, fiber: undefined, hasFailed: false }
+    const command = Effect.onExit(store.release(remaining), (exit) =>
+      Effect.sync(() => {
+        sent.hasFailed = Exit.isFailure(exit)
+        // Whoever closes waits for no repetition.
+        if (sent.hasFailed && this.closed) sent.fiber?.interruptUnsafe()
+      }))
+    sent.fiber = this.fork(Effect.ignore(guard.run("release", command)))
+    if (sent.fiber === undefined) return
+    this.sending.add(sent)
+    sent.fiber.addObserver(() => void this.sending.delete(sent))
   }
 
   private pollAfter(now: number, millis: number): number {
@@ -454,6 +469,12 @@ export class PermitPool implements Permits, Beating {
   readonly close: Effect.Effect<unknown> = Effect.suspend(() => {
     const { guard, store } = this.options
     const held = [...this.permits, ...(this.asking === undefined ? [] : this.asked)].map(none)
+    // What has failed is tried once more, instead of for as long as an outage may take.
+    for (const { fiber, hasFailed, remaining } of Array.from(this.sending)) {
+      if (!hasFailed) continue
+      fiber?.interruptUnsafe()
+      held.push(...remaining.filter(({ weight }) => weight === 0))
+    }
     const leave = this.place > 0 || this.asking !== undefined || this.strays
       ? store.acquire([], this.limit_)
       : Effect.void
@@ -461,7 +482,7 @@ export class PermitPool implements Permits, Beating {
     this.dropUnsafe()
     const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give)))
     return Effect.all([last, this.limiter?.close ?? Effect.void], { concurrency: "unbounded", discard: true }).pipe(
-      Effect.andThen(Effect.suspend(() => Fiber.awaitAll([...this.sending])))
+      Effect.andThen(Effect.suspend(() => Fiber.awaitAll(Array.from(this.sending, ({ fiber }) => fiber!))))
     )
   })
 }
