@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Tracer } from "effect"
+import { Duration, Effect, Exit, Fiber, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import * as RateLimiter from "../src/RateLimiter.js"
 import * as Scheduler from "../src/Scheduler.js"
@@ -26,6 +26,25 @@ describe("strict windows", () => {
         yield* TestClock.adjust(10)
       }
       expect(admitted).toBe(3)
+    }))
+
+  it.effect("S8 O1 a job whose first operation asks how long others wait hears a time, although its own start is not counted yet", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({
+        concurrency: 3,
+        rate: { limit: 1, window: "1 second", strict: true }
+      })
+      const services = yield* Effect.context()
+      const job = scheduler.schedule(Effect.sync(() => {
+        const { nextStart } = Effect.runSync(scheduler.stats)
+        const other = scheduler.schedule(Effect.succeed("in time"), { maxWait: "3 seconds" })
+        return { nextStart, other: Effect.runForkWith(services)(other) }
+      }))
+      const jobs = yield* Effect.forkChild(Effect.all([job, job, job], { concurrency: "unbounded" }))
+      yield* TestClock.adjust("10 seconds")
+      const [, second] = yield* Fiber.join(jobs)
+      expect(second.nextStart).toEqual(Duration.seconds(1))
+      expect(yield* Fiber.join(second.other)).toBe("in time")
     }))
 })
 

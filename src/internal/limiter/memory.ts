@@ -338,7 +338,9 @@ export class LimiterMemory implements Backend {
 
   dueInUnsafe(key: string | undefined, tokens: Gcra.Tokens): number {
     const entry = this.lookup(key)
-    return entry === undefined ? 0 : Math.max(0, Entry.dueAt(this.rates, entry, tokens) - this.time())
+    if (entry === undefined) return 0
+    const now = this.time()
+    return Math.max(0, Entry.dueAt(this.rates, entry, tokens, now) - now)
   }
 
   penaltyUnsafe(key: string | undefined): number {
