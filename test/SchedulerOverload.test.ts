@@ -1027,3 +1027,27 @@ describe("the queue around a refusal", () => {
     expect(pending).toEqual([0, 0, 1, 0])
   })
 })
+
+it("S1 O2 a job that starts sets a timer, in whose code another one may come: no more run than may", () => {
+  const { exit } = simulate((_, clock) =>
+    Effect.scoped(Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: true })
+      const job = scheduler.schedule(
+        Effect.flatMap(scheduler.stats, ({ running }) => Effect.as(Effect.yieldNow, running))
+      )
+      const services = yield* Effect.context()
+      const fibers: Array<Fiber.Fiber<number, unknown>> = []
+      const sleep = clock.sleep.bind(clock)
+      clock.sleep = (duration) =>
+        Effect.suspend(() => {
+          if (fibers.length < 10) fibers.push(Effect.runForkWith(services)(job))
+          return sleep(duration)
+        })
+      fibers.push(...yield* Effect.forEach([1, 2, 3], () => fork(job)))
+      yield* Effect.sleep("50 millis")
+      expect(new Set(yield* Effect.forEach(fibers, Fiber.join))).toEqual(new Set([1]))
+      expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+    }))
+  )
+  expect(exit).toMatchObject({ _tag: "Success" })
+})

@@ -91,14 +91,18 @@ describe("timers", () => {
             foreign(alarm)
           }
           let rang = 0
-          const alarm = new Timers.Alarm((_millis, ring) => {
-            called("starts")
-            rings.add(ring)
-            return () => {
-              rings.delete(ring)
-              called("ends")
-            }
-          }, () => void rang++, place)
+          const alarm = new Timers.Alarm(
+            (_millis, ring) => {
+              called("starts")
+              rings.add(ring)
+              return () => {
+                rings.delete(ring)
+                called("ends")
+              }
+            },
+            () => void rang++,
+            place
+          )
           alarm.set(6e6, 0)
           armed = true
           last(alarm)
