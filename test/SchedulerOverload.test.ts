@@ -1051,3 +1051,21 @@ it("S1 O2 a job that starts sets a timer, in whose code another one may come: no
   )
   expect(exit).toMatchObject({ _tag: "Success" })
 })
+
+it("S3 the rate comes in the code of one timer and ends another one, in whose code the caller may leave: it costs no rate", () => {
+  const { exit } = simulate((_, clock) =>
+    Effect.scoped(Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 1, window: "1 second" } })
+      yield* scheduler.schedule(Effect.void)
+      const sleep = clock.sleep.bind(clock)
+      let leave: (() => void) | undefined
+      clock.sleep = (duration) => Effect.onInterrupt(sleep(duration), () => Effect.sync(() => leave?.()))
+      const leaves = yield* fork(scheduler.schedule(Effect.void, { maxWait: "1 second" }))
+      leave = () => leaves.interruptUnsafe()
+      yield* Effect.sleep("1 second")
+      const { _tag } = yield* Fiber.await(leaves)
+      expect(yield* scheduler.schedule(Clock.currentTimeMillis)).toBe(_tag === "Success" ? 2000 : 1000)
+    }))
+  )
+  expect(exit).toMatchObject({ _tag: "Success" })
+})
