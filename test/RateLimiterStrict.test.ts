@@ -1,8 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Tracer } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import * as RateLimiter from "../src/RateLimiter.js"
 import * as Scheduler from "../src/Scheduler.js"
+import type { TurnClock } from "./support/simulation.ts"
+import { interruptionSweep, yieldSweep } from "./support/sweep.ts"
 
 describe("strict windows", () => {
   it.effect("L1 to ask what is left, in the moment the last start leaves its window, admits nothing more afterwards", () =>
@@ -66,4 +68,33 @@ describe("the first operation of an admitted effect", () => {
       expect(yield* Effect.withTracer(program, tracer)).toEqual([1, 2])
       expect([seen.has(limited), seen.has(scheduled)]).toEqual([true, true])
     }))
+})
+
+it("L3 L5 a call that is granted in the step in which it comes to wait, and is interrupted before it begins, costs nothing", () => {
+  for (let stepMillis = 50; stepMillis < 1000; stepMillis += 50) {
+    const subject = {
+      make: Effect.gen(function*() {
+        // Sound: it is the clock of the simulation.
+        const clock = (yield* Clock.Clock) as TurnClock
+        // Time passes with each look at it.
+        clock.monotonicTimeNanosUnsafe = () => clock.now += BigInt(stepMillis * 1e6)
+        const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", strict: true })
+        yield* limiter.withLimit(Effect.void)
+        return { clock, limiter }
+      }),
+      subject: ({ limiter }: { readonly limiter: RateLimiter.RateLimiter }) =>
+        Effect.andThen(
+          limiter.withLimit(Effect.void),
+          limiter.withLimit(Effect.succeed("done"), { maxWait: "1 minute" })
+        ),
+      expected: "done",
+      check: ({ clock, limiter }: { readonly clock: TurnClock; readonly limiter: RateLimiter.RateLimiter }) =>
+        Effect.gen(function*() {
+          clock.now += BigInt(3600e9)
+          expect(yield* limiter.peek()).toMatchObject({ remaining: 1, resetAfter: Duration.zero })
+        })
+    }
+    yieldSweep(subject)
+    interruptionSweep(subject)
+  }
 })

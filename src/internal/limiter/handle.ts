@@ -86,6 +86,11 @@ export const dataFirstOrLast = <Error, Self>(
   return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
 }
 
+/** What gives back the place or the tokens of a call; `undefined` before it has any, and once its effect begins. */
+interface Held {
+  leave: (() => void) | undefined
+}
+
 /** What a call does once it is admitted, in the operation that uses its tokens. */
 type Then<A, E, R> = (
   waited: number,
@@ -129,6 +134,7 @@ export const make = (limiter: Backend, name: string) => {
 
   /** `wait` for `maxWait` nanoseconds at most. */
   const waitFor = (
+    held: Held,
     key: string | undefined,
     tokens: Tokens,
     since: number,
@@ -163,14 +169,15 @@ export const make = (limiter: Backend, name: string) => {
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
       waiting.add(call)
-      limiter.waitUnsafe(call)
-      return Effect.sync(() => {
+      held.leave = () => {
         waiting.remove(call)
         leave(call)
-      })
+      }
+      limiter.waitUnsafe(call)
     })
 
   const wait = (
+    held: Held,
     key: string | undefined,
     tokens: Tokens,
     since: number,
@@ -194,8 +201,8 @@ export const make = (limiter: Backend, name: string) => {
         onFailure,
         onClose: () => resume(Effect.interrupt)
       }
+      held.leave = () => leave(waiter)
       limiter.waitUnsafe(waiter)
-      return Effect.sync(() => leave(waiter))
     })
 
   /**
@@ -257,18 +264,25 @@ export const make = (limiter: Backend, name: string) => {
       if (maxWait < Infinity && limiter.leastWaitUnsafe(key, tokens, now) > maxWait) {
         return exceeded(key, limiter.refusalUnsafe(key, tokens, now))
       }
+      const held: Held = { leave: undefined }
       const waits = maxWait === Infinity
-        ? wait(key, tokens, now, settles)
-        : waitFor(key, tokens, now, maxWait, settles)
+        ? wait(held, key, tokens, now, settles)
+        : waitFor(held, key, tokens, now, maxWait, settles)
       const { spans } = limiter
       const penalized = spans === undefined ? 0 : limiter.penaltyUnsafe?.(key) ?? 0
-      return Effect.flatMap(waits, (waiter) => {
+      const admitted = Effect.flatMap(waits, (waiter) => {
+        held.leave = undefined
         const at = limiter.now()
         // The axis may have started over meanwhile.
         const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
         spans?.limited(name, fiber, waited, penalized)
         return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
+      })
+      // A call that is granted while it registers is never suspended: core would not run the cancel effect of its callback.
+      return Effect.onExitPrimitive(admitted, () => {
+        held.leave?.()
+        return undefined
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
