@@ -4,7 +4,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Fiber } from "effect/Fiber"
+import { type Fiber, getCurrent } from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import * as Pipeable from "effect/Pipeable"
 import { duration } from "../data/duration.js"
@@ -86,11 +86,6 @@ export const dataFirstOrLast = <Error, Self>(
   return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
 }
 
-/** What gives back the place or the tokens of a call; `undefined` before it has any, and once its effect begins. */
-interface Held {
-  leave: (() => void) | undefined
-}
-
 /** What a call does once it is admitted, in the operation that uses its tokens. */
 type Then<A, E, R> = (
   waited: number,
@@ -99,6 +94,21 @@ type Then<A, E, R> = (
   granted: Admitted | undefined,
   fiber: Fiber<unknown, unknown>
 ) => Effect.Effect<A, E, R>
+
+/**
+ * Resumes a call that is granted, in the next turn if that comes while it registers: a callback that is resumed then is never
+ * suspended, and core would not run its cancel effect if the call were interrupted before it begins.
+ */
+const granter = (resume: (exit: Exit.Exit<Admitted>) => void) => {
+  const { currentDispatcher } = getCurrent()!
+  const grant = (admitted: Admitted): void => {
+    const exit = Exit.succeed(admitted)
+    if (grant.suspended) resume(exit)
+    else currentDispatcher.scheduleTask(() => resume(exit), 0)
+  }
+  grant.suspended = false
+  return grant
+}
 
 /** Makes the handle of a limiter. Its operations are properties, so that they can be destructured. */
 export const make = (limiter: Backend, name: string) => {
@@ -134,7 +144,6 @@ export const make = (limiter: Backend, name: string) => {
 
   /** `wait` for `maxWait` nanoseconds at most. */
   const waitFor = (
-    held: Held,
     key: string | undefined,
     tokens: Tokens,
     since: number,
@@ -158,7 +167,7 @@ export const make = (limiter: Backend, name: string) => {
         onDue: () => {
           if (!waiting.isInTime(call)) return
           if (settles && call.link !== undefined) charge(call, key, tokens)
-          resume(Exit.succeed(call))
+          grant(call)
         },
         onTooLarge: () => end(tooLarge(tokens)),
         onFailure: (failure) => end(refuse(failure)),
@@ -168,16 +177,17 @@ export const make = (limiter: Backend, name: string) => {
         },
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
+      const grant = granter(resume)
       waiting.add(call)
-      held.leave = () => {
+      limiter.waitUnsafe(call)
+      grant.suspended = true
+      return Effect.sync(() => {
         waiting.remove(call)
         leave(call)
-      }
-      limiter.waitUnsafe(call)
+      })
     })
 
   const wait = (
-    held: Held,
     key: string | undefined,
     tokens: Tokens,
     since: number,
@@ -187,7 +197,7 @@ export const make = (limiter: Backend, name: string) => {
       const onDue = () => {
         // It may have left, and got its tokens refunded, since they were taken.
         if (settles && waiter.link !== undefined) charge(waiter, key, tokens)
-        resume(Exit.succeed(waiter))
+        grant(waiter)
       }
       const onTooLarge = () => resume(tooLarge(tokens))
       const onFailure = (failure: StoreError) => resume(refuse(failure))
@@ -201,8 +211,10 @@ export const make = (limiter: Backend, name: string) => {
         onFailure,
         onClose: () => resume(Effect.interrupt)
       }
-      held.leave = () => leave(waiter)
+      const grant = granter(resume)
       limiter.waitUnsafe(waiter)
+      grant.suspended = true
+      return Effect.sync(() => leave(waiter))
     })
 
   /**
@@ -264,25 +276,18 @@ export const make = (limiter: Backend, name: string) => {
       if (maxWait < Infinity && limiter.leastWaitUnsafe(key, tokens, now) > maxWait) {
         return exceeded(key, limiter.refusalUnsafe(key, tokens, now))
       }
-      const held: Held = { leave: undefined }
       const waits = maxWait === Infinity
-        ? wait(held, key, tokens, now, settles)
-        : waitFor(held, key, tokens, now, maxWait, settles)
+        ? wait(key, tokens, now, settles)
+        : waitFor(key, tokens, now, maxWait, settles)
       const { spans } = limiter
       const penalized = spans === undefined ? 0 : limiter.penaltyUnsafe?.(key) ?? 0
-      const admitted = Effect.flatMap(waits, (waiter) => {
-        held.leave = undefined
+      return Effect.flatMap(waits, (waiter) => {
         const at = limiter.now()
         // The axis may have started over meanwhile.
         const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
         spans?.limited(name, fiber, waited, penalized)
         return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
-      })
-      // A call that is granted while it registers is never suspended: core would not run the cancel effect of its callback.
-      return Effect.onExitPrimitive(admitted, () => {
-        held.leave?.()
-        return undefined
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
