@@ -1,5 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -7,8 +9,11 @@ import * as Latch from "effect/Latch"
 import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
 import { Hooks, Reducer } from "effect-funnel"
 import { fork } from "./support/fibers.ts"
+
+class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
 
 /** Hooks that record their events. */
 const recorder = () => {
@@ -76,6 +81,26 @@ describe("hooks of a reducer", () => {
       yield* Fiber.join(leaving)
       yield* Fiber.joinAll(fibers)
       expect(take()).toEqual(["interrupt a true", "start a 2", "success a 1"])
+    }))
+
+  it.effect("R5 R8 A hook that ends the caller whose effect is about to start takes no service from the run, nor its clock", () =>
+    Effect.gen(function*() {
+      const finalizer = yield* Latch.make()
+      let leaves: Fiber.Fiber<unknown> | undefined
+      const reducer = yield* Reducer.make({ hooks: { onStart: () => leaves?.interruptUnsafe() } })
+      const dying = yield* fork(
+        reducer.reduce("key", Effect.onInterrupt(Effect.never, () => finalizer.await))
+      )
+      yield* fork(Fiber.interrupt(dying))
+      const call = (tenant: string) =>
+        fork(Effect.provideService(reducer.reduce("key", Effect.delay(Tenant, "1 second")), Tenant, tenant))
+      leaves = yield* call("first")
+      const stays = yield* call("second")
+      yield* finalizer.open
+      yield* TestClock.adjust("600 millis")
+      expect((yield* reducer.inFlight).map(({ age }) => age)).toEqual([Duration.millis(600)])
+      yield* TestClock.adjust("400 millis")
+      expect(yield* Fiber.join(stays)).toBe("first")
     }))
 
   it.effect("R8 Events name the reducer and the function", () =>

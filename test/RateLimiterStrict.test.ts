@@ -1,8 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Tracer } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import * as RateLimiter from "../src/RateLimiter.js"
 import * as Scheduler from "../src/Scheduler.js"
+import type { TurnClock } from "./support/simulation.ts"
+import { interruptionSweep, yieldSweep } from "./support/sweep.ts"
 
 describe("strict windows", () => {
   it.effect("L1 to ask what is left, in the moment the last start leaves its window, admits nothing more afterwards", () =>
@@ -27,6 +29,25 @@ describe("strict windows", () => {
       }
       expect(admitted).toBe(3)
     }))
+
+  it.effect("S8 O1 a job whose first operation asks how long others wait hears a time, although its own start is not counted yet", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({
+        concurrency: 3,
+        rate: { limit: 1, window: "1 second", strict: true }
+      })
+      const services = yield* Effect.context()
+      const job = scheduler.schedule(Effect.sync(() => {
+        const { nextStart } = Effect.runSync(scheduler.stats)
+        const other = scheduler.schedule(Effect.succeed("in time"), { maxWait: "3 seconds" })
+        return { nextStart, other: Effect.runForkWith(services)(other) }
+      }))
+      const jobs = yield* Effect.forkChild(Effect.all([job, job, job], { concurrency: "unbounded" }))
+      yield* TestClock.adjust("10 seconds")
+      const [, second] = yield* Fiber.join(jobs)
+      expect(second.nextStart).toEqual(Duration.seconds(1))
+      expect(yield* Fiber.join(second.other)).toBe("in time")
+    }))
 })
 
 describe("the first operation of an admitted effect", () => {
@@ -47,4 +68,33 @@ describe("the first operation of an admitted effect", () => {
       expect(yield* Effect.withTracer(program, tracer)).toEqual([1, 2])
       expect([seen.has(limited), seen.has(scheduled)]).toEqual([true, true])
     }))
+})
+
+it("L3 L5 a call that is granted in the step in which it comes to wait, and is interrupted before it begins, costs nothing", () => {
+  for (let stepMillis = 50; stepMillis < 1000; stepMillis += 50) {
+    const subject = {
+      make: Effect.gen(function*() {
+        // Sound: it is the clock of the simulation.
+        const clock = (yield* Clock.Clock) as TurnClock
+        // Time passes with each look at it.
+        clock.monotonicTimeNanosUnsafe = () => clock.now += BigInt(stepMillis * 1e6)
+        const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", strict: true })
+        yield* limiter.withLimit(Effect.void)
+        return { clock, limiter }
+      }),
+      subject: ({ limiter }: { readonly limiter: RateLimiter.RateLimiter }) =>
+        Effect.andThen(
+          limiter.withLimit(Effect.void),
+          limiter.withLimit(Effect.succeed("done"), { maxWait: "1 minute" })
+        ),
+      expected: "done",
+      check: ({ clock, limiter }: { readonly clock: TurnClock; readonly limiter: RateLimiter.RateLimiter }) =>
+        Effect.gen(function*() {
+          clock.now += BigInt(3600e9)
+          expect(yield* limiter.peek()).toMatchObject({ remaining: 1, resetAfter: Duration.zero })
+        })
+    }
+    yieldSweep(subject)
+    interruptionSweep(subject)
+  }
 })

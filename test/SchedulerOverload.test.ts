@@ -1027,3 +1027,45 @@ describe("the queue around a refusal", () => {
     expect(pending).toEqual([0, 0, 1, 0])
   })
 })
+
+it("S1 O2 a job that starts sets a timer, in whose code another one may come: no more run than may", () => {
+  const { exit } = simulate((_, clock) =>
+    Effect.scoped(Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: true })
+      const job = scheduler.schedule(
+        Effect.flatMap(scheduler.stats, ({ running }) => Effect.as(Effect.yieldNow, running))
+      )
+      const services = yield* Effect.context()
+      const fibers: Array<Fiber.Fiber<number, unknown>> = []
+      const sleep = clock.sleep.bind(clock)
+      clock.sleep = (duration) =>
+        Effect.suspend(() => {
+          if (fibers.length < 10) fibers.push(Effect.runForkWith(services)(job))
+          return sleep(duration)
+        })
+      fibers.push(...yield* Effect.forEach([1, 2, 3], () => fork(job)))
+      yield* Effect.sleep("50 millis")
+      expect(new Set(yield* Effect.forEach(fibers, Fiber.join))).toEqual(new Set([1]))
+      expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+    }))
+  )
+  expect(exit).toMatchObject({ _tag: "Success" })
+})
+
+it("S3 the rate comes in the code of one timer and ends another one, in whose code the caller may leave: it costs no rate", () => {
+  const { exit } = simulate((_, clock) =>
+    Effect.scoped(Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 1, window: "1 second" } })
+      yield* scheduler.schedule(Effect.void)
+      const sleep = clock.sleep.bind(clock)
+      let leave: (() => void) | undefined
+      clock.sleep = (duration) => Effect.onInterrupt(sleep(duration), () => Effect.sync(() => leave?.()))
+      const leaves = yield* fork(scheduler.schedule(Effect.void, { maxWait: "1 second" }))
+      leave = () => leaves.interruptUnsafe()
+      yield* Effect.sleep("1 second")
+      const { _tag } = yield* Fiber.await(leaves)
+      expect(yield* scheduler.schedule(Clock.currentTimeMillis)).toBe(_tag === "Success" ? 2000 : 1000)
+    }))
+  )
+  expect(exit).toMatchObject({ _tag: "Success" })
+})

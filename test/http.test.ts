@@ -888,6 +888,19 @@ describe("penalize", () => {
 
   const nobody = HttpClient.make(() => Effect.never)
 
+  it.effect("a Retry-After of any number of digits ends, also without an atMost", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second" })
+      const headers = { "retry-after": "9".repeat(400) }
+      const client = HttpClient.make((request) =>
+        Effect.succeed(HttpClientResponse.fromWeb(request, new Response("", { status: 429, headers })))
+      )
+      yield* client.pipe(Funnel.penalize(limiter, { atMost: Infinity })).get("http://a.test/")
+      expect(Duration.isFinite((yield* limiter.peek()).retryAfter)).toBe(true)
+      yield* limiter.penalize({ key: "largest", for: Number.MAX_VALUE })
+      expect(Duration.isFinite((yield* limiter.peek({ key: "largest" })).retryAfter)).toBe(true)
+    }))
+
   it("refuses an atMost that is not a positive duration", () => {
     for (const atMost of [0, -1, Number.NaN]) {
       expect(() => Funnel.penalize(nobody, Api, { atMost })).toThrow(RangeError)

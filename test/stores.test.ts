@@ -10,6 +10,7 @@ import { GcraStoreModel } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
 import { makeMemory } from "./support/memoryReducerStore.js"
 import { PermitStoreModel } from "./support/permitStoreModel.js"
+import { simulate } from "./support/simulation.ts"
 
 const rule = (leaseMillis: number) =>
   `leaseMillis of the store must be a number > 0 and at most 1 hour, got ${leaseMillis}`
@@ -270,4 +271,35 @@ describe("services over a store of one's own", () => {
         expect(ends).toEqual([end, end, "Failure", end])
       }
     }))
+
+  it("L3 a call that comes in the code that ends the last timer of its key is interrupted when the limiter closes", () => {
+    const full = { waits: [], retryMillis: 1000, remaining: 0, resetMillis: 1000, tightest: 0, before: "a", after: "a" }
+    const store: Stores.GcraStore = {
+      take: () => Effect.succeed(full),
+      giveBack: () => Effect.void,
+      penalize: () => Effect.void,
+      reset: () => Effect.void
+    }
+    const { exit, timers } = simulate((_, clock) =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const limiter = yield* Scope.provide(scope)(
+          Stores.makeRateLimiter(Effect.succeed(() => store), { rate: { limit: 1, window: "1 second" } })
+        )
+        const services = yield* Effect.context()
+        const comes: Array<Fiber.Fiber<unknown, unknown>> = []
+        const sleep = clock.sleep.bind(clock)
+        clock.sleep = (duration) =>
+          Effect.onInterrupt(sleep(duration), () =>
+            Effect.sync(() => {
+              if (comes.length === 0) comes.push(Effect.runForkWith(services)(limiter.consume({ key: "a" })))
+            }))
+        const leaves = yield* fork(limiter.consume({ key: "a" }))
+        yield* Fiber.interrupt(leaves)
+        yield* Scope.close(scope, Exit.void)
+        expect((yield* Effect.forEach(comes, Fiber.await)).map(Exit.hasInterrupts)).toEqual([true])
+      })
+    )
+    expect([exit?._tag, timers]).toEqual(["Success", 0])
+  })
 })

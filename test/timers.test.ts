@@ -67,6 +67,57 @@ describe("timers", () => {
     expect([rang, cancelled]).toEqual([2, 0])
   })
 
+  it("an alarm has one timer or none, whatever the code that starts or ends a timer does with it", () => {
+    type Do = (alarm: Timers.Alarm) => void
+    const does: ReadonlyArray<Do> = [
+      (alarm) => alarm.clear(),
+      (alarm) => alarm.close(),
+      (alarm) => alarm.set(1e6, 0),
+      (alarm) => alarm.set(2e6, 0),
+      (alarm) => alarm.set(9e6, 0),
+      (alarm) => {
+        alarm.clear()
+        alarm.set(5e6, 0)
+      }
+    ]
+    for (const when of ["starts", "ends"]) {
+      for (const foreign of does) {
+        for (const last of does) {
+          const rings = new Set<() => void>()
+          let armed = false
+          const called = (now: string) => {
+            if (now !== when || !armed) return
+            armed = false
+            foreign(alarm)
+          }
+          let rang = 0
+          const alarm = new Timers.Alarm(
+            (_millis, ring) => {
+              called("starts")
+              rings.add(ring)
+              return () => {
+                rings.delete(ring)
+                called("ends")
+              }
+            },
+            () => void rang++,
+            place
+          )
+          alarm.set(6e6, 0)
+          armed = true
+          last(alarm)
+          expect(rings.size).toBe(Number.isFinite(alarm.at) ? 1 : 0)
+          for (const ring of rings) ring()
+          expect(rang).toBe(rings.size)
+          rings.clear()
+          alarm.close()
+          alarm.set(1e6, 0)
+          expect(rings.size).toBe(0)
+        }
+      }
+    }
+  })
+
   it("a dispatcher is never that of runSync, whose turns are microtasks", () => {
     const sync = new FiberScheduler.MixedScheduler("sync")
     const dispatcher = dispatcherIn(Context.make(FiberScheduler.Scheduler, sync))

@@ -1,9 +1,10 @@
-import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Logger, Option, Request, Tracer } from "effect"
+import { assert, describe, expect, it } from "@effect/vitest"
+import { Cause, Deferred, Effect, Fiber, Layer, Logger, Option, Request, Tracer } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Metrics from "effect-funnel/Metrics"
 import { TestClock } from "effect/testing"
 import { fork } from "./support/fibers.ts"
+import { simulate } from "./support/simulation.ts"
 
 /** Runs a test with a tracer, and gives it the spans that began. */
 const traced = <A, E, R>(body: (spans: ReadonlyArray<Tracer.NativeSpan>) => Effect.Effect<A, E, R>) => {
@@ -198,4 +199,21 @@ describe("Metrics.logging", () => {
         "Info,effect-funnel/Scheduler: the overload is over, it lasted … ms"
       ])
     }))
+
+  it("O2 S3 a logger may interrupt the jobs that wait, also the one that is about to be shed", () => {
+    const { exit, timers } = simulate(() => {
+      let jobs: ReadonlyArray<Fiber.Fiber<unknown, unknown>> = []
+      const logger = Logger.make(() => jobs.forEach((job) => job.interruptUnsafe()))
+      return Effect.scoped(Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: "5 millis" } })
+        const job = scheduler.schedule(Effect.sleep("9 millis"))
+        jobs = yield* Effect.forEach(Array.from({ length: 40 }), () => fork(job))
+        const exits = yield* Effect.forEach(jobs, Fiber.await)
+        assert.deepStrictEqual(exits.filter((exit) => exit._tag === "Failure" && Cause.hasDies(exit.cause)), [])
+        assert.isAbove((yield* scheduler.stats).refused.Overloaded ?? 0, 0)
+        expect(yield* scheduler.stats).toMatchObject({ running: 0, weight: 0, queued: 0 })
+      })).pipe(Effect.provide(Layer.mergeAll(Metrics.logging, Logger.layer([logger]))))
+    })
+    expect([exit?._tag, timers]).toEqual(["Success", 0])
+  })
 })

@@ -49,6 +49,8 @@ export class Alarm {
   private readonly ring: () => void
   private readonly place: Place
   private cancel: (() => void) | undefined = undefined
+  /** Changes whenever it is set, cleared or closed: a clock runs foreign code in that, which may do the same. */
+  private changes = 0
   /** When it rings, `Infinity` while it is not set, `-Infinity` once it is closed. */
   at = Infinity
 
@@ -66,20 +68,28 @@ export class Alarm {
     const millis = Math.max(1, Math.ceil((due - now) / 1e6))
     const at = now + millis * 1e6
     if (at >= this.at) return
-    this.clear()
+    const former = this.cancel
+    const change = ++this.changes
+    this.cancel = undefined
     this.at = at
     let rang = false
     const cancel = this.start(millis, () => {
       rang = true
+      if (change !== this.changes) return
       this.cancel = undefined
       this.at = Infinity
       this.ring()
     }, this.place)
-    if (!rang) this.cancel = cancel
+    if (!rang) {
+      if (change === this.changes) this.cancel = cancel
+      else cancel()
+    }
+    former?.()
   }
 
   clear(): void {
     const { cancel } = this
+    this.changes++
     this.cancel = undefined
     if (this.at > -Infinity) this.at = Infinity
     cancel?.()
@@ -87,7 +97,7 @@ export class Alarm {
 
   /** Ends it: it is not set again. */
   close(): void {
-    this.clear()
     this.at = -Infinity
+    this.clear()
   }
 }

@@ -4,7 +4,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Fiber } from "effect/Fiber"
+import { type Fiber, getCurrent } from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import * as Pipeable from "effect/Pipeable"
 import { duration } from "../data/duration.js"
@@ -95,6 +95,21 @@ type Then<A, E, R> = (
   fiber: Fiber<unknown, unknown>
 ) => Effect.Effect<A, E, R>
 
+/**
+ * Resumes a call that is granted, in the next turn if that comes while it registers: a callback that is resumed then is never
+ * suspended, and core would not run its cancel effect if the call were interrupted before it begins.
+ */
+const granter = (resume: (exit: Exit.Exit<Admitted>) => void) => {
+  const { currentDispatcher } = getCurrent()!
+  const grant = (admitted: Admitted): void => {
+    const exit = Exit.succeed(admitted)
+    if (grant.suspended) resume(exit)
+    else currentDispatcher.scheduleTask(() => resume(exit), 0)
+  }
+  grant.suspended = false
+  return grant
+}
+
 /** Makes the handle of a limiter. Its operations are properties, so that they can be destructured. */
 export const make = (limiter: Backend, name: string) => {
   const fail = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
@@ -152,7 +167,7 @@ export const make = (limiter: Backend, name: string) => {
         onDue: () => {
           if (!waiting.isInTime(call)) return
           if (settles && call.link !== undefined) charge(call, key, tokens)
-          resume(Exit.succeed(call))
+          grant(call)
         },
         onTooLarge: () => end(tooLarge(tokens)),
         onFailure: (failure) => end(refuse(failure)),
@@ -162,8 +177,10 @@ export const make = (limiter: Backend, name: string) => {
         },
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
+      const grant = granter(resume)
       waiting.add(call)
       limiter.waitUnsafe(call)
+      grant.suspended = true
       return Effect.sync(() => {
         waiting.remove(call)
         leave(call)
@@ -180,7 +197,7 @@ export const make = (limiter: Backend, name: string) => {
       const onDue = () => {
         // It may have left, and got its tokens refunded, since they were taken.
         if (settles && waiter.link !== undefined) charge(waiter, key, tokens)
-        resume(Exit.succeed(waiter))
+        grant(waiter)
       }
       const onTooLarge = () => resume(tooLarge(tokens))
       const onFailure = (failure: StoreError) => resume(refuse(failure))
@@ -194,7 +211,9 @@ export const make = (limiter: Backend, name: string) => {
         onFailure,
         onClose: () => resume(Effect.interrupt)
       }
+      const grant = granter(resume)
       limiter.waitUnsafe(waiter)
+      grant.suspended = true
       return Effect.sync(() => leave(waiter))
     })
 

@@ -214,7 +214,9 @@ export class LimiterMemory implements Backend {
     const { line } = place
     const wasFirst = line.first === place
     line.remove(place)
-    if (wasFirst && line instanceof DueLine && this.reconsider(line)) this.settle()
+    if (!wasFirst || !(line instanceof DueLine)) return
+    if (this.reconsider(line)) this.settle()
+    else if (this.due.length === 0) this.alarm.clear()
   }
 
   setQuotas(rates: ReadonlyArray<Gcra.Rate>): void {
@@ -338,7 +340,9 @@ export class LimiterMemory implements Backend {
 
   dueInUnsafe(key: string | undefined, tokens: Gcra.Tokens): number {
     const entry = this.lookup(key)
-    return entry === undefined ? 0 : Math.max(0, Entry.dueAt(this.rates, entry, tokens) - this.time())
+    if (entry === undefined) return 0
+    const now = this.time()
+    return Math.max(0, Entry.dueAt(this.rates, entry, tokens, now) - now)
   }
 
   penaltyUnsafe(key: string | undefined): number {
@@ -438,13 +442,15 @@ export class LimiterMemory implements Backend {
     if (entry.level === -1) this.file(entry, now)
   }
 
-  /** Updates the due time of a line after a change. Returns whether it is earlier than before. */
+  /**
+   * Updates the due time of a line after a change. Returns whether it is earlier than before. It leaves the timer as it is:
+   * the end of one runs the code of a clock, and here a waiter may be between two states.
+   */
   private reconsider(line: DueLine): boolean {
     const { entry, first } = line
     if (first === undefined) {
       entry.line = undefined
       DueHeap.remove(this.due, line)
-      if (this.due.length === 0) this.alarm.clear()
       if (entry.level === -1) this.file(entry, this.time())
       return false
     }
@@ -466,6 +472,7 @@ export class LimiterMemory implements Backend {
 
   private arm(): void {
     if (this.due.length > 0) this.alarm.set(this.due[0]!.due, this.time())
+    else this.alarm.clear()
   }
 
   private file(entry: Entry.Entry, now: number): void {

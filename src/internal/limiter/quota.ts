@@ -65,8 +65,9 @@ export const nanos = (caller: string, field: string, input: Duration.Input, leas
     : Number.isInteger(input)
     ? Number(input) * 1_000_000
     : nanosOf(input)
+  // A duration may be finite, and the number of its nanoseconds too large for a number.
   return nanos >= least
-    ? nanos
+    ? Math.min(nanos, Number.MAX_VALUE)
     : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", readable(input))
 }
 

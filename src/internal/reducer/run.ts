@@ -180,10 +180,11 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     if (watch !== undefined) watch.started()
     // When it began to wait for the run in front.
     this.since = undefined
+    // Read before foreign code is called: a fiber that ends forgets its context.
+    const context = Context.add(fiber.context, CurrentNode, this)
     if (hooks !== undefined) {
       callHook("onStart", hooks.onStart, eventOf(this.space, this.key, this.callers, fiber.context))
     }
-    const context = Context.add(fiber.context, CurrentNode, this)
     let started: AnyFiber
     depth++
     // The runtime may throw, for example a stack overflow: the key must not stay taken.
@@ -203,7 +204,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
       this.end(exit, context)
       return exit
     }
-    this.since = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+    this.since = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
     this.fiber = started
     started.addObserver((exit) => this.end(exit, started.context))
     if (this.interrupted) started.interruptUnsafe()

@@ -173,9 +173,9 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       if (!limiter.takeUnsafe(undefined, job.cost, Infinity, later)) return false
       limiter.watch?.admitted()
     }
-    if (lane === this.main) this.overload?.startedAtOnce()
     this.begins(job)
     this.lanes.begin(job, lane)
+    if (lane === this.main) this.overload?.startedAtOnce()
     return true
   }
 
@@ -185,7 +185,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   submitUnsafe(job: Job): void {
-    if (this.startUnsafe(job, this.limiter?.strict === true ? job : undefined)) job.onStart()
+    if (this.startUnsafe(job, this.limiter?.strict === true ? job : undefined)) this.tellStart(job)
     else this.enqueueUnsafe(job)
   }
 
@@ -206,7 +206,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) {
       // Its fiber may have yielded since it could not start.
-      if (this.startUnsafe(job, job)) return job.onStart()
+      if (this.startUnsafe(job, job)) return this.tellStart(job)
       return refusals.refuse(job, new QueueFull({ queued, maxQueued }))
     }
     if (now === undefined || (job.patient && job.options.maxWait === Infinity)) {
@@ -395,12 +395,13 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
     this.instant = this.seenAt = undefined
-    if (job.terms !== undefined) {
-      this.overload!.disarm()
-      // Its caller may have left in that.
-      if (job.state !== "Running") return
-    }
-    job.onStart()
+    if (job.terms !== undefined) this.overload!.disarm()
+    this.tellStart(job)
+  }
+
+  /** Since it took its permit a timer may have been set or ended, and its caller may have left in that. */
+  private tellStart(job: Job): void {
+    if (job.state === "Running") job.onStart()
   }
 
   // ---------------------------------------------------------------------------------------------------------- overload

@@ -190,9 +190,12 @@ export class Overload {
 
   /** All jobs have started that can. The first one now waits for width and for nothing else, or does not. */
   pumped(blocked: boolean): void {
+    if (this.codel !== undefined && blocked !== (this.blockedSince !== undefined)) this.width(blocked)
     this.disarm()
-    const { codel } = this
-    if (codel === undefined || blocked === (this.blockedSince !== undefined)) return
+    if (this.pulseAt < Infinity && this.pulse!.at === Infinity) this.setPulse(this.host.time())
+  }
+
+  private width(blocked: boolean): void {
     const live = this.live(this.host.time())
     if (blocked) {
       this.blockedSince = live
@@ -225,22 +228,31 @@ export class Overload {
     if (this.host.idle) this.host.log?.overloaded(false)
     this.live(now)
     this.pulseAt = Infinity
-    if (!this.host.idle) this.keepPulse(now)
+    if (this.host.idle) return
+    this.keepPulse(now)
+    this.setPulse(now)
   }
 
+  /** `setPulse` follows: it runs the code of a clock, and here a job may be between two states. */
   private keepPulse(now: number): void {
     if (this.pulseAt !== Infinity) return
     this.pulseAt = now + stallNanos
-    this.pulse!.set(this.pulseAt, now)
   }
 
-  /** A job started without a wait. */
+  private setPulse(now: number): void {
+    if (this.pulseAt < Infinity) this.pulse!.set(this.pulseAt, now)
+  }
+
+  /** A job started without a wait. This may end it, or start others: it runs the code of a clock. */
   startedAtOnce(): void {
     const { codel } = this
     if (codel === undefined) return
     codel.reset()
     this.host.log?.overloaded(false)
-    if (this.pulseAt === Infinity) this.keepPulse(this.host.time())
+    if (this.pulseAt < Infinity) return
+    const now = this.host.time()
+    this.keepPulse(now)
+    this.setPulse(now)
   }
 
   /** The turn of a job has come. Returns why it is refused instead of started. */

@@ -18,20 +18,25 @@ class ServiceLog implements Log {
     Effect.runForkWith(this.place.context)(effect)
   }
 
+  private runSoon(effect: Effect.Effect<void>): void {
+    this.run(Effect.flatMap(Effect.yieldNow, () => effect))
+  }
+
   penalized(hasKey: boolean, nanos: number): void {
     const what = hasKey ? "a key is penalized" : "penalized"
     this.run(Effect.logWarning(`${this.name}: ${what} for ${Math.ceil(nanos / 1e6)} ms`))
   }
 
+  /** Comes where a job is between two states. Loggers are foreign code, so the line is logged in the next turn. */
   overloaded(is: boolean): void {
     const now = this.place.clock.currentTimeMillisUnsafe()
     if (is && this.since === undefined) {
       this.since = now
-      this.run(Effect.logWarning(`${this.name}: overloaded, jobs are shed`))
+      this.runSoon(Effect.logWarning(`${this.name}: overloaded, jobs are shed`))
     } else if (!is && this.since !== undefined) {
       const lasted = now - this.since
       this.since = undefined
-      this.run(Effect.logInfo(`${this.name}: the overload is over, it lasted ${Math.round(lasted)} ms`))
+      this.runSoon(Effect.logInfo(`${this.name}: the overload is over, it lasted ${Math.round(lasted)} ms`))
     }
   }
 }

@@ -433,8 +433,9 @@ export class SharedLimiter implements Backend {
   }
 
   private drop(entry: Entry): void {
-    entry.alarm.clear()
     if (this.entries.get(entry.key) === entry) this.entries.delete(entry.key)
+    // Last: the end of a timer runs the code of a clock, which may use the key.
+    entry.alarm.clear()
   }
 
   /** Asks the store for the first waiters that have no slot yet. */
