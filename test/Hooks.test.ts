@@ -86,15 +86,17 @@ describe("hooks of a reducer", () => {
   it.effect("R5 R8 A hook that ends the caller whose effect is about to start takes no service from the run, nor its clock", () =>
     Effect.gen(function*() {
       const finalizer = yield* Latch.make()
-      let leaves: Fiber.Fiber<unknown> | undefined
-      const reducer = yield* Reducer.make({ hooks: { onStart: () => leaves?.interruptUnsafe() } })
+      const leaving: Array<Fiber.Fiber<unknown>> = []
+      const reducer = yield* Reducer.make({
+        hooks: { onStart: () => leaving.forEach((caller) => caller.interruptUnsafe()) }
+      })
       const dying = yield* fork(
         reducer.reduce("key", Effect.onInterrupt(Effect.never, () => finalizer.await))
       )
       yield* fork(Fiber.interrupt(dying))
       const call = (tenant: string) =>
         fork(Effect.provideService(reducer.reduce("key", Effect.delay(Tenant, "1 second")), Tenant, tenant))
-      leaves = yield* call("first")
+      leaving.push(yield* call("first"))
       const stays = yield* call("second")
       yield* finalizer.open
       yield* TestClock.adjust("600 millis")

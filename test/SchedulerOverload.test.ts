@@ -1058,10 +1058,11 @@ it("S3 the rate comes in the code of one timer and ends another one, in whose co
       const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 1, window: "1 second" } })
       yield* scheduler.schedule(Effect.void)
       const sleep = clock.sleep.bind(clock)
-      let leave: (() => void) | undefined
-      clock.sleep = (duration) => Effect.onInterrupt(sleep(duration), () => Effect.sync(() => leave?.()))
+      const leaving: Array<Fiber.Fiber<unknown, unknown>> = []
+      clock.sleep = (duration) =>
+        Effect.onInterrupt(sleep(duration), () => Effect.sync(() => leaving.forEach((job) => job.interruptUnsafe())))
       const leaves = yield* fork(scheduler.schedule(Effect.void, { maxWait: "1 second" }))
-      leave = () => leaves.interruptUnsafe()
+      leaving.push(leaves)
       yield* Effect.sleep("1 second")
       const { _tag } = yield* Fiber.await(leaves)
       expect(yield* scheduler.schedule(Clock.currentTimeMillis)).toBe(_tag === "Success" ? 2000 : 1000)
