@@ -31,7 +31,8 @@ import * as Apart from "../internal/shared/apart.js"
  * (a command was given up, and a `PING` after it has no answer for 2 seconds), one that is stuck while it reconnects (a
  * command has failed, and so do a `PING` a second for 5 seconds), and a server that a fail-over has demoted (`READONLY`). The
  * old client serves until the new one is connected. It keeps its socket until the answers that it is owed have come, or the
- * system gives its connection up. An attempt to connect ends after 10 seconds.
+ * system gives its connection up. If it connects at that time, it is closed once it is connected, or after 10 seconds. An
+ * attempt to connect ends after 10 seconds.
  *
  * The layer ends with its clients, or a second later: a client that is closed while it connects may never end.
  *
@@ -80,6 +81,9 @@ const mostPings = 5
 const isDemoted = ({ cause }: Redis.RedisError): boolean =>
   Predicate.hasProperty(cause, "message") && String(cause.message).startsWith("READONLY")
 
+/** How long a client that is replaced may take to connect again before it is closed. */
+const mostConnecting = "10 seconds"
+
 const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, E, R>) {
   const connected = yield* Deferred.make<Redis.Redis["Service"]>()
   let current: { readonly redis: Redis.Redis["Service"]; readonly scope: Scope.Closeable } | undefined
@@ -95,18 +99,28 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
     Effect.scope,
     (scope) => Effect.provideContext(Layer.buildWithScope(Layer.fresh(client), scope), context)
   )
+  // Waits while a client connects, whose commands fail at once: one that is closed meanwhile connects all the same, and keeps
+  // that connection for ever.
+  const settled = (redis: Redis.Redis["Service"]) =>
+    Effect.raceFirst(Effect.exit(redis.send("PING")), Effect.as(Effect.yieldNow, Exit.void)).pipe(
+      Effect.flatMap((exit) =>
+        Exit.isSuccess(exit) ? Effect.void : Effect.andThen(Effect.sleep(100), Effect.fail(exit))
+      ),
+      Effect.eventually,
+      Effect.timeoutOption(mostConnecting)
+    )
   const attempt = Effect.gen(function*() {
-    const scope = yield* Scope.fork(clients)
-    const exit = yield* Effect.exit(Scope.provide(Apart.connect(build), scope))
+    const own = yield* Scope.fork(clients)
+    const exit = yield* Effect.exit(Scope.provide(Apart.connect(build), own))
     if (Exit.isFailure(exit)) {
       cause = exit.cause
-      yield* end(scope)
+      yield* end(own)
       return false
     }
     const former = current
-    current = { redis: Context.get(exit.value, Redis.Redis), scope }
+    current = { redis: Context.get(exit.value, Redis.Redis), scope: own }
     yield* Deferred.succeed(connected, current.redis)
-    if (former !== undefined) yield* end(former.scope)
+    if (former !== undefined) yield* Effect.forkIn(Effect.andThen(settled(former.redis), end(former.scope)), scope)
     return true
   })
   const connect = Effect.gen(function*() {

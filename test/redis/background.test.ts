@@ -178,7 +178,27 @@ describe("a Redis that connects in the background", () => {
       yield* Effect.flip(redis.send("B"))
       expect(seen.attempts).toBe(1)
       yield* TestClock.adjust(1)
-      expect([yield* redis.send("C"), seen.attempts, seen.closed]).toEqual([2, 2, [1]])
+      expect([yield* redis.send("C"), seen.attempts, seen.closed]).toEqual([2, 2, []])
+      // One that is closed while it connects would connect all the same.
+      yield* TestClock.adjust(9900)
+      expect(seen.closed).toEqual([])
+      yield* TestClock.adjust(100)
+      expect(seen.closed).toEqual([1])
+    }))
+
+  it.effect("a client that is replaced while it connects is closed once it is connected", () =>
+    Effect.gen(function*() {
+      let refuses = true
+      const { connect, seen } = yield* setup((client) =>
+        client === 1 && refuses ? Effect.fail(error("offline")) : Effect.succeed(client)
+      )
+      const redis = yield* connect
+      yield* Effect.flip(redis.send("A"))
+      yield* TestClock.adjust(5000)
+      expect([seen.attempts, seen.closed]).toEqual([2, []])
+      refuses = false
+      yield* TestClock.adjust(100)
+      expect(seen.closed).toEqual([1])
     }))
 
   it.effect("an attempt that takes 10 seconds is given up, and another one follows", () =>
@@ -217,7 +237,8 @@ describe("a Redis that connects in the background", () => {
       yield* Fiber.interrupt(yield* Effect.forkChild(redis.send("A"), { startImmediately: true }))
       yield* TestClock.adjust(2000)
       yield* redis.subscribe("b")
-      expect(seen.sent).toEqual(["1 SUBSCRIBE a", "1 A", "1 PING", "2 SUBSCRIBE b"])
+      // The second `PING` asks whether the client that is replaced connects just then.
+      expect(seen.sent).toEqual(["1 SUBSCRIBE a", "1 A", "1 PING", "1 PING", "2 SUBSCRIBE b"])
     }))
 
   for (const state of ["connecting", "connected"]) {
