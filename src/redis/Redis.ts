@@ -31,8 +31,8 @@ import * as Apart from "../internal/shared/apart.js"
  * (a command was given up, and a `PING` after it has no answer for 2 seconds), one that is stuck while it reconnects (a
  * command has failed, and so do a `PING` a second for 5 seconds), and a server that a fail-over has demoted (`READONLY`). The
  * old client serves until the new one is connected. It keeps its socket until the answers that it is owed have come, or the
- * system gives its connection up. If it connects at that time, it is closed once it is connected, or after 10 seconds. An
- * attempt to connect ends after 10 seconds.
+ * system gives its connection up. It is closed once it answers a `PING`, or after 10 seconds. An attempt to
+ * connect ends after 10 seconds.
  *
  * The layer ends with its clients, or a second later: a client that is closed while it connects may never end.
  *
@@ -99,13 +99,11 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
     Effect.scope,
     (scope) => Effect.provideContext(Layer.buildWithScope(Layer.fresh(client), scope), context)
   )
-  // Waits while a client connects, whose commands fail at once: one that is closed meanwhile connects all the same, and keeps
-  // that connection for ever.
+  // Waits until a client answers, which it does not while it connects: one that is closed meanwhile connects all the same, and
+  // keeps that connection for ever.
   const settled = (redis: Redis.Redis["Service"]) =>
-    Effect.raceFirst(Effect.exit(redis.send("PING")), Effect.as(Effect.yieldNow, Exit.void)).pipe(
-      Effect.flatMap((exit) =>
-        Exit.isSuccess(exit) ? Effect.void : Effect.andThen(Effect.sleep(100), Effect.fail(exit))
-      ),
+    redis.send("PING").pipe(
+      Effect.tapError(() => Effect.sleep(100)),
       Effect.eventually,
       Effect.timeoutOption(mostConnecting)
     )

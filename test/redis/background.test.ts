@@ -104,6 +104,8 @@ describe("a Redis that connects in the background", () => {
       expect([seen.attempts, seen.sent.at(-1), seen.closed]).toEqual([1, "1 D", []])
       yield* TestClock.adjust(1)
       expect(yield* redis.send("E")).toBe(2)
+      expect([seen.attempts, seen.closed]).toEqual([2, []])
+      yield* TestClock.adjust("10 seconds")
       expect([seen.attempts, seen.closed]).toEqual([2, [1]])
       yield* Fiber.interrupt(last)
     }))
@@ -119,7 +121,9 @@ describe("a Redis that connects in the background", () => {
       expect([seen.attempts, seen.closed]).toEqual([3, []])
       seen.reachable = true
       yield* TestClock.adjust(100)
-      expect([yield* redis.send("B"), seen.closed]).toEqual([4, [1]])
+      expect([yield* redis.send("B"), seen.closed]).toEqual([4, []])
+      yield* TestClock.adjust("10 seconds")
+      expect(seen.closed).toEqual([1])
     }))
 
   it.effect("a PING that is answered, with an error too, keeps the client, and the next command that is given up is followed by one again", () =>
