@@ -435,8 +435,8 @@ export const Service = <Self>() => <const Id extends string>(id: Id, quota: Opti
 /** The accessors of a tag. */
 const operations = <Self>(tag: Context.Service<Self, RateLimiter>): Operations<Self> => ({
   consume: (options) => {
-    Handle.check("RateLimiter.consume", options)
-    return tag.use((_) => _.consume(options))
+    const checked = Handle.check("RateLimiter.consume", options)
+    return tag.use((_) => _.consume(checked))
   },
   // Sound as in `fromLimiter`: its type also binds `settle` to the value of the effect.
   withLimit: Handle.dataFirstOrLast((effect, options) =>

@@ -438,11 +438,14 @@ describe("O4 lists of tokens", () => {
       const consumed = limiter.consume({ tokens })
       const limited = limiter.withLimit(Effect.void, { tokens, settle: () => 1 })
       const scheduled = scheduler.schedule(Effect.void, { tokens })
+      const byTag = Effect.provideService(RateLimiter.consume({ tokens }), RateLimiter.RateLimiter, limiter)
       tokens.fill(NaN)
       yield* fork(consumed)
       yield* fork(limited)
       yield* fork(scheduled)
+      const called = yield* fork(byTag)
       yield* TestClock.adjust("1 minute")
+      expect(called.pollUnsafe()?._tag).toBe("Success")
       const admitted = { limiter: 0, scheduler: 0 }
       for (let i = 0; i < 10; i++) {
         yield* Effect.ignore(limiter.withLimit(Effect.sync(() => admitted.limiter++), { maxWait: 0 }))

@@ -375,25 +375,31 @@ describe.skipIf(!hasPostgres)("PostgreSQL away and back", () => {
 })
 
 describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => {
-  live("holds up no later command of its key, however short the timeout is", function*() {
+  /** A way to the server, which drops without a word what comes from a socket that is dead. */
+  const proxied = Effect.gen(function*() {
     const { port } = yield* server
-    const dead = new Set<Socket>()
-    const sockets = new Set<Socket>()
+    const way = { port: 0, sockets: new Set<Socket>(), isDead: (_: Socket): boolean => false }
     const proxy = createServer((client) => {
       const upstream = connect(port, "127.0.0.1")
       for (const [from, to] of [[client, upstream], [upstream, client]] as const) {
-        sockets.add(from)
+        way.sockets.add(from)
         from.on("error", () => {})
         from.on("close", () => to.destroy())
-        from.on("data", (data) => dead.has(from) || to.write(data))
+        from.on("data", (data) => way.isDead(from) || to.write(data))
       }
     })
     yield* Effect.promise(() => new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve)))
     const address = proxy.address()
     if (address === null || typeof address === "string") throw new Error("no port")
+    way.port = address.port
     yield* Effect.addFinalizer(() => Effect.sync(() => proxy.close()))
+    return way
+  })
+
+  live("holds up no later command of its key, however short the timeout is", function*() {
+    const way = yield* proxied
     const pg = PgClient.layer({
-      url: Redacted.make(`postgres://postgres@127.0.0.1:${address.port}/postgres`),
+      url: Redacted.make(`postgres://postgres@127.0.0.1:${way.port}/postgres`),
       maxConnections: 10
     })
     const options = { storeTimeout: "300 millis", outageBudget: 0, onStoreError: "fail", prefix: "hole" } as const
@@ -401,33 +407,19 @@ describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => 
     const call = Effect.provideContext(reduceShared(new Get({ id: "hole" }), () => Effect.succeed(1)), context)
     // The first one makes the tables.
     yield* eventually(Effect.map(Effect.exit(call), Exit.isSuccess))
-    for (const socket of sockets) dead.add(socket)
+    const former = new Set(way.sockets)
+    way.isDead = (socket) => former.has(socket)
     const began = performance.now()
     yield* eventually(Effect.map(Effect.exit(call), Exit.isSuccess))
     expect(performance.now() - began).toBeLessThan(6000)
     // The client ends politely, and waits for answers.
-    for (const socket of sockets) socket.destroy()
+    for (const socket of way.sockets) socket.destroy()
   })
 
   live("fails a command after its timeout, and a caller who is interrupted leaves at once", function*() {
-    const { port } = yield* server
-    const sockets = new Set<Socket>()
-    let frozen = false
-    const proxy = createServer((client) => {
-      const upstream = connect(port, "127.0.0.1")
-      for (const [from, to] of [[client, upstream], [upstream, client]] as const) {
-        sockets.add(from)
-        from.on("error", () => {})
-        from.on("close", () => to.destroy())
-        from.on("data", (data) => frozen || to.write(data))
-      }
-    })
-    yield* Effect.promise(() => new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve)))
-    const address = proxy.address()
-    if (address === null || typeof address === "string") throw new Error("no port")
-    yield* Effect.addFinalizer(() => Effect.sync(() => proxy.close()))
+    const way = yield* proxied
     const pg = yield* Layer.build(Layer.fresh(PgClient.layer({
-      url: Redacted.make(`postgres://postgres@127.0.0.1:${address.port}/postgres`),
+      url: Redacted.make(`postgres://postgres@127.0.0.1:${way.port}/postgres`),
       maxConnections: 4
     })))
     const limiter = yield* Effect.provideContext(
@@ -440,7 +432,7 @@ describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => 
       pg
     )
     yield* limiter.consume()
-    frozen = true
+    way.isDead = () => true
     const began = performance.now()
     const waiting = yield* fork(limiter.consume({ key: "other", onExceeded: "fail" }))
     yield* Effect.sleep(50)
@@ -449,7 +441,7 @@ describe.skipIf(!hasPostgres)("a connection that is dead without a word", () => 
     expect((yield* Effect.flip(limiter.consume())).reason._tag).toBe("StoreError")
     expect(performance.now() - began).toBeLessThan(1000)
     // The client ends politely, and waits for answers.
-    for (const socket of sockets) socket.destroy()
+    for (const socket of way.sockets) socket.destroy()
   })
 })
 

@@ -164,19 +164,24 @@ describe("a Redis that connects in the background", () => {
       expect([yield* redis.send("SET"), seen.attempts, seen.closed]).toEqual([2, 2, [1]])
     }))
 
+  /** A client that refuses as long as `state` says so, and those that follow, which do not. */
+  const refusing = Effect.fnUntraced(function*() {
+    const state = { refuses: true }
+    const { connect, seen } = yield* setup((client) =>
+      client === 1 && state.refuses ? Effect.fail(error("offline")) : Effect.succeed(client)
+    )
+    return { redis: yield* connect, seen, state }
+  })
+
   it.effect("a client that refuses a command, and a PING a second for 5 seconds, is replaced; an answer in time keeps it", () =>
     Effect.gen(function*() {
-      let refuses = true
-      const { connect, seen } = yield* setup((client) =>
-        client === 1 && refuses ? Effect.fail(error("offline")) : Effect.succeed(client)
-      )
-      const redis = yield* connect
+      const { redis, seen, state } = yield* refusing()
       yield* Effect.flip(redis.send("A"))
       yield* TestClock.adjust(4999)
-      refuses = false
+      state.refuses = false
       yield* TestClock.adjust("1 minute")
       expect(seen.attempts).toBe(1)
-      refuses = true
+      state.refuses = true
       yield* Effect.flip(redis.send("A"))
       yield* TestClock.adjust(4999)
       yield* Effect.flip(redis.send("B"))
@@ -192,15 +197,11 @@ describe("a Redis that connects in the background", () => {
 
   it.effect("a client that is replaced while it connects is closed once it is connected", () =>
     Effect.gen(function*() {
-      let refuses = true
-      const { connect, seen } = yield* setup((client) =>
-        client === 1 && refuses ? Effect.fail(error("offline")) : Effect.succeed(client)
-      )
-      const redis = yield* connect
+      const { redis, seen, state } = yield* refusing()
       yield* Effect.flip(redis.send("A"))
       yield* TestClock.adjust(5000)
       expect([seen.attempts, seen.closed]).toEqual([2, []])
-      refuses = false
+      state.refuses = false
       yield* TestClock.adjust(100)
       expect(seen.closed).toEqual([1])
     }))

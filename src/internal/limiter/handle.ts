@@ -39,24 +39,22 @@ interface Admitted extends Granted {
   charge?: Charge | undefined
 }
 
-export const check = (caller: string, options: ConsumeOptions | undefined): void => {
-  if (options === undefined) return
-  if (options.tokens !== undefined) Quotas.tokens(caller, options.tokens, 1)
+/** The checked options of a call. A list of tokens is a copy, which nobody changes any more. */
+export const check = <O extends ConsumeOptions>(caller: string, options: O | undefined): O | undefined => {
+  if (options === undefined) return undefined
+  const tokens = options.tokens === undefined ? undefined : Quotas.tokens(caller, options.tokens, 1)
   if (options.maxWait !== undefined) Quotas.nanos(caller, "maxWait", options.maxWait, 0)
   const onExceeded = options.onExceeded
   if (onExceeded !== undefined && onExceeded !== "delay" && onExceeded !== "fail") {
     refuseOption(caller, "onExceeded", `"delay" or "fail"`, onExceeded)
   }
+  return typeof tokens === "object" ? { ...options, tokens } : options
 }
 
-const checkLimit = (options: LimitOptions | undefined): void => {
-  check("RateLimiter.withLimit", options)
+const checkLimit = (options: LimitOptions | undefined): LimitOptions | undefined => {
   if (options?.settle !== undefined) Settling.checkSettle("RateLimiter.withLimit", options.settle)
+  return check("RateLimiter.withLimit", options)
 }
-
-/** Options with a list of their own, which nobody changes any more. */
-const own = <O extends ConsumeOptions>(options: O | undefined): O | undefined =>
-  typeof options?.tokens === "object" ? { ...options, tokens: Array.from(options.tokens) } : options
 
 /** How long a call may wait, in nanoseconds. */
 const longestWait = (options: ConsumeOptions | undefined): number =>
@@ -78,12 +76,9 @@ export const dataFirstOrLast = <Error, Self>(
   ) => Effect.Effect<A, E | Error, R | Self>
 ): unknown =>
 (first?: Effect.Effect<unknown, unknown, unknown> | LimitOptions, options?: LimitOptions) => {
-  if (Effect.isEffect(first)) {
-    checkLimit(options)
-    return f(first, options)
-  }
-  checkLimit(first)
-  return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, first)
+  if (Effect.isEffect(first)) return f(first, checkLimit(options))
+  const checked = checkLimit(first)
+  return <A, E, R>(effect: Effect.Effect<A, E, R>) => f(effect, checked)
 }
 
 /** What a call does once it is admitted, in the operation that uses its tokens. */
@@ -320,15 +315,14 @@ export const make = (limiter: Backend, name: string) => {
 
   const handle = Object.assign(Object.create(proto) as typeof proto, {
     [TypeId]: TypeId,
-    consume: (options?: ConsumeOptions) => {
-      check("RateLimiter.consume", options)
-      return admit(own(options), false, false, (waited, now, standing) => {
+    consume: (given?: ConsumeOptions) => {
+      const options = check("RateLimiter.consume", given)
+      return admit(options, false, false, (waited, now, standing) => {
         const { limit, remaining, resetAfter } = standing ?? limiter.standingUnsafe(options?.key, now)
         return Exit.succeed({ waited: duration(waited), limit, remaining, resetAfter: duration(resetAfter) })
       })
     },
-    withLimit: dataFirstOrLast((effect, given) => {
-      const options = own(given)
+    withLimit: dataFirstOrLast((effect, options) => {
       const settle = options?.settle
       return settle === undefined
         ? admit(options, true, false, () => effect)

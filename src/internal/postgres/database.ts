@@ -13,6 +13,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { refuse } from "../data/refuse.js"
 import * as Apart from "../shared/apart.js"
 import * as Inbox from "../shared/inbox.js"
+import { perClient } from "../shared/perClient.js"
 import * as Checked from "../shared/options.js"
 import { StoreError } from "../store/storeError.js"
 import { migration } from "./tables.js"
@@ -132,16 +133,8 @@ export const Database: Context.Service<Database, Database> = /*#__PURE__*/ Conte
   "effect-funnel/internal/postgres/Database"
 )
 
-type Layers = Map<string, Layer.Layer<Database, never, PgClient.PgClient>>
-
-const layers = /*#__PURE__*/ new WeakMap<PgClient.PgClient, Layers>()
-
-/** One subscription for all services of a program with this client and schema: a layer is built once. */
-export const layer = (schema: string): Layer.Layer<Database, never, PgClient.PgClient> =>
-  Layer.unwrap(Effect.map(PgClient.PgClient, (pg) => {
-    const ofClient: Layers = layers.get(pg) ?? new Map()
-    layers.set(pg, ofClient)
-    const made = ofClient.get(schema) ?? Layer.effect(Database)(make(schema))
-    ofClient.set(schema, made)
-    return made
-  }))
+/** One subscription for all services of a program with this client and schema. */
+export const layer: (schema: string) => Layer.Layer<Database, never, PgClient.PgClient> = /*#__PURE__*/ perClient(
+  PgClient.PgClient,
+  (schema) => Layer.effect(Database)(make(schema))
+)

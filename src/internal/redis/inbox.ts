@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import * as Inbox from "../shared/inbox.js"
+import { perClient } from "../shared/perClient.js"
 
 export type RedisInbox = Inbox.Inbox
 
@@ -22,16 +23,8 @@ const make = (prefix: string) =>
       publish: (channel, message) => redis.send("PUBLISH", channel, message)
     }))
 
-type Layers = Map<string, Layer.Layer<RedisInbox, never, Redis.Redis>>
-
-const layers = /*#__PURE__*/ new WeakMap<Redis.Redis["Service"], Layers>()
-
-/** One inbox for all services of a program with this client and prefix: a layer is built once. */
-export const layer = (prefix: string): Layer.Layer<RedisInbox, never, Redis.Redis> =>
-  Layer.unwrap(Effect.map(Redis.Redis, (redis) => {
-    const ofClient: Layers = layers.get(redis) ?? new Map()
-    layers.set(redis, ofClient)
-    const made = ofClient.get(prefix) ?? Layer.effect(RedisInbox)(make(prefix))
-    ofClient.set(prefix, made)
-    return made
-  }))
+/** One inbox for all services of a program with this client and prefix. */
+export const layer: (prefix: string) => Layer.Layer<RedisInbox, never, Redis.Redis> = /*#__PURE__*/ perClient(
+  Redis.Redis,
+  (prefix) => Layer.effect(RedisInbox)(make(prefix))
+)
