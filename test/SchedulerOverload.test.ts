@@ -756,6 +756,14 @@ describe("drain", () => {
 })
 
 describe("penalize", () => {
+  it.effect("a job that a penalty keeps for too long is told when it would start, also where there is no rate", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ name: "test", concurrency: 1 })
+      yield* scheduler.penalize({ for: "50 millis" })
+      const refused = yield* Effect.flip(scheduler.schedule(Effect.void, { maxWait: 10 }))
+      expect(refused.message).toBe("test: it starts in 50 ms at the earliest, 10 ms are allowed")
+    }))
+
   it.effect("a penalty of zero changes nothing: the burst of the rate stays", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 9, rate: { limit: 10, window: "1 second", burst: 3 } })

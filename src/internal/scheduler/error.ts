@@ -33,13 +33,13 @@ export class WaitExceeded extends /*#__PURE__*/ StacklessError("WaitExceeded")<{
   readonly waited: Duration.Duration
   /** How long it may wait. */
   readonly maxWait: Duration.Duration
-  /** How long it would have to wait for the rate at least, if that is why it is refused. */
+  /** How long it would have to wait for the rate or the end of a penalty at least, if that is why it is refused. */
   readonly expected: Duration.Duration | undefined
 }> {
   override get message(): string {
     return this.expected === undefined
       ? `waited ${inMillis(this.waited)}, at most ${inMillis(this.maxWait)} are allowed`
-      : `the rate starts it in ${inMillis(this.expected)} at the earliest, ${inMillis(this.maxWait)} are allowed`
+      : `it starts in ${inMillis(this.expected)} at the earliest, ${inMillis(this.maxWait)} are allowed`
   }
 }
 
