@@ -42,7 +42,7 @@ const run = (what: string, command: string, args: ReadonlyArray<string>) => {
 const page = "src/internal/dashboard/page/*"
 const modules = globSync("src/**/*.ts", { cwd: root, exclude: [page] })
   .map((file) => file.slice("src/".length, -".ts".length))
-/** Its text is in the package once, as JavaScript. */
+/** Its text is in the package once, in the module of the dashboard. */
 const bundled = "internal/dashboard/bundle"
 const open = modules.filter((name) => !name.startsWith("internal/") && name !== "index").toSorted()
 
@@ -82,10 +82,12 @@ const check = () => {
     "CONTRIBUTING.md",
     "SECURITY.md",
     ...globSync(["docs/**/*.{md,svg,png,json}", "examples/**/*.{ts,json}", page], { cwd: root }),
+    ...["index", ...open].map((name) => `dist/${name}.js`),
+    ...open.map((name) => `dist/${name}.js.map`),
+    ...globSync("dist/internal/chunk-*.js{,.map}", { cwd: root }),
     ...modules.flatMap((name) => [
-      `dist/${name}.js`,
       `dist/${name}.d.ts`,
-      ...name === bundled ? [] : [`src/${name}.ts`, `dist/${name}.js.map`, `dist/${name}.d.ts.map`]
+      ...name === bundled ? [] : [`src/${name}.ts`, `dist/${name}.d.ts.map`]
     ])
   ]
   const list = (what: string, names: ReadonlyArray<string>) => {

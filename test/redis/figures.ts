@@ -4,7 +4,9 @@
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import Table from "cli-table3"
 import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
+import { build } from "esbuild"
 import * as Reducer from "effect-funnel/Reducer"
 import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
 import * as RedisReducer from "effect-funnel/redis/Reducer"
@@ -23,10 +25,22 @@ import { type RedisServer, redisServer } from "../support/redisServer.ts"
 import { measure } from "./throughput.ts"
 
 await buildWhenStale()
-// The store is not exported, so the built files are imported by their paths.
-const built = (name: string) => import(String(new URL(`../../dist/internal/redis/${name}.js`, import.meta.url)))
-const GcraStore: typeof BuiltStore = await built("gcraStore")
-const Orders: typeof BuiltOrders = await built("orders")
+// The store is not exported, so it is bundled here.
+const bundled = fileURLToPath(new URL("../../.tmp/gcraStore.js", import.meta.url))
+await build({
+  stdin: {
+    contents: `export * as GcraStore from "./gcraStore.ts"; export * as Orders from "./orders.ts"`,
+    resolveDir: fileURLToPath(new URL("../../src/internal/redis", import.meta.url))
+  },
+  bundle: true,
+  format: "esm",
+  packages: "external",
+  outfile: bundled
+})
+const { GcraStore, Orders }: { readonly GcraStore: typeof BuiltStore; readonly Orders: typeof BuiltOrders } =
+  await import(
+    bundled
+  )
 
 class Get extends Persistable.Class<{ payload: { readonly id: string } }>()("Get", {
   primaryKey: (_) => _.id,

@@ -10,7 +10,7 @@ import type { Step } from "../waits/cycle.js"
  * @category errors
  * @since 0.1.0
  */
-export class NotFoundError<Id = unknown> extends Data.TaggedError("NotFoundError")<{
+export class NotFoundError<Id = unknown> extends /*#__PURE__*/ Data.TaggedError("NotFoundError")<{
   /** The name of the function. */
   readonly resolver: string
   readonly id: Id
@@ -26,7 +26,7 @@ export class NotFoundError<Id = unknown> extends Data.TaggedError("NotFoundError
  * @category errors
  * @since 0.1.0
  */
-export class ResultLengthMismatch extends Data.TaggedError("ResultLengthMismatch")<{
+export class ResultLengthMismatch extends /*#__PURE__*/ Data.TaggedError("ResultLengthMismatch")<{
   /** The name of the resolver, of its service, or of its requests. */
   readonly resolver: string
   /** How many requests there were. */
@@ -49,7 +49,7 @@ export class ResultLengthMismatch extends Data.TaggedError("ResultLengthMismatch
  * @category errors
  * @since 0.1.0
  */
-export class LookupCycle extends Data.TaggedError("LookupCycle")<{
+export class LookupCycle extends /*#__PURE__*/ Data.TaggedError("LookupCycle")<{
   /** The name of the resolver, of its service, or of its requests. */
   readonly resolver: string
   /** The request that would wait for ever. */
@@ -92,7 +92,7 @@ export class LookupCycle extends Data.TaggedError("LookupCycle")<{
  * @category errors
  * @since 0.1.0
  */
-export class BatcherError extends Data.TaggedError("BatcherError")<{
+export class BatcherError extends /*#__PURE__*/ Data.TaggedError("BatcherError")<{
   readonly reason: ResultLengthMismatch | LookupCycle
 }> {
   override get message(): string {

@@ -352,4 +352,8 @@ export const make = (limiter: Backend, name: string) => {
   return register(handle, limiter)
 }
 
-const proto: Pipeable.Pipeable & Inspectable.Inspectable = { ...Inspectable.BaseProto, ...Pipeable.Prototype }
+const proto: Pipeable.Pipeable & Inspectable.Inspectable = /*#__PURE__*/ Object.assign(
+  {},
+  Inspectable.BaseProto,
+  Pipeable.Prototype
+)

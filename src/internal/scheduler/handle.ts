@@ -58,7 +58,8 @@ export interface Direct {
 // The casts are sound: the implementations return results of these types by construction. `many` is there: a program that
 // has a handle has got it by one of the values that bring it.
 export class Handle extends Pipeable.Class implements Operations<never>, Direct {
-  readonly [TypeId]: TypeId = TypeId
+  // A computed field would keep the class, and so the engine, in programs that only call a scheduler.
+  declare readonly [TypeId]: TypeId
   readonly name: string
   /** `undefined` for the scheduler of a key. */
   readonly engine: Engine | undefined
@@ -66,6 +67,7 @@ export class Handle extends Pipeable.Class implements Operations<never>, Direct 
 
   constructor(name: string, access: Access, engine?: Engine) {
     super()
+    this[TypeId] = TypeId
     this.name = name
     this.access = access
     this.engine = engine

@@ -38,7 +38,7 @@ export type AllReturn<
  * @category errors
  * @since 0.1.0
  */
-export class NothingToTry extends Data.TaggedError("NothingToTry")<{}> {
+export class NothingToTry extends /*#__PURE__*/ Data.TaggedError("NothingToTry")<{}> {
   override get message(): string {
     return "there were no effects to try"
   }
@@ -50,7 +50,7 @@ export class NothingToTry extends Data.TaggedError("NothingToTry")<{}> {
  * @category errors
  * @since 0.1.0
  */
-export class AllFailed<out E> extends Data.TaggedError("AllFailed")<{
+export class AllFailed<out E> extends /*#__PURE__*/ Data.TaggedError("AllFailed")<{
   /** The failure of each effect, in the order of the input: none for one that was interrupted. */
   readonly errors: ReadonlyArray<unknown>
   readonly causes: ReadonlyArray<Cause.Cause<unknown>>
@@ -68,7 +68,7 @@ export class AllFailed<out E> extends Data.TaggedError("AllFailed")<{
  * @category errors
  * @since 0.1.0
  */
-export class FirstSuccessError<out E> extends Data.TaggedError("FirstSuccessError")<{
+export class FirstSuccessError<out E> extends /*#__PURE__*/ Data.TaggedError("FirstSuccessError")<{
   readonly reason: NothingToTry | AllFailed<unknown>
 }> {
   declare readonly reason: NothingToTry | AllFailed<E>
