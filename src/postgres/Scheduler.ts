@@ -31,7 +31,7 @@ import * as Database from "../internal/postgres/database.js"
 import * as PostgresGcraStore from "../internal/postgres/gcraStore.js"
 import * as PostgresPermitStore from "../internal/postgres/permitStore.js"
 import * as Checked from "../internal/shared/options.js"
-import { named, owner } from "../internal/store/bounds.js"
+import { keyName, owner } from "../internal/store/bounds.js"
 
 /**
  * How a scheduler uses PostgreSQL.
@@ -74,10 +74,7 @@ const stores = ({ leaseMillis, name, prefix }: ReturnType<typeof check>) =>
   Effect.map(Database.Database, (database): Stores.SchedulerStores => ({
     permits: (key, onWake) =>
       PostgresPermitStore.make(database, { prefix: `${prefix}p:`, name, key, leaseMillis, onWake }),
-    rates: (key, cells) => {
-      const ratePrefix = `${prefix}r:${name}:${key === undefined ? "" : named("=", key)}`
-      return PostgresGcraStore.make(database, { prefix: ratePrefix, cells })
-    }
+    rates: (key, cells) => PostgresGcraStore.make(database, { prefix: `${prefix}r:${name}:${keyName(key)}`, cells })
   }))
 
 /**

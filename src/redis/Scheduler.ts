@@ -47,7 +47,7 @@ import * as Inbox from "../internal/redis/inbox.js"
 import * as Orders from "../internal/redis/orders.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
 import * as Checked from "../internal/shared/options.js"
-import { named, owner } from "../internal/store/bounds.js"
+import { keyName, owner } from "../internal/store/bounds.js"
 
 /**
  * How a scheduler uses Redis.
@@ -130,7 +130,7 @@ const stores = Effect.fnUntraced(function*({ leaseMillis, name, prefix, storeTim
     permits: (key: string | undefined, onWake: () => void) =>
       RedisPermitStore.make(permits, inbox, { prefix: `${prefix}p:`, name, key, leaseMillis, onWake }),
     rates: (key: string | undefined, cells: ReadonlyArray<Stores.Cell>) =>
-      RedisGcraStore.make(tokens, { prefix: `${prefix}r:${name}:${key === undefined ? "" : named("=", key)}`, cells })
+      RedisGcraStore.make(tokens, { prefix: `${prefix}r:${name}:${keyName(key)}`, cells })
   }
 })
 

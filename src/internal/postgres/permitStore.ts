@@ -1,6 +1,8 @@
 /**
  * Permits in PostgreSQL: a row a permit, and a row for each process that waits.
  */
+import { constVoid } from "effect/Function"
+import * as Inbox from "../shared/inbox.js"
 import { named } from "../store/bounds.js"
 import type { Acquired, PermitStore } from "../store/permitStore.js"
 import { type Database, encode } from "./database.js"
@@ -18,15 +20,14 @@ export const make = ({ call, inbox }: Database, options: {
   // A scheduler without a key may have a name that goes on as the key of another one does.
   const key = encode(prefix + (options.key === undefined ? name : `{${name}}${named(":", options.key)}`))
   const lease = Math.ceil(leaseMillis * 1000)
-  const token = inbox.add(() => options.onWake())
-  const party = `${token} ${inbox.channel}`
-  const ignore = (): void => undefined
+  const { close, owner } = Inbox.open(inbox, () => options.onWake())
+  const party = Inbox.addressOf(inbox, owner)
 
   // The casts are sound: the functions return values of these types.
   return {
     leaseMillis,
-    node: `${inbox.node}.${token}`,
-    close: () => inbox.remove(token),
+    node: owner,
+    close,
     acquire: (permits, limit) =>
       call("acquire", "acquire", { key, party, lease, limit, permits }, (answer): Acquired => {
         const { granted, penalty, poll } = answer as Record<"granted" | "penalty" | "poll", number>
@@ -35,7 +36,7 @@ export const make = ({ call, inbox }: Database, options: {
       }, permits.length === 0),
     renew: (permits, limit) =>
       call("renew", "renew_permits", { key, lease, limit, permits }, (lost) => lost as ReadonlyArray<string>),
-    release: (permits) => call("release", "release_permits", { key, permits }, ignore, true),
-    penalize: (millis) => call("penalize", "penalize", { key, micros: Math.ceil(millis * 1000) }, ignore)
+    release: (permits) => call("release", "release_permits", { key, permits }, constVoid, true),
+    penalize: (millis) => call("penalize", "penalize", { key, micros: Math.ceil(millis * 1000) }, constVoid)
   }
 }

@@ -17,10 +17,9 @@ import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
-import { named } from "../store/bounds.js"
+import { keyName } from "../store/bounds.js"
 import type { Cell, DirectGcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
-import type * as Failure from "../store/storeError.js"
 import { SlotStock } from "./slotStock.js"
 
 /** How late a slot may be taken, in nanoseconds: unused slots are not saved up. */
@@ -87,9 +86,6 @@ const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
 
 /** Lists are refused before they get here. */
 const count: (tokens: Tokens) => number = leastOf
-
-/** The name of a key in the store. The calls without a key have one too. */
-const nameOf = (key: string | undefined): string => key === undefined ? "" : named("=", key)
 
 export class SharedLimiter implements Backend {
   private readonly options: Options
@@ -234,7 +230,7 @@ export class SharedLimiter implements Backend {
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
     const { guard, onStoreError } = this.options
     return Effect.matchEffect(
-      guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [count(tokens)], 0))),
+      guard.run("take", Effect.suspend(() => this.store.take(keyName(key), [count(tokens)], 0))),
       {
         onSuccess: (taken) => {
           const standing = this.standingOf(taken)
@@ -292,12 +288,12 @@ export class SharedLimiter implements Backend {
   peek(key: string | undefined): Effect.Effect<Peek, StoreError> {
     const { guard, onStoreError } = this.options
     // Nothing waits for less than no time, so the store refuses and says how long.
-    const asked = guard.run("peek", Effect.suspend(() => this.store.take(nameOf(key), [1], -1)))
+    const asked = guard.run("peek", Effect.suspend(() => this.store.take(keyName(key), [1], -1)))
     return Effect.matchEffect(asked, {
       onFailure: (failure) =>
         onStoreError === "fail"
           ? Effect.fail(failure)
-          : Effect.map(guard.applied(onStoreError, failure), () => this.local.peekUnsafe(key)),
+          : Effect.andThen(guard.applied(onStoreError, failure), this.local.peek(key)),
       onSuccess: (taken) =>
         Effect.succeed({
           ...this.standingOf(taken),
@@ -315,7 +311,7 @@ export class SharedLimiter implements Backend {
   }
 
   penalize(key: string | undefined, nanos: number): Effect.Effect<boolean, StoreError> {
-    return this.command("penalize", key, () => this.store.penalize(nameOf(key), nanos / nanosPerMilli), () => {
+    return this.command("penalize", key, () => this.store.penalize(keyName(key), nanos / nanosPerMilli), () => {
       const isLonger = this.local.penalizeUnsafe(key, nanos)
       if (isLonger) this.watch?.penalized()
       return isLonger
@@ -323,7 +319,7 @@ export class SharedLimiter implements Backend {
   }
 
   reset(key: string | undefined): Effect.Effect<void, StoreError> {
-    return this.command("reset", key, () => this.store.reset(nameOf(key)), () => this.local.resetUnsafe(key))
+    return this.command("reset", key, () => this.store.reset(keyName(key)), () => this.local.resetUnsafe(key))
   }
 
   /** Sends a command without an answer. While the store is away it fails, or the policy applies it in this process. */
@@ -429,7 +425,7 @@ export class SharedLimiter implements Backend {
   private giveBack(entry: Entry): Effect.Effect<void> {
     const { state, tokens } = entry.slots.giveBack()
     if (tokens === 0) return Effect.void
-    return Effect.ignore(this.options.guard.once("giveBack", this.store.giveBack(nameOf(entry.key), tokens, state)))
+    return Effect.ignore(this.options.guard.once("giveBack", this.store.giveBack(keyName(entry.key), tokens, state)))
   }
 
   private drop(entry: Entry): void {
@@ -454,7 +450,7 @@ export class SharedLimiter implements Backend {
     // In whole milliseconds: the store may send what many keys ask for alike once.
     const ahead = lookaheadMillis + Math.ceil(this.answerMillis)
     const askedAt = this.now()
-    const onFailure = (failure: Failure.StoreError) => {
+    const onFailure = (failure: StoreError) => {
       entry.asking = undefined
       this.away(entry, failure)
     }
@@ -464,8 +460,8 @@ export class SharedLimiter implements Backend {
     }
     const { store } = this
     const { guard } = this.options
-    const name = nameOf(entry.key)
-    const run = (take: Effect.Effect<Taken, Failure.StoreError>, agoMillis?: number) => {
+    const name = keyName(entry.key)
+    const run = (take: Effect.Effect<Taken, StoreError>, agoMillis?: number) => {
       const command = Effect.matchEager(guard.run("take", take, agoMillis), { onFailure, onSuccess })
       const fiber = Effect.runForkWith(this.place.context)(command)
       if (fiber.pollUnsafe() === undefined) entry.asking = () => fiber.interruptUnsafe()
@@ -513,7 +509,7 @@ export class SharedLimiter implements Backend {
   }
 
   /** The store is away: applies the policy to all waiters. */
-  private away(entry: Entry, failure: Failure.StoreError): void {
+  private away(entry: Entry, failure: StoreError): void {
     // In a line of their own: one that leaves meanwhile is told nothing.
     const told = new Line<StoreError>()
     for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) told.add(waiter)
