@@ -67,18 +67,7 @@ export interface StoreOptions extends Checked.GuardOptions {
  * @category models
  * @since 0.1.0
  */
-export interface ReducerOptions extends Reducer.Options, StoreOptions {
-  /**
-   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
-   * process waits for it.
-   */
-  readonly maxResultBytes?: number | undefined
-  /**
-   * The answer to a call while the store is away. `"local"`, the default, runs its effect in this process; it logs a warning
-   * once an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
-   */
-  readonly onStoreError?: "local" | "fail" | undefined
-}
+export interface ReducerOptions extends Reducer.Options, StoreOptions, Checked.FlightOptions {}
 
 /**
  * Options of a rate limiter over a store.
@@ -86,15 +75,9 @@ export interface ReducerOptions extends Reducer.Options, StoreOptions {
  * @category models
  * @since 0.1.0
  */
-export interface RateLimiterOptions extends StoreOptions, Checked.ProcessOptions, RateLimiter.NameOptions {
+export interface RateLimiterOptions extends StoreOptions, Checked.RateOptions, RateLimiter.NameOptions {
   /** One quota, or several that all have to conform. */
   readonly rate: RateLimiter.Options
-  /**
-   * The answer to a call while the store is away. `"fail"`, the default, fails with a `StoreError`. `"local"` admits at the
-   * pace divided by `expectedProcesses`, counted in this process. `"allow"` admits. The last two log a warning once an outage
-   * and count in the metric `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | "allow" | undefined
 }
 
 /**
@@ -120,14 +103,7 @@ export interface Limits<out Limiter = never> extends Checks.QueueOptions {
  * @category models
  * @since 0.1.0
  */
-export interface SchedulerStoreOptions extends StoreOptions, Checked.ProcessOptions {
-  /**
-   * The answer to waiting jobs while the store is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes
-   * on with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
-   * `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | undefined
-}
+export interface SchedulerStoreOptions extends StoreOptions, Checked.PermitOptions {}
 
 /**
  * Options of a scheduler over stores.

@@ -39,14 +39,7 @@ import { keyName, owner } from "../internal/store/bounds.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.LeaseOptions, Checked.ProcessOptions, Database.SchemaOptions {
-  /**
-   * The answer to waiting jobs while PostgreSQL is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes
-   * on with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
-   * `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | undefined
-}
+export interface StoreOptions extends Checked.LeaseOptions, Checked.PermitOptions, Database.SchemaOptions {}
 
 /**
  * Options of a scheduler over PostgreSQL: its limits, and how it uses PostgreSQL.

@@ -55,14 +55,7 @@ import { keyName, owner } from "../internal/store/bounds.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.LeaseOptions, Checked.ProcessOptions {
-  /**
-   * The answer to waiting jobs while Redis is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes on
-   * with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
-   * `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | undefined
-}
+export interface StoreOptions extends Checked.LeaseOptions, Checked.PermitOptions {}
 
 /**
  * The limits of a scheduler over Redis.
@@ -134,9 +127,6 @@ const stores = Effect.fnUntraced(function*({ leaseMillis, name, prefix, storeTim
   }
 })
 
-/** The orders bound their time and number themselves. */
-const bounded = <A extends StoreOptions>(options: A) => ({ ...options, isBounded: true })
-
 /**
  * Makes a scheduler over Redis that closes with the scope, for a service with a backend of its own.
  *
@@ -165,7 +155,7 @@ export const make = <Limiter = never>(
   options: Options<Limiter> & { readonly name: string }
 ): Effect.Effect<Scheduler.Scheduler, never, Limiter | Redis.Redis | Scope.Scope> => {
   const plan = check("Scheduler.make", options.name, options)
-  const scheduler = Stores.makeScheduler<Redis.Redis | Inbox.RedisInbox, Limiter>(stores(plan), bounded(options))
+  const scheduler = Stores.makeScheduler<Redis.Redis | Inbox.RedisInbox, Limiter>(stores(plan), Orders.bounded(options))
   return Effect.flatMap(Layer.build(inboxOf(plan)), (inbox) => Effect.provide(scheduler, inbox))
 }
 
@@ -253,7 +243,7 @@ export const layerService = <Self, Limiter = never>(
   options: Options<Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
   const plan = check("Scheduler.layer", tag.key, options)
-  return Stores.layerScheduler(tag, stores(plan), bounded(options)).pipe(Layer.provide(inboxOf(plan)))
+  return Stores.layerScheduler(tag, stores(plan), Orders.bounded(options)).pipe(Layer.provide(inboxOf(plan)))
 }
 
 /**
@@ -298,5 +288,5 @@ export const layerKeyed = <Self, K, Limiter = never>(
   options: KeyedOptions<K, Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
   const plan = check("Scheduler.layerKeyed", tag.key, options)
-  return Stores.layerKeyedScheduler(tag, stores(plan), bounded(options)).pipe(Layer.provide(inboxOf(plan)))
+  return Stores.layerKeyedScheduler(tag, stores(plan), Orders.bounded(options)).pipe(Layer.provide(inboxOf(plan)))
 }

@@ -22,6 +22,9 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 `
 
+/** The options of a service over orders, which bound their time and number themselves. */
+export const bounded = <A extends object>(options: A) => ({ ...options, isBounded: true })
+
 /** How many commands are on their way at most, and how many of one order each. */
 const mostAtOnce = 16
 const mostAlone = 256
