@@ -227,7 +227,7 @@ export class PermitPool implements Permits, Beating {
         if (this.place > 0 || permits.length > 0) this.strayUntil = this.now() + store.leaseMillis
         this.place = 0
         // The store may have run the command although it did not answer.
-        this.send(this.asked.map(none))
+        this.send(permits.map(none))
         this.away(failure)
       },
       onSuccess: ({ granted, penaltyMillis, pollMillis: due }) => {
@@ -246,15 +246,10 @@ export class PermitPool implements Permits, Beating {
           this.place = permits[granted]?.weight ?? 0
         }
         if (this.place > 0) this.pollAt = this.pollAfter(since, Math.ceil(due) + 2)
-        if (granted > 0 && this.renewAt === Infinity) {
-          this.renewAt = this.renewAfter(since)
-        }
+        if (granted > 0 && this.renewAt === Infinity) this.renewAt = this.renewAfter(since)
         this.arm()
-        if (granted > 0) {
-          engine.grantUnsafe(this.size)
-        } else {
-          this.changed()
-        }
+        if (granted > 0) engine.grantUnsafe(this.size)
+        else this.changed()
         if (this.again) {
           this.again = false
           this.wake()
@@ -320,12 +315,10 @@ export class PermitPool implements Permits, Beating {
   beat(now: number): void {
     if (this.pollAt <= now) {
       this.pollAt = Infinity
-      if (this.failedAt === -1) {
-        this.wake()
-      } else {
-        this.failedAt = -1
-        this.changed()
-      }
+      const hasFailed = this.failedAt !== -1
+      this.failedAt = -1
+      if (hasFailed) this.changed()
+      else this.wake()
     }
     // A job that ends may have a caller who throws. The other permits are still renewed.
     try {
@@ -342,9 +335,8 @@ export class PermitPool implements Permits, Beating {
   private renew(sentAt: number): void {
     this.renewal?.interruptUnsafe()
     this.renewal = undefined
-    const expired = this.permits.filter((permit) => permit.deadline <= sentAt)
     try {
-      if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
+      this.lose(({ deadline }) => deadline <= sentAt, "too late")
     } finally {
       this.renewHeld(sentAt)
     }
@@ -365,11 +357,8 @@ export class PermitPool implements Permits, Beating {
       onSuccess: (ids) => {
         const lost = new Set(ids)
         for (const permit of asked) if (!lost.has(permit.id)) permit.deadline = sentAt + store.leaseMillis
-        const gone = this.permits.filter((permit) => lost.has(permit.id))
         try {
-          if (gone.length > 0) {
-            this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
-          }
+          this.lose(({ id }) => lost.has(id), "others hold the permit")
         } finally {
           this.renewed(Math.min(this.renewAfter(this.now()), this.firstDeadline))
         }
@@ -384,10 +373,11 @@ export class PermitPool implements Permits, Beating {
   }
 
   /** Ends the jobs that began last, as many as ran on lost permits. */
-  private lose(lost: ReadonlyArray<Permit>, failure: StoreError): void {
+  private lose(isLost: (permit: Permit) => boolean, why: string): void {
     const { engine } = this.options
-    const gone = new Set(lost)
-    this.permits = this.permits.filter((permit) => !gone.has(permit))
+    const lost = this.permits.filter(isLost)
+    if (lost.length === 0) return
+    this.permits = this.permits.filter((permit) => !isLost(permit))
     for (const { weight } of lost) this.size -= weight
     if (this.alone) return
     this.narrow()
@@ -400,7 +390,7 @@ export class PermitPool implements Permits, Beating {
       over -= job.width
       ends.push(end)
     }
-    const error = engine.refusals.error(failure)
+    const error = engine.refusals.error(new StoreError({ operation: "renew", cause: new Error(why) }))
     forEachInSlices(engine.slices, ends, (end) => Deferred.doneUnsafe(end, Effect.fail(error)), () => this.changed())
   }
 
