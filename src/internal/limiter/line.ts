@@ -49,6 +49,10 @@ export class Line<E> implements List.List<Place<E>> {
     return first?.waiter
   }
 
+  *waiters(): Generator<Waiter<E>> {
+    for (let place = this.first; place !== undefined; place = place.after) yield place.waiter
+  }
+
   /** Takes out the waiters whose tokens exceed the burst. */
   removeLarger(exceeds: (tokens: Tokens) => boolean): Array<Waiter<E>> {
     const larger: Array<Waiter<E>> = []

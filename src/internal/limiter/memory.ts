@@ -405,9 +405,7 @@ export class LimiterMemory implements Backend {
 
   /** All who wait. */
   *waiters(): Generator<Waiter> {
-    for (const { line } of this.entries.values()) {
-      for (let place = line?.first; place !== undefined; place = place.after) yield place.waiter
-    }
+    for (const { line } of this.entries.values()) if (line !== undefined) yield* line.waiters()
   }
 
   private enter(key: string | undefined): Entry.Entry {

@@ -10,8 +10,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as Slices from "../data/slices.js"
-import * as Timers from "../data/timers.js"
-import { intervalWithoutLog, leastOf, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
+import type * as Timers from "../data/timers.js"
+import { intervalWithoutLog, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
 import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
@@ -20,7 +20,7 @@ import type { Log, Spans } from "../seen/tell.js"
 import { keyName } from "../store/bounds.js"
 import type { Cell, DirectGcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
-import { SlotStock } from "./slotStock.js"
+import { count, Entry, nanosPerMilli } from "./entry.js"
 
 /** How late a slot may be taken, in nanoseconds: unused slots are not saved up. */
 const catchUpOf = (rates: ReadonlyArray<Rate>): number => rates.some((rate) => rate.strict) ? 10_000_000 : maxCatchUp
@@ -34,39 +34,8 @@ const lookaheadMillis = 50
 /** The longest answer that is counted as typical. A longer one was held up. */
 const longestAnswerMillis = 1000
 
-/** How soon more slots are asked for while there are some: one command for many, long before they run out. */
-const refillNanos = 10_000_000
-
-/** The most waiters that one command asks for. */
-const mostPerCommand = 512
-
 /** How long unused slots are kept for the next arrival. */
 const keepNanos = 2_000_000
-
-const nanosPerMilli = 1_000_000
-
-/** A key: its waiters and its slots. */
-class Entry extends Line<StoreError> {
-  readonly key: string | undefined
-  readonly slots = new SlotStock()
-  readonly alarm: Timers.Alarm
-  /** Since when nobody waits. */
-  idleAt: number | undefined = undefined
-  /** Gives up the command that asks for slots. */
-  asking: (() => void) | undefined = undefined
-  /** When the store can grant the tokens that it refused. */
-  retryAt = 0
-  refused = 0
-  /** When they would be due. */
-  refusedDue = 0
-  /** The last answer of the store. */
-  told: Taken | undefined = undefined
-  constructor(key: string | undefined, place: Timers.Place, serve: (entry: Entry) => void) {
-    super()
-    this.key = key
-    this.alarm = new Timers.Alarm(Timers.after, () => serve(this), place)
-  }
-}
 
 export interface Options {
   readonly store: (cells: ReadonlyArray<Cell>) => DirectGcraStore
@@ -83,9 +52,6 @@ export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effec
 
 const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
   rates.map((rate) => ({ burst: rate.burst, intervalMicros: intervalWithoutLog(rate) / 1000 }))
-
-/** Lists are refused before they get here. */
-const count: (tokens: Tokens) => number = leastOf
 
 export class SharedLimiter implements Backend {
   private readonly options: Options
@@ -216,7 +182,7 @@ export class SharedLimiter implements Backend {
     this.local.setQuotas(this.share(rates))
     const tooLarge: Array<Waiter<StoreError>> = []
     for (const entry of this.entries.values()) {
-      entry.retryAt = entry.refusedDue = 0
+      entry.forget()
       entry.slots.keep()
       tooLarge.push(...entry.removeLarger((tokens) => count(tokens) > this.burst))
     }
@@ -340,7 +306,7 @@ export class SharedLimiter implements Backend {
       if (entry !== undefined) {
         // The slots were granted before the command: ask again.
         entry.slots.clear()
-        entry.retryAt = entry.refusedDue = 0
+        entry.forget()
         this.serve(entry)
       }
       return done
@@ -360,9 +326,7 @@ export class SharedLimiter implements Backend {
   })
 
   private *waiters(): Generator<Waiter<StoreError>> {
-    for (const { first } of this.entries.values()) {
-      for (let place = first; place !== undefined; place = place.after) yield place.waiter
-    }
+    for (const entry of this.entries.values()) yield* entry.waiters()
     yield* this.local.waiters()
   }
 
@@ -436,16 +400,7 @@ export class SharedLimiter implements Backend {
 
   /** Asks the store for the first waiters that have no slot yet. */
   private ask(entry: Entry): void {
-    let covered = entry.slots.tokens
-    const tokens: Array<number> = []
-    for (let node = entry.first; node !== undefined && tokens.length < mostPerCommand; node = node.after) {
-      const { waiter } = node
-      const asked = count(waiter.tokens)
-      for (let n = 1 + (waiter.behind?.() ?? 0); n > 0 && tokens.length < mostPerCommand; n--) {
-        if (covered >= asked) covered -= asked
-        else tokens.push(asked)
-      }
-    }
+    const tokens = entry.wanted()
     if (tokens.length === 0) return
     // In whole milliseconds: the store may send what many keys ask for alike once.
     const ahead = lookaheadMillis + Math.ceil(this.answerMillis)
@@ -454,9 +409,11 @@ export class SharedLimiter implements Backend {
       entry.asking = undefined
       this.away(entry, failure)
     }
-    const onSuccess = (taken: Taken, now?: number) => {
+    const onSuccess = (taken: Taken, now: number = this.now()) => {
       entry.asking = undefined
-      this.onTaken(entry, tokens, taken, askedAt, ahead, now)
+      this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
+      entry.hear(tokens, taken, askedAt, ahead, now)
+      this.serve(entry, now)
     }
     const { store } = this
     const { guard } = this.options
@@ -486,26 +443,6 @@ export class SharedLimiter implements Backend {
         agoMillis
       )
     })
-  }
-
-  private onTaken(
-    entry: Entry,
-    tokens: ReadonlyArray<number>,
-    taken: Taken,
-    askedAt: number,
-    aheadMillis: number,
-    now: number = this.now()
-  ): void {
-    // The store decided before its answer arrived, so a slot may be late and is never early.
-    this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
-    entry.told = taken
-    entry.slots.add(tokens, taken, now)
-    const retry = Math.ceil(taken.retryMillis * nanosPerMilli)
-    entry.refused = tokens[taken.waits.length] ?? 0
-    // The store decided at some time since it was asked, so it may be due that much earlier than this answer tells.
-    entry.refusedDue = retry > 0 ? askedAt + retry + aheadMillis * nanosPerMilli : 0
-    entry.retryAt = retry > 0 ? now + (entry.slots.tokens > 0 ? Math.max(retry, refillNanos) : retry) : 0
-    this.serve(entry, now)
   }
 
   /** The store is away: applies the policy to all waiters. */
