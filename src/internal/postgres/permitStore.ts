@@ -4,18 +4,11 @@
 import { constVoid } from "effect/Function"
 import * as Inbox from "../shared/inbox.js"
 import { named } from "../store/bounds.js"
-import type { Acquired, PermitStore } from "../store/permitStore.js"
+import type { Acquired, PermitStore, PermitStoreOptions } from "../store/permitStore.js"
 import { type Database, encode } from "./database.js"
 
-/** Makes the store of one scheduler. It calls `onWake` when a permit may be free. */
-export const make = ({ call, inbox }: Database, options: {
-  readonly prefix: string
-  readonly name: string
-  /** The key of the scheduler, if there is one a key. */
-  readonly key?: string | undefined
-  readonly leaseMillis: number
-  readonly onWake: () => void
-}): PermitStore => {
+/** Makes the store of one scheduler. */
+export const make = ({ call, inbox }: Database, options: PermitStoreOptions): PermitStore => {
   const { leaseMillis, name, prefix } = options
   // A scheduler without a key may have a name that goes on as the key of another one does.
   const key = encode(prefix + (options.key === undefined ? name : `{${name}}${named(":", options.key)}`))

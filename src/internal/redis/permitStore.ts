@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
 import * as Inbox from "../shared/inbox.js"
 import { longestLease, named } from "../store/bounds.js"
-import type { Acquired, Held, PermitStore } from "../store/permitStore.js"
+import type { Acquired, Held, PermitStore, PermitStoreOptions } from "../store/permitStore.js"
 import type { StoreError } from "../store/storeError.js"
 import * as Orders from "./orders.js"
 
@@ -224,15 +224,8 @@ const inParts = <A>(
   return Effect.all(parts, { concurrency: "unbounded" })
 }
 
-/** Makes the store of one scheduler. It calls `onWake` when a permit may be free. */
-export const make = (orders: Orders.Orders, inbox: Inbox.Inbox, options: {
-  readonly prefix: string
-  readonly name: string
-  /** The key of the scheduler, if there is one a key. */
-  readonly key?: string | undefined
-  readonly leaseMillis: number
-  readonly onWake: () => void
-}): PermitStore => {
+/** Makes the store of one scheduler. */
+export const make = (orders: Orders.Orders, inbox: Inbox.Inbox, options: PermitStoreOptions): PermitStore => {
   const { key, leaseMillis } = options
   const leaseMicros = Math.ceil(leaseMillis * 1000)
   const end = key === undefined ? "" : named(":", key)
