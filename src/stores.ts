@@ -142,12 +142,11 @@ export interface SchedulerStores {
   readonly rates: (key: string | undefined, cells: ReadonlyArray<Cell>) => GcraStore
 }
 
-const guardOf = Effect.fnUntraced(function*(service: string, options: StoreOptions | undefined, checked: GuardTimes) {
-  const watch = yield* enrolled("store", service, checked)
-  return Guard.make({ service, watch, isBounded: options?.isBounded === true, ...checked })
-})
-
-type GuardTimes = ReturnType<typeof Checked.guard>
+const guardOf = (service: string, options: StoreOptions | undefined, times: ReturnType<typeof Checked.guard>) =>
+  Effect.map(
+    enrolled("store", service, times),
+    (watch) => Guard.make({ service, watch, isBounded: options?.isBounded === true, ...times })
+  )
 
 /** The lease of a store that is not ours. */
 const checkLease = <A extends { readonly leaseMillis: number }>(caller: string, store: A): A => {

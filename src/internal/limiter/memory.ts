@@ -34,9 +34,7 @@ const axisEnd = 2 ** 52
 export const make = (rates: ReadonlyArray<Gcra.Rate>): Effect.Effect<LimiterMemory> =>
   Effect.withFiber((fiber) => Effect.succeed(new LimiterMemory(rates, fiber.context, fiber.getRef(Clock.Clock))))
 
-/**
- * The state of all keys, and one timer for them.
- */
+/** The state of all keys, and one timer for them. */
 export class LimiterMemory implements Backend {
   readonly entries = new Map<string | undefined, Entry.Entry>()
   /** The last entry looked up: calls for one key come in a row. */
