@@ -95,12 +95,11 @@ type Then<A, E, R> = (
 
 /** Makes the handle of a limiter. Its operations are properties, so that they can be destructured. */
 export const make = (limiter: Backend, name: string) => {
-  const fail = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
-    Exit.fail(new RateLimiterError({ limiter: name, reason }))
+  const errorOf = (reason: RateLimiterErrorReason) => new RateLimiterError({ limiter: name, reason })
 
   const refuse = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> => {
     limiter.watch?.refused()
-    return fail(reason)
+    return Exit.fail(errorOf(reason))
   }
 
   const tooLarge = (tokens: Tokens) => {
@@ -283,24 +282,24 @@ export const make = (limiter: Backend, name: string) => {
         : admitSettling(effect, settle, options)
     }),
     peek: (options?: { readonly key?: string | undefined }) =>
-      Effect.matchEffect(limiter.peek(options?.key), {
-        onFailure: fail,
-        onSuccess: ({ resetAfter, retryAfter, ...left }) =>
-          Exit.succeed({ ...left, resetAfter: duration(resetAfter), retryAfter: duration(retryAfter) })
+      Effect.mapBoth(limiter.peek(options?.key), {
+        onFailure: errorOf,
+        onSuccess: ({ resetAfter, retryAfter, ...left }) => ({
+          ...left,
+          resetAfter: duration(resetAfter),
+          retryAfter: duration(retryAfter)
+        })
       }),
     penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) => {
       const nanos = penalty(options)
       // The end of a penalty leaves one token of the burst. One of no length changes nothing.
       if (nanos === 0) return Effect.void
-      return Effect.matchEffect(limiter.penalize(options.key, nanos), {
-        onFailure: fail,
-        onSuccess: () => {
-          limiter.log?.penalized(options.key !== undefined, nanos)
-          return Effect.void
-        }
+      return Effect.mapBoth(limiter.penalize(options.key, nanos), {
+        onFailure: errorOf,
+        onSuccess: () => limiter.log?.penalized(options.key !== undefined, nanos)
       })
     },
-    reset: (options?: { readonly key?: string | undefined }) => Effect.catch(limiter.reset(options?.key), fail),
+    reset: (options?: { readonly key?: string | undefined }) => Effect.mapError(limiter.reset(options?.key), errorOf),
     toJSON: () => ({ _id: "effect-funnel/RateLimiter", name, keys: limiter.size })
   })
   return register(handle, limiter)
