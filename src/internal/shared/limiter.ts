@@ -254,17 +254,11 @@ export class SharedLimiter implements Backend {
   peek(key: string | undefined): Effect.Effect<Peek, StoreError> {
     const { guard, onStoreError } = this.options
     // Nothing waits for less than no time, so the store refuses and says how long.
-    const asked = guard.run("peek", Effect.suspend(() => this.store.take(keyName(key), [1], -1)))
-    return Effect.matchEffect(asked, {
-      onFailure: (failure) =>
-        onStoreError === "fail"
-          ? Effect.fail(failure)
-          : Effect.andThen(guard.applied(onStoreError, failure), this.local.peek(key)),
-      onSuccess: (taken) =>
-        Effect.succeed({
-          ...this.standingOf(taken),
-          retryAfter: Math.max(0, Math.ceil((taken.retryMillis - 1) * nanosPerMilli))
-        })
+    const look = Effect.suspend(() => this.store.take(keyName(key), [1], -1))
+    return Effect.flatMap(guard.runOrApply(onStoreError, "peek", look), (taken) => {
+      if (taken === undefined) return this.local.peek(key)
+      const retryAfter = Math.max(0, Math.ceil((taken.retryMillis - 1) * nanosPerMilli))
+      return Effect.succeed({ ...this.standingOf(taken), retryAfter })
     })
   }
 
@@ -288,7 +282,7 @@ export class SharedLimiter implements Backend {
     return this.command("reset", key, () => this.store.reset(keyName(key)), () => this.local.resetUnsafe(key))
   }
 
-  /** Sends a command without an answer. While the store is away it fails, or the policy applies it in this process. */
+  /** Sends a command without an answer, and applies it in this process too. */
   private command<A>(
     operation: string,
     key: string | undefined,
@@ -296,11 +290,7 @@ export class SharedLimiter implements Backend {
     here: () => A
   ): Effect.Effect<A, StoreError> {
     const { guard, onStoreError } = this.options
-    const sent = Effect.catch(
-      guard.run(operation, Effect.suspend(send)),
-      (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
-    )
-    return Effect.map(sent, () => {
+    return Effect.map(guard.runOrApply(onStoreError, operation, Effect.suspend(send)), () => {
       const done = here()
       const entry = this.entries.get(key)
       if (entry !== undefined) {

@@ -434,10 +434,7 @@ export class PermitPool implements Permits, Beating {
     return Effect.suspend(() => {
       const { engine, guard, onStoreError, store } = this.options
       engine.penalizeUnsafe(nanos)
-      const sent = Effect.catch(
-        guard.run("penalize", store.penalize(nanos / 1e6)),
-        (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
-      )
+      const sent = guard.runOrApply(onStoreError, "penalize", store.penalize(nanos / 1e6))
       const { limiter } = engine
       return limiter === undefined ? sent : Effect.asVoid(Effect.andThen(sent, limiter.penalize(undefined, nanos)))
     })
