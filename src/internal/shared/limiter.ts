@@ -81,8 +81,9 @@ export class SharedLimiter implements Backend {
   }
 
   private adopt(rates: ReadonlyArray<Rate>): void {
-    this.rates = rates
+    // First: it may be the code of a user, and throw.
     this.store = this.options.store(cells(rates))
+    this.rates = rates
     this.catchUp = catchUpOf(rates)
   }
 
