@@ -350,17 +350,14 @@ export class PermitPool implements Permits, Beating {
     const asked = this.permits
     const command = guard.once("renew", store.renew(asked, this.limit_))
     this.renewal = this.fork(Effect.matchEager(command, {
-      onFailure: () => {
-        const now = this.now()
-        this.renewed(Math.min(now + Math.min(store.leaseMillis / 10, 500), this.firstDeadline))
-      },
+      onFailure: () => this.renewed(this.now() + Math.min(store.leaseMillis / 10, 500)),
       onSuccess: (ids) => {
         const lost = new Set(ids)
         for (const permit of asked) if (!lost.has(permit.id)) permit.deadline = sentAt + store.leaseMillis
         try {
           this.lose(({ id }) => lost.has(id), "others hold the permit")
         } finally {
-          this.renewed(Math.min(this.renewAfter(this.now()), this.firstDeadline))
+          this.renewed(this.renewAfter(this.now()))
         }
       }
     }))
@@ -368,7 +365,7 @@ export class PermitPool implements Permits, Beating {
 
   private renewed(next: number): void {
     this.renewal = undefined
-    this.renewAt = this.permits.length > 0 ? next : Infinity
+    this.renewAt = this.permits.length > 0 ? Math.min(next, this.firstDeadline) : Infinity
     this.arm()
   }
 
@@ -409,23 +406,14 @@ export class PermitPool implements Permits, Beating {
     }
     if (this.alone) return
     this.alone = true
-    const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_))))
-      .pipe(
-        Effect.delay(pollMillis),
-        Effect.repeat({ until: (back) => back })
-      )
-    this.recovery = this.fork(
-      Effect.andThen(
-        guard.applied(onStoreError, failure),
-        Effect.flatMap(back, () =>
-          Effect.sync(() => {
-            // Jobs that began meanwhile run to their end. No job starts beyond the held permits.
-            this.alone = false
-            this.strayUntil = 0
-            engine.grantUnsafe(this.size)
-          }))
-      )
-    )
+    const asked = Effect.suspend(() => guard.run("acquire", store.acquire([], this.limit_)))
+    const back = Effect.map(Effect.eventually(Effect.delay(asked, pollMillis)), () => {
+      // Jobs that began meanwhile run to their end. No job starts beyond the held permits.
+      this.alone = false
+      this.strayUntil = 0
+      engine.grantUnsafe(this.size)
+    })
+    this.recovery = this.fork(Effect.andThen(guard.applied(onStoreError, failure), back))
     this.changed()
   }
 
