@@ -14,7 +14,7 @@ type Rates = ReadonlyArray<Gcra.Rate>
 type Tokens = Gcra.Tokens
 
 /** The waiters of one key, and the due time of the first one. */
-export class DueLine extends Line<never> implements DueHeap.Member {
+export class DueLine extends Line implements DueHeap.Member {
   readonly entry: Entry
   due = 0
   index = -1

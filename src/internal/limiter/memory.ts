@@ -43,7 +43,7 @@ export class LimiterMemory implements Backend {
   /** A heap of the lines, by the due time of their first waiter. */
   private readonly due: Array<DueLine> = []
   /** Waiters that exceed the burst and have not been called back yet. */
-  private readonly tooLarge = new Line<never>()
+  private readonly tooLarge = new Line()
   private settling = false
   /** The last step left callbacks to the next turn. */
   private deferred = false

@@ -3,7 +3,6 @@
  */
 import * as Timers from "../data/timers.js"
 import { leastOf, type Tokens } from "../limiter/gcra.js"
-import type { StoreError } from "../limiter/limiter.js"
 import { Line } from "../limiter/line.js"
 import type { Taken } from "../store/gcraStore.js"
 import { SlotStock } from "./slotStock.js"
@@ -19,7 +18,7 @@ const mostPerCommand = 512
 /** Lists are refused before they get here. */
 export const count: (tokens: Tokens) => number = leastOf
 
-export class Entry extends Line<StoreError> {
+export class Entry extends Line {
   readonly key: string | undefined
   readonly slots = new SlotStock()
   readonly alarm: Timers.Alarm

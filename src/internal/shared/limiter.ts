@@ -439,7 +439,7 @@ export class SharedLimiter implements Backend {
   /** The store is away: applies the policy to all waiters. */
   private away(entry: Entry, failure: StoreError): void {
     // In a line of their own: one that leaves meanwhile is told nothing.
-    const told = new Line<StoreError>()
+    const told = new Line()
     for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) told.add(waiter)
     this.rest(entry, this.now())
     const { guard, onStoreError } = this.options
