@@ -221,7 +221,7 @@ export class PermitPool implements Permits, Beating {
       sentAt = this.now()
       return store.acquire(permits, this.limit_)
     })
-    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
+    const asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
       onFailure: (failure) => {
         this.asking = undefined
         if (this.place > 0 || permits.length > 0) this.strayUntil = this.now() + store.leaseMillis
@@ -256,6 +256,8 @@ export class PermitPool implements Permits, Beating {
         }
       }
     }))
+    // An answer that came at once may have led to the next question, which is open.
+    if (asking !== undefined) this.asking = asking
   }
 
   /** Gives back so much of the permits that have been here since then. */
