@@ -23,6 +23,7 @@ import * as RateLimiter from "./RateLimiter.js"
 import * as Reducer from "./Reducer.js"
 import type * as Scheduler from "./Scheduler.js"
 import { refuse } from "./internal/data/refuse.js"
+import type { Rate } from "./internal/limiter/gcra.js"
 import * as Quotas from "./internal/limiter/quota.js"
 import { attach } from "./internal/reducer/reduceShared.js"
 import * as Build from "./internal/scheduler/build.js"
@@ -333,22 +334,17 @@ const sharing = <R>(
     const guard = yield* guardOf(name, options, times)
     const pulse = new Pulse(site)
     return (key: string | undefined): Build.Share => (engine) => {
-      const pool: PermitPool = new PermitPool({
-        engine,
-        store: Foreign.permitStore(checkLease(caller, permits(key, () => pool.wake()))),
-        guard,
-        pulse,
-        onStoreError,
-        expectedProcesses,
-        limiterOf: (quotas) =>
-          new SharedLimiter.SharedLimiter(
-            quotas,
-            { store: (cells) => Foreign.gcraStore(rates(key, cells), cells), guard, onStoreError, expectedProcesses },
-            site.context,
-            site.clock
-          )
-      })
-      return pool
+      // The store may wake it before it is there.
+      let pool: PermitPool | undefined = undefined
+      const store = Foreign.permitStore(checkLease(caller, permits(key, () => pool?.wake())))
+      const limiterOf = (quotas: ReadonlyArray<Rate>) =>
+        new SharedLimiter.SharedLimiter(
+          quotas,
+          { store: (cells) => Foreign.gcraStore(rates(key, cells), cells), guard, onStoreError, expectedProcesses },
+          site.context,
+          site.clock
+        )
+      return pool = new PermitPool({ engine, store, guard, pulse, onStoreError, expectedProcesses, limiterOf })
     }
   })
 }

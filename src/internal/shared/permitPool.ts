@@ -51,6 +51,12 @@ interface Permit {
   deadline: number
 }
 
+/** A question that is on its way. */
+interface Asked {
+  readonly permits: ReadonlyArray<Held>
+  fiber: Fiber.Fiber<void> | undefined
+}
+
 interface Sent {
   readonly remaining: ReadonlyArray<Held>
   fiber: Fiber.Fiber<void> | undefined
@@ -79,8 +85,7 @@ export class PermitPool implements Permits, Beating {
   size = 0
   private limit_: number
   private ids = 0
-  private asking: Fiber.Fiber<void> | undefined
-  private asked: ReadonlyArray<Held> = []
+  private asking: Asked | undefined
   private again = false
   /** What is given back and has no answer yet. Closing waits for an attempt of it, or it might never be sent. */
   private readonly sending = new Set<Sent>()
@@ -215,13 +220,13 @@ export class PermitPool implements Permits, Beating {
     }
     this.pollAt = Infinity
     this.failedAt = -1
-    this.asked = permits
     let sentAt = 0
     const command = Effect.suspend(() => {
       sentAt = this.now()
       return store.acquire(permits, this.limit_)
     })
-    const asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
+    const asked: Asked = this.asking = { permits, fiber: undefined }
+    asked.fiber = this.fork(Effect.matchEager(guard.run("acquire", command), {
       onFailure: (failure) => {
         this.asking = undefined
         if (this.place > 0 || permits.length > 0) this.strayUntil = this.now() + store.leaseMillis
@@ -256,8 +261,6 @@ export class PermitPool implements Permits, Beating {
         }
       }
     }))
-    // An answer that came at once may have led to the next question, which is open.
-    if (asking !== undefined) this.asking = asking
   }
 
   /** Gives back so much of the permits that have been here since then. */
@@ -439,13 +442,13 @@ export class PermitPool implements Permits, Beating {
     const { pulse, store } = this.options
     this.closed = true
     pulse.set(this, Infinity)
-    for (const fiber of [this.asking, this.renewal, this.recovery]) fiber?.interruptUnsafe()
+    for (const fiber of [this.asking?.fiber, this.renewal, this.recovery]) fiber?.interruptUnsafe()
     store.close()
   }
 
   readonly close: Effect.Effect<unknown> = Effect.suspend(() => {
     const { guard, store } = this.options
-    const held = [...this.permits, ...(this.asking === undefined ? [] : this.asked)].map(none)
+    const held = [...this.permits, ...(this.asking?.permits ?? [])].map(none)
     // What has failed is tried once more, instead of for as long as an outage may take.
     for (const { fiber, hasFailed, remaining } of Array.from(this.sending)) {
       if (!hasFailed) continue
