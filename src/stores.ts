@@ -23,6 +23,7 @@ import * as RateLimiter from "./RateLimiter.js"
 import * as Reducer from "./Reducer.js"
 import type * as Scheduler from "./Scheduler.js"
 import { refuse } from "./internal/data/refuse.js"
+import type { Rate } from "./internal/limiter/gcra.js"
 import * as Quotas from "./internal/limiter/quota.js"
 import { attach } from "./internal/reducer/reduceShared.js"
 import * as Build from "./internal/scheduler/build.js"
@@ -67,18 +68,7 @@ export interface StoreOptions extends Checked.GuardOptions {
  * @category models
  * @since 0.1.0
  */
-export interface ReducerOptions extends Reducer.Options, StoreOptions {
-  /**
-   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
-   * process waits for it.
-   */
-  readonly maxResultBytes?: number | undefined
-  /**
-   * The answer to a call while the store is away. `"local"`, the default, runs its effect in this process; it logs a warning
-   * once an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
-   */
-  readonly onStoreError?: "local" | "fail" | undefined
-}
+export interface ReducerOptions extends Reducer.Options, StoreOptions, Checked.FlightOptions {}
 
 /**
  * Options of a rate limiter over a store.
@@ -86,15 +76,9 @@ export interface ReducerOptions extends Reducer.Options, StoreOptions {
  * @category models
  * @since 0.1.0
  */
-export interface RateLimiterOptions extends StoreOptions, Checked.ProcessOptions, RateLimiter.NameOptions {
+export interface RateLimiterOptions extends StoreOptions, Checked.RateOptions, RateLimiter.NameOptions {
   /** One quota, or several that all have to conform. */
   readonly rate: RateLimiter.Options
-  /**
-   * The answer to a call while the store is away. `"fail"`, the default, fails with a `StoreError`. `"local"` admits at the
-   * pace divided by `expectedProcesses`, counted in this process. `"allow"` admits. The last two log a warning once an outage
-   * and count in the metric `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | "allow" | undefined
 }
 
 /**
@@ -120,14 +104,7 @@ export interface Limits<out Limiter = never> extends Checks.QueueOptions {
  * @category models
  * @since 0.1.0
  */
-export interface SchedulerStoreOptions extends StoreOptions, Checked.ProcessOptions {
-  /**
-   * The answer to waiting jobs while the store is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes
-   * on with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
-   * `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | undefined
-}
+export interface SchedulerStoreOptions extends StoreOptions, Checked.PermitOptions {}
 
 /**
  * Options of a scheduler over stores.
@@ -166,12 +143,11 @@ export interface SchedulerStores {
   readonly rates: (key: string | undefined, cells: ReadonlyArray<Cell>) => GcraStore
 }
 
-const guardOf = Effect.fnUntraced(function*(service: string, options: StoreOptions | undefined, checked: GuardTimes) {
-  const watch = yield* enrolled("store", service, checked)
-  return Guard.make({ service, watch, isBounded: options?.isBounded === true, ...checked })
-})
-
-type GuardTimes = ReturnType<typeof Checked.guard>
+const guardOf = (service: string, options: StoreOptions | undefined, times: ReturnType<typeof Checked.guard>) =>
+  Effect.map(
+    enrolled("store", service, times),
+    (watch) => Guard.make({ service, watch, isBounded: options?.isBounded === true, ...times })
+  )
 
 /** The lease of a store that is not ours. */
 const checkLease = <A extends { readonly leaseMillis: number }>(caller: string, store: A): A => {
@@ -358,22 +334,17 @@ const sharing = <R>(
     const guard = yield* guardOf(name, options, times)
     const pulse = new Pulse(site)
     return (key: string | undefined): Build.Share => (engine) => {
-      const pool: PermitPool = new PermitPool({
-        engine,
-        store: Foreign.permitStore(checkLease(caller, permits(key, () => pool.wake()))),
-        guard,
-        pulse,
-        onStoreError,
-        expectedProcesses,
-        limiterOf: (quotas) =>
-          new SharedLimiter.SharedLimiter(
-            quotas,
-            { store: (cells) => Foreign.gcraStore(rates(key, cells), cells), guard, onStoreError, expectedProcesses },
-            site.context,
-            site.clock
-          )
-      })
-      return pool
+      // The store may wake it before it is there.
+      let pool: PermitPool | undefined = undefined
+      const store = Foreign.permitStore(checkLease(caller, permits(key, () => pool?.wake())))
+      const limiterOf = (quotas: ReadonlyArray<Rate>) =>
+        new SharedLimiter.SharedLimiter(
+          quotas,
+          { store: (cells) => Foreign.gcraStore(rates(key, cells), cells), guard, onStoreError, expectedProcesses },
+          site.context,
+          site.clock
+        )
+      return pool = new PermitPool({ engine, store, guard, pulse, onStoreError, expectedProcesses, limiterOf })
     }
   })
 }

@@ -606,6 +606,24 @@ describe("what a process asks for, and when", () => {
       yield* pool.close
     }))
 
+  it.effect("an answer that comes at once and leads to another question leaves that one open", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* withLimit(2)
+      yield* scheduler.pause
+      const slow = Effect.sync(() => (store.answerMillis = 10))
+      yield* fork(scheduler.schedule(Effect.andThen(slow, Effect.never)))
+      yield* fork(scheduler.schedule(Effect.never, { weight: 2 }))
+      yield* scheduler.resume
+      expect(commands).toEqual(["acquire 1", "acquire 1"])
+      pool.wake()
+      yield* TestClock.adjust(9)
+      expect(commands.length).toBe(2)
+      yield* TestClock.adjust(1)
+      expect(commands).toEqual(["acquire 1", "acquire 1", "acquire 1"])
+      yield* fork(pool.close)
+      yield* TestClock.adjust(30)
+    }))
+
   it.effect("a wake-up that comes while the process asks makes it ask once more", () =>
     Effect.gen(function*() {
       const { commands, engine, pool, scheduler, store } = yield* make

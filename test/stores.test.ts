@@ -39,6 +39,20 @@ describe("services over a store of one's own", () => {
       }
     }))
 
+  it.effect("a store may wake its process while it is made", () =>
+    Effect.gen(function*() {
+      const model = new PermitStoreModel(new ManualClock(), 1000)
+      const stores: Stores.SchedulerStores = {
+        permits: (_, onWake) => {
+          onWake()
+          return model.of("node", onWake)
+        },
+        rates: (_, cells) => new GcraStoreModel(new ManualClock()).of(cells)
+      }
+      const scheduler = yield* Stores.makeScheduler(Effect.succeed(stores), { name: "test", concurrency: 1 })
+      expect(yield* scheduler.schedule(Effect.succeed(1))).toBe(1)
+    }))
+
   /** Stores that answer each command with what `answer` returns. */
   const answering = (answer: (command: string) => Effect.Effect<never, Stores.StoreError>) => {
     const take = () => answer("take")

@@ -37,14 +37,7 @@ import { owner } from "../internal/store/bounds.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.StoreOptions, Checked.ProcessOptions, Database.SchemaOptions {
-  /**
-   * The answer to a call while PostgreSQL is away. `"fail"`, the default, fails with a `StoreError`. `"local"` admits at the
-   * pace divided by `expectedProcesses`, counted in this process. `"allow"` admits. The last two log a warning once an outage
-   * and count in the metric `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | "allow" | undefined
-}
+export interface StoreOptions extends Checked.StoreOptions, Checked.RateOptions, Database.SchemaOptions {}
 
 /**
  * Options of a rate limiter over PostgreSQL: its pace, and how it uses PostgreSQL.

@@ -23,7 +23,6 @@
  */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -39,20 +38,7 @@ import * as Checked from "../internal/shared/options.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.LeaseOptions, Database.SchemaOptions {
-  /** How long a result that others wait for can be fetched, 10 seconds by default. */
-  readonly retain?: Duration.Input | undefined
-  /**
-   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
-   * process waits for it.
-   */
-  readonly maxResultBytes?: number | undefined
-  /**
-   * The answer to a call while PostgreSQL is away. `"local"`, the default, runs its effect in this process; it logs a warning
-   * once an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
-   */
-  readonly onStoreError?: "local" | "fail" | undefined
-}
+export interface StoreOptions extends Checked.ReducerOptions, Database.SchemaOptions {}
 
 /**
  * Options of a reducer over PostgreSQL: those of `Reducer.layer`, and how it uses PostgreSQL.

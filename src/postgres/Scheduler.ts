@@ -31,7 +31,7 @@ import * as Database from "../internal/postgres/database.js"
 import * as PostgresGcraStore from "../internal/postgres/gcraStore.js"
 import * as PostgresPermitStore from "../internal/postgres/permitStore.js"
 import * as Checked from "../internal/shared/options.js"
-import { named, owner } from "../internal/store/bounds.js"
+import { keyName, owner } from "../internal/store/bounds.js"
 
 /**
  * How a scheduler uses PostgreSQL.
@@ -39,14 +39,7 @@ import { named, owner } from "../internal/store/bounds.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.LeaseOptions, Checked.ProcessOptions, Database.SchemaOptions {
-  /**
-   * The answer to waiting jobs while PostgreSQL is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes
-   * on with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
-   * `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | undefined
-}
+export interface StoreOptions extends Checked.LeaseOptions, Checked.PermitOptions, Database.SchemaOptions {}
 
 /**
  * Options of a scheduler over PostgreSQL: its limits, and how it uses PostgreSQL.
@@ -74,10 +67,7 @@ const stores = ({ leaseMillis, name, prefix }: ReturnType<typeof check>) =>
   Effect.map(Database.Database, (database): Stores.SchedulerStores => ({
     permits: (key, onWake) =>
       PostgresPermitStore.make(database, { prefix: `${prefix}p:`, name, key, leaseMillis, onWake }),
-    rates: (key, cells) => {
-      const ratePrefix = `${prefix}r:${name}:${key === undefined ? "" : named("=", key)}`
-      return PostgresGcraStore.make(database, { prefix: ratePrefix, cells })
-    }
+    rates: (key, cells) => PostgresGcraStore.make(database, { prefix: `${prefix}r:${name}:${keyName(key)}`, cells })
   }))
 
 /**

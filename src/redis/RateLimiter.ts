@@ -45,14 +45,7 @@ import { owner } from "../internal/store/bounds.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.StoreOptions, Checked.ProcessOptions {
-  /**
-   * The answer to a call while Redis is away. `"fail"`, the default, fails with a `StoreError`. `"local"` admits at the pace
-   * divided by `expectedProcesses`, counted in this process. `"allow"` admits. The last two log a warning once an outage and
-   * count in the metric `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | "allow" | undefined
-}
+export interface StoreOptions extends Checked.StoreOptions, Checked.RateOptions {}
 
 /**
  * Options of a rate limiter over Redis: its pace, and how it uses Redis.
@@ -73,9 +66,6 @@ const store = (caller: string, options: Options, name: string) => {
     return (cells: ReadonlyArray<Stores.Cell>) => RedisGcraStore.make(orders, { prefix, cells })
   })
 }
-
-/** The orders bound their time and number themselves. */
-const bounded = (options: Options): Stores.RateLimiterOptions => ({ ...options, isBounded: true })
 
 /**
  * Makes a rate limiter over Redis that closes with the scope, for a service with a quota of its own.
@@ -100,7 +90,7 @@ const bounded = (options: Options): Stores.RateLimiterOptions => ({ ...options, 
 export const make = (
   options: Options
 ): Effect.Effect<RateLimiter.RateLimiter, never, Redis.Redis | Scope.Scope> =>
-  Stores.makeRateLimiter(store("RateLimiter.make", options, ""), bounded(options))
+  Stores.makeRateLimiter(store("RateLimiter.make", options, ""), Orders.bounded(options))
 
 /**
  * Provides the default rate limiter, over Redis, in place of `RateLimiter.layer`.
@@ -184,4 +174,4 @@ export const layerService = <Self>(
   tag: Context.Service<Self, RateLimiter.RateLimiter>,
   options: Options
 ): Layer.Layer<Self, never, Redis.Redis> =>
-  Stores.layerRateLimiter(tag, store("RateLimiter.layer", options, `${owner(tag.key)}:`), bounded(options))
+  Stores.layerRateLimiter(tag, store("RateLimiter.layer", options, `${owner(tag.key)}:`), Orders.bounded(options))

@@ -139,15 +139,14 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
     })
     return Effect.suspend(() => doubted ? Effect.void : Effect.forkIn(checked, scope))
   }
-  // A connection whose other end is gone without a word takes commands, and never answers.
-  const isSilent = (redis: Redis.Redis["Service"]) =>
-    Effect.map(Effect.timeoutOption(Effect.exit(redis.send("PING")), silence), Option.isNone)
+  // A connection whose other end is gone without a word takes commands, and never answers: then there is none.
+  const ping = (redis: Redis.Redis["Service"]) => Effect.timeoutOption(Effect.exit(redis.send("PING")), silence)
 
   // A client that reconnects by itself may be stuck in it: then all its commands fail at once, and for ever.
   const isLost = Effect.fnUntraced(function*(redis: Redis.Redis["Service"]) {
     for (let i = 0; i < mostPings; i++) {
       yield* Effect.sleep("1 second")
-      const answer = yield* Effect.timeoutOption(Effect.exit(redis.send("PING")), silence)
+      const answer = yield* ping(redis)
       if (Option.isNone(answer)) return true
       if (Exit.isSuccess(answer.value)) return false
     }
@@ -159,7 +158,7 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
       if (current === undefined) return Effect.fail(new Redis.RedisError({ cause }))
       const { redis } = current
       return f(redis).pipe(
-        Effect.onInterrupt(() => doubt(isSilent(redis))),
+        Effect.onInterrupt(() => doubt(Effect.map(ping(redis), Option.isNone))),
         Effect.tapError((error) =>
           error instanceof Redis.RedisError
             ? doubt(isDemoted(error) ? Effect.as(Effect.sleep(1000), true) : isLost(redis))

@@ -27,7 +27,6 @@
  */
 import * as Config from "effect/Config"
 import type * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
@@ -45,25 +44,12 @@ import * as Checked from "../internal/shared/options.js"
  * **Details**
  *
  * Give a new `prefix` to a release whose requests have other schemas. A dead process holds up the others for its `lease`; a
- * live one that pauses for longer causes a second run.
+ * live one that pauses for longer causes a second run. A result of 4 MiB holds up Redis for about 10 milliseconds.
  *
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.LeaseOptions {
-  /** How long a result that others wait for can be fetched, 10 seconds by default. */
-  readonly retain?: Duration.Input | undefined
-  /**
-   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
-   * process waits for it. A result of 4 MiB holds up Redis for about 10 milliseconds.
-   */
-  readonly maxResultBytes?: number | undefined
-  /**
-   * The answer to a call while Redis is away. `"local"`, the default, runs its effect in this process; it logs a warning once
-   * an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
-   */
-  readonly onStoreError?: "local" | "fail" | undefined
-}
+export interface StoreOptions extends Checked.ReducerOptions {}
 
 /**
  * Options of a reducer over Redis: those of `Reducer.layer`, and how it uses Redis.
@@ -88,9 +74,6 @@ const store = Effect.fnUntraced(function*(plan: Plan, name: string) {
   const orders = yield* Orders.make(RedisReducerStore.kind, yield* Redis.Redis, plan.storeTimeoutMillis)
   return RedisReducerStore.make(orders, yield* Inbox.RedisInbox, { ...plan, prefix: `${plan.prefix}f:${name}` })
 })
-
-/** The orders bound their time and number themselves. */
-const bounded = (options: Options | undefined): Stores.ReducerOptions => ({ ...options, isBounded: true })
 
 /**
  * Makes a reducer over Redis that closes with the scope, for a service with calls of its own.
@@ -132,7 +115,7 @@ export const make = (
   options?: Options | undefined
 ): Effect.Effect<Reducer.Reducer, never, Redis.Redis | Scope.Scope> => {
   const plan = check("Reducer.make", options)
-  const reducer = Stores.makeReducer(store(plan, ""), bounded(options))
+  const reducer = Stores.makeReducer(store(plan, ""), Orders.bounded(options ?? {}))
   return Effect.flatMap(Layer.build(inboxOf(plan)), (inbox) => Effect.provide(reducer, inbox))
 }
 
@@ -215,5 +198,7 @@ export const layerService = <Self>(
   options?: Options | undefined
 ): Layer.Layer<Self, never, Redis.Redis> => {
   const plan = check("Reducer.layer", options)
-  return Stores.layerReducer(tag, store(plan, `${tag.key}:`), bounded(options)).pipe(Layer.provide(inboxOf(plan)))
+  return Stores.layerReducer(tag, store(plan, `${tag.key}:`), Orders.bounded(options ?? {})).pipe(
+    Layer.provide(inboxOf(plan))
+  )
 }

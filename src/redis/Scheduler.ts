@@ -47,7 +47,7 @@ import * as Inbox from "../internal/redis/inbox.js"
 import * as Orders from "../internal/redis/orders.js"
 import * as RedisPermitStore from "../internal/redis/permitStore.js"
 import * as Checked from "../internal/shared/options.js"
-import { named, owner } from "../internal/store/bounds.js"
+import { keyName, owner } from "../internal/store/bounds.js"
 
 /**
  * How a scheduler uses Redis.
@@ -55,14 +55,7 @@ import { named, owner } from "../internal/store/bounds.js"
  * @category models
  * @since 0.1.0
  */
-export interface StoreOptions extends Checked.LeaseOptions, Checked.ProcessOptions {
-  /**
-   * The answer to waiting jobs while Redis is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes on
-   * with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
-   * `effect_funnel.store.policy`.
-   */
-  readonly onStoreError?: "fail" | "local" | undefined
-}
+export interface StoreOptions extends Checked.LeaseOptions, Checked.PermitOptions {}
 
 /**
  * The limits of a scheduler over Redis.
@@ -130,12 +123,9 @@ const stores = Effect.fnUntraced(function*({ leaseMillis, name, prefix, storeTim
     permits: (key: string | undefined, onWake: () => void) =>
       RedisPermitStore.make(permits, inbox, { prefix: `${prefix}p:`, name, key, leaseMillis, onWake }),
     rates: (key: string | undefined, cells: ReadonlyArray<Stores.Cell>) =>
-      RedisGcraStore.make(tokens, { prefix: `${prefix}r:${name}:${key === undefined ? "" : named("=", key)}`, cells })
+      RedisGcraStore.make(tokens, { prefix: `${prefix}r:${name}:${keyName(key)}`, cells })
   }
 })
-
-/** The orders bound their time and number themselves. */
-const bounded = <A extends StoreOptions>(options: A) => ({ ...options, isBounded: true })
 
 /**
  * Makes a scheduler over Redis that closes with the scope, for a service with a backend of its own.
@@ -165,7 +155,7 @@ export const make = <Limiter = never>(
   options: Options<Limiter> & { readonly name: string }
 ): Effect.Effect<Scheduler.Scheduler, never, Limiter | Redis.Redis | Scope.Scope> => {
   const plan = check("Scheduler.make", options.name, options)
-  const scheduler = Stores.makeScheduler<Redis.Redis | Inbox.RedisInbox, Limiter>(stores(plan), bounded(options))
+  const scheduler = Stores.makeScheduler<Redis.Redis | Inbox.RedisInbox, Limiter>(stores(plan), Orders.bounded(options))
   return Effect.flatMap(Layer.build(inboxOf(plan)), (inbox) => Effect.provide(scheduler, inbox))
 }
 
@@ -253,7 +243,7 @@ export const layerService = <Self, Limiter = never>(
   options: Options<Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
   const plan = check("Scheduler.layer", tag.key, options)
-  return Stores.layerScheduler(tag, stores(plan), bounded(options)).pipe(Layer.provide(inboxOf(plan)))
+  return Stores.layerScheduler(tag, stores(plan), Orders.bounded(options)).pipe(Layer.provide(inboxOf(plan)))
 }
 
 /**
@@ -298,5 +288,5 @@ export const layerKeyed = <Self, K, Limiter = never>(
   options: KeyedOptions<K, Limiter>
 ): Layer.Layer<Self, never, Exclude<Limiter, Scope.Scope> | Redis.Redis> => {
   const plan = check("Scheduler.layerKeyed", tag.key, options)
-  return Stores.layerKeyedScheduler(tag, stores(plan), bounded(options)).pipe(Layer.provide(inboxOf(plan)))
+  return Stores.layerKeyedScheduler(tag, stores(plan), Orders.bounded(options)).pipe(Layer.provide(inboxOf(plan)))
 }

@@ -89,6 +89,29 @@ describe("places in the queue of a shared rate", () => {
   }
 })
 
+describe("a change of a shared rate", () => {
+  it("changes nothing if its store cannot be made", () => {
+    const { clock, run, store } = setup(perSecond(1000))
+    const limiter = new SharedLimiter.SharedLimiter(
+      [perSecond(1000, 5)],
+      {
+        store: (cells) => {
+          if (cells[0]!.burst === 2) throw new Error("no store")
+          return store.of(cells)
+        },
+        guard: Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+        onStoreError: "fail",
+        expectedProcesses: 1
+      },
+      clock.context,
+      clock
+    )
+    expect(() => limiter.setQuotas([perSecond(10, 2)])).toThrow("no store")
+    expect(limiter.burst).toBe(5)
+    expect(run(limiter.peek(undefined))).toMatchObject({ limit: 1000, remaining: 5 })
+  })
+})
+
 describe("the rest of a shared rate", () => {
   it("A limiter can be dropped when it holds no slots, and what it counted in an outage is over", () => {
     const { clock, enter, limiter } = setup(perSecond(1000))

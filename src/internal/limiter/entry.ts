@@ -14,7 +14,7 @@ type Rates = ReadonlyArray<Gcra.Rate>
 type Tokens = Gcra.Tokens
 
 /** The waiters of one key, and the due time of the first one. */
-export class DueLine extends Line<never> implements DueHeap.Member {
+export class DueLine extends Line implements DueHeap.Member {
   readonly entry: Entry
   due = 0
   index = -1
@@ -154,11 +154,6 @@ export const restOf = (rates: Rates, entry: Entry): number => {
   return rest
 }
 
-/** Whether it cannot be at rest: somebody waits, or a granted start has not begun, or is not settled. */
-export const inUse = ({ line, rare }: Entry): boolean =>
-  line !== undefined ||
-  (rare !== undefined && (rare.first !== undefined || rare.charges !== undefined || rare.log?.restAt === Infinity))
-
 /**
  * Whether it can be dropped: `maxCatchUp` after it has its full burst. A waiter counts as an arrival of up to `maxCatchUp`
  * ago, and tokens that were granted since then must not be granted again.
@@ -166,15 +161,12 @@ export const inUse = ({ line, rare }: Entry): boolean =>
 export const atRest = (rates: Rates, entry: Entry, now: number): boolean =>
   entry.line === undefined && restOf(rates, entry) + Gcra.maxCatchUp <= now
 
-const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: Tokens): void => {
+/** Takes tokens that are due. */
+export const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: Tokens): void => {
   for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, Gcra.tokensOf(tokens, i))
 }
 
-/** Takes tokens that are due. */
-export const take = (rates: Rates, entry: Entry, arrival: number, tokens: Tokens): void =>
-  charge(rates, entry.tats, arrival, tokens)
-
-/** `take` for a start that begins `later`, or for a key with a penalty or a log. */
+/** `charge` for a start that begins `later`, or for a key with a penalty or a log. */
 export const takeRare = (
   rates: Rates,
   entry: Entry,

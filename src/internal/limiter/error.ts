@@ -21,11 +21,6 @@ export class RateLimitExceeded extends /*#__PURE__*/ StacklessError("RateLimitEx
   readonly remaining: number
   readonly retryAfter: Duration.Duration
 }> {
-  /**
-   * Tells the key, what is left, and the wait, rounded up to a millisecond.
-   *
-   * @since 0.1.0
-   */
   override get message(): string {
     const whose = this.key === undefined ? "" : ` for ${JSON.stringify(this.key)}`
     const wait = Duration.format(Duration.millis(Math.ceil(Duration.toMillis(this.retryAfter))))
@@ -61,11 +56,6 @@ export class RateLimiterError extends /*#__PURE__*/ StacklessError("RateLimiterE
   readonly limiter: string
   readonly reason: RateLimiterErrorReason
 }> {
-  /**
-   * Tells the limiter and the reason.
-   *
-   * @since 0.1.0
-   */
   override get message(): string {
     return `${this.limiter}: ${this.reason.message}`
   }

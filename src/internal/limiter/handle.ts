@@ -14,10 +14,8 @@ import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
 import { firstStep } from "./firstStep.js"
 import { leastOf, type Tokens } from "./gcra.js"
-import type { Backend, Charge, Granted, Refusal, Standing, Waiter } from "./limiter.js"
-import { excessOf, register } from "./limiter.js"
-import type { Call } from "./patience.js"
-import { Patience } from "./patience.js"
+import { type Backend, type Charge, excessOf, type Granted, type Refusal, register, type Standing } from "./limiter.js"
+import { type Call, Patience } from "./patience.js"
 import * as Quotas from "./quota.js"
 import * as Settling from "./settling.js"
 
@@ -37,6 +35,11 @@ interface LimitOptions extends ConsumeOptions {
 /** A call that was admitted, and the charge that it settles. */
 interface Admitted extends Granted {
   charge?: Charge | undefined
+}
+
+/** A call that waits, maybe for a time only. */
+interface Waiting extends Call, Admitted {
+  readonly resume: (effect: Effect.Effect<never, RateLimiterError>) => void
 }
 
 /** The checked options of a call. A list of tokens is a copy, which nobody changes any more. */
@@ -90,29 +93,13 @@ type Then<A, E, R> = (
   fiber: Fiber<unknown, unknown>
 ) => Effect.Effect<A, E, R>
 
-/**
- * Resumes a call that is granted, in the next turn if that comes while it registers: a callback that is resumed then is never
- * suspended, and core would not run its cancel effect if the call were interrupted before it begins.
- */
-const granter = (resume: (exit: Exit.Exit<Admitted>) => void) => {
-  const { currentDispatcher } = getCurrent()!
-  const grant = (admitted: Admitted): void => {
-    const exit = Exit.succeed(admitted)
-    if (grant.suspended) resume(exit)
-    else currentDispatcher.scheduleTask(() => resume(exit), 0)
-  }
-  grant.suspended = false
-  return grant
-}
-
 /** Makes the handle of a limiter. Its operations are properties, so that they can be destructured. */
 export const make = (limiter: Backend, name: string) => {
-  const fail = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> =>
-    Exit.fail(new RateLimiterError({ limiter: name, reason }))
+  const errorOf = (reason: RateLimiterErrorReason) => new RateLimiterError({ limiter: name, reason })
 
   const refuse = (reason: RateLimiterErrorReason): Exit.Exit<never, RateLimiterError> => {
     limiter.watch?.refused()
-    return fail(reason)
+    return Exit.fail(errorOf(reason))
   }
 
   const tooLarge = (tokens: Tokens) => {
@@ -124,21 +111,16 @@ export const make = (limiter: Backend, name: string) => {
   const exceeded = (key: string | undefined, { limit, remaining, retryAfter }: Refusal) =>
     refuse(new RateLimitExceeded({ key, limit, remaining, retryAfter: duration(retryAfter) }))
 
-  let patience: Patience | undefined
+  let patience: Patience<Waiting> | undefined
+
+  const late = ({ key, resume }: Waiting, refusal: Refusal) => resume(exceeded(key, refusal))
 
   const charge = (granted: Admitted, key: string | undefined, tokens: Tokens): void => {
     granted.charge = limiter.chargeUnsafe!(key, tokens, granted)
   }
 
-  /** The fiber was interrupted: it waits no more or, between its grant and its next step, it has not started. */
-  const leave = (waiter: Waiter<StoreError> & Admitted): void => {
-    limiter.cancelUnsafe(waiter)
-    limiter.refundUnsafe(waiter)
-    if (waiter.charge !== undefined) limiter.settleUnsafe!(waiter.charge, undefined)
-  }
-
-  /** `wait` for `maxWait` nanoseconds at most. */
-  const waitFor = (
+  /** Waits for tokens, for `maxWait` nanoseconds at most. */
+  const wait = (
     key: string | undefined,
     tokens: Tokens,
     since: number,
@@ -147,69 +129,45 @@ export const make = (limiter: Backend, name: string) => {
   ): Effect.Effect<Admitted, RateLimiterError> =>
     Effect.callback((resume) => {
       // Sound: the limiters without a place let no call wait.
-      const waiting = patience ??= new Patience(limiter, limiter.place!)
-      const end = (exit: Exit.Exit<Granted, RateLimiterError>) => {
-        waiting.remove(call)
-        resume(exit)
+      const timed = maxWait === Infinity ? undefined : patience ??= new Patience(limiter, limiter.place!, late)
+      const { currentDispatcher } = getCurrent()!
+      let suspended = false
+      const end = (effect: Effect.Effect<never, RateLimiterError>) => {
+        timed?.remove(call)
+        resume(effect)
       }
-      const call: Call & Admitted = {
+      const call: Waiting = {
         key,
         tokens,
         since,
         link: undefined,
-        due: waiting.now() + maxWait,
+        due: timed === undefined ? 0 : timed.now() + maxWait,
         index: -1,
+        resume,
         onDue: () => {
-          if (!waiting.isInTime(call)) return
+          if (timed !== undefined && !timed.isInTime(call)) return
+          // It may have left, and got its tokens refunded, since they were taken.
           if (settles && call.link !== undefined) charge(call, key, tokens)
-          grant(call)
+          const exit = Exit.succeed(call)
+          // A callback that is resumed while it registers is never suspended, and core would not run its cancel effect if the
+          // call were interrupted before it begins.
+          if (suspended) resume(exit)
+          else currentDispatcher.scheduleTask(() => resume(exit), 0)
         },
         onTooLarge: () => end(tooLarge(tokens)),
         onFailure: (failure) => end(refuse(failure)),
-        onClose: () => {
-          waiting.remove(call)
-          resume(Effect.interrupt)
-        },
-        onLate: (refusal) => resume(exceeded(key, refusal))
+        onClose: () => end(Effect.interrupt)
       }
-      const grant = granter(resume)
-      waiting.add(call)
+      timed?.add(call)
       limiter.waitUnsafe(call)
-      grant.suspended = true
+      suspended = true
       return Effect.sync(() => {
-        waiting.remove(call)
-        leave(call)
+        // It waits no more or, between its grant and its next step, it has not started.
+        timed?.remove(call)
+        limiter.cancelUnsafe(call)
+        limiter.refundUnsafe(call)
+        if (call.charge !== undefined) limiter.settleUnsafe!(call.charge, undefined)
       })
-    })
-
-  const wait = (
-    key: string | undefined,
-    tokens: Tokens,
-    since: number,
-    settles: boolean
-  ): Effect.Effect<Admitted, RateLimiterError> =>
-    Effect.callback((resume) => {
-      const onDue = () => {
-        // It may have left, and got its tokens refunded, since they were taken.
-        if (settles && waiter.link !== undefined) charge(waiter, key, tokens)
-        grant(waiter)
-      }
-      const onTooLarge = () => resume(tooLarge(tokens))
-      const onFailure = (failure: StoreError) => resume(refuse(failure))
-      const waiter: Waiter<StoreError> & Admitted = {
-        key,
-        tokens,
-        since,
-        link: undefined,
-        onDue,
-        onTooLarge,
-        onFailure,
-        onClose: () => resume(Effect.interrupt)
-      }
-      const grant = granter(resume)
-      limiter.waitUnsafe(waiter)
-      grant.suspended = true
-      return Effect.sync(() => leave(waiter))
     })
 
   /**
@@ -267,16 +225,12 @@ export const make = (limiter: Backend, name: string) => {
     if (excessOf(tokens, limiter) !== undefined) return tooLarge(tokens)
     const maxWait = longestWait(options)
     if (maxWait > 0) {
-      const { epoch } = limiter
+      const { epoch, spans } = limiter
       if (maxWait < Infinity && limiter.leastWaitUnsafe(key, tokens, now) > maxWait) {
         return exceeded(key, limiter.refusalUnsafe(key, tokens, now))
       }
-      const waits = maxWait === Infinity
-        ? wait(key, tokens, now, settles)
-        : waitFor(key, tokens, now, maxWait, settles)
-      const { spans } = limiter
       const penalized = spans === undefined ? 0 : limiter.penaltyUnsafe?.(key) ?? 0
-      return Effect.flatMap(waits, (waiter) => {
+      return Effect.flatMap(wait(key, tokens, now, maxWait, settles), (waiter) => {
         const at = limiter.now()
         // The axis may have started over meanwhile.
         const waited = at - now + Number(limiter.epoch - epoch)
@@ -290,8 +244,7 @@ export const make = (limiter: Backend, name: string) => {
         limiter.watch?.admitted()
         return start(granted, then(0, now, standing, granted, fiber), fiber)
       }
-      if (refusal instanceof StoreError) return refuse(refusal)
-      return exceeded(key, refusal)
+      return refusal instanceof StoreError ? refuse(refusal) : exceeded(key, refusal)
     })
   }
 
@@ -329,24 +282,24 @@ export const make = (limiter: Backend, name: string) => {
         : admitSettling(effect, settle, options)
     }),
     peek: (options?: { readonly key?: string | undefined }) =>
-      Effect.matchEffect(limiter.peek(options?.key), {
-        onFailure: fail,
-        onSuccess: ({ resetAfter, retryAfter, ...left }) =>
-          Exit.succeed({ ...left, resetAfter: duration(resetAfter), retryAfter: duration(retryAfter) })
+      Effect.mapBoth(limiter.peek(options?.key), {
+        onFailure: errorOf,
+        onSuccess: ({ resetAfter, retryAfter, ...left }) => ({
+          ...left,
+          resetAfter: duration(resetAfter),
+          retryAfter: duration(retryAfter)
+        })
       }),
     penalize: (options: { readonly key?: string | undefined; readonly for: Duration.Input }) => {
       const nanos = penalty(options)
       // The end of a penalty leaves one token of the burst. One of no length changes nothing.
       if (nanos === 0) return Effect.void
-      return Effect.matchEffect(limiter.penalize(options.key, nanos), {
-        onFailure: fail,
-        onSuccess: () => {
-          limiter.log?.penalized(options.key !== undefined, nanos)
-          return Effect.void
-        }
+      return Effect.mapBoth(limiter.penalize(options.key, nanos), {
+        onFailure: errorOf,
+        onSuccess: () => limiter.log?.penalized(options.key !== undefined, nanos)
       })
     },
-    reset: (options?: { readonly key?: string | undefined }) => Effect.catch(limiter.reset(options?.key), fail),
+    reset: (options?: { readonly key?: string | undefined }) => Effect.mapError(limiter.reset(options?.key), errorOf),
     toJSON: () => ({ _id: "effect-funnel/RateLimiter", name, keys: limiter.size })
   })
   return register(handle, limiter)

@@ -1,5 +1,8 @@
 /**
  * The interface of a limiter: take tokens now, or be called back when they are due.
+ *
+ * `handle` makes effects of it. `memory` keeps an `entry` a key: the times of `gcra`, a `startLog` if a quota is strict, the
+ * `charge`s that are not settled, and a `line` of waiters; a `restList` finds the keys at rest. `shared/limiter` asks a store.
  */
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"
@@ -97,19 +100,14 @@ export interface Standing {
   readonly resetAfter: number
 }
 
-/** The same, and how long until it passes one token. */
-export interface Peek extends Standing {
-  /** Nanoseconds until one token passes behind the present waiters; 0 if it passes now. */
+/** The quota that refuses a call. */
+export interface Refusal extends Pick<Standing, "limit" | "remaining"> {
+  /** Nanoseconds until the same call passes, behind the present waiters. */
   readonly retryAfter: number
 }
 
-/** The quota that refuses a call. */
-export interface Refusal {
-  readonly limit: number
-  readonly remaining: number
-  /** Nanoseconds until the same call passes. */
-  readonly retryAfter: number
-}
+/** A look at a key, with the answer to a call for one token; its `retryAfter` is 0 if it passes now. */
+export type Peek = Standing & Refusal
 
 /** A limiter behind a handle: it also answers calls that do not wait. */
 export interface Backend extends Limiter<StoreError>, Keys {

@@ -3,28 +3,28 @@
  */
 import * as List from "../data/list.js"
 import { leastOf, type Tokens } from "./gcra.js"
-import type { Waiter } from "./limiter.js"
+import type { StoreError, Waiter } from "./limiter.js"
 
 /** The place of a waiter. */
-export class Place<E> implements List.Member<Place<E>> {
-  readonly waiter: Waiter<E>
-  readonly line: Line<E>
-  before: Place<E> | undefined = undefined
-  after: Place<E> | undefined = undefined
-  constructor(waiter: Waiter<E>, line: Line<E>) {
+export class Place implements List.Member<Place> {
+  readonly waiter: Waiter<StoreError>
+  readonly line: Line
+  before: Place | undefined = undefined
+  after: Place | undefined = undefined
+  constructor(waiter: Waiter<StoreError>, line: Line) {
     this.waiter = waiter
     this.line = line
   }
 }
 
-export class Line<E> implements List.List<Place<E>> {
-  first: Place<E> | undefined = undefined
-  last: Place<E> | undefined = undefined
+export class Line implements List.List<Place> {
+  first: Place | undefined = undefined
+  last: Place | undefined = undefined
   /** The tokens of all waiters; of lists, the least number. */
   queued = 0
 
   /** Adds a waiter at the end, or in the place of another one, which is withdrawn. */
-  add(waiter: Waiter<E>, former?: Place<E> | undefined): void {
+  add(waiter: Waiter<StoreError>, former?: Place | undefined): void {
     const place = new Place(waiter, this)
     if (former === undefined) {
       List.append(this, place)
@@ -37,21 +37,25 @@ export class Line<E> implements List.List<Place<E>> {
     this.queued += leastOf(waiter.tokens)
   }
 
-  remove(place: Place<E>): void {
+  remove(place: Place): void {
     List.remove(this, place)
     this.queued -= leastOf(place.waiter.tokens)
     place.waiter.link = undefined
   }
 
-  shift(): Waiter<E> | undefined {
+  shift(): Waiter<StoreError> | undefined {
     const { first } = this
     if (first !== undefined) this.remove(first)
     return first?.waiter
   }
 
+  *waiters(): Generator<Waiter<StoreError>> {
+    for (let place = this.first; place !== undefined; place = place.after) yield place.waiter
+  }
+
   /** Takes out the waiters whose tokens exceed the burst. */
-  removeLarger(exceeds: (tokens: Tokens) => boolean): Array<Waiter<E>> {
-    const larger: Array<Waiter<E>> = []
+  removeLarger(exceeds: (tokens: Tokens) => boolean): Array<Waiter<StoreError>> {
+    const larger: Array<Waiter<StoreError>> = []
     for (let place = this.first; place !== undefined;) {
       const { after, waiter } = place
       if (exceeds(waiter.tokens)) {

@@ -4,7 +4,6 @@
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import type { SchedulerDispatcher } from "effect/Scheduler"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
@@ -31,19 +30,11 @@ const sweepPerTick = 4096
 /** Beyond this, after 52 days, the axis starts over: a number no longer holds each nanosecond. */
 const axisEnd = 2 ** 52
 
-/**
- * Makes a limiter on the clock of the running fiber.
- */
+/** Makes a limiter on the clock of the running fiber. */
 export const make = (rates: ReadonlyArray<Gcra.Rate>): Effect.Effect<LimiterMemory> =>
-  Effect.withFiber((fiber) => Effect.succeed(makeUnsafe(rates, fiber)))
+  Effect.withFiber((fiber) => Effect.succeed(new LimiterMemory(rates, fiber.context, fiber.getRef(Clock.Clock))))
 
-/** Makes a limiter on the clock of a fiber, in this very step. */
-export const makeUnsafe = (rates: ReadonlyArray<Gcra.Rate>, fiber: Fiber.Fiber<unknown, unknown>): LimiterMemory =>
-  new LimiterMemory(rates, fiber.context, fiber.getRef(Clock.Clock))
-
-/**
- * The state of all keys, and one timer for them.
- */
+/** The state of all keys, and one timer for them. */
 export class LimiterMemory implements Backend {
   readonly entries = new Map<string | undefined, Entry.Entry>()
   /** The last entry looked up: calls for one key come in a row. */
@@ -52,7 +43,7 @@ export class LimiterMemory implements Backend {
   /** A heap of the lines, by the due time of their first waiter. */
   private readonly due: Array<DueLine> = []
   /** Waiters that exceed the burst and have not been called back yet. */
-  private readonly tooLarge = new Line<never>()
+  private readonly tooLarge = new Line()
   private settling = false
   /** The last step left callbacks to the next turn. */
   private deferred = false
@@ -323,13 +314,11 @@ export class LimiterMemory implements Backend {
   }
 
   peek(key: string | undefined): Effect.Effect<Peek> {
-    return Effect.sync(() => this.peekUnsafe(key))
-  }
-
-  peekUnsafe(key: string | undefined): Peek {
-    this.settle()
-    const now = this.now()
-    return { ...this.standingUnsafe(key, now), retryAfter: this.retryAfterUnsafe(key, 1, now) }
+    return Effect.sync(() => {
+      this.settle()
+      const now = this.now()
+      return { ...this.standingUnsafe(key, now), retryAfter: this.retryAfterUnsafe(key, 1, now) }
+    })
   }
 
   /** Nanoseconds until `tokens` pass, behind the present waiters, if nobody else comes; at least so many with more than `tried`. */
@@ -414,9 +403,7 @@ export class LimiterMemory implements Backend {
 
   /** All who wait. */
   *waiters(): Generator<Waiter> {
-    for (const { line } of this.entries.values()) {
-      for (let place = line?.first; place !== undefined; place = place.after) yield place.waiter
-    }
+    for (const { line } of this.entries.values()) if (line !== undefined) yield* line.waiters()
   }
 
   private enter(key: string | undefined): Entry.Entry {
@@ -435,7 +422,7 @@ export class LimiterMemory implements Backend {
   private take(entry: Entry.Entry, tokens: Gcra.Tokens, since: number, now: number, later: Granted | undefined): void {
     const arrival = Gcra.arrival(since, now)
     if (later === undefined && entry.rare === undefined && !this.strict) {
-      Entry.take(this.rates, entry, arrival, tokens)
+      Entry.charge(this.rates, entry.tats, arrival, tokens)
     } else {
       Entry.takeRare(this.rates, entry, arrival, tokens, { now, later, strict: this.strict })
     }
@@ -475,8 +462,7 @@ export class LimiterMemory implements Backend {
     else this.alarm.clear()
   }
 
-  private file(entry: Entry.Entry, now: number): void {
-    const rest = Entry.restOf(this.rates, entry)
+  private file(entry: Entry.Entry, now: number, rest = Entry.restOf(this.rates, entry)): void {
     this.rests.file(entry, rest === Infinity ? now : rest, now, Gcra.maxCatchUp)
     // The entry of the calls without a key stays as long as the limiter.
     if (entry.key !== undefined && this.rests.nextCheck < this.restAlarm.at) {
@@ -484,9 +470,11 @@ export class LimiterMemory implements Backend {
     }
   }
 
-  /** Files an entry that was in use at its last check. */
+  /** Files an entry that was in use at its last check, unless it still is. */
   private refile(entry: Entry.Entry, now: number): void {
-    if (entry.level === -1 && !Entry.inUse(entry) && this.entries.get(entry.key) === entry) this.file(entry, now)
+    if (entry.level !== -1 || entry.line !== undefined) return
+    const rest = Entry.restOf(this.rates, entry)
+    if (rest < Infinity && this.entries.get(entry.key) === entry) this.file(entry, now, rest)
   }
 
   private sweep(now: number, budget: number): void {

@@ -10,21 +10,21 @@ import * as Timers from "../data/timers.js"
 import type { Backend, Refusal, StoreError, Waiter } from "./limiter.js"
 
 /** `due` is when its time is over. */
-export interface Call extends Waiter<StoreError>, DueHeap.Member {
-  onLate(refusal: Refusal): void
-}
+export interface Call extends Waiter<StoreError>, DueHeap.Member {}
 
-export class Patience {
+export class Patience<C extends Call> {
   private readonly limiter: Backend
   private readonly place: Timers.Place
   private readonly epoch: bigint
-  private readonly calls: Array<Call> = []
+  private readonly onLate: (call: C, refusal: Refusal) => void
+  private readonly calls: Array<C> = []
   private readonly alarm: Timers.Alarm
   private readonly slices: Slices
 
-  constructor(limiter: Backend, place: Timers.Place) {
+  constructor(limiter: Backend, place: Timers.Place, onLate: (call: C, refusal: Refusal) => void) {
     this.limiter = limiter
     this.place = place
+    this.onLate = onLate
     this.epoch = place.clock.monotonicTimeNanosUnsafe()
     this.alarm = new Timers.Alarm(Timers.after, () => this.ring(), place)
     this.slices = new Slices(dispatcherIn(place.context))
@@ -34,26 +34,26 @@ export class Patience {
     return Number(this.place.clock.monotonicTimeNanosUnsafe() - this.epoch)
   }
 
-  add(call: Call): void {
+  add(call: C): void {
     DueHeap.set(this.calls, call, call.due)
     this.alarm.set(this.calls[0]!.due, this.now())
   }
 
-  remove(call: Call): void {
+  remove(call: C): void {
     DueHeap.remove(this.calls, call)
     if (this.calls.length === 0) this.alarm.clear()
   }
 
   /** The tokens of a call were taken. Returns whether that was in time. */
-  isInTime(call: Call): boolean {
+  isInTime(call: C): boolean {
     this.remove(call)
     if (this.now() <= call.due) return true
     this.refuse(call)
     return false
   }
 
-  private refuse(call: Call): void {
-    call.onLate(this.limiter.refuseUnsafe(call))
+  private refuse(call: C): void {
+    this.onLate(call, this.limiter.refuseUnsafe(call))
   }
 
   private ring(): void {
@@ -63,7 +63,7 @@ export class Patience {
   }
 
   /** Takes out the calls whose time is over, and sets the timer for the next one. */
-  private *expired(): Generator<Call> {
+  private *expired(): Generator<C> {
     const now = this.now()
     for (let call = this.calls[0]; call !== undefined; call = this.calls[0]) {
       if (call.due > now) return this.alarm.set(call.due, this.now())

@@ -14,20 +14,22 @@ interface Quota {
   readonly strict?: boolean | undefined
 }
 
+export const isList = <A>(value: A | ReadonlyArray<A>): value is ReadonlyArray<A> => Array.isArray(value)
+
 /** `value`, if it is an integer >= 1. */
 export const count = (caller: string, field: string, value: number): number =>
   Number.isInteger(value) && value >= 1 ? value : refuse(caller, field, "an integer >= 1", value)
 
 /** Tokens of a call: a number for every quota, or a list with a number for each. */
 export const tokens = (caller: string, tokens: Gcra.Tokens, least: 0 | 1): Gcra.Tokens => {
-  if (Array.isArray(tokens)) {
+  if (isList(tokens)) {
     // A copy: the caller may change its list later. It has no holes, which no check sees.
-    const list: ReadonlyArray<number> = Array.from(tokens)
+    const list = Array.from(tokens)
     return list.every((n) => Number.isInteger(n) && n >= 0) && list.some((n) => n > 0)
       ? list
       : refuse(caller, "tokens", "a list of integers >= 0, not all of them 0", list)
   }
-  return Number.isInteger(tokens) && Number(tokens) >= least
+  return Number.isInteger(tokens) && tokens >= least
     ? tokens
     : refuse(caller, "tokens", `an integer >= ${least}`, tokens)
 }
@@ -107,5 +109,3 @@ export const rates = (
   if (options.length === 0) refuse(caller, name, "a quota or a list of at least one", options)
   return options.map((quota, i) => rate(caller, `${name}[${i}].`, quota))
 }
-
-const isList = (options: Quota | ReadonlyArray<Quota>): options is ReadonlyArray<Quota> => Array.isArray(options)

@@ -6,7 +6,7 @@ import type * as Exit from "effect/Exit"
 import { refuse } from "../data/refuse.js"
 import type { Tokens } from "./gcra.js"
 import type { Charge, Limiter, StoreError } from "./limiter.js"
-import { checkList } from "./quota.js"
+import { checkList, isList } from "./quota.js"
 
 /** What a success has cost, by the function of a user. */
 export type Settle = (value: never) => Tokens
@@ -60,5 +60,3 @@ const costOf = (caller: string, limiter: Limiter<StoreError> | undefined, actual
 }
 
 const field = "what settle returns"
-
-const isList = (tokens: Tokens): tokens is ReadonlyArray<number> => Array.isArray(tokens)

@@ -2,7 +2,8 @@
  * Rates in PostgreSQL: a row a key, with debts in microseconds of the server's clock.
  */
 import * as Effect from "effect/Effect"
-import type { Cell, GcraStore, Taken } from "../store/gcraStore.js"
+import { constVoid } from "effect/Function"
+import { type Cell, type GcraStore, type Taken, takenOf } from "../store/gcraStore.js"
 import { type Database, encode } from "./database.js"
 
 interface Answer {
@@ -16,26 +17,8 @@ interface Answer {
 /** In milliseconds, of whole microseconds, rounded up. */
 const millis = (micros: number): number => Math.ceil(micros) / 1000
 
-const taken = ({ after, before, debts, retry, waits }: Answer, cells: ReadonlyArray<Cell>): Taken => {
-  let remaining = Infinity
-  let tightest = 0
-  for (let i = 0; i < cells.length; i++) {
-    const left = Math.max(0, Math.floor(cells[i]!.burst - debts[i]! / cells[i]!.intervalMicros + 1e-9))
-    if (left < remaining) {
-      remaining = left
-      tightest = i
-    }
-  }
-  return {
-    waits: waits.map(millis),
-    retryMillis: millis(retry),
-    remaining,
-    resetMillis: Math.max(...debts) / 1000,
-    tightest,
-    before,
-    after: after ?? ""
-  }
-}
+const taken = ({ after, before, debts, retry, waits }: Answer, cells: ReadonlyArray<Cell>): Taken =>
+  takenOf(cells, debts, 0, waits.map(millis), millis(retry), before, after ?? "")
 
 /** Makes the store for keys that all have the same quotas. */
 export const make = ({ call }: Database, { cells, prefix }: {
@@ -45,7 +28,7 @@ export const make = ({ call }: Database, { cells, prefix }: {
   const quotas = { intervals: cells.map((_) => _.intervalMicros), bursts: cells.map((_) => _.burst) }
   const at = (key: string) => ({ key: encode(prefix + key), ...quotas })
   const shift = (operation: string, args: ReturnType<typeof at> & { readonly [field: string]: unknown }) =>
-    call(operation, "shift_rate", args, () => undefined)
+    call(operation, "shift_rate", args, constVoid)
 
   return {
     take: (key, tokens, maxWaitMillis) =>

@@ -1,32 +1,26 @@
 /**
  * Permits in PostgreSQL: a row a permit, and a row for each process that waits.
  */
+import { constVoid } from "effect/Function"
+import * as Inbox from "../shared/inbox.js"
 import { named } from "../store/bounds.js"
-import type { Acquired, PermitStore } from "../store/permitStore.js"
+import type { Acquired, PermitStore, PermitStoreOptions } from "../store/permitStore.js"
 import { type Database, encode } from "./database.js"
 
-/** Makes the store of one scheduler. It calls `onWake` when a permit may be free. */
-export const make = ({ call, inbox }: Database, options: {
-  readonly prefix: string
-  readonly name: string
-  /** The key of the scheduler, if there is one a key. */
-  readonly key?: string | undefined
-  readonly leaseMillis: number
-  readonly onWake: () => void
-}): PermitStore => {
+/** Makes the store of one scheduler. */
+export const make = ({ call, inbox }: Database, options: PermitStoreOptions): PermitStore => {
   const { leaseMillis, name, prefix } = options
   // A scheduler without a key may have a name that goes on as the key of another one does.
   const key = encode(prefix + (options.key === undefined ? name : `{${name}}${named(":", options.key)}`))
   const lease = Math.ceil(leaseMillis * 1000)
-  const token = inbox.add(() => options.onWake())
-  const party = `${token} ${inbox.channel}`
-  const ignore = (): void => undefined
+  const { close, owner } = Inbox.open(inbox, () => options.onWake())
+  const party = Inbox.addressOf(inbox, owner)
 
   // The casts are sound: the functions return values of these types.
   return {
     leaseMillis,
-    node: `${inbox.node}.${token}`,
-    close: () => inbox.remove(token),
+    node: owner,
+    close,
     acquire: (permits, limit) =>
       call("acquire", "acquire", { key, party, lease, limit, permits }, (answer): Acquired => {
         const { granted, penalty, poll } = answer as Record<"granted" | "penalty" | "poll", number>
@@ -35,7 +29,7 @@ export const make = ({ call, inbox }: Database, options: {
       }, permits.length === 0),
     renew: (permits, limit) =>
       call("renew", "renew_permits", { key, lease, limit, permits }, (lost) => lost as ReadonlyArray<string>),
-    release: (permits) => call("release", "release_permits", { key, permits }, ignore, true),
-    penalize: (millis) => call("penalize", "penalize", { key, micros: Math.ceil(millis * 1000) }, ignore)
+    release: (permits) => call("release", "release_permits", { key, permits }, constVoid, true),
+    penalize: (millis) => call("penalize", "penalize", { key, micros: Math.ceil(millis * 1000) }, constVoid)
   }
 }

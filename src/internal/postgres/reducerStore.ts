@@ -3,31 +3,16 @@
  *
  * A wake-up has no result in it: it is fetched by the next join, for a notification holds less than 8000 bytes.
  */
+import { constVoid } from "effect/Function"
 import * as Inbox from "../shared/inbox.js"
-import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
+import { joinedOf, type Party, type ReducerStore } from "../store/reducerStore.js"
 import { type Database, decode, encode } from "./database.js"
 
 interface Answer {
   readonly tag: "L" | "F" | "D"
   readonly fence: number
   readonly rest: number
-  readonly payload: string
-}
-
-const parseSignal = (message: string | undefined): Signal =>
-  message?.startsWith("D ") === true
-    ? { _tag: "Done", fence: Number(message.slice(2)), payload: undefined }
-    : { _tag: "Retry" }
-
-const joined = ({ fence, payload, rest, tag }: Answer): Joined => {
-  switch (tag) {
-    case "L":
-      return { _tag: "Lead", fence }
-    case "F":
-      return { _tag: "Follow", fence, restMillis: rest / 1000 }
-    case "D":
-      return { _tag: "Done", fence, payload: decode(payload) }
-  }
+  readonly payload?: string
 }
 
 /** Makes the store. */
@@ -40,18 +25,21 @@ export const make = ({ call, inbox }: Database, options: {
   const lease = Math.ceil(leaseMillis * 1000)
   const retain = Math.ceil(options.retainMillis * 1000)
   const at = (key: string, { owner }: Party) => ({ key: encode(prefix + key), owner })
-  const inboxOf = (party: Party) => Inbox.addressOf(inbox, party)
+  const inboxOf = ({ owner }: Party) => Inbox.addressOf(inbox, owner)
 
   return {
     leaseMillis,
-    open: (onSignal) => Inbox.open(inbox, (message) => onSignal(parseSignal(message))),
+    open: (onSignal) => Inbox.openParty(inbox, onSignal),
     join: (key, party, after) =>
       call(
         "join",
         "join_flight",
         { ...at(key, party), party: inboxOf(party), lease, after },
-        // Sound: the function returns it.
-        (answer) => joined(answer as Answer)
+        (answer) => {
+          // Sound: the function returns it.
+          const { fence, payload = "=", rest, tag } = answer as Answer
+          return joinedOf(tag, fence, rest, decode(payload))
+        }
       ),
     renew: (key, party, fence) =>
       call("renew", "renew_flight", { ...at(key, party), lease, fence }, (answer) => answer === true),
@@ -64,6 +52,6 @@ export const make = ({ call, inbox }: Database, options: {
         true
       ),
     release: (key, party) =>
-      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, () => undefined, true)
+      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, constVoid, true)
   }
 }

@@ -4,8 +4,8 @@
  * The string holds debts and not times of arrival. They lose no fraction, and if the server's clock steps back, a key is
  * denied for no longer than its debt.
  */
-import type { Cell, DirectGcraStore, Taken } from "../store/gcraStore.js"
-import * as Command from "./command.js"
+import { constVoid } from "effect/Function"
+import { type Cell, type DirectGcraStore, type Taken, takenOf } from "../store/gcraStore.js"
 import * as Orders from "./orders.js"
 
 /** The most orders of one command, and the most tokens that they ask for: a script must not hold up the server. */
@@ -158,21 +158,8 @@ const taken = (reply: unknown, cells: ReadonlyArray<Cell>): Taken => {
   const before = text.slice(from)
   const waits = waiting === "" ? [] : waiting.split(" ").map((wait) => Number(wait) / 1000)
   while (waits.length < granted) waits.unshift(0)
-  const debts = state.split(" ")
-  let remaining = Infinity
-  let tightest = 0
-  let reset = 0
-  for (let i = 0; i < cells.length; i++) {
-    const debt = Number(debts[i + 1])
-    const left = Math.max(0, Math.floor(cells[i]!.burst - debt / cells[i]!.intervalMicros + 1e-9))
-    if (left < remaining) {
-      remaining = left
-      tightest = i
-    }
-    reset = Math.max(reset, debt)
-  }
-  const after = hasChanged ? state : before
-  return { waits, retryMillis, remaining, resetMillis: reset / 1000, tightest, before, after }
+  // The first word is the time.
+  return takenOf(cells, state.split(" "), 1, waits, retryMillis, before, hasChanged ? state : before)
 }
 
 /** Makes the store for keys that all have the same quotas. */
@@ -199,8 +186,8 @@ export const make = (orders: Orders.Orders, { cells, prefix }: {
       orders.send("take", at(key), asked(tokens, maxWaitMillis), read, tokens.length),
     takeUnsafe: (key, tokens, maxWaitMillis, answer) =>
       orders.sendUnsafe("take", at(key), asked(tokens, maxWaitMillis), read, tokens.length, answer),
-    giveBack: (key, tokens, after) => orders.send("giveBack", at(key), [...quotas, tokens, after], Command.ignore),
-    penalize: (key, millis) => orders.send("penalize", at(key), [...quotas, Math.ceil(millis * 1000)], Command.ignore),
-    reset: (key) => orders.send("reset", at(key), [], Command.ignore)
+    giveBack: (key, tokens, after) => orders.send("giveBack", at(key), [...quotas, tokens, after], constVoid),
+    penalize: (key, millis) => orders.send("penalize", at(key), [...quotas, Math.ceil(millis * 1000)], constVoid),
+    reset: (key) => orders.send("reset", at(key), [], constVoid)
   }
 }

@@ -13,7 +13,17 @@ import { dispatcherIn } from "../data/dispatcher.js"
 import { forEachGuarded, guarded } from "../data/guarded.js"
 import { turns, within } from "../store/guard.js"
 import { StoreError } from "../store/storeError.js"
-import * as Command from "./command.js"
+
+/** The start of every script: the server's time in microseconds, and numbers as text without losing digits. */
+const prelude = `
+local format = string.format
+local function num(x) return format(x % 1 == 0 and x < 9007199254740992 and '%d' or '%.17g', x) end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+`
+
+/** The options of a service over orders, which bound their time and number themselves. */
+export const bounded = <A extends object>(options: A) => ({ ...options, isBounded: true })
 
 /** How many commands are on their way at most, and how many of one order each. */
 const mostAtOnce = 16
@@ -82,7 +92,7 @@ export const kind = (options: {
     mostWeight,
     script: Redis.script(words, {
       numberOfKeys: (orders) => orders.length * keys.length,
-      lua: `${Command.prelude}local ${names}, args, again
+      lua: `${prelude}local ${names}, args, again
 local orders = {}
 ${lua}
 local replies, name, at = {}, nil, 1
@@ -253,9 +263,15 @@ export class Orders {
       this.failure = failure
       this.failures++
     }
-    fail(orders, Command.causeOf(failure))
+    fail(orders, causeOf(failure))
   }
 }
+
+/** The reason why a command failed. A client of one node does not reach the keys of the others. */
+const causeOf = ({ cause }: Redis.RedisError): unknown =>
+  cause instanceof Error && cause.message.startsWith("MOVED ")
+    ? new Error(`Redis is a cluster, use layerCluster of effect-funnel/redis/Redis (${cause.message})`, { cause })
+    : cause
 
 const fail = (orders: ReadonlyArray<Order>, cause: unknown): void =>
   forEachGuarded(orders, ({ name, settle }) => settle(undefined, new StoreError({ operation: name, cause })))

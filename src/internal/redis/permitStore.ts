@@ -3,10 +3,11 @@
  * the penalty. The schedulers of a tag have one hash tag.
  */
 import * as Effect from "effect/Effect"
-import type { Acquired, Held, PermitStore } from "../store/permitStore.js"
+import { constVoid } from "effect/Function"
+import * as Inbox from "../shared/inbox.js"
+import { longestLease, named } from "../store/bounds.js"
+import type { Acquired, Held, PermitStore, PermitStoreOptions } from "../store/permitStore.js"
 import type { StoreError } from "../store/storeError.js"
-import * as Command from "./command.js"
-import type { RedisInbox } from "./inbox.js"
 import * as Orders from "./orders.js"
 
 /** The most orders of one command: a script must not hold up the server. */
@@ -31,7 +32,7 @@ local function size(member)
   local stored = redis.call('HGET', sizes, member)
   if not stored then return 0, 0 end
   local weight, lease = string.match(stored, '(%S+) (%S+)')
-  return tonumber(weight), math.min(tonumber(lease), ${Command.longestLease})
+  return tonumber(weight), math.min(tonumber(lease), ${longestLease})
 end
 local function put(permit, weight, lease)
   local before = size(permit)
@@ -223,27 +224,20 @@ const inParts = <A>(
   return Effect.all(parts, { concurrency: "unbounded" })
 }
 
-/** Makes the store of one scheduler. It calls `onWake` when a permit may be free. */
-export const make = (orders: Orders.Orders, inbox: RedisInbox, options: {
-  readonly prefix: string
-  readonly name: string
-  /** The key of the scheduler, if there is one a key. */
-  readonly key?: string | undefined
-  readonly leaseMillis: number
-  readonly onWake: () => void
-}): PermitStore => {
+/** Makes the store of one scheduler. */
+export const make = (orders: Orders.Orders, inbox: Inbox.Inbox, options: PermitStoreOptions): PermitStore => {
   const { key, leaseMillis } = options
   const leaseMicros = Math.ceil(leaseMillis * 1000)
-  const end = key === undefined ? "" : Command.named(":", key)
+  const end = key === undefined ? "" : named(":", key)
   const keys = ["h", "q", "a", "n", "p"].map((kind) => `{${options.prefix}${options.name}}:${kind}${end}`)
-  const token = inbox.add(() => options.onWake())
-  const place = `${token} ${inbox.channel}`
+  const { close, owner } = Inbox.open(inbox, () => options.onWake())
+  const place = Inbox.addressOf(inbox, owner)
 
   // The casts are sound: the script returns replies of these types.
   return {
     leaseMillis,
-    node: `${inbox.node}.${token}`,
-    close: () => inbox.remove(token),
+    node: owner,
+    close,
     acquire: (groups, limit) =>
       orders.send(
         "acquire",
@@ -267,8 +261,8 @@ export const make = (orders: Orders.Orders, inbox: RedisInbox, options: {
       ),
     release: (permits) =>
       Effect.asVoid(
-        inParts(permits, (some) => orders.send("release", keys, some.flatMap(words), Command.ignore))
+        inParts(permits, (some) => orders.send("release", keys, some.flatMap(words), constVoid))
       ),
-    penalize: (millis) => orders.send("penalize", keys, [Math.ceil(millis * 1000)], Command.ignore)
+    penalize: (millis) => orders.send("penalize", keys, [Math.ceil(millis * 1000)], constVoid)
   }
 }

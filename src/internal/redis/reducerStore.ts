@@ -4,12 +4,11 @@
  * Scripts use the server's time only. Every script may run twice, and every key has a time to live.
  */
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
+import { constVoid, identity } from "effect/Function"
 import * as Inbox from "../shared/inbox.js"
-import type { Joined, Party, ReducerStore, Signal } from "../store/reducerStore.js"
+import { longestLease } from "../store/bounds.js"
+import { joinedOf, type Party, type ReducerStore } from "../store/reducerStore.js"
 import type { StoreError } from "../store/storeError.js"
-import * as Command from "./command.js"
-import type { RedisInbox } from "./inbox.js"
 import * as Orders from "./orders.js"
 
 /** The largest result that travels with the wake-up, and what it may come to with all wake-ups. Larger ones are fetched. */
@@ -55,7 +54,7 @@ function orders.join()
     redis.call('SREM', waiting, member)
     return {'D', num(rfence), redis.call('HGET', state, 'rval')}
   end
-  local theirs = read(h[4], ${Command.longestLease})
+  local theirs = read(h[4], ${longestLease})
   local most = now + (theirs > 0 and theirs or lease)
   if till > most then
     till = most
@@ -145,16 +144,8 @@ export const kind: Orders.Kind = /*#__PURE__*/ Orders.kind({
   lua
 })
 
-const parseSignal = (message: string | undefined): Signal => {
-  if (message === undefined || message === "R") return { _tag: "Retry" }
-  const space = message.indexOf(" ", 2)
-  return space === -1
-    ? { _tag: "Done", fence: Number(message.slice(2)), payload: undefined }
-    : { _tag: "Done", fence: Number(message.slice(2, space)), payload: message.slice(space + 1) }
-}
-
 /** Makes the store. */
-export const make = (orders: Orders.Orders, inbox: RedisInbox, options: {
+export const make = (orders: Orders.Orders, inbox: Inbox.Inbox, options: {
   readonly prefix: string
   readonly leaseMillis: number
   readonly retainMillis: number
@@ -165,29 +156,21 @@ export const make = (orders: Orders.Orders, inbox: RedisInbox, options: {
   const keys = (key: string) => [`{${prefix}${key}}:f`, `{${prefix}${key}}:w`]
   // The largest fence that this process was told.
   let seen = 0
-  const member = (party: Party) => Inbox.addressOf(inbox, party)
+  const member = ({ owner }: Party) => Inbox.addressOf(inbox, owner)
 
   return {
     leaseMillis,
-    open: (onSignal) => Inbox.open(inbox, (message) => onSignal(parseSignal(message))),
+    open: (onSignal) => Inbox.openParty(inbox, onSignal),
     join: (key, party, after) =>
       orders.send(
         "join",
         keys(key),
         [party.owner, member(party), leaseMicros, after ?? "", seen],
-        (reply): Joined => {
+        (reply) => {
           // Sound: the script returns it.
-          const [tag, text, more] = reply as [tag: "L" | "F" | "D", fence: string, more: string]
-          const fence = Number(text)
-          seen = Math.max(seen, fence)
-          switch (tag) {
-            case "L":
-              return { _tag: "Lead", fence }
-            case "F":
-              return { _tag: "Follow", fence, restMillis: Number(more) / 1000 }
-            case "D":
-              return { _tag: "Done", fence, payload: more }
-          }
+          const [tag, fence, more] = reply as [tag: "L" | "F" | "D", fence: string, more: string]
+          seen = Math.max(seen, Number(fence))
+          return joinedOf(tag, Number(fence), more, more)
         }
       ),
     renew: (key, party, fence) => orders.send("renew", keys(key), [party.owner, fence, leaseMicros], isOne),
@@ -206,7 +189,7 @@ export const make = (orders: Orders.Orders, inbox: RedisInbox, options: {
         )
       return send(inlineBytes, payload)
     },
-    release: (key, party) => orders.send("release", keys(key), [party.owner, member(party)], Command.ignore)
+    release: (key, party) => orders.send("release", keys(key), [party.owner, member(party)], constVoid)
   }
 }
 

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { monotonicMillis } from "../store/guard.js"
-import type { Party } from "../store/reducerStore.js"
+import type { Party, Signal } from "../store/reducerStore.js"
 import * as Apart from "./apart.js"
 
 /** Receives a wake-up; `undefined` if some may have been lost. */
@@ -31,8 +31,20 @@ export const open = (inbox: Inbox, listener: Listener): Party => {
   return { owner: `${inbox.node}.${token}`, close: () => inbox.remove(token) }
 }
 
-/** Where a party hears: its token, and the channel of its process. */
-export const addressOf = (inbox: Inbox, { owner }: Party): string =>
+/** Adds a party of a flight. It hears `R`, or `D` or `E`, the fence, and the result unless that is to be fetched. */
+export const openParty = (inbox: Inbox, onSignal: (signal: Signal) => void): Party =>
+  open(inbox, (message) => onSignal(signalOf(message)))
+
+const signalOf = (message: string | undefined): Signal => {
+  if (message === undefined || message === "R") return { _tag: "Retry" }
+  const space = message.indexOf(" ", 2)
+  return space === -1
+    ? { _tag: "Done", fence: Number(message.slice(2)), payload: undefined }
+    : { _tag: "Done", fence: Number(message.slice(2, space)), payload: message.slice(space + 1) }
+}
+
+/** Where the owner of a listener hears: its token, and the channel of its process. */
+export const addressOf = (inbox: Inbox, owner: string): string =>
   `${owner.slice(inbox.node.length + 1)} ${inbox.channel}`
 
 /** How a store subscribes and publishes. A subscription that is lost fails. */

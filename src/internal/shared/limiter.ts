@@ -10,18 +10,17 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dispatcherIn } from "../data/dispatcher.js"
 import * as Slices from "../data/slices.js"
-import * as Timers from "../data/timers.js"
-import { intervalWithoutLog, leastOf, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
+import type * as Timers from "../data/timers.js"
+import { intervalWithoutLog, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
 import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { LimiterWatch } from "../seen/seen.js"
 import type { Log, Spans } from "../seen/tell.js"
-import { named } from "../store/bounds.js"
+import { keyName } from "../store/bounds.js"
 import type { Cell, DirectGcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
-import type * as Failure from "../store/storeError.js"
-import { SlotStock } from "./slotStock.js"
+import { count, Entry, nanosPerMilli } from "./entry.js"
 
 /** How late a slot may be taken, in nanoseconds: unused slots are not saved up. */
 const catchUpOf = (rates: ReadonlyArray<Rate>): number => rates.some((rate) => rate.strict) ? 10_000_000 : maxCatchUp
@@ -35,39 +34,8 @@ const lookaheadMillis = 50
 /** The longest answer that is counted as typical. A longer one was held up. */
 const longestAnswerMillis = 1000
 
-/** How soon more slots are asked for while there are some: one command for many, long before they run out. */
-const refillNanos = 10_000_000
-
-/** The most waiters that one command asks for. */
-const mostPerCommand = 512
-
 /** How long unused slots are kept for the next arrival. */
 const keepNanos = 2_000_000
-
-const nanosPerMilli = 1_000_000
-
-/** A key: its waiters and its slots. */
-class Entry extends Line<StoreError> {
-  readonly key: string | undefined
-  readonly slots = new SlotStock()
-  readonly alarm: Timers.Alarm
-  /** Since when nobody waits. */
-  idleAt: number | undefined = undefined
-  /** Gives up the command that asks for slots. */
-  asking: (() => void) | undefined = undefined
-  /** When the store can grant the tokens that it refused. */
-  retryAt = 0
-  refused = 0
-  /** When they would be due. */
-  refusedDue = 0
-  /** The last answer of the store. */
-  told: Taken | undefined = undefined
-  constructor(key: string | undefined, place: Timers.Place, serve: (entry: Entry) => void) {
-    super()
-    this.key = key
-    this.alarm = new Timers.Alarm(Timers.after, () => serve(this), place)
-  }
-}
 
 export interface Options {
   readonly store: (cells: ReadonlyArray<Cell>) => DirectGcraStore
@@ -84,12 +52,6 @@ export const make = (rates: ReadonlyArray<Rate>, options: Options): Effect.Effec
 
 const cells = (rates: ReadonlyArray<Rate>): ReadonlyArray<Cell> =>
   rates.map((rate) => ({ burst: rate.burst, intervalMicros: intervalWithoutLog(rate) / 1000 }))
-
-/** Lists are refused before they get here. */
-const count: (tokens: Tokens) => number = leastOf
-
-/** The name of a key in the store. The calls without a key have one too. */
-const nameOf = (key: string | undefined): string => key === undefined ? "" : named("=", key)
 
 export class SharedLimiter implements Backend {
   private readonly options: Options
@@ -119,8 +81,9 @@ export class SharedLimiter implements Backend {
   }
 
   private adopt(rates: ReadonlyArray<Rate>): void {
-    this.rates = rates
+    // First: it may be the code of a user, and throw.
     this.store = this.options.store(cells(rates))
+    this.rates = rates
     this.catchUp = catchUpOf(rates)
   }
 
@@ -220,7 +183,7 @@ export class SharedLimiter implements Backend {
     this.local.setQuotas(this.share(rates))
     const tooLarge: Array<Waiter<StoreError>> = []
     for (const entry of this.entries.values()) {
-      entry.retryAt = entry.refusedDue = 0
+      entry.forget()
       entry.slots.keep()
       tooLarge.push(...entry.removeLarger((tokens) => count(tokens) > this.burst))
     }
@@ -234,7 +197,7 @@ export class SharedLimiter implements Backend {
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
     const { guard, onStoreError } = this.options
     return Effect.matchEffect(
-      guard.run("take", Effect.suspend(() => this.store.take(nameOf(key), [count(tokens)], 0))),
+      guard.run("take", Effect.suspend(() => this.store.take(keyName(key), [count(tokens)], 0))),
       {
         onSuccess: (taken) => {
           const standing = this.standingOf(taken)
@@ -292,17 +255,11 @@ export class SharedLimiter implements Backend {
   peek(key: string | undefined): Effect.Effect<Peek, StoreError> {
     const { guard, onStoreError } = this.options
     // Nothing waits for less than no time, so the store refuses and says how long.
-    const asked = guard.run("peek", Effect.suspend(() => this.store.take(nameOf(key), [1], -1)))
-    return Effect.matchEffect(asked, {
-      onFailure: (failure) =>
-        onStoreError === "fail"
-          ? Effect.fail(failure)
-          : Effect.map(guard.applied(onStoreError, failure), () => this.local.peekUnsafe(key)),
-      onSuccess: (taken) =>
-        Effect.succeed({
-          ...this.standingOf(taken),
-          retryAfter: Math.max(0, Math.ceil((taken.retryMillis - 1) * nanosPerMilli))
-        })
+    const look = Effect.suspend(() => this.store.take(keyName(key), [1], -1))
+    return Effect.flatMap(guard.runOrApply(onStoreError, "peek", look), (taken) => {
+      if (taken === undefined) return this.local.peek(key)
+      const retryAfter = Math.max(0, Math.ceil((taken.retryMillis - 1) * nanosPerMilli))
+      return Effect.succeed({ ...this.standingOf(taken), retryAfter })
     })
   }
 
@@ -315,7 +272,7 @@ export class SharedLimiter implements Backend {
   }
 
   penalize(key: string | undefined, nanos: number): Effect.Effect<boolean, StoreError> {
-    return this.command("penalize", key, () => this.store.penalize(nameOf(key), nanos / nanosPerMilli), () => {
+    return this.command("penalize", key, () => this.store.penalize(keyName(key), nanos / nanosPerMilli), () => {
       const isLonger = this.local.penalizeUnsafe(key, nanos)
       if (isLonger) this.watch?.penalized()
       return isLonger
@@ -323,10 +280,10 @@ export class SharedLimiter implements Backend {
   }
 
   reset(key: string | undefined): Effect.Effect<void, StoreError> {
-    return this.command("reset", key, () => this.store.reset(nameOf(key)), () => this.local.resetUnsafe(key))
+    return this.command("reset", key, () => this.store.reset(keyName(key)), () => this.local.resetUnsafe(key))
   }
 
-  /** Sends a command without an answer. While the store is away it fails, or the policy applies it in this process. */
+  /** Sends a command without an answer, and applies it in this process too. */
   private command<A>(
     operation: string,
     key: string | undefined,
@@ -334,17 +291,13 @@ export class SharedLimiter implements Backend {
     here: () => A
   ): Effect.Effect<A, StoreError> {
     const { guard, onStoreError } = this.options
-    const sent = Effect.catch(
-      guard.run(operation, Effect.suspend(send)),
-      (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
-    )
-    return Effect.map(sent, () => {
+    return Effect.map(guard.runOrApply(onStoreError, operation, Effect.suspend(send)), () => {
       const done = here()
       const entry = this.entries.get(key)
       if (entry !== undefined) {
         // The slots were granted before the command: ask again.
         entry.slots.clear()
-        entry.retryAt = entry.refusedDue = 0
+        entry.forget()
         this.serve(entry)
       }
       return done
@@ -364,9 +317,7 @@ export class SharedLimiter implements Backend {
   })
 
   private *waiters(): Generator<Waiter<StoreError>> {
-    for (const { first } of this.entries.values()) {
-      for (let place = first; place !== undefined; place = place.after) yield place.waiter
-    }
+    for (const entry of this.entries.values()) yield* entry.waiters()
     yield* this.local.waiters()
   }
 
@@ -429,7 +380,7 @@ export class SharedLimiter implements Backend {
   private giveBack(entry: Entry): Effect.Effect<void> {
     const { state, tokens } = entry.slots.giveBack()
     if (tokens === 0) return Effect.void
-    return Effect.ignore(this.options.guard.once("giveBack", this.store.giveBack(nameOf(entry.key), tokens, state)))
+    return Effect.ignore(this.options.guard.once("giveBack", this.store.giveBack(keyName(entry.key), tokens, state)))
   }
 
   private drop(entry: Entry): void {
@@ -440,32 +391,25 @@ export class SharedLimiter implements Backend {
 
   /** Asks the store for the first waiters that have no slot yet. */
   private ask(entry: Entry): void {
-    let covered = entry.slots.tokens
-    const tokens: Array<number> = []
-    for (let node = entry.first; node !== undefined && tokens.length < mostPerCommand; node = node.after) {
-      const { waiter } = node
-      const asked = count(waiter.tokens)
-      for (let n = 1 + (waiter.behind?.() ?? 0); n > 0 && tokens.length < mostPerCommand; n--) {
-        if (covered >= asked) covered -= asked
-        else tokens.push(asked)
-      }
-    }
+    const tokens = entry.wanted()
     if (tokens.length === 0) return
     // In whole milliseconds: the store may send what many keys ask for alike once.
     const ahead = lookaheadMillis + Math.ceil(this.answerMillis)
     const askedAt = this.now()
-    const onFailure = (failure: Failure.StoreError) => {
+    const onFailure = (failure: StoreError) => {
       entry.asking = undefined
       this.away(entry, failure)
     }
-    const onSuccess = (taken: Taken, now?: number) => {
+    const onSuccess = (taken: Taken, now: number = this.now()) => {
       entry.asking = undefined
-      this.onTaken(entry, tokens, taken, askedAt, ahead, now)
+      this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
+      entry.hear(tokens, taken, askedAt, ahead, now)
+      this.serve(entry, now)
     }
     const { store } = this
     const { guard } = this.options
-    const name = nameOf(entry.key)
-    const run = (take: Effect.Effect<Taken, Failure.StoreError>, agoMillis?: number) => {
+    const name = keyName(entry.key)
+    const run = (take: Effect.Effect<Taken, StoreError>, agoMillis?: number) => {
       const command = Effect.matchEager(guard.run("take", take, agoMillis), { onFailure, onSuccess })
       const fiber = Effect.runForkWith(this.place.context)(command)
       if (fiber.pollUnsafe() === undefined) entry.asking = () => fiber.interruptUnsafe()
@@ -492,30 +436,10 @@ export class SharedLimiter implements Backend {
     })
   }
 
-  private onTaken(
-    entry: Entry,
-    tokens: ReadonlyArray<number>,
-    taken: Taken,
-    askedAt: number,
-    aheadMillis: number,
-    now: number = this.now()
-  ): void {
-    // The store decided before its answer arrived, so a slot may be late and is never early.
-    this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
-    entry.told = taken
-    entry.slots.add(tokens, taken, now)
-    const retry = Math.ceil(taken.retryMillis * nanosPerMilli)
-    entry.refused = tokens[taken.waits.length] ?? 0
-    // The store decided at some time since it was asked, so it may be due that much earlier than this answer tells.
-    entry.refusedDue = retry > 0 ? askedAt + retry + aheadMillis * nanosPerMilli : 0
-    entry.retryAt = retry > 0 ? now + (entry.slots.tokens > 0 ? Math.max(retry, refillNanos) : retry) : 0
-    this.serve(entry, now)
-  }
-
   /** The store is away: applies the policy to all waiters. */
-  private away(entry: Entry, failure: Failure.StoreError): void {
+  private away(entry: Entry, failure: StoreError): void {
     // In a line of their own: one that leaves meanwhile is told nothing.
-    const told = new Line<StoreError>()
+    const told = new Line()
     for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) told.add(waiter)
     this.rest(entry, this.now())
     const { guard, onStoreError } = this.options

@@ -32,9 +32,45 @@ export interface LeaseOptions extends StoreOptions {
   readonly lease?: Duration.Input | undefined
 }
 
+export interface FlightOptions {
+  /**
+   * The most bytes of a result as JSON, 4 MiB by default. A larger one is a `CodecError` in all processes, also if no other
+   * process waits for it.
+   */
+  readonly maxResultBytes?: number | undefined
+  /**
+   * The answer to a call while the store is away. `"local"`, the default, runs its effect in this process; it logs a warning
+   * once an outage and counts in the metric `effect_funnel.store.policy`. `"fail"` fails with a `StoreError`.
+   */
+  readonly onStoreError?: "local" | "fail" | undefined
+}
+
+export interface ReducerOptions extends LeaseOptions, FlightOptions {
+  /** How long a result that others wait for can be fetched, 10 seconds by default. */
+  readonly retain?: Duration.Input | undefined
+}
+
 export interface ProcessOptions {
   /** How many processes share the limits, 1 by default. Only the policy `"local"` uses it. */
   readonly expectedProcesses?: number | undefined
+}
+
+export interface RateOptions extends ProcessOptions {
+  /**
+   * The answer to a call while the store is away. `"fail"`, the default, fails with a `StoreError`. `"local"` admits at the
+   * pace divided by `expectedProcesses`, counted in this process. `"allow"` admits. The last two log a warning once an outage
+   * and count in the metric `effect_funnel.store.policy`.
+   */
+  readonly onStoreError?: "fail" | "local" | "allow" | undefined
+}
+
+export interface PermitOptions extends ProcessOptions {
+  /**
+   * The answer to waiting jobs while the store is away. `"fail"`, the default, fails them with a `StoreError`. `"local"` goes
+   * on with concurrency and rate divided by `expectedProcesses`; it logs a warning once an outage and counts in the metric
+   * `effect_funnel.store.policy`.
+   */
+  readonly onStoreError?: "fail" | "local" | undefined
 }
 
 /** The version of the data in a store. Processes of different versions do not meet. */

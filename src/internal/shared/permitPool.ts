@@ -51,6 +51,12 @@ interface Permit {
   deadline: number
 }
 
+/** A question that is on its way. */
+interface Asked {
+  readonly permits: ReadonlyArray<Held>
+  fiber: Fiber.Fiber<void> | undefined
+}
+
 interface Sent {
   readonly remaining: ReadonlyArray<Held>
   fiber: Fiber.Fiber<void> | undefined
@@ -79,8 +85,7 @@ export class PermitPool implements Permits, Beating {
   size = 0
   private limit_: number
   private ids = 0
-  private asking: Fiber.Fiber<void> | undefined
-  private asked: ReadonlyArray<Held> = []
+  private asking: Asked | undefined
   private again = false
   /** What is given back and has no answer yet. Closing waits for an attempt of it, or it might never be sent. */
   private readonly sending = new Set<Sent>()
@@ -215,19 +220,19 @@ export class PermitPool implements Permits, Beating {
     }
     this.pollAt = Infinity
     this.failedAt = -1
-    this.asked = permits
     let sentAt = 0
     const command = Effect.suspend(() => {
       sentAt = this.now()
       return store.acquire(permits, this.limit_)
     })
-    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
+    const asked: Asked = this.asking = { permits, fiber: undefined }
+    asked.fiber = this.fork(Effect.matchEager(guard.run("acquire", command), {
       onFailure: (failure) => {
         this.asking = undefined
         if (this.place > 0 || permits.length > 0) this.strayUntil = this.now() + store.leaseMillis
         this.place = 0
         // The store may have run the command although it did not answer.
-        this.send(this.asked.map(none))
+        this.send(permits.map(none))
         this.away(failure)
       },
       onSuccess: ({ granted, penaltyMillis, pollMillis: due }) => {
@@ -246,15 +251,10 @@ export class PermitPool implements Permits, Beating {
           this.place = permits[granted]?.weight ?? 0
         }
         if (this.place > 0) this.pollAt = this.pollAfter(since, Math.ceil(due) + 2)
-        if (granted > 0 && this.renewAt === Infinity) {
-          this.renewAt = this.renewAfter(since)
-        }
+        if (granted > 0 && this.renewAt === Infinity) this.renewAt = this.renewAfter(since)
         this.arm()
-        if (granted > 0) {
-          engine.grantUnsafe(this.size)
-        } else {
-          this.changed()
-        }
+        if (granted > 0) engine.grantUnsafe(this.size)
+        else this.changed()
         if (this.again) {
           this.again = false
           this.wake()
@@ -320,12 +320,10 @@ export class PermitPool implements Permits, Beating {
   beat(now: number): void {
     if (this.pollAt <= now) {
       this.pollAt = Infinity
-      if (this.failedAt === -1) {
-        this.wake()
-      } else {
-        this.failedAt = -1
-        this.changed()
-      }
+      const hasFailed = this.failedAt !== -1
+      this.failedAt = -1
+      if (hasFailed) this.changed()
+      else this.wake()
     }
     // A job that ends may have a caller who throws. The other permits are still renewed.
     try {
@@ -342,9 +340,8 @@ export class PermitPool implements Permits, Beating {
   private renew(sentAt: number): void {
     this.renewal?.interruptUnsafe()
     this.renewal = undefined
-    const expired = this.permits.filter((permit) => permit.deadline <= sentAt)
     try {
-      if (expired.length > 0) this.lose(expired, new StoreError({ operation: "renew", cause: new Error("too late") }))
+      this.lose(({ deadline }) => deadline <= sentAt, "too late")
     } finally {
       this.renewHeld(sentAt)
     }
@@ -358,20 +355,14 @@ export class PermitPool implements Permits, Beating {
     const asked = this.permits
     const command = guard.once("renew", store.renew(asked, this.limit_))
     this.renewal = this.fork(Effect.matchEager(command, {
-      onFailure: () => {
-        const now = this.now()
-        this.renewed(Math.min(now + Math.min(store.leaseMillis / 10, 500), this.firstDeadline))
-      },
+      onFailure: () => this.renewed(this.now() + Math.min(store.leaseMillis / 10, 500)),
       onSuccess: (ids) => {
         const lost = new Set(ids)
         for (const permit of asked) if (!lost.has(permit.id)) permit.deadline = sentAt + store.leaseMillis
-        const gone = this.permits.filter((permit) => lost.has(permit.id))
         try {
-          if (gone.length > 0) {
-            this.lose(gone, new StoreError({ operation: "renew", cause: new Error("others hold the permit") }))
-          }
+          this.lose(({ id }) => lost.has(id), "others hold the permit")
         } finally {
-          this.renewed(Math.min(this.renewAfter(this.now()), this.firstDeadline))
+          this.renewed(this.renewAfter(this.now()))
         }
       }
     }))
@@ -379,15 +370,16 @@ export class PermitPool implements Permits, Beating {
 
   private renewed(next: number): void {
     this.renewal = undefined
-    this.renewAt = this.permits.length > 0 ? next : Infinity
+    this.renewAt = this.permits.length > 0 ? Math.min(next, this.firstDeadline) : Infinity
     this.arm()
   }
 
   /** Ends the jobs that began last, as many as ran on lost permits. */
-  private lose(lost: ReadonlyArray<Permit>, failure: StoreError): void {
+  private lose(isLost: (permit: Permit) => boolean, why: string): void {
     const { engine } = this.options
-    const gone = new Set(lost)
-    this.permits = this.permits.filter((permit) => !gone.has(permit))
+    const lost = this.permits.filter(isLost)
+    if (lost.length === 0) return
+    this.permits = this.permits.filter((permit) => !isLost(permit))
     for (const { weight } of lost) this.size -= weight
     if (this.alone) return
     this.narrow()
@@ -400,7 +392,7 @@ export class PermitPool implements Permits, Beating {
       over -= job.width
       ends.push(end)
     }
-    const error = engine.refusals.error(failure)
+    const error = engine.refusals.error(new StoreError({ operation: "renew", cause: new Error(why) }))
     forEachInSlices(engine.slices, ends, (end) => Deferred.doneUnsafe(end, Effect.fail(error)), () => this.changed())
   }
 
@@ -419,23 +411,14 @@ export class PermitPool implements Permits, Beating {
     }
     if (this.alone) return
     this.alone = true
-    const back = Effect.suspend(() => Effect.isSuccess(guard.run("acquire", store.acquire([], this.limit_))))
-      .pipe(
-        Effect.delay(pollMillis),
-        Effect.repeat({ until: (back) => back })
-      )
-    this.recovery = this.fork(
-      Effect.andThen(
-        guard.applied(onStoreError, failure),
-        Effect.flatMap(back, () =>
-          Effect.sync(() => {
-            // Jobs that began meanwhile run to their end. No job starts beyond the held permits.
-            this.alone = false
-            this.strayUntil = 0
-            engine.grantUnsafe(this.size)
-          }))
-      )
-    )
+    const asked = Effect.suspend(() => guard.run("acquire", store.acquire([], this.limit_)))
+    const back = Effect.map(Effect.eventually(Effect.delay(asked, pollMillis)), () => {
+      // Jobs that began meanwhile run to their end. No job starts beyond the held permits.
+      this.alone = false
+      this.strayUntil = 0
+      engine.grantUnsafe(this.size)
+    })
+    this.recovery = this.fork(Effect.andThen(guard.applied(onStoreError, failure), back))
     this.changed()
   }
 
@@ -444,10 +427,7 @@ export class PermitPool implements Permits, Beating {
     return Effect.suspend(() => {
       const { engine, guard, onStoreError, store } = this.options
       engine.penalizeUnsafe(nanos)
-      const sent = Effect.catch(
-        guard.run("penalize", store.penalize(nanos / 1e6)),
-        (failure) => onStoreError === "fail" ? Effect.fail(failure) : guard.applied(onStoreError, failure)
-      )
+      const sent = guard.runOrApply(onStoreError, "penalize", store.penalize(nanos / 1e6))
       const { limiter } = engine
       return limiter === undefined ? sent : Effect.asVoid(Effect.andThen(sent, limiter.penalize(undefined, nanos)))
     })
@@ -462,13 +442,13 @@ export class PermitPool implements Permits, Beating {
     const { pulse, store } = this.options
     this.closed = true
     pulse.set(this, Infinity)
-    for (const fiber of [this.asking, this.renewal, this.recovery]) fiber?.interruptUnsafe()
+    for (const fiber of [this.asking?.fiber, this.renewal, this.recovery]) fiber?.interruptUnsafe()
     store.close()
   }
 
   readonly close: Effect.Effect<unknown> = Effect.suspend(() => {
     const { guard, store } = this.options
-    const held = [...this.permits, ...(this.asking === undefined ? [] : this.asked)].map(none)
+    const held = [...this.permits, ...(this.asking?.permits ?? [])].map(none)
     // What has failed is tried once more, instead of for as long as an outage may take.
     for (const { fiber, hasFailed, remaining } of Array.from(this.sending)) {
       if (!hasFailed) continue

@@ -8,12 +8,6 @@ interface Slot {
   readonly tokens: number
 }
 
-/** Tokens to give back, and the state of the key in which they are the last ones granted. */
-export interface Returned {
-  readonly tokens: number
-  readonly state: string
-}
-
 export class SlotStock {
   /** In order of their due times. */
   private readonly slots: Array<Slot> = []
@@ -45,7 +39,7 @@ export class SlotStock {
   }
 
   get lastDue(): number {
-    return this.slots.length === 0 ? -Infinity : this.slots[this.slots.length - 1]!.due
+    return this.slots.at(-1)?.due ?? -Infinity
   }
 
   /** Adds the granted ones of the slots that were asked for. `waits` count from `now`. */
@@ -91,8 +85,11 @@ export class SlotStock {
     }
   }
 
-  /** Takes out the tokens that the store can take back: the last ones, with no grant to another process among them. */
-  giveBack(): Returned {
+  /**
+   * Takes out the tokens that the store can take back: the last ones, with no grant to another process among them. `state` is
+   * that of the key in which they are.
+   */
+  giveBack(): { readonly tokens: number; readonly state: string } {
     const { slots, state } = this
     const tokens = Math.min(this.unbroken, this.tokens)
     this.unbroken = 0

@@ -8,5 +8,8 @@ export const longestLease = 3_600_000_000
 /** The name of a key of the user, behind a sign. A store gets bytes, and half a surrogate pair has none of its own. */
 export const named = (sign: string, key: string): string => key.isWellFormed() ? sign + key : `~${JSON.stringify(key)}`
 
+/** The same behind `=`, and nothing for the calls without a key. */
+export const keyName = (key: string | undefined): string => key === undefined ? "" : named("=", key)
+
 /** The name of a service in front of its keys: free of the signs that begin a key, so that no other pair reads alike. */
 export const owner = (name: string): string => name.replaceAll(/%|:=|\}/g, encodeURIComponent)

@@ -40,6 +40,31 @@ export interface Taken {
   readonly after: string
 }
 
+/** An answer of a store that counts debts, in microseconds: those of the cells, from the place `first` of the list on. */
+export const takenOf = (
+  cells: ReadonlyArray<Cell>,
+  debts: ReadonlyArray<number | string>,
+  first: number,
+  waits: ReadonlyArray<number>,
+  retryMillis: number,
+  before: string,
+  after: string
+): Taken => {
+  let remaining = Infinity
+  let tightest = 0
+  let reset = 0
+  for (let i = 0; i < cells.length; i++) {
+    const debt = Number(debts[first + i])
+    const left = Math.max(0, Math.floor(cells[i]!.burst - debt / cells[i]!.intervalMicros + 1e-9))
+    if (left < remaining) {
+      remaining = left
+      tightest = i
+    }
+    reset = Math.max(reset, debt)
+  }
+  return { waits, retryMillis, remaining, resetMillis: reset / 1000, tightest, before, after }
+}
+
 /**
  * The state of many keys under GCRA, by the store's clock.
  *

@@ -31,6 +31,12 @@ export interface Guard {
     command: Effect.Effect<A, StoreError>,
     agoMillis?: number
   ) => Effect.Effect<A, StoreError>
+  /** The same. If it fails, a policy applies in its place and there is no answer, unless the policy is `"fail"`. */
+  readonly runOrApply: <A>(
+    policy: string,
+    operation: string,
+    command: Effect.Effect<A, StoreError>
+  ) => Effect.Effect<A | void, StoreError>
   /** Whether a command may be sent without `run`, which is for the rest if it fails. */
   readonly isFree: () => boolean
   /** A command that was sent without `run` has an answer. */
@@ -229,6 +235,12 @@ export const make = (options: {
       )
     })
 
+  const runOrApply: Guard["runOrApply"] = (policy, operation, command) =>
+    Effect.catch(
+      run(operation, command),
+      (failure) => policy === "fail" ? Effect.fail(failure) : applied(policy, failure)
+    )
+
   const isFree = () => isBounded && outage === undefined
 
   const answered: Guard["answered"] = (operation, agoMillis) => {
@@ -236,5 +248,5 @@ export const make = (options: {
     watch?.commanded(operation, agoMillis, false)
   }
 
-  return { once, run, isFree, answered, applied }
+  return { once, run, runOrApply, isFree, answered, applied }
 }

@@ -30,6 +30,15 @@ export interface Acquired {
   readonly penaltyMillis: number
 }
 
+/** What a store of ours is made for: one scheduler, or one key of a keyed one. It calls `onWake` when a permit may be free. */
+export interface PermitStoreOptions {
+  readonly prefix: string
+  readonly name: string
+  readonly key?: string | undefined
+  readonly leaseMillis: number
+  readonly onWake: () => void
+}
+
 /**
  * Permits under leases, and a queue of the processes that wait for them: the store as one process sees it.
  *

@@ -16,6 +16,18 @@ export type Joined =
   | { readonly _tag: "Follow"; readonly fence: number; readonly restMillis: number }
   | { readonly _tag: "Done"; readonly fence: number; readonly payload: string }
 
+/** An answer by its tag. `rest` is in microseconds. */
+export const joinedOf = (tag: "L" | "F" | "D", fence: number, rest: number | string, payload: string): Joined => {
+  switch (tag) {
+    case "L":
+      return { _tag: "Lead", fence }
+    case "F":
+      return { _tag: "Follow", fence, restMillis: Number(rest) / 1000 }
+    case "D":
+      return { _tag: "Done", fence, payload }
+  }
+}
+
 /**
  * A wake-up. It may be lost, so followers poll as well. `Done` without a payload: join again to get the result.
  *
