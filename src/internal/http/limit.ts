@@ -2,7 +2,7 @@
  * The answers of a server to requests beyond its limits.
  */
 import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as HttpEffect from "effect/http/HttpEffect"
@@ -11,9 +11,11 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Predicate from "effect/Predicate"
 import type { RateLimiterError } from "../limiter/error.js"
 import type { SchedulerError, SchedulerErrorReason } from "../scheduler/error.js"
-import { seconds } from "./retryAfter.js"
 
 type Response = HttpServerResponse.HttpServerResponse
+
+/** Whole seconds, never too few. */
+const seconds = (duration: Duration.Duration): number => Math.ceil(Duration.toSeconds(duration))
 
 /** What a client is told of a quota. */
 interface Standing {
