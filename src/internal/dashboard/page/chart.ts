@@ -10,11 +10,8 @@ const framesKept = 300
 /** Jobs and calls are whole. */
 const steps = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].flatMap((n) => [n, 2 * n, 5 * n])
 
-const colorOf = (color: Line["color"]): string =>
-  getComputedStyle(document.documentElement).getPropertyValue(`--${color}`).trim()
-
-const softColor = (): string => getComputedStyle(document.documentElement).getPropertyValue("--soft").trim()
-const lineColor = (): string => getComputedStyle(document.documentElement).getPropertyValue("--line").trim()
+const colorOf = (name: Line["color"] | "soft" | "line"): string =>
+  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim()
 
 export class Chart {
   readonly element = document.createElement("figure")
@@ -46,8 +43,8 @@ export class Chart {
     element.setAttribute("role", "img")
     element.append(box, caption)
     this.values = plot.lines.map(() => [])
-    const axis = { stroke: softColor, font: "11px system-ui, sans-serif", ticks: { show: false } }
-    const grid = { stroke: lineColor, width: 1 }
+    const axis = { stroke: () => colorOf("soft"), font: "11px system-ui, sans-serif", ticks: { show: false } }
+    const grid = { stroke: () => colorOf("line"), width: 1 }
     this.plot = new uPlot(
       {
         width: 300,

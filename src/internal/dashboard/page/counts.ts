@@ -91,10 +91,9 @@ export class Counts {
   }
 
   /** A second, since the frame before. */
-  rate(query: Query, part: "count" | "sum" = "count"): number | null {
-    const before = this.readings.at(-2)
-    const seconds = this.over(before)
-    return seconds === 0 ? null : this.since(before, query, part) / seconds
+  rate(query: Query): number | null {
+    const seconds = this.over(this.readings.at(-2))
+    return seconds === 0 ? null : this.now(query) / seconds
   }
 
   /** The mean of a histogram in the last minute. */

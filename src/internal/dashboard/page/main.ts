@@ -115,64 +115,49 @@ const anchorOf = (id: string): string => {
   return anchor
 }
 
-class Table<R> {
-  private readonly box: HTMLElement
-  private readonly body = element("tbody")
-  private readonly empty: HTMLElement
-  private readonly table = element("table")
-  private readonly cells: (row: R) => ReadonlyArray<string>
-  private readonly rows: Children<R, { readonly element: HTMLTableRowElement }>
-
-  constructor(
-    box: HTMLElement,
-    title: string,
-    columns: ReadonlyArray<readonly [head: string, className: string]>,
-    empty: string,
-    cells: (row: R) => ReadonlyArray<string>
-  ) {
-    this.box = box
-    this.cells = cells
-    this.empty = element("p", "empty", empty)
-    this.box.className = "table"
-    this.box.setAttribute("role", "region")
-    this.box.setAttribute("aria-label", title)
-    // It may scroll sideways: by the keyboard, too.
-    this.box.tabIndex = 0
-    const head = element("tr")
-    for (const [name, className] of columns) {
-      const cell = element("th", className, name)
-      cell.scope = "col"
-      head.append(cell)
-    }
-    this.table.append(element("thead"), this.body)
-    this.table.tHead!.append(head)
-    this.rows = new Children(this.body, () => {
-      const row = element("tr")
-      row.append(...columns.map(([, className]) => element("td", className)))
-      return { element: row }
-    }, ({ element: row }, item) => {
-      this.cells(item).forEach((text, i) => write(row.children[i]!, text))
-    })
-    this.box.append(this.table, this.empty)
+/** Makes a table in a box, and returns the function that shows rows in it. */
+const table = <R>(
+  box: HTMLElement,
+  title: string,
+  columns: ReadonlyArray<readonly [head: string, className: string]>,
+  empty: string,
+  cells: (row: R) => ReadonlyArray<string>
+): (rows: ReadonlyArray<R>) => void => {
+  box.className = "table"
+  box.setAttribute("role", "region")
+  box.setAttribute("aria-label", title)
+  // It may scroll sideways: by the keyboard, too.
+  box.tabIndex = 0
+  const head = element("tr")
+  for (const [name, className] of columns) {
+    const cell = element("th", className, name)
+    cell.scope = "col"
+    head.append(cell)
   }
-
-  show(rows: ReadonlyArray<R>): void {
-    this.table.hidden = rows.length === 0
-    this.empty.hidden = rows.length > 0
-    this.rows.set(rows, (_, i) => String(i))
+  const [table, body, nothing] = [element("table"), element("tbody"), element("p", "empty", empty)]
+  table.append(element("thead"), body)
+  table.tHead!.append(head)
+  box.append(table, nothing)
+  const shown = new Children<R, { readonly element: HTMLTableRowElement }>(body, () => {
+    const row = element("tr")
+    row.append(...columns.map(([, className]) => element("td", className)))
+    return { element: row }
+  }, ({ element: row }, item) => {
+    cells(item).forEach((text, i) => write(row.children[i]!, text))
+  })
+  return (rows) => {
+    table.hidden = rows.length === 0
+    nothing.hidden = rows.length > 0
+    shown.set(rows, (_, i) => String(i))
   }
 }
 
-const jobColumns = [["", ""], ["for", "number"], ["of", ""], ["", ""]] as const
-const jobCells = (row: Row): ReadonlyArray<string> => [row.what, millis(row.millis), row.where, row.details]
-const columns = (what: string) =>
-  [[what, ""], ["time", "number"], ["service", ""], ["details", "hide"]] as const satisfies ReadonlyArray<
-    readonly [string, typeof jobColumns[number][1] | "hide"]
-  >
+const cells = (row: Row): ReadonlyArray<string> => [row.what, millis(row.millis), row.where, row.details]
+const columns = (what: string) => [[what, ""], ["time", "number"], ["service", ""], ["details", "hide"]] as const
 
-const waits = new Table<Row>(byId("waits"), "Longest waits", columns("waits"), "Nothing waits.", jobCells)
-const runs = new Table<Row>(byId("runs"), "Longest at work", columns("works"), "Nothing is at work.", jobCells)
-const edges = new Table<readonly [string, string]>(
+const showWaits = table(byId("waits"), "Longest waits", columns("waits"), "Nothing waits.", cells)
+const showRuns = table(byId("runs"), "Longest at work", columns("works"), "Nothing is at work.", cells)
+const showEdges = table<readonly [string, string]>(
   byId("edges"),
   "Who waits for whom",
   [["waits", ""], ["for", ""]],
@@ -233,9 +218,9 @@ const show = (view: View, frame: Frame): void => {
       : [{ id: "", level: "fine", state: "fine", name: `Nothing. ${count(view.cards.length)} services are listed.` }],
     (_) => _.id
   )
-  waits.show(view.waits)
-  runs.show(view.runs)
-  edges.show(view.edges.rows)
+  showWaits(view.waits)
+  showRuns(view.runs)
+  showEdges(view.edges.rows)
   write(
     byId("edges-title"),
     view.edges.total > view.edges.rows.length
