@@ -8,19 +8,16 @@ import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import { stepsOf } from "../waits/cycle.js"
-import { closes, cycleOf, isAbove, liveNode } from "../waits/waits.js"
-import type { Node } from "../waits/waits.js"
+import { closes, cycleOf, isAbove, liveNode, type Node } from "../waits/waits.js"
 import { Memory } from "./cache.js"
 import { BatcherError, LookupCycle } from "./error.js"
 import { RequestKeys } from "./key.js"
 import type { Result } from "./options.js"
-import { Batch, Groups, isInBatch, Item } from "./parts.js"
-import type { Bulk, Caller, Group, Slot } from "./parts.js"
-import { Runner } from "./run.js"
-import type { Recipe } from "./run.js"
+import { Batch, type Bulk, type Caller, type Group, Groups, isInBatch, Item, type Slot } from "./parts.js"
+import { type Recipe, Runner } from "./run.js"
 
 /** A look-up that core collects in a window of its own, because the resolver is wrapped. */
-export interface Late<Req extends Request.Any> {
+interface Late<Req extends Request.Any> {
   /** The batches made of what core collected; `undefined` while core collects, when it may join an equal in flight. */
   readonly batches: Array<Batch<Req>> | undefined
   /** Whether it was made with our resolver, and not with one that wraps it. */

@@ -5,8 +5,7 @@ import * as Equal from "effect/Equal"
 import * as Hash from "effect/Hash"
 import * as Request from "effect/Request"
 import { equals, implementsEqual } from "../data/keyEqual.js"
-import { hashKey, KeyMap, native } from "../data/keyMap.js"
-import type { Keyed } from "../data/keyMap.js"
+import { hashKey, type Keyed, KeyMap, native } from "../data/keyMap.js"
 
 // An object could be equal to another request, which is its own key.
 const isPrimitive = (u: unknown): boolean => (typeof u !== "object" && typeof u !== "function") || u === null
