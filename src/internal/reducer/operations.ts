@@ -206,7 +206,7 @@ export const handleOf = (flights: Run.Flights): Handle => {
       }
     })
 
-  return handle(flights.name, flights.inFlight, {
+  return handle(flights.name, () => flights.inFlight, {
     reduce: reduceWith((key, effect) => {
       const { traced } = flights
       return Flights.call(plain, key, traced === undefined ? effect : withRunSpan(traced, () => effect))

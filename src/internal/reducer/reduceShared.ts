@@ -4,7 +4,6 @@
  * It runs inside a local flight of its key, so that a process is one party whatever its callers. A party leads, follows,
  * or finds the result; it changes from one to the other until it has a result or an error of its own.
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -123,7 +122,7 @@ const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Ef
       return f({ fence: lastFence })
     })),
     (exit) =>
-      Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
+      Exit.hasInterrupts(exit)
         ? exit
         : Effect.andThen(Effect.flatMap(codec.encode(exit), codec.decode), exit)
   )
@@ -226,7 +225,7 @@ export const flight = <A, E, R, S>(
         })
         const run = Effect.onExit(
           Effect.suspend(() => f({ fence })),
-          (exit) => Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) ? Effect.void : seal
+          (exit) => Exit.hasInterrupts(exit) ? Effect.void : seal
         )
         const exit = yield* Effect.raceFirst(Effect.exit(run), heartbeat(lease))
         // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
@@ -234,7 +233,7 @@ export const flight = <A, E, R, S>(
           yield* Effect.logDebug(`effect-funnel: lost the lease of ${key}, joining again`)
           return undefined
         }
-        if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) return exit
+        if (Exit.hasInterrupts(exit)) return exit
         const encoded = yield* Effect.result(
           Effect.flatMap(codec.encode(exit), (text) => bounded(text, maxResultBytes))
         )
@@ -293,7 +292,7 @@ export const flight = <A, E, R, S>(
         if (led !== undefined && ended.get(key) === led) ended.delete(key)
         if (!holds) return Effect.void
         // An interrupted party may be about to end its process: it releases the key before it returns.
-        return Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
+        return Exit.hasInterrupts(exit)
           ? release
           : Effect.asVoid(Effect.forkDetach(release))
       })

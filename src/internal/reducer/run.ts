@@ -12,10 +12,11 @@ import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { hasInterruptsOnly } from "effect/Cause"
+import type { SchedulerDispatcher } from "effect/Scheduler"
 import type * as Tracer from "effect/Tracer"
 import type { Keyed, KeyMap } from "../data/keyMap.js"
 import * as List from "../data/list.js"
-import { begin, type Slices, type Work } from "../data/slices.js"
+import { begin, Slices, type Work } from "../data/slices.js"
 import type { ReducerWatch } from "../seen/seen.js"
 import { CurrentNode, Edge, endUnsafe, type Inside, type Node } from "../waits/waits.js"
 import { callHook, type Event, type Hooks } from "./hooks.js"
@@ -24,19 +25,32 @@ type AnyFiber = Fiber.Fiber<unknown, unknown>
 type AnyExit = Exit.Exit<unknown, unknown>
 
 /** The runs of one reducer, and what they have in common. */
-export interface Flights {
+export class Flights {
   readonly name: string | undefined
   readonly hooks: Hooks | undefined
   readonly slices: Slices
   /** The runs that are not over, the oldest first; runs of a forgotten key are among them. */
-  readonly live: List.List<Run>
+  readonly live: List.List<Run> = { first: undefined, last: undefined }
   /** Hears of calls and runs, where something observes them. */
-  watch: ReducerWatch | undefined
+  watch: ReducerWatch | undefined = undefined
   /** The name of the spans of runs, where each has one of its own that links to its callers. */
-  traced: string | undefined
-  /** How many runs `Reducer.inFlight` lists. */
-  readonly inFlight: () => number
-  closed: boolean
+  traced: string | undefined = undefined
+  closed = false
+
+  constructor(name: string | undefined, hooks: Hooks | undefined, dispatcher: SchedulerDispatcher) {
+    this.name = name
+    this.hooks = hooks
+    this.slices = new Slices(dispatcher)
+  }
+
+  /** The runs in flight, the oldest first. One that has ended is live until all of its callers have the exit. */
+  *runs(): Generator<Run> {
+    for (let run = this.live.first; run !== undefined; run = run.after) if (!run.ended) yield run
+  }
+
+  get inFlight(): number {
+    return Array.from(this.runs()).length
+  }
 }
 
 /** Keys of one kind: the plain ones, or the arguments of one function. */
