@@ -306,13 +306,9 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     const hooks = this.space.flights.hooks
     if (hooks === undefined) return
     const event = eventOf(this.space, this.key, this.callers, context)
-    if (Exit.isSuccess(exit)) {
-      callHook("onSuccess", hooks.onSuccess, { ...event, value: exit.value })
-    } else if (hasInterruptsOnly(exit.cause)) {
-      callHook("onInterrupt", hooks.onInterrupt, { ...event, cause: exit.cause })
-    } else {
-      callHook("onFailure", hooks.onFailure, { ...event, cause: exit.cause })
-    }
+    if (Exit.isSuccess(exit)) return callHook("onSuccess", hooks.onSuccess, { ...event, value: exit.value })
+    const name = hasInterruptsOnly(exit.cause) ? "onInterrupt" : "onFailure"
+    callHook(name, hooks[name], { ...event, cause: exit.cause })
   }
 
   get pending(): boolean {

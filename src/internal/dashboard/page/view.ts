@@ -24,14 +24,10 @@ const stuckMillis = 5000
 /** How long a refusal counts as news. */
 const newsMillis = 10_000
 
-interface Memory {
-  lastEnd: number
-  readonly refusedAt: Map<string, number>
-}
-
 export class Viewer {
   private readonly counts = new Counts()
-  private readonly memories = new Map<string, Memory>()
+  /** When a job of each scheduler ended last, or none ran. */
+  private readonly lastEnds = new Map<string, number>()
   private started: number | undefined
   private at = 0
 
@@ -39,7 +35,7 @@ export class Viewer {
     // Where its clock was set back, what was remembered lies in the future.
     if (frame.since !== this.started || frame.snapshot.at < this.at) {
       this.counts.clear()
-      this.memories.clear()
+      this.lastEnds.clear()
       this.started = frame.since
     }
     this.at = frame.snapshot.at
@@ -107,12 +103,6 @@ export class Viewer {
     }
   }
 
-  private memory(id: string, at: number): Memory {
-    let memory = this.memories.get(id)
-    if (memory === undefined) this.memories.set(id, memory = { lastEnd: at, refusedAt: new Map() })
-    return memory
-  }
-
   private penalties(query: Query): ReadonlyArray<string> {
     const [total, lately] = [this.counts.total(query), count(this.counts.lately(query))]
     return told(
@@ -122,14 +112,13 @@ export class Viewer {
   }
 
   /** The reasons that refused something in the last seconds, and a note of those of the last minute. */
-  private refusals(memory: Memory, id: string, name: string, at: number) {
+  private refusals(id: string, name: string) {
     const news: Array<string> = []
     const notes: Array<string> = []
     for (const label of this.counts.labels({ id, name })) {
       if (id === "ratelimiter.decisions" && label !== "refused") continue
       const query = { id, name, label }
-      if (this.counts.now(query) > 0) memory.refusedAt.set(label, at)
-      if (at - (memory.refusedAt.get(label) ?? -Infinity) <= newsMillis) news.push(label)
+      if (this.counts.within(newsMillis, query) > 0) news.push(label)
       const [lately, total] = [this.counts.lately(query), this.counts.total(query)]
       if (total > 0) notes.push(`${label} ${count(lately)} (${count(total)} in all)`)
     }
@@ -149,8 +138,6 @@ export class Viewer {
 
   private scheduler(at: number, name: string, group: ReadonlyArray<Scheduler>): Card {
     const { counts } = this
-    const id = `scheduler ${name}`
-    const memory = this.memory(id, at)
     const sum = (of: (_: Scheduler) => number) => group.reduce((sum, _) => sum + of(_), 0)
     const worst = group.reduce((a, b) => b.oldestWaitMillis > a.oldestWaitMillis ? b : a)
     const [running, queued] = [sum((_) => _.running.total), sum((_) => _.queued.total)]
@@ -159,14 +146,14 @@ export class Viewer {
     const penalty = Math.max(...group.map((_) => _.penaltyMillis))
 
     const ended = { id: "scheduler.use_time", name }
-    if (counts.now(ended) > 0 || running === 0) memory.lastEnd = at
+    if (counts.now(ended) > 0 || running === 0 || !this.lastEnds.has(name)) this.lastEnds.set(name, at)
     const oldestRun = Math.max(0, ...group.map((_) => _.running.first[0]?.millis ?? 0))
-    const quiet = Math.min(at - memory.lastEnd, oldestRun)
+    const quiet = Math.min(at - this.lastEnds.get(name)!, oldestRun)
     const isStuck = running > 0 && queued > 0 && quiet > stuckMillis && worst.waitingFor === "width"
     const meanWait = (counts.mean({ id: "scheduler.wait_time", name, label: "started" }) ?? 0) * 1000
     const started = counts.lately({ id: "scheduler.wait_time", name, label: "started" })
     const starves = oldest > longWait.millis && started > 0 && oldest > longWait.times * meanWait && !isStuck
-    const { news, notes: refusals } = this.refusals(memory, "scheduler.refused", name, at)
+    const { news, notes: refusals } = this.refusals("scheduler.refused", name)
 
     const [level, state]: Verdict = group.some((_) => _.draining)
       ? ["wait", `draining, ${running + queued} left`]
@@ -206,7 +193,7 @@ export class Viewer {
       ...this.penalties({ id: "scheduler.penalties", name })
     )
     return {
-      id,
+      id: `scheduler ${name}`,
       kind: "Scheduler",
       name,
       level,
@@ -241,12 +228,10 @@ export class Viewer {
   }
 
   private limiter({ at }: Snapshot, { held, name }: Snapshot["limiters"][number], i: number): Card {
-    const id = `limiter ${i} ${name}`
-    const memory = this.memory(id, at)
     const penalty = Math.max(0, ...held.first.map((_) => _.penaltyMillis))
     const oldest = Math.max(0, ...held.first.map((_) => _.oldestWaitMillis))
     const waiting = held.first.reduce((sum, _) => sum + _.waiting, 0)
-    const { news, notes } = this.refusals(memory, "ratelimiter.decisions", name, at)
+    const { news, notes } = this.refusals("ratelimiter.decisions", name)
     const [level, state]: Verdict = penalty > 0
       ? ["bad", `penalty until ${clock(at + penalty)}`]
       : news.length > 0
@@ -256,7 +241,7 @@ export class Viewer {
       : ["fine", "fine"]
     const rate = (label: string) => this.counts.rate({ id: "ratelimiter.decisions", name, label })
     return {
-      id,
+      id: `limiter ${i} ${name}`,
       kind: "RateLimiter",
       name,
       level,
