@@ -18,7 +18,7 @@ import type { Job } from "../scheduler/engine.js"
 import { CurrentNode, Edge, findAbove, type Inside, isAbove, type Node } from "../waits/waits.js"
 import { Isolation } from "./key.js"
 import type { Result } from "./options.js"
-import type { Budget } from "./turns.js"
+import { budget } from "./turns.js"
 
 const isBatch = (node: Node): boolean => node.kind === "batch"
 
@@ -278,7 +278,7 @@ export class Batch<Req extends Request.Any> implements Node {
   }
 
   /** Tells callers their exits, item by item in order of arrival, and returns whether all have been told. */
-  tell(exit: Exit.Exit<void, Request.Error<Req>>, budget: Budget): boolean {
+  tell(exit: Exit.Exit<void, Request.Error<Req>>): boolean {
     for (const { items } = this; this.told < items.length; this.told++) {
       const item = items[this.told]!
       item.exit = item.resultOf(exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))

@@ -204,7 +204,7 @@ export class Runner<Req extends Request.Any, R> {
     }
     // A caller that throws is a defect of this fiber, once all the others have been told.
     const tell: Effect.Effect<void> = Effect.onError(
-      Effect.suspend(() => inTurns((budget) => batch.tell(exit, budget))),
+      Effect.suspend(() => inTurns(() => batch.tell(exit))),
       () => tell
     )
     return tell
