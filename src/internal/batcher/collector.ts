@@ -73,7 +73,7 @@ export class Collector<Req extends Request.Any, R> {
       // anew makes the same look-up.
       if (cycle && isAbove(node!, wasAskedAnew)) return caller.answer(Exit.die(this.cycle(request, node!, item.batch)))
       // A look-up from a window of core does not wait for a window of ours.
-      const waits = late?.direct === false && !item.batch.queued
+      const waits = late?.direct === false && item.batch.phase === "collecting"
       if (!cycle && !waits) return this.join(item, caller, node)
     }
     let slot: Slot<Req> | undefined
@@ -82,8 +82,8 @@ export class Collector<Req extends Request.Any, R> {
       if (late.batches === undefined) return undefined
       if (late.direct && !cycle) {
         const { batch } = group.main
-        if (batch === undefined || batch.queued) slot = group.main
-        if (batch?.queued === true && batch.hasRoom(maxBatchSize) && !isInBatch(node)) open = batch
+        if (batch === undefined || batch.phase === "queued") slot = group.main
+        if (batch?.phase === "queued" && batch.hasRoom(maxBatchSize) && !isInBatch(node)) open = batch
       }
       open ??= late.batches.findLast((_) => _.group === group && _.anew === cycle && _.hasRoom(maxBatchSize))
     } else if (batches) {
@@ -96,7 +96,7 @@ export class Collector<Req extends Request.Any, R> {
     }
     if (open?.hasRoom(maxBatchSize) === false) open = undefined
     const batch = open ?? runner.open(group, slot, cycle)
-    if (late !== undefined) batch.queued = true
+    if (late !== undefined) batch.phase = "queued"
     const fresh = new Item(key, hash, request, batch)
     if (batches) fresh.list(item === undefined ? group.inFlight : batch.apart ??= new KeyMap())
     group.joins++
@@ -114,9 +114,9 @@ export class Collector<Req extends Request.Any, R> {
   private join(item: Item<Req>, caller: Caller<Req>, node: Node | undefined): boolean {
     const { batch } = item
     batch.group.joins++
-    this.recipe.watch?.asked(batch.sent ? "joined" : "merged")
+    this.recipe.watch?.asked(batch.collects ? "merged" : "joined")
     // Later look-ups in this batch might wait for the batch that now waits for it.
-    if (batch.queued && !batch.sent && isInBatch(node)) batch.close()
+    if (batch.phase === "queued" && isInBatch(node)) batch.close()
     item.add(caller, node)
     return true
   }
@@ -238,7 +238,7 @@ const joinable = <Req extends Request.Any>(map: KeyMap<Item<Req>>, key: unknown,
 
 /** A look-up made inside a batch does not add to a queued batch, which may be waiting for that one. */
 const slotFor = <Req extends Request.Any>(group: Group<Req>, node: Node | undefined): Slot<Req> =>
-  group.main.batch?.queued === true && isInBatch(node) ? group.inner : group.main
+  group.main.batch?.phase === "queued" && isInBatch(node) ? group.inner : group.main
 
 const wasAskedAnew = (node: Node): boolean => node instanceof Batch && node.anew
 

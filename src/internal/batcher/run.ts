@@ -90,7 +90,7 @@ export class Runner<Req extends Request.Any, R> {
     return Effect.suspend(() => {
       if (this.groups.closed || batch.callers === 0) return Effect.interrupt
       const { batches, maxBatchSize } = this.recipe
-      if (!batches || batch.queued || batch.size >= maxBatchSize) return this.admit(batch)
+      if (!batches || batch.phase === "queued" || batch.size >= maxBatchSize) return this.admit(batch)
       const window = this.window(batch.group, (end) => {
         batch.hurry = end
       })
@@ -111,7 +111,7 @@ export class Runner<Req extends Request.Any, R> {
 
   private admit(batch: Batch<Req>): Effect.Effect<void, Request.Error<Req>> {
     const { engine } = this.recipe
-    batch.queued = true
+    if (batch.phase === "collecting") batch.phase = "queued"
     batch.hurry = undefined
     if (engine === undefined) return this.start(batch)
     if (!batch.independent) batch.close()
@@ -192,7 +192,7 @@ export class Runner<Req extends Request.Any, R> {
     group.batches--
     this.running.delete(batch)
     this.groups.forget()
-    batch.ended = true
+    batch.phase = "over"
     batch.fiber = undefined
     if (Exit.isFailure(exit)) batch.failure = exit
     group.checkRest()

@@ -268,8 +268,8 @@ class Reader {
 const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
   Math.max(0, penaltyLeft, limiter?.penaltyUnsafe?.(undefined) ?? 0)
 
-const stateOf = (batch: Batch<Request.Any>): "collecting" | "queued" | "running" =>
-  batch.sent ? "running" : batch.queued ? "queued" : "collecting"
+const stateOf = ({ phase }: Batch<Request.Any>): "collecting" | "queued" | "running" =>
+  phase === "collecting" || phase === "queued" ? phase : "running"
 
 // Sound: a reducer makes its flights known.
 const flightsOf = (source: object): Flights => source as Flights
