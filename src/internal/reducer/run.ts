@@ -146,7 +146,6 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
   /** The span that joining callers link to. */
   span: Tracer.AnySpan | undefined = undefined
   private fiber: AnyFiber | undefined = undefined
-  private interrupted = false
   private onOver: (() => void) | undefined = undefined
 
   constructor(space: Space, key: unknown, hash: number, predecessor: Run | undefined) {
@@ -221,7 +220,8 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     this.since = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
     this.fiber = started
     started.addObserver((exit) => this.end(exit, started.context))
-    if (this.interrupted) started.interruptUnsafe()
+    // Its last caller has left, or its reducer was closed, while it began: sound, for the compiler sees no call change it.
+    if ((this.phase as Run["phase"]) === "ending") started.interruptUnsafe()
     return started.pollUnsafe()
   }
 
@@ -247,9 +247,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
       caller.edge?.remove()
       return Effect.void
     }
-    // The last caller waits for the finalizers, so its edge stays until the run ends. From this step on a call with the key
-    // does not join the run: it waits behind it.
-    if (this.phase === "running") this.phase = "ending"
+    // The last caller waits for the finalizers, so its edge stays until the run ends.
     this.interrupt(Fiber.getCurrent()?.id)
     return this.phase === "over" ? Effect.void : Effect.callback((resume) => {
       if (this.phase === "over") return resume(Effect.void)
@@ -257,16 +255,18 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     })
   }
 
-  /** Interrupts the run. It ends when its finalizers are done; a pending one ends at once, and no hook is called. */
+  /**
+   * Interrupts the run. It ends when its finalizers are done, and until then a call with its key waits behind it. A pending
+   * one ends at once, and no hook is called.
+   */
   interrupt(fiberId: number | undefined): void {
     if (this.phase === "pending") {
       const { predecessor } = this
       if (predecessor !== undefined) predecessor.successor = undefined
       this.end(Exit.interrupt(fiberId))
-    } else if (this.fiber === undefined) {
-      this.interrupted = true
     } else {
-      this.fiber.interruptUnsafe(fiberId)
+      if (this.phase === "running") this.phase = "ending"
+      this.fiber?.interruptUnsafe(fiberId)
     }
   }
 
