@@ -16,6 +16,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { ReducerStore, Signal } from "../store/reducerStore.js"
+import type { StoreError } from "../store/storeError.js"
 import { bounded, type Codec, codecOf, unencodable } from "./codec.js"
 import { ReducerError } from "./error.js"
 import type { Handle } from "./operations.js"
@@ -163,6 +164,9 @@ export const flight = <A, E, R, S>(
         }
       )
 
+      const withoutStore = (reason: StoreError): Effect.Effect<void, ReducerError> =>
+        onStoreError === "fail" ? Effect.fail(new ReducerError({ reason })) : guard.applied(onStoreError, reason)
+
       const loop = Effect.gen(function*() {
         // The least fence of a result that will do.
         const former = ended.get(key)
@@ -181,8 +185,7 @@ export const flight = <A, E, R, S>(
             // The store may have made this party the leader all the same: others must not wait for it.
             yield* Effect.forkDetach(release)
             holds = false
-            if (onStoreError === "fail") return yield* new ReducerError({ reason: joined.failure })
-            yield* guard.applied(onStoreError, joined.failure)
+            yield* withoutStore(joined.failure)
             return yield* f({ fence: 0 })
           }
           const answer = joined.success
@@ -240,8 +243,7 @@ export const flight = <A, E, R, S>(
         const payload = Result.isSuccess(encoded) ? encoded.success : unencodable(encoded.failure)
         const completed = yield* Effect.result(guard.run("complete", store.complete(key, party, fence, payload)))
         if (Result.isFailure(completed)) {
-          if (onStoreError === "fail") return Exit.fail(new ReducerError({ reason: completed.failure }))
-          yield* guard.applied(onStoreError, completed.failure)
+          yield* withoutStore(completed.failure)
         } else {
           holds = false
           if (!completed.success) return undefined
@@ -292,9 +294,7 @@ export const flight = <A, E, R, S>(
         if (led !== undefined && ended.get(key) === led) ended.delete(key)
         if (!holds) return Effect.void
         // An interrupted party may be about to end its process: it releases the key before it returns.
-        return Exit.hasInterrupts(exit)
-          ? release
-          : Effect.asVoid(Effect.forkDetach(release))
+        return Exit.hasInterrupts(exit) ? release : Effect.asVoid(Effect.forkDetach(release))
       })
     })
   )
