@@ -26,14 +26,14 @@ import type * as Scheduler from "./Scheduler.js"
 import { duration } from "./internal/data/duration.js"
 import { refuse } from "./internal/data/refuse.js"
 import { errorOf } from "./internal/http/bufferedResponse.js"
-import { jobOf, type JobOptions, schedulerOf } from "./internal/http/jobs.js"
 import * as Limit from "./internal/http/limit.js"
+import type { JobOptions, PerRequest, Target } from "./internal/http/options.js"
+import { fixed, jobOf, resolve, schedulerOf, withService } from "./internal/http/options.js"
 import { retry, retryAfterOf } from "./internal/http/retry.js"
-import { fixed, type PerRequest, resolve, type Target, withService } from "./internal/http/service.js"
 import { buffered, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
 import { nanos } from "./internal/limiter/quota.js"
 
-export type { JobOptions } from "./internal/http/jobs.js"
+export type { JobOptions } from "./internal/http/options.js"
 
 type Request = HttpClientRequest.HttpClientRequest
 type Response = HttpClientResponse.HttpClientResponse
