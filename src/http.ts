@@ -711,8 +711,9 @@ export const limit: {
           return Limit.byJob(app, (effect) => scheduler.schedule(effect, job(request)), answers)
         }
         // Sound: the key of a limiter is a string.
-        const paid = { key: resolve(key, request) as string | undefined, tokens: resolve(tokens, request) }
-        return Limit.byRate(app, given, paid, answers)
+        const payer = resolve(key, request) as string | undefined
+        const consumed = given.consume({ key: payer, tokens: resolve(tokens, request), onExceeded: "fail" })
+        return Limit.byRate(app, consumed, answers)
       }))
 }
 
