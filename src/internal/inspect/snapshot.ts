@@ -284,7 +284,7 @@ const nodesOf = function*(source: Member["source"]): Generator<Node> {
       engine.main.queue.forEach(({ job }) => void queued.push(job))
       yield* queued
     }
-  } else if ("live" in source) {
+  } else if ("inFlight" in source) {
     yield* flightsOf(source).runs()
   } else if ("collector" in source && source.collector instanceof Collector) {
     yield* source.collector.runner.running

@@ -105,7 +105,6 @@ export interface Keys {
 /** The runs of a reducer. */
 export interface Flights {
   readonly inFlight: number
-  readonly live: { readonly first: object | undefined }
 }
 
 /** The state of a retry budget. */
