@@ -284,7 +284,7 @@ export const each = <Req extends Request.Any>(
       if (end !== undefined) return
       leave.push(Effect.requestUnsafe(all[index]!, { resolver, context, onExit: (exit) => onExit(exit, index) }))
     }
-    const together = collector?.recipe.batches === true && collector.recipe.maxBatchSize === Infinity
+    const together = collector?.recipe.maxBatchSize === Infinity
     const size = Math.max(most, Math.ceil(all.length / mostSlices))
     let bulk: Bulk<Req> | undefined
     const askAll = (from: number): Effect.Effect<void> => {

@@ -89,8 +89,7 @@ export class Runner<Req extends Request.Any, R> {
   private travel(batch: Batch<Req>): Effect.Effect<void, Request.Error<Req>> {
     return Effect.suspend(() => {
       if (this.groups.closed || batch.callers === 0) return Effect.interrupt
-      const { batches, maxBatchSize } = this.recipe
-      if (!batches || batch.phase === "queued" || batch.size >= maxBatchSize) return this.admit(batch)
+      if (batch.phase === "queued" || batch.size >= this.recipe.maxBatchSize) return this.admit(batch)
       const window = this.window(batch.group, (end) => {
         batch.hurry = end
       })

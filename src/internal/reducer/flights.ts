@@ -162,7 +162,7 @@ export const close = (flights: Flights): Effect.Effect<void> =>
       // Scopes close uninterruptibly, so the wait ends with the run, and its edge too.
       if (own !== undefined && !run.ended) void new Edge(own, run)
     }
-    // The youngest first: a pending run does not start.
+    // The youngest first: a pending run ends before the run in front of it, or it would start.
     guarded(
       () => forEachInSlices(flights.slices, runs.reverse(), (run) => run.interrupt(fiber.id)),
       // An error that a resumed caller throws is a defect of the closing fiber, once all others have their exit.

@@ -220,7 +220,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     this.since = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
     this.fiber = started
     started.addObserver((exit) => this.end(exit, started.context))
-    // Its last caller has left, or its reducer was closed, while it began: sound, for the compiler sees no call change it.
+    // Sound: while it began, its last caller may have left, or its reducer closed. The compiler does not look into calls.
     if ((this.phase as Run["phase"]) === "ending") started.interruptUnsafe()
     return started.pollUnsafe()
   }

@@ -90,7 +90,7 @@ const reasons: { readonly [Tag in Refusal]: string } = {
 }
 
 // Sound: these are the keys of `reasons`.
-const refusals = Object.keys(reasons) as ReadonlyArray<Refusal>
+const refusals = /*#__PURE__*/ Object.keys(reasons) as ReadonlyArray<Refusal>
 
 class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements SchedulerWatch {
   private readonly waits = by(
