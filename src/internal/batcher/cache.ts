@@ -13,7 +13,7 @@ import type { CacheOptions, Result } from "./options.js"
 import type { Batch, Cached, Group, Item } from "./parts.js"
 import { forEachInTurns } from "./turns.js"
 
-export class Memory<Req extends Request.Any> {
+export class Cache<Req extends Request.Any> {
   private readonly options: CacheOptions<Req>
   private readonly clock: Clock.Clock
   private size = 0

@@ -9,7 +9,7 @@ import type * as Request from "effect/Request"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import { stepsOf } from "../waits/cycle.js"
 import { closes, cycleOf, isAbove, liveNode, type Node } from "../waits/waits.js"
-import { Memory } from "./cache.js"
+import { Cache } from "./cache.js"
 import { BatcherError, LookupCycle } from "./error.js"
 import { RequestKeys } from "./key.js"
 import type { Result } from "./options.js"
@@ -29,7 +29,7 @@ export class Collector<Req extends Request.Any, R> {
   readonly groups: Groups<Req>
   readonly keys = new RequestKeys()
   readonly runner: Runner<Req, R>
-  private readonly memory: Memory<Req> | undefined
+  private readonly cache: Cache<Req> | undefined
 
   constructor(recipe: Recipe<Req, R>) {
     const { cache, context, isolate = [], name, service } = recipe
@@ -37,8 +37,8 @@ export class Collector<Req extends Request.Any, R> {
     const clock = Context.get(context, Clock.Clock)
     this.recipe = recipe
     this.groups = new Groups(name ?? service, isolate)
-    this.memory = cache === undefined ? undefined : new Memory(cache, clock)
-    this.runner = new Runner(recipe, clock, this.groups, this.memory)
+    this.cache = cache === undefined ? undefined : new Cache(cache, clock)
+    this.runner = new Runner(recipe, clock, this.groups, this.cache)
   }
 
   /**
@@ -47,14 +47,14 @@ export class Collector<Req extends Request.Any, R> {
    * called before anything changes.
    */
   ask(request: Req, caller: Caller<Req>, late?: Late<Req>): boolean | undefined {
-    const { groups, memory, runner } = this
+    const { cache, groups, runner } = this
     if (groups.closed) return caller.answer(Exit.interrupt())
     const { context } = caller
     const key = this.keys.of(request)
     const hash = hashKey(key)
-    if (memory !== undefined) {
-      const { now } = memory
-      const kept = memory.get(groups.look(context), key, hash, now)
+    if (cache !== undefined) {
+      const { now } = cache
+      const kept = cache.get(groups.look(context), key, hash, now)
       if (kept !== undefined) {
         groups.forget()
         this.recipe.watch?.asked("cached")
@@ -203,10 +203,10 @@ export class Collector<Req extends Request.Any, R> {
 
   /** Sets a request's result, for the cache and for later look-ups. */
   primeUnsafe(request: Req, result: Result<Req>, context: Context.Context<never>): void {
-    const memory = this.memory!
-    const expires = memory.expires(result, request, memory.now)
+    const cache = this.cache!
+    const expires = cache.expires(result, request, cache.now)
     const { group, hash, key } = this.outdate(request, context, true)
-    if (!this.groups.closed && expires > 0) memory.set(group, key, hash, result, expires)
+    if (!this.groups.closed && expires > 0) cache.set(group, key, hash, result, expires)
     group.checkRest()
   }
 
@@ -215,7 +215,7 @@ export class Collector<Req extends Request.Any, R> {
   }
 
   clearAllUnsafe(): void {
-    this.memory!.clear(this.groups.values())
+    this.cache!.clear(this.groups.values())
     for (const batch of this.runner.running) for (const item of batch.items) item.outdate(false)
   }
 
@@ -225,7 +225,7 @@ export class Collector<Req extends Request.Any, R> {
     const hash = hashKey(key)
     const group = groups.look(context)
     groups.forget()
-    this.memory!.delete(group, key, hash)
+    this.cache!.delete(group, key, hash)
     group.inFlight.get(key, hash)?.outdate(primed)
     return { group: groups.registered(group), key, hash }
   }

@@ -19,7 +19,7 @@ import type { SchedulerError } from "../scheduler/error.js"
 import { firstStepOf } from "../scheduler/schedule.js"
 import type { BatcherWatch } from "../seen/seen.js"
 import { above, CurrentNode, endUnsafe, type Node, nodeOf } from "../waits/waits.js"
-import type { Memory } from "./cache.js"
+import type { Cache } from "./cache.js"
 import type { Checked, Settings } from "./options.js"
 import { Batch, type Group, type Groups, type Slot } from "./parts.js"
 import type { Plan } from "./plan.js"
@@ -45,15 +45,15 @@ export class Runner<Req extends Request.Any, R> {
   private readonly recipe: Recipe<Req, R>
   private readonly clock: Clock.Clock
   private readonly groups: Groups<Req>
-  private readonly memory: Memory<Req> | undefined
+  private readonly cache: Cache<Req> | undefined
   /** The services that every batch has. */
   private readonly base: Context.Context<never>
 
-  constructor(recipe: Recipe<Req, R>, clock: Clock.Clock, groups: Groups<Req>, memory: Memory<Req> | undefined) {
+  constructor(recipe: Recipe<Req, R>, clock: Clock.Clock, groups: Groups<Req>, cache: Cache<Req> | undefined) {
     this.recipe = recipe
     this.clock = clock
     this.groups = groups
-    this.memory = memory
+    this.cache = cache
     this.base = Context.omit(Tracer.ParentSpan, Scheduler, ...recipe.isolate ?? [])(recipe.context)
   }
 
@@ -73,9 +73,9 @@ export class Runner<Req extends Request.Any, R> {
       batch.fiber = fiber
       return Effect.onExit(Effect.interruptible(this.travel(batch)), (exit) =>
         // `timeToLive` may use the resolver: until it has been asked, the batch is running.
-        this.memory === undefined
+        this.cache === undefined
           ? this.settle(batch, exit)
-          : Effect.flatMap(this.memory.remember(batch, exit), (exit) => this.settle(batch, exit)))
+          : Effect.flatMap(this.cache.remember(batch, exit), (exit) => this.settle(batch, exit)))
     })
     const fiber = Effect.runForkWith(context)(life, { uninterruptible: true })
     if (batch.ended) return
