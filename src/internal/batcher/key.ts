@@ -15,8 +15,8 @@ const methodOf = (u: object): unknown => (u as Partial<Equal.Equal>)[Equal.symbo
 
 /**
  * The keys of one resolver's requests. Most requests have the same tag and one other field, which is a primitive: the
- * value of that field is their key and needs no hash. Any other request is its own key, compared by structure: an object
- * in its place could be equal to such a request.
+ * value of that field is their key and needs no hash. Any other request is its own key, compared by structure. So an
+ * object is no key by itself: it could be equal to such a request.
  */
 export class RequestKeys {
   private size = 0
