@@ -2,8 +2,8 @@
  * One run of a reducer: an effect in a fiber of its own, the callers that share it, and the runs that it waits for.
  *
  * A run is `pending` while the run of the same key in front of it ends, `running` while its callers wait for it, and
- * `ending` from the step in which its last caller leaves until its finalizers are done. It is `over` when it has ended and
- * all callers that still waited have its exit.
+ * `ending` from the step that interrupts it, as its last caller leaves, until its finalizers are done. It is `over` when it
+ * has ended and all callers that still waited have its exit.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
