@@ -34,7 +34,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
 /** The rooms of `internal`, each with the rooms it may import. A room only imports rooms listed above it. */
 const rooms: Readonly<Record<string, ReadonlyArray<string>>> = {
   data: [],
-  seen: [],
+  seen: ["data"],
   waits: ["data"],
   store: ["data", "seen"],
   limiter: ["data", "seen", "store"],

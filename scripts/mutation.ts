@@ -53,7 +53,12 @@ const leftOut =
   /^test\/(redis\/(faults|chaos|demo)|demo|progress|examples|hovers|docs|quotes|architecture|compared)[^/]*\.test\.ts$/
 
 /** Excluded files of `src`: the first is a build, the others run only in a browser or in a process with a terminal. */
-const untested = new Set(["internal/dashboard/bundle.ts", "internal/dashboard/page/main.ts", "progress.ts"])
+const untested = new Set([
+  "internal/dashboard/bundle.ts",
+  "internal/dashboard/page/dom.ts",
+  "internal/dashboard/page/main.ts",
+  "progress.ts"
+])
 
 /** One vitest process with one worker. The process ends when its worker ends. */
 const runVitest = async () => {

@@ -55,8 +55,9 @@ import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import type { Hooks } from "./Hooks.js"
 import { dispatcherIn } from "./internal/data/dispatcher.js"
-import * as Flights from "./internal/reducer/flights.js"
+import { close } from "./internal/reducer/flights.js"
 import { type Handle, handleOf, noop, type Operations, operations, TypeId } from "./internal/reducer/operations.js"
+import { Flights } from "./internal/reducer/run.js"
 import { enrolled } from "./internal/seen/seen.js"
 import { Tracing } from "./internal/seen/tell.js"
 import { CurrentNode } from "./internal/waits/waits.js"
@@ -172,14 +173,14 @@ export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Sco
 /** @internal */
 export const fromOptions = (id: string, options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
-    const flights = Flights.make(options, dispatcherIn(fiber.context))
+    const flights = new Flights(options?.name, options?.hooks, dispatcherIn(fiber.context))
     const name = options?.name ?? id
     if (fiber.getRef(Tracing) !== undefined) flights.traced = `${name}.reduce`
     return Effect.flatMap(enrolled("reducer", name, flights), (watch) => {
       flights.watch = watch
       // Not `acquireRelease`: it would close from the node in which the reducer is made, whoever closes it.
       return Effect.as(
-        Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Flights.close(flights))),
+        Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, close(flights))),
         handleOf(flights)
       )
     })

@@ -26,22 +26,19 @@ import type * as Scheduler from "./Scheduler.js"
 import { duration } from "./internal/data/duration.js"
 import { refuse } from "./internal/data/refuse.js"
 import { errorOf } from "./internal/http/bufferedResponse.js"
-import { jobOf, type JobOptions, schedulerOf } from "./internal/http/jobs.js"
 import * as Limit from "./internal/http/limit.js"
-import { retry } from "./internal/http/retry.js"
-import { retryAfterOf } from "./internal/http/retryAfter.js"
-import { fixed, type PerRequest as ByRequest, resolve, type Target, withService } from "./internal/http/service.js"
+import type { JobOptions, PerRequest, Target } from "./internal/http/options.js"
+import { fixed, jobOf, resolve, schedulerOf, withService } from "./internal/http/options.js"
+import { retry, retryAfterOf } from "./internal/http/retry.js"
 import { buffered, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
 import { nanos } from "./internal/limiter/quota.js"
 
-export type { JobOptions } from "./internal/http/jobs.js"
+export type { JobOptions } from "./internal/http/options.js"
 
 type Request = HttpClientRequest.HttpClientRequest
 type Response = HttpClientResponse.HttpClientResponse
 
 type Client<E, R> = HttpClient.HttpClient.With<E, R>
-
-type PerRequest<A> = ByRequest<A, Request>
 
 const isDataFirst = (args: IArguments): boolean => HttpClient.isHttpClient(args[0])
 
@@ -340,7 +337,7 @@ export const reduce: {
  * @since 0.1.0
  */
 export interface PenalizeOptions {
-  readonly key?: PerRequest<string> | undefined
+  readonly key?: PerRequest<string, Request> | undefined
   readonly atMost?: Duration.Input | undefined
 }
 
@@ -423,7 +420,7 @@ export const penalize: {
   <E, R, Self>(
     self: Client<E, R>,
     target: Target<Self, RateLimiter.RateLimiter> | Schedulers<Self, unknown>,
-    options: { readonly key?: PerRequest<unknown>; readonly atMost?: Duration.Input | undefined } = {}
+    options: { readonly key?: PerRequest<unknown, Request>; readonly atMost?: Duration.Input | undefined } = {}
   ): Client<E | RateLimiter.RateLimiterError | Scheduler.SchedulerError, R | Self> => {
     const atMost = Option.filter(
       Duration.fromInput(options.atMost ?? Duration.hours(1)),
@@ -578,8 +575,8 @@ const retryOns: ReadonlyArray<RetryOn> = ["errors-only", "response-only", "error
  * @since 0.1.0
  */
 export interface LimitOptions {
-  readonly key?: ByRequest<string, HttpServerRequest> | undefined
-  readonly tokens?: ByRequest<number, HttpServerRequest> | undefined
+  readonly key?: PerRequest<string, HttpServerRequest> | undefined
+  readonly tokens?: PerRequest<number, HttpServerRequest> | undefined
   readonly policy?: string | undefined
   readonly retryAfter?: Duration.Input | undefined
 }
@@ -695,7 +692,7 @@ export const limit: {
 } = <Self>(
   target: Target<Self, RateLimiter.RateLimiter> | Schedulers<Self, unknown>,
   options: LimitJobOptions & Pick<LimitOptions, "policy"> & {
-    readonly key?: ByRequest<unknown, HttpServerRequest> | undefined
+    readonly key?: PerRequest<unknown, HttpServerRequest> | undefined
   } = {}
 ): Middleware<Self> => {
   const { key, policy, tokens } = options
@@ -714,8 +711,9 @@ export const limit: {
           return Limit.byJob(app, (effect) => scheduler.schedule(effect, job(request)), answers)
         }
         // Sound: the key of a limiter is a string.
-        const paid = { key: resolve(key, request) as string | undefined, tokens: resolve(tokens, request) }
-        return Limit.byRate(app, given, paid, answers)
+        const payer = resolve(key, request) as string | undefined
+        const consumed = given.consume({ key: payer, tokens: resolve(tokens, request), onExceeded: "fail" })
+        return Limit.byRate(app, consumed, answers)
       }))
 }
 

@@ -238,6 +238,24 @@ describe("B6 kept results", () => {
       assert.strictEqual(yield* load(1), "value of 1")
       assert.deepStrictEqual(calls, [[1]])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
+
+  it.effect("B6 a result whose key clears the cache in the step that keeps it is kept, and found again", () =>
+    Effect.gen(function*() {
+      let clears = false
+      const { calls, load, resolver } = yield* store({
+        isolate: [Tenant],
+        cache: { capacity: 10, timeToLive: (_, { id }) => (clears = id === other, "1 hour") }
+      })
+      const other = new Id("other", () => {
+        if (clears) Effect.runSync(resolver.clearAll)
+        clears = false
+        return false
+      })
+      yield* load(new Id("one", () => false))
+      yield* Effect.andThen(load(other), load(other))
+      assert.deepStrictEqual(calls, [["one"], ["other"]])
+      assert.strictEqual(leftIn(resolver), "1 groups")
+    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
 describe("memory of ended batches", () => {

@@ -8,13 +8,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import { KeyMap } from "../data/keyMap.js"
-import { append, remove } from "../data/list.js"
-import type { List } from "../data/list.js"
+import { append, type List, remove } from "../data/list.js"
 import type { CacheOptions, Result } from "./options.js"
 import type { Batch, Cached, Group, Item } from "./parts.js"
 import { forEachInTurns } from "./turns.js"
 
-export class Memory<Req extends Request.Any> {
+export class Cache<Req extends Request.Any> {
   private readonly options: CacheOptions<Req>
   private readonly clock: Clock.Clock
   private size = 0
@@ -66,8 +65,8 @@ export class Memory<Req extends Request.Any> {
   }
 
   get(group: Group<Req>, key: unknown, hash: number, now: number): Result<Req> | undefined {
-    const cached = group.cached.get(key, hash)
-    if (cached === undefined || cached.era !== this.era) return undefined
+    const cached = this.find(group, key, hash)
+    if (cached === undefined) return undefined
     if (cached.expires <= now) {
       this.remove(cached)
       return undefined
@@ -80,9 +79,10 @@ export class Memory<Req extends Request.Any> {
   }
 
   set(group: Group<Req>, key: unknown, hash: number, exit: Result<Req>, expires: number): void {
-    // Before `delete`, which must not leave the group without any.
+    const former = this.find(group, key, hash)
+    // First, so that the group is not left without any.
     group.kept++
-    this.delete(group, key, hash)
+    if (former !== undefined) this.remove(former)
     const cached: Cached<Req> = {
       group,
       key,
@@ -101,9 +101,14 @@ export class Memory<Req extends Request.Any> {
   }
 
   delete(group: Group<Req>, key: unknown, hash: number): void {
+    const cached = this.find(group, key, hash)
+    if (cached !== undefined) this.remove(cached)
+  }
+
+  private find(group: Group<Req>, key: unknown, hash: number): Cached<Req> | undefined {
     const cached = group.cached.get(key, hash)
     // The keys' own `Equal` may have cleared it.
-    if (cached !== undefined && cached.era === this.era) this.remove(cached)
+    return cached?.era === this.era ? cached : undefined
   }
 
   /** Empties the cache in a time that does not depend on its size. */

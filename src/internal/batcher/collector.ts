@@ -8,19 +8,16 @@ import { constVoid } from "effect/Function"
 import type * as Request from "effect/Request"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import { stepsOf } from "../waits/cycle.js"
-import { closes, cycleOf, isAbove, liveNode } from "../waits/waits.js"
-import type { Node } from "../waits/waits.js"
-import { Memory } from "./cache.js"
+import { closes, cycleOf, isAbove, liveNode, type Node } from "../waits/waits.js"
+import { Cache } from "./cache.js"
 import { BatcherError, LookupCycle } from "./error.js"
 import { RequestKeys } from "./key.js"
 import type { Result } from "./options.js"
-import { Batch, Groups, isInBatch, Item } from "./parts.js"
-import type { Bulk, Caller, Group, Slot } from "./parts.js"
-import { Runner } from "./run.js"
-import type { Recipe } from "./run.js"
+import { Batch, type Bulk, type Caller, type Group, Groups, isInBatch, Item, type Slot } from "./parts.js"
+import { type Recipe, Runner } from "./run.js"
 
 /** A look-up that core collects in a window of its own, because the resolver is wrapped. */
-export interface Late<Req extends Request.Any> {
+interface Late<Req extends Request.Any> {
   /** The batches made of what core collected; `undefined` while core collects, when it may join an equal in flight. */
   readonly batches: Array<Batch<Req>> | undefined
   /** Whether it was made with our resolver, and not with one that wraps it. */
@@ -32,7 +29,7 @@ export class Collector<Req extends Request.Any, R> {
   readonly groups: Groups<Req>
   readonly keys = new RequestKeys()
   readonly runner: Runner<Req, R>
-  private readonly memory: Memory<Req> | undefined
+  private readonly cache: Cache<Req> | undefined
 
   constructor(recipe: Recipe<Req, R>) {
     const { cache, context, isolate = [], name, service } = recipe
@@ -40,8 +37,8 @@ export class Collector<Req extends Request.Any, R> {
     const clock = Context.get(context, Clock.Clock)
     this.recipe = recipe
     this.groups = new Groups(name ?? service, isolate)
-    this.memory = cache === undefined ? undefined : new Memory(cache, clock)
-    this.runner = new Runner(recipe, clock, this.groups, this.memory)
+    this.cache = cache === undefined ? undefined : new Cache(cache, clock)
+    this.runner = new Runner(recipe, clock, this.groups, this.cache)
   }
 
   /**
@@ -50,14 +47,14 @@ export class Collector<Req extends Request.Any, R> {
    * called before anything changes.
    */
   ask(request: Req, caller: Caller<Req>, late?: Late<Req>): boolean | undefined {
-    const { groups, memory, runner } = this
+    const { cache, groups, runner } = this
     if (groups.closed) return caller.answer(Exit.interrupt())
     const { context } = caller
     const key = this.keys.of(request)
     const hash = hashKey(key)
-    if (memory !== undefined) {
-      const { now } = memory
-      const kept = memory.get(groups.look(context), key, hash, now)
+    if (cache !== undefined) {
+      const { now } = cache
+      const kept = cache.get(groups.look(context), key, hash, now)
       if (kept !== undefined) {
         groups.forget()
         this.recipe.watch?.asked("cached")
@@ -76,7 +73,7 @@ export class Collector<Req extends Request.Any, R> {
       // anew makes the same look-up.
       if (cycle && isAbove(node!, wasAskedAnew)) return caller.answer(Exit.die(this.cycle(request, node!, item.batch)))
       // A look-up from a window of core does not wait for a window of ours.
-      const waits = late?.direct === false && !item.batch.queued
+      const waits = late?.direct === false && item.batch.phase === "collecting"
       if (!cycle && !waits) return this.join(item, caller, node)
     }
     let slot: Slot<Req> | undefined
@@ -85,8 +82,8 @@ export class Collector<Req extends Request.Any, R> {
       if (late.batches === undefined) return undefined
       if (late.direct && !cycle) {
         const { batch } = group.main
-        if (batch === undefined || batch.queued) slot = group.main
-        if (batch?.queued === true && batch.hasRoom(maxBatchSize) && !isInBatch(node)) open = batch
+        if (batch === undefined || batch.phase === "queued") slot = group.main
+        if (batch?.phase === "queued" && batch.hasRoom(maxBatchSize) && !isInBatch(node)) open = batch
       }
       open ??= late.batches.findLast((_) => _.group === group && _.anew === cycle && _.hasRoom(maxBatchSize))
     } else if (batches) {
@@ -99,7 +96,7 @@ export class Collector<Req extends Request.Any, R> {
     }
     if (open?.hasRoom(maxBatchSize) === false) open = undefined
     const batch = open ?? runner.open(group, slot, cycle)
-    if (late !== undefined) batch.queued = true
+    if (late !== undefined) batch.phase = "queued"
     const fresh = new Item(key, hash, request, batch)
     if (batches) fresh.list(item === undefined ? group.inFlight : batch.apart ??= new KeyMap())
     group.joins++
@@ -117,9 +114,9 @@ export class Collector<Req extends Request.Any, R> {
   private join(item: Item<Req>, caller: Caller<Req>, node: Node | undefined): boolean {
     const { batch } = item
     batch.group.joins++
-    this.recipe.watch?.asked(batch.sent ? "joined" : "merged")
+    this.recipe.watch?.asked(batch.collects ? "merged" : "joined")
     // Later look-ups in this batch might wait for the batch that now waits for it.
-    if (batch.queued && !batch.sent && isInBatch(node)) batch.close()
+    if (batch.phase === "queued" && isInBatch(node)) batch.close()
     item.add(caller, node)
     return true
   }
@@ -206,10 +203,10 @@ export class Collector<Req extends Request.Any, R> {
 
   /** Sets a request's result, for the cache and for later look-ups. */
   primeUnsafe(request: Req, result: Result<Req>, context: Context.Context<never>): void {
-    const memory = this.memory!
-    const expires = memory.expires(result, request, memory.now)
+    const cache = this.cache!
+    const expires = cache.expires(result, request, cache.now)
     const { group, hash, key } = this.outdate(request, context, true)
-    if (!this.groups.closed && expires > 0) memory.set(group, key, hash, result, expires)
+    if (!this.groups.closed && expires > 0) cache.set(group, key, hash, result, expires)
     group.checkRest()
   }
 
@@ -218,7 +215,7 @@ export class Collector<Req extends Request.Any, R> {
   }
 
   clearAllUnsafe(): void {
-    this.memory!.clear(this.groups.values())
+    this.cache!.clear(this.groups.values())
     for (const batch of this.runner.running) for (const item of batch.items) item.outdate(false)
   }
 
@@ -228,7 +225,7 @@ export class Collector<Req extends Request.Any, R> {
     const hash = hashKey(key)
     const group = groups.look(context)
     groups.forget()
-    this.memory!.delete(group, key, hash)
+    this.cache!.delete(group, key, hash)
     group.inFlight.get(key, hash)?.outdate(primed)
     return { group: groups.registered(group), key, hash }
   }
@@ -241,7 +238,7 @@ const joinable = <Req extends Request.Any>(map: KeyMap<Item<Req>>, key: unknown,
 
 /** A look-up made inside a batch does not add to a queued batch, which may be waiting for that one. */
 const slotFor = <Req extends Request.Any>(group: Group<Req>, node: Node | undefined): Slot<Req> =>
-  group.main.batch?.queued === true && isInBatch(node) ? group.inner : group.main
+  group.main.batch?.phase === "queued" && isInBatch(node) ? group.inner : group.main
 
 const wasAskedAnew = (node: Node): boolean => node instanceof Batch && node.anew
 

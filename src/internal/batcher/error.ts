@@ -1,8 +1,7 @@
 import * as Data from "effect/Data"
 import { format } from "effect/Formatter"
 import type * as Request from "effect/Request"
-import { formatSteps } from "../waits/cycle.js"
-import type { Step } from "../waits/cycle.js"
+import { formatSteps, type Step } from "../waits/cycle.js"
 
 /**
  * The error of a look-up without a row, in functions of `Batcher.fn`.

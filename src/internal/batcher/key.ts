@@ -3,13 +3,10 @@
  */
 import * as Equal from "effect/Equal"
 import * as Hash from "effect/Hash"
+import { isObjectKeyword } from "effect/Predicate"
 import * as Request from "effect/Request"
 import { equals, implementsEqual } from "../data/keyEqual.js"
-import { hashKey, KeyMap, native } from "../data/keyMap.js"
-import type { Keyed } from "../data/keyMap.js"
-
-// An object could be equal to another request, which is its own key.
-const isPrimitive = (u: unknown): boolean => (typeof u !== "object" && typeof u !== "function") || u === null
+import { hashKey, type Keyed, KeyMap, native } from "../data/keyMap.js"
 
 /** Whether a request has the equality that core gives to requests, rather than one of its own. */
 const comparesFields = (request: object): boolean => methodOf(request) === methodOf(Request.RequestPrototype)
@@ -18,7 +15,8 @@ const methodOf = (u: object): unknown => (u as Partial<Equal.Equal>)[Equal.symbo
 
 /**
  * The keys of one resolver's requests. Most requests have the same tag and one other field, which is a primitive: the
- * value of that field is their key and needs no hash. Any other request is its own key, compared by structure.
+ * value of that field is their key and needs no hash. Any other request is its own key, compared by structure. So an
+ * object is no key by itself: it could be equal to such a request.
  */
 export class RequestKeys {
   private size = 0
@@ -36,12 +34,12 @@ export class RequestKeys {
     const value = fields[field]
     const tag = fields["_tag"]
     if (this.size === 0) {
-      if (!isPrimitive(value) || !comparesFields(request)) return request
+      if (isObjectKeyword(value) || !comparesFields(request)) return request
       this.size = size
       this.field = field
       this.tag = tag
     }
-    return field === this.field && size === this.size && tag === this.tag && isPrimitive(value) ? value : request
+    return field === this.field && size === this.size && tag === this.tag && !isObjectKeyword(value) ? value : request
   }
 }
 

@@ -123,7 +123,7 @@ export interface AnyOptions<Req extends Request.Any> extends ResolverOptions<Req
 export interface Settings {
   readonly window: "idle" | Duration.Duration
   readonly maxBatchSize: number
-  /** False: each look-up is a call of its own. */
+  /** False: each look-up is a call of its own, and `maxBatchSize` is 1. */
   readonly batches: boolean
   readonly engine: Engine | undefined
   /** The observers of the Batcher. */

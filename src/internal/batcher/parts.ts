@@ -12,16 +12,13 @@ import type * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
 import type * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
-import { hashKey, KeyMap, native } from "../data/keyMap.js"
-import type { Keyed } from "../data/keyMap.js"
-import { append, remove } from "../data/list.js"
-import type { List, Member } from "../data/list.js"
+import { hashKey, type Keyed, KeyMap, native } from "../data/keyMap.js"
+import { append, type List, type Member, remove } from "../data/list.js"
 import type { Job } from "../scheduler/engine.js"
-import { CurrentNode, Edge, findAbove, isAbove } from "../waits/waits.js"
-import type { Inside, Node } from "../waits/waits.js"
+import { CurrentNode, Edge, findAbove, type Inside, isAbove, type Node } from "../waits/waits.js"
 import { Isolation } from "./key.js"
 import type { Result } from "./options.js"
-import type { Budget } from "./turns.js"
+import { budget } from "./turns.js"
 
 const isBatch = (node: Node): boolean => node.kind === "batch"
 
@@ -174,15 +171,13 @@ export class Batch<Req extends Request.Any> implements Node {
   callers = 0
   /** The number of items that have callers. */
   size = 0
-  /** Its items may be joined: until it ends or all its callers have left. */
-  open = true
-  /** Its window is over. */
-  queued = false
-  /** Its items are final. */
-  sent = false
+  /**
+   * It is `collecting` in its window, `queued` until its scheduler admits it, `running` once its items are final, `ending`
+   * from the step in which its last caller leaves, and `over` in the end.
+   */
+  phase: "collecting" | "queued" | "running" | "ending" | "over" = "collecting"
   /** When it began to wait, and then to execute, where something observes its resolver. */
   since = 0
-  ended = false
   /** Holds the batch that asks anew for its items. */
   readonly again: Slot<Req> = { batch: undefined }
   /** Items whose equals are in flight in another batch. */
@@ -222,9 +217,23 @@ export class Batch<Req extends Request.Any> implements Node {
     return keys.length < 2 ? keys[0] : keys
   }
 
+  get ended(): boolean {
+    return this.phase === "over"
+  }
+
+  /** Whether its items may be joined. */
+  get open(): boolean {
+    return this.phase !== "ending" && this.phase !== "over"
+  }
+
+  /** Whether items may be added. */
+  get collects(): boolean {
+    return this.phase === "collecting" || this.phase === "queued"
+  }
+
   /** Whether one more item may be added. */
   hasRoom(most: number): boolean {
-    return this.open && !this.sent && this.size < most
+    return this.collects && this.size < most
   }
 
   waitedForBy(waiter: Caller<Req> | Bulk<Req>, node: Node | undefined): void {
@@ -243,7 +252,7 @@ export class Batch<Req extends Request.Any> implements Node {
 
   /** Drops items without callers, where these are more than half. */
   compact(): void {
-    if (!this.sent && this.items.length > 2 * this.size + 16) this.items = this.wanted
+    if (this.collects && this.items.length > 2 * this.size + 16) this.items = this.wanted
   }
 
   /** Ends collecting. */
@@ -253,14 +262,14 @@ export class Batch<Req extends Request.Any> implements Node {
 
   /** Makes its items final: they can still be joined. */
   seal(): void {
-    this.sent = true
+    if (this.collects) this.phase = "running"
     this.close()
   }
 
   /** Lets nobody join any more. The only batch of a group, or one of a closed resolver, unlists all its items at once. */
   shut(): void {
-    this.open = false
-    this.seal()
+    if (this.open) this.phase = "ending"
+    this.close()
     const { groups, batches } = this.group
     if (groups.closed || (batches === 1 && this.items.length > 16)) this.group.inFlight = new KeyMap()
     else for (const item of this.items) item.unlist()
@@ -281,7 +290,7 @@ export class Batch<Req extends Request.Any> implements Node {
   }
 
   /** Tells callers their exits, item by item in order of arrival, and returns whether all have been told. */
-  tell(exit: Exit.Exit<void, Request.Error<Req>>, budget: Budget): boolean {
+  tell(exit: Exit.Exit<void, Request.Error<Req>>): boolean {
     for (const { items } = this; this.told < items.length; this.told++) {
       const item = items[this.told]!
       item.exit = item.resultOf(exit) ?? Exit.die(new Error("Batcher: a batch ended without an answer"))
@@ -351,7 +360,7 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, List<Cal
     this.batch.callers--
     if (--this.callers > 0) return
     this.batch.size--
-    if (!this.batch.sent) this.unlist()
+    if (this.batch.collects) this.unlist()
   }
 
   /** Its exit, in a batch that ended with `exit`. */
@@ -372,9 +381,9 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, List<Cal
 
   /** A `prime` or `clear` is newer than the exit of an item that was sent. One that is yet to be sent will be newer than `clear`. */
   outdate(primed: boolean): void {
-    const { sent } = this.batch
-    if (sent) this.unlist()
-    this.stale = sent || primed
+    const { collects } = this.batch
+    if (!collects) this.unlist()
+    this.stale = primed || !collects
   }
 
   list(map: KeyMap<Item<Req>>): void {

@@ -71,15 +71,12 @@ const byRows = <Req extends Request.Any, Id, Row, Rows, R>(
   return andThen(forEachInTurns(items, ask), () => {
     found.length = ids.length
     // Sound: there is at least one item, so there is an id.
-    return Effect.flatMap(
-      options.execute(ids as NonEmptyArray<Id>),
-      (rows) =>
-        andThen(forEachInTurns(isList(rows) ? rows : Array.from(rows), sort), () => forEachInTurns(items, answer))
-    )
+    return Effect.flatMap(options.execute(ids as NonEmptyArray<Id>), (rows) => {
+      const all: ReadonlyArray<Row> = Array.isArray(rows) ? rows : Array.from(rows)
+      return andThen(forEachInTurns(all, sort), () => forEachInTurns(items, answer))
+    })
   })
 }
-
-const isList = <A>(rows: Iterable<A>): rows is ReadonlyArray<A> => Array.isArray(rows)
 
 /** The results come in the order of the requests. */
 export const inOrder = <Req extends Request.Any, R>(options: {

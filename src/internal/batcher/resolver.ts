@@ -20,10 +20,8 @@ import { Tracing } from "../seen/tell.js"
 import { Collector } from "./collector.js"
 import { ValueMap } from "./key.js"
 import type { CachedResolver, Checked, Result, Settings } from "./options.js"
-import { Bulk, Caller } from "./parts.js"
-import type { Batch, Group } from "./parts.js"
-import { toResult } from "./plan.js"
-import type { Plan } from "./plan.js"
+import { type Batch, Bulk, Caller, type Group } from "./parts.js"
+import { type Plan, toResult } from "./plan.js"
 import { andThen, most } from "./turns.js"
 
 /** The service that a resolver is made for. */
@@ -91,7 +89,7 @@ class Held<Req extends Request.Any> {
   }
 }
 
-export const makeHooks = <Req extends Request.Any, R>(
+const makeHooks = <Req extends Request.Any, R>(
   collector: Collector<Req, R>
 ): RequestResolver.RequestResolver<Req> => {
   const { groups, runner } = collector
@@ -286,7 +284,7 @@ export const each = <Req extends Request.Any>(
       if (end !== undefined) return
       leave.push(Effect.requestUnsafe(all[index]!, { resolver, context, onExit: (exit) => onExit(exit, index) }))
     }
-    const together = collector?.recipe.batches === true && collector.recipe.maxBatchSize === Infinity
+    const together = collector?.recipe.maxBatchSize === Infinity
     const size = Math.max(most, Math.ceil(all.length / mostSlices))
     let bulk: Bulk<Req> | undefined
     const askAll = (from: number): Effect.Effect<void> => {

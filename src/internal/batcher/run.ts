@@ -18,12 +18,10 @@ import { oneJob } from "../scheduler/options.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import { firstStepOf } from "../scheduler/schedule.js"
 import type { BatcherWatch } from "../seen/seen.js"
-import { above, CurrentNode, endUnsafe, nodeOf } from "../waits/waits.js"
-import type { Node } from "../waits/waits.js"
-import type { Memory } from "./cache.js"
+import { above, CurrentNode, endUnsafe, type Node, nodeOf } from "../waits/waits.js"
+import type { Cache } from "./cache.js"
 import type { Checked, Settings } from "./options.js"
-import { Batch } from "./parts.js"
-import type { Group, Groups, Slot } from "./parts.js"
+import { Batch, type Group, type Groups, type Slot } from "./parts.js"
 import type { Plan } from "./plan.js"
 import { inTurns, most } from "./turns.js"
 
@@ -47,15 +45,15 @@ export class Runner<Req extends Request.Any, R> {
   private readonly recipe: Recipe<Req, R>
   private readonly clock: Clock.Clock
   private readonly groups: Groups<Req>
-  private readonly memory: Memory<Req> | undefined
+  private readonly cache: Cache<Req> | undefined
   /** The services that every batch has. */
   private readonly base: Context.Context<never>
 
-  constructor(recipe: Recipe<Req, R>, clock: Clock.Clock, groups: Groups<Req>, memory: Memory<Req> | undefined) {
+  constructor(recipe: Recipe<Req, R>, clock: Clock.Clock, groups: Groups<Req>, cache: Cache<Req> | undefined) {
     this.recipe = recipe
     this.clock = clock
     this.groups = groups
-    this.memory = memory
+    this.cache = cache
     this.base = Context.omit(Tracer.ParentSpan, Scheduler, ...recipe.isolate ?? [])(recipe.context)
   }
 
@@ -75,9 +73,9 @@ export class Runner<Req extends Request.Any, R> {
       batch.fiber = fiber
       return Effect.onExit(Effect.interruptible(this.travel(batch)), (exit) =>
         // `timeToLive` may use the resolver: until it has been asked, the batch is running.
-        this.memory === undefined
+        this.cache === undefined
           ? this.settle(batch, exit)
-          : Effect.flatMap(this.memory.remember(batch, exit), (exit) => this.settle(batch, exit)))
+          : Effect.flatMap(this.cache.remember(batch, exit), (exit) => this.settle(batch, exit)))
     })
     const fiber = Effect.runForkWith(context)(life, { uninterruptible: true })
     if (batch.ended) return
@@ -91,8 +89,7 @@ export class Runner<Req extends Request.Any, R> {
   private travel(batch: Batch<Req>): Effect.Effect<void, Request.Error<Req>> {
     return Effect.suspend(() => {
       if (this.groups.closed || batch.callers === 0) return Effect.interrupt
-      const { batches, maxBatchSize } = this.recipe
-      if (!batches || batch.queued || batch.size >= maxBatchSize) return this.admit(batch)
+      if (batch.phase === "queued" || batch.size >= this.recipe.maxBatchSize) return this.admit(batch)
       const window = this.window(batch.group, (end) => {
         batch.hurry = end
       })
@@ -113,7 +110,7 @@ export class Runner<Req extends Request.Any, R> {
 
   private admit(batch: Batch<Req>): Effect.Effect<void, Request.Error<Req>> {
     const { engine } = this.recipe
-    batch.queued = true
+    if (batch.phase === "collecting") batch.phase = "queued"
     batch.hurry = undefined
     if (engine === undefined) return this.start(batch)
     if (!batch.independent) batch.close()
@@ -194,7 +191,7 @@ export class Runner<Req extends Request.Any, R> {
     group.batches--
     this.running.delete(batch)
     this.groups.forget()
-    batch.ended = true
+    batch.phase = "over"
     batch.fiber = undefined
     if (Exit.isFailure(exit)) batch.failure = exit
     group.checkRest()
@@ -206,7 +203,7 @@ export class Runner<Req extends Request.Any, R> {
     }
     // A caller that throws is a defect of this fiber, once all the others have been told.
     const tell: Effect.Effect<void> = Effect.onError(
-      Effect.suspend(() => inTurns((budget) => batch.tell(exit, budget))),
+      Effect.suspend(() => inTurns(() => batch.tell(exit))),
       () => tell
     )
     return tell

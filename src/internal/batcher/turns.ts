@@ -7,25 +7,22 @@ import * as Effect from "effect/Effect"
 export const most = 4096
 
 /** How many callers may still be told in this turn, by all batches together. */
-export interface Budget {
-  left: number
-}
+export const budget = { left: 0 }
 
-const budget: Budget = { left: 0 }
 let turn = 0
 let pending = 0
 
 /**
- * Calls `step` once in each turn until it returns true. Everything that goes on in a turn shares one budget. It must not be
- * interrupted: the budget would count it for ever.
+ * Calls `step`, which spends the budget, once in each turn until it returns true. It must not be interrupted: `pending` would
+ * count it for ever.
  */
-export const inTurns = (step: (budget: Budget) => boolean): Effect.Effect<void> => {
+export const inTurns = (step: () => boolean): Effect.Effect<void> => {
   if (pending === 0) budget.left = most
   return go(step)
 }
 
-const go = (step: (budget: Budget) => boolean): Effect.Effect<void> => {
-  if (step(budget)) return Effect.void
+const go = (step: () => boolean): Effect.Effect<void> => {
+  if (step()) return Effect.void
   const last = turn
   pending++
   return Effect.flatMap(Effect.yieldNow, () => {

@@ -99,19 +99,16 @@ export const events = (
     }
 
     const frames = (viewer: Viewer) =>
-      Stream.unfold(true, (isFirst) =>
+      Stream.unfold(undefined, () =>
         Effect.gen(function*() {
-          let waits = !isFirst
           while (true) {
-            if (waits) yield* Effect.raceFirst(Effect.sleep(every), viewer.closing.await)
+            if (viewer.last !== undefined) yield* Effect.raceFirst(Effect.sleep(every), viewer.closing.await)
             if (viewer.closing.isOpen()) return undefined
             viewer.asked = millis()
             const next = frame(clock.currentTimeMillisUnsafe())
-            if (next !== viewer.last) {
-              viewer.last = next
-              return [next.bytes, false] as const
-            }
-            waits = true
+            if (next === viewer.last) continue
+            viewer.last = next
+            return [next.bytes, undefined] as const
           }
         }))
 
@@ -121,8 +118,7 @@ export const events = (
         const step = Math.min(every, 1000)
         while (!viewer.closing.isOpen()) {
           yield* Effect.raceFirst(Effect.sleep(step), viewer.closing.await)
-          if (isClosing(request)) viewer.closing.openUnsafe()
-          if (millis() - viewer.asked > every + patienceMillis) viewer.closing.openUnsafe()
+          if (isClosing(request) || millis() - viewer.asked > every + patienceMillis) viewer.closing.openUnsafe()
         }
         // One that does not come for the end of its stream holds up neither the server nor others. Its request may have ended,
         // and its stream be all that is left.

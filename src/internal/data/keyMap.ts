@@ -50,61 +50,43 @@ export class KeyMap<V extends Keyed<V>> {
   /** Adds an entry whose key is not in the map. */
   add(entry: V): void {
     this.changes++
-    const newest = this.newest
+    const { newest } = this
     this.newest = entry
-    if (newest !== undefined) this.store(newest)
-  }
-
-  private store(entry: V): void {
-    if (entry.hash === native) {
-      this.natives.set(entry.key, entry)
+    if (newest === undefined) return
+    if (newest.hash === native) {
+      this.natives.set(newest.key, newest)
     } else {
-      entry.chain = this.buckets.get(entry.hash)
-      this.buckets.set(entry.hash, entry)
+      newest.chain = this.buckets.get(newest.hash)
+      this.buckets.set(newest.hash, newest)
     }
   }
 
   /** Removes an entry that is in the map. */
   remove(entry: V): void {
     this.changes++
-    if (this.newest === entry) {
-      this.newest = undefined
-    } else {
-      this.drop(entry)
-    }
+    if (this.newest === entry) this.newest = undefined
+    else if (entry.hash === native) this.natives.delete(entry.key)
+    else this.unchain(entry)
   }
 
-  private drop(entry: V): void {
-    if (entry.hash === native) {
-      this.natives.delete(entry.key)
+  private unchain(entry: V): void {
+    const { chain, hash } = entry
+    entry.chain = undefined
+    let before = this.buckets.get(hash)!
+    if (before === entry) {
+      if (chain === undefined) this.buckets.delete(hash)
+      else this.buckets.set(hash, chain)
       return
     }
-    const first = this.buckets.get(entry.hash)
-    if (first === entry) {
-      if (entry.chain === undefined) {
-        this.buckets.delete(entry.hash)
-      } else {
-        this.buckets.set(entry.hash, entry.chain)
-      }
-    } else {
-      let before = first
-      while (before !== undefined && before.chain !== entry) {
-        before = before.chain
-      }
-      if (before !== undefined) {
-        before.chain = entry.chain
-      }
-    }
-    entry.chain = undefined
+    while (before.chain !== entry) before = before.chain!
+    before.chain = chain
   }
 
   /** All entries; those with keys of the same kind in the order in which they were added. */
   values(): Array<V> {
     const out = Array.from(this.natives.values())
     for (const first of this.buckets.values()) {
-      for (let entry: V | undefined = first; entry !== undefined; entry = entry.chain) {
-        out.push(entry)
-      }
+      for (let entry: V | undefined = first; entry !== undefined; entry = entry.chain) out.push(entry)
     }
     if (this.newest !== undefined) out.push(this.newest)
     return out

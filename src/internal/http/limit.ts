@@ -2,7 +2,7 @@
  * The answers of a server to requests beyond its limits.
  */
 import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as HttpEffect from "effect/http/HttpEffect"
@@ -11,22 +11,24 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Predicate from "effect/Predicate"
 import type { RateLimiterError } from "../limiter/error.js"
 import type { SchedulerError, SchedulerErrorReason } from "../scheduler/error.js"
-import { seconds } from "./retryAfter.js"
 
 type Response = HttpServerResponse.HttpServerResponse
+
+/** Whole seconds, never too few. */
+const seconds = (duration: Duration.Duration): number => Math.ceil(Duration.toSeconds(duration))
 
 /** What a client is told of a quota. */
 interface Standing {
   readonly limit: number
   readonly remaining: number
-  /** Whole seconds. */
-  readonly reset: number
+  readonly resetAfter: Duration.Duration
 }
 
 /** Adds the fields of a quota. A response may have those of another one: then the old fields tell of the tighter one. */
 const withFields = (response: Response, policy: string | undefined, standing: Standing): Response => {
-  const { limit, reset } = standing
+  const { limit, resetAfter } = standing
   if (limit === Infinity) return response
+  const reset = seconds(resetAfter)
   // A burst may be more than the limit.
   const remaining = Math.min(standing.remaining, limit)
   const { headers } = response
@@ -52,17 +54,6 @@ const answer = (status: number, retryAfter?: Duration.Duration, headers?: Record
 /** The server is about to go: a client that kept its connection would keep the server, and not find another one. */
 const leaving = { connection: "close" }
 
-interface Limiter {
-  readonly consume: (options: {
-    readonly key: string | undefined
-    readonly tokens: number | undefined
-    readonly onExceeded: "fail"
-  }) => Effect.Effect<
-    { readonly limit: number; readonly remaining: number; readonly resetAfter: Duration.Duration },
-    RateLimiterError
-  >
-}
-
 export interface Answers {
   /** The name of the quota in the fields. */
   readonly policy: string | undefined
@@ -70,17 +61,15 @@ export interface Answers {
   readonly retryAfter: Duration.Duration
 }
 
-/** Takes the tokens of a request, or answers it without running the app. */
+/** Runs the app once its tokens are consumed, or answers the request where the limiter refuses them. */
 export const byRate = <E, R>(
   app: Effect.Effect<Response, E, R>,
-  limiter: Limiter,
-  options: { readonly key: string | undefined; readonly tokens: number | undefined },
+  consumed: Effect.Effect<Standing, RateLimiterError>,
   { policy, retryAfter }: Answers
 ): Effect.Effect<Response, E, R> =>
-  Effect.matchEffect(limiter.consume({ ...options, onExceeded: "fail" }), {
-    onSuccess: ({ limit, remaining, resetAfter }) =>
+  Effect.matchEffect(consumed, {
+    onSuccess: (standing) =>
       Effect.withFiber<Response, E, R>((fiber) => {
-        const standing = { limit, remaining, reset: seconds(resetAfter) }
         // Not on what the app returns: around `HttpRouter.serve` that has been sent already.
         HttpEffect.appendPreResponseHandlerUnsafe(
           fiber.context,
@@ -91,9 +80,9 @@ export const byRate = <E, R>(
     onFailure: ({ reason }) => {
       switch (reason._tag) {
         case "RateLimitExceeded": {
-          const { limit, remaining } = reason
-          const standing = { limit, remaining, reset: seconds(reason.retryAfter) }
-          return Effect.succeed(withFields(answer(429, reason.retryAfter), policy, standing))
+          const { limit, remaining, retryAfter } = reason
+          const standing = { limit, remaining, resetAfter: retryAfter }
+          return Effect.succeed(withFields(answer(429, retryAfter), policy, standing))
         }
         case "InsufficientCapacity":
           return Effect.succeed(answer(413))

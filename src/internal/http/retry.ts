@@ -3,12 +3,13 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Headers from "effect/http/Headers"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { retryAfterOf } from "./retryAfter.js"
 
 /** A response that is worth a retry, on its way through the error channel. */
 class TransientResponse {
@@ -70,22 +71,26 @@ const delays = <E, ES, RS>(
 ): Schedule.Schedule<unknown, E | TransientResponse, ES, RS> =>
   Schedule.fromStep(
     Effect.map(Schedule.toStep(schedule), (step) => (now: number, failure: E | TransientResponse) => {
-      const input = failure instanceof TransientResponse ? failure.response : failure
-      const response = failure instanceof TransientResponse
-        ? failure.response
-        : HttpClientError.isHttpClientError(failure)
+      const next = step(now, failure instanceof TransientResponse ? failure.response : failure)
+      const response = failure instanceof TransientResponse || HttpClientError.isHttpClientError(failure)
         ? failure.response
         : undefined
-      const least = response === undefined ? undefined : retryAfterOf(response.headers, now)
-      const next = step(now, input)
       if (response === undefined) return next
-      return Effect.flatMap(next, ([output, delay]) =>
-        Effect.as(
-          Effect.forkChild(discard(response)),
-          [output, least === undefined ? delay : Duration.max(delay, least)] as const
-        ))
+      const least = retryAfterOf(response.headers, now) ?? Duration.zero
+      return Effect.flatMap(
+        next,
+        ([output, delay]) =>
+          Effect.as(Effect.forkChild(discard(response)), [output, Duration.max(delay, least)] as const)
+      )
     })
   )
+
+/** How long a response asks its client to stay away; `undefined` if it does not, or not in a valid way. */
+export const retryAfterOf = (headers: Headers.Headers, now: number): Duration.Duration | undefined => {
+  const value = headers["retry-after"]
+  const parsed = value === undefined ? undefined : Result.getOrUndefined(Headers.parseRetryAfter(value))
+  return parsed === undefined ? undefined : Headers.retryAfterDelay(parsed, now)
+}
 
 const mostBytes = 64 * 1024
 const patience = Duration.seconds(1)

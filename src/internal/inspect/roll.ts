@@ -1,15 +1,14 @@
 /**
  * The list of all services that are built where the inspector is provided.
  */
+import { constVoid } from "effect/Function"
+import type { Place } from "../data/timers.js"
 import type { Enrolment, Kinds, Observer } from "../seen/seen.js"
-import type { Place } from "../seen/tell.js"
 import { Time } from "../seen/time.js"
 
 export type Member = {
   readonly [K in keyof Kinds]: { readonly kind: K; readonly name: string; readonly source: Kinds[K][0] }
 }[keyof Kinds]
-
-const ignore = (): void => {}
 
 /** Hears of everything and notes nothing: services keep times only where something hears of them. */
 class Quiet {
@@ -25,18 +24,18 @@ class Quiet {
   started(_since: unknown, now?: number): number {
     return now ?? this.time.now()
   }
-  readonly left = ignore
-  readonly refused = ignore
+  readonly left = constVoid
+  readonly refused = constVoid
   readonly ended = (): undefined => undefined
-  readonly resized = ignore
-  readonly penalized = ignore
-  readonly added = ignore
-  readonly admitted = ignore
-  readonly delayed = ignore
-  readonly joined = ignore
-  readonly asked = ignore
-  readonly executes = ignore
-  readonly commanded = ignore
+  readonly resized = constVoid
+  readonly penalized = constVoid
+  readonly added = constVoid
+  readonly admitted = constVoid
+  readonly delayed = constVoid
+  readonly joined = constVoid
+  readonly asked = constVoid
+  readonly executes = constVoid
+  readonly commanded = constVoid
 }
 
 export class Members implements Observer {

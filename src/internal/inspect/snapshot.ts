@@ -2,10 +2,10 @@
  * Reads all services in one step, as plain data.
  */
 import { format } from "effect/Formatter"
+import { identity } from "effect/Function"
 import type * as Request from "effect/Request"
 import { Collector } from "../batcher/collector.js"
 import type { Batch } from "../batcher/parts.js"
-import { isInFlight } from "../reducer/flights.js"
 import type { Flights, Run } from "../reducer/run.js"
 import { Engine, Job } from "../scheduler/engine.js"
 import { startOf, waited, waitingFor } from "../scheduler/watching.js"
@@ -37,10 +37,10 @@ class First<A> {
   total = 0
   readonly first: Array<A> = []
   private readonly most: number
-  private readonly rank: ((item: A) => number) | undefined
+  private readonly rank: (item: A) => number
 
   /** With a rank, the items with the least come first. */
-  constructor(most: number, rank?: (item: A) => number) {
+  constructor(most: number, rank: (item: A) => number = () => 0) {
     this.most = most
     this.rank = rank
   }
@@ -48,10 +48,6 @@ class First<A> {
   add(item: A): void {
     const { first, most, rank } = this
     this.total++
-    if (rank === undefined) {
-      if (first.length < most) first.push(item)
-      return
-    }
     const own = rank(item)
     let at = first.length
     while (at > 0 && rank(first[at - 1]!) > own) at--
@@ -123,19 +119,21 @@ class Reader {
         return false
       })
     }
-    for (const node of this.names.keys()) this.waitForQueued(node)
-    const waits = { total: this.waits.total, first: this.waits.first }
-    const snapshot = {
+    for (const node of this.names.keys()) {
+      // A job that is queued is in no list of the node that waits for it.
+      const outer = node instanceof Job && node.state === "Queued" ? liveNode(node.outer) : undefined
+      if (outer !== undefined) this.waits.add({ from: this.node(outer), to: this.node(node) })
+    }
+    this.tellKeys()
+    return {
       at: this.at,
-      schedulers: schedulers.map((_) => _),
+      schedulers: schedulers.map(identity),
       limiters,
       reducers,
       batchers,
       retryBudgets,
-      waits
+      waits: this.waits.map(identity)
     }
-    this.tellKeys()
-    return snapshot
   }
 
   private tellKeys(): void {
@@ -154,15 +152,7 @@ class Reader {
   }
 
   private node(node: Node): NodeSnapshot {
-    const name = this.names.get(node) ?? node.name
-    return { id: this.id(node), name: name ?? node.kind }
-  }
-
-  /** A job that is queued is in no list of the node that waits for it. */
-  private waitForQueued(node: Node): void {
-    if (!(node instanceof Job) || node.state !== "Queued") return
-    const outer = liveNode(node.outer)
-    if (outer !== undefined) this.waits.add({ from: this.node(outer), to: this.node(node) })
+    return { id: this.id(node), name: this.names.get(node) ?? node.name ?? node.kind }
   }
 
   /** Adds the text of a key to what is told, if keys are shown. */
@@ -233,7 +223,7 @@ class Reader {
 
   private reducer(name: string, flights: Flights): ReducerSnapshot {
     const runs = new First<Run>(this.settings.most)
-    for (let run = flights.live.first; run !== undefined; run = run.after) if (isInFlight(run)) runs.add(run)
+    for (const run of flights.runs()) runs.add(run)
     return {
       name,
       inFlight: runs.map((run) =>
@@ -278,8 +268,8 @@ class Reader {
 const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
   Math.max(0, penaltyLeft, limiter?.penaltyUnsafe?.(undefined) ?? 0)
 
-const stateOf = (batch: Batch<Request.Any>): "collecting" | "queued" | "running" =>
-  batch.sent ? "running" : batch.queued ? "queued" : "collecting"
+const stateOf = ({ phase }: Batch<Request.Any>): "collecting" | "queued" | "running" =>
+  phase === "collecting" || phase === "queued" ? phase : "running"
 
 // Sound: a reducer makes its flights known.
 const flightsOf = (source: object): Flights => source as Flights
@@ -294,8 +284,8 @@ const nodesOf = function*(source: Member["source"]): Generator<Node> {
       engine.main.queue.forEach(({ job }) => void queued.push(job))
       yield* queued
     }
-  } else if ("live" in source) {
-    for (let { first: run } = flightsOf(source).live; run !== undefined; run = run.after) if (isInFlight(run)) yield run
+  } else if ("inFlight" in source) {
+    yield* flightsOf(source).runs()
   } else if ("collector" in source && source.collector instanceof Collector) {
     yield* source.collector.runner.running
   }

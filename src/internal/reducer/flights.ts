@@ -6,38 +6,17 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import type { SchedulerDispatcher } from "effect/Scheduler"
+import { guarded } from "../data/guarded.js"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import { append } from "../data/list.js"
-import { begin, Slices } from "../data/slices.js"
+import { forEachInSlices } from "../data/slices.js"
 import { stepsOf } from "../waits/cycle.js"
 import { above, closes, cycleOf, Edge, type Node, nodeOf } from "../waits/waits.js"
 import { ReducerCycle } from "./error.js"
-import { callHook, type Hooks } from "./hooks.js"
+import { callHook } from "./hooks.js"
 import { Caller, eventOf, type Flights, type Origin, type Resume, Run, type Space } from "./run.js"
 
 type AnyFiber = Origin["fiber"]
-
-export const make = (
-  options: { readonly name?: string | undefined; readonly hooks?: Hooks | undefined } | undefined,
-  dispatcher: SchedulerDispatcher
-): Flights => {
-  const flights: Flights = {
-    name: options?.name,
-    hooks: options?.hooks,
-    slices: new Slices(dispatcher),
-    live: { first: undefined, last: undefined },
-    watch: undefined,
-    traced: undefined,
-    inFlight: () => {
-      let runs = 0
-      for (let run = flights.live.first; run !== undefined; run = run.after) if (isInFlight(run)) runs++
-      return runs
-    },
-    closed: false
-  }
-  return flights
-}
 
 export const makeSpace = (flights: Flights, name?: string): Space => ({ flights, name, map: new KeyMap() })
 
@@ -146,19 +125,16 @@ export interface InFlight {
   readonly phase: "pending" | "running" | "ending"
 }
 
-/** A run that has ended is live until all of its callers have the exit. */
-export const isInFlight = (run: Run): boolean => !run.ended
-
 /** The runs in flight, the oldest first. */
-export const inFlight = (flights: Flights, now: number): ReadonlyArray<InFlight> => {
-  const out: Array<InFlight> = []
-  for (let run = flights.live.first; run !== undefined; run = run.after) {
-    const { callers, key, name, phase, since = now } = run
-    if (!isInFlight(run) || phase === "over") continue
-    out.push({ name, key, callers, age: Duration.millis(Math.max(0, now - since)), phase })
-  }
-  return out
-}
+export const inFlight = (flights: Flights, now: number): ReadonlyArray<InFlight> =>
+  Array.from(flights.runs(), ({ callers, key, name, phase, since = now }) => ({
+    name,
+    key,
+    callers,
+    age: Duration.millis(Math.max(0, now - since)),
+    // Sound: a run that is over has ended.
+    phase: phase as InFlight["phase"]
+  }))
 
 /**
  * Interrupts all runs, in slices, and waits until they are over, except for those that would wait for the closing fiber in
@@ -186,18 +162,11 @@ export const close = (flights: Flights): Effect.Effect<void> =>
       // Scopes close uninterruptibly, so the wait ends with the run, and its edge too.
       if (own !== undefined && !run.ended) void new Edge(own, run)
     }
-    try {
-      begin({
-        slices: flights.slices,
-        get pending() {
-          return runs.length > 0
-        },
-        step: () => runs.pop()!.interrupt(fiber.id),
-        done: () => {}
-      })
-    } catch (error) {
+    // The youngest first: a pending run ends before the run in front of it, or it would start.
+    guarded(
+      () => forEachInSlices(flights.slices, runs.reverse(), (run) => run.interrupt(fiber.id)),
       // An error that a resumed caller throws is a defect of the closing fiber, once all others have their exit.
-      exit = Exit.die(error)
-    }
+      (error) => void (exit = Exit.die(error))
+    )
     release()
   })

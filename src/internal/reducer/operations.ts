@@ -5,6 +5,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import { isObjectKeyword } from "effect/Predicate"
 import type * as Request from "effect/Request"
 import type * as Scope from "effect/Scope"
 import { nodeOf } from "../waits/waits.js"
@@ -206,7 +207,7 @@ export const handleOf = (flights: Run.Flights): Handle => {
       }
     })
 
-  return handle(flights.name, flights.inFlight, {
+  return handle(flights.name, () => flights.inFlight, {
     reduce: reduceWith((key, effect) => {
       const { traced } = flights
       return Flights.call(plain, key, traced === undefined ? effect : withRunSpan(traced, () => effect))
@@ -285,6 +286,4 @@ const handOver = <Args extends ReadonlyArray<unknown>>(args: Exactly<Args>): Arg
 
 // A lone primitive needs no array around it. A lone array does: f([1, 2]) is another call than f(1, 2).
 const argumentsOf = (args: ReadonlyArray<unknown>): unknown =>
-  args.length === 1 && ((typeof args[0] !== "object" && typeof args[0] !== "function") || args[0] === null)
-    ? args[0]
-    : args
+  args.length === 1 && !isObjectKeyword(args[0]) ? args[0] : args

@@ -4,7 +4,6 @@
  * It runs inside a local flight of its key, so that a process is one party whatever its callers. A party leads, follows,
  * or finds the result; it changes from one to the other until it has a result or an error of its own.
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -17,6 +16,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { ReducerStore, Signal } from "../store/reducerStore.js"
+import type { StoreError } from "../store/storeError.js"
 import { bounded, type Codec, codecOf, unencodable } from "./codec.js"
 import { ReducerError } from "./error.js"
 import type { Handle } from "./operations.js"
@@ -123,7 +123,7 @@ const alone = <A, E, R, S>(codec: Codec<A, E, S>, f: (lease: Lease) => Effect.Ef
       return f({ fence: lastFence })
     })),
     (exit) =>
-      Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
+      Exit.hasInterrupts(exit)
         ? exit
         : Effect.andThen(Effect.flatMap(codec.encode(exit), codec.decode), exit)
   )
@@ -164,6 +164,9 @@ export const flight = <A, E, R, S>(
         }
       )
 
+      const withoutStore = (reason: StoreError): Effect.Effect<void, ReducerError> =>
+        onStoreError === "fail" ? Effect.fail(new ReducerError({ reason })) : guard.applied(onStoreError, reason)
+
       const loop = Effect.gen(function*() {
         // The least fence of a result that will do.
         const former = ended.get(key)
@@ -182,8 +185,7 @@ export const flight = <A, E, R, S>(
             // The store may have made this party the leader all the same: others must not wait for it.
             yield* Effect.forkDetach(release)
             holds = false
-            if (onStoreError === "fail") return yield* new ReducerError({ reason: joined.failure })
-            yield* guard.applied(onStoreError, joined.failure)
+            yield* withoutStore(joined.failure)
             return yield* f({ fence: 0 })
           }
           const answer = joined.success
@@ -226,7 +228,7 @@ export const flight = <A, E, R, S>(
         })
         const run = Effect.onExit(
           Effect.suspend(() => f({ fence })),
-          (exit) => Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause) ? Effect.void : seal
+          (exit) => Exit.hasInterrupts(exit) ? Effect.void : seal
         )
         const exit = yield* Effect.raceFirst(Effect.exit(run), heartbeat(lease))
         // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
@@ -234,15 +236,14 @@ export const flight = <A, E, R, S>(
           yield* Effect.logDebug(`effect-funnel: lost the lease of ${key}, joining again`)
           return undefined
         }
-        if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) return exit
+        if (Exit.hasInterrupts(exit)) return exit
         const encoded = yield* Effect.result(
           Effect.flatMap(codec.encode(exit), (text) => bounded(text, maxResultBytes))
         )
         const payload = Result.isSuccess(encoded) ? encoded.success : unencodable(encoded.failure)
         const completed = yield* Effect.result(guard.run("complete", store.complete(key, party, fence, payload)))
         if (Result.isFailure(completed)) {
-          if (onStoreError === "fail") return Exit.fail(new ReducerError({ reason: completed.failure }))
-          yield* guard.applied(onStoreError, completed.failure)
+          yield* withoutStore(completed.failure)
         } else {
           holds = false
           if (!completed.success) return undefined
@@ -293,9 +294,7 @@ export const flight = <A, E, R, S>(
         if (led !== undefined && ended.get(key) === led) ended.delete(key)
         if (!holds) return Effect.void
         // An interrupted party may be about to end its process: it releases the key before it returns.
-        return Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
-          ? release
-          : Effect.asVoid(Effect.forkDetach(release))
+        return Exit.hasInterrupts(exit) ? release : Effect.asVoid(Effect.forkDetach(release))
       })
     })
   )

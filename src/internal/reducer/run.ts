@@ -2,8 +2,8 @@
  * One run of a reducer: an effect in a fiber of its own, the callers that share it, and the runs that it waits for.
  *
  * A run is `pending` while the run of the same key in front of it ends, `running` while its callers wait for it, and
- * `ending` from the step in which its last caller leaves until its finalizers are done. It is `over` when it has ended and
- * all callers that still waited have its exit.
+ * `ending` from the step that interrupts it, as its last caller leaves, until its finalizers are done. It is `over` when it
+ * has ended and all callers that still waited have its exit.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -12,10 +12,11 @@ import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { hasInterruptsOnly } from "effect/Cause"
+import type { SchedulerDispatcher } from "effect/Scheduler"
 import type * as Tracer from "effect/Tracer"
 import type { Keyed, KeyMap } from "../data/keyMap.js"
 import * as List from "../data/list.js"
-import { begin, type Slices, type Work } from "../data/slices.js"
+import { begin, Slices, type Work } from "../data/slices.js"
 import type { ReducerWatch } from "../seen/seen.js"
 import { CurrentNode, Edge, endUnsafe, type Inside, type Node } from "../waits/waits.js"
 import { callHook, type Event, type Hooks } from "./hooks.js"
@@ -24,19 +25,32 @@ type AnyFiber = Fiber.Fiber<unknown, unknown>
 type AnyExit = Exit.Exit<unknown, unknown>
 
 /** The runs of one reducer, and what they have in common. */
-export interface Flights {
+export class Flights {
   readonly name: string | undefined
   readonly hooks: Hooks | undefined
   readonly slices: Slices
   /** The runs that are not over, the oldest first; runs of a forgotten key are among them. */
-  readonly live: List.List<Run>
+  readonly live: List.List<Run> = { first: undefined, last: undefined }
   /** Hears of calls and runs, where something observes them. */
-  watch: ReducerWatch | undefined
+  watch: ReducerWatch | undefined = undefined
   /** The name of the spans of runs, where each has one of its own that links to its callers. */
-  traced: string | undefined
-  /** How many runs `Reducer.inFlight` lists. */
-  readonly inFlight: () => number
-  closed: boolean
+  traced: string | undefined = undefined
+  closed = false
+
+  constructor(name: string | undefined, hooks: Hooks | undefined, dispatcher: SchedulerDispatcher) {
+    this.name = name
+    this.hooks = hooks
+    this.slices = new Slices(dispatcher)
+  }
+
+  /** The runs in flight, the oldest first. One that has ended is live until all of its callers have the exit. */
+  *runs(): Generator<Run> {
+    for (let run = this.live.first; run !== undefined; run = run.after) if (!run.ended) yield run
+  }
+
+  get inFlight(): number {
+    return Array.from(this.runs()).length
+  }
 }
 
 /** Keys of one kind: the plain ones, or the arguments of one function. */
@@ -132,7 +146,6 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
   /** The span that joining callers link to. */
   span: Tracer.AnySpan | undefined = undefined
   private fiber: AnyFiber | undefined = undefined
-  private interrupted = false
   private onOver: (() => void) | undefined = undefined
 
   constructor(space: Space, key: unknown, hash: number, predecessor: Run | undefined) {
@@ -207,7 +220,8 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     this.since = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
     this.fiber = started
     started.addObserver((exit) => this.end(exit, started.context))
-    if (this.interrupted) started.interruptUnsafe()
+    // Sound: while it began, its last caller may have left, or its reducer closed. The compiler does not look into calls.
+    if ((this.phase as Run["phase"]) === "ending") started.interruptUnsafe()
     return started.pollUnsafe()
   }
 
@@ -233,9 +247,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
       caller.edge?.remove()
       return Effect.void
     }
-    // The last caller waits for the finalizers, so its edge stays until the run ends. From this step on a call with the key
-    // does not join the run: it waits behind it.
-    if (this.phase === "running") this.phase = "ending"
+    // The last caller waits for the finalizers, so its edge stays until the run ends.
     this.interrupt(Fiber.getCurrent()?.id)
     return this.phase === "over" ? Effect.void : Effect.callback((resume) => {
       if (this.phase === "over") return resume(Effect.void)
@@ -243,16 +255,18 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     })
   }
 
-  /** Interrupts the run. It ends when its finalizers are done; a pending one ends at once, and no hook is called. */
+  /**
+   * Interrupts the run. It ends when its finalizers are done, and until then a call with its key waits behind it. A pending
+   * one ends at once, and no hook is called.
+   */
   interrupt(fiberId: number | undefined): void {
     if (this.phase === "pending") {
       const { predecessor } = this
       if (predecessor !== undefined) predecessor.successor = undefined
       this.end(Exit.interrupt(fiberId))
-    } else if (this.fiber === undefined) {
-      this.interrupted = true
     } else {
-      this.fiber.interruptUnsafe(fiberId)
+      if (this.phase === "running") this.phase = "ending"
+      this.fiber?.interruptUnsafe(fiberId)
     }
   }
 
@@ -292,13 +306,9 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     const hooks = this.space.flights.hooks
     if (hooks === undefined) return
     const event = eventOf(this.space, this.key, this.callers, context)
-    if (Exit.isSuccess(exit)) {
-      callHook("onSuccess", hooks.onSuccess, { ...event, value: exit.value })
-    } else if (hasInterruptsOnly(exit.cause)) {
-      callHook("onInterrupt", hooks.onInterrupt, { ...event, cause: exit.cause })
-    } else {
-      callHook("onFailure", hooks.onFailure, { ...event, cause: exit.cause })
-    }
+    if (Exit.isSuccess(exit)) return callHook("onSuccess", hooks.onSuccess, { ...event, value: exit.value })
+    const name = hasInterruptsOnly(exit.cause) ? "onInterrupt" : "onFailure"
+    callHook(name, hooks[name], { ...event, cause: exit.cause })
   }
 
   get pending(): boolean {

@@ -2,9 +2,10 @@
  * The lines that services log.
  */
 import * as Effect from "effect/Effect"
-import type { Log, Logs, Place } from "./tell.js"
+import type { Place } from "../data/timers.js"
 
-class ServiceLog implements Log {
+/** Logs in the context of a service. */
+export class Log {
   private readonly name: string
   private readonly place: Place
   private since: number | undefined = undefined
@@ -22,6 +23,7 @@ class ServiceLog implements Log {
     this.run(Effect.flatMap(Effect.yieldNow, () => effect))
   }
 
+  /** Keys may be secrets: none is told. */
   penalized(hasKey: boolean, nanos: number): void {
     const what = hasKey ? "a key is penalized" : "penalized"
     this.run(Effect.logWarning(`${this.name}: ${what} for ${Math.ceil(nanos / 1e6)} ms`))
@@ -41,4 +43,4 @@ class ServiceLog implements Log {
   }
 }
 
-export const logs: Logs = { of: (name, place) => new ServiceLog(name, place) }
+export const logs = (name: string, place: Place): Log => new Log(name, place)

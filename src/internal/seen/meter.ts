@@ -6,6 +6,7 @@ import { hasInterruptsOnly } from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
+import type { Place } from "../data/timers.js"
 import { longestPenaltyIn } from "./held.js"
 import type {
   BatcherWatch,
@@ -21,34 +22,34 @@ import type {
   SchedulerWatch,
   StoreWatch
 } from "./seen.js"
-import type { Place } from "./tell.js"
-import { type Histogram, seconds, Series, sizes } from "./series.js"
+import { type Count, type Histogram, seconds, Series, sizes } from "./series.js"
 import { Time } from "./time.js"
 
-/** The series of the services of one kind and name. */
-interface Family<Source> {
-  enter(source: Source): void
-  /** Returns whether it was the last. */
-  leave(source: Source): boolean
-}
-
-abstract class Members<Source> implements Family<Source> {
+/** The services of one kind and name, and their series. */
+abstract class Family<Source> {
   protected readonly members = new Set<Source>()
   protected readonly series: Series
+  protected readonly time: Time
 
-  constructor(series: Series) {
+  constructor(series: Series, time: Time) {
     this.series = series
+    this.time = time
   }
 
   enter(source: Source): void {
     this.members.add(source)
   }
 
+  /** Returns whether it was the last. */
   leave(source: Source): boolean {
     this.members.delete(source)
     if (this.members.size > 0) return false
     this.series.end()
     return true
+  }
+
+  now(): Millis {
+    return this.time.now()
   }
 
   protected sum(read: (source: Source) => number): number {
@@ -58,7 +59,10 @@ abstract class Members<Source> implements Family<Source> {
   }
 }
 
-const outcomeOf = (exit: Exit.Exit<unknown, unknown> | undefined): "success" | "failure" | "interrupt" =>
+const runOutcomes = ["success", "failure", "interrupt"] as const
+type RunOutcome = typeof runOutcomes[number]
+
+const outcomeOf = (exit: Exit.Exit<unknown, unknown> | undefined): RunOutcome =>
   exit === undefined
     ? "interrupt"
     : exit._tag === "Success"
@@ -67,44 +71,13 @@ const outcomeOf = (exit: Exit.Exit<unknown, unknown> | undefined): "success" | "
     ? "interrupt"
     : "failure"
 
-/** Counts by outcome, each a series. */
-class Tally<Outcome extends string> {
-  private readonly counts: Record<Outcome, number>
-
-  constructor(
-    series: Series,
-    id: string,
-    description: string,
-    outcomes: ReadonlyArray<Outcome>,
-    attribute: "outcome" | "reason" = "outcome"
-  ) {
-    // Sound: the loop sets a count for each outcome.
-    const counts = this.counts = {} as Record<Outcome, number>
-    for (const outcome of outcomes) {
-      counts[outcome] = 0
-      series.counter(id, description, () => counts[outcome], { [attribute]: outcome })
-    }
-  }
-
-  add(outcome: Outcome, n = 1): void {
-    this.counts[outcome] += n
-  }
-}
-
-/** A histogram of seconds for each outcome. */
-const timesBy = <Outcome extends string>(
-  series: Series,
-  id: string,
-  description: string,
-  outcomes: ReadonlyArray<Outcome>
-): Record<Outcome, Histogram> => {
-  // Sound: the loop sets one for each outcome.
-  const times = {} as Record<Outcome, Histogram>
-  for (const outcome of outcomes) times[outcome] = series.histogram(id, description, seconds, { outcome })
-  return times
-}
-
-const runOutcomes = ["success", "failure", "interrupt"] as const
+/** A series for each outcome. */
+const by = <Outcome extends string, A>(
+  outcomes: ReadonlyArray<Outcome>,
+  make: (outcome: Outcome) => A
+): Readonly<Record<Outcome, A>> =>
+  // Sound: there is an entry for each outcome.
+  Object.fromEntries(outcomes.map((outcome) => [outcome, make(outcome)])) as Record<Outcome, A>
 
 /** The values of `reason`, by the tags of the refusals. */
 const reasons: { readonly [Tag in Refusal]: string } = {
@@ -116,17 +89,27 @@ const reasons: { readonly [Tag in Refusal]: string } = {
   StoreError: "store"
 }
 
-class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements SchedulerWatch {
-  private readonly time: Time
-  private readonly waits: Record<"started" | "refused" | "interrupt", Histogram>
-  private readonly uses: Record<"success" | "failure" | "interrupt", Histogram>
-  private readonly refusals: Tally<string>
+// Sound: these are the keys of `reasons`.
+const refusals = /*#__PURE__*/ Object.keys(reasons) as ReadonlyArray<Refusal>
+
+class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements SchedulerWatch {
+  private readonly waits = by(
+    ["started", "refused", "interrupt"],
+    (outcome) => this.series.histogram("scheduler.wait_time", "The seconds that jobs waited", seconds, { outcome })
+  )
+  private readonly uses = by(
+    runOutcomes,
+    (outcome) => this.series.histogram("scheduler.use_time", "The seconds that jobs ran", seconds, { outcome })
+  )
+  private readonly refusals = by(
+    refusals,
+    (tag) => this.series.count("scheduler.refused", "Jobs that were refused", { reason: reasons[tag] })
+  )
+  private readonly penalties = this.series.count("scheduler.penalties", "Penalties that lengthened a pause")
   private limited: Metric.Registration | undefined
-  private penalties = 0
 
   constructor(series: Series, time: Time) {
-    super(series)
-    this.time = time
+    super(series, time)
     series.gauge("scheduler.running", "How many jobs run", () => this.total("running"))
     series.gauge("scheduler.weight", "How much weight runs", () => this.total("weight"))
     series.gauge("scheduler.queued", "How many jobs wait", () => this.total("queued"))
@@ -135,14 +118,6 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
       for (const { oldestWait } of this.loads()) most = Math.max(most, oldestWait)
       return most / 1000
     })
-    this.waits = timesBy(series, "scheduler.wait_time", "The seconds that jobs waited", [
-      "started",
-      "refused",
-      "interrupt"
-    ])
-    this.uses = timesBy(series, "scheduler.use_time", "The seconds that jobs ran", runOutcomes)
-    this.refusals = new Tally(series, "scheduler.refused", "Jobs that were refused", Object.values(reasons), "reason")
-    series.counter("scheduler.penalties", "Penalties that lengthened a pause", () => this.penalties)
   }
 
   private *loads(): Generator<Load> {
@@ -162,7 +137,7 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
 
   override leave(source: Kinds["scheduler"][0]): boolean {
     const isLast = super.leave(source)
-    if (!isLast) this.resized()
+    this.resized()
     return isLast
   }
 
@@ -175,7 +150,7 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
   }
 
   penalized(): void {
-    this.penalties++
+    this.penalties.add()
   }
 
   added(load: Load): void {
@@ -185,10 +160,6 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
   /** A scheduler without a bound has no limit: OTLP has no number for it. */
   private showLimit(): void {
     this.limited ??= this.series.gauge("scheduler.limit", "The most weight that may run", () => this.total("limit"))
-  }
-
-  now(): Millis {
-    return this.time.now()
   }
 
   started(since: Millis | undefined, now = this.time.now()): Millis {
@@ -202,7 +173,7 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
 
   refused(reason: Refusal, waited: Millis): void {
     this.waits.refused.add(waited / 1000)
-    this.refusals.add(reasons[reason])
+    this.refusals[reason].add()
   }
 
   ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): Millis {
@@ -218,67 +189,69 @@ class SchedulerFamily extends Members<Kinds["scheduler"][0]> implements Schedule
 
 const isBounded = ({ limit }: Load): boolean => limit !== Infinity
 
-class LimiterFamily extends Members<Kinds["limiter"][0]> implements LimiterWatch {
-  private readonly decisions: Tally<"admitted" | "delayed" | "refused">
-  private readonly waits: Histogram
-  private penalties = 0
+class LimiterFamily extends Family<Kinds["limiter"][0]> implements LimiterWatch {
+  private readonly decisions = by(
+    ["admitted", "delayed", "refused"],
+    (outcome) => this.series.count("ratelimiter.decisions", "How calls were answered", { outcome })
+  )
+  private readonly waits = this.series.histogram(
+    "ratelimiter.wait_time",
+    "The seconds that delayed calls waited",
+    seconds
+  )
+  private readonly penalties = this.series.count(
+    "ratelimiter.penalties",
+    "Penalties that lengthened the pause of a key"
+  )
 
-  constructor(series: Series) {
-    super(series)
-    this.decisions = new Tally(series, "ratelimiter.decisions", "How calls were answered", [
-      "admitted",
-      "delayed",
-      "refused"
-    ])
-    this.waits = series.histogram("ratelimiter.wait_time", "The seconds that delayed calls waited", seconds)
+  constructor(series: Series, time: Time) {
+    super(series, time)
     series.gauge("ratelimiter.penalty", "The seconds until the last penalty ends", () => {
       let most = 0
       for (const limiter of this.members) most = Math.max(most, longestPenaltyIn(limiter))
       return most / 1e9
     })
-    series.counter("ratelimiter.penalties", "Penalties that lengthened the pause of a key", () => this.penalties)
   }
 
   admitted(): void {
-    this.decisions.add("admitted")
+    this.decisions.admitted.add()
   }
 
   delayed(waited: Millis): void {
-    this.decisions.add("delayed")
+    this.decisions.delayed.add()
     this.waits.add(waited / 1000)
   }
 
   refused(): void {
-    this.decisions.add("refused")
+    this.decisions.refused.add()
   }
 
   penalized(): void {
-    this.penalties++
+    this.penalties.add()
   }
 }
 
-class ReducerFamily extends Members<Kinds["reducer"][0]> implements ReducerWatch {
-  private readonly time: Time
-  private readonly calls: Tally<"started" | "joined">
-  private readonly runs: Record<"success" | "failure" | "interrupt", Histogram>
+class ReducerFamily extends Family<Kinds["reducer"][0]> implements ReducerWatch {
+  private readonly calls = by(
+    ["started", "joined"],
+    (outcome) => this.series.count("reducer.calls", "Calls that started a run, and calls that joined one", { outcome })
+  )
+  private readonly runs = by(
+    runOutcomes,
+    (outcome) => this.series.histogram("reducer.run_time", "The seconds that runs took", seconds, { outcome })
+  )
 
   constructor(series: Series, time: Time) {
-    super(series)
-    this.time = time
-    this.calls = new Tally(series, "reducer.calls", "Calls that started a run, and calls that joined one", [
-      "started",
-      "joined"
-    ])
-    series.gauge("reducer.in_flight", "How many runs are in flight", () => this.sum(({ inFlight }) => inFlight()))
-    this.runs = timesBy(series, "reducer.run_time", "The seconds that runs took", runOutcomes)
+    super(series, time)
+    series.gauge("reducer.in_flight", "How many runs are in flight", () => this.sum(({ inFlight }) => inFlight))
   }
 
   started(): void {
-    this.calls.add("started")
+    this.calls.started.add()
   }
 
   joined(): void {
-    this.calls.add("joined")
+    this.calls.joined.add()
   }
 
   ended(exit: Exit.Exit<unknown, unknown>, since: Millis | undefined): void {
@@ -286,33 +259,17 @@ class ReducerFamily extends Members<Kinds["reducer"][0]> implements ReducerWatch
   }
 }
 
-class BatcherFamily extends Members<Kinds["batcher"][0]> implements BatcherWatch {
-  private readonly time: Time
-  private readonly requests: Tally<"sent" | "merged" | "joined" | "cached">
-  private readonly batches: Histogram
-  private readonly waits: Histogram
-  private readonly runs: Histogram
-
-  constructor(series: Series, time: Time) {
-    super(series)
-    this.time = time
-    this.requests = new Tally(series, "batcher.requests", "Look-ups by how they were answered", [
-      "sent",
-      "merged",
-      "joined",
-      "cached"
-    ])
-    this.batches = series.histogram("batcher.batch_size", "The distinct requests of a batch", sizes)
-    this.waits = series.histogram("batcher.wait_time", "The seconds that batches waited", seconds)
-    this.runs = series.histogram("batcher.run_time", "The seconds that batches ran", seconds)
-  }
-
-  now(): Millis {
-    return this.time.now()
-  }
+class BatcherFamily extends Family<Kinds["batcher"][0]> implements BatcherWatch {
+  private readonly requests = by(
+    ["sent", "merged", "joined", "cached"],
+    (outcome) => this.series.count("batcher.requests", "Look-ups by how they were answered", { outcome })
+  )
+  private readonly batches = this.series.histogram("batcher.batch_size", "The distinct requests of a batch", sizes)
+  private readonly waits = this.series.histogram("batcher.wait_time", "The seconds that batches waited", seconds)
+  private readonly runs = this.series.histogram("batcher.run_time", "The seconds that batches ran", seconds)
 
   asked(outcome: "sent" | "merged" | "joined" | "cached"): void {
-    this.requests.add(outcome)
+    this.requests[outcome].add()
   }
 
   executes(size: number, waited: Millis): void {
@@ -325,12 +282,12 @@ class BatcherFamily extends Members<Kinds["batcher"][0]> implements BatcherWatch
   }
 }
 
-class BudgetFamily extends Members<Kinds["retryBudget"][0]> {
+class BudgetFamily extends Family<Kinds["retryBudget"][0]> {
   /** The denied retries of those that have left. */
   private past = 0
 
-  constructor(series: Series) {
-    super(series)
+  constructor(series: Series, time: Time) {
+    super(series, time)
     series.gauge("retry_budget.tokens", "The tokens that are there", () => this.sum(({ read }) => read().tokens))
     series.counter("retry_budget.denied", "Retries that the budget denied", () => this.past + this.sum(denied))
   }
@@ -343,20 +300,21 @@ class BudgetFamily extends Members<Kinds["retryBudget"][0]> {
 
 const denied = ({ read }: { readonly read: () => Budget }): number => read().denied
 
-class StoreFamily extends Members<Kinds["store"][0]> implements StoreWatch {
-  private readonly operations = new Map<string, { readonly times: Histogram; errors: number }>()
+class StoreFamily extends Family<Kinds["store"][0]> implements StoreWatch {
+  private readonly operations = new Map<string, { readonly times: Histogram; readonly errors: Count }>()
 
   commanded(operation: string, took: Millis, failed: boolean): void {
     const known = this.operations.get(operation) ?? this.add(operation)
     known.times.add(took / 1000)
-    if (failed) known.errors++
+    if (failed) known.errors.add()
   }
 
   private add(operation: string) {
     const { series } = this
-    const times = series.histogram("store.commands", "The seconds that commands took", seconds, { operation })
-    const known = { times, errors: 0 }
-    series.counter("store.errors", "Commands that failed", () => known.errors, { operation })
+    const known = {
+      times: series.histogram("store.commands", "The seconds that commands took", seconds, { operation }),
+      errors: series.count("store.errors", "Commands that failed", { operation })
+    }
     this.operations.set(operation, known)
     return known
   }
@@ -364,13 +322,13 @@ class StoreFamily extends Members<Kinds["store"][0]> implements StoreWatch {
 
 type Families = { readonly [K in keyof Kinds]: Family<Kinds[K][0]> & Kinds[K][1] }
 
-const make: { readonly [K in keyof Kinds]: (series: Series, time: Time) => Families[K] } = {
-  scheduler: (series, time) => new SchedulerFamily(series, time),
-  limiter: (series) => new LimiterFamily(series),
-  reducer: (series, time) => new ReducerFamily(series, time),
-  batcher: (series, time) => new BatcherFamily(series, time),
-  retryBudget: (series) => new BudgetFamily(series),
-  store: (series) => new StoreFamily(series)
+const classes: { readonly [K in keyof Kinds]: new(series: Series, time: Time) => Families[K] } = {
+  scheduler: SchedulerFamily,
+  limiter: LimiterFamily,
+  reducer: ReducerFamily,
+  batcher: BatcherFamily,
+  retryBudget: BudgetFamily,
+  store: StoreFamily
 }
 
 /** The families of each registry. */
@@ -388,7 +346,7 @@ export const meter: Observer = {
     let family = families.get(id) as Families[K] | undefined
     if (family === undefined) {
       const attributes = kind === "store" ? { service: name } : { name }
-      families.set(id, family = make[kind](new Series(context, attributes), new Time(clock)))
+      families.set(id, family = new classes[kind](new Series(context, attributes), new Time(clock)))
     }
     const entered = family
     entered.enter(source)

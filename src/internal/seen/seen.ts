@@ -7,8 +7,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-
-import { type Place, Tracing } from "./tell.js"
+import type { Place } from "../data/timers.js"
+import { Tracing } from "./tell.js"
 
 /** Milliseconds from an arbitrary start. */
 export type Millis = number
@@ -104,8 +104,7 @@ export interface Keys {
 
 /** The runs of a reducer. */
 export interface Flights {
-  readonly inFlight: () => number
-  readonly live: { readonly first: object | undefined }
+  readonly inFlight: number
 }
 
 /** The state of a retry budget. */
@@ -136,16 +135,9 @@ export const Meter = /*#__PURE__*/ observer("effect-funnel/Meter")
 export const Roll = /*#__PURE__*/ observer("effect-funnel/Roll")
 
 /** The observers of this place, for what is built elsewhere on behalf of it. */
-export const observers: Effect.Effect<Context.Context<never>> = /*#__PURE__*/ Effect.withFiber((fiber) => {
-  const meter = fiber.getRef(Meter)
-  const roll = fiber.getRef(Roll)
-  let context = Context.empty()
-  if (meter !== undefined) context = Context.add(context, Meter, meter)
-  if (roll !== undefined) context = Context.add(context, Roll, roll)
-  const tracing = fiber.getRef(Tracing)
-  if (tracing !== undefined) context = Context.add(context, Tracing, tracing)
-  return Effect.succeed(context)
-})
+export const observers: Effect.Effect<Context.Context<never>> = /*#__PURE__*/ Effect.contextWith(
+  (context: Context.Context<never>) => Effect.succeed(Context.pick(Meter, Roll, Tracing)(context))
+)
 
 /**
  * Makes a service known for the life of the scope around, and returns what hears of it; `undefined` where nothing observes,

@@ -2,6 +2,7 @@
  * Series of metrics in core's registry: gauges and counters that are read when they are exported, and histograms.
  */
 import * as Context from "effect/Context"
+import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
 
 export type Attributes = Readonly<Record<string, string>>
@@ -66,6 +67,14 @@ export class Histogram {
   }
 }
 
+export class Count {
+  total = 0
+
+  add(): void {
+    this.total++
+  }
+}
+
 /** The series of one service, in the registry of its place. */
 export class Series {
   private readonly context: Context.Context<never>
@@ -82,6 +91,12 @@ export class Series {
       (attributes) => Metric.gauge(prefix(id), { description, attributes }),
       () => ({ value: read() })
     )
+  }
+
+  count(id: string, description: string, more?: Attributes): Count {
+    const count = new Count()
+    this.counter(id, description, () => count.total, more)
+    return count
   }
 
   counter(id: string, description: string, read: () => number, more?: Attributes): void {
@@ -111,7 +126,7 @@ export class Series {
     // Core lets those of the place win over those of the metric: two series of ours would be one.
     const around = Context.get(this.context, Metric.CurrentMetricAttributes)
     const context = Context.add(this.context, Metric.CurrentMetricAttributes, { ...around, ...attributes })
-    const registration = Metric.registerUnsafe(make(attributes), context, { get, update: ignore, modify: ignore })
+    const registration = Metric.registerUnsafe(make(attributes), context, { get, update: constVoid, modify: constVoid })
     this.registrations.add(registration)
     return registration
   }
@@ -128,5 +143,3 @@ export class Series {
 }
 
 const prefix = (id: string): string => `effect_funnel.${id}`
-
-const ignore = (): void => {}

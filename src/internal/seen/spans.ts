@@ -3,7 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import type { Fiber } from "effect/Fiber"
-import type { Account, Hold, Place, Spans } from "./tell.js"
+import type { Place } from "../data/timers.js"
 
 type AnyFiber = Fiber<unknown, unknown>
 
@@ -40,7 +40,11 @@ const put = (
 
 const holds: ReadonlyArray<Exclude<Hold, "nothing">> = ["width", "rate", "penalty", "pause"]
 
-class QueueAccount implements Account {
+/** What the first job of a queue waits for. */
+export type Hold = "nothing" | "width" | "rate" | "pause" | "penalty"
+
+/** Adds up what the queue of a scheduler waits for. */
+export class Account {
   private readonly name: string
   private readonly place: Place
   private readonly holdOf: () => Hold
@@ -65,11 +69,13 @@ class QueueAccount implements Account {
     this.at = now
   }
 
+  /** What the queue waits for may have changed. */
   turn(): void {
     this.add()
     this.hold = this.holdOf()
   }
 
+  /** A caller begins to wait. To be called at the end of the wait: it puts an event on the span of the caller. */
   enter(fiber: AnyFiber): () => void {
     this.add()
     const before = { ...this.sums }
@@ -81,10 +87,17 @@ class QueueAccount implements Account {
   }
 }
 
-export const spans: Spans = {
-  account: (name, place, holdOf) => new QueueAccount(name, place, holdOf),
-  limited(name, fiber, waited, penalty) {
+/** Puts events on the spans of callers. */
+export class Spans {
+  account(name: string, place: Place, holdOf: () => Hold): Account {
+    return new Account(name, place, holdOf)
+  }
+
+  /** A caller has waited for a limiter; `penalty` is the part of it for a penalty. In nanoseconds. */
+  limited(name: string, fiber: AnyFiber, waited: number, penalty: number): void {
     const held = Math.min(waited, penalty)
     put(name, fiber, [["rate", (waited - held) / 1e6], ["penalty", held / 1e6]])
   }
 }
+
+export const spans: Spans = /*#__PURE__*/ new Spans()

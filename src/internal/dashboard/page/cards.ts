@@ -3,13 +3,13 @@
  */
 import type { Frame } from "../frame.js"
 import type { Counts } from "./counts.js"
-import { count, decimal, millis, perSecond, plural } from "./format.js"
+import { count, decimal, millis, perSecond, plural, told } from "./format.js"
 
 export type Level = "fine" | "wait" | "bad"
 
 export interface Line {
   readonly label: string
-  readonly color: "in" | "out" | "other" | "bad"
+  readonly color: "in" | "out" | "bad"
   readonly value: number | null
   readonly text: string
 }
@@ -32,19 +32,26 @@ export interface Card {
   readonly plots: ReadonlyArray<Plot>
 }
 
+/** The state of a service, and how bad it is. */
+export type Verdict = readonly [level: Level, state: string]
+
 type Snapshot = Frame["snapshot"]
 
-const flow = (
-  title: string,
-  [inLabel, rateIn]: readonly [string, number | null],
-  [outLabel, rateOut]: readonly [string, number | null]
-): Plot => ({
-  title,
-  lines: [
-    { label: inLabel, color: "in", value: rateIn, text: perSecond(rateIn) },
-    { label: outLabel, color: "out", value: rateOut, text: perSecond(rateOut) }
-  ]
+export const line = (label: string, color: Line["color"], value: number | null, text: string): Line => ({
+  label,
+  color,
+  value,
+  text
 })
+
+/** A line of what comes in or goes out in a second. */
+export const flow = (label: string, color: Line["color"], rate: number | null): Line =>
+  line(label, color, rate, perSecond(rate))
+
+const orDash = (value: number | undefined, text: (value: number) => string): string =>
+  value === undefined ? "–" : text(value)
+
+const time = (seconds: number): string => millis(seconds * 1000)
 
 /** The most common sizes of batches, by their bounds. */
 const sizesOf = (buckets: ReadonlyArray<readonly [bound: number, count: number]>): ReadonlyArray<string> => {
@@ -54,15 +61,15 @@ const sizesOf = (buckets: ReadonlyArray<readonly [bound: number, count: number]>
     if (n > before) parts.push(`${bound - below === 1 ? bound : `${below + 1}–${bound}`}: ${count(n - before)}`)
     ;[below, before] = [bound, n]
   }
-  return parts.length === 0 ? [] : [`Batches by size, since the start: ${parts.join(", ")}`]
+  return told(parts.length > 0 && `Batches by size, since the start: ${parts.join(", ")}`)
 }
 
 export const reducer = (counts: Counts, { inFlight, name }: Snapshot["reducers"][number], i: number): Card => {
   const calls = { id: "reducer.calls", name }
-  const [made, ran] = [counts.lately(calls), counts.lately({ ...calls, label: "started" })]
-  const run = counts.mean({ id: "reducer.run_time", name })
-  const failed = counts.lately({ id: "reducer.run_time", name, label: "failure" })
-  const [rateIn, rateOut] = [counts.rate(calls), counts.rate({ ...calls, label: "started" })]
+  const started = { ...calls, label: "started" }
+  const times = { id: "reducer.run_time", name }
+  const ran = counts.lately(started)
+  const failed = counts.lately({ ...times, label: "failure" })
   return {
     id: `reducer ${i} ${name}`,
     kind: "Reducer",
@@ -71,11 +78,14 @@ export const reducer = (counts: Counts, { inFlight, name }: Snapshot["reducers"]
     state: "fine",
     figures: [
       ["in flight", count(inFlight.total)],
-      ["calls a run", ran === 0 ? "–" : decimal(made / ran)],
-      ["mean run", run === undefined ? "–" : millis(run * 1000)]
+      ["calls a run", ran === 0 ? "–" : decimal(counts.lately(calls) / ran)],
+      ["mean run", orDash(counts.mean(times), time)]
     ],
-    notes: failed === 0 ? [] : [`${plural(failed, "run")} failed in the last minute`],
-    plots: [flow(`Calls and runs of ${name}, a second`, ["calls in", rateIn], ["runs out", rateOut])]
+    notes: told(failed > 0 && `${plural(failed, "run")} failed in the last minute`),
+    plots: [{
+      title: `Calls and runs of ${name}, a second`,
+      lines: [flow("calls in", "in", counts.rate(calls)), flow("runs out", "out", counts.rate(started))]
+    }]
   }
 }
 
@@ -83,34 +93,33 @@ export const batcher = (counts: Counts, _: Snapshot["batchers"][number], i: numb
   const { batches, collecting, name, queued, running } = _
   const asked = { id: "batcher.requests", name }
   const sizes = { id: "batcher.batch_size", name }
-  const mean = counts.mean(sizes)
-  const run = counts.mean({ id: "batcher.run_time", name })
   const waited = batches.first.reduce((most, _) => _.state === "queued" ? Math.max(most, _.millis) : most, 0)
   const answered = counts.labels(asked).map((label) => `${label} ${count(counts.lately({ ...asked, label }))}`)
+  const [level, state]: Verdict = waited > 1000
+    ? ["wait", `a batch waits for its scheduler, ${millis(waited)}`]
+    : ["fine", "fine"]
   return {
     id: `batcher ${i} ${name}`,
     kind: "Batcher",
     name,
-    level: queued > 0 && waited > 1000 ? "wait" : "fine",
-    state: queued > 0 && waited > 1000 ? `a batch waits for its scheduler, ${millis(waited)}` : "fine",
+    level,
+    state,
     figures: [
-      ["mean batch", mean === undefined ? "–" : decimal(mean)],
+      ["mean batch", orDash(counts.mean(sizes), decimal)],
       ["running", count(running)],
-      ["mean run", run === undefined ? "–" : millis(run * 1000)],
+      ["mean run", orDash(counts.mean({ id: "batcher.run_time", name }), time)],
       ["collecting", count(collecting)],
       ["queued", count(queued)],
       ["longest in queue", millis(waited)]
     ],
     notes: [
-      ...answered.length === 0 ? [] : [`Look-ups in the last minute: ${answered.join(", ")}`],
+      ...told(answered.length > 0 && `Look-ups in the last minute: ${answered.join(", ")}`),
       ...sizesOf(counts.buckets(sizes))
     ],
-    plots: [
-      flow(`Look-ups and batches of ${name}, a second`, ["look-ups in", counts.rate(asked)], [
-        "batches out",
-        counts.rate(sizes)
-      ])
-    ]
+    plots: [{
+      title: `Look-ups and batches of ${name}, a second`,
+      lines: [flow("look-ups in", "in", counts.rate(asked)), flow("batches out", "out", counts.rate(sizes))]
+    }]
   }
 }
 
@@ -120,21 +129,24 @@ export const budget = (
   i: number
 ): Card => {
   const lately = counts.lately({ id: "retry_budget.denied", name })
+  const [level, state]: Verdict = lately > 0
+    ? ["bad", "denying retries"]
+    : tokens < limit / 2
+    ? ["wait", "half spent"]
+    : ["fine", "fine"]
   return {
     id: `budget ${i} ${name}`,
     kind: "RetryBudget",
     name,
-    level: lately > 0 ? "bad" : tokens < limit / 2 ? "wait" : "fine",
-    state: lately > 0 ? "denying retries" : tokens < limit / 2 ? "half spent" : "fine",
-    figures: [["tokens", `${decimal(tokens)} of ${count(limit)}`], ["denied", count(denied)], [
-      "in the last minute",
-      count(lately)
-    ]],
+    level,
+    state,
+    figures: [
+      ["tokens", `${decimal(tokens)} of ${count(limit)}`],
+      ["denied", count(denied)],
+      ["in the last minute", count(lately)]
+    ],
     notes: [],
-    plots: [{
-      title: `Tokens of ${name}`,
-      lines: [{ label: "tokens", color: "in", value: tokens, text: decimal(tokens) }]
-    }]
+    plots: [{ title: `Tokens of ${name}`, lines: [line("tokens", "in", tokens, decimal(tokens))] }]
   }
 }
 
@@ -145,9 +157,7 @@ export const stores = (counts: Counts): ReadonlyArray<Card> =>
     const policies = counts.labels({ id: "store.policy", name }).map((label) =>
       `${label} ${count(counts.lately({ id: "store.policy", name, label }))}`
     )
-    const mean = counts.mean(commands)
     const failed = counts.lately(errors)
-    const took = mean === undefined ? null : mean
     return {
       id: `store ${name}`,
       kind: "Store",
@@ -157,12 +167,12 @@ export const stores = (counts: Counts): ReadonlyArray<Card> =>
       figures: [
         ["commands", perSecond(counts.rate(commands))],
         ["failed", count(failed)],
-        ["mean time", took === null ? "–" : millis(took * 1000)]
+        ["mean time", orDash(counts.mean(commands), time)]
       ],
-      notes: policies.length === 0 ? [] : [`Answered without it in the last minute: ${policies.join(", ")}`],
-      plots: [flow(`Commands to the store of ${name}, a second`, ["commands", counts.rate(commands)], [
-        "failed",
-        counts.rate(errors)
-      ])]
+      notes: told(policies.length > 0 && `Answered without it in the last minute: ${policies.join(", ")}`),
+      plots: [{
+        title: `Commands to the store of ${name}, a second`,
+        lines: [flow("commands", "in", counts.rate(commands)), flow("failed", "out", counts.rate(errors))]
+      }]
     } satisfies Card
   })

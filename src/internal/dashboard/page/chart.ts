@@ -2,23 +2,20 @@
  * A plot of the last frames, by uPlot, with its figures as text below.
  */
 import uPlot from "uplot"
-import { compact } from "./format.js"
 import type { Line, Plot } from "./cards.js"
+import { element } from "./dom.js"
+import { compact } from "./format.js"
 
 const framesKept = 300
 
 /** Jobs and calls are whole. */
 const steps = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].flatMap((n) => [n, 2 * n, 5 * n])
 
-const colorOf = (color: Line["color"]): string =>
-  getComputedStyle(document.documentElement).getPropertyValue(`--${color}`).trim()
-
-const softColor = (): string => getComputedStyle(document.documentElement).getPropertyValue("--soft").trim()
-const lineColor = (): string => getComputedStyle(document.documentElement).getPropertyValue("--line").trim()
+const colorOf = (name: Line["color"] | "soft" | "line"): string =>
+  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim()
 
 export class Chart {
-  readonly element = document.createElement("figure")
-  private readonly box = document.createElement("div")
+  readonly element: HTMLElement
   private readonly texts: ReadonlyArray<{ readonly text: HTMLElement; readonly most: Text }>
   private readonly times: Array<number> = []
   private readonly values: ReadonlyArray<Array<number | null>>
@@ -28,26 +25,20 @@ export class Chart {
   private readonly span: number
 
   constructor(plot: Plot, every: number, height = 76) {
-    const { element, box } = this
     this.title = plot.title
     this.unit = plot.unit === undefined ? "" : ` ${plot.unit}`
     this.span = framesKept * every / 1000
-    box.className = "plot"
-    const caption = document.createElement("figcaption")
-    this.texts = plot.lines.map(({ color, label }) => {
-      const item = document.createElement("span")
-      item.className = color
-      const text = document.createElement("b")
-      const most = document.createTextNode("")
-      item.append(`${label} `, text, most)
-      caption.append(item)
-      return { text, most }
+    this.texts = plot.lines.map(() => ({ text: element("b"), most: document.createTextNode("") }))
+    const captions = plot.lines.map(({ color, label }, i) => {
+      const { most, text } = this.texts[i]!
+      return element("span", color, `${label} `, text, most)
     })
-    element.setAttribute("role", "img")
-    element.append(box, caption)
+    const box = element("div", "plot")
+    this.element = element("figure", "", box, element("figcaption", "", ...captions))
+    this.element.setAttribute("role", "img")
     this.values = plot.lines.map(() => [])
-    const axis = { stroke: softColor, font: "11px system-ui, sans-serif", ticks: { show: false } }
-    const grid = { stroke: lineColor, width: 1 }
+    const axis = { stroke: () => colorOf("soft"), font: "11px system-ui, sans-serif", ticks: { show: false } }
+    const grid = { stroke: () => colorOf("line"), width: 1 }
     this.plot = new uPlot(
       {
         width: 300,
@@ -112,10 +103,10 @@ export class Chart {
     if (this.times.length > framesKept) { for (const list of [this.times, ...this.values]) list.shift() }
     this.plot.setData(this.data)
     const told = lines.map(({ label, text }, i) => {
-      const { most, text: element } = this.texts[i]!
+      const shown = this.texts[i]!
       const highest = Math.max(0, ...this.values[i]!.filter((value) => value !== null))
-      element.textContent = text
-      most.data = ` · at most ${compact(highest)}${this.unit}`
+      shown.text.textContent = text
+      shown.most.data = ` · at most ${compact(highest)}${this.unit}`
       return `${label} ${text}, at most ${compact(highest)}${this.unit}`
     })
     this.element.setAttribute("aria-label", `${this.title}: ${told.join("; ")}`)

@@ -90,11 +90,17 @@ export class Counts {
     return this.since(this.readings.at(-2), query, "count")
   }
 
+  /** In the last so many milliseconds. */
+  within(millis: number, query: Query): number {
+    const since = (this.readings.at(-1)?.at ?? 0) - millis
+    const first = this.readings.findIndex(({ at }) => at >= since)
+    return this.since(this.readings[Math.max(0, first - 1)], query, "count")
+  }
+
   /** A second, since the frame before. */
-  rate(query: Query, part: "count" | "sum" = "count"): number | null {
-    const before = this.readings.at(-2)
-    const seconds = this.over(before)
-    return seconds === 0 ? null : this.since(before, query, part) / seconds
+  rate(query: Query): number | null {
+    const seconds = this.over(this.readings.at(-2))
+    return seconds === 0 ? null : this.now(query) / seconds
   }
 
   /** The mean of a histogram in the last minute. */

@@ -27,3 +27,7 @@ export const clock = (at: number): string => new Date(at).toLocaleTimeString("en
 export const plural = (n: number, one: string): string => `${count(n)} ${one}${n === 1 ? "" : "s"}`
 
 export const percent = (part: number, of: number): string => `${small.format((100 * part) / of)} %`
+
+/** The texts that there are. */
+export const told = (...texts: ReadonlyArray<string | false>): ReadonlyArray<string> =>
+  texts.filter((text) => text !== false)

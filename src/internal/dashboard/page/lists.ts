@@ -2,7 +2,7 @@
  * The lists of the page: the longest waits and runs, and who waits for whom.
  */
 import type { Frame } from "../frame.js"
-import { millis, plural } from "./format.js"
+import { millis, plural, told } from "./format.js"
 
 export interface Row {
   readonly what: string
@@ -23,12 +23,12 @@ type Job = Snapshot["schedulers"]["first"][number]["queued"]["first"][number]
 const rowsShown = 20
 
 export const traits = ({ inside, priority, share, weight }: Job): string =>
-  [
+  told(
     `priority ${priority}`,
-    ...share === undefined ? [] : [share],
-    ...weight === 1 ? [] : [`weight ${weight}`],
-    ...inside === undefined ? [] : [`inside ${inside}`]
-  ].join(", ")
+    share ?? false,
+    weight !== 1 && `weight ${weight}`,
+    inside !== undefined && `inside ${inside}`
+  ).join(", ")
 
 export const lists = (snapshot: Snapshot): Lists => {
   const waits: Array<Row> = []

@@ -4,67 +4,10 @@
 import type { Frame } from "../frame.js"
 import type { Card } from "./cards.js"
 import { Chart } from "./chart.js"
+import { byId, Children, element, write } from "./dom.js"
 import { count, millis } from "./format.js"
 import type { Row } from "./lists.js"
 import { type View, Viewer } from "./view.js"
-
-const byId = <E extends HTMLElement>(id: string): E => {
-  const found = document.getElementById(id)
-  if (found === null) throw new Error(`The page has no #${id}`)
-  // Sound: the page has one element of each id, of the kind that is asked for.
-  return found as E
-}
-
-const element = <K extends keyof HTMLElementTagNameMap>(
-  tag: K,
-  className = "",
-  text = ""
-): HTMLElementTagNameMap[K] => {
-  const made = document.createElement(tag)
-  if (className !== "") made.className = className
-  if (text !== "") made.textContent = text
-  return made
-}
-
-const write = (target: Element, text: string): void => {
-  if (target.textContent !== text) target.textContent = text
-}
-
-/** Brings the children of an element in line with items: a child that stays keeps the focus. */
-class Children<Item, Child extends { readonly element: HTMLElement }> {
-  private readonly known = new Map<string, Child>()
-  private readonly parent: HTMLElement
-  private readonly make: (item: Item) => Child
-  private readonly update: (child: Child, item: Item) => void
-
-  constructor(parent: HTMLElement, make: (item: Item) => Child, update: (child: Child, item: Item) => void) {
-    this.parent = parent
-    this.make = make
-    this.update = update
-  }
-
-  set(items: ReadonlyArray<Item>, keyOf: (item: Item, i: number) => string, end?: (child: Child) => void): void {
-    const keys = new Set(items.map(keyOf))
-    for (const [key, child] of this.known) {
-      if (keys.has(key)) continue
-      child.element.remove()
-      end?.(child)
-      this.known.delete(key)
-    }
-    items.forEach((item, i) => {
-      const key = keyOf(item, i)
-      let child = this.known.get(key)
-      if (child === undefined) this.known.set(key, child = this.make(item))
-      const at = this.parent.children[i]
-      if (at !== child.element) this.parent.insertBefore(child.element, at ?? null)
-      this.update(child, item)
-    })
-  }
-
-  get all(): Iterable<Child> {
-    return this.known.values()
-  }
-}
 
 class CardElement {
   readonly element = element("article", "card")
@@ -74,24 +17,23 @@ class CardElement {
   private readonly notes = element("ul", "notes")
 
   constructor({ figures, kind, name, plots, id }: Card, every: number) {
-    const title = element("h3", "", name)
-    const titles = element("div")
-    titles.append(title, element("p", "kind", kind))
-    const head = element("div", "head")
-    head.append(titles, this.state)
+    const titles = element("div", "", element("h3", "", name), element("p", "kind", kind))
     const list = element("dl")
     this.figures = figures.map(([label]) => {
-      const pair = element("div")
       const value = element("dd")
-      pair.append(element("dt", "", label), value)
-      list.append(pair)
+      list.append(element("div", "", element("dt", "", label), value))
       return value
     })
     this.charts = plots.map((plot) => new Chart(plot, every))
     this.element.id = anchorOf(id)
     // A problem leads here.
     this.element.tabIndex = -1
-    this.element.append(head, list, ...this.charts.map((_) => _.element), this.notes)
+    this.element.append(
+      element("div", "head", titles, this.state),
+      list,
+      ...this.charts.map((_) => _.element),
+      this.notes
+    )
   }
 
   show({ figures, level, notes, plots, state }: Card, at: number): void {
@@ -115,64 +57,46 @@ const anchorOf = (id: string): string => {
   return anchor
 }
 
-class Table<R> {
-  private readonly box: HTMLElement
-  private readonly body = element("tbody")
-  private readonly empty: HTMLElement
-  private readonly table = element("table")
-  private readonly cells: (row: R) => ReadonlyArray<string>
-  private readonly rows: Children<R, { readonly element: HTMLTableRowElement }>
-
-  constructor(
-    box: HTMLElement,
-    title: string,
-    columns: ReadonlyArray<readonly [head: string, className: string]>,
-    empty: string,
-    cells: (row: R) => ReadonlyArray<string>
-  ) {
-    this.box = box
-    this.cells = cells
-    this.empty = element("p", "empty", empty)
-    this.box.className = "table"
-    this.box.setAttribute("role", "region")
-    this.box.setAttribute("aria-label", title)
-    // It may scroll sideways: by the keyboard, too.
-    this.box.tabIndex = 0
-    const head = element("tr")
-    for (const [name, className] of columns) {
-      const cell = element("th", className, name)
-      cell.scope = "col"
-      head.append(cell)
-    }
-    this.table.append(element("thead"), this.body)
-    this.table.tHead!.append(head)
-    this.rows = new Children(this.body, () => {
-      const row = element("tr")
-      row.append(...columns.map(([, className]) => element("td", className)))
-      return { element: row }
-    }, ({ element: row }, item) => {
-      this.cells(item).forEach((text, i) => write(row.children[i]!, text))
-    })
-    this.box.append(this.table, this.empty)
-  }
-
-  show(rows: ReadonlyArray<R>): void {
-    this.table.hidden = rows.length === 0
-    this.empty.hidden = rows.length > 0
-    this.rows.set(rows, (_, i) => String(i))
+/** Makes a table in a box, and returns the function that shows rows in it. */
+const table = <R>(
+  box: HTMLElement,
+  title: string,
+  columns: ReadonlyArray<readonly [head: string, className: string]>,
+  empty: string,
+  cells: (row: R) => ReadonlyArray<string>
+): (rows: ReadonlyArray<R>) => void => {
+  box.className = "table"
+  box.setAttribute("role", "region")
+  box.setAttribute("aria-label", title)
+  // It may scroll sideways: by the keyboard, too.
+  box.tabIndex = 0
+  const heads = columns.map(([name, className]) => {
+    const head = element("th", className, name)
+    head.scope = "col"
+    return head
+  })
+  const body = element("tbody")
+  const table = element("table", "", element("thead", "", element("tr", "", ...heads)), body)
+  const nothing = element("p", "empty", empty)
+  box.append(table, nothing)
+  const shown = new Children<R, { readonly element: HTMLTableRowElement }>(
+    body,
+    () => ({ element: element("tr", "", ...columns.map(([, className]) => element("td", className))) }),
+    ({ element: row }, item) => cells(item).forEach((text, i) => write(row.children[i]!, text))
+  )
+  return (rows) => {
+    table.hidden = rows.length === 0
+    nothing.hidden = rows.length > 0
+    shown.set(rows, (_, i) => String(i))
   }
 }
 
-const jobColumns = [["", ""], ["for", "number"], ["of", ""], ["", ""]] as const
-const jobCells = (row: Row): ReadonlyArray<string> => [row.what, millis(row.millis), row.where, row.details]
-const columns = (what: string) =>
-  [[what, ""], ["time", "number"], ["service", ""], ["details", "hide"]] as const satisfies ReadonlyArray<
-    readonly [string, typeof jobColumns[number][1] | "hide"]
-  >
+const cells = (row: Row): ReadonlyArray<string> => [row.what, millis(row.millis), row.where, row.details]
+const columns = (what: string) => [[what, ""], ["time", "number"], ["service", ""], ["details", "hide"]] as const
 
-const waits = new Table<Row>(byId("waits"), "Longest waits", columns("waits"), "Nothing waits.", jobCells)
-const runs = new Table<Row>(byId("runs"), "Longest at work", columns("works"), "Nothing is at work.", jobCells)
-const edges = new Table<readonly [string, string]>(
+const showWaits = table(byId("waits"), "Longest waits", columns("waits"), "Nothing waits.", cells)
+const showRuns = table(byId("runs"), "Longest at work", columns("works"), "Nothing is at work.", cells)
+const showEdges = table<readonly [string, string]>(
   byId("edges"),
   "Who waits for whom",
   [["waits", ""], ["for", ""]],
@@ -193,12 +117,10 @@ interface Problem {
 }
 
 const problems = new Children<Pick<Card, "id" | "level" | "name" | "state">, Problem>(byId("problems"), ({ id }) => {
-  const item = element("li")
   const state = element("span", "state")
   const name = element(id === "" ? "span" : "a")
   if (name instanceof HTMLAnchorElement) name.href = `#${anchorOf(id)}`
-  item.append(state, name)
-  return { element: item, state, name }
+  return { element: element("li", "", state, name), state, name }
 }, ({ name, state }, card) => {
   state.dataset.level = card.level
   write(state, card.state)
@@ -233,9 +155,9 @@ const show = (view: View, frame: Frame): void => {
       : [{ id: "", level: "fine", state: "fine", name: `Nothing. ${count(view.cards.length)} services are listed.` }],
     (_) => _.id
   )
-  waits.show(view.waits)
-  runs.show(view.runs)
-  edges.show(view.edges.rows)
+  showWaits(view.waits)
+  showRuns(view.runs)
+  showEdges(view.edges.rows)
   write(
     byId("edges-title"),
     view.edges.total > view.edges.rows.length

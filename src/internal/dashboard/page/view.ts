@@ -2,9 +2,9 @@
  * What the page shows of a frame, as data: no element is made here.
  */
 import type { Frame } from "../frame.js"
-import { batcher, budget, type Card, type Level, type Line, type Plot, reducer, stores } from "./cards.js"
+import { batcher, budget, type Card, flow, line, type Plot, reducer, stores, type Verdict } from "./cards.js"
 import { Counts, type Query } from "./counts.js"
-import { clock, count, millis, percent, perSecond, plural } from "./format.js"
+import { clock, count, millis, percent, perSecond, plural, told } from "./format.js"
 import { type Lists, lists, traits } from "./lists.js"
 
 export interface View extends Lists {
@@ -24,14 +24,10 @@ const stuckMillis = 5000
 /** How long a refusal counts as news. */
 const newsMillis = 10_000
 
-interface Memory {
-  lastEnd: number | undefined
-  refusedAt: Map<string, number>
-}
-
 export class Viewer {
   private readonly counts = new Counts()
-  private readonly memories = new Map<string, Memory>()
+  /** When a job of each scheduler ended last, or none ran. */
+  private readonly lastEnds = new Map<string, number>()
   private started: number | undefined
   private at = 0
 
@@ -39,7 +35,7 @@ export class Viewer {
     // Where its clock was set back, what was remembered lies in the future.
     if (frame.since !== this.started || frame.snapshot.at < this.at) {
       this.counts.clear()
-      this.memories.clear()
+      this.lastEnds.clear()
       this.started = frame.since
     }
     this.at = frame.snapshot.at
@@ -59,17 +55,16 @@ export class Viewer {
 
   private top({ at }: Snapshot): Pick<View, "headline" | "since" | "flow"> {
     const { counts } = this
-    const calls: ReadonlyArray<Ids> = ["reducer.calls", "batcher.requests"]
-    const outs = [{ id: "reducer.calls", label: "started" }, { id: "batcher.batch_size" }]
-    const jobs = counts.total({ id: calls[0]! }) + counts.total({ id: calls[1]! }) === 0
-    const ins = jobs
-      ? [{ id: "scheduler.wait_time" }]
-      : calls.map((id) => ({ id }))
-    const outOf = jobs ? [{ id: "scheduler.wait_time", label: "started" }] : outs
-    const sum = (queries: ReadonlyArray<{ id: string; label?: string }>, of: "total" | "lately" | "rate") =>
+    const sum = (queries: ReadonlyArray<Query>, of: "total" | "lately" | "rate") =>
       queries.reduce((sum, query) => sum + (counts[of](query) ?? 0), 0)
-    const [entered, left] = [sum(ins, "lately"), sum(outOf, "lately")]
-    const [allIn, allOut] = [sum(ins, "total"), sum(outOf, "total")]
+    const calls = [{ id: "reducer.calls" }, { id: "batcher.requests" }]
+    const jobs = sum(calls, "total") === 0
+    const ins = jobs ? [{ id: "scheduler.wait_time" }] : calls
+    const outs = jobs
+      ? [{ id: "scheduler.wait_time", label: "started" }]
+      : [{ id: "reducer.calls", label: "started" }, { id: "batcher.batch_size" }]
+    const [entered, left] = [sum(ins, "lately"), sum(outs, "lately")]
+    const rate = (queries: ReadonlyArray<Query>) => counts.seconds === 0 ? null : sum(queries, "rate")
     const seconds = Math.round(counts.seconds)
     const period = seconds >= 59 ? "In the last minute" : `In the last ${plural(seconds, "second")}`
     const noun = jobs ? "job" : "call"
@@ -91,56 +86,43 @@ export class Viewer {
       ]
     const since = counts.isEmpty
       ? ""
-      : `Since ${clock(this.started!)}: ${plural(allIn, noun)} in, ${count(allOut)} out. ` + (jobs
-        ? "Jobs of all schedulers."
-        : "Calls of Reducers and look-ups of Batchers against the runs and batches they became.")
-    const now = counts.seconds === 0 ? [null, null] as const : [sum(ins, "rate"), sum(outOf, "rate")] as const
+      : `Since ${clock(this.started!)}: ${plural(sum(ins, "total"), noun)} in, ${count(sum(outs, "total"))} out. ` +
+        (jobs
+          ? "Jobs of all schedulers."
+          : "Calls of Reducers and look-ups of Batchers against the runs and batches they became.")
     return {
       headline,
       since,
       flow: {
         title: `${noun}s in and out, a second, at ${clock(at)}`,
         lines: [
-          { label: `${noun}s in`, color: "in", value: now[0], text: perSecond(now[0]) },
-          { label: jobs ? "started" : "calls out", color: "out", value: now[1], text: perSecond(now[1]) }
+          flow(`${noun}s in`, "in", rate(ins)),
+          flow(jobs ? "started" : "calls out", "out", rate(outs))
         ]
       }
     }
   }
 
-  private memory(id: string, at: number): Memory {
-    let memory = this.memories.get(id)
-    if (memory === undefined) {
-      memory = { lastEnd: at, refusedAt: new Map() }
-      this.memories.set(id, memory)
-    }
-    return memory
-  }
-
   private penalties(query: Query): ReadonlyArray<string> {
-    const total = this.counts.total(query)
-    return total === 0
-      ? []
-      : [
-        `Penalized ${plural(total, "time")}, ${
-          count(this.counts.lately(query))
-        } in the last minute: its backend asked to wait. Lower the rate.`
-      ]
+    const [total, lately] = [this.counts.total(query), count(this.counts.lately(query))]
+    return told(
+      total > 0 &&
+        `Penalized ${plural(total, "time")}, ${lately} in the last minute: its backend asked to wait. Lower the rate.`
+    )
   }
 
   /** The reasons that refused something in the last seconds, and a note of those of the last minute. */
-  private refusals(memory: Memory, id: string, name: string, at: number) {
+  private refusals(id: string, name: string) {
     const news: Array<string> = []
     const notes: Array<string> = []
     for (const label of this.counts.labels({ id, name })) {
       if (id === "ratelimiter.decisions" && label !== "refused") continue
       const query = { id, name, label }
-      if (this.counts.now(query) > 0) memory.refusedAt.set(label, at)
-      if (at - (memory.refusedAt.get(label) ?? -Infinity) <= newsMillis) news.push(label)
+      if (this.counts.within(newsMillis, query) > 0) news.push(label)
       const [lately, total] = [this.counts.lately(query), this.counts.total(query)]
       if (total > 0) notes.push(`${label} ${count(lately)} (${count(total)} in all)`)
     }
-    return { news, notes: notes.length === 0 ? [] : [`Refused in the last minute: ${notes.join(", ")}`] }
+    return { news, notes: told(notes.length > 0 && `Refused in the last minute: ${notes.join(", ")}`) }
   }
 
   private schedulers({ at, schedulers }: Snapshot): ReadonlyArray<Card> {
@@ -156,8 +138,6 @@ export class Viewer {
 
   private scheduler(at: number, name: string, group: ReadonlyArray<Scheduler>): Card {
     const { counts } = this
-    const id = `scheduler ${name}`
-    const memory = this.memory(id, at)
     const sum = (of: (_: Scheduler) => number) => group.reduce((sum, _) => sum + of(_), 0)
     const worst = group.reduce((a, b) => b.oldestWaitMillis > a.oldestWaitMillis ? b : a)
     const [running, queued] = [sum((_) => _.running.total), sum((_) => _.queued.total)]
@@ -166,16 +146,16 @@ export class Viewer {
     const penalty = Math.max(...group.map((_) => _.penaltyMillis))
 
     const ended = { id: "scheduler.use_time", name }
-    if (counts.now(ended) > 0 || running === 0) memory.lastEnd = at
+    if (counts.now(ended) > 0 || running === 0 || !this.lastEnds.has(name)) this.lastEnds.set(name, at)
     const oldestRun = Math.max(0, ...group.map((_) => _.running.first[0]?.millis ?? 0))
-    const quiet = Math.min(at - (memory.lastEnd ?? at), oldestRun)
+    const quiet = Math.min(at - this.lastEnds.get(name)!, oldestRun)
     const isStuck = running > 0 && queued > 0 && quiet > stuckMillis && worst.waitingFor === "width"
     const meanWait = (counts.mean({ id: "scheduler.wait_time", name, label: "started" }) ?? 0) * 1000
     const started = counts.lately({ id: "scheduler.wait_time", name, label: "started" })
     const starves = oldest > longWait.millis && started > 0 && oldest > longWait.times * meanWait && !isStuck
-    const { news, notes: refusals } = this.refusals(memory, "scheduler.refused", name, at)
+    const { news, notes: refusals } = this.refusals("scheduler.refused", name)
 
-    const [level, state]: readonly [Level, string] = group.some((_) => _.draining)
+    const [level, state]: Verdict = group.some((_) => _.draining)
       ? ["wait", `draining, ${running + queued} left`]
       : penalty > 0
       ? ["bad", `penalty until ${clock(at + penalty)}`]
@@ -196,31 +176,24 @@ export class Viewer {
     const front = worst.queued.first.length === 0
       ? undefined
       : worst.queued.first.reduce((a, b) => b.millis > a.millis ? b : a)
-    const notes = [
-      ...group.length > 1 || worst.key !== undefined
-        ? [`${plural(group.length, "key")}${worst.key === undefined ? "" : `, the longest wait at ${worst.key}`}`]
-        : [],
-      ...starves
-        ? [
-          `The oldest job waits for ${millis(oldest)}; those that started waited ${millis(meanWait)} on average.${
-            front === undefined ? "" : ` It has ${traits(front)}.`
-          }`
-        ]
-        : [],
-      ...isStuck
-        ? [`${plural(running, "job")} at work, the oldest for ${millis(oldestRun)}; none ended for ${millis(quiet)}.`]
-        : [],
-      ...worst.byShare.length > 1
-        ? [`Waiting by share: ${worst.byShare.map((_) => `${_.share} ${count(_.queued)}`).join(", ")}`]
-        : [],
-      ...worst.byPriority.length > 1
-        ? [`Waiting by priority: ${worst.byPriority.map((_) => `${_.priority}: ${count(_.queued)}`).join(", ")}`]
-        : [],
+    const notes = told(
+      (group.length > 1 || worst.key !== undefined) &&
+        `${plural(group.length, "key")}${worst.key === undefined ? "" : `, the longest wait at ${worst.key}`}`,
+      starves &&
+        `The oldest job waits for ${millis(oldest)}; those that started waited ${millis(meanWait)} on average.${
+          front === undefined ? "" : ` It has ${traits(front)}.`
+        }`,
+      isStuck &&
+        `${plural(running, "job")} at work, the oldest for ${millis(oldestRun)}; none ended for ${millis(quiet)}.`,
+      worst.byShare.length > 1 &&
+        `Waiting by share: ${worst.byShare.map((_) => `${_.share} ${count(_.queued)}`).join(", ")}`,
+      worst.byPriority.length > 1 &&
+        `Waiting by priority: ${worst.byPriority.map((_) => `${_.priority}: ${count(_.queued)}`).join(", ")}`,
       ...refusals,
       ...this.penalties({ id: "scheduler.penalties", name })
-    ]
+    )
     return {
-      id,
+      id: `scheduler ${name}`,
       kind: "Scheduler",
       name,
       level,
@@ -238,16 +211,16 @@ export class Viewer {
         {
           title: `Jobs that wait and run in ${name}`,
           lines: [
-            { label: "waiting", color: "in", value: queued, text: count(queued) },
-            { label: "running", color: "out", value: running, text: count(running) }
+            line("waiting", "in", queued, count(queued)),
+            line("running", "out", running, count(running))
           ]
         },
         {
           title: `The oldest wait and the penalty in ${name}, in seconds`,
           unit: "s",
           lines: [
-            { label: "oldest wait", color: "in", value: oldest / 1000, text: millis(oldest) },
-            { label: "penalty", color: "bad", value: penalty / 1000, text: millis(penalty) }
+            line("oldest wait", "in", oldest / 1000, millis(oldest)),
+            line("penalty", "bad", penalty / 1000, millis(penalty))
           ]
         }
       ]
@@ -255,29 +228,20 @@ export class Viewer {
   }
 
   private limiter({ at }: Snapshot, { held, name }: Snapshot["limiters"][number], i: number): Card {
-    const { counts } = this
-    const id = `limiter ${i} ${name}`
-    const memory = this.memory(id, at)
     const penalty = Math.max(0, ...held.first.map((_) => _.penaltyMillis))
     const oldest = Math.max(0, ...held.first.map((_) => _.oldestWaitMillis))
     const waiting = held.first.reduce((sum, _) => sum + _.waiting, 0)
-    const { news, notes } = this.refusals(memory, "ratelimiter.decisions", name, at)
-    const [level, state]: readonly [Level, string] = penalty > 0
+    const { news, notes } = this.refusals("ratelimiter.decisions", name)
+    const [level, state]: Verdict = penalty > 0
       ? ["bad", `penalty until ${clock(at + penalty)}`]
       : news.length > 0
       ? ["wait", "refusing"]
       : waiting > 0
       ? ["wait", "waiting for rate"]
       : ["fine", "fine"]
-    const rate = (label: string) => counts.rate({ id: "ratelimiter.decisions", name, label })
-    const line = (label: string, color: Line["color"]): Line => ({
-      label,
-      color,
-      value: rate(label),
-      text: perSecond(rate(label))
-    })
+    const rate = (label: string) => this.counts.rate({ id: "ratelimiter.decisions", name, label })
     return {
-      id,
+      id: `limiter ${i} ${name}`,
       kind: "RateLimiter",
       name,
       level,
@@ -290,10 +254,12 @@ export class Viewer {
       notes: [...notes, ...this.penalties({ id: "ratelimiter.penalties", name })],
       plots: [{
         title: `Decisions of ${name}, a second`,
-        lines: [line("admitted", "in"), line("delayed", "out"), line("refused", "bad")]
+        lines: [
+          flow("admitted", "in", rate("admitted")),
+          flow("delayed", "out", rate("delayed")),
+          flow("refused", "bad", rate("refused"))
+        ]
       }]
     }
   }
 }
-
-type Ids = "reducer.calls" | "batcher.requests"

@@ -1,9 +1,29 @@
 /**
- * A request as a job of a scheduler, or of the scheduler of its key.
+ * What the functions take: a service as a tag or a handle, options that may depend on the request, and those of its job.
  */
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import { jobOptions, type ScheduleOptions } from "../scheduler/options.js"
-import { fixed, type PerRequest, resolve } from "./service.js"
+
+/** A service's tag, or the service itself. */
+export type Target<Self, S> = Context.Key<Self, S> | S
+
+export const withService = <Self, S, A, E, R>(
+  target: Target<Self, S>,
+  f: (service: S) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R | Self> => Context.isKey(target) ? Effect.flatMap(target, f) : f(target)
+
+/** An option that may depend on the request. No other option is a function. */
+export type PerRequest<A, Request> = A | ((request: Request) => A)
+
+export const resolve = <A, Request>(value: PerRequest<A, Request>, request: Request): A =>
+  Predicate.isFunction(value) ? (value as (request: Request) => A)(request) : value
+
+/** What is there before a request is. */
+export const fixed = <A, Request>(value: PerRequest<A, Request>): A | undefined =>
+  Predicate.isFunction(value) ? undefined : value as A
 
 /**
  * What a request costs as a job, and how long it may wait. Each option is a value, or a function of the request.
