@@ -31,7 +31,7 @@ import * as Limit from "./internal/http/limit.js"
 import { retry } from "./internal/http/retry.js"
 import { retryAfterOf } from "./internal/http/retryAfter.js"
 import { fixed, type PerRequest as ByRequest, resolve, type Target, withService } from "./internal/http/service.js"
-import { buffered, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
+import { buffered, held, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
 import { nanos } from "./internal/limiter/quota.js"
 
 export type { JobOptions } from "./internal/http/jobs.js"
@@ -64,7 +64,7 @@ const hostOf = (request: Request): string => {
  * **Details**
  *
  * - `hold`: how long a request holds its permit. `"headers"`, the default: until its response has begun. `"body"`: until
- *   its body has been read into memory.
+ *   its body, or that of the response which an error carries, has been read into memory.
  *
  * @see {@link JobOptions} for the others
  * @category models
@@ -179,8 +179,8 @@ export const schedule: {
     if (hold !== "headers" && hold !== "body") refuse("http.schedule", "hold", `"headers" or "body"`, hold)
     const job = jobOf("http.schedule", options)
     return HttpClient.transform(self, (effect, request) => {
-      const held = hold === "body" ? Effect.flatMap(effect, (response) => buffered(response, request)) : effect
-      return withService(target, (given) => schedulerOf(given, () => key(request)).schedule(held, job(request)))
+      const sent = hold === "body" ? held(effect, request) : effect
+      return withService(target, (given) => schedulerOf(given, () => key(request)).schedule(sent, job(request)))
     })
   }
 )
@@ -616,9 +616,9 @@ export interface LimitJobOptions extends JobOptions<HttpServerRequest> {
  * | a scheduler: full, too late, overloaded, draining, closed; a store that is away | 503 with `Retry-After`                     |
  * | either, because the request asks for more than there ever is                   | 413                                        |
  *
- * `Retry-After` is in whole seconds, rounded up. With a limiter, every response also has `RateLimit` and `RateLimit-Policy`
- * (draft-ietf-httpapi-ratelimit-headers-10), and `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (its draft 06),
- * which more clients read. Refusals have no body and cost a few microseconds.
+ * `Retry-After` is in whole seconds, rounded up. With a limiter, every response of the app, and every 429, also has `RateLimit`
+ * and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), and `RateLimit-Limit`, `RateLimit-Remaining` and
+ * `RateLimit-Reset` (its draft 06), which more clients read. Refusals have no body and cost a few microseconds.
  *
  * A job lasts until the app has made its response; a body that is a stream is sent after that. An interrupted request, as when
  * its client has gone, leaves the queue and costs nothing.

@@ -120,6 +120,29 @@ describe("schedule", () => {
       expect(gate.state).toMatchObject({ arrived: 12, most: 3 })
     }).pipe(Effect.provide(Scheduler.layer({ concurrency: 3 }))))
 
+  it.effect("holds the permit also for the body of the response that an error carries, with hold \"body\"", () => {
+    const body = Latch.makeUnsafe(false)
+    const busy = () =>
+      HttpServerResponse.setStatus(halves("too ", body.await, "busy", { "cache-control": "no-store" }), 503)
+    return withServer(() => Effect.sync(busy), function*(plain) {
+      const begun = Deferred.makeUnsafe<void>()
+      const client = plain.pipe(
+        HttpClient.tap(() => Deferred.done(begun, Exit.void)),
+        HttpClient.filterStatusOk,
+        Funnel.schedule(Scheduler.Scheduler, { hold: "body" })
+      )
+      const call = yield* fork(Effect.flip(client.get("/")))
+      yield* Deferred.await(begun)
+      yield* Effect.repeat(Effect.yieldNow, { times: 10 })
+      expect((yield* Scheduler.stats).running).toBe(1)
+      yield* body.open
+      const error = yield* Fiber.join(call)
+      assert(HttpClientError.isHttpClientError(error))
+      expect([error.reason._tag, error.response!.status]).toEqual(["StatusCodeError", 503])
+      expect([yield* error.response!.text, yield* error.response!.text]).toEqual(["too busy", "too busy"])
+    }).pipe(Effect.provide(one))
+  })
+
   for (const hold of ["headers", "body"] as const) {
     it.effect(`returns the permit when the ${hold === "body" ? "body has arrived" : "response has begun"}, with hold "${hold}"`, () => {
       const body = Latch.makeUnsafe(false)

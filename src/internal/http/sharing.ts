@@ -22,6 +22,30 @@ export const buffered = (
 ): Effect.Effect<Response, HttpClientError.HttpClientError> =>
   Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(request, response, Exit.succeed(bytes)))
 
+/** The error, once the body of its response has been read. */
+const bufferedError = (
+  error: HttpClientError.HttpClientError,
+  response: Response,
+  request: Request
+): Effect.Effect<never, HttpClientError.HttpClientError> =>
+  Effect.flatMap(
+    Effect.exit(response.arrayBuffer),
+    (bytes) => Effect.fail(errorOf(error, request, new BufferedResponse(request, response, bytes)))
+  )
+
+/** Reads the body of a response, or of the response that an error carries. */
+export const held = <E, R>(
+  effect: Effect.Effect<Response, E, R>,
+  request: Request
+): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> =>
+  Effect.matchEffect(effect, {
+    onSuccess: (response) => buffered(response, request),
+    onFailure: (error): Effect.Effect<never, E | HttpClientError.HttpClientError> =>
+      HttpClientError.isHttpClientError(error) && error.response !== undefined
+        ? bufferedError(error, error.response, request)
+        : Effect.fail(error)
+  })
+
 // These select which part of the resource is sent, or whether it is sent at all, so every list of headers contains them.
 export const selecting = ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"]
 
@@ -66,10 +90,7 @@ export const readOnce = <E, R>(
       if (!HttpClientError.isHttpClientError(error) || error.response === undefined) return Effect.fail(error)
       const response = error.response
       return isForAll(response)
-        ? Effect.flatMap(
-          Effect.exit(response.arrayBuffer),
-          (bytes) => Effect.fail(errorOf(error, sent, new BufferedResponse(sent, response, bytes)))
-        )
+        ? bufferedError(error, response, sent)
         : Effect.andThen(unread(response), Effect.fail(error))
     })
   )
