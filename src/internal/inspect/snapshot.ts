@@ -199,7 +199,7 @@ class Reader {
     byShare.sort((a, b) => b.queued - a.queued)
     return this.withKey<SchedulerSnapshot>("key", key, {
       name,
-      ...engine.limit === Infinity ? {} : { limit: engine.limit },
+      ...engine.width === Infinity ? {} : { limit: engine.width },
       weight: engine.weight,
       paused: engine.paused,
       draining: engine.draining,

@@ -152,7 +152,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     return this.running === 0 && this.queued === 0
   }
 
-  /** The most weight that may run at one time. */
+  /** The most weight that may run now: it is less than the limit where it follows the other side. */
+  get width(): number {
+    return this.permits === undefined ? this.main.capacity : this.permits.limit
+  }
+
+  /** The most weight that may ever run at one time. */
   get limit(): number {
     if (this.permits !== undefined) return this.permits.limit
     return this.adaptive === undefined ? this.main.capacity : this.limits.concurrency
