@@ -104,7 +104,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.madeAt = site.clock.currentTimeMillisUnsafe()
     this.refusals = new Refusals(this)
     this.rate = new Rate(this, limiter)
-    this.account = Context.get(site.context, Tracing)?.account(this.name, site, () => waitingFor(this))
+    this.account = Context.get(site.context, Tracing)?.account(
+      this.name,
+      site,
+      () => waitingFor(this),
+      (nanos) => this.limiter?.penalizedUnsafe?.(undefined, nanos) ?? 0
+    )
     this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)

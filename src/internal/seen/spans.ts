@@ -3,6 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import type { Fiber } from "effect/Fiber"
+import { Kept } from "./penalties.js"
 import type { Account, Hold, Place, Spans } from "./tell.js"
 
 type AnyFiber = Fiber<unknown, unknown>
@@ -44,14 +45,16 @@ class QueueAccount implements Account {
   private readonly name: string
   private readonly place: Place
   private readonly holdOf: () => Hold
+  private readonly penalized: (nanos: number) => number
   private readonly sums = { nothing: 0, width: 0, rate: 0, penalty: 0, pause: 0 }
   private hold: Hold = "nothing"
   private at: number
 
-  constructor(name: string, place: Place, holdOf: () => Hold) {
+  constructor(name: string, place: Place, holdOf: () => Hold, penalized: (nanos: number) => number) {
     this.name = name
     this.place = place
     this.holdOf = holdOf
+    this.penalized = penalized
     this.at = this.now()
   }
 
@@ -61,8 +64,13 @@ class QueueAccount implements Account {
 
   private add(): void {
     const now = this.now()
-    this.sums[this.hold] += now - this.at
+    const took = now - this.at
     this.at = now
+    // Others may have penalized the limiter since the last turn.
+    const isSure = took === 0 || this.hold === "nothing" || this.hold === "penalty" || this.hold === "pause"
+    const penalty = isSure ? 0 : Math.min(took, this.penalized(took * 1e6) / 1e6)
+    this.sums[this.hold] += took - penalty
+    this.sums.penalty += penalty
   }
 
   turn(): void {
@@ -82,7 +90,8 @@ class QueueAccount implements Account {
 }
 
 export const spans: Spans = {
-  account: (name, place, holdOf) => new QueueAccount(name, place, holdOf),
+  account: (name, place, holdOf, penalized) => new QueueAccount(name, place, holdOf, penalized),
+  penalties: () => new Kept(),
   limited(name, fiber, waited, penalty) {
     const held = Math.min(waited, penalty)
     put(name, fiber, [["rate", (waited - held) / 1e6], ["penalty", held / 1e6]])

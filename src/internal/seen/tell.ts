@@ -24,9 +24,22 @@ export interface Account {
   enter(fiber: AnyFiber): () => void
 }
 
+/** The last penalties of a limiter. Times in its nanoseconds. */
+export interface Penalties {
+  note(key: string | undefined, from: number, until: number): void
+  /** The penalties of a key are over. */
+  end(key: string | undefined, now: number): void
+  /** For how long a penalty held a key in a time. */
+  within(key: string | undefined, from: number, to: number): number
+  /** The axis begins so many nanoseconds later. */
+  shift(nanos: number): void
+}
+
 /** Puts events on the spans of callers. */
 export interface Spans {
-  account(name: string, place: Place, holdOf: () => Hold): Account
+  /** `penalized` tells for how many of the last nanoseconds a penalty has held the queue, as far as the limiter knows. */
+  account(name: string, place: Place, holdOf: () => Hold, penalized: (nanos: number) => number): Account
+  penalties(): Penalties
   /** A caller has waited for a limiter; `penalty` is the part of it for a penalty. In nanoseconds. */
   limited(name: string, fiber: AnyFiber, waited: number, penalty: number): void
 }
