@@ -31,7 +31,7 @@ import * as Limit from "./internal/http/limit.js"
 import { retry } from "./internal/http/retry.js"
 import { retryAfterOf } from "./internal/http/retryAfter.js"
 import { fixed, type PerRequest as ByRequest, resolve, type Target, withService } from "./internal/http/service.js"
-import { buffered, held, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
+import { buffered, held, Lead, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
 import { nanos } from "./internal/limiter/quota.js"
 
 export type { JobOptions } from "./internal/http/jobs.js"
@@ -296,32 +296,38 @@ export const reduce: {
         // A copy: a scope around the request of one caller must not abort the request that all of them share.
         const { body, hash, headers, method, url, urlParams } = request
         const sent = HttpClientRequest.makeWith(method, url, urlParams, hash, headers, body)
-        let role: "joined" | "leads" | "left" = "joined"
+        const lead = new Lead()
         const run = Effect.suspend(() => {
-          role = "leads"
-          return readOnce(self.postprocess(Effect.succeed(sent)), sent, () => role === "left")
+          lead.leads = true
+          return readOnce(self.postprocess(Effect.succeed(sent)), sent, lead)
         })
         // Sound: `reduce` requires the same of the client, whose R it is.
         const scopeless = run as typeof run & Reducer.NoScope<R>
         const alone = Effect.flatMap(effect, (response) => buffered(response, request))
         return withService(target, (reducer) =>
           reducer.reduce([client, asked, ...transportOf(fiber.context)], scopeless).pipe(
-            Effect.onInterrupt(() =>
-              Effect.sync(() => void (role = "left"))
-            ),
             Effect.matchEffect({
               onSuccess: (response): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> => {
                 const own = shareOf(response, request)
-                return own !== undefined ? Effect.succeed(own) : role === "leads" ? buffered(response, request) : alone
+                return own !== undefined ? Effect.succeed(own) : lead.leads ? buffered(response, request) : alone
               },
               onFailure: (error) => {
-                if (!HttpClientError.isHttpClientError(error)) return Effect.fail(error)
-                if (error.response === undefined) return Effect.fail(errorOf(error, request))
+                if (!HttpClientError.isHttpClientError(error)) {
+                  return Effect.fail(error)
+                }
+                if (error.response === undefined) {
+                  return Effect.fail(errorOf(error, request))
+                }
                 const own = shareOf(error.response, request)
-                if (own !== undefined) return Effect.fail(errorOf(error, request, own))
-                return role === "leads" ? Effect.fail(error) : alone
+                if (own !== undefined) {
+                  return Effect.fail(errorOf(error, request, own))
+                }
+                return lead.leads ? Effect.fail(error) : alone
               }
-            })
+            }),
+            Effect.onInterrupt(() =>
+              lead.leave
+            )
           ))
       }))
   }

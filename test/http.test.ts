@@ -443,6 +443,31 @@ describe("reduce, where callers must not share", () => {
     )
   })
 
+  it.effect("A private response whose caller leaves in the step in which it comes is aborted, too", () => {
+    let first: Fiber.Fiber<unknown, unknown> | undefined
+    // Callers are resumed after the hook.
+    const hooks = { onSuccess: () => first?.interruptUnsafe() }
+    return Effect.gen(function*() {
+      const gate = Latch.makeUnsafe(false)
+      const signals: Array<AbortSignal> = []
+      const kept: Array<HttpClientResponse.HttpClientResponse> = []
+      const backend = HttpClient.make((request, _, signal) => {
+        // The body of the first one does not end.
+        const body = signals.push(signal) === 1 ? new ReadableStream() : "mine"
+        const response = new globalThis.Response(body, { headers: { "cache-control": "private" } })
+        return Effect.as(gate.await, HttpClientResponse.fromWeb(request, response))
+      })
+      const client = reduced(HttpClient.tap(backend, (response) => Effect.sync(() => kept.push(response))))
+      first = yield* fork(textOf(client, "http://backend.test/"))
+      const second = yield* fork(textOf(client, "http://backend.test/"))
+      yield* gate.open
+      expect(yield* Fiber.join(second)).toBe("mine")
+      expect(Exit.hasInterrupts(yield* Fiber.await(first))).toBe(true)
+      expect(signals.map(({ aborted }) => aborted)).toEqual([true, false])
+      expect(kept.length).toBe(2)
+    }).pipe(Effect.provide(Reducer.layer({ hooks })))
+  })
+
   it.effect("A private response whose caller has left is aborted unread", () => {
     const gate = makeGate()
     const gone = Deferred.makeUnsafe<void>()
