@@ -133,6 +133,24 @@ describe("Metrics.tracing", () => {
       }).pipe(Effect.provide(seen(GitHub.layer)))
     ))
 
+  it.effect("nor has a caller that is refused at once, by a scheduler or by a limiter", () => {
+    class Narrow extends Scheduler.Service<Narrow>()("app/Narrow", { concurrency: 1, maxQueued: 0 }) {}
+    return traced((spans) =>
+      Effect.gen(function*() {
+        yield* call(Narrow.schedule(Effect.never))
+        yield* call(Effect.flip(Narrow.schedule(Effect.void)))
+        yield* call(Effect.flip(Narrow.schedule(Effect.void, { weight: 2 })))
+        yield* RateLimiter.consume()
+        for (const options of [{ maxWait: "1 milli" }, { onExceeded: "fail" }, { tokens: 2 }] as const) {
+          yield* call(Effect.flip(RateLimiter.consume(options)))
+        }
+        assert.deepStrictEqual(waitsOf(spans), [])
+      }).pipe(
+        Effect.provide(seen(Layer.merge(Narrow.layer, RateLimiter.layer({ limit: 1, window: "1 second" }))))
+      )
+    )
+  })
+
   it.effect("a tracer that throws costs no job", () =>
     traced((spans) =>
       Effect.gen(function*() {
