@@ -152,7 +152,7 @@ export class Viewer {
       if (group === undefined) groups.set(scheduler.name, [scheduler])
       else group.push(scheduler)
     }
-    return services.toSorted((a, b) => a.name < b.name ? -1 : 1)
+    return Array.from(services).sort((a, b) => a.name < b.name ? -1 : 1)
       .map((service) => this.scheduler(at, service, groups.get(service.name) ?? []))
   }
 
