@@ -70,7 +70,8 @@ const isTimeout = (exit: Exit.Exit<unknown, unknown>): boolean =>
  * **Gotchas**
  *
  * Only successes are measured. Jobs of very different durations hide the latency of the backend: give them schedulers of their
- * own. A call that fails because the backend is busy has to be named by `overload`.
+ * own. A call that fails because the backend is busy has to be named by `overload`. A `Scheduler.Keyed` forgets the width of a
+ * key when it drops the key, and finds it anew: it suits keys that are always in use.
  *
  * **Example** (Following the capacity of a backend)
  *

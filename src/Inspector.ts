@@ -47,7 +47,8 @@ export type {
  *
  * - `showKeys`: whether keys of runs, limiters, batches, shares and keyed schedulers are told, as text of at most 120
  *   characters; `false` by default. Keys may be secrets.
- * - `most`: how many entries each list has at most, an integer above 0; 20 by default. The numbers count all of them.
+ * - `most`: how many entries each list has at most, an integer above 0; 20 by default. The numbers count all of them. Of
+ *   schedulers those with the most jobs are listed, and the one with the oldest wait.
  *
  * @category models
  * @since 0.1.0

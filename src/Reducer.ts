@@ -393,7 +393,8 @@ export const inFlight: Operations<Reducer>["inFlight"] = accessors.inFlight
  *
  * Fibers that a run forks belong to it until it has ended, so a call of theirs that would wait for the run dies with
  * {@link ReducerCycle}. Detach work that the run does not wait for, such as a refresh of the same key in the background. A
- * run that waits for it all the same hangs.
+ * run that waits for it all the same hangs. Detached work belongs to no job and to no batch either: a job of a `Scheduler`
+ * that waits for it lends it no permit.
  *
  * **Example** (Asking again in the background)
  *

@@ -194,6 +194,12 @@ const checkOptions = (options: RetryOptions<never, unknown, unknown> | undefined
   refuse("RetryBudget.retry", "times", "an integer >= 0", times)
 }
 
+/** The options with which `effect-funnel/http` asks. */
+interface WatchedOptions<in E, out E2, out R2> extends RetryOptions<E, E2, R2> {
+  /** Runs before the delay, once it is certain that another attempt follows. */
+  readonly onRetry?: ((error: E) => Effect.Effect<unknown>) | undefined
+}
+
 /** `retry` in its two spellings. */
 const dataFirstOrLast = <Self>(
   f: <A, E, R, E2, R2>(
@@ -220,20 +226,36 @@ class Budget extends Pipeable.Class implements RetryBudget {
     this.tokens = size.most
   }
 
-  readonly retry = dataFirstOrLast<never>((effect, options) =>
+  readonly retry = dataFirstOrLast<never>(<A, E, R, E2, R2>(
+    effect: Effect.Effect<A, E, R>,
+    options: WatchedOptions<E, E2, R2> | undefined
+  ) =>
     Effect.suspend(() => {
-      const { schedule, times = Infinity, while: isWorth } = options ?? {}
+      const { onRetry, schedule, times = Infinity, while: isWorth } = options ?? {}
       let retries = 0
-      let again = false
+      let wanted = false
+      let allowed = false
       const attempt = effect.pipe(
         Effect.tap(() => Effect.sync(() => this.succeeded())),
         Effect.tapError((error) =>
           Effect.sync(() => {
-            again = (isWorth === undefined || isWorth(error)) && this.failed(retries++ < times)
+            wanted = isWorth === undefined || isWorth(error)
+            if (!wanted) return
+            allowed = this.failed()
+            wanted = retries++ < times
           })
         )
       )
-      return Effect.retry(attempt, { schedule, while: () => again })
+      // Core asks this last, of a failure after which the schedule goes on.
+      const goesOn = (error: E) => {
+        if (!wanted) return false
+        if (!allowed) {
+          this.denied++
+          return false
+        }
+        return onRetry === undefined ? true : Effect.as(onRetry(error), true)
+      }
+      return Effect.retry(attempt, { schedule, while: goesOn })
     })
   )
 
@@ -242,11 +264,9 @@ class Budget extends Pipeable.Class implements RetryBudget {
   }
 
   /** Takes the token of a failure, and returns whether a call that wants to retry may. */
-  private failed(wanted: boolean): boolean {
+  private failed(): boolean {
     this.tokens = Math.max(0, this.tokens - unit)
-    const allowed = this.tokens === Infinity || 2 * this.tokens > this.size.most
-    if (wanted && !allowed) this.denied++
-    return wanted && allowed
+    return this.tokens === Infinity || 2 * this.tokens > this.size.most
   }
 
   readonly read = (): Stats => ({ tokens: this.tokens / unit, limit: this.size.most / unit, denied: this.denied })

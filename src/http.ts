@@ -30,7 +30,7 @@ import * as Limit from "./internal/http/limit.js"
 import type { JobOptions, PerRequest, Target } from "./internal/http/options.js"
 import { fixed, jobOf, resolve, schedulerOf, withService } from "./internal/http/options.js"
 import { retry, retryAfterOf } from "./internal/http/retry.js"
-import { buffered, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
+import { buffered, held, Lead, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
 import { nanos } from "./internal/limiter/quota.js"
 
 export type { JobOptions } from "./internal/http/options.js"
@@ -61,7 +61,7 @@ const hostOf = (request: Request): string => {
  * **Details**
  *
  * - `hold`: how long a request holds its permit. `"headers"`, the default: until its response has begun. `"body"`: until
- *   its body has been read into memory.
+ *   its body, or that of the response which an error carries, has been read into memory.
  *
  * @see {@link JobOptions} for the others
  * @category models
@@ -176,8 +176,8 @@ export const schedule: {
     if (hold !== "headers" && hold !== "body") refuse("http.schedule", "hold", `"headers" or "body"`, hold)
     const job = jobOf("http.schedule", options)
     return HttpClient.transform(self, (effect, request) => {
-      const held = hold === "body" ? Effect.flatMap(effect, (response) => buffered(response, request)) : effect
-      return withService(target, (given) => schedulerOf(given, () => key(request)).schedule(held, job(request)))
+      const sent = hold === "body" ? held(effect, request) : effect
+      return withService(target, (given) => schedulerOf(given, () => key(request)).schedule(sent, job(request)))
     })
   }
 )
@@ -293,32 +293,38 @@ export const reduce: {
         // A copy: a scope around the request of one caller must not abort the request that all of them share.
         const { body, hash, headers, method, url, urlParams } = request
         const sent = HttpClientRequest.makeWith(method, url, urlParams, hash, headers, body)
-        let role: "joined" | "leads" | "left" = "joined"
+        const lead = new Lead()
         const run = Effect.suspend(() => {
-          role = "leads"
-          return readOnce(self.postprocess(Effect.succeed(sent)), sent, () => role === "left")
+          lead.leads = true
+          return readOnce(self.postprocess(Effect.succeed(sent)), sent, lead)
         })
         // Sound: `reduce` requires the same of the client, whose R it is.
         const scopeless = run as typeof run & Reducer.NoScope<R>
         const alone = Effect.flatMap(effect, (response) => buffered(response, request))
         return withService(target, (reducer) =>
           reducer.reduce([client, asked, ...transportOf(fiber.context)], scopeless).pipe(
-            Effect.onInterrupt(() =>
-              Effect.sync(() => void (role = "left"))
-            ),
             Effect.matchEffect({
               onSuccess: (response): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> => {
                 const own = shareOf(response, request)
-                return own !== undefined ? Effect.succeed(own) : role === "leads" ? buffered(response, request) : alone
+                return own !== undefined ? Effect.succeed(own) : lead.leads ? buffered(response, request) : alone
               },
               onFailure: (error) => {
-                if (!HttpClientError.isHttpClientError(error)) return Effect.fail(error)
-                if (error.response === undefined) return Effect.fail(errorOf(error, request))
+                if (!HttpClientError.isHttpClientError(error)) {
+                  return Effect.fail(error)
+                }
+                if (error.response === undefined) {
+                  return Effect.fail(errorOf(error, request))
+                }
                 const own = shareOf(error.response, request)
-                if (own !== undefined) return Effect.fail(errorOf(error, request, own))
-                return role === "leads" ? Effect.fail(error) : alone
+                if (own !== undefined) {
+                  return Effect.fail(errorOf(error, request, own))
+                }
+                return lead.leads ? Effect.fail(error) : alone
               }
-            })
+            }),
+            Effect.onInterrupt(() =>
+              lead.leave
+            )
           ))
       }))
   }
@@ -613,9 +619,9 @@ export interface LimitJobOptions extends JobOptions<HttpServerRequest> {
  * | a scheduler: full, too late, overloaded, draining, closed; a store that is away | 503 with `Retry-After`                     |
  * | either, because the request asks for more than there ever is                   | 413                                        |
  *
- * `Retry-After` is in whole seconds, rounded up. With a limiter, every response also has `RateLimit` and `RateLimit-Policy`
- * (draft-ietf-httpapi-ratelimit-headers-10), and `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (its draft 06),
- * which more clients read. Refusals have no body and cost a few microseconds.
+ * `Retry-After` is in whole seconds, rounded up. With a limiter, every response of the app, and every 429, also has `RateLimit`
+ * and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), and `RateLimit-Limit`, `RateLimit-Remaining` and
+ * `RateLimit-Reset` (its draft 06), which more clients read. Refusals have no body and cost a few microseconds.
  *
  * A job lasts until the app has made its response; a body that is a stream is sent after that. An interrupted request, as when
  * its client has gone, leaves the queue and costs nothing.

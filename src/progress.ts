@@ -59,7 +59,10 @@ const drawn = (title: string): Drawing => {
   let self: cliProgress.SingleBar | undefined
   return {
     update: ({ done, eta, failed, rate, total }) => {
-      const rest = { rate: rate.toFixed(0), left: eta === undefined ? "" : `, ${Duration.format(eta)} left` }
+      // Finer it would be longer than the line, and another one each time.
+      const seconds = eta === undefined ? 0 : Math.ceil(Duration.toSeconds(eta))
+      const left = seconds === 0 ? "" : `, ${Duration.format(Duration.seconds(seconds))} left`
+      const rest = { rate: rate.toFixed(0), left }
       if (self === undefined) {
         const format = total === undefined
           ? "{title}  {value}  {rate}/s"

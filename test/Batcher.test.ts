@@ -1055,6 +1055,44 @@ describe("B6 cache", () => {
       assert.deepStrictEqual(calls, [[1, 2, 3]])
     }).pipe(Effect.provide(live())))
 
+  it.effect("B6 prime and clear concern each of several equal look-ups in flight: those that batch nothing", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, load, resolver, startAll } = yield* cached({}, Deferred.await(gate))
+      const fibers = yield* startAll(1, 1, 2, 2)
+      yield* settle
+      assert.deepStrictEqual(calls.splice(0), [[1], [1], [2], [2]])
+      yield* resolver.clear(get(1))
+      yield* resolver.prime(get(2), { id: 2, name: "primed" })
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(yield* Fiber.joinAll(fibers), [user(1), user(1), user(2), user(2)])
+      assert.strictEqual((yield* load(2)).name, "primed")
+      yield* load(1)
+      assert.deepStrictEqual(calls, [[1]])
+    }).pipe(Effect.provide(Batcher.layerNoop)))
+
+  it.effect("B6 prime and clear concern each of several equal look-ups in flight: one that is asked anew", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      let inner: Effect.Effect<unknown, unknown> = Effect.void
+      const once = Effect.suspend(() => {
+        const first = inner
+        inner = Effect.void
+        return Effect.forkDetach(first, { startImmediately: true })
+      })
+      const { calls, load, resolver, startAll } = yield* cached({}, Effect.andThen(once, Deferred.await(gate)))
+      inner = load(1)
+      const fibers = yield* startAll(1)
+      yield* settle
+      assert.deepStrictEqual(calls.splice(0), [[1], [1]])
+      yield* resolver.clear(get(1))
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.joinAll(fibers)
+      yield* settle
+      yield* load(1)
+      assert.deepStrictEqual(calls, [[1]])
+    }).pipe(Effect.provide(live())))
+
   it.effect("B6 a kept result opens no window, and a closed resolver gives none", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Layer, Request } from "effect"
+import * as Adaptive from "effect-funnel/Adaptive"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
@@ -63,6 +64,13 @@ describe("Inspector", () => {
         }
       }).pipe(Effect.provide(inspected(layer, { most: 100 }))))
   }
+
+  it.effect("the limit of a scheduler that adapts is the width of this moment, as in stats", () =>
+    Effect.gen(function*() {
+      const { concurrency } = yield* Scheduler.stats
+      assert.isBelow(concurrency, 200)
+      assert.strictEqual(only((yield* Inspector.snapshot).schedulers.first).limit, concurrency)
+    }).pipe(Effect.provide(inspected(Scheduler.layer({ concurrency: Adaptive.latency({ max: 200 }) })))))
 
   it.effect("it tells for how long jobs run and wait, the oldest first, and counts those that it does not list", () =>
     Effect.gen(function*() {

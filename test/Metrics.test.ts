@@ -141,6 +141,18 @@ describe("Metrics of a Scheduler", () => {
     }).pipe(Effect.provide(seen(Hosts.layer)))
   })
 
+  law(
+    "the limit of a scheduler that adapts is the width of this moment, and its bound after `resize`",
+    () =>
+      Effect.gen(function*() {
+        const { concurrency } = yield* Scheduler.stats
+        assert.isBelow(concurrency, 200)
+        assert.strictEqual(yield* read("scheduler.limit", {}), concurrency)
+        yield* Scheduler.resize(7)
+        assert.strictEqual(yield* read("scheduler.limit", {}), 7)
+      }).pipe(Effect.provide(seen(Scheduler.layer({ concurrency: Adaptive.latency({ max: 200 }) }))))
+  )
+
   law("the times of a scheduler that adapts are exact, also after `resize`", () =>
     Effect.gen(function*() {
       const first = yield* fork(Scheduler.schedule(Effect.sleep("2 seconds")))
@@ -451,6 +463,29 @@ describe("Metrics", () => {
         assert.strictEqual(yield* read("scheduler.running", { name: "twin" }), 1)
         assert.strictEqual(yield* read("scheduler.limit", { name: "twin" }), 2)
         assert.strictEqual(yield* read("scheduler.use_time", { name: "twin", outcome: "success" }), 1)
+      })
+  )
+
+  law(
+    "services of one name share their series also where their places have names of their own",
+    () =>
+      Effect.gen(function*() {
+        const make = Scheduler.make({ concurrency: 2, name: "twin" }).pipe(Effect.provide(Metrics.layer))
+        const told = Effect.all([
+          read("scheduler.limit", { name: "twin" }),
+          read("scheduler.use_time", { name: "twin", outcome: "success" })
+        ])
+        const places: ReadonlyArray<Record<string, string>> = [{}, { name: "shop" }, { name: "web" }]
+        const scopes = yield* Effect.forEach(places, (around) =>
+          Effect.gen(function*() {
+            const scope = yield* Scope.make()
+            const scheduler = yield* Scope.provide(make, scope)
+            yield* scheduler.schedule(Effect.void)
+            return scope
+          }).pipe(Effect.provideService(Metric.CurrentMetricAttributes, around)))
+        assert.deepStrictEqual(yield* told, [6, 3])
+        yield* Scope.close(scopes[0]!, Exit.void)
+        assert.deepStrictEqual(yield* told, [4, 3])
       })
   )
 

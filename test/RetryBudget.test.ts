@@ -53,6 +53,17 @@ describe("RetryBudget", () => {
       expect(yield* budget.stats).toEqual({ tokens: 6, limit: 10, denied: 0 })
     }))
 
+  it.effect("O5 nor is one whose schedule ends its retries, also where the budget is out", () =>
+    Effect.gen(function*() {
+      const budget = yield* RetryBudget.make({ tokens: 2 })
+      const [, call] = failing()
+      const schedule = Schedule.upTo(Schedule.forever, { times: 0 })
+      expect(yield* Effect.flip(budget.retry(call, { schedule }))).toBe(1)
+      expect(yield* budget.stats).toEqual({ tokens: 1, limit: 2, denied: 0 })
+      expect(yield* Effect.flip(budget.retry(call, { schedule: Schedule.forever }))).toBe(2)
+      expect(yield* budget.stats).toEqual({ tokens: 0, limit: 2, denied: 1 })
+    }))
+
   it.effect("O5 a failure that is not to be retried, a defect and an interruption take nothing", () =>
     Effect.gen(function*() {
       const budget = yield* RetryBudget.make({ tokens: 10 })

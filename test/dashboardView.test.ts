@@ -2,9 +2,8 @@
  * What the page says of a frame, without a browser.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, Layer, Metric } from "effect"
-import type { Scope } from "effect"
-import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
+import { Clock, Context, Effect, Exit, Layer, Metric, Scope } from "effect"
+import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
 import { TestClock } from "effect/testing"
@@ -15,7 +14,7 @@ import { Members } from "../src/internal/inspect/roll.ts"
 import { Roll } from "../src/internal/seen/seen.ts"
 import * as Guard from "../src/internal/store/guard.ts"
 import { StoreError } from "../src/internal/store/storeError.ts"
-import { fork } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 import { withRegistry } from "./support/metrics.ts"
 
 class Backend extends Scheduler.Service<Backend>()("app/Backend", {
@@ -90,6 +89,30 @@ describe("the headline", () => {
     yield* after(1)
     yield* us!
     assert.strictEqual(headline(yield* after(1)), "In the last 2 seconds, 1 call became 1: 0 saved, 0 %.")
+  })
+
+  test("counts on where one of these places goes", function*() {
+    const { after } = yield* page
+    const scopes = [yield* Scope.make(), yield* Scope.make()]
+    const [eu, us] = yield* Effect.forEach(
+      ["eu", "us"],
+      (region, i) =>
+        Effect.map(
+          Layer.buildWithScope(Layer.fresh(Users.layer), scopes[i]!),
+          (context) => Effect.provide(Users.reduce("key", Effect.void), context)
+        ).pipe(
+          Effect.provide(Metrics.layer),
+          Effect.provideService(Metric.CurrentMetricAttributes, { region })
+        )
+    )
+    for (let i = 0; i < 10; i++) yield* Effect.andThen(eu!, us!)
+    yield* after(2)
+    yield* Scope.close(scopes[0]!, Exit.void)
+    assert.strictEqual(headline(yield* after(1)), "In the last 3 seconds no call came.")
+    yield* us!
+    const view = yield* after(1)
+    assert.strictEqual(headline(view), "In the last 4 seconds, 1 call became 1: 0 saved, 0 %.")
+    assert.include(view.since, "21 calls in, 21 out")
   })
 
   test("counts jobs where there is neither a Reducer nor a Batcher at work", function*() {
@@ -173,6 +196,49 @@ describe("the state of a service", () => {
     assert.deepStrictEqual(view.waits.map(({ details, millis, what, where }) => [what, where, millis, details]), [
       ["job 2", "app/Backend", 1000, "for width, priority 0"]
     ])
+  })
+
+  test("is that of all keys, also of those that no list has, and each service has a card", function*() {
+    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+      lookup: (host: string) => ({ concurrency: host === "slow" ? 1 : 3 })
+    }) {}
+    const { after } = yield* page
+    const context = yield* Effect.provide(Layer.build(Hosts.layer), Metrics.layer)
+    const hosts = Context.get(context, Hosts)
+    assert.deepStrictEqual(card(yield* after(0), "app/Hosts").figures.slice(0, 2), [["running", "0"], ["waiting", "0"]])
+    for (const host of Array.from({ length: 30 }, (_, i) => `host ${i}`)) {
+      for (let i = 0; i < 3; i++) yield* fork(hosts.get(host).schedule(Effect.never))
+    }
+    yield* fork(hosts.get("slow").schedule(Effect.never))
+    yield* fork(hosts.get("slow").schedule(Effect.void))
+    const view = yield* after(2)
+    assert.deepInclude(card(view, "app/Backend"), { level: "fine", state: "fine" })
+    const { figures, notes, state } = card(view, "app/Hosts")
+    assert.strictEqual(state, "waiting for width")
+    assert.deepStrictEqual(figures.slice(0, 3), [["running", "91 of 91"], ["waiting", "1"], ["oldest wait", "2 s"]])
+    assert.strictEqual(notes[0], "31 keys")
+    assert.deepStrictEqual(view.waits.map(({ where }) => where), ["app/Hosts"])
+  })
+
+  test("counts all that wait for a limiter, and all the batches in a queue", function*() {
+    const { after } = yield* page
+    class Pool extends Scheduler.Service<Pool>()("app/Pool", { concurrency: 25 }) {}
+    const batcher = Layer.provide(Batcher.layer({ scheduler: Pool, maxBatchSize: 1 }), Pool.layer)
+    const context = yield* Effect.provide(Layer.build(batcher), Metrics.layer)
+    const load = yield* Effect.provide(
+      Batcher.fn("users")((ids: ReadonlyArray<number>) => Effect.as(Effect.never, ids), { resultId: (id) => id }),
+      context
+    )
+    for (let i = 0; i < 30; i++) {
+      yield* fork(load(i))
+      yield* fork(Api.consume({ key: String(i), tokens: 1 }))
+      yield* fork(Api.consume({ key: String(i), tokens: 1 }))
+    }
+    yield* settle
+    const [now, later] = [yield* after(0), yield* after(3)]
+    assert.deepStrictEqual(card(now, "app/Api").figures.slice(0, 2), [["keys held back", "30"], ["waiting", "30"]])
+    assert.strictEqual(card(now, "app/Api").state, "waiting for rate")
+    assert.deepInclude(card(later, "users"), { level: "wait", state: "a batch waits for its scheduler, 3 s" })
   })
 
   test("is a penalty until it ends, and the card remembers it", function*() {

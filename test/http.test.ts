@@ -120,6 +120,29 @@ describe("schedule", () => {
       expect(gate.state).toMatchObject({ arrived: 12, most: 3 })
     }).pipe(Effect.provide(Scheduler.layer({ concurrency: 3 }))))
 
+  it.effect("holds the permit also for the body of the response that an error carries, with hold \"body\"", () => {
+    const body = Latch.makeUnsafe(false)
+    const busy = () =>
+      HttpServerResponse.setStatus(halves("too ", body.await, "busy", { "cache-control": "no-store" }), 503)
+    return withServer(() => Effect.sync(busy), function*(plain) {
+      const begun = Deferred.makeUnsafe<void>()
+      const client = plain.pipe(
+        HttpClient.tap(() => Deferred.done(begun, Exit.void)),
+        HttpClient.filterStatusOk,
+        Funnel.schedule(Scheduler.Scheduler, { hold: "body" })
+      )
+      const call = yield* fork(Effect.flip(client.get("/")))
+      yield* Deferred.await(begun)
+      yield* Effect.repeat(Effect.yieldNow, { times: 10 })
+      expect((yield* Scheduler.stats).running).toBe(1)
+      yield* body.open
+      const error = yield* Fiber.join(call)
+      assert(HttpClientError.isHttpClientError(error))
+      expect([error.reason._tag, error.response!.status]).toEqual(["StatusCodeError", 503])
+      expect([yield* error.response!.text, yield* error.response!.text]).toEqual(["too busy", "too busy"])
+    }).pipe(Effect.provide(one))
+  })
+
   for (const hold of ["headers", "body"] as const) {
     it.effect(`returns the permit when the ${hold === "body" ? "body has arrived" : "response has begun"}, with hold "${hold}"`, () => {
       const body = Latch.makeUnsafe(false)
@@ -418,6 +441,31 @@ describe("reduce, where callers must not share", () => {
         expect((yield* Effect.forEach(others, Fiber.join)).toSorted()).toEqual(["2", "3"])
       }
     )
+  })
+
+  it.effect("A private response whose caller leaves in the step in which it comes is aborted, too", () => {
+    let first: Fiber.Fiber<unknown, unknown> | undefined
+    // Callers are resumed after the hook.
+    const hooks = { onSuccess: () => first?.interruptUnsafe() }
+    return Effect.gen(function*() {
+      const gate = Latch.makeUnsafe(false)
+      const signals: Array<AbortSignal> = []
+      const kept: Array<HttpClientResponse.HttpClientResponse> = []
+      const backend = HttpClient.make((request, _, signal) => {
+        // The body of the first one does not end.
+        const body = signals.push(signal) === 1 ? new ReadableStream() : "mine"
+        const response = new globalThis.Response(body, { headers: { "cache-control": "private" } })
+        return Effect.as(gate.await, HttpClientResponse.fromWeb(request, response))
+      })
+      const client = reduced(HttpClient.tap(backend, (response) => Effect.sync(() => kept.push(response))))
+      first = yield* fork(textOf(client, "http://backend.test/"))
+      const second = yield* fork(textOf(client, "http://backend.test/"))
+      yield* gate.open
+      expect(yield* Fiber.join(second)).toBe("mine")
+      expect(Exit.hasInterrupts(yield* Fiber.await(first))).toBe(true)
+      expect(signals.map(({ aborted }) => aborted)).toEqual([true, false])
+      expect(kept.length).toBe(2)
+    }).pipe(Effect.provide(Reducer.layer({ hooks })))
   })
 
   it.effect("A private response whose caller has left is aborted unread", () => {

@@ -151,6 +151,32 @@ describe("limit by a RateLimiter", () => {
       })).pipe(Effect.provide([Api.layer, All.layer]))
   })
 
+  it.effect("around a server, too, a refusal has the fields of the limits around it: by a limiter and by a scheduler", () => {
+    class All extends RateLimiter.Service<All>()("test/All", { limit: 100, window: "100 seconds", burst: 100 }) {}
+    class Server extends Scheduler.Service<Server>()("test/Server", { concurrency: 1 }) {}
+    const around: (app: App) => App<Api | All | Server> = (app) =>
+      app.pipe(
+        Funnel.limit(Server, { weight: (request) => request.url === "/heavy" ? 2 : 1 }),
+        Funnel.limit(Api, { policy: "user", key: (request) => request.url }),
+        Funnel.limit(All)
+      )
+    return withServer(HttpServer.serve(hello, around), (ask) =>
+      Effect.gen(function*() {
+        expect(told(yield* ask("/heavy")).slice(0, 2)).toEqual([413, `"user";r=2;t=1, "100";r=99;t=1`])
+        for (let i = 0; i < 3; i++) expect((yield* ask("/a")).status).toBe(200)
+        const refused = yield* ask("/a")
+        expect(told(refused)).toEqual([
+          429,
+          "1",
+          `"user";r=0;t=1, "100";r=95;t=5`,
+          `"user";q=60, "100";q=100`,
+          "60",
+          "0",
+          "1"
+        ])
+      })).pipe(Effect.provide([Api.layer, All.layer, Server.layer]))
+  })
+
   it.effect("tells of no more than the limit, where the burst is larger", () =>
     withServer(
       HttpServer.serve(hello.pipe(

@@ -184,6 +184,35 @@ describe("retryTransient", () => {
       }
     }).pipe(Effect.provide(Retries.layerNoop)))
 
+  it.effect("a response that no attempt follows is the caller's with its body, whenever it is read", () =>
+    Effect.gen(function*() {
+      const answer = (status: number) =>
+        HttpClient.make((request) =>
+          Effect.sync(() => HttpClientResponse.fromWeb(request, new Response(`body of ${status}`, { status })))
+        )
+      const drained = yield* RetryBudget.make({ tokens: 1 })
+      const late = <E, R>(response: Effect.Effect<HttpClientResponse.HttpClientResponse, E, R>) =>
+        Effect.flatMap(response, (response) => Effect.andThen(settle, response.text))
+      const failure = (response: Effect.Effect<unknown, HttpClientError.HttpClientError, Retries>) =>
+        Effect.map(Effect.flip(response), (error) => error.response!)
+      const ended = Schedule.upTo(Schedule.forever, { times: 0 })
+      for (
+        const client of [
+          answer(503).pipe(Funnel.retryTransient(drained)),
+          answer(503).pipe(Funnel.retryTransient(Retries, { times: 0 })),
+          answer(503).pipe(Funnel.retryTransient(Retries, { schedule: ended })),
+          answer(503).pipe(Funnel.retryTransient(Retries, { times: 2 }))
+        ]
+      ) {
+        expect(yield* late(client.get("http://backend.test/"))).toBe("body of 503")
+      }
+      // Of a failure, too, whether it is transient or not.
+      for (const status of [404, 503]) {
+        const client = HttpClient.filterStatusOk(answer(status)).pipe(Funnel.retryTransient(Retries, { times: 1 }))
+        expect(yield* late(failure(client.get("http://backend.test/")))).toBe(`body of ${status}`)
+      }
+    }).pipe(Effect.provide(Retries.layerNoop)))
+
   live("a retry does not wait for the connection of the response before", function*() {
     let asked = 0
     const server = createServer((_, response) => {

@@ -84,6 +84,13 @@ describe("effect-funnel/progress", () => {
     }
   )
 
+  it.skipIf(!hasTerminal)("On a terminal the time that is left is in whole seconds", () => {
+    const { stdout } = run("total: 100,", { terminal: true })
+    const times = Array.from(stdout.matchAll(/, (.*?) left/g), ([, time]) => time)
+    expect(times.length).toBeGreaterThan(0)
+    for (const time of times) expect(time).toMatch(/^\d+s$/)
+  })
+
   it.skipIf(!hasTerminal)("An interrupted call leaves the bar where it was, and the cursor is back", () => {
     const { stdout } = run("total: 16,", { terminal: true, end: "Effect.timeout(250)" })
     expect(stdout).toContain("Failure")

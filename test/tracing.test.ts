@@ -67,6 +67,60 @@ describe("Metrics.tracing", () => {
       }).pipe(Effect.provide(seen(GitHub.layer)))
     ))
 
+  it.effect("also where others penalize the limiter of a scheduler, or a limiter, while callers wait for it", () => {
+    class Quota extends RateLimiter.Service<Quota>()("app/Quota", { limit: 1, window: "1 second" }) {}
+    class Api extends Scheduler.Service<Api>()("app/Api", { concurrency: 1, rate: Quota }) {}
+    return traced((spans) =>
+      Effect.gen(function*() {
+        const waits: ReadonlyArray<readonly [Effect.Effect<void, unknown, Api | Quota>, string, string | undefined]> = [
+          [Api.schedule(Effect.void), "app/Api", undefined],
+          [Quota.withLimit(Effect.void, { key: "ada" }), "app/Quota", "ada"]
+        ]
+        for (const [wait, name, key] of waits) {
+          const before = waitsOf(spans).length
+          yield* wait
+          const waiting = yield* call(wait)
+          yield* TestClock.adjust("250 millis")
+          yield* Quota.penalize({ key, for: "2 seconds" })
+          yield* TestClock.adjust("1 second")
+          // A shorter one changes nothing, and one of another key is not that of the caller.
+          yield* Quota.penalize({ key, for: "500 millis" })
+          yield* Quota.penalize({ key: "bob", for: "1 minute" })
+          yield* TestClock.adjust("2 seconds")
+          yield* Fiber.join(waiting)
+          assert.deepStrictEqual(waitsOf(spans).slice(before).map(([, attributes]) => attributes), [
+            { name, waited: 2250, for: "penalty", rate: 250, penalty: 2000 }
+          ])
+          yield* TestClock.adjust("1 minute")
+        }
+        // It ends early where the key is reset.
+        yield* Quota.withLimit(Effect.void)
+        const waiting = yield* call(Quota.consume())
+        yield* Quota.penalize({ for: "1 minute" })
+        yield* TestClock.adjust("10 seconds")
+        yield* Quota.reset()
+        yield* Fiber.join(waiting)
+        assert.deepInclude(waitsOf(spans).at(-1)![1], { waited: 10_000, penalty: 10_000 })
+      }).pipe(Effect.provide(seen(Layer.provideMerge(Api.layer, Quota.layer))))
+    )
+  })
+
+  it.effect("a call that a limiter refuses after a wait has an event, too", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        yield* RateLimiter.consume()
+        yield* call(RateLimiter.consume())
+        const second = yield* call(Effect.flip(RateLimiter.consume({ maxWait: "2500 millis" })))
+        yield* TestClock.adjust("500 millis")
+        yield* RateLimiter.penalize({ for: "1 minute" })
+        yield* TestClock.adjust("3 seconds")
+        yield* Fiber.join(second)
+        assert.strictEqual(waitsOf(spans).length, 1)
+        const { waited, rate, penalty } = waitsOf(spans)[0]![1]!
+        assert.strictEqual(Number(rate ?? 0) + Number(penalty), waited)
+      }).pipe(Effect.provide(seen(RateLimiter.layer({ limit: 1, window: "1 second" }))))
+    ))
+
   it.effect("a job that starts at once, one that leaves, and a caller without a span have no event", () =>
     traced((spans) =>
       Effect.gen(function*() {
@@ -78,6 +132,24 @@ describe("Metrics.tracing", () => {
         assert.deepStrictEqual(waitsOf(spans), [])
       }).pipe(Effect.provide(seen(GitHub.layer)))
     ))
+
+  it.effect("nor has a caller that is refused at once, by a scheduler or by a limiter", () => {
+    class Narrow extends Scheduler.Service<Narrow>()("app/Narrow", { concurrency: 1, maxQueued: 0 }) {}
+    return traced((spans) =>
+      Effect.gen(function*() {
+        yield* call(Narrow.schedule(Effect.never))
+        yield* call(Effect.flip(Narrow.schedule(Effect.void)))
+        yield* call(Effect.flip(Narrow.schedule(Effect.void, { weight: 2 })))
+        yield* RateLimiter.consume()
+        for (const options of [{ maxWait: "1 milli" }, { onExceeded: "fail" }, { tokens: 2 }] as const) {
+          yield* call(Effect.flip(RateLimiter.consume(options)))
+        }
+        assert.deepStrictEqual(waitsOf(spans), [])
+      }).pipe(
+        Effect.provide(seen(Layer.merge(Narrow.layer, RateLimiter.layer({ limit: 1, window: "1 second" }))))
+      )
+    )
+  })
 
   it.effect("a tracer that throws costs no job", () =>
     traced((spans) =>

@@ -98,7 +98,8 @@ export class Collector<Req extends Request.Any, R> {
     const batch = open ?? runner.open(group, slot, cycle)
     if (late !== undefined) batch.phase = "queued"
     const fresh = new Item(key, hash, request, batch)
-    if (batches) fresh.list(item === undefined ? group.inFlight : batch.apart ??= new KeyMap())
+    if (batches && item === undefined) fresh.list(group.inFlight)
+    else if (batches || cache !== undefined) fresh.list(batch.apart ??= new KeyMap())
     group.joins++
     this.recipe.watch?.asked("sent")
     fresh.add(caller, node)
@@ -227,6 +228,8 @@ export class Collector<Req extends Request.Any, R> {
     groups.forget()
     this.cache!.delete(group, key, hash)
     group.inFlight.get(key, hash)?.outdate(primed)
+    // An equal may have been in flight, and without batches every look-up is on its own.
+    for (const batch of this.runner.running) if (batch.group === group) batch.apart?.get(key, hash)?.outdate(primed)
     return { group: groups.registered(group), key, hash }
   }
 }

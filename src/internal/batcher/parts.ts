@@ -180,7 +180,7 @@ export class Batch<Req extends Request.Any> implements Node {
   since = 0
   /** Holds the batch that asks anew for its items. */
   readonly again: Slot<Req> = { batch: undefined }
-  /** Items whose equals are in flight in another batch. */
+  /** Items whose equals are, or may be, in flight in another batch. */
   apart: KeyMap<Item<Req>> | undefined = undefined
   /** Ends its window. */
   hurry: (() => void) | undefined = undefined

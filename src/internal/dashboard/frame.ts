@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import type { Snapshot } from "../inspect/models.js"
 import type { Member } from "../inspect/roll.js"
+import { type Service, services } from "../inspect/services.js"
 import { read, type Settings } from "../inspect/snapshot.js"
 
 /** One series of a service: a counter, or a histogram with its sum and its buckets. Gauges are in the snapshot. */
@@ -27,6 +28,8 @@ export interface Frame {
   /** Milliseconds between two frames. */
   readonly every: number
   readonly snapshot: Snapshot
+  /** The lists of the snapshot end somewhere: these are the figures of all. */
+  readonly services: ReadonlyArray<Service>
   readonly points: ReadonlyArray<Point>
 }
 
@@ -55,10 +58,41 @@ const sum = (a: Point, b: Point): Point => ({
     : { buckets: a.buckets.map(([bound, n], i) => [bound, n + (b.buckets?.[i]?.[1] ?? 0)]) }
 })
 
-/** Reads the series of all services in the registry of a place. Those of services of one name in several places are one. */
+/** What was last read of the series of a registry, and the counts of those that have gone while others of their name stay. */
+interface Known {
+  live: ReadonlyMap<number, readonly [key: string, point: Point]>
+  readonly gone: Map<string, Point>
+}
+
+const registries = /*#__PURE__*/ new WeakMap<object, Known>()
+
+/** The numbers of series: what was read of one must not keep the service that it is of. */
+const numbers = /*#__PURE__*/ new WeakMap<object, number>()
+let lastNumber = 0
+
+const numberOf = (series: object): number => {
+  let number = numbers.get(series)
+  if (number === undefined) numbers.set(series, number = ++lastNumber)
+  return number
+}
+
+/**
+ * Reads the series of all services in the registry of a place. Those of services of one name in several places are one: it
+ * counts on when one of the places goes.
+ */
 export const points = (context: Context.Context<never>): ReadonlyArray<Point> => {
+  const registry = Context.get(context, Metric.MetricRegistry)
+  let known = registries.get(registry)
+  if (known === undefined) registries.set(registry, known = { live: new Map(), gone: new Map() })
+  const { gone } = known
+  const live = new Map<number, readonly [key: string, point: Point]>()
   const found = new Map<string, Point>()
-  for (const { attributes = {}, hooks, id: metric, type } of Context.get(context, Metric.MetricRegistry).values()) {
+  const add = (to: Map<string, Point>, key: string, point: Point): void => {
+    const other = to.get(key)
+    to.set(key, other === undefined ? point : sum(other, point))
+  }
+  for (const series of registry.values()) {
+    const { attributes = {}, hooks, id: metric, type } = series
     if (!metric.startsWith(prefix) || (type !== "Counter" && type !== "Histogram")) continue
     const id = metric.slice(prefix.length)
     const name = attributes[id.startsWith("store.") ? "service" : "name"] ?? ""
@@ -77,8 +111,14 @@ export const points = (context: Context.Context<never>): ReadonlyArray<Point> =>
       }
       : { id, name, label, count: Number(state.count) }
     const key = JSON.stringify([id, name, label])
-    const known = found.get(key)
-    found.set(key, known === undefined ? point : sum(known, point))
+    live.set(numberOf(series), [key, point])
+    add(found, key, point)
+  }
+  for (const [number, [key, point]] of known.live) if (!live.has(number)) add(gone, key, point)
+  known.live = live
+  for (const [key, point] of gone) {
+    if (found.has(key)) add(found, key, point)
+    else gone.delete(key)
   }
   return Array.from(found.values())
 }
@@ -97,6 +137,7 @@ export const encode = (
   now: number
 ): string => {
   const { every, since } = options
-  const frame: Frame = { since, every, snapshot: read(members, options, now), points: points(context) }
+  const snapshot = read(members, options, now)
+  const frame: Frame = { since, every, snapshot, services: services(members), points: points(context) }
   return JSON.stringify(frame, shorten)
 }

@@ -45,11 +45,19 @@ const withFields = (response: Response, policy: string | undefined, standing: St
   })
 }
 
+/** Around a server core sends these as they come, without the handlers of their requests. */
+const refusals = /*#__PURE__*/ new WeakSet<Response>()
+
+const refusal = (response: Response): Response => {
+  refusals.add(response)
+  return response
+}
+
 const answer = (status: number, retryAfter?: Duration.Duration, headers?: Record<string, string>): Response =>
-  HttpServerResponse.empty({
+  refusal(HttpServerResponse.empty({
     status,
     headers: retryAfter === undefined ? undefined : { "retry-after": String(seconds(retryAfter)), ...headers }
-  })
+  }))
 
 /** The server is about to go: a client that kept its connection would keep the server, and not find another one. */
 const leaving = { connection: "close" }
@@ -70,19 +78,24 @@ export const byRate = <E, R>(
   Effect.matchEffect(consumed, {
     onSuccess: (standing) =>
       Effect.withFiber<Response, E, R>((fiber) => {
+        let told = false
         // Not on what the app returns: around `HttpRouter.serve` that has been sent already.
         HttpEffect.appendPreResponseHandlerUnsafe(
           fiber.context,
-          (_, response) => Effect.succeed(withFields(response, policy, standing))
+          (_, response) => Effect.succeed(told ? response : withFields(response, policy, standing))
         )
-        return app
+        return Effect.map(app, (response) => {
+          if (!refusals.has(response)) return response
+          told = true
+          return refusal(withFields(response, policy, standing))
+        })
       }),
     onFailure: ({ reason }) => {
       switch (reason._tag) {
         case "RateLimitExceeded": {
           const { limit, remaining, retryAfter } = reason
           const standing = { limit, remaining, resetAfter: retryAfter }
-          return Effect.succeed(withFields(answer(429, retryAfter), policy, standing))
+          return Effect.succeed(refusal(withFields(answer(429, retryAfter), policy, standing)))
         }
         case "InsufficientCapacity":
           return Effect.succeed(answer(413))

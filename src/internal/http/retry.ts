@@ -26,6 +26,7 @@ interface Budget {
       readonly while: (error: E) => boolean
       readonly times: number | undefined
       readonly schedule: Schedule.Schedule<unknown, E, E2, R2>
+      readonly onRetry: (error: E) => Effect.Effect<unknown>
     }
   ) => Effect.Effect<A, E | E2, R | R2>
 }
@@ -56,7 +57,11 @@ export const retry = <E, R, ES, RS>(
       error instanceof TransientResponse ||
       (retryOn !== "response-only" && (HttpClient.isTransientError(error) || isWorth?.(error) === true)),
     times,
-    schedule: delays(schedule)
+    schedule: delays(schedule),
+    onRetry: (error) => {
+      const response = responseOf(error)
+      return response === undefined ? Effect.void : Effect.forkChild(discard(response))
+    }
   })
   return Effect.catch(
     retried,
@@ -65,23 +70,21 @@ export const retry = <E, R, ES, RS>(
   )
 }
 
-/** The delays of a schedule, but none shorter than the response asks for. */
+const responseOf = (failure: unknown): HttpClientResponse | undefined =>
+  failure instanceof TransientResponse || HttpClientError.isHttpClientError(failure) ? failure.response : undefined
+
+/** The delays of a schedule, but none shorter than the response asks for. It is also asked of failures that are final. */
 const delays = <E, ES, RS>(
   schedule: Schedule.Schedule<unknown, HttpClientResponse | E, ES, RS>
 ): Schedule.Schedule<unknown, E | TransientResponse, ES, RS> =>
   Schedule.fromStep(
     Effect.map(Schedule.toStep(schedule), (step) => (now: number, failure: E | TransientResponse) => {
+      const response = responseOf(failure)
+      const least = response === undefined ? undefined : retryAfterOf(response.headers, now)
       const next = step(now, failure instanceof TransientResponse ? failure.response : failure)
-      const response = failure instanceof TransientResponse || HttpClientError.isHttpClientError(failure)
-        ? failure.response
-        : undefined
-      if (response === undefined) return next
-      const least = retryAfterOf(response.headers, now) ?? Duration.zero
-      return Effect.flatMap(
-        next,
-        ([output, delay]) =>
-          Effect.as(Effect.forkChild(discard(response)), [output, Duration.max(delay, least)] as const)
-      )
+      return least === undefined
+        ? next
+        : Effect.map(next, ([output, delay]) => [output, Duration.max(delay, least)] as const)
     })
   )
 

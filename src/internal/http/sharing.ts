@@ -22,6 +22,30 @@ export const buffered = (
 ): Effect.Effect<Response, HttpClientError.HttpClientError> =>
   Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(request, response, Exit.succeed(bytes)))
 
+/** The error, once the body of its response has been read. */
+const bufferedError = (
+  error: HttpClientError.HttpClientError,
+  response: Response,
+  request: Request
+): Effect.Effect<never, HttpClientError.HttpClientError> =>
+  Effect.flatMap(
+    Effect.exit(response.arrayBuffer),
+    (bytes) => Effect.fail(errorOf(error, request, new BufferedResponse(request, response, bytes)))
+  )
+
+/** Reads the body of a response, or of the response that an error carries. */
+export const held = <E, R>(
+  effect: Effect.Effect<Response, E, R>,
+  request: Request
+): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> =>
+  Effect.matchEffect(effect, {
+    onSuccess: (response) => buffered(response, request),
+    onFailure: (error): Effect.Effect<never, E | HttpClientError.HttpClientError> =>
+      HttpClientError.isHttpClientError(error) && error.response !== undefined
+        ? bufferedError(error, error.response, request)
+        : Effect.fail(error)
+  })
+
 // These select which part of the resource is sent, or whether it is sent at all, so every list of headers contains them.
 export const selecting = ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"]
 
@@ -49,31 +73,48 @@ const transport: ReadonlyArray<Context.Key<never, unknown> | Context.Key<FetchHt
 export const transportOf = (context: Context.Context<never>): ReadonlyArray<unknown> =>
   transport.map((key) => Context.getOrUndefined(context, key))
 
+/** A caller, whose request may be the one that is sent: then a response that the others must not have is its own. */
+export class Lead {
+  /** Whether its request was sent. */
+  leads = false
+  private left = false
+  private response: Response | undefined = undefined
+
+  give(response: Response): Effect.Effect<void> {
+    this.response = response
+    return this.left ? this.leave : Effect.void
+  }
+
+  /** It does not read its response, which is aborted. */
+  readonly leave: Effect.Effect<void> = Effect.suspend(() => {
+    this.left = true
+    return this.response === undefined
+      ? Effect.void
+      : Effect.asVoid(Effect.exit(Effect.raceFirst(this.response.arrayBuffer, Effect.yieldNow)))
+  })
+}
+
 /**
  * Reads the body of a response, or of the response that an error carries, if all callers may have it. Otherwise the caller
- * whose request was sent reads it, so that the others do not wait for it; if that caller has left, it is aborted.
+ * whose request was sent reads it, so that the others do not wait for it.
  */
 export const readOnce = <E, R>(
   effect: Effect.Effect<Response, E, R>,
   sent: Request,
-  left: () => boolean
-): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> => {
-  const unread = (response: Response) =>
-    Effect.suspend(() => left() ? Effect.exit(Effect.raceFirst(response.arrayBuffer, Effect.yieldNow)) : Effect.void)
-  return effect.pipe(
-    Effect.flatMap((response) => isForAll(response) ? buffered(response, sent) : Effect.as(unread(response), response)),
+  lead: Lead
+): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> =>
+  effect.pipe(
+    Effect.flatMap((response) =>
+      isForAll(response) ? buffered(response, sent) : Effect.as(lead.give(response), response)
+    ),
     Effect.catch((error): Effect.Effect<never, E | HttpClientError.HttpClientError> => {
       if (!HttpClientError.isHttpClientError(error) || error.response === undefined) return Effect.fail(error)
       const response = error.response
       return isForAll(response)
-        ? Effect.flatMap(
-          Effect.exit(response.arrayBuffer),
-          (bytes) => Effect.fail(errorOf(error, sent, new BufferedResponse(sent, response, bytes)))
-        )
-        : Effect.andThen(unread(response), Effect.fail(error))
+        ? bufferedError(error, response, sent)
+        : Effect.andThen(lead.give(response), Effect.fail(error))
     })
   )
-}
 
 /** Whether a response may be handed to callers whose request was not sent. */
 const isForAll = ({ cookies, headers }: Response): boolean =>

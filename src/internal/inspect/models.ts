@@ -61,11 +61,19 @@ export interface SchedulerSnapshot {
 /**
  * A rate limiter, with the keys that wait or that a penalty holds.
  *
+ * **Details**
+ *
+ * `waiting` is how many calls wait, `oldestWaitMillis` for how long the oldest of them has waited, and `penaltyMillis` how long
+ * the last penalty still lasts: of all keys, also of those that are not listed.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface LimiterSnapshot {
   readonly name: string
+  readonly waiting: number
+  readonly oldestWaitMillis: number
+  readonly penaltyMillis: number
   readonly held: Some<{
     readonly key?: string
     readonly waiting: number
@@ -94,7 +102,8 @@ export interface ReducerSnapshot {
 }
 
 /**
- * A resolver, with its batches. `millis` is how long a batch has waited, or how long it has run.
+ * A resolver, with its batches. `millis` is how long a batch has waited, or how long it has run. `longestQueuedMillis` is how
+ * long the oldest of the queued ones has waited, whether it is listed or not.
  *
  * @category models
  * @since 0.1.0
@@ -104,6 +113,7 @@ export interface BatcherSnapshot {
   readonly collecting: number
   readonly queued: number
   readonly running: number
+  readonly longestQueuedMillis: number
   readonly batches: Some<{
     readonly id: string
     readonly state: "collecting" | "queued" | "running"

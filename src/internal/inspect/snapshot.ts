@@ -82,6 +82,7 @@ class Reader {
 
   read(members: Iterable<Member>): Snapshot {
     const schedulers = new First<SchedulerSnapshot>(this.settings.most, (_) => -_.queued.total - _.running.total)
+    let worst: SchedulerSnapshot | undefined
     const limiters: Array<LimiterSnapshot> = []
     const reducers: Array<ReducerSnapshot> = []
     const batchers: Array<BatcherSnapshot> = []
@@ -94,7 +95,10 @@ class Reader {
         case "scheduler": {
           const keyed = source.keyed?.() ?? Array.from(source.engines(), (engine) => ({ key: undefined, engine }))
           for (const { engine, key } of keyed) {
-            if (engine instanceof Engine) schedulers.add(this.scheduler(name, key, engine))
+            if (!(engine instanceof Engine)) continue
+            const scheduler = this.scheduler(name, key, engine)
+            schedulers.add(scheduler)
+            if (scheduler.oldestWaitMillis > (worst?.oldestWaitMillis ?? 0)) worst = scheduler
           }
           break
         }
@@ -124,6 +128,8 @@ class Reader {
       const outer = node instanceof Job && node.state === "Queued" ? liveNode(node.outer) : undefined
       if (outer !== undefined) this.waits.add({ from: this.node(outer), to: this.node(node) })
     }
+    const { first } = schedulers
+    if (worst !== undefined && !first.includes(worst)) first[first.length - 1] = worst
     this.tellKeys()
     return {
       at: this.at,
@@ -189,7 +195,7 @@ class Reader {
     byShare.sort((a, b) => b.queued - a.queued)
     return this.withKey<SchedulerSnapshot>("key", key, {
       name,
-      ...engine.limit === Infinity ? {} : { limit: engine.limit },
+      ...engine.width === Infinity ? {} : { limit: engine.width },
       weight: engine.weight,
       paused: engine.paused,
       draining: engine.draining,
@@ -208,9 +214,18 @@ class Reader {
 
   private limiter(name: string, limiter: Keys): LimiterSnapshot {
     const held = new First<Held>(this.settings.most, (_) => -Math.max(_.waited, _.penalty))
-    for (const key of heldIn(limiter)) held.add(key)
+    let [waiting, waited, penalty] = [0, 0, 0]
+    for (const key of heldIn(limiter)) {
+      held.add(key)
+      waiting += key.waiting
+      if (Number.isFinite(key.waited)) waited = Math.max(waited, key.waited)
+      penalty = Math.max(penalty, key.penalty)
+    }
     return {
       name,
+      waiting,
+      oldestWaitMillis: Math.round(waited / 1e6),
+      penaltyMillis: Math.ceil(penalty / 1e6),
       held: held.map(({ key, penalty, waited, waiting }) =>
         this.withKey<LimiterSnapshot["held"]["first"][number]>("key", key, {
           waiting,
@@ -243,14 +258,18 @@ class Reader {
     const { recipe, runner } = collector
     const now = recipe.watch?.now() ?? 0
     const counts = { collecting: 0, queued: 0, running: 0 }
+    let longestQueuedMillis = 0
     const batches = new First<Batch<Request.Any>>(this.settings.most)
     for (const batch of runner.running) {
-      counts[stateOf(batch)]++
+      const state = stateOf(batch)
+      counts[state]++
       batches.add(batch)
+      if (state === "queued") longestQueuedMillis = Math.max(longestQueuedMillis, now - batch.since)
     }
     return {
       name,
       ...counts,
+      longestQueuedMillis,
       batches: batches.map((batch) =>
         this.withKey<BatcherSnapshot["batches"]["first"][number]>("keys", batch.key, {
           id: this.id(batch),
@@ -265,7 +284,7 @@ class Reader {
 }
 
 /** For how many nanoseconds a penalty still lets no job start. */
-const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
+export const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
   Math.max(0, penaltyLeft, limiter?.penaltyUnsafe?.(undefined) ?? 0)
 
 const stateOf = ({ phase }: Batch<Request.Any>): "collecting" | "queued" | "running" =>

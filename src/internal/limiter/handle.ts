@@ -229,13 +229,18 @@ export const make = (limiter: Backend, name: string) => {
       if (maxWait < Infinity && limiter.leastWaitUnsafe(key, tokens, now) > maxWait) {
         return exceeded(key, limiter.refusalUnsafe(key, tokens, now))
       }
-      const penalized = spans === undefined ? 0 : limiter.penaltyUnsafe?.(key) ?? 0
-      return Effect.flatMap(wait(key, tokens, now, maxWait, settles), (waiter) => {
+      const waits = wait(key, tokens, now, maxWait, settles)
+      // The axis may have started over meanwhile.
+      const waitedAt = (at: number): number => at - now + Number(limiter.epoch - epoch)
+      const tell = (waited: number) => spans?.limited(name, fiber, waited, limiter.penalizedUnsafe?.(key, waited) ?? 0)
+      const ended = spans === undefined
+        ? waits
+        : Effect.tapError(waits, () => Effect.sync(() => tell(waitedAt(limiter.now()))))
+      return Effect.flatMap(ended, (waiter) => {
         const at = limiter.now()
-        // The axis may have started over meanwhile.
-        const waited = at - now + Number(limiter.epoch - epoch)
+        const waited = waitedAt(at)
         limiter.watch?.delayed(waited / 1e6)
-        spans?.limited(name, fiber, waited, penalized)
+        tell(waited)
         return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
       })
     }

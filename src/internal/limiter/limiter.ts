@@ -82,6 +82,8 @@ export interface Limiter<E = never> {
   log?: Log | undefined
   /** Nanoseconds until a penalty of a key ends. In memory only. */
   penaltyUnsafe?(key: string | undefined): number
+  /** For how many of the last nanoseconds a penalty has held a key, where waits are put on spans. */
+  penalizedUnsafe?(key: string | undefined, nanos: number): number
   /** Lets nothing of a key pass for a time, and then one token. Returns whether that is longer than before. */
   penalize(key: string | undefined, nanos: number): Effect.Effect<boolean, E>
   /** Changes the quotas. Consumed tokens stay consumed. */

@@ -104,7 +104,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.madeAt = site.clock.currentTimeMillisUnsafe()
     this.refusals = new Refusals(this)
     this.rate = new Rate(this, limiter)
-    this.account = Context.get(site.context, Tracing)?.account(this.name, site, () => waitingFor(this))
+    this.account = Context.get(site.context, Tracing)?.account(
+      this.name,
+      site,
+      () => waitingFor(this),
+      (nanos) => this.limiter?.penalizedUnsafe?.(undefined, nanos) ?? 0
+    )
     this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
@@ -152,7 +157,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     return this.running === 0 && this.queued === 0
   }
 
-  /** The most weight that may run at one time. */
+  /** The most weight that may run now: it is less than the limit where it follows the other side. */
+  get width(): number {
+    return this.permits === undefined ? this.main.capacity : this.permits.limit
+  }
+
+  /** The most weight that may ever run at one time. */
   get limit(): number {
     if (this.permits !== undefined) return this.permits.limit
     return this.adaptive === undefined ? this.main.capacity : this.limits.concurrency

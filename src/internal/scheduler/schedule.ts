@@ -77,8 +77,10 @@ class EffectJob<A, E, R> extends Job {
     if (this.engine_.startUnsafe(this, later)) return firstStep(this.body(), this.fiber!)
     return Effect.callback<A, E | SchedulerError, R>((resume) => {
       const { account } = this.engine_
-      this.resume = account === undefined ? resume : traced(account.enter(this.fiber!), resume)
+      this.resume = resume
       this.engine_.enqueueUnsafe(this)
+      // One that is refused or started in this step has not waited.
+      if (account !== undefined && this.state === "Queued") this.resume = traced(account.enter(this.fiber!), resume)
     })
   }
 

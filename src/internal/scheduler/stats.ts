@@ -53,7 +53,7 @@ export const statsOf = (engine: Engine): Stats => {
   const hold = waitingFor(engine)
   const next = nextStart(engine, hold)
   return {
-    concurrency: engine.permits === undefined ? engine.main.capacity : engine.limit,
+    concurrency: engine.width,
     running: engine.running,
     weight: engine.weight,
     queued: engine.queued,

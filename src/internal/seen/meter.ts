@@ -124,7 +124,7 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
     for (const { engines } of this.members) yield* engines()
   }
 
-  private total(field: "limit" | "running" | "weight" | "queued"): number {
+  private total(field: "width" | "running" | "weight" | "queued"): number {
     let sum = 0
     for (const load of this.loads()) if (load[field] !== Infinity) sum += load[field]
     return sum
@@ -159,7 +159,7 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
 
   /** A scheduler without a bound has no limit: OTLP has no number for it. */
   private showLimit(): void {
-    this.limited ??= this.series.gauge("scheduler.limit", "The most weight that may run", () => this.total("limit"))
+    this.limited ??= this.series.gauge("scheduler.limit", "The most weight that may run", () => this.total("width"))
   }
 
   started(since: Millis | undefined, now = this.time.now()): Millis {
@@ -187,7 +187,7 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
   }
 }
 
-const isBounded = ({ limit }: Load): boolean => limit !== Infinity
+const isBounded = ({ width }: Load): boolean => width !== Infinity
 
 class LimiterFamily extends Family<Kinds["limiter"][0]> implements LimiterWatch {
   private readonly decisions = by(
@@ -340,13 +340,16 @@ export const meter: Observer = {
     const registry = Context.get(context, Metric.MetricRegistry)
     let families = registries.get(registry)
     if (families === undefined) registries.set(registry, families = new Map())
+    const own = kind === "store" ? "service" : "name"
+    // Without ours, which wins: places that differ in it alone have the same series.
     const around = Object.entries(Context.get(context, Metric.CurrentMetricAttributes))
-    const id = JSON.stringify([kind, name, around.sort(([a], [b]) => a < b ? -1 : 1)])
+      .filter(([attribute]) => attribute !== own)
+      .sort(([a], [b]) => a < b ? -1 : 1)
+    const id = JSON.stringify([kind, name, around])
     // Sound: the id begins with the kind.
     let family = families.get(id) as Families[K] | undefined
     if (family === undefined) {
-      const attributes = kind === "store" ? { service: name } : { name }
-      families.set(id, family = new classes[kind](new Series(context, attributes), new Time(clock)))
+      families.set(id, family = new classes[kind](new Series(context, { [own]: name }), new Time(clock)))
     }
     const entered = family
     entered.enter(source)

@@ -15,8 +15,8 @@ export type Millis = number
 
 /** The load of a scheduler. */
 export interface Load {
-  /** The most weight that may run; `Infinity` without a bound. */
-  readonly limit: number
+  /** The most weight that may run now; `Infinity` without a bound. */
+  readonly width: number
   readonly running: number
   readonly weight: number
   readonly queued: number

@@ -4,6 +4,7 @@
 import * as Clock from "effect/Clock"
 import type { Fiber } from "effect/Fiber"
 import type { Place } from "../data/timers.js"
+import { Penalties } from "./penalties.js"
 
 type AnyFiber = Fiber<unknown, unknown>
 
@@ -48,14 +49,16 @@ export class Account {
   private readonly name: string
   private readonly place: Place
   private readonly holdOf: () => Hold
+  private readonly penalized: (nanos: number) => number
   private readonly sums = { nothing: 0, width: 0, rate: 0, penalty: 0, pause: 0 }
   private hold: Hold = "nothing"
   private at: number
 
-  constructor(name: string, place: Place, holdOf: () => Hold) {
+  constructor(name: string, place: Place, holdOf: () => Hold, penalized: (nanos: number) => number) {
     this.name = name
     this.place = place
     this.holdOf = holdOf
+    this.penalized = penalized
     this.at = this.now()
   }
 
@@ -65,8 +68,13 @@ export class Account {
 
   private add(): void {
     const now = this.now()
-    this.sums[this.hold] += now - this.at
+    const took = now - this.at
     this.at = now
+    // Others may have penalized the limiter since the last turn.
+    const isSure = took === 0 || this.hold === "nothing" || this.hold === "penalty" || this.hold === "pause"
+    const penalty = isSure ? 0 : Math.min(took, this.penalized(took * 1e6) / 1e6)
+    this.sums[this.hold] += took - penalty
+    this.sums.penalty += penalty
   }
 
   /** What the queue waits for may have changed. */
@@ -89,8 +97,13 @@ export class Account {
 
 /** Puts events on the spans of callers. */
 export class Spans {
-  account(name: string, place: Place, holdOf: () => Hold): Account {
-    return new Account(name, place, holdOf)
+  /** `penalized` tells for how many of the last nanoseconds a penalty has held the queue, as far as the limiter knows. */
+  account(name: string, place: Place, holdOf: () => Hold, penalized: (nanos: number) => number): Account {
+    return new Account(name, place, holdOf, penalized)
+  }
+
+  penalties(): Penalties {
+    return new Penalties()
   }
 
   /** A caller has waited for a limiter; `penalty` is the part of it for a penalty. In nanoseconds. */

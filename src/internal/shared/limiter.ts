@@ -117,8 +117,19 @@ export class SharedLimiter implements Backend {
   readonly strict = false
 
   watch: LimiterWatch | undefined = undefined
-  spans: Spans | undefined = undefined
   log: Log | undefined = undefined
+
+  // The local limiter knows the penalties that this process has given.
+  get spans(): Spans | undefined {
+    return this.local.spans
+  }
+  set spans(spans: Spans | undefined) {
+    this.local.spans = spans
+  }
+
+  penalizedUnsafe(key: string | undefined, nanos: number): number {
+    return this.local.penalizedUnsafe(key, nanos)
+  }
 
   /** A slot of the store is spent when it is granted. Only grants of the local limiter begin later, or are refunded. */
   beginUnsafe(granted: Granted): void {

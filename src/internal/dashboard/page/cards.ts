@@ -90,10 +90,9 @@ export const reducer = (counts: Counts, { inFlight, name }: Snapshot["reducers"]
 }
 
 export const batcher = (counts: Counts, _: Snapshot["batchers"][number], i: number): Card => {
-  const { batches, collecting, name, queued, running } = _
+  const { collecting, longestQueuedMillis: waited, name, queued, running } = _
   const asked = { id: "batcher.requests", name }
   const sizes = { id: "batcher.batch_size", name }
-  const waited = batches.first.reduce((most, _) => _.state === "queued" ? Math.max(most, _.millis) : most, 0)
   const answered = counts.labels(asked).map((label) => `${label} ${count(counts.lately({ ...asked, label }))}`)
   const [level, state]: Verdict = waited > 1000
     ? ["wait", `a batch waits for its scheduler, ${millis(waited)}`]

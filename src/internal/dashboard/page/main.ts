@@ -178,13 +178,21 @@ pause.addEventListener("click", () => {
   paused = !paused
   pause.setAttribute("aria-pressed", String(paused))
   write(pause, paused ? "Resume" : "Pause")
-  if (paused) tell("wait", "paused")
-  else if (connected) tell("fine", "live")
+  tellLink()
 })
 
 const viewer = new Viewer()
 let connected = false
 let lostAt: number | undefined
+
+/** Says whether the figures are those of now: paused or not, a lost connection comes first. */
+const tellLink = (): void => {
+  if (lostAt !== undefined) {
+    tell("bad", `no connection since ${new Date(lostAt).toLocaleTimeString("en-GB")}, trying again …`)
+  } else if (paused) tell("wait", "paused")
+  else if (connected) tell("fine", "live")
+  else tell("wait", "connecting …")
+}
 
 const charts = function*(): Generator<Chart> {
   if (flowChart !== undefined) yield flowChart
@@ -200,9 +208,8 @@ const take = (frame: Frame): void => {
   }
   // Figures of the last minute need each frame.
   const view = viewer.see(frame)
-  if (paused) return
-  tell("fine", "live")
-  show(view, frame)
+  tellLink()
+  if (!paused) show(view, frame)
 }
 
 const retryMillis = 1000
@@ -217,9 +224,8 @@ const connect = (): void => {
     take(JSON.parse(data) as Frame)
   })
   const lost = (): void => {
-    connected = false
     lostAt ??= Date.now()
-    tell("bad", `no connection since ${new Date(lostAt).toLocaleTimeString("en-GB")}, trying again …`)
+    tellLink()
   }
   const again = (): void => {
     clearInterval(timer)

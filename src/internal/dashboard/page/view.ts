@@ -15,6 +15,7 @@ export interface View extends Lists {
 }
 
 type Snapshot = Frame["snapshot"]
+type Service = Frame["services"][number]
 type Scheduler = Snapshot["schedulers"]["first"][number]
 
 /** A wait is one to name when it lasts so long, and so many times as long as those of others. */
@@ -43,7 +44,7 @@ export class Viewer {
     const { counts } = this
     const { snapshot } = frame
     const cards = [
-      ...this.schedulers(snapshot),
+      ...this.schedulers(frame),
       ...snapshot.limiters.map((_, i) => this.limiter(snapshot, _, i)),
       ...snapshot.reducers.map((_, i) => reducer(counts, _, i)),
       ...snapshot.batchers.map((_, i) => batcher(counts, _, i)),
@@ -125,7 +126,7 @@ export class Viewer {
     return { news, notes: told(notes.length > 0 && `Refused in the last minute: ${notes.join(", ")}`) }
   }
 
-  private schedulers({ at, schedulers }: Snapshot): ReadonlyArray<Card> {
+  private schedulers({ services, snapshot: { at, schedulers } }: Frame): ReadonlyArray<Card> {
     // The keys of one service share a card: they come and go.
     const groups = new Map<string, Array<Scheduler>>()
     for (const scheduler of schedulers.first) {
@@ -133,29 +134,27 @@ export class Viewer {
       if (group === undefined) groups.set(scheduler.name, [scheduler])
       else group.push(scheduler)
     }
-    return Array.from(groups.keys()).sort().map((name) => this.scheduler(at, name, groups.get(name)!))
+    return Array.from(services).sort((a, b) => a.name < b.name ? -1 : 1)
+      .map((service) => this.scheduler(at, service, groups.get(service.name) ?? []))
   }
 
-  private scheduler(at: number, name: string, group: ReadonlyArray<Scheduler>): Card {
+  /** `group` has those that are listed. */
+  private scheduler(at: number, service: Service, group: ReadonlyArray<Scheduler>): Card {
     const { counts } = this
-    const sum = (of: (_: Scheduler) => number) => group.reduce((sum, _) => sum + of(_), 0)
-    const worst = group.reduce((a, b) => b.oldestWaitMillis > a.oldestWaitMillis ? b : a)
-    const [running, queued] = [sum((_) => _.running.total), sum((_) => _.queued.total)]
-    const limit = group.some((_) => _.limit === undefined) ? undefined : sum((_) => _.limit!)
-    const oldest = worst.oldestWaitMillis
-    const penalty = Math.max(...group.map((_) => _.penaltyMillis))
+    const { limit, name, oldestRunMillis, penaltyMillis: penalty, queued, running, schedulers, waitingFor } = service
+    const oldest = service.oldestWaitMillis
+    const worst = group.find((_) => _.oldestWaitMillis === oldest)
 
     const ended = { id: "scheduler.use_time", name }
     if (counts.now(ended) > 0 || running === 0 || !this.lastEnds.has(name)) this.lastEnds.set(name, at)
-    const oldestRun = Math.max(0, ...group.map((_) => _.running.first[0]?.millis ?? 0))
-    const quiet = Math.min(at - this.lastEnds.get(name)!, oldestRun)
-    const isStuck = running > 0 && queued > 0 && quiet > stuckMillis && worst.waitingFor === "width"
+    const quiet = Math.min(at - this.lastEnds.get(name)!, oldestRunMillis)
+    const isStuck = running > 0 && queued > 0 && quiet > stuckMillis && waitingFor === "width"
     const meanWait = (counts.mean({ id: "scheduler.wait_time", name, label: "started" }) ?? 0) * 1000
     const started = counts.lately({ id: "scheduler.wait_time", name, label: "started" })
     const starves = oldest > longWait.millis && started > 0 && oldest > longWait.times * meanWait && !isStuck
     const { news, notes: refusals } = this.refusals("scheduler.refused", name)
 
-    const [level, state]: Verdict = group.some((_) => _.draining)
+    const [level, state]: Verdict = service.draining
       ? ["wait", `draining, ${running + queued} left`]
       : penalty > 0
       ? ["bad", `penalty until ${clock(at + penalty)}`]
@@ -167,28 +166,29 @@ export class Viewer {
       ? ["bad", `a job starves, ${millis(oldest)}`]
       : news.length > 0
       ? ["bad", `refusing: ${news.join(", ")}`]
-      : group.some((_) => _.paused)
+      : service.paused
       ? ["wait", "paused"]
-      : worst.waitingFor === "nothing"
+      : waitingFor === "nothing"
       ? ["fine", "fine"]
-      : ["wait", `waiting for ${worst.waitingFor}`]
+      : ["wait", `waiting for ${waitingFor}`]
 
-    const front = worst.queued.first.length === 0
-      ? undefined
-      : worst.queued.first.reduce((a, b) => b.millis > a.millis ? b : a)
+    const waits = worst?.queued.first ?? []
+    const front = waits.length === 0 ? undefined : waits.reduce((a, b) => b.millis > a.millis ? b : a)
+    const { byPriority = [], byShare = [], key } = worst ?? {}
     const notes = told(
-      (group.length > 1 || worst.key !== undefined) &&
-        `${plural(group.length, "key")}${worst.key === undefined ? "" : `, the longest wait at ${worst.key}`}`,
+      (schedulers !== 1 || key !== undefined) &&
+        `${plural(schedulers, "key")}${key === undefined ? "" : `, the longest wait at ${key}`}`,
       starves &&
         `The oldest job waits for ${millis(oldest)}; those that started waited ${millis(meanWait)} on average.${
           front === undefined ? "" : ` It has ${traits(front)}.`
         }`,
       isStuck &&
-        `${plural(running, "job")} at work, the oldest for ${millis(oldestRun)}; none ended for ${millis(quiet)}.`,
-      worst.byShare.length > 1 &&
-        `Waiting by share: ${worst.byShare.map((_) => `${_.share} ${count(_.queued)}`).join(", ")}`,
-      worst.byPriority.length > 1 &&
-        `Waiting by priority: ${worst.byPriority.map((_) => `${_.priority}: ${count(_.queued)}`).join(", ")}`,
+        `${plural(running, "job")} at work, the oldest for ${millis(oldestRunMillis)}; none ended for ${
+          millis(quiet)
+        }.`,
+      byShare.length > 1 && `Waiting by share: ${byShare.map((_) => `${_.share} ${count(_.queued)}`).join(", ")}`,
+      byPriority.length > 1 &&
+        `Waiting by priority: ${byPriority.map((_) => `${_.priority}: ${count(_.queued)}`).join(", ")}`,
       ...refusals,
       ...this.penalties({ id: "scheduler.penalties", name })
     )
@@ -227,10 +227,8 @@ export class Viewer {
     }
   }
 
-  private limiter({ at }: Snapshot, { held, name }: Snapshot["limiters"][number], i: number): Card {
-    const penalty = Math.max(0, ...held.first.map((_) => _.penaltyMillis))
-    const oldest = Math.max(0, ...held.first.map((_) => _.oldestWaitMillis))
-    const waiting = held.first.reduce((sum, _) => sum + _.waiting, 0)
+  private limiter({ at }: Snapshot, limiter: Snapshot["limiters"][number], i: number): Card {
+    const { held, name, oldestWaitMillis: oldest, penaltyMillis: penalty, waiting } = limiter
     const { news, notes } = this.refusals("ratelimiter.decisions", name)
     const [level, state]: Verdict = penalty > 0
       ? ["bad", `penalty until ${clock(at + penalty)}`]

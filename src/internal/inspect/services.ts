@@ -1,0 +1,65 @@
+/**
+ * The figures of the schedulers of each name together: the lists of a snapshot end somewhere.
+ */
+import { Engine } from "../scheduler/engine.js"
+import { startOf, waitingFor } from "../scheduler/watching.js"
+import type { SchedulerSnapshot } from "./models.js"
+import type { Member } from "./roll.js"
+import { penaltyOf } from "./snapshot.js"
+
+/** The schedulers of one name, those of all keys included. */
+export interface Service {
+  readonly name: string
+  /** How many there are: of a keyed one, the keys. */
+  readonly schedulers: number
+  readonly running: number
+  readonly queued: number
+  /** Absent where one has no bound, and while there is none. */
+  readonly limit?: number
+  /** Whether one of them is. */
+  readonly paused: boolean
+  readonly draining: boolean
+  /** What the one with the oldest wait waits for. */
+  readonly waitingFor: SchedulerSnapshot["waitingFor"]
+  readonly oldestWaitMillis: number
+  readonly oldestRunMillis: number
+  readonly penaltyMillis: number
+}
+
+export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
+  const found = new Map<string, Array<Engine>>()
+  for (const { kind, name, source } of members) {
+    if (kind !== "scheduler") continue
+    const all = found.get(name) ?? []
+    found.set(name, all)
+    for (const engine of source.engines()) if (engine instanceof Engine) all.push(engine)
+  }
+  return Array.from(found, ([name, all]) => {
+    let [running, queued, limit, oldestWait, oldestRun, penalty] = [0, 0, 0, 0, 0, 0]
+    let worst = all[0]
+    for (const engine of all) {
+      running += engine.running
+      queued += engine.queued
+      limit += engine.width
+      const wait = engine.oldestWait
+      if (wait > oldestWait || worst?.queued === 0) worst = engine
+      oldestWait = Math.max(oldestWait, wait)
+      const first = engine.lanes.started.at(-1)
+      if (first !== undefined) oldestRun = Math.max(oldestRun, engine.millis() - startOf(engine, first))
+      penalty = Math.max(penalty, penaltyOf(engine))
+    }
+    return {
+      name,
+      schedulers: all.length,
+      running,
+      queued,
+      ...all.length === 0 || limit === Infinity ? {} : { limit },
+      paused: all.some((engine) => engine.paused),
+      draining: all.some((engine) => engine.draining),
+      waitingFor: worst === undefined ? "nothing" : waitingFor(worst),
+      oldestWaitMillis: oldestWait,
+      oldestRunMillis: Math.round(oldestRun),
+      penaltyMillis: Math.ceil(penalty / 1e6)
+    }
+  })
+}
