@@ -13,8 +13,7 @@
  * jobs that all wait, one that lends nothing yet is the nearest above a queued job.
  */
 import { append, type List, remove } from "../data/list.js"
-import { above, changes, findAbove, newMark, visitBelow } from "../waits/waits.js"
-import type { Node } from "../waits/waits.js"
+import { above, changes, findAbove, newMark, type Node, visitBelow } from "../waits/waits.js"
 import type { Job, Lane, Place } from "./job.js"
 
 /** How far to look from the first job in the queue up to a lender, before the lender is searched downwards. */

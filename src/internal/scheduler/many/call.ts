@@ -18,8 +18,7 @@ import type { CallInProgress, Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import type { JobOptions } from "../options.js"
 import { effectOf } from "../schedule.js"
-import { ended, pending } from "./source.js"
-import type { Listener, Source } from "./source.js"
+import { ended, type Listener, pending, type Source } from "./source.js"
 
 /** With an unbounded concurrency: how many items may wait, and how many results may be held. */
 const lookahead = 1024
