@@ -21,14 +21,8 @@ const checkCount = (caller: string, field: string, value: number, least: number)
 
 // ----------------------------------------------------------------------------------------------------- of a scheduler
 
-interface QuotaInput {
-  readonly limit: number
-  readonly window: Duration.Input
-  readonly burst?: number | undefined
-  readonly strict?: boolean | undefined
-}
-
-export type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
+/** One quota, or a list of quotas. */
+export type Quotas = Parameters<typeof Quota.rates>[2]
 
 /** The options of a scheduler that bound its queue and its end. `Scheduler.Options` has their meaning. */
 export interface QueueOptions {
@@ -132,7 +126,7 @@ export const checkPenalty = (options: PenalizeOptions): number =>
   Quota.nanos("Scheduler.penalize", "for", options.for, 0)
 
 export const checkDrain = (options: DrainOptions | undefined): number =>
-  options?.timeout === undefined ? Infinity : Quota.nanos("Scheduler.drain", "timeout", options.timeout, 0)
+  checkWait("Scheduler.drain", "timeout", options?.timeout)
 
 /** The checked options that an engine keeps. Durations in nanoseconds. */
 export interface Limits {
@@ -398,14 +392,13 @@ export const itemOptions = <A>(
 ): (item: A, index: number) => JobOptions => {
   const { maxWait, priority, share, tokens, total, weight } = options
   if (total !== undefined) checkCount(caller, "total", total, 0)
-  const given = { maxWait, share, weight: fixed(weight), tokens: fixed(tokens), priority: fixed(priority) }
   const of = (options: ScheduleOptions): JobOptions => {
     const checked = jobOptions(caller, options)
     Quota.checkList(caller, checked.list, limiter)
     return checked
   }
-  const all = of(given)
-  if (given.weight === weight && given.tokens === tokens && given.priority === priority) return () => all
+  const all = of({ maxWait, share, weight: fixed(weight), tokens: fixed(tokens), priority: fixed(priority) })
+  if (![weight, tokens, priority].some((cost) => typeof cost === "function")) return () => all
   return (item, index) =>
     of({
       maxWait,
