@@ -5,17 +5,14 @@
  */
 import * as DueHeap from "../data/dueHeap.js"
 import { duration } from "../data/duration.js"
-import { forEachInSlices, type Slices } from "../data/slices.js"
+import { forEachInSlices } from "../data/slices.js"
 import * as Timers from "../data/timers.js"
-import type { Limiter, StoreError } from "../limiter/limiter.js"
-import type { Log } from "../seen/tell.js"
+import { behind } from "../limiter/gcra.js"
 import { Codel } from "./codel.js"
 import { Overloaded, WaitExceeded } from "./error.js"
-import type { SchedulerErrorReason } from "./error.js"
-import { behind } from "../limiter/gcra.js"
 import type { Job, Terms } from "./job.js"
-import type { Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
+import type { Core } from "./refusal.js"
 
 /** An event loop that calls back this much later than it should has stood still; how often that is looked at. */
 const stallNanos = 10_000_000
@@ -23,25 +20,8 @@ const stallNanos = 10_000_000
 /** So many jobs that have left stay, however few wait. */
 const mostLeft = 32
 
-/** The part of an engine that this uses. */
-export interface Host {
-  readonly lanes: Lanes
-  readonly slices: Slices
-  readonly limiter: Limiter<StoreError> | undefined
-  /** Whether no job runs and no job waits. */
-  readonly idle: boolean
-  readonly paused: boolean
-  readonly penaltyLeft: number
-  readonly log: Log | undefined
-  time(): number
-  /** Starts every job that can start. */
-  pump(): void
-  refuseQueued(job: Job, reason: SchedulerErrorReason): void
-  notifyUnsafe(): void
-}
-
 export class Overload {
-  private readonly host: Host
+  private readonly host: Core
   private readonly limits: Limits
   private readonly codel: Codel | undefined
   /** A heap of the waiting jobs that have a `maxWait`, by the end of it, and of some that have left: those cost nothing there. */
@@ -58,7 +38,7 @@ export class Overload {
   private widthTime = 0
   private blockedSince: number | undefined = undefined
 
-  constructor(host: Host, limits: Limits, place: Timers.Place) {
+  constructor(host: Core, limits: Limits, place: Timers.Place) {
     this.host = host
     this.limits = limits
     this.alarm = new Timers.Alarm(Timers.after, () => this.ring(), place)
@@ -190,19 +170,13 @@ export class Overload {
 
   /** All jobs have started that can. The first one now waits for width and for nothing else, or does not. */
   pumped(blocked: boolean): void {
-    if (this.codel !== undefined && blocked !== (this.blockedSince !== undefined)) this.width(blocked)
-    this.disarm()
-    if (this.pulseAt < Infinity && this.pulse!.at === Infinity) this.setPulse(this.host.time())
-  }
-
-  private width(blocked: boolean): void {
-    const live = this.live(this.host.time())
-    if (blocked) {
-      this.blockedSince = live
-    } else {
+    if (this.codel !== undefined && blocked !== (this.blockedSince !== undefined)) {
+      const live = this.live(this.host.time())
       this.widthTime = this.widthAt(live)
-      this.blockedSince = undefined
+      this.blockedSince = blocked ? live : undefined
     }
+    this.disarm()
+    if (this.pulseAt < Infinity && this.pulse!.at === Infinity) this.pulse!.set(this.pulseAt, this.host.time())
   }
 
   private widthAt(live: number): number {
@@ -228,19 +202,12 @@ export class Overload {
     if (this.host.idle) this.host.log?.overloaded(false)
     this.live(now)
     this.pulseAt = Infinity
-    if (this.host.idle) return
-    this.keepPulse(now)
-    this.setPulse(now)
+    if (!this.host.idle) this.startPulse(now)
   }
 
-  /** `setPulse` follows: it runs the code of a clock, and here a job may be between two states. */
-  private keepPulse(now: number): void {
-    if (this.pulseAt !== Infinity) return
+  private startPulse(now: number): void {
     this.pulseAt = now + stallNanos
-  }
-
-  private setPulse(now: number): void {
-    if (this.pulseAt < Infinity) this.pulse!.set(this.pulseAt, now)
+    this.pulse!.set(this.pulseAt, now)
   }
 
   /** A job started without a wait. This may end it, or start others: it runs the code of a clock. */
@@ -249,20 +216,17 @@ export class Overload {
     if (codel === undefined) return
     codel.reset()
     this.host.log?.overloaded(false)
-    if (this.pulseAt < Infinity) return
-    const now = this.host.time()
-    this.keepPulse(now)
-    this.setPulse(now)
+    if (this.pulseAt === Infinity) this.startPulse(this.host.time())
   }
 
   /** The turn of a job has come. Returns why it is refused instead of started. */
   refusesFirst(terms: Terms, sheds: boolean, now: number): WaitExceeded | Overloaded | undefined {
     const { codel } = this
-    const measured = codel !== undefined && sheds
     if (now > terms.due) return this.exceeded(terms, now)
-    if (!measured) return undefined
+    if (codel === undefined || !sheds) return undefined
     const live = this.live(now)
-    this.keepPulse(now)
+    // `pumped` sets the alarm: that runs the code of a clock, and here the job is between two states.
+    if (this.pulseAt === Infinity) this.pulseAt = now + stallNanos
     const waited = this.widthAt(live) - terms.widthAt
     if (!codel.refuses(waited, live)) return undefined
     return new Overloaded({ waited: duration(waited), target: duration(codel.target) })

@@ -2,13 +2,9 @@
  * A time in which a scheduler starts no job. With a rate, the limiter has it.
  */
 import { after, Alarm, type Place } from "../data/timers.js"
+import type { Core } from "./refusal.js"
 
-/** The part of an engine that this uses. */
-interface Host {
-  time(): number
-  /** Starts every job that can start. */
-  pump(): void
-}
+type Host = Pick<Core, "time" | "pump">
 
 export class Penalty {
   private readonly host: Host
