@@ -33,7 +33,7 @@ import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
 import { type Core, impossibleOf, Refusals, refuseImpossible, refuseWaiting } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
-import { adapt, endAdaption, oldestWait, startOf, waited, waitingFor } from "./watching.js"
+import { adapt, endAdaption, startOf, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
 
 export { Job } from "./job.js"
@@ -141,7 +141,8 @@ export class Engine implements Core, Host, Claimant, Load {
   }
 
   get oldestWait(): number {
-    return oldestWait(this)
+    const oldest = this.main.queue.oldest?.job
+    return oldest === undefined ? 0 : waited(this, oldest)
   }
 
   get idle(): boolean {

@@ -96,12 +96,12 @@ export class Handle extends Pipeable.Class implements Operations<never>, Direct 
 
   readonly penalize: Operations<never>["penalize"] = (options) => {
     const nanos = checkPenalty(options)
-    return Effect.suspend(() => this.access.effect((engine) => Build.penalize(engine, nanos)))
+    return this.access.effect((engine) => Build.penalize(engine, nanos))
   }
 
   readonly drain: Operations<never>["drain"] = (options) => {
     const nanos = checkDrain(options)
-    return Effect.suspend(() => this.access.change((engine) => Build.drain(engine, nanos)))
+    return this.access.change((engine) => Build.drain(engine, nanos))
   }
 
   readonly pause = this.run((engine) => Effect.sync(() => engine.pauseUnsafe()))

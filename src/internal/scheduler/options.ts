@@ -168,7 +168,9 @@ export const check = <I>(
   maxWait: checkWait(caller, "maxWait", options.maxWait),
   shed: checkShed(caller, options),
   drain: options.drain === undefined ? 0 : Quota.nanos(caller, "drain", options.drain, 0),
-  rate: options.rate === undefined || isTag(options.rate) ? options.rate : Quota.rates(caller, "rate", options.rate)
+  rate: options.rate === undefined || Context.isKey(options.rate)
+    ? options.rate
+    : Quota.rates(caller, "rate", options.rate)
 })
 
 export const unbounded = (name: string): Checked<never> => ({
@@ -200,9 +202,6 @@ const checkShed = (caller: string, { maxWait, shed }: QueueOptions): Limits["she
     : Quota.nanos(caller, "shed.interval", given.interval, 1)
   return { target, interval }
 }
-
-export const isTag = <I>(rate: Quotas | ReadonlyArray<Rate> | Context.Key<I, object>): rate is Context.Key<I, object> =>
-  Context.isKey(rate)
 
 // ----------------------------------------------------------------------------------------------------------- of a job
 

@@ -10,12 +10,6 @@ import type { Adaptation } from "./width.js"
 /** For how many milliseconds a job has waited. */
 export const waited = (engine: Core, job: Job): number => Math.max(0, engine.millis() - job.since)
 
-/** For how many milliseconds the oldest waiting job has waited. */
-export const oldestWait = (engine: Core): number => {
-  const oldest = engine.lanes.main.queue.oldest?.job
-  return oldest === undefined ? 0 : waited(engine, oldest)
-}
-
 /** What the job in front waits for. */
 export const waitingFor = (engine: Core): Hold => {
   if (engine.lanes.queued === 0) return "nothing"
