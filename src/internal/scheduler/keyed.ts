@@ -153,9 +153,8 @@ export class Registry<K, I> {
 
   private arm(now: number): void {
     const due = this.resting.nextCheck
-    // Behind already: there were more entries than one tick takes.
-    const late = due <= now
-    this.alarm.set(late ? due : Math.max(due, now + tickNanos), now)
+    // If it is behind already, there were more entries than one tick takes.
+    this.alarm.set(due <= now ? due : Math.max(due, now + tickNanos), now)
   }
 
   /** Ends the timer, and all the schedulers. */

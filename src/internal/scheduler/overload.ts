@@ -61,7 +61,7 @@ export class Overload {
     const before = limiter === undefined ? 0 : lanes.main.queue.tokensBefore(job.priority, job.options.share)
     const expected = this.expectedWait(job, before)
     if (maxWait > 0 && expected <= maxWait) return undefined
-    return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
+    return this.exceeded(terms, now, expected > maxWait ? expected : undefined)
   }
 
   private longestWait({ options, patient }: Job): number {
@@ -120,9 +120,17 @@ export class Overload {
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
   refuseHopeless(): void {
-    const now = this.host.time()
     if (this.waiting === 0) return
-    const waits = this.hopeless(now)
+    const now = this.host.time()
+    const waits = new Map<Terms, number>()
+    this.host.lanes.main.queue.forEachBehind(({ job }, before) => {
+      const { terms } = job
+      if (terms === undefined || terms.due === Infinity) return false
+      const wait = this.expectedWait(job, before)
+      if (now + wait <= terms.due) return false
+      waits.set(terms, wait)
+      return true
+    })
     this.refuseEach(waits.keys(), (terms) => this.exceeded(terms, now, waits.get(terms)))
   }
 
@@ -146,24 +154,13 @@ export class Overload {
     }
   }
 
-  /** The jobs that would wait for the rate for longer than they may, and how long that is. */
-  private hopeless(now: number): Map<Terms, number> {
-    const waits = new Map<Terms, number>()
-    this.host.lanes.main.queue.forEachBehind(({ job }, before) => {
-      const { terms } = job
-      if (terms === undefined || terms.due === Infinity) return false
-      const wait = this.expectedWait(job, before)
-      if (now + wait <= terms.due) return false
-      waits.set(terms, wait)
-      return true
-    })
-    return waits
-  }
-
-  /** Why a job is refused that has waited. */
   private exceeded({ due, job }: Terms, now: number, expected?: number): WaitExceeded {
     const maxWait = this.longestWait(job)
-    return waitExceeded(now - due + maxWait, maxWait, expected)
+    return new WaitExceeded({
+      waited: duration(Math.max(0, now - due + maxWait)),
+      maxWait: duration(maxWait),
+      expected: expected === undefined ? undefined : duration(expected)
+    })
   }
 
   // ---------------------------------------------------------------------------------------------------------------- shed
@@ -237,10 +234,3 @@ export class Overload {
     this.pulse?.close()
   }
 }
-
-const waitExceeded = (waited: number, maxWait: number, expected: number | undefined): WaitExceeded =>
-  new WaitExceeded({
-    waited: duration(waited),
-    maxWait: duration(maxWait),
-    expected: expected === undefined ? undefined : duration(expected)
-  })
