@@ -259,7 +259,7 @@ export class Engine implements Core, Host, Claimant, Load {
     const { line } = job
     const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
     if (line !== undefined) job.settleLine(line, now!)
-    if (this.adaptive !== undefined && exit !== undefined) adapt(this, this.adaptive, job, exit, now!)
+    if (this.adaptive !== undefined && exit !== undefined) adapt(this, job, exit, now!)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
     if (this.permits !== undefined) {
@@ -308,7 +308,8 @@ export class Engine implements Core, Host, Claimant, Load {
         let lane = this.front
         while (lane !== undefined && this.starts < maxStartsPerStep) {
           if (!this.refusesHead(lane)) {
-            if (!this.pays(lane)) break
+            const job = this.lanes.headOf(lane)
+            if (!this.rate.take(job, Math.max(job.arrived, lane.freeAt, this.resumedAt))) break
             this.startHead(lane)
           }
           lane = this.front
@@ -341,11 +342,6 @@ export class Engine implements Core, Host, Claimant, Load {
       this.deferred = false
       this.pump()
     }, 0)
-  }
-
-  private pays(lane: Lane): boolean {
-    const job = this.lanes.headOf(lane)
-    return this.rate.take(job, Math.max(job.arrived, lane.freeAt, this.resumedAt))
   }
 
   /** Withdraws the claim in the step in which it no longer fits the job in front. */

@@ -5,7 +5,6 @@ import type * as Exit from "effect/Exit"
 import type { Hold } from "../seen/tell.js"
 import type { Job } from "./job.js"
 import type { Core } from "./refusal.js"
-import type { Adaptation } from "./width.js"
 
 /** For how many milliseconds a job has waited. */
 export const waited = (engine: Core, job: Job): number => Math.max(0, engine.millis() - job.since)
@@ -25,15 +24,10 @@ export const startOf = (engine: Core, job: Job): number => {
 }
 
 /** A job has ended: the width may follow. */
-export const adapt = (
-  engine: Core,
-  adaptive: Adaptation,
-  job: Job,
-  exit: Exit.Exit<unknown, unknown>,
-  now: number
-): void => {
+export const adapt = (engine: Core, job: Job, exit: Exit.Exit<unknown, unknown>, now: number): void => {
   const { lanes } = engine
   const { main } = lanes
+  const adaptive = engine.adaptive!
   const ended = { startedAt: job.since, now, running: main.used, saturated: main.state === "blocked" }
   // A function of the user is asked, which may also have called `resize`.
   if (!adaptive.ended(exit, ended) || engine.adaptive !== adaptive) return
