@@ -26,7 +26,7 @@ import { type Account, type Log, logOf, Tracing } from "../seen/tell.js"
 import { endUnsafe } from "../waits/waits.js"
 import { Draining, QueueFull, type SchedulerErrorReason } from "./error.js"
 import { type Job, type Lane, Terms } from "./job.js"
-import { type Host, Lanes } from "./lanes.js"
+import { Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
 import { Overload } from "./overload.js"
 import { Penalty } from "./penalty.js"
@@ -51,7 +51,7 @@ export interface CallInProgress {
   interruptUnsafe(): void
 }
 
-export class Engine implements Core, Host, Claimant, Load {
+export class Engine implements Core, Claimant, Load {
   readonly limits: Limits
   readonly site: Site
   readonly lanes: Lanes

@@ -21,7 +21,7 @@ const stallNanos = 10_000_000
 const mostLeft = 32
 
 export class Overload {
-  private readonly host: Core
+  private readonly engine: Core
   private readonly limits: Limits
   private readonly codel: Codel | undefined
   /** A heap of the waiting jobs that have a `maxWait`, by the end of it, and of some that have left: those cost nothing there. */
@@ -38,8 +38,8 @@ export class Overload {
   private widthTime = 0
   private blockedSince: number | undefined = undefined
 
-  constructor(host: Core, limits: Limits, place: Timers.Place) {
-    this.host = host
+  constructor(engine: Core, limits: Limits, place: Timers.Place) {
+    this.engine = engine
     this.limits = limits
     this.alarm = new Timers.Alarm(Timers.after, () => this.ring(), place)
     const { shed } = limits
@@ -57,7 +57,7 @@ export class Overload {
     if (this.codel !== undefined) terms.widthAt = this.widthAt(this.live(now))
     if (maxWait === Infinity) return undefined
     terms.due = now + maxWait
-    const { lanes, limiter } = this.host
+    const { lanes, limiter } = this.engine
     const before = limiter === undefined ? 0 : lanes.main.queue.tokensBefore(job.priority, job.options.share)
     const expected = this.expectedWait(job, before)
     if (maxWait > 0 && expected <= maxWait) return undefined
@@ -77,7 +77,7 @@ export class Overload {
   }
 
   left(terms: Terms): void {
-    if (this.host.lanes.queued === 0) this.codel?.reset()
+    if (this.engine.lanes.queued === 0) this.codel?.reset()
     if (terms.due === Infinity) return
     this.waiting--
     // `disarm` follows: it ends a fiber, whose code may use the scheduler, and here the job is between two states.
@@ -104,7 +104,7 @@ export class Overload {
 
   /** How long the rate, or a penalty, keeps a job from its start at least, with so many tokens in front of it. */
   private expectedWait(job: Job, before: number): number {
-    const { lanes, limiter, paused, penaltyLeft } = this.host
+    const { lanes, limiter, paused, penaltyLeft } = this.engine
     if (limiter?.dueInUnsafe === undefined || job.tokens === 0) return penaltyLeft
     // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
     const alone = paused || lanes.main.state === "blocked" || lanes.isNested(job)
@@ -113,17 +113,17 @@ export class Overload {
 
   private ring(): void {
     // First the jobs that can start: the timer of the rate may be set for the same time.
-    this.host.limiter?.settle?.()
-    this.host.pump()
-    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.host.time()))
+    this.engine.limiter?.settle?.()
+    this.engine.pump()
+    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.engine.time()))
   }
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
   refuseHopeless(): void {
     if (this.waiting === 0) return
-    const now = this.host.time()
+    const now = this.engine.time()
     const waits = new Map<Terms, number>()
-    this.host.lanes.main.queue.forEachBehind(({ job }, before) => {
+    this.engine.lanes.main.queue.forEachBehind(({ job }, before) => {
       const { terms } = job
       if (terms === undefined || terms.due === Infinity) return false
       const wait = this.expectedWait(job, before)
@@ -135,20 +135,20 @@ export class Overload {
   }
 
   private refuseEach(all: Iterable<Terms>, reasonOf: (terms: Terms) => WaitExceeded): void {
-    const { host } = this
-    forEachInSlices(host.slices, all, (terms) => {
-      if (terms.job.state === "Queued") host.refuseQueued(terms.job, reasonOf(terms))
+    const { engine } = this
+    forEachInSlices(engine.slices, all, (terms) => {
+      if (terms.job.state === "Queued") engine.refuseQueued(terms.job, reasonOf(terms))
     }, () => {
-      host.pump()
-      host.notifyUnsafe()
+      engine.pump()
+      engine.notifyUnsafe()
     })
   }
 
   /** Takes out the jobs whose `maxWait` is over, and sets the alarm for the next one. */
   private *expired(): Generator<Terms> {
-    const now = this.host.time()
+    const now = this.engine.time()
     for (let terms = this.impatient[0]; terms !== undefined; terms = this.impatient[0]) {
-      if (terms.due > now) return this.alarm.set(terms.due, this.host.time())
+      if (terms.due > now) return this.alarm.set(terms.due, this.engine.time())
       DueHeap.remove(this.impatient, terms)
       yield terms
     }
@@ -168,12 +168,12 @@ export class Overload {
   /** All jobs have started that can. The first one now waits for width and for nothing else, or does not. */
   pumped(blocked: boolean): void {
     if (this.codel !== undefined && blocked !== (this.blockedSince !== undefined)) {
-      const live = this.live(this.host.time())
+      const live = this.live(this.engine.time())
       this.widthTime = this.widthAt(live)
       this.blockedSince = blocked ? live : undefined
     }
     this.disarm()
-    if (this.pulseAt < Infinity && this.pulse!.at === Infinity) this.pulse!.set(this.pulseAt, this.host.time())
+    if (this.pulseAt < Infinity && this.pulse!.at === Infinity) this.pulse!.set(this.pulseAt, this.engine.time())
   }
 
   private widthAt(live: number): number {
@@ -195,11 +195,11 @@ export class Overload {
   }
 
   private beat(): void {
-    const now = this.host.time()
-    if (this.host.idle) this.host.log?.overloaded(false)
+    const now = this.engine.time()
+    if (this.engine.idle) this.engine.log?.overloaded(false)
     this.live(now)
     this.pulseAt = Infinity
-    if (!this.host.idle) this.startPulse(now)
+    if (!this.engine.idle) this.startPulse(now)
   }
 
   private startPulse(now: number): void {
@@ -212,8 +212,8 @@ export class Overload {
     const { codel } = this
     if (codel === undefined) return
     codel.reset()
-    this.host.log?.overloaded(false)
-    if (this.pulseAt === Infinity) this.startPulse(this.host.time())
+    this.engine.log?.overloaded(false)
+    if (this.pulseAt === Infinity) this.startPulse(this.engine.time())
   }
 
   /** The turn of a job has come. Returns why it is refused instead of started. */

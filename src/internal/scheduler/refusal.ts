@@ -8,12 +8,11 @@ import type { SchedulerWatch } from "../seen/seen.js"
 import type { Log } from "../seen/tell.js"
 import { SchedulerError, type SchedulerErrorReason } from "./error.js"
 import type { Job } from "./job.js"
-import type { Lanes } from "./lanes.js"
+import type { Host, Lanes } from "./lanes.js"
 import type { Adaptation } from "./width.js"
 
 /** The engine, as its parts see it. */
-export interface Core {
-  readonly name: string
+export interface Core extends Host {
   readonly lanes: Lanes
   readonly slices: Slices
   readonly refusals: Refusals
