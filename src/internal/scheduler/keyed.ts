@@ -162,16 +162,11 @@ export class Registry<K, I> {
     return Effect.suspend(() => {
       this.closed = this.draining = true
       this.alarm.close()
-      return Effect.onExitPrimitive(
-        Effect.forEach(this.entries.values(), (entry) => end(entry.engine), {
-          concurrency: "unbounded",
-          discard: true
-        }),
-        () => {
-          this.draining = false
-          return undefined
-        }
-      )
+      const ended = Effect.forEach(this.entries.values(), ({ engine }) => end(engine), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      return Effect.ensuring(ended, Effect.sync(() => this.draining = false))
     })
   }
 
