@@ -4,9 +4,8 @@
 import * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import { unwrap } from "../data/streams.js"
-import { effectFirstOrLast } from "./operations.js"
-import type { Operations } from "./operations.js"
 import type { Direct } from "./handle.js"
+import { effectFirstOrLast, type Operations } from "./operations.js"
 import { type AllOptions, checkDrain, checkPenalty, checkRate, checkWidth, itemOptions } from "./options.js"
 
 /** A handle of ours takes checked options; a foreign one, such as a mock, has `schedule` alone. */

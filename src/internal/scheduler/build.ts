@@ -8,14 +8,13 @@ import type * as Scope from "effect/Scope"
 import { duration } from "../data/duration.js"
 import { dispatcherIn } from "../data/dispatcher.js"
 import type { Rate } from "../limiter/gcra.js"
-import { limiterOf } from "../limiter/limiter.js"
-import type { Limiter, StoreError } from "../limiter/limiter.js"
+import { type Limiter, limiterOf, type StoreError } from "../limiter/limiter.js"
 import { LimiterMemory } from "../limiter/memory.js"
 import { enrolled } from "../seen/seen.js"
 import { type Node, nodeOf } from "../waits/waits.js"
 import { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
-import { type Checked, isTag } from "./options.js"
+import type { Checked } from "./options.js"
 import type { Permits, Site } from "./site.js"
 
 export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
@@ -31,8 +30,8 @@ export type Share = (engine: Engine) => Permits
 /** Makes an engine in this step. */
 export const engineUnsafe = <I>(checked: Checked<I>, site: Site<I>, share?: Share): Engine => {
   const { rate } = checked
-  const rates = rate === undefined || isTag(rate) ? undefined : rate
-  const limiter = rate !== undefined && isTag(rate)
+  const rates = Context.isKey(rate) ? undefined : rate
+  const limiter = Context.isKey(rate)
     ? sharedLimiter(rate, site.context)
     : rates === undefined || share !== undefined
     ? undefined
@@ -95,18 +94,19 @@ export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, Sch
   })
 
 /**
- * Waits until `done` returns true. It is called after each end of a job or of a wait that leaves no job waiting, and after
- * a job has come to wait for the node `around`.
+ * Waits until `done` returns true, and no job runs except those `around`, which this is called from. It looks after each end
+ * of a job or of a wait that leaves no job waiting, and after a job has come to wait for the node `around`.
  */
 const waitUntil = (engine: Engine, around: Node | undefined, done: () => boolean): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
-    if (done()) return resume(Effect.void)
+    const isOver = () => done() && !engine.lanes.runsOthersThan(around)
+    if (isOver()) return resume(Effect.void)
     const ignore = around === undefined ? undefined : engine.lanes.attend(around)
     const leave = () => {
       if (engine.watchers.delete(watcher)) ignore?.()
     }
     const watcher = () => {
-      if (!done()) return
+      if (!isOver()) return
       leave()
       resume(Effect.void)
     }
@@ -116,10 +116,7 @@ const waitUntil = (engine: Engine, around: Node | undefined, done: () => boolean
 
 /** Waits until no job waits, and no job runs except those that this is called from. */
 export const awaitIdle = (engine: Engine): Effect.Effect<void> =>
-  Effect.withFiber((fiber) => {
-    const around = nodeOf(fiber.context)
-    return waitUntil(engine, around, () => engine.queued === 0 && !engine.lanes.runsOthersThan(around))
-  })
+  Effect.withFiber((fiber) => waitUntil(engine, nodeOf(fiber.context), () => engine.queued === 0))
 
 /** Refuses new jobs, and waits for the others; those that are left after a time are interrupted. */
 export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
@@ -128,11 +125,7 @@ export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
     const around = nodeOf(fiber.context)
     // Between two items of a call nothing may run. A job that drains its own scheduler may be part of such a call.
     const calls = () => around === undefined && Array.from(engine.calls).some((call) => !call.isLate)
-    const drained = waitUntil(
-      engine,
-      around,
-      () => engine.queued === 0 && !calls() && !engine.lanes.runsOthersThan(around)
-    )
+    const drained = waitUntil(engine, around, () => engine.queued === 0 && !calls())
     if (nanos === Infinity) return drained
     const timeout = engine.site.clock.sleep(duration(nanos))
     return Effect.raceFirst(drained, Effect.andThen(timeout, close(engine)))
@@ -151,5 +144,5 @@ export const close = (engine: Engine): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const around = nodeOf(fiber.context)
     engine.closeUnsafe()
-    return waitUntil(engine, around, () => !engine.telling && !engine.lanes.runsOthersThan(around))
+    return waitUntil(engine, around, () => !engine.telling)
   })

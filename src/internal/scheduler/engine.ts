@@ -24,17 +24,16 @@ import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { Load, SchedulerWatch } from "../seen/seen.js"
 import { type Account, type Log, logOf, Tracing } from "../seen/tell.js"
 import { endUnsafe } from "../waits/waits.js"
-import { Draining, QueueFull } from "./error.js"
-import type { SchedulerErrorReason } from "./error.js"
+import { Draining, QueueFull, type SchedulerErrorReason } from "./error.js"
 import { type Job, type Lane, Terms } from "./job.js"
-import { type Host, Lanes } from "./lanes.js"
+import { Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
-import { type Host as OverloadHost, Overload } from "./overload.js"
+import { Overload } from "./overload.js"
 import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
-import { impossibleOf, Refusals, refuseImpossible, refuseWaiting } from "./refusal.js"
+import { type Core, impossibleOf, Refusals, refuseImpossible, refuseWaiting } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
-import { adapt, endAdaption, oldestWait, startOf, waited, waitingFor } from "./watching.js"
+import { adapt, endAdaption, startOf, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
 
 export { Job } from "./job.js"
@@ -42,7 +41,7 @@ export { Job } from "./job.js"
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
 
-/** A call of `forEach` or its kind. */
+/** A call of `forEach` or its kind that is in progress. */
 export interface CallInProgress {
   /** It came when the scheduler was draining already. */
   readonly isLate: boolean
@@ -52,7 +51,7 @@ export interface CallInProgress {
   interruptUnsafe(): void
 }
 
-export class Engine implements Host, Claimant, OverloadHost, Load {
+export class Engine implements Core, Claimant, Load {
   readonly limits: Limits
   readonly site: Site
   readonly lanes: Lanes
@@ -78,8 +77,6 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   /** Jobs that come now are refused. */
   draining = false
   closed = false
-
-  /** The calls of `forEach` and its kind that are in progress. */
   readonly calls = new Set<CallInProgress>()
 
   private resumedAt = 0
@@ -117,7 +114,6 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     if (limits.adaptive === undefined) return
     this.adaptive = limits.adaptive.make(this.name, site)
     this.main.capacity = this.adaptive.limit
-    this.lanes.elastic = true
   }
 
   get name(): string {
@@ -150,7 +146,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   get oldestWait(): number {
-    return oldestWait(this)
+    const oldest = this.main.queue.oldest?.job
+    return oldest === undefined ? 0 : waited(this, oldest)
   }
 
   get idle(): boolean {
@@ -170,8 +167,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   // ---------------------------------------------------------------------------------------------- a job's way through
 
-  /** `later` is the job itself when its effect does not begin in this very step. */
-  startUnsafe(job: Job, later?: Job): boolean {
+  /** `later` is the job itself where its effect does not begin in this very step, or a strict rate counts its start. */
+  startUnsafe(job: Job, later: Job | undefined = this.limiter?.strict === true ? job : undefined): boolean {
     if (this.held || job.state !== "Idle" || this.refusesNew(job)) return false
     if (job.weight > this.limit) return false
     const lane = this.lanes.roomFor(job)
@@ -195,7 +192,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
   }
 
   submitUnsafe(job: Job): void {
-    if (this.startUnsafe(job, this.limiter?.strict === true ? job : undefined)) this.tellStart(job)
+    if (this.startUnsafe(job)) this.tellStart(job)
     else this.enqueueUnsafe(job)
   }
 
@@ -209,7 +206,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const now = this.hasTerms || job.options.maxWait !== Infinity ? this.time() : undefined
     job.since = this.millis(now)
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
-    const impossible = impossibleOf(job, this.limit, this.limiter)
+    const impossible = impossibleOf(job, this)
     if (impossible !== undefined) return refusals.refuse(job, new InsufficientCapacity(impossible))
     job.arrived = this.now()
     const { maxQueued } = this.limits
@@ -254,10 +251,15 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     }
   }
 
-  withdrawJob(job: Job): void {
-    this.lanes.leave(job)
+  private withdrawJob(job: Job): void {
+    this.leaveQueue(job)
     job.state = "Done"
     this.lanes.refresh()
+  }
+
+  leaveQueue(job: Job): void {
+    this.lanes.leave(job)
+    if (job.terms !== undefined) this.overload!.left(job.terms)
   }
 
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
@@ -267,7 +269,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     const { line } = job
     const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
     if (line !== undefined) job.settleLine(line, now!)
-    if (this.adaptive !== undefined && exit !== undefined) adapt(this, this.adaptive, job, exit, now!)
+    if (this.adaptive !== undefined && exit !== undefined) adapt(this, job, exit, now!)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
     if (this.permits !== undefined) {
@@ -316,7 +318,8 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
         let lane = this.front
         while (lane !== undefined && this.starts < maxStartsPerStep) {
           if (!this.refusesHead(lane)) {
-            if (!this.pays(lane)) break
+            const job = this.lanes.headOf(lane)
+            if (!this.rate.take(job, Math.max(job.arrived, lane.freeAt, this.resumedAt))) break
             this.startHead(lane)
           }
           lane = this.front
@@ -351,11 +354,6 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     }, 0)
   }
 
-  private pays(lane: Lane): boolean {
-    const job = this.lanes.headOf(lane)
-    return this.rate.take(job, Math.max(job.arrived, lane.freeAt, this.resumedAt))
-  }
-
   /** Withdraws the claim in the step in which it no longer fits the job in front. */
   private recheckClaim(): void {
     if (!this.rate.claimed) return
@@ -384,6 +382,11 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     }
   }
 
+  /** After a change of width or rate: refuses the jobs that can never start now, and starts those that can. */
+  onTooLarge(): void {
+    refuseImpossible(this)
+  }
+
   onStoreFailure(error: StoreError): void {
     // Not the one in front alone: each of the others might wait for as long as the store takes to fail.
     if (this.front !== undefined) refuseWaiting(this, error, (job) => job.tokens > 0)
@@ -398,7 +401,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     // A line pays for what runs in the width of the scheduler.
     const line = lane === this.main ? job.line : undefined
     if (line !== undefined) job.chargeLine(line, this.instant ??= this.time())
-    this.lanes.leave(job)
+    this.leaveQueue(job)
     job.line = line
     this.lanes.begin(job, lane)
     this.lanes.refresh()
@@ -463,23 +466,12 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.refusals.refuse(job, reason)
   }
 
-  leftUnsafe(terms: Terms): void {
-    this.overload!.left(terms)
-  }
-
   /** Lets no job start for a time: where no limiter does that, and over a store. */
   penalizeUnsafe(nanos: number, slack?: number): void {
     this.penalty ??= new Penalty(this, this.site)
     if (this.penalty.extend(nanos, this.queued > 0, slack)) this.watch?.penalized()
     this.account?.turn()
     this.overload?.refuseHopeless()
-  }
-
-  // ---------------------------------------------------------------------------------------------------------- refusal
-
-  /** After a change of width or rate: refuses the jobs that can never start now, and starts those that can. */
-  onTooLarge(): void {
-    refuseImpossible(this)
   }
 
   // ---------------------------------------------------------------------------------------------------------- control

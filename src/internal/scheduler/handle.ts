@@ -6,19 +6,19 @@ import * as Pipeable from "effect/Pipeable"
 import type * as Stream from "effect/Stream"
 import * as Build from "./build.js"
 import type { Engine } from "./engine.js"
-import { many } from "./many/brought.js"
 import type { SchedulerError } from "./error.js"
-import { effectFirstOrLast } from "./operations.js"
-import type { Operations } from "./operations.js"
-import { checkDrain, checkPenalty, checkRate, checkWidth } from "./options.js"
-import type {
-  AllOptions,
-  ForEachOptions,
-  Items,
-  JobOptions,
-  PenalizeOptions,
-  Quotas,
-  StreamOptions
+import { many } from "./many/brought.js"
+import { effectFirstOrLast, type Operations } from "./operations.js"
+import {
+  type AllOptions,
+  checkDrain,
+  checkPenalty,
+  checkRate,
+  checkWidth,
+  type ForEachOptions,
+  type Items,
+  type JobOptions,
+  type StreamOptions
 } from "./options.js"
 import { schedule } from "./schedule.js"
 import { statsOf } from "./stats.js"
@@ -98,12 +98,12 @@ export class Handle extends Pipeable.Class implements Operations<never>, Direct 
 
   readonly penalize: Operations<never>["penalize"] = (options) => {
     const nanos = checkPenalty(options)
-    return Effect.suspend(() => this.access.effect((engine) => Build.penalize(engine, nanos)))
+    return this.access.effect((engine) => Build.penalize(engine, nanos))
   }
 
   readonly drain: Operations<never>["drain"] = (options) => {
     const nanos = checkDrain(options)
-    return Effect.suspend(() => this.access.change((engine) => Build.drain(engine, nanos)))
+    return this.access.change((engine) => Build.drain(engine, nanos))
   }
 
   readonly pause = this.run((engine) => Effect.sync(() => engine.pauseUnsafe()))
@@ -144,21 +144,18 @@ export const handleOf = (engine: Engine): Handle =>
 /** The engine behind a handle; `undefined` for a foreign handle, such as a mock. */
 export const engineOf = (handle: object): Engine | undefined => handle instanceof Handle ? handle.engine : undefined
 
+/** An operation that checks its argument and does nothing. */
+const onlyChecks = <A>(operation: (arg: A) => unknown) => (arg: A): Effect.Effect<void> => {
+  operation(arg)
+  return Effect.void
+}
+
 /** Changes a handle so that no operation makes a job wait. */
 export const limitless = (handle: Handle): Handle =>
   Object.assign(handle, {
-    resize: (concurrency: number | "unbounded") => {
-      checkWidth("Scheduler.resize", concurrency)
-      return Effect.void
-    },
-    setRate: (rate: Quotas) => {
-      checkRate(rate)
-      return Effect.void
-    },
-    penalize: (options: PenalizeOptions) => {
-      checkPenalty(options)
-      return Effect.void
-    },
+    resize: onlyChecks(handle.resize),
+    setRate: onlyChecks(handle.setRate),
+    penalize: onlyChecks(handle.penalize),
     pause: Effect.void,
     resume: Effect.void
   })

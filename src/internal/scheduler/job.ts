@@ -84,14 +84,11 @@ export abstract class Job extends Seat implements Inner {
   /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
   width = 0
-  /**
-   * While it waits: when that began, on the axis of the rate. While it runs with a share: what its line was charged with.
-   */
+  /** While it waits: since when, on the axis of the rate. While it runs with a share: what its line was charged with. */
   arrived = 0
   /**
-   * While it waits: when that began, in whole milliseconds of the engine. While it runs: when it started, in nanoseconds
-   * of the engine's clock where the width or a share follows that, or else in those milliseconds where something observes the
-   * engine.
+   * While it waits: since when, in whole milliseconds of the engine. While it runs: since when, in nanoseconds of its clock
+   * where the width or a share follows that, or else in those milliseconds where something observes the engine.
    */
   since = 0
   terms: Terms | undefined = undefined

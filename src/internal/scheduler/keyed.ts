@@ -9,15 +9,12 @@ import * as Effect from "effect/Effect"
 import * as Pipeable from "effect/Pipeable"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { hashKey, KeyMap } from "../data/keyMap.js"
-import type { Keyed } from "../data/keyMap.js"
+import { hashKey, type Keyed, KeyMap } from "../data/keyMap.js"
 import { unwrap } from "../data/streams.js"
 import { Alarm, idleAfter } from "../data/timers.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
-import { RestList } from "../limiter/restList.js"
-import type { Member } from "../limiter/restList.js"
-import { enrolled } from "../seen/seen.js"
-import type { SchedulerWatch } from "../seen/seen.js"
+import { type Member, RestList } from "../limiter/restList.js"
+import { enrolled, type SchedulerWatch } from "../seen/seen.js"
 import type { Engine } from "./engine.js"
 import type { Site } from "./site.js"
 import { end, engineUnsafe, type Share, site } from "./build.js"
@@ -77,8 +74,6 @@ export class Registry<K, I> {
   private closed = false
   /** It is closed, and jobs of some keys may still go on. */
   private draining = false
-  /** How many entries were made. */
-  private made = 0
   /** Hears of the jobs of all keys. */
   watch: SchedulerWatch | undefined = undefined
   size = 0
@@ -108,10 +103,9 @@ export class Registry<K, I> {
       found.holders++
       return found
     }
-    const { made } = this
     const checked = this.lookup(key)
     // It is the code of a user, which may have used this key.
-    if (made !== this.made && this.entries.get(key, hash) !== undefined) return this.acquire(key)
+    if (this.entries.get(key, hash) !== undefined) return this.acquire(key)
     const engine = engineUnsafe(checked, this.site, this.share?.(key))
     engine.watch = this.watch
     const entry = new Entry(key, hash, engine, Context.isKey(checked.rate) ? undefined : engine.limiter)
@@ -124,7 +118,6 @@ export class Registry<K, I> {
       return entry
     }
     this.entries.add(entry)
-    this.made++
     this.size++
     this.watch?.added(engine)
     const now = this.now()
@@ -160,9 +153,8 @@ export class Registry<K, I> {
 
   private arm(now: number): void {
     const due = this.resting.nextCheck
-    // Behind already: there were more entries than one tick takes.
-    const late = due <= now
-    this.alarm.set(late ? due : Math.max(due, now + tickNanos), now)
+    // If it is behind already, there were more entries than one tick takes.
+    this.alarm.set(due <= now ? due : Math.max(due, now + tickNanos), now)
   }
 
   /** Ends the timer, and all the schedulers. */
@@ -170,41 +162,29 @@ export class Registry<K, I> {
     return Effect.suspend(() => {
       this.closed = this.draining = true
       this.alarm.close()
-      return Effect.onExitPrimitive(
-        Effect.forEach(this.entries.values(), (entry) => end(entry.engine), {
-          concurrency: "unbounded",
-          discard: true
-        }),
-        () => {
-          this.draining = false
-          return undefined
-        }
-      )
+      const ended = Effect.forEach(this.entries.values(), ({ engine }) => end(engine), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      return Effect.ensuring(ended, Effect.sync(() => this.draining = false))
     })
   }
 
-  /** Runs the effect of `f` while the key's entry is held. */
-  use<A, E, R>(key: K, f: (entry: Entry) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+  /** Runs the effect of `f` while the key's entry is held. If it changes the options, the entry stays from then on. */
+  use<A, E, R>(key: K, f: (engine: Engine) => Effect.Effect<A, E, R>, changes = false): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
       let entry: Entry | undefined
       return Effect.onExit(
         Effect.suspend(() => {
           entry = this.acquire(key)
-          return f(entry)
+          if (changes) entry.changed = true
+          return f(entry.engine)
         }),
         () => {
           if (entry !== undefined) this.release(entry)
           return Effect.void
         }
       )
-    })
-  }
-
-  /** As `use`, but the entry stays from then on. */
-  change<A, E, R>(key: K, f: (engine: Engine) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return this.use(key, (entry) => {
-      entry.changed = true
-      return f(entry.engine)
     })
   }
 
@@ -231,9 +211,9 @@ export class KeyedHandle<K, I> extends Pipeable.Class {
     this.get = (key) =>
       change(
         new Handle(name, {
-          effect: (f) => registry.use(key, (entry) => f(entry.engine)),
+          effect: (f) => registry.use(key, f),
           stream: (f) => registry.stream(key, f),
-          change: (f) => registry.change(key, f)
+          change: (f) => registry.use(key, f, true)
         })
       )
     this.size = Effect.sync(() => registry.size)

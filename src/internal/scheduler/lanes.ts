@@ -5,22 +5,21 @@
  * job around it, or else of the outermost run or batch. So joining a run costs the same however many jobs wait in it.
  */
 import { type Pile, pull, push } from "../data/list.js"
-import { above, changes, isAbove, liveNode } from "../waits/waits.js"
-import type { Node } from "../waits/waits.js"
-import { type Job, Lane, type Owner, Place, type Seat, type Terms } from "./job.js"
+import { above, changes, isAbove, liveNode, type Node } from "../waits/waits.js"
+import { type Job, Lane, type Owner, Place, type Seat } from "./job.js"
 import { Lenders } from "./lenders.js"
 
 /** The part of an engine that its lanes use. */
 export interface Host {
   readonly name: string
+  /** If set, the width follows the other side: a job that is heavier than it starts alone. */
+  readonly adaptive: object | undefined
   /** The time on the axis of the rate. */
   now(): number
   /** Some job may start, but not in this step. */
   pumpSoon(): void
   /** A job may have come to wait for those that wait until the scheduler is idle, but not in this step. */
   notifySoon(): void
-  /** A job with terms has left the queue. */
-  leftUnsafe(terms: Terms): void
 }
 
 export class Lanes implements Owner {
@@ -30,8 +29,6 @@ export class Lanes implements Owner {
   private readonly runs: Pile<Seat> = { last: undefined }
   running = 0
   queued = 0
-  /** The width follows the other side: a job that is heavier than it starts alone. */
-  elastic = false
   /** How many of the queued jobs were made inside a job. */
   private inside = 0
   /** How many jobs have ever come to wait. */
@@ -77,7 +74,7 @@ export class Lanes implements Owner {
 
   begin(job: Job, lane: Lane): void {
     job.engine = this
-    const width = lane === this.main ? job.weight : this.widthIn(lane, job)
+    const width = this.widthIn(lane, job)
     lane.used += width
     job.width = width
     job.lane = lane
@@ -177,8 +174,8 @@ export class Lanes implements Owner {
   }
 
   fits(lane: Lane, job: Job): boolean {
-    if (lane === this.main) return lane.used + job.weight <= lane.capacity || (this.elastic && lane.used === 0)
-    return this.unbounded || lane.used + Math.min(job.weight, lane.capacity) <= lane.capacity
+    if (lane.used + this.widthIn(lane, job) <= lane.capacity) return true
+    return lane === this.main ? lane.used === 0 && this.host.adaptive !== undefined : this.unbounded
   }
 
   /** Where a new job could start now but for the rate: in lent width first, so that free width is left to others. */
@@ -245,9 +242,7 @@ export class Lanes implements Owner {
   leave(job: Job): void {
     this.queued--
     this.main.queue.remove(job)
-    const { terms } = job
     const place = job.ties?.place
-    if (terms !== undefined) this.host.leftUnsafe(terms)
     if (place === undefined) return
     job.tied.place = undefined
     place.lane.queue.remove(place)

@@ -13,8 +13,7 @@
  * jobs that all wait, one that lends nothing yet is the nearest above a queued job.
  */
 import { append, type List, remove } from "../data/list.js"
-import { above, changes, findAbove, newMark, visitBelow } from "../waits/waits.js"
-import type { Node } from "../waits/waits.js"
+import { above, changes, findAbove, newMark, type Node, visitBelow } from "../waits/waits.js"
 import type { Job, Lane, Place } from "./job.js"
 
 /** How far to look from the first job in the queue up to a lender, before the lender is searched downwards. */
@@ -292,8 +291,7 @@ export class Lenders {
       this.dryAt = changes.added
     }
     const mark = this.dry
-    // Sound: lanes of nodes hold places.
-    let best = lane.size === 0 ? undefined : lane.queue.head as Place
+    let best: Place | undefined
     const nodes: Array<Node> = [lane.node!]
     const look = (node: Node): boolean => {
       if (node.mark !== mark) {
@@ -305,8 +303,8 @@ export class Lenders {
     for (let i = 0; i < nodes.length; i++) {
       const node = nodes[i]!
       const known = this.lanes.known(node)
-      if (i > 0 && known !== undefined && known.size > 0) {
-        // Sound: as above.
+      if (known !== undefined && known.size > 0) {
+        // Sound: lanes of nodes hold places.
         const first = known.queue.head as Place
         if (best === undefined || isBefore(first, best)) best = first
       }

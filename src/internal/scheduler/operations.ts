@@ -3,22 +3,22 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
+import type { Settled } from "../limiter/settling.js"
 import type { SchedulerError } from "./error.js"
 import type { AllReturn, FirstSuccessError } from "./many/collect.js"
 import type { ProgressServices } from "./many/progress.js"
-import type { Settled } from "../limiter/settling.js"
-import { jobOptions } from "./options.js"
-import type {
-  AllOptions,
-  DrainOptions,
-  ForEachOptions,
-  Items,
-  JobOptions,
-  PenalizeOptions,
-  Quotas,
-  ScheduleOptions,
-  SettleOptions,
-  StreamOptions
+import {
+  type AllOptions,
+  type DrainOptions,
+  type ForEachOptions,
+  type Items,
+  type JobOptions,
+  jobOptions,
+  type PenalizeOptions,
+  type Quotas,
+  type ScheduleOptions,
+  type SettleOptions,
+  type StreamOptions
 } from "./options.js"
 import type { Stats } from "./stats.js"
 

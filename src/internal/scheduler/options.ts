@@ -21,14 +21,8 @@ const checkCount = (caller: string, field: string, value: number, least: number)
 
 // ----------------------------------------------------------------------------------------------------- of a scheduler
 
-interface QuotaInput {
-  readonly limit: number
-  readonly window: Duration.Input
-  readonly burst?: number | undefined
-  readonly strict?: boolean | undefined
-}
-
-export type Quotas = QuotaInput | ReadonlyArray<QuotaInput>
+/** One quota, or a list of quotas. */
+export type Quotas = Parameters<typeof Quota.rates>[2]
 
 /** The options of a scheduler that bound its queue and its end. `Scheduler.Options` has their meaning. */
 export interface QueueOptions {
@@ -132,7 +126,7 @@ export const checkPenalty = (options: PenalizeOptions): number =>
   Quota.nanos("Scheduler.penalize", "for", options.for, 0)
 
 export const checkDrain = (options: DrainOptions | undefined): number =>
-  options?.timeout === undefined ? Infinity : Quota.nanos("Scheduler.drain", "timeout", options.timeout, 0)
+  checkWait("Scheduler.drain", "timeout", options?.timeout)
 
 /** The checked options that an engine keeps. Durations in nanoseconds. */
 export interface Limits {
@@ -174,7 +168,9 @@ export const check = <I>(
   maxWait: checkWait(caller, "maxWait", options.maxWait),
   shed: checkShed(caller, options),
   drain: options.drain === undefined ? 0 : Quota.nanos(caller, "drain", options.drain, 0),
-  rate: options.rate === undefined || isTag(options.rate) ? options.rate : Quota.rates(caller, "rate", options.rate)
+  rate: options.rate === undefined || Context.isKey(options.rate)
+    ? options.rate
+    : Quota.rates(caller, "rate", options.rate)
 })
 
 export const unbounded = (name: string): Checked<never> => ({
@@ -206,9 +202,6 @@ const checkShed = (caller: string, { maxWait, shed }: QueueOptions): Limits["she
     : Quota.nanos(caller, "shed.interval", given.interval, 1)
   return { target, interval }
 }
-
-export const isTag = <I>(rate: Quotas | ReadonlyArray<Rate> | Context.Key<I, object>): rate is Context.Key<I, object> =>
-  Context.isKey(rate)
 
 // ----------------------------------------------------------------------------------------------------------- of a job
 
@@ -245,8 +238,8 @@ export interface ScheduleOptions {
  * **Details**
  *
  * - `settle`: tells what a success has cost of the rate, a number from 0, or a list of such numbers, one a quota; part of a
- *   token counts as one. Until then the job counts as `tokens`. What it cost less is given back, what it cost more is owed. A failure or an interruption costs
- *   `tokens`. Not with a rate in Redis.
+ *   token counts as one. Until then the job counts as `tokens`. What it cost less is given back, what it cost more is owed.
+ *   A failure or an interruption costs `tokens`. Not with a rate in Redis.
  *
  * @category options
  * @since 0.1.0
@@ -398,14 +391,13 @@ export const itemOptions = <A>(
 ): (item: A, index: number) => JobOptions => {
   const { maxWait, priority, share, tokens, total, weight } = options
   if (total !== undefined) checkCount(caller, "total", total, 0)
-  const given = { maxWait, share, weight: fixed(weight), tokens: fixed(tokens), priority: fixed(priority) }
   const of = (options: ScheduleOptions): JobOptions => {
     const checked = jobOptions(caller, options)
     Quota.checkList(caller, checked.list, limiter)
     return checked
   }
-  const all = of(given)
-  if (given.weight === weight && given.tokens === tokens && given.priority === priority) return () => all
+  const all = of({ maxWait, share, weight: fixed(weight), tokens: fixed(tokens), priority: fixed(priority) })
+  if (![weight, tokens, priority].some((cost) => typeof cost === "function")) return () => all
   return (item, index) =>
     of({
       maxWait,

@@ -5,17 +5,14 @@
  */
 import * as DueHeap from "../data/dueHeap.js"
 import { duration } from "../data/duration.js"
-import { forEachInSlices, type Slices } from "../data/slices.js"
+import { forEachInSlices } from "../data/slices.js"
 import * as Timers from "../data/timers.js"
-import type { Limiter, StoreError } from "../limiter/limiter.js"
-import type { Log } from "../seen/tell.js"
+import { behind } from "../limiter/gcra.js"
 import { Codel } from "./codel.js"
 import { Overloaded, WaitExceeded } from "./error.js"
-import type { SchedulerErrorReason } from "./error.js"
-import { behind } from "../limiter/gcra.js"
 import type { Job, Terms } from "./job.js"
-import type { Lanes } from "./lanes.js"
 import type { Limits } from "./options.js"
+import type { Core } from "./refusal.js"
 
 /** An event loop that calls back this much later than it should has stood still; how often that is looked at. */
 const stallNanos = 10_000_000
@@ -23,25 +20,8 @@ const stallNanos = 10_000_000
 /** So many jobs that have left stay, however few wait. */
 const mostLeft = 32
 
-/** The part of an engine that this uses. */
-export interface Host {
-  readonly lanes: Lanes
-  readonly slices: Slices
-  readonly limiter: Limiter<StoreError> | undefined
-  /** Whether no job runs and no job waits. */
-  readonly idle: boolean
-  readonly paused: boolean
-  readonly penaltyLeft: number
-  readonly log: Log | undefined
-  time(): number
-  /** Starts every job that can start. */
-  pump(): void
-  refuseQueued(job: Job, reason: SchedulerErrorReason): void
-  notifyUnsafe(): void
-}
-
 export class Overload {
-  private readonly host: Host
+  private readonly engine: Core
   private readonly limits: Limits
   private readonly codel: Codel | undefined
   /** A heap of the waiting jobs that have a `maxWait`, by the end of it, and of some that have left: those cost nothing there. */
@@ -58,8 +38,8 @@ export class Overload {
   private widthTime = 0
   private blockedSince: number | undefined = undefined
 
-  constructor(host: Host, limits: Limits, place: Timers.Place) {
-    this.host = host
+  constructor(engine: Core, limits: Limits, place: Timers.Place) {
+    this.engine = engine
     this.limits = limits
     this.alarm = new Timers.Alarm(Timers.after, () => this.ring(), place)
     const { shed } = limits
@@ -77,11 +57,11 @@ export class Overload {
     if (this.codel !== undefined) terms.widthAt = this.widthAt(this.live(now))
     if (maxWait === Infinity) return undefined
     terms.due = now + maxWait
-    const { lanes, limiter } = this.host
+    const { lanes, limiter } = this.engine
     const before = limiter === undefined ? 0 : lanes.main.queue.tokensBefore(job.priority, job.options.share)
     const expected = this.expectedWait(job, before)
     if (maxWait > 0 && expected <= maxWait) return undefined
-    return waitExceeded(0, maxWait, expected > maxWait ? expected : undefined)
+    return this.exceeded(terms, now, expected > maxWait ? expected : undefined)
   }
 
   private longestWait({ options, patient }: Job): number {
@@ -97,7 +77,7 @@ export class Overload {
   }
 
   left(terms: Terms): void {
-    if (this.host.lanes.queued === 0) this.codel?.reset()
+    if (this.engine.lanes.queued === 0) this.codel?.reset()
     if (terms.due === Infinity) return
     this.waiting--
     // `disarm` follows: it ends a fiber, whose code may use the scheduler, and here the job is between two states.
@@ -124,7 +104,7 @@ export class Overload {
 
   /** How long the rate, or a penalty, keeps a job from its start at least, with so many tokens in front of it. */
   private expectedWait(job: Job, before: number): number {
-    const { lanes, limiter, paused, penaltyLeft } = this.host
+    const { lanes, limiter, paused, penaltyLeft } = this.engine
     if (limiter?.dueInUnsafe === undefined || job.tokens === 0) return penaltyLeft
     // The jobs in front that wait for width may have left before their turn. A nested job does not wait for them.
     const alone = paused || lanes.main.state === "blocked" || lanes.isNested(job)
@@ -133,43 +113,17 @@ export class Overload {
 
   private ring(): void {
     // First the jobs that can start: the timer of the rate may be set for the same time.
-    this.host.limiter?.settle?.()
-    this.host.pump()
-    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.host.time()))
+    this.engine.limiter?.settle?.()
+    this.engine.pump()
+    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.engine.time()))
   }
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
   refuseHopeless(): void {
-    const now = this.host.time()
     if (this.waiting === 0) return
-    const waits = this.hopeless(now)
-    this.refuseEach(waits.keys(), (terms) => this.exceeded(terms, now, waits.get(terms)))
-  }
-
-  private refuseEach(all: Iterable<Terms>, reasonOf: (terms: Terms) => WaitExceeded): void {
-    const { host } = this
-    forEachInSlices(host.slices, all, (terms) => {
-      if (terms.job.state === "Queued") host.refuseQueued(terms.job, reasonOf(terms))
-    }, () => {
-      host.pump()
-      host.notifyUnsafe()
-    })
-  }
-
-  /** Takes out the jobs whose `maxWait` is over, and sets the alarm for the next one. */
-  private *expired(): Generator<Terms> {
-    const now = this.host.time()
-    for (let terms = this.impatient[0]; terms !== undefined; terms = this.impatient[0]) {
-      if (terms.due > now) return this.alarm.set(terms.due, this.host.time())
-      DueHeap.remove(this.impatient, terms)
-      yield terms
-    }
-  }
-
-  /** The jobs that would wait for the rate for longer than they may, and how long that is. */
-  private hopeless(now: number): Map<Terms, number> {
+    const now = this.engine.time()
     const waits = new Map<Terms, number>()
-    this.host.lanes.main.queue.forEachBehind(({ job }, before) => {
+    this.engine.lanes.main.queue.forEachBehind(({ job }, before) => {
       const { terms } = job
       if (terms === undefined || terms.due === Infinity) return false
       const wait = this.expectedWait(job, before)
@@ -177,32 +131,49 @@ export class Overload {
       waits.set(terms, wait)
       return true
     })
-    return waits
+    this.refuseEach(waits.keys(), (terms) => this.exceeded(terms, now, waits.get(terms)))
   }
 
-  /** Why a job is refused that has waited. */
+  private refuseEach(all: Iterable<Terms>, reasonOf: (terms: Terms) => WaitExceeded): void {
+    const { engine } = this
+    forEachInSlices(engine.slices, all, (terms) => {
+      if (terms.job.state === "Queued") engine.refuseQueued(terms.job, reasonOf(terms))
+    }, () => {
+      engine.pump()
+      engine.notifyUnsafe()
+    })
+  }
+
+  /** Takes out the jobs whose `maxWait` is over, and sets the alarm for the next one. */
+  private *expired(): Generator<Terms> {
+    const now = this.engine.time()
+    for (let terms = this.impatient[0]; terms !== undefined; terms = this.impatient[0]) {
+      if (terms.due > now) return this.alarm.set(terms.due, this.engine.time())
+      DueHeap.remove(this.impatient, terms)
+      yield terms
+    }
+  }
+
   private exceeded({ due, job }: Terms, now: number, expected?: number): WaitExceeded {
     const maxWait = this.longestWait(job)
-    return waitExceeded(now - due + maxWait, maxWait, expected)
+    return new WaitExceeded({
+      waited: duration(Math.max(0, now - due + maxWait)),
+      maxWait: duration(maxWait),
+      expected: expected === undefined ? undefined : duration(expected)
+    })
   }
 
   // ---------------------------------------------------------------------------------------------------------------- shed
 
   /** All jobs have started that can. The first one now waits for width and for nothing else, or does not. */
   pumped(blocked: boolean): void {
-    if (this.codel !== undefined && blocked !== (this.blockedSince !== undefined)) this.width(blocked)
-    this.disarm()
-    if (this.pulseAt < Infinity && this.pulse!.at === Infinity) this.setPulse(this.host.time())
-  }
-
-  private width(blocked: boolean): void {
-    const live = this.live(this.host.time())
-    if (blocked) {
-      this.blockedSince = live
-    } else {
+    if (this.codel !== undefined && blocked !== (this.blockedSince !== undefined)) {
+      const live = this.live(this.engine.time())
       this.widthTime = this.widthAt(live)
-      this.blockedSince = undefined
+      this.blockedSince = blocked ? live : undefined
     }
+    this.disarm()
+    if (this.pulseAt < Infinity && this.pulse!.at === Infinity) this.pulse!.set(this.pulseAt, this.engine.time())
   }
 
   private widthAt(live: number): number {
@@ -224,23 +195,16 @@ export class Overload {
   }
 
   private beat(): void {
-    const now = this.host.time()
-    if (this.host.idle) this.host.log?.overloaded(false)
+    const now = this.engine.time()
+    if (this.engine.idle) this.engine.log?.overloaded(false)
     this.live(now)
     this.pulseAt = Infinity
-    if (this.host.idle) return
-    this.keepPulse(now)
-    this.setPulse(now)
+    if (!this.engine.idle) this.startPulse(now)
   }
 
-  /** `setPulse` follows: it runs the code of a clock, and here a job may be between two states. */
-  private keepPulse(now: number): void {
-    if (this.pulseAt !== Infinity) return
+  private startPulse(now: number): void {
     this.pulseAt = now + stallNanos
-  }
-
-  private setPulse(now: number): void {
-    if (this.pulseAt < Infinity) this.pulse!.set(this.pulseAt, now)
+    this.pulse!.set(this.pulseAt, now)
   }
 
   /** A job started without a wait. This may end it, or start others: it runs the code of a clock. */
@@ -248,21 +212,18 @@ export class Overload {
     const { codel } = this
     if (codel === undefined) return
     codel.reset()
-    this.host.log?.overloaded(false)
-    if (this.pulseAt < Infinity) return
-    const now = this.host.time()
-    this.keepPulse(now)
-    this.setPulse(now)
+    this.engine.log?.overloaded(false)
+    if (this.pulseAt === Infinity) this.startPulse(this.engine.time())
   }
 
   /** The turn of a job has come. Returns why it is refused instead of started. */
   refusesFirst(terms: Terms, sheds: boolean, now: number): WaitExceeded | Overloaded | undefined {
     const { codel } = this
-    const measured = codel !== undefined && sheds
     if (now > terms.due) return this.exceeded(terms, now)
-    if (!measured) return undefined
+    if (codel === undefined || !sheds) return undefined
     const live = this.live(now)
-    this.keepPulse(now)
+    // `pumped` sets the alarm: that runs the code of a clock, and here the job is between two states.
+    if (this.pulseAt === Infinity) this.pulseAt = now + stallNanos
     const waited = this.widthAt(live) - terms.widthAt
     if (!codel.refuses(waited, live)) return undefined
     return new Overloaded({ waited: duration(waited), target: duration(codel.target) })
@@ -273,10 +234,3 @@ export class Overload {
     this.pulse?.close()
   }
 }
-
-const waitExceeded = (waited: number, maxWait: number, expected: number | undefined): WaitExceeded =>
-  new WaitExceeded({
-    waited: duration(waited),
-    maxWait: duration(maxWait),
-    expected: expected === undefined ? undefined : duration(expected)
-  })

@@ -2,32 +2,28 @@
  * A time in which a scheduler starts no job. With a rate, the limiter has it.
  */
 import { after, Alarm, type Place } from "../data/timers.js"
+import type { Core } from "./refusal.js"
 
-/** The part of an engine that this uses. */
-interface Host {
-  time(): number
-  /** Starts every job that can start. */
-  pump(): void
-}
+type Host = Pick<Core, "time" | "pump">
 
 export class Penalty {
-  private readonly host: Host
+  private readonly engine: Host
   private readonly alarm: Alarm
   private until = 0
   /** The end of the last one, also if it is over. */
   private last = -Infinity
 
-  constructor(host: Host, place: Place) {
-    this.host = host
+  constructor(engine: Host, place: Place) {
+    this.engine = engine
     this.alarm = new Alarm(after, () => {
       // It may ring a moment early, and the end may come between two readings of the clock: one decides.
-      if (!this.watch()) this.host.pump()
+      if (!this.watch()) this.engine.pump()
     }, place)
   }
 
   /** Nanoseconds until the end. */
   get left(): number {
-    return this.until === 0 ? 0 : this.leftAt(this.host.time())
+    return this.until === 0 ? 0 : this.leftAt(this.engine.time())
   }
 
   private leftAt(now: number): number {
@@ -40,18 +36,18 @@ export class Penalty {
    * end is that of the last one, told again.
    */
   extend(nanos: number, isAwaited: boolean, slack = 0): boolean {
-    const now = this.host.time()
+    const now = this.engine.time()
     const isLonger = nanos > this.leftAt(now)
     const isNew = isLonger && now + nanos > this.last + slack
     if (isLonger) this.until = this.last = now + nanos
     if (isAwaited) this.watch()
-    this.host.pump()
+    this.engine.pump()
     return isNew
   }
 
   /** Somebody waits for the end. Returns whether it is still to come. */
   watch(): boolean {
-    const now = this.host.time()
+    const now = this.engine.time()
     if (this.leftAt(now) === 0) return false
     this.alarm.set(this.until, now)
     return true

@@ -3,32 +3,41 @@
  */
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { forEachInSlices, type Slices } from "../data/slices.js"
-import type { SchedulerWatch } from "../seen/seen.js"
-import { SchedulerError } from "./error.js"
-import type { SchedulerErrorReason } from "./error.js"
 import { excessOf, type Limiter, type StoreError } from "../limiter/limiter.js"
+import type { SchedulerWatch } from "../seen/seen.js"
+import type { Log } from "../seen/tell.js"
+import { SchedulerError, type SchedulerErrorReason } from "./error.js"
 import type { Job } from "./job.js"
-import type { Lanes } from "./lanes.js"
+import type { Host, Lanes } from "./lanes.js"
+import type { Adaptation } from "./width.js"
 
-/** The part of an engine that this uses. */
-interface Engine {
-  readonly name: string
-  readonly watch: SchedulerWatch | undefined
+/** The engine, as its parts see it. */
+export interface Core extends Host {
   readonly lanes: Lanes
-  readonly limit: number
-  readonly limiter: Limiter<StoreError> | undefined
   readonly slices: Slices
   readonly refusals: Refusals
-  withdrawJob(job: Job): void
+  readonly limit: number
+  readonly limiter: Limiter<StoreError> | undefined
+  readonly watch: SchedulerWatch | undefined
+  readonly log: Log | undefined
+  readonly idle: boolean
+  readonly paused: boolean
+  readonly penaltyLeft: number
+  adaptive: Adaptation | undefined
+  millis(): number
+  time(): number
+  /** Starts every job that can start. */
   pump(): void
+  /** Takes a job out of the queue. `lanes.refresh` has to follow. */
+  leaveQueue(job: Job): void
+  refuseQueued(job: Job, reason: SchedulerErrorReason): void
   notifyUnsafe(): void
 }
 
 /** Whether a job can never start, and why: it asks for more than there can be. */
 export const impossibleOf = (
   job: Job,
-  limit: number,
-  limiter: Pick<Limiter, "burst" | "bursts"> | undefined
+  { limit, limiter }: Core
 ): Pick<InsufficientCapacity, "what" | "asked" | "most"> | undefined => {
   if (job.weight > limit) return { what: "weight", asked: job.weight, most: limit }
   const excess = limiter === undefined ? undefined : excessOf(job.cost, limiter)
@@ -38,9 +47,9 @@ export const impossibleOf = (
 export class Refusals {
   /** How many jobs were refused, by the reason. */
   readonly counts: { [Reason in SchedulerErrorReason["_tag"]]?: number } = {}
-  private readonly engine: Engine
+  private readonly engine: Core
 
-  constructor(engine: Engine) {
+  constructor(engine: Core) {
     this.engine = engine
   }
 
@@ -58,35 +67,31 @@ export class Refusals {
   }
 }
 
-/** Refuses the jobs that can never start now, and starts those that can. */
-export const refuseImpossible = (engine: Engine): void => {
-  const { lanes, limit } = engine
-  // Of now: by the time that the last one hears of it, they may have changed again.
-  const limiter = engine.limiter && { burst: engine.limiter.burst, bursts: engine.limiter.bursts }
-  const refused: Array<Job> = []
-  lanes.main.queue.forEach(({ job }) => {
-    if (impossibleOf(job, limit, limiter) === undefined) return
-    lanes.leave(job)
+/** Refuses the waiting jobs for which `whyOf` returns something, and starts those that can start then. */
+const refuseEach = <A>(
+  engine: Core,
+  whyOf: (job: Job) => A | undefined,
+  reasonOf: (why: A) => SchedulerErrorReason
+): void => {
+  const refused = new Map<Job, A>()
+  engine.lanes.main.queue.forEach(({ job }) => {
+    const why = whyOf(job)
+    if (why === undefined) return
+    engine.leaveQueue(job)
     job.state = "Done"
-    refused.push(job)
+    refused.set(job, why)
   })
-  lanes.refresh()
+  engine.lanes.refresh()
   // Before the refused jobs hear of it: their code may use the rate.
   engine.pump()
-  forEachInSlices(
-    engine.slices,
-    refused,
-    (job) => engine.refusals.refuse(job, new InsufficientCapacity(impossibleOf(job, limit, limiter)!))
-  )
+  forEachInSlices(engine.slices, refused, ([job, why]) => engine.refusals.refuse(job, reasonOf(why)))
   engine.notifyUnsafe()
 }
 
-/** Refuses the jobs that wait for something that does not come, and starts those that can start without it. */
-export const refuseWaiting = (engine: Engine, reason: SchedulerErrorReason, waits: (job: Job) => boolean): void => {
-  const waiting: Array<Job> = []
-  engine.lanes.main.queue.forEach(({ job }) => void (waits(job) && waiting.push(job)))
-  for (const job of waiting) engine.withdrawJob(job)
-  engine.pump()
-  forEachInSlices(engine.slices, waiting, (job) => engine.refusals.refuse(job, reason))
-  engine.notifyUnsafe()
-}
+/** Refuses the jobs that can never start now. */
+export const refuseImpossible = (engine: Core): void =>
+  refuseEach(engine, (job) => impossibleOf(job, engine), (excess) => new InsufficientCapacity(excess))
+
+/** Refuses the jobs that wait for something that does not come. */
+export const refuseWaiting = (engine: Core, reason: SchedulerErrorReason, waits: (job: Job) => boolean): void =>
+  refuseEach(engine, (job) => waits(job) ? reason : undefined, () => reason)

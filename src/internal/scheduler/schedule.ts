@@ -72,9 +72,8 @@ class EffectJob<A, E, R> extends Job {
   }
 
   enter(): Effect.Effect<A, E | SchedulerError, R> {
-    const later = this.engine_.limiter?.strict === true ? this : undefined
     // Begins in the step in which permit and rate were taken: no other step comes in between.
-    if (this.engine_.startUnsafe(this, later)) return firstStep(this.body(), this.fiber!)
+    if (this.engine_.startUnsafe(this)) return firstStep(this.body(), this.fiber!)
     return Effect.callback<A, E | SchedulerError, R>((resume) => {
       const { account } = this.engine_
       this.resume = resume

@@ -18,8 +18,7 @@ import type { CallInProgress, Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
 import type { JobOptions } from "../options.js"
 import { effectOf } from "../schedule.js"
-import { ended, pending } from "./source.js"
-import type { Listener, Source } from "./source.js"
+import { ended, type Listener, pending, type Source } from "./source.js"
 
 /** With an unbounded concurrency: how many items may wait, and how many results may be held. */
 const lookahead = 1024
@@ -284,17 +283,13 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
     if (this.exit !== undefined) return
     this.exit = exit
     if (!this.exhausted) this.close()
-    forEachInSlices(this.options.engine.slices, this.left(), (job) => {
+    // First the waiting items: they must not be admitted to the width that the running ones leave.
+    const waiting = this.items.filter((job) => job.state !== "Running")
+    const running = this.items.filter((job) => job.fiber !== undefined)
+    forEachInSlices(this.options.engine.slices, waiting.concat(running), (job) => {
       if (job.fiber !== undefined) job.fiber.interruptUnsafe(this.options.parent.id)
       else if (job.call !== undefined) this.withdraw(job)
     }, () => this.settle())
-  }
-
-  /** First the waiting items: they must not be admitted to the width that the running ones leave. */
-  private left(): Array<Item<A, B, E, R, X, XE>> {
-    const waiting = this.items.filter((job) => job.state !== "Running")
-    const running = this.items.filter((job) => job.fiber !== undefined)
-    return waiting.concat(running)
   }
 
   private withdraw(job: Item<A, B, E, R, X, XE>): void {

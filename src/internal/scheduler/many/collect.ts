@@ -12,12 +12,9 @@ import type * as Stream from "effect/Stream"
 import { isStream } from "../../data/streams.js"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
-import { itemOptions } from "../options.js"
-import type { AllOptions, ForEachOptions, ProgressOptions } from "../options.js"
-import { Call } from "./call.js"
-import type { CallOptions, Handlers } from "./call.js"
-import { track } from "./progress.js"
-import type { Progress, ProgressServices } from "./progress.js"
+import { type AllOptions, type ForEachOptions, itemOptions, type ProgressOptions } from "../options.js"
+import { Call, type CallOptions, type Handlers } from "./call.js"
+import { type Progress, type ProgressServices, track } from "./progress.js"
 import { IterableSource, StreamSource } from "./source.js"
 
 /** The result of `all`: the shape of its argument, as with `Effect.all`. */
@@ -128,15 +125,15 @@ export const forEach = <A, B, E, R, SE, SR>(
   })
 }
 
+type AnyEffect = Effect.Effect<unknown, unknown, unknown>
+
 /** Runs every effect of a tuple, an iterable or a record, and gives the results in the same shape. */
 export const all = (
   engine: Engine,
-  arg: Iterable<Effect.Effect<unknown, unknown, unknown>> | Record<string, Effect.Effect<unknown, unknown, unknown>>,
+  arg: Iterable<AnyEffect> | Record<string, AnyEffect>,
   options: AllOptions | undefined
-): Effect.Effect<unknown, unknown, unknown> => {
-  const f = options?.mode === "result"
-    ? (effect: Effect.Effect<unknown, unknown, unknown>) => Effect.result(effect)
-    : (effect: Effect.Effect<unknown, unknown, unknown>) => effect
+): AnyEffect => {
+  const f: (effect: AnyEffect) => AnyEffect = options?.mode === "result" ? Effect.result : identity
   if (isIterable(arg)) return forEach(engine, arg, f, options, "Scheduler.all")
   const keys = Object.keys(arg)
   return Effect.map(forEach(engine, keys, (key) => f(arg[key]!), options, "Scheduler.all"), (results) =>

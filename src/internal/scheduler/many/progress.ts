@@ -38,13 +38,6 @@ export type ProgressServices<X> = 0 extends 1 & X ? never
 /** The counts of a call. */
 export type Counts = Pick<Progress, "done" | "failed" | "running" | "queued">
 
-export interface Tracker {
-  /** Starts the ticks. */
-  readonly startUnsafe: () => void
-  /** Ends the ticks and reports for the last time. */
-  readonly finish: Effect.Effect<void>
-}
-
 const interval = 100
 
 /** How many items there are, where that can be seen without pulling them. */
@@ -63,7 +56,7 @@ export const track = (
     readonly onProgress?: ((progress: Progress) => unknown) | undefined
     readonly total?: number | undefined
   } = {}
-): Tracker | undefined => {
+) => {
   const { onProgress, total = totalOf(items) } = options
   if (onProgress === undefined) return undefined
   const context = parent.context
@@ -95,11 +88,13 @@ export const track = (
 
   let ticker: Fiber.Fiber<void> | undefined
   return {
+    /** Starts the ticks. */
     startUnsafe: () => {
       ticker = Effect.runForkWith(context)(
         Effect.forever(Effect.flatMap(Effect.sleep(interval), () => state() === told ? Effect.void : tell))
       )
     },
+    /** Ends the ticks and reports for the last time. */
     finish: Effect.suspend(() => ticker === undefined ? tell : Effect.andThen(Fiber.interrupt(ticker), tell))
   }
 }

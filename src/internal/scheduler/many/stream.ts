@@ -12,12 +12,9 @@ import type * as Stream from "effect/Stream"
 import { fromPull, isStream } from "../../data/streams.js"
 import type { Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
-import { itemOptions } from "../options.js"
-import type { StreamOptions } from "../options.js"
-import { Call } from "./call.js"
-import type { Handlers } from "./call.js"
+import { itemOptions, type StreamOptions } from "../options.js"
+import { Call, type Handlers } from "./call.js"
 import { track } from "./progress.js"
-import type { Tracker } from "./progress.js"
 import { IterableSource, StreamSource } from "./source.js"
 
 /** Emits the results as they complete, or in the order of the items. */
@@ -33,7 +30,7 @@ export const stream = <A, B, E, R, SE, SR>(
     Effect.contextWith((context: Context.Context<R | SR>) =>
       Effect.withFiber((parent) => {
         const results = new Results<B, E | SE | SchedulerError>(options?.order === "input")
-        let tracker: Tracker | undefined
+        let tracker: ReturnType<typeof track>
         const call = new Call<A, B, E, R, void, E | SE | SchedulerError>({
           engine,
           parent,
