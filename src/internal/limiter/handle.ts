@@ -274,18 +274,13 @@ export const make = (limiter: Backend, name: string) => {
       const waits = maxWait === Infinity
         ? wait(key, tokens, now, settles)
         : waitFor(key, tokens, now, maxWait, settles)
-      // The axis may have started over meanwhile.
-      const waitedAt = (at: number): number => at - now + Number(limiter.epoch - epoch)
-      const { spans } = limiter
-      const tell = (waited: number) => spans?.limited(name, fiber, waited, limiter.penalizedUnsafe?.(key, waited) ?? 0)
-      const ended = spans === undefined
-        ? waits
-        : Effect.tapError(waits, () => Effect.sync(() => tell(waitedAt(limiter.now()))))
-      return Effect.flatMap(ended, (waiter) => {
+      const told = limiter.spans?.enter(fiber, key)
+      return Effect.flatMap(told?.refused(waits) ?? waits, (waiter) => {
         const at = limiter.now()
-        const waited = waitedAt(at)
+        // The axis may have started over meanwhile.
+        const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
-        tell(waited)
+        told?.admitted()
         return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
       })
     }

@@ -108,7 +108,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
       this.name,
       site,
       () => waitingFor(this),
-      (nanos) => this.limiter?.penalizedUnsafe?.(undefined, nanos) ?? 0
+      () => this.limiter?.spans
     )
     this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
@@ -164,8 +164,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
 
   /** The most weight that may ever run at one time. */
   get limit(): number {
-    if (this.permits !== undefined) return this.permits.limit
-    return this.adaptive === undefined ? this.main.capacity : this.limits.concurrency
+    return this.adaptive === undefined ? this.width : this.limits.concurrency
   }
 
   // ---------------------------------------------------------------------------------------------- a job's way through

@@ -2,9 +2,9 @@
  * The events of waits on the spans of callers.
  */
 import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
-import { Kept } from "./penalties.js"
-import type { Account, Hold, Place, Spans } from "./tell.js"
+import type { Account, Hold, LimiterSpans, LimiterWait, Place, Spans } from "./tell.js"
 
 type AnyFiber = Fiber<unknown, unknown>
 
@@ -45,16 +45,16 @@ class QueueAccount implements Account {
   private readonly name: string
   private readonly place: Place
   private readonly holdOf: () => Hold
-  private readonly penalized: (nanos: number) => number
+  private readonly limiter: () => LimiterSpans | undefined
   private readonly sums = { nothing: 0, width: 0, rate: 0, penalty: 0, pause: 0 }
   private hold: Hold = "nothing"
   private at: number
 
-  constructor(name: string, place: Place, holdOf: () => Hold, penalized: (nanos: number) => number) {
+  constructor(name: string, place: Place, holdOf: () => Hold, limiter: () => LimiterSpans | undefined) {
     this.name = name
     this.place = place
     this.holdOf = holdOf
-    this.penalized = penalized
+    this.limiter = limiter
     this.at = this.now()
   }
 
@@ -68,7 +68,7 @@ class QueueAccount implements Account {
     this.at = now
     // Others may have penalized the limiter since the last turn.
     const isSure = took === 0 || this.hold === "nothing" || this.hold === "penalty" || this.hold === "pause"
-    const penalty = isSure ? 0 : Math.min(took, this.penalized(took * 1e6) / 1e6)
+    const penalty = isSure ? 0 : Math.min(took, (this.limiter()?.held(undefined, took * 1e6) ?? 0) / 1e6)
     this.sums[this.hold] += took - penalty
     this.sums.penalty += penalty
   }
@@ -78,22 +78,81 @@ class QueueAccount implements Account {
     this.hold = this.holdOf()
   }
 
-  enter(fiber: AnyFiber): () => void {
+  enter<A>(fiber: AnyFiber, resume: (value: A) => void): (value: A) => void {
     this.add()
     const before = { ...this.sums }
-    return () => {
+    return (value) => {
       this.add()
       const parts = holds.map((hold) => [hold, this.sums[hold] - before[hold]] as const)
       put(this.name, fiber, parts)
+      resume(value)
     }
   }
 }
 
-export const spans: Spans = {
-  account: (name, place, holdOf, penalized) => new QueueAccount(name, place, holdOf, penalized),
-  penalties: () => new Kept(),
-  limited(name, fiber, waited, penalty) {
-    const held = Math.min(waited, penalty)
-    put(name, fiber, [["rate", (waited - held) / 1e6], ["penalty", held / 1e6]])
+/** Times in nanoseconds of the clock. */
+interface Penalty {
+  readonly key: string | undefined
+  readonly from: number
+  until: number
+}
+
+/** More than any wait sees. What the oldest ones have held back is told as a wait for the rate. */
+const mostKept = 32
+
+class LimiterAccount implements LimiterSpans {
+  private readonly name: string
+  private readonly place: Place
+  /** The last ones, in the order of their beginnings. */
+  private readonly penalties: Array<Penalty> = []
+
+  constructor(name: string, place: Place) {
+    this.name = name
+    this.place = place
   }
+
+  private now(): number {
+    return Number(this.place.clock.monotonicTimeNanosUnsafe())
+  }
+
+  penalized(key: string | undefined, nanos: number): void {
+    const from = this.now()
+    this.penalties.push({ key, from, until: from + nanos })
+    if (this.penalties.length > mostKept) this.penalties.shift()
+  }
+
+  reset(key: string | undefined): void {
+    const now = this.now()
+    for (const penalty of this.penalties) if (penalty.key === key) penalty.until = Math.min(penalty.until, now)
+  }
+
+  held(key: string | undefined, nanos: number): number {
+    const now = this.now()
+    let held = 0
+    let seen = now - nanos
+    for (const penalty of this.penalties) {
+      if (penalty.key !== key) continue
+      const since = Math.max(seen, penalty.from)
+      const until = Math.min(now, penalty.until)
+      if (until <= since) continue
+      held += until - since
+      seen = until
+    }
+    return held
+  }
+
+  enter(fiber: AnyFiber, key: string | undefined): LimiterWait {
+    const since = this.now()
+    const admitted = (): void => {
+      const waited = this.now() - since
+      const penalty = Math.min(waited, this.held(key, waited))
+      put(this.name, fiber, [["rate", (waited - penalty) / 1e6], ["penalty", penalty / 1e6]])
+    }
+    return { admitted, refused: Effect.tapError(() => Effect.sync(admitted)) }
+  }
+}
+
+export const spans: Spans = {
+  account: (name, place, holdOf, limiter) => new QueueAccount(name, place, holdOf, limiter),
+  limiter: (name, place) => new LimiterAccount(name, place)
 }

@@ -3,6 +3,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import type { Effect } from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
 
 /** Where a service is built. */
@@ -20,28 +21,34 @@ export type Hold = "nothing" | "width" | "rate" | "pause" | "penalty"
 export interface Account {
   /** What the queue waits for may have changed. */
   turn(): void
-  /** A caller begins to wait. To be called at the end of the wait: it puts an event on the span of the caller. */
-  enter(fiber: AnyFiber): () => void
+  /** A caller begins to wait. Returns what resumes it and puts an event on its span. */
+  enter<A>(fiber: AnyFiber, resume: (value: A) => void): (value: A) => void
 }
 
-/** The last penalties of a limiter. Times in its nanoseconds. */
-export interface Penalties {
-  note(key: string | undefined, from: number, until: number): void
+/** Puts events on the spans of the callers of a limiter. Times in nanoseconds. */
+export interface LimiterSpans {
+  /** A penalty holds a key from now on. */
+  penalized(key: string | undefined, nanos: number): void
   /** The penalties of a key are over. */
-  end(key: string | undefined, now: number): void
-  /** For how long a penalty held a key in a time. */
-  within(key: string | undefined, from: number, to: number): number
-  /** The axis begins so many nanoseconds later. */
-  shift(nanos: number): void
+  reset(key: string | undefined): void
+  /** For how much of the last time a penalty has held a key. */
+  held(key: string | undefined, nanos: number): number
+  /** A caller begins to wait. */
+  enter(fiber: AnyFiber, key: string | undefined): LimiterWait
+}
+
+/** Puts the event of a wait on a span when it ends. */
+export interface LimiterWait {
+  admitted(): void
+  /** Also if the wait fails. An admission takes no step of the fiber more. */
+  refused<A, E>(wait: Effect<A, E>): Effect<A, E>
 }
 
 /** Puts events on the spans of callers. */
 export interface Spans {
-  /** `penalized` tells for how many of the last nanoseconds a penalty has held the queue, as far as the limiter knows. */
-  account(name: string, place: Place, holdOf: () => Hold, penalized: (nanos: number) => number): Account
-  penalties(): Penalties
-  /** A caller has waited for a limiter; `penalty` is the part of it for a penalty. In nanoseconds. */
-  limited(name: string, fiber: AnyFiber, waited: number, penalty: number): void
+  /** `limiter` knows the penalties that others give to it. */
+  account(name: string, place: Place, holdOf: () => Hold, limiter: () => LimiterSpans | undefined): Account
+  limiter(name: string, place: Place): LimiterSpans
 }
 
 /** Logs in the context of a service. */
