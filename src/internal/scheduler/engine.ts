@@ -104,12 +104,7 @@ export class Engine implements Host, Claimant, OverloadHost, Load {
     this.madeAt = site.clock.currentTimeMillisUnsafe()
     this.refusals = new Refusals(this)
     this.rate = new Rate(this, limiter)
-    this.account = Context.get(site.context, Tracing)?.account(
-      this.name,
-      site,
-      () => waitingFor(this),
-      () => this.limiter?.spans
-    )
+    this.account = Context.get(site.context, Tracing)?.account(this, site, () => waitingFor(this))
     this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)

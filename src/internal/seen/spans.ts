@@ -4,7 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Fiber } from "effect/Fiber"
-import type { Account, Hold, LimiterSpans, LimiterWait, Place, Spans } from "./tell.js"
+import type { Account, Hold, LimiterSpans, LimiterWait, Place, Queue, Spans } from "./tell.js"
 
 type AnyFiber = Fiber<unknown, unknown>
 
@@ -42,19 +42,17 @@ const put = (
 const holds: ReadonlyArray<Exclude<Hold, "nothing">> = ["width", "rate", "penalty", "pause"]
 
 class QueueAccount implements Account {
-  private readonly name: string
+  private readonly queue: Queue
   private readonly place: Place
   private readonly holdOf: () => Hold
-  private readonly limiter: () => LimiterSpans | undefined
   private readonly sums = { nothing: 0, width: 0, rate: 0, penalty: 0, pause: 0 }
   private hold: Hold = "nothing"
   private at: number
 
-  constructor(name: string, place: Place, holdOf: () => Hold, limiter: () => LimiterSpans | undefined) {
-    this.name = name
+  constructor(queue: Queue, place: Place, holdOf: () => Hold) {
+    this.queue = queue
     this.place = place
     this.holdOf = holdOf
-    this.limiter = limiter
     this.at = this.now()
   }
 
@@ -68,7 +66,7 @@ class QueueAccount implements Account {
     this.at = now
     // Others may have penalized the limiter since the last turn.
     const isSure = took === 0 || this.hold === "nothing" || this.hold === "penalty" || this.hold === "pause"
-    const penalty = isSure ? 0 : Math.min(took, (this.limiter()?.held(undefined, took * 1e6) ?? 0) / 1e6)
+    const penalty = isSure ? 0 : Math.min(took, (this.queue.limiter?.spans?.held(undefined, took * 1e6) ?? 0) / 1e6)
     this.sums[this.hold] += took - penalty
     this.sums.penalty += penalty
   }
@@ -84,7 +82,7 @@ class QueueAccount implements Account {
     return (value) => {
       this.add()
       const parts = holds.map((hold) => [hold, this.sums[hold] - before[hold]] as const)
-      put(this.name, fiber, parts)
+      put(this.queue.name, fiber, parts)
       resume(value)
     }
   }
@@ -153,6 +151,6 @@ class LimiterAccount implements LimiterSpans {
 }
 
 export const spans: Spans = {
-  account: (name, place, holdOf, limiter) => new QueueAccount(name, place, holdOf, limiter),
+  account: (queue, place, holdOf) => new QueueAccount(queue, place, holdOf),
   limiter: (name, place) => new LimiterAccount(name, place)
 }

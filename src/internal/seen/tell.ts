@@ -44,10 +44,15 @@ export interface LimiterWait {
   refused<A, E>(wait: Effect<A, E>): Effect<A, E>
 }
 
+/** The queue of a scheduler. Its limiter knows the penalties that others give to it. */
+export interface Queue {
+  readonly name: string
+  readonly limiter: { readonly spans?: LimiterSpans | undefined } | undefined
+}
+
 /** Puts events on the spans of callers. */
 export interface Spans {
-  /** `limiter` knows the penalties that others give to it. */
-  account(name: string, place: Place, holdOf: () => Hold, limiter: () => LimiterSpans | undefined): Account
+  account(queue: Queue, place: Place, holdOf: () => Hold): Account
   limiter(name: string, place: Place): LimiterSpans
 }
 
