@@ -325,9 +325,10 @@ const fromRates = (rates: ReadonlyArray<Rate>, name: string): Effect.Effect<Rate
 export const seenLimiter = (limiter: Backend, name: string): Effect.Effect<RateLimiter> =>
   Effect.flatMap(enrolled("limiter", name, limiter), (watch) =>
     Effect.withFiber((fiber) => {
+      const place = { context: fiber.context, clock: fiber.getRef(Clock.Clock) }
       limiter.watch = watch
-      limiter.spans = fiber.getRef(Tracing)
-      limiter.log = logOf(name, { context: fiber.context, clock: fiber.getRef(Clock.Clock) })
+      limiter.spans = fiber.getRef(Tracing)?.limiter(name, place)
+      limiter.log = logOf(name, place)
       return Effect.succeed(fromLimiter(limiter, name))
     }))
 

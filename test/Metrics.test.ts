@@ -467,7 +467,7 @@ describe("Metrics", () => {
   )
 
   law(
-    "services of one name share their series also where their places have names of their own",
+    "services of one name share their series also where their places have attributes that are ours to say",
     () =>
       Effect.gen(function*() {
         const make = Scheduler.make({ concurrency: 2, name: "twin" }).pipe(Effect.provide(Metrics.layer))
@@ -475,7 +475,7 @@ describe("Metrics", () => {
           read("scheduler.limit", { name: "twin" }),
           read("scheduler.use_time", { name: "twin", outcome: "success" })
         ])
-        const places: ReadonlyArray<Record<string, string>> = [{}, { name: "shop" }, { name: "web" }]
+        const places: ReadonlyArray<Record<string, string>> = [{}, { name: "shop" }, { outcome: "sale", reason: "web" }]
         const scopes = yield* Effect.forEach(places, (around) =>
           Effect.gen(function*() {
             const scope = yield* Scope.make()

@@ -225,22 +225,18 @@ export const make = (limiter: Backend, name: string) => {
     if (excessOf(tokens, limiter) !== undefined) return tooLarge(tokens)
     const maxWait = longestWait(options)
     if (maxWait > 0) {
-      const { epoch, spans } = limiter
+      const { epoch } = limiter
       if (maxWait < Infinity && limiter.leastWaitUnsafe(key, tokens, now) > maxWait) {
         return exceeded(key, limiter.refusalUnsafe(key, tokens, now))
       }
       const waits = wait(key, tokens, now, maxWait, settles)
-      // The axis may have started over meanwhile.
-      const waitedAt = (at: number): number => at - now + Number(limiter.epoch - epoch)
-      const tell = (waited: number) => spans?.limited(name, fiber, waited, limiter.penalizedUnsafe?.(key, waited) ?? 0)
-      const ended = spans === undefined
-        ? waits
-        : Effect.tapError(waits, () => Effect.sync(() => tell(waitedAt(limiter.now()))))
-      return Effect.flatMap(ended, (waiter) => {
+      const told = limiter.spans?.enter(fiber, key)
+      return Effect.flatMap(told?.refused(waits) ?? waits, (waiter) => {
         const at = limiter.now()
-        const waited = waitedAt(at)
+        // The axis may have started over meanwhile.
+        const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
-        tell(waited)
+        told?.admitted()
         return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
       })
     }

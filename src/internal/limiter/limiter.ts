@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"
 import type { Keys, LimiterWatch } from "../seen/seen.js"
-import type { Log, Spans } from "../seen/tell.js"
+import type { LimiterSpans, Log } from "../seen/tell.js"
 import type { StoreError } from "../store/storeError.js"
 import { type Rate, type Tokens, tokensOf } from "./gcra.js"
 
@@ -78,12 +78,10 @@ export interface Limiter<E = never> {
   /** Hears of the calls, where something observes them. */
   watch?: LimiterWatch | undefined
   /** Puts waits on the spans of callers, where a layer asks for it. */
-  spans?: Spans | undefined
+  spans?: LimiterSpans | undefined
   log?: Log | undefined
   /** Nanoseconds until a penalty of a key ends. In memory only. */
   penaltyUnsafe?(key: string | undefined): number
-  /** For how many of the last nanoseconds a penalty has held a key, where waits are put on spans. */
-  penalizedUnsafe?(key: string | undefined, nanos: number): number
   /** Lets nothing of a key pass for a time, and then one token. Returns whether that is longer than before. */
   penalize(key: string | undefined, nanos: number): Effect.Effect<boolean, E>
   /** Changes the quotas. Consumed tokens stay consumed. */

@@ -9,7 +9,7 @@ import { dispatcherIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
 import type { LimiterWatch } from "../seen/seen.js"
-import type { Log, Penalties, Spans } from "../seen/tell.js"
+import type { LimiterSpans, Log } from "../seen/tell.js"
 import * as Entry from "./entry.js"
 import { DueLine, Grant } from "./entry.js"
 import * as Gcra from "./gcra.js"
@@ -64,12 +64,10 @@ export class LimiterMemory implements Backend {
   burst = Infinity
   bursts: ReadonlyArray<number> = []
   watch: LimiterWatch | undefined = undefined
-  spans: Spans | undefined = undefined
+  spans: LimiterSpans | undefined = undefined
   log: Log | undefined = undefined
   /** When the last penalty that was ever given ends. */
   penalizedUntil = -Infinity
-  /** Kept only where waits are put on spans. */
-  private penalties: Penalties | undefined
 
   constructor(rates: ReadonlyArray<Gcra.Rate>, context: Context.Context<never>, clock: Clock.Clock) {
     this.place = { context, clock }
@@ -269,7 +267,7 @@ export class LimiterMemory implements Backend {
     const entry = this.lookup(key) ?? this.enter(key)
     const isLonger = Entry.penalize(entry, nanos, now)
     if (isLonger) this.watch?.penalized()
-    if (this.spans !== undefined) (this.penalties ??= this.spans.penalties()).note(key, now, now + nanos)
+    this.spans?.penalized(key, nanos)
     this.penalizedUntil = Math.max(this.penalizedUntil, now + nanos)
     if (entry.level === -1) this.file(entry, now)
     if (entry.line !== undefined) {
@@ -286,8 +284,8 @@ export class LimiterMemory implements Backend {
   resetUnsafe(key: string | undefined): void {
     const entry = this.lookup(key)
     if (entry === undefined) return
+    this.spans?.reset(key)
     const now = this.time()
-    this.penalties?.end(key, now)
     Entry.settleGrants(entry)
     entry.rare = undefined
     entry.tats.fill(now)
@@ -341,12 +339,6 @@ export class LimiterMemory implements Backend {
   penaltyUnsafe(key: string | undefined): number {
     const { rare } = this.lookup(key) ?? {}
     return rare === undefined ? 0 : Math.max(0, rare.penaltyUntil - this.time())
-  }
-
-  penalizedUnsafe(key: string | undefined, nanos: number): number {
-    if (this.penalties === undefined) return 0
-    const now = this.time()
-    return this.penalties.within(key, now - nanos, now)
   }
 
   /** Calls back the waiters that are due or too large, and sets the timer for the next due time. */
@@ -498,7 +490,6 @@ export class LimiterMemory implements Backend {
   private moveEpoch(nanos: number): number {
     this.epoch += BigInt(nanos)
     this.penalizedUntil -= nanos
-    this.penalties?.shift(nanos)
     for (const entry of this.entries.values()) Entry.shift(entry, nanos)
     this.alarm.at -= nanos
     this.restAlarm.at -= nanos

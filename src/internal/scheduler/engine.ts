@@ -101,12 +101,7 @@ export class Engine implements Core, Claimant, Load {
     this.madeAt = site.clock.currentTimeMillisUnsafe()
     this.refusals = new Refusals(this)
     this.rate = new Rate(this, limiter)
-    this.account = Context.get(site.context, Tracing)?.account(
-      this.name,
-      site,
-      () => waitingFor(this),
-      (nanos) => this.limiter?.penalizedUnsafe?.(undefined, nanos) ?? 0
-    )
+    this.account = Context.get(site.context, Tracing)?.account(this, site, () => waitingFor(this))
     this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
     this.lanes = new Lanes(this, limits.concurrency)
@@ -161,8 +156,7 @@ export class Engine implements Core, Claimant, Load {
 
   /** The most weight that may ever run at one time. */
   get limit(): number {
-    if (this.permits !== undefined) return this.permits.limit
-    return this.adaptive === undefined ? this.main.capacity : this.limits.concurrency
+    return this.adaptive === undefined ? this.width : this.limits.concurrency
   }
 
   // ---------------------------------------------------------------------------------------------- a job's way through

@@ -48,12 +48,6 @@ export const effectOf = <A, E, R>(
   return engine.permits === undefined ? begun : engine.permits.guard(job, begun)
 }
 
-/** Tells the caller's span of the wait before it resumes the caller. */
-const traced = <A>(tell: () => void, resume: (value: A) => void): (value: A) => void => (value) => {
-  tell()
-  resume(value)
-}
-
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
   protected readonly engine_: Engine
@@ -79,7 +73,7 @@ class EffectJob<A, E, R> extends Job {
       this.resume = resume
       this.engine_.enqueueUnsafe(this)
       // One that is refused or started in this step has not waited.
-      if (account !== undefined && this.state === "Queued") this.resume = traced(account.enter(this.fiber!), resume)
+      if (account !== undefined && this.state === "Queued") this.resume = account.enter(this.fiber!, resume)
     })
   }
 

@@ -334,6 +334,9 @@ const classes: { readonly [K in keyof Kinds]: new(series: Series, time: Time) =>
 /** The families of each registry. */
 const registries = /*#__PURE__*/ new WeakMap<object, Map<string, unknown>>()
 
+/** The other attributes of series. */
+const ours: ReadonlySet<string> = /*#__PURE__*/ new Set(["outcome", "reason", "operation"])
+
 /** Keeps metrics of the services in the registry of the place where each is built. */
 export const meter: Observer = {
   enrol<K extends keyof Kinds>(kind: K, name: string, source: Kinds[K][0], { clock, context }: Place): Enrolment<K> {
@@ -341,9 +344,9 @@ export const meter: Observer = {
     let families = registries.get(registry)
     if (families === undefined) registries.set(registry, families = new Map())
     const own = kind === "store" ? "service" : "name"
-    // Without ours, which wins: places that differ in it alone have the same series.
+    // Without ours, which win: places that differ in these alone have series in common.
     const around = Object.entries(Context.get(context, Metric.CurrentMetricAttributes))
-      .filter(([attribute]) => attribute !== own)
+      .filter(([attribute]) => attribute !== own && !ours.has(attribute))
       .sort(([a], [b]) => a < b ? -1 : 1)
     const id = JSON.stringify([kind, name, around])
     // Sound: the id begins with the kind.

@@ -4,11 +4,10 @@
 import * as Context from "effect/Context"
 import type { Place } from "../data/timers.js"
 import type { Log } from "./logs.js"
-import type { Penalties } from "./penalties.js"
-import type { Account, Hold, Spans } from "./spans.js"
+import type { Account, Hold, LimiterSpans, Spans } from "./spans.js"
 
 // Types alone: only the layers that switch them on import their code.
-export type { Account, Hold, Log, Penalties, Spans }
+export type { Account, Hold, LimiterSpans, Log, Spans }
 
 export const Tracing: Context.Reference<Spans | undefined> = /*#__PURE__*/ Context.Reference<Spans | undefined>(
   "effect-funnel/Tracing",

@@ -16,7 +16,7 @@ import type { Backend, Granted, Peek, Refusal, Standing, StoreError, Waiter } fr
 import { Line, Place } from "../limiter/line.js"
 import * as LimiterMemory from "../limiter/memory.js"
 import type { LimiterWatch } from "../seen/seen.js"
-import type { Log, Spans } from "../seen/tell.js"
+import type { LimiterSpans, Log } from "../seen/tell.js"
 import { keyName } from "../store/bounds.js"
 import type { Cell, DirectGcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
@@ -119,16 +119,12 @@ export class SharedLimiter implements Backend {
   watch: LimiterWatch | undefined = undefined
   log: Log | undefined = undefined
 
-  // The local limiter knows the penalties that this process has given.
-  get spans(): Spans | undefined {
+  // The local limiter hears of the penalties that this process gives.
+  get spans(): LimiterSpans | undefined {
     return this.local.spans
   }
-  set spans(spans: Spans | undefined) {
+  set spans(spans: LimiterSpans | undefined) {
     this.local.spans = spans
-  }
-
-  penalizedUnsafe(key: string | undefined, nanos: number): number {
-    return this.local.penalizedUnsafe(key, nanos)
   }
 
   /** A slot of the store is spent when it is granted. Only grants of the local limiter begin later, or are refunded. */
