@@ -414,6 +414,7 @@ export class LimiterMemory implements Backend {
 
   /** All who wait. */
   *waiters(): Generator<Waiter> {
+    for (let place = this.tooLarge.first; place !== undefined; place = place.after) yield place.waiter
     for (const { line } of this.entries.values()) {
       for (let place = line?.first; place !== undefined; place = place.after) yield place.waiter
     }
