@@ -358,9 +358,11 @@ const sharing = <R>(
     const guard = yield* guardOf(name, options, times)
     const pulse = new Pulse(site)
     return (key: string | undefined): Build.Share => (engine) => {
-      const pool: PermitPool = new PermitPool({
+      // A store may wake it before it is made.
+      let pool: PermitPool | undefined = undefined
+      pool = new PermitPool({
         engine,
-        store: Foreign.permitStore(checkLease(caller, permits(key, () => pool.wake()))),
+        store: Foreign.permitStore(checkLease(caller, permits(key, () => pool?.wake()))),
         guard,
         pulse,
         onStoreError,

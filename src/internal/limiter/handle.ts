@@ -34,9 +34,10 @@ interface LimitOptions extends ConsumeOptions {
   readonly settle?: Settling.Settle | undefined
 }
 
-/** A call that was admitted, and the charge that it settles. */
+/** A call that was admitted, the charge that it settles, and what was left of its key, if it goes on later. */
 interface Admitted extends Granted {
   charge?: Charge | undefined
+  standing?: Standing | undefined
 }
 
 /** The checked options of a call. A list of tokens is a copy, which nobody changes any more. */
@@ -94,12 +95,14 @@ type Then<A, E, R> = (
  * Resumes a call that is granted, in the next turn if that comes while it registers: a callback that is resumed then is never
  * suspended, and core would not run its cancel effect if the call were interrupted before it begins.
  */
-const granter = (resume: (exit: Exit.Exit<Admitted>) => void) => {
+const granter = (limiter: Backend, key: string | undefined, resume: (exit: Exit.Exit<Admitted>) => void) => {
   const { currentDispatcher } = getCurrent()!
   const grant = (admitted: Admitted): void => {
     const exit = Exit.succeed(admitted)
-    if (grant.suspended) resume(exit)
-    else currentDispatcher.scheduleTask(() => resume(exit), 0)
+    if (grant.suspended) return resume(exit)
+    // A limiter over a store forgets a key for which nobody waits.
+    admitted.standing = limiter.standingUnsafe(key, limiter.now())
+    currentDispatcher.scheduleTask(() => resume(exit), 0)
   }
   grant.suspended = false
   return grant
@@ -172,7 +175,7 @@ export const make = (limiter: Backend, name: string) => {
         },
         onLate: (refusal) => resume(exceeded(key, refusal))
       }
-      const grant = granter(resume)
+      const grant = granter(limiter, key, resume)
       waiting.add(call)
       limiter.waitUnsafe(call)
       grant.suspended = true
@@ -206,7 +209,7 @@ export const make = (limiter: Backend, name: string) => {
         onFailure,
         onClose: () => resume(Effect.interrupt)
       }
-      const grant = granter(resume)
+      const grant = granter(limiter, key, resume)
       limiter.waitUnsafe(waiter)
       grant.suspended = true
       return Effect.sync(() => leave(waiter))
@@ -282,7 +285,7 @@ export const make = (limiter: Backend, name: string) => {
         const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
         spans?.limited(name, fiber, waited, penalized)
-        return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
+        return start(waiter, then(waited, at, waiter.standing, waiter, fiber), fiber)
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {

@@ -79,6 +79,8 @@ export class PermitPool implements Permits, Beating {
   size = 0
   private limit_: number
   private ids = 0
+  /** A command asks, and has no answer yet. Its store may wake this process in the step in which it is sent. */
+  private asks = false
   private asking: Fiber.Fiber<void> | undefined
   private asked: ReadonlyArray<Held> = []
   private again = false
@@ -132,7 +134,7 @@ export class PermitPool implements Permits, Beating {
 
   /** Nanoseconds until nothing is left to be done for an idle engine, as far as that is known. */
   get rest(): number {
-    const busy = this.permits.length > 0 || this.place > 0 || this.lingers || this.asking !== undefined ||
+    const busy = this.permits.length > 0 || this.place > 0 || this.lingers || this.asks ||
       this.sending.size > 0
     return busy ? lingerNanos : 0
   }
@@ -180,7 +182,8 @@ export class PermitPool implements Permits, Beating {
     if (this.alone || this.closed) return
     const { main } = this.options.engine
     const idle = this.size - main.used
-    if (idle > 0) this.giveBack(idle, main.head === undefined ? Infinity : this.now() - keepMillis)
+    const keeps = main.head !== undefined && this.size <= this.limit_
+    if (idle > 0) this.giveBack(idle, keeps ? this.now() - keepMillis : Infinity)
   }
 
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R> {
@@ -188,17 +191,19 @@ export class PermitPool implements Permits, Beating {
     if (job.lane !== this.options.engine.main) return effect
     const lost = Deferred.makeUnsafe<never, SchedulerError>()
     this.lost.set(job, lost)
-    return Effect.raceFirst(effect, Deferred.await(lost))
+    const guarded = Effect.raceFirst(effect, Deferred.await(lost))
+    const { guard, onStoreError } = this.options
+    return this.alone ? Effect.andThen(guard.counted(onStoreError, 1), guarded) : guarded
   }
 
   /** Asks again: another process gave a permit back, or the poll is due. A wake-up may overtake the answer that tells of a place. */
   readonly wake = (): void => {
-    if (this.place > 0 || this.asking !== undefined || this.strays) this.ask()
+    if (this.place > 0 || this.asks || this.strays) this.ask()
   }
 
   private ask(): void {
     if (this.closed || this.alone) return
-    if (this.asking !== undefined) {
+    if (this.asks) {
       this.again = true
       return
     }
@@ -221,9 +226,10 @@ export class PermitPool implements Permits, Beating {
       sentAt = this.now()
       return store.acquire(permits, this.limit_)
     })
-    this.asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
+    this.asks = true
+    const asking = this.fork(Effect.matchEager(guard.run("acquire", command), {
       onFailure: (failure) => {
-        this.asking = undefined
+        this.asks = false
         if (this.place > 0 || permits.length > 0) this.strayUntil = this.now() + store.leaseMillis
         this.place = 0
         // The store may have run the command although it did not answer.
@@ -231,13 +237,16 @@ export class PermitPool implements Permits, Beating {
         this.away(failure)
       },
       onSuccess: ({ granted, penaltyMillis, pollMillis: due }) => {
-        this.asking = undefined
+        this.asks = false
         this.strayUntil = 0
         const since = this.now()
         for (const { id, weight } of permits.slice(0, granted)) {
           this.permits.push({ id, weight, since, deadline: sentAt + store.leaseMillis })
           this.size += weight
         }
+        // The limit may have become smaller since.
+        const excess = Math.min(this.size - this.limit_, this.size - engine.main.used)
+        if (excess > 0) this.giveBack(excess, Infinity)
         if (penaltyMillis > 0) {
           // Its end asks again.
           this.place = 0
@@ -261,6 +270,8 @@ export class PermitPool implements Permits, Beating {
         }
       }
     }))
+    // What had its answer at once may have asked again.
+    if (asking !== undefined) this.asking = asking
   }
 
   /** Gives back so much of the permits that have been here since then. */
@@ -318,6 +329,8 @@ export class PermitPool implements Permits, Beating {
   }
 
   beat(now: number): void {
+    // The one that was told before may have closed this one.
+    if (this.closed) return
     if (this.pollAt <= now) {
       this.pollAt = Infinity
       if (this.failedAt === -1) {
@@ -351,6 +364,8 @@ export class PermitPool implements Permits, Beating {
   }
 
   private renewHeld(sentAt: number): void {
+    // What a closed one has given back would be held again.
+    if (this.closed) return
     const { guard, store } = this.options
     // Without an answer until then, the first permit is lost.
     this.renewAt = this.firstDeadline
@@ -411,7 +426,7 @@ export class PermitPool implements Permits, Beating {
       this.failedAt = engine.lanes.arrivals
       // A job that a running one waits for needs no permit.
       refuseWaiting(engine, failure, (job) => !engine.lanes.isLent(job))
-      if (this.asking === undefined && (engine.queued > 0 || this.strays)) {
+      if (!this.asks && (engine.queued > 0 || this.strays)) {
         this.pollAt = this.pollAfter(this.now(), pollMillis)
         this.arm()
       }
@@ -426,7 +441,7 @@ export class PermitPool implements Permits, Beating {
       )
     this.recovery = this.fork(
       Effect.andThen(
-        guard.applied(onStoreError, failure),
+        guard.applied(onStoreError, failure, 0),
         Effect.flatMap(back, () =>
           Effect.sync(() => {
             // Jobs that began meanwhile run to their end. No job starts beyond the held permits.
@@ -468,14 +483,14 @@ export class PermitPool implements Permits, Beating {
 
   readonly close: Effect.Effect<unknown> = Effect.suspend(() => {
     const { guard, store } = this.options
-    const held = [...this.permits, ...(this.asking === undefined ? [] : this.asked)].map(none)
+    const held = [...this.permits, ...(this.asks ? this.asked : [])].map(none)
     // What has failed is tried once more, instead of for as long as an outage may take.
     for (const { fiber, hasFailed, remaining } of Array.from(this.sending)) {
       if (!hasFailed) continue
       fiber?.interruptUnsafe()
       held.push(...remaining.filter(({ weight }) => weight === 0))
     }
-    const leave = this.place > 0 || this.asking !== undefined || this.strays
+    const leave = this.place > 0 || this.asks || this.strays
       ? store.acquire([], this.limit_)
       : Effect.void
     const give = held.length > 0 ? store.release(held) : Effect.void
