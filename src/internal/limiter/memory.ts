@@ -52,7 +52,7 @@ export class LimiterMemory implements Backend {
   /** A heap of the lines, by the due time of their first waiter. */
   private readonly due: Array<DueLine> = []
   /** Waiters that exceed the burst and have not been called back yet. */
-  private readonly tooLarge = new Line<never>()
+  readonly tooLarge = new Line<never>()
   private settling = false
   /** The last step left callbacks to the next turn. */
   private deferred = false
@@ -410,14 +410,6 @@ export class LimiterMemory implements Backend {
       this.recent = entry
     }
     return entry
-  }
-
-  /** All who wait. */
-  *waiters(): Generator<Waiter> {
-    for (let place = this.tooLarge.first; place !== undefined; place = place.after) yield place.waiter
-    for (const { line } of this.entries.values()) {
-      for (let place = line?.first; place !== undefined; place = place.after) yield place.waiter
-    }
   }
 
   private enter(key: string | undefined): Entry.Entry {

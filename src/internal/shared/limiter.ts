@@ -384,10 +384,11 @@ export class SharedLimiter implements Backend {
   })
 
   private *waiters(): Generator<Waiter<StoreError>> {
-    for (const { first } of this.entries.values()) {
-      for (let place = first; place !== undefined; place = place.after) yield place.waiter
+    const { entries, tooLarge } = this.local
+    const here = Array.from(entries.values(), ({ line }) => line)
+    for (const line of [...this.entries.values(), tooLarge, ...here]) {
+      for (let place = line?.first; place !== undefined; place = place.after) yield place.waiter
     }
-    yield* this.local.waiters()
   }
 
   private enter(key: string | undefined): Entry {
