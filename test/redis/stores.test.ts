@@ -194,6 +194,28 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     }).pipe(Effect.ensuring(config("0")))
   })
 
+  live("Of large results that are fetched at once each one takes a script, and all arrive", function*() {
+    const { a, b } = yield* two()
+    const keys = Array.from({ length: 8 }, (_, i) => `k${i}`)
+    const fences = new Map<string, number>()
+    for (const key of keys) {
+      const fence = leads(yield* a.store.join(key, a, undefined))
+      yield* b.store.join(key, b, undefined)
+      yield* a.store.complete(key, a, fence, key.repeat(100_000))
+      fences.set(key, fence)
+    }
+    for (let left = keys; left.length > 0;) {
+      const joined = yield* Effect.forEach(left, (key) => b.store.join(key, b, fences.get(key)), {
+        concurrency: "unbounded"
+      })
+      const done = joined.filter((_) => _._tag === "Done")
+      expect(done.map(({ payload }) => payload === left[0]!.repeat(100_000))).toEqual([true])
+      // The others are told to come again.
+      for (const other of joined.slice(1)) expect(other).toMatchObject({ _tag: "Follow", restMillis: 0 })
+      left = left.slice(1)
+    }
+  })
+
   live("A result may be kept for a century", function*() {
     const { a, b } = yield* two({ retainMillis: 100 * 365 * 86_400_000 })
     const fence = leads(yield* a.store.join("k", a, undefined))

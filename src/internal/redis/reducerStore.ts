@@ -27,8 +27,8 @@ const mostOrders = 64
 const mostCharacters = 256 * 1024
 
 const lua = `
--- How many processes this script may still wake, and how much it may send to them.
-local left, room = ${mostWoken}, ${inlineTotal}
+-- How many processes this script may still wake, how much it may send to them, and how much it has answered.
+local left, room, given = ${mostWoken}, ${inlineTotal}, 0
 local function wake(message, most)
   local members = redis.call('SPOP', waiting, most)
   for _, member in ipairs(members) do
@@ -55,6 +55,10 @@ function orders.join()
     rfence, rexp = 0, 0
   end
   if after and rfence >= after then
+    -- What is too much for one script comes with the next one.
+    local size = redis.call('HSTRLEN', state, 'rval')
+    if given > 0 and given + size > ${mostCharacters} then return {'F', num(rfence), '0'} end
+    given = given + size
     redis.call('SREM', waiting, member)
     return {'D', num(rfence), redis.call('HGET', state, 'rval')}
   end
