@@ -430,6 +430,30 @@ describe("permits while the store is away", () => {
       }
     }))
 
+  it.effect("a pool that closes in the code of a job whose permit is lost renews none of those that it gives back", () =>
+    Effect.gen(function*() {
+      const { pulse } = (yield* withLimit(1)).options
+      const one = yield* withLimit(2, pulse)
+      const other = yield* withLimit(1, pulse)
+      const both = [one, other]
+      const closed = Effect.all(both.map(({ pool }) => pool.close))
+      const job = ({ scheduler }: typeof one) =>
+        Effect.forkChild(Effect.andThen(Effect.exit(scheduler.schedule(Effect.never)), closed), {
+          startImmediately: true
+        })
+      yield* job(one)
+      yield* TestClock.adjust(50)
+      yield* job(one)
+      yield* job(other)
+      const away = (is: boolean) => both.forEach(({ store }) => void (store.away = is))
+      away(true)
+      yield* TestClock.adjust(249)
+      away(false)
+      for (const { commands } of both) commands.length = 0
+      yield* TestClock.adjust(1000)
+      for (const { commands } of both) expect(commands.slice(commands.indexOf("release"))).toEqual(["release"])
+    }))
+
   it.effect("a process that asks in vain fails the jobs that wait, and returns what it may have got", () =>
     Effect.gen(function*() {
       const { commands, engine, pool, scheduler, store } = yield* withLimit(2)
@@ -587,6 +611,29 @@ describe("what a process asks for, and when", () => {
       yield* pool.close
     }))
 
+  it.effect("a concurrency that becomes smaller starts no more jobs, neither on permits that are on their way nor on those of jobs that end", () =>
+    Effect.gen(function*() {
+      const asked = yield* withLimit(3)
+      asked.store.answerMillis = 10
+      yield* asked.scheduler.pause
+      yield* jobs(asked.scheduler, 100, 100, 100)
+      yield* asked.scheduler.resume
+      yield* asked.scheduler.resize(1)
+      yield* TestClock.adjust(30)
+      expect([asked.engine.running, asked.store.held.size, asked.pool.size]).toEqual([1, 1, 1])
+      yield* TestClock.adjust(5000)
+      expect([asked.engine.idle, asked.store.held.size]).toEqual([true, 0])
+
+      const { engine, pool, scheduler, store } = yield* withLimit(2)
+      yield* jobs(scheduler, 10, 20, 10)
+      yield* scheduler.resize(1)
+      yield* TestClock.adjust(10)
+      expect([engine.running, engine.queued, pool.size]).toEqual([1, 1, 1])
+      yield* TestClock.adjust(5000)
+      expect([engine.idle, store.held.size]).toEqual([true, 0])
+      yield* Effect.all([asked.pool.close, pool.close])
+    }))
+
   it.effect("a process that waits for a heavy job holds no permit for it, so that two of them do not block each other", () =>
     Effect.gen(function*() {
       const { engine, pool, scheduler, store } = yield* withLimit(4)
@@ -624,6 +671,25 @@ describe("what a process asks for, and when", () => {
       yield* TestClock.adjust(30)
     }))
 
+  it.effect("a pool that closes returns the permits it may have got, also if the command before was answered at once", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* withLimit(2)
+      const context = yield* Effect.context<never>()
+      const second = scheduler.schedule(Effect.never)
+      const first = scheduler.schedule(Effect.suspend(() => {
+        store.answerMillis = 10
+        Effect.runForkWith(context)(Effect.exit(second))
+        return Effect.never
+      }))
+      yield* scheduler.pause
+      yield* fork(first)
+      yield* scheduler.resume
+      const closing = yield* fork(pool.close)
+      yield* TestClock.adjust(100)
+      expect(closing.pollUnsafe()).toBeDefined()
+      expect([commands, store.held.size]).toEqual([["acquire 1", "acquire 1", "acquire 0", "release"], 0])
+    }))
+
   it.effect("a wake-up that comes while the process asks makes it ask once more", () =>
     Effect.gen(function*() {
       const { commands, engine, pool, scheduler, store } = yield* make
@@ -643,6 +709,29 @@ describe("what a process asks for, and when", () => {
       yield* TestClock.adjust(10)
       expect([engine.running, commands.length]).toEqual([1, 3])
       yield* TestClock.adjust(20)
+      yield* pool.close
+    }))
+
+  it.effect("a wake-up that comes while a command is sent makes the process ask once more, after the answer", () =>
+    Effect.gen(function*() {
+      const { commands, options, pool, scheduler, store } = yield* withLimit(1)
+      store.held.add("another's")
+      const { acquire } = options.store
+      let sent = 0
+      let most = 0
+      let wakes = 0
+      Object.assign(options.store, {
+        acquire: (...args: Parameters<typeof acquire>) =>
+          Effect.suspend(() => {
+            most = Math.max(most, ++sent)
+            if (wakes-- > 0) pool.wake()
+            return Effect.ensuring(acquire(...args), Effect.sync(() => sent--))
+          })
+      })
+      yield* jobs(scheduler, 10)
+      wakes = 1
+      pool.wake()
+      expect([commands, most]).toEqual([Array(3).fill("acquire 1"), 1])
       yield* pool.close
     }))
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Schema, Scope } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Logger, Metric, Schema, Scope } from "effect"
 import * as Persistable from "effect/persistence/Persistable"
 import { Reducer, Scheduler } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
@@ -147,6 +147,7 @@ describe("services over a store of one's own", () => {
           { ...taken, waits: [Infinity] },
           { ...taken, waits: [], retryMillis: NaN },
           { ...taken, waits: [], retryMillis: -1 },
+          { ...taken, waits: [], retryMillis: 0 },
           { ...taken, tightest: 1 },
           { ...taken, resetMillis: NaN }
         ],
@@ -167,7 +168,7 @@ describe("services over a store of one's own", () => {
           { _tag: "Done", fence: 1 }
         ]
       }
-      for (let i = 0; i < 8; i++) {
+      for (let i = 0; i < 9; i++) {
         // Sound: no type is wrong enough for these.
         const answer = (command: string) => Effect.succeed(nonsense[command]![i] as never)
         const [reduce, consume, peek, , schedule] = yield* failures(answer)
@@ -176,6 +177,38 @@ describe("services over a store of one's own", () => {
         expect(peek).toContain("store command `take` failed: the answer makes no sense")
         if (i < 7) expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
       }
+    }))
+
+  it.effect("a call that the store answers at once is told what is left of its key", () =>
+    Effect.gen(function*() {
+      const taken = { retryMillis: 0, remaining: 9, resetMillis: 1000, tightest: 0, before: "", after: "a" }
+      const store: Stores.GcraStore = {
+        take: (_, tokens) => Effect.succeed({ ...taken, waits: tokens.map(() => 0) }),
+        giveBack: () => Effect.void,
+        penalize: () => Effect.void,
+        reset: () => Effect.void
+      }
+      const rate = { limit: 10, window: "10 seconds", burst: 10 } as const
+      const limiter = yield* Stores.makeRateLimiter(Effect.succeed(() => store), { rate })
+      for (const options of [{}, { maxWait: "1 second" }, { onExceeded: "fail" }] as const) {
+        const { limit, remaining, resetAfter } = yield* limiter.consume(options)
+        expect([limit, remaining, Duration.toMillis(resetAfter)]).toEqual([10, 9, 1000])
+      }
+    }))
+
+  it.effect("a store may wake a scheduler while it is made", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const model = new PermitStoreModel(clock, 1000)
+      const stores: Stores.SchedulerStores = {
+        permits: (_, onWake) => {
+          onWake()
+          return model.of("node", onWake)
+        },
+        rates: (_, cells) => new GcraStoreModel(clock).of(cells)
+      }
+      const scheduler = yield* Stores.makeScheduler(Effect.succeed(stores), { name: "test", concurrency: 1 })
+      expect(yield* scheduler.schedule(Effect.succeed(1))).toBe(1)
     }))
 
   it.effect("who waits for a limiter whose scope closes is interrupted, and so is who comes later", () =>
@@ -285,6 +318,47 @@ describe("services over a store of one's own", () => {
         expect(ends).toEqual([end, end, "Failure", end])
       }
     }))
+
+  it.effect("the metric counts each call to which a policy applied", () =>
+    Effect.gen(function*() {
+      const away = Effect.delay(Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })), 10)
+      const { permits, rates } = answering(() => away)
+      const options = { outageBudget: 0, expectedProcesses: 1, name: "counted" } as const
+      const counted = (policy: string) =>
+        Effect.map(
+          Metric.value(Metric.withAttributes(
+            Metric.counter("effect_funnel.store.policy", {
+              description: "How often onStoreError took the place of the store",
+              incremental: true
+            }),
+            { service: "counted", policy }
+          )),
+          ({ count }) => count
+        )
+      const rate = { limit: 1, window: 1 } as const
+      const scope = yield* Scope.make()
+      const limiter = yield* Scope.provide(scope)(
+        Stores.makeRateLimiter(Effect.succeed(rates), { ...options, rate, onStoreError: "allow" })
+      )
+      const calls = yield* Effect.forEach([1, 2, 3, 4], () => fork(limiter.consume()))
+      yield* TestClock.adjust(20)
+      expect([calls.map((fiber) => fiber.pollUnsafe()?._tag), yield* counted("allow")]).toEqual([
+        Array(4).fill("Success"),
+        4
+      ])
+      const scheduler = yield* Scope.provide(scope)(
+        Stores.makeScheduler(Effect.succeed(permits), { ...options, concurrency: 2, onStoreError: "local" })
+      )
+      const jobs = yield* Effect.forEach([1, 2, 3], () => fork(scheduler.schedule(Effect.sleep(10))))
+      yield* TestClock.adjust(100)
+      yield* fork(scheduler.schedule(Effect.void))
+      expect([jobs.map((fiber) => fiber.pollUnsafe()?._tag), yield* counted("local")]).toEqual([
+        Array(3).fill("Success"),
+        4
+      ])
+      yield* fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust(100)
+    }).pipe(Effect.provide(Logger.layer([]))))
 
   it("L3 a call that comes in the code that ends the last timer of its key is interrupted when the limiter closes", () => {
     const full = { waits: [], retryMillis: 1000, remaining: 0, resetMillis: 1000, tightest: 0, before: "a", after: "a" }

@@ -29,7 +29,7 @@ import * as Stores from "../stores.js"
 import * as Database from "../internal/postgres/database.js"
 import * as PostgresGcraStore from "../internal/postgres/gcraStore.js"
 import type * as Checked from "../internal/shared/options.js"
-import { owner } from "../internal/store/bounds.js"
+import { limiterName, owner } from "../internal/store/bounds.js"
 
 /**
  * How a rate limiter uses PostgreSQL.
@@ -59,13 +59,17 @@ const store = (prefix: string) =>
 /**
  * Makes a rate limiter over PostgreSQL that closes with the scope, for a service with a quota of its own.
  *
+ * **Details**
+ *
+ * `name` is part of the keys: limiters with the same schema, prefix and name are one, and so are those without a name.
+ *
  * **Example** (Sharing a quota inside a service)
  *
  * ```ts import.meta.vitest
  * import { Effect } from "effect"
  * import * as PostgresRateLimiter from "effect-funnel/postgres/RateLimiter"
  *
- * Effect.isEffect(PostgresRateLimiter.make({ rate: { limit: 100, window: "1 minute" } })) // => true
+ * Effect.isEffect(PostgresRateLimiter.make({ name: "app/client", rate: { limit: 100, window: "1 minute" } })) // => true
  * ```
  *
  * @category constructors
@@ -75,7 +79,7 @@ export const make = (
   options: Options
 ): Effect.Effect<RateLimiter.RateLimiter, never, PgClient.PgClient | Scope.Scope> => {
   const { prefix, schema } = Database.check("RateLimiter.make", options)
-  const limiter = Stores.makeRateLimiter(store(`${prefix}r:`), options)
+  const limiter = Stores.makeRateLimiter(store(`${prefix}r:${limiterName(options.name)}`), options)
   return Effect.flatMap(Layer.build(Database.layer(schema)), (database) => Effect.provide(limiter, database))
 }
 

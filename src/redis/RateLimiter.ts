@@ -37,7 +37,7 @@ import * as Stores from "../stores.js"
 import * as RedisGcraStore from "../internal/redis/gcraStore.js"
 import * as Orders from "../internal/redis/orders.js"
 import * as Checked from "../internal/shared/options.js"
-import { owner } from "../internal/store/bounds.js"
+import { limiterName, owner } from "../internal/store/bounds.js"
 
 /**
  * How a rate limiter uses Redis.
@@ -70,6 +70,10 @@ const store = (caller: string, options: Options, name: string) => {
 /**
  * Makes a rate limiter over Redis that closes with the scope, for a service with a quota of its own.
  *
+ * **Details**
+ *
+ * `name` is part of the keys: limiters with the same prefix and name are one, and so are those without a name.
+ *
  * **Example** (Sharing a quota inside a service)
  *
  * ```ts import.meta.vitest
@@ -77,7 +81,7 @@ const store = (caller: string, options: Options, name: string) => {
  * import * as RedisRateLimiter from "effect-funnel/redis/RateLimiter"
  *
  * const client = Effect.gen(function*() {
- *   const limiter = yield* RedisRateLimiter.make({ rate: { limit: 100, window: "1 minute" } })
+ *   const limiter = yield* RedisRateLimiter.make({ name: "app/client", rate: { limit: 100, window: "1 minute" } })
  *   return { get: (url: string) => limiter.withLimit(Effect.succeed(`GET ${url}`)) }
  * })
  *
@@ -90,7 +94,7 @@ const store = (caller: string, options: Options, name: string) => {
 export const make = (
   options: Options
 ): Effect.Effect<RateLimiter.RateLimiter, never, Redis.Redis | Scope.Scope> =>
-  Stores.makeRateLimiter(store("RateLimiter.make", options, ""), Orders.bounded(options))
+  Stores.makeRateLimiter(store("RateLimiter.make", options, limiterName(options.name)), Orders.bounded(options))
 
 /**
  * Provides the default rate limiter, over Redis, in place of `RateLimiter.layer`.

@@ -200,6 +200,20 @@ export const reducerStore = (
       yield* Effect.sleep(720)
       yield* leads(yield* b.join(key, fence))
     }),
+    law("a kept result, or a later one, is there for its time, also if nobody waits for a later run", function*() {
+      const [a, b, key] = [yield* open(10_000, 700), yield* open(10_000, 700), unique()]
+      const first = yield* leads(yield* a.join(key))
+      yield* follows(yield* b.join(key))
+      yield* a.complete(key, first, "1")
+      const second = yield* leads(yield* a.join(key))
+      for (let i = 0; i < 2; i++) {
+        yield* hold("completed", yield* a.complete(key, second, "2"), true)
+        yield* hold("the party that comes for its result", (yield* b.join(key, first))._tag, "Done")
+      }
+      yield* leads(yield* a.join(key))
+      yield* Effect.sleep(720)
+      yield* follows(yield* b.join(key, first))
+    }),
     law("of many parties that join at once one leads", function*() {
       const parties = yield* Effect.all(Array.from({ length: 8 }, () => open()), { concurrency: "unbounded" })
       const key = unique()

@@ -537,6 +537,60 @@ describe.skipIf(!hasPostgres)("the schema in PostgreSQL", () => {
     }
   )
 
+  live("a table or a function that was dropped alone is made again, and what is left of the others stays", function*() {
+    const { database: one, pg } = yield* database(yield* server, "fresh_2")
+    const take = { key: "=k", tokens: [1], most: 1e12, intervals: [1e9], bursts: [1] }
+    const waitOf = (answer: unknown) => (answer as { readonly waits: ReadonlyArray<number> }).waits[0]!
+    const call = one.call("take", "take", take, waitOf)
+    expect(yield* call).toBe(0)
+    for (const what of ["TABLE fresh_2.rates CASCADE", "FUNCTION fresh_2.put_rate", "SEQUENCE fresh_2.places"]) {
+      yield* pg.unsafe(`DROP ${what}`)
+      const exit = yield* Effect.exit(call)
+      expect(String(exit)).toContain("store command `take` failed")
+      const wait = yield* call
+      if (what.startsWith("TABLE")) expect(wait).toBe(0)
+      else expect(wait).toBeGreaterThan(0)
+    }
+  })
+
+  live(
+    "a role without CREATE on the database makes everything in a schema of its own, and another one only uses it",
+    function*() {
+      const of = yield* server
+      const { pg } = yield* database(of)
+      for (
+        const statement of [
+          "CREATE ROLE has_schema LOGIN",
+          "CREATE SCHEMA fresh_3 AUTHORIZATION has_schema",
+          "CREATE ROLE has_rights LOGIN"
+        ]
+      ) yield* pg.unsafe(statement)
+      const as = Effect.fnUntraced(function*(role: string) {
+        const url = Redacted.make(Redacted.value(of.url).replace("postgres@", `${role}@`))
+        const client = Layer.fresh(PgClient.layer({ url, maxConnections: 4 }))
+        const options = { schema: "fresh_3", outageBudget: 0, onStoreError: "fail" } as const
+        const services = Layer.mergeAll(
+          PostgresReducer.layer(options),
+          PostgresRateLimiter.layer({ ...options, rate: { limit: 1000, window: "1 second" } }),
+          PostgresScheduler.layer({ ...options, concurrency: 1 })
+        )
+        const context = yield* Layer.build(Layer.provide(services, client))
+        return Effect.provideContext(
+          Effect.andThen(
+            reduceShared(new Get({ id: role }), () => Effect.succeed(1)),
+            Scheduler.schedule(Effect.andThen(RateLimiter.penalize({ for: 1 }), RateLimiter.consume()))
+          ),
+          context
+        )
+      })
+      yield* yield* as("has_schema")
+      yield* pg.unsafe("GRANT USAGE ON SCHEMA fresh_3 TO has_rights")
+      yield* pg.unsafe("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA fresh_3 TO has_rights")
+      yield* pg.unsafe("GRANT USAGE ON ALL SEQUENCES IN SCHEMA fresh_3 TO has_rights")
+      yield* yield* as("has_rights")
+    }
+  )
+
   live("a default of REPEATABLE READ is refused with an error that says so", function*() {
     const pg = yield* Layer.build(Layer.fresh(PgClient.layer({
       url: (yield* server).url,

@@ -393,6 +393,182 @@ describe("slots without a waiter", () => {
     expect([limiter.size, clock.pending]).toEqual([0, 0])
   })
 
+  it("Slots that were asked for under an old quota are not returned at the new price, nor do they keep anybody waiting", () => {
+    const { clock, enter, limiter, store, times } = setup(perSecond(1000))
+    store.answerMillis = 10
+    const waiting = Array.from({ length: 10 }, (_, i) => enter(i))
+    clock.advance(7)
+    limiter.setQuotas([perSecond(10)])
+    for (const one of waiting) limiter.cancelUnsafe(one)
+    clock.advance(100)
+    expect(store.commands).not.toContain("giveBack")
+    expect([limiter.size, clock.pending]).toEqual([0, 0])
+
+    const hourly = Gcra.rate(1, 3600 * second, 1, false)
+    const slow = setup(hourly)
+    slow.enter("first")
+    slow.store.answerMillis = 10
+    slow.enter("second")
+    slow.clock.advance(7)
+    slow.limiter.setQuotas([Gcra.rate(3600, 3600 * second, 4000, false)])
+    slow.clock.advance(50)
+    expect(slow.names()).toEqual(["first", "second"])
+    expect(times()).toEqual([])
+  })
+
+  it("L3 a slot that its waiter does not want goes to the next one, whatever the waiter's code has used meanwhile", () => {
+    for (const key of ["key", undefined]) {
+      const { clock, enter, limiter, starts, store, waiter } = setup(perSecond(20))
+      enter("first")
+      const late = enter("late", { key: "other" })
+      const unwanted = waiter("unwanted", {
+        andThen: () => {
+          limiter.cancelUnsafe(late)
+          limiter.cancelUnsafe(gone)
+          enter("there", { key: "key" })
+          limiter.refundUnsafe(unwanted)
+        }
+      })
+      limiter.waitUnsafe(unwanted)
+      const gone = enter("gone", key === undefined ? {} : { key })
+      enter("next")
+      clock.advance(100)
+      expect(starts.filter(([, name]) => name === "next")).toEqual([[50, "next"]])
+      expect(store.commands.length).toBeGreaterThan(2)
+    }
+  })
+
+  it("A limiter that a caller closes as it is granted sends nothing after that, and calls each waiter once", () => {
+    const closing = (rate: Gcra.Rate) => {
+      const all = setup(rate)
+      const closed: Array<string> = []
+      const enter = (name: string, andThen = () => {}) =>
+        all.limiter.waitUnsafe({ ...all.waiter(name, { andThen }), onClose: () => closed.push(name) })
+      return { ...all, closed, enter, close: () => void Effect.runForkWith(all.clock.context)(all.limiter.close) }
+    }
+    const due = closing(perSecond(100))
+    due.enter("first")
+    due.enter("a", due.close)
+    for (const name of ["b", "c"]) due.enter(name)
+    // From here on the slots are not returned.
+    due.limiter.setQuotas([perSecond(100)])
+    due.clock.block(40)
+    due.clock.fire()
+    expect([due.names(), due.closed, due.clock.pending]).toEqual([["first", "a"], ["b", "c"], 0])
+
+    const { clock, close, closed, enter, names, store } = closing(perSecond(1000, 5))
+    store.answerMillis = 10
+    enter("first", close)
+    // For this one no slot has been asked for.
+    enter("a")
+    clock.advance(500)
+    expect([names(), closed, store.commands, clock.pending]).toEqual([["first"], ["a"], ["take"], 0])
+  })
+
+  it("who waits for a limiter that closes is told, also if there are too many for one turn while the store is away", async () => {
+    for (const burst of [2, 1]) {
+      const { clock, limiter: { place }, starts, store, waiter } = setup(perSecond(1, 2), "local")
+      const gone = new Failure.StoreError({ operation: "take", cause: "gone" })
+      const limiter = new SharedLimiter.SharedLimiter(
+        [perSecond(1, 2)],
+        {
+          store: (cells) => ({
+            ...store.of(cells),
+            take: () => Effect.andThen(clock.sleep(Duration.millis(10)), Effect.fail(gone))
+          }),
+          guard: Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0 }),
+          onStoreError: "local",
+          expectedProcesses: 1
+        },
+        place.context,
+        clock
+      )
+      let closed = 0
+      let refused = 0
+      for (let i = 0; i < 1500; i++) {
+        limiter.waitUnsafe({
+          ...waiter(i, { tokens: 2 }),
+          onTooLarge: () => refused++,
+          onClose: () => closed++
+        })
+      }
+      clock.advance(10)
+      if (burst === 1) {
+        // All of them wait here now, and ask for more than there will ever be.
+        await new Promise((resolve) => setImmediate(resolve))
+        limiter.setQuotas([perSecond(1, burst)])
+      }
+      Effect.runForkWith(clock.context)(limiter.close)
+      for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+      expect([burst, starts.length + refused + closed]).toEqual([burst, 1500])
+    }
+  })
+
+  it("a waiter whose place another one takes while the store is away is called back no more", () => {
+    const { clock, limiter: { place }, names, store, waiter } = setup(perSecond(1, 2), "local")
+    const gone = new Failure.StoreError({ operation: "take", cause: "gone" })
+    let fails: () => void = () => {}
+    const limiter = new SharedLimiter.SharedLimiter(
+      [perSecond(1, 2)],
+      {
+        store: (cells) => ({
+          ...store.of(cells),
+          take: () => Effect.callback((resume) => void (fails = () => resume(Effect.fail(gone))))
+        }),
+        guard: Guard.make({ service: "test", storeTimeoutMillis: 1000, outageBudgetMillis: 0, isBounded: true }),
+        onStoreError: "local",
+        expectedProcesses: 1
+      },
+      place.context,
+      clock
+    )
+    const former = waiter("former")
+    limiter.waitUnsafe(
+      waiter("first", { andThen: () => limiter.waitUnsafe(waiter("latter"), { insteadOf: former }) })
+    )
+    limiter.waitUnsafe(former)
+    fails()
+    // For the latter one the store is asked again.
+    fails()
+    clock.advance(5000)
+    expect([names(), clock.pending]).toEqual([["first", "latter"], 0])
+  })
+
+  it("A clock that steps back stops no caller", () => {
+    const { clock, limiter, names, store, waiter } = setup(perSecond(1000))
+    const asked: Array<number> = []
+    const answers: Array<() => void> = []
+    const own = new SharedLimiter.SharedLimiter(
+      [perSecond(1000)],
+      {
+        store: (cells) => ({
+          ...store.of(cells),
+          take: (...args) =>
+            Effect.callback((resume) => {
+              asked.push(args[2])
+              answers.push(() => resume(store.of(cells).take(...args)))
+            })
+        }),
+        guard: Guard.make({ service: "test", storeTimeoutMillis: 1e9, outageBudgetMillis: 0, isBounded: true }),
+        onStoreError: "fail",
+        expectedProcesses: 1
+      },
+      limiter.place.context,
+      clock
+    )
+    clock.advance(20_000)
+    own.waitUnsafe(waiter("a"))
+    clock.block(-10_000)
+    for (let i = 0; i < 5; i++) {
+      answers.shift()?.()
+      own.waitUnsafe(waiter(i, { key: String(i) }))
+    }
+    for (const answer of answers.splice(0)) answer()
+    clock.advance(100)
+    expect(asked.filter((most) => most < 0)).toEqual([])
+    expect(names()).toEqual(["a", 0, 1, 2, 3, 4])
+  })
+
   it("A limiter that closes returns its slots", () => {
     const { clock, enter, limiter, process, store, times } = setup(perSecond(1000))
     for (let i = 0; i < 30; i++) enter(i)
@@ -669,6 +845,53 @@ describe("keys and quotas of a shared rate", () => {
     enter("none")
     clock.advance(10)
     expect(names().toSorted()).toEqual(["a", "b", "none", "undefined"])
+  })
+
+  it("L5 quotas in another order forget nothing that was consumed, and keep nobody waiting for the debt of another quota", () => {
+    const quotas = [perSecond(100, 100), Gcra.rate(100, 3600 * second, 100, false)] as const
+    const { clock, enter, limiter, names, run } = setup(quotas[0], "fail", [quotas[1]])
+    enter("first", { tokens: 50 })
+    clock.advance(1000)
+    const left = run(limiter.peek(undefined))
+    expect([left.limit, left.remaining]).toEqual([100, 50])
+    limiter.setQuotas(quotas.toReversed())
+    expect(run(limiter.peek(undefined))).toEqual(left)
+    enter("second", { tokens: 50 })
+    clock.advance(10)
+    expect(names()).toEqual(["first", "second"])
+    expect(run(limiter.peek(undefined)).remaining).toBe(0)
+  })
+
+  it("a call whose answer is from before a change to fewer quotas ends as all others do", () => {
+    const { clock, limiter, store } = setup(perSecond(1000, 10), "fail", [perSecond(100)])
+    store.answerMillis = 10
+    const handle = RateLimiter.fromLimiter(limiter, "test")
+    const calls: ReadonlyArray<Effect.Effect<{ readonly limit: number }, RateLimiter.RateLimiterError>> = [
+      handle.consume(),
+      handle.consume({ key: "a", onExceeded: "fail" }),
+      handle.peek({ key: "b" })
+    ]
+    const ends = calls.map((call) => Effect.runForkWith(clock.context)(Effect.map(call, ({ limit }) => limit)))
+    clock.advance(7)
+    limiter.setQuotas([perSecond(1000, 10)])
+    clock.advance(100)
+    expect(ends.map((fiber) => fiber.pollUnsafe())).toEqual([
+      Exit.succeed(1000),
+      Exit.succeed(1000),
+      Exit.succeed(1000)
+    ])
+  })
+
+  it("an answer from before a reset keeps nobody waiting, although it comes after it", () => {
+    const { clock, enter, limiter, names, store } = setup(Gcra.rate(1, 3600 * second, 1, false))
+    enter("first")
+    store.answerMillis = 20
+    enter("second")
+    clock.advance(11)
+    store.answerMillis = 2
+    Effect.runForkWith(clock.context)(limiter.reset(undefined))
+    clock.advance(50)
+    expect(names()).toEqual(["first", "second"])
   })
 
   it("a smaller burst refuses the waiters that exceed it; the others are asked for anew at once", () => {

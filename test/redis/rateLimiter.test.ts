@@ -2,6 +2,7 @@ import { describe, expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as RedisLimiter from "../../src/redis/RateLimiter.js"
+import * as RedisScheduler from "../../src/redis/Scheduler.js"
 import { live } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
@@ -54,6 +55,28 @@ describe.skipIf(!hasRedis)("RateLimiter over Redis", () => {
       expect(all.at(-1)! - began).toBeLessThan(ideal * 1.25 + 300)
     })
   }
+
+  live("Limiters with different names have each a quota of their own, and those with one name share it", function*() {
+    const server = yield* redisServer()
+    const rate = { limit: 1, window: "1 hour" } as const
+    const [a, b, other, none] = yield* Effect.all(
+      [{ name: "a:=}%" }, { name: "a:=}%" }, { name: "b" }, {}].map((named) =>
+        processOn(server.url, { ...named, rate })
+      )
+    )
+    yield* a!.consume()
+    yield* a!.consume({ key: "k" })
+    for (const options of [{}, { key: "k" }]) {
+      expect(yield* b!.peek(options)).toMatchObject({ remaining: 0 })
+      for (const limiter of [other!, none!]) expect(yield* limiter.peek(options)).toMatchObject({ remaining: 1 })
+    }
+    const redis = yield* Layer.build(Layer.fresh(layerClient(server.url)))
+    const scheduler = yield* Effect.provideContext(
+      RedisScheduler.make({ name: "a:=}%", concurrency: 1, rate }),
+      redis
+    )
+    expect(yield* Effect.timeoutOption(scheduler.schedule(Effect.succeed(1)), "5 seconds")).toMatchObject({ value: 1 })
+  })
 
   live("Keys that Redis could not tell apart are different keys", function*() {
     const server = yield* redisServer()

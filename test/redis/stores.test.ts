@@ -179,6 +179,51 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     }
   })
 
+  live("Where Redis has no memory left, who waits for a run goes on waiting, and gets its result", function*() {
+    const { a, b, server } = yield* two()
+    const config = (memory: string) => Effect.promise(() => server.command("CONFIG", "SET", "maxmemory", memory))
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    yield* b.store.join("k", b, undefined)
+    yield* Effect.gen(function*() {
+      expect(yield* config("1")).toBe("+OK\r\n")
+      expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Follow", fence })
+      expect(String(yield* Effect.flip(a.store.join("new", a, undefined)))).toContain("OOM")
+      expect(yield* a.store.complete("k", a, fence, "1")).toBe(true)
+      expect(yield* b.signalled).toMatchObject({ _tag: "Done", fence })
+      expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
+    }).pipe(Effect.ensuring(config("0")))
+  })
+
+  live("Of large results that are fetched at once each one takes a script, and all arrive", function*() {
+    const { a, b } = yield* two()
+    const keys = Array.from({ length: 8 }, (_, i) => `k${i}`)
+    const fences = new Map<string, number>()
+    for (const key of keys) {
+      const fence = leads(yield* a.store.join(key, a, undefined))
+      yield* b.store.join(key, b, undefined)
+      yield* a.store.complete(key, a, fence, key.repeat(100_000))
+      fences.set(key, fence)
+    }
+    for (let left = keys; left.length > 0;) {
+      const joined = yield* Effect.forEach(left, (key) => b.store.join(key, b, fences.get(key)), {
+        concurrency: "unbounded"
+      })
+      const done = joined.filter((_) => _._tag === "Done")
+      expect(done.map(({ payload }) => payload === left[0]!.repeat(100_000))).toEqual([true])
+      // The others are told to come again.
+      for (const other of joined.slice(1)) expect(other).toMatchObject({ _tag: "Follow", restMillis: 0 })
+      left = left.slice(1)
+    }
+  })
+
+  live("A result may be kept for a century", function*() {
+    const { a, b } = yield* two({ retainMillis: 100 * 365 * 86_400_000 })
+    const fence = leads(yield* a.store.join("k", a, undefined))
+    yield* b.store.join("k", b, undefined)
+    yield* a.store.complete("k", a, fence, "1")
+    expect(yield* b.store.join("k", b, fence)).toMatchObject({ _tag: "Done", payload: "1" })
+  })
+
   live("Every key has a time to live", function*() {
     const { a, b, server } = yield* two()
     yield* a.store.join("k", a, undefined)
@@ -641,6 +686,58 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     expect([answers[0].granted, answers[1], answers[2].granted, answers[3]]).toEqual([1, undefined, 1, ["a3"]])
     expect((yield* calls) - before).toBe(1)
   })
+
+  live("Where Redis has no memory left, permits are renewed, given back in part, and taken", function*() {
+    const { a, b, server } = yield* two()
+    const config = (memory: string) => Effect.promise(() => server.command("CONFIG", "SET", "maxmemory", memory))
+    const heavy = { id: "a1", weight: 2 }
+    yield* a.acquire([heavy], 4)
+    yield* b.acquire([], 4)
+    yield* Effect.gen(function*() {
+      expect(yield* config("1")).toBe("+OK\r\n")
+      expect(yield* a.renew([heavy], 4)).toEqual([])
+      expect((yield* b.acquire(ones("b1", "b2"), 4)).granted).toBe(2)
+      yield* a.release([{ id: "a1", weight: 1 }])
+      expect((yield* b.acquire(ones("b3"), 4)).granted).toBe(1)
+      yield* b.penalize(1)
+    }).pipe(Effect.ensuring(config("0")))
+  })
+
+  live(
+    "Permits that were lost alone, as where Redis evicts a key, are counted again once they are renewed",
+    function*() {
+      const { a, b, server } = yield* two()
+      yield* a.acquire(ones("a1", "a2"), 3)
+      yield* Effect.promise(() => server.command("DEL", "{t:s}:h"))
+      expect(yield* a.renew(ones("a1", "a2"), 3)).toEqual([])
+      expect((yield* b.acquire(ones("b1", "b2"), 3)).granted).toBe(1)
+      yield* a.release(none("a1"))
+      expect((yield* b.acquire(ones("b2", "b3"), 3)).granted).toBe(1)
+      yield* Effect.promise(() => server.command("DEL", "{t:s}:h"))
+      expect((yield* b.acquire(ones("b4", "b5", "b6"), 3)).granted).toBe(3)
+      yield* a.release(none("a2"))
+      expect((yield* b.acquire(ones("b7"), 3)).granted).toBe(0)
+    }
+  )
+
+  live(
+    "A place whose end was lost alone, as where Redis evicts a key, holds up the others no longer than it would have",
+    function*() {
+      const { a, b, make, server } = yield* two(300)
+      const c = yield* make(300)
+      yield* a.acquire(ones("a1"), 1)
+      yield* b.acquire(ones("b1"), 1)
+      yield* Effect.promise(() => server.command("DEL", "{t:s}:a"))
+      yield* a.release(none("a1"))
+      // `b` has died. However long the machine takes: the place of `c` is kept by asking.
+      let granted = 0
+      for (let i = 0; i < 250 && granted === 0; i++) {
+        granted = (yield* c.acquire(ones("c1"), 1)).granted
+        if (granted === 0) yield* Effect.sleep(20)
+      }
+      expect(granted).toBe(1)
+    }
+  )
 
   live("A state that a foreign client has destroyed is whole again once its permits are renewed", function*() {
     const { a, b, server } = yield* two()

@@ -63,13 +63,14 @@ export class GcraStoreModel {
           waits.push(wait / 1000)
         }
         if (waits.length > 0) this.write(key, debts)
-        const remaining = Math.min(...cells.map((cell, i) => Math.floor(cell.burst - debts[i]! / cell.intervalMicros)))
+        const left = cells.map((cell, i) => Math.floor(cell.burst - debts[i]! / cell.intervalMicros))
+        const remaining = Math.min(...left)
         return {
           waits,
           retryMillis,
           remaining,
           resetMillis: Math.max(...debts) / 1000,
-          tightest: 0,
+          tightest: left.indexOf(remaining),
           before,
           after: this.nameOf(key)
         }

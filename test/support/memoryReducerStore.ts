@@ -98,14 +98,19 @@ export const makeMemory = (options: {
         if (flight === undefined) return true
         if (flight.result?.fence === fence) return true
         if (flight.owner !== party || flight.fence !== fence) return false
+        let until = now + retainMillis
         if (flight.waiting.size === 0 && !flight.taken) {
-          flights.delete(key)
-          return true
+          // Who waited for a former run may still come for its result. A later one is as good.
+          until = flight.result?.until ?? 0
+          if (until <= now) {
+            flights.delete(key)
+            return true
+          }
         }
         flight.owner = undefined
         flight.until = 0
         flight.taken = false
-        flight.result = { fence, payload, until: now + retainMillis }
+        flight.result = { fence, payload, until }
         wakeAll(flight, { _tag: "Done", fence, payload })
         return true
       }),

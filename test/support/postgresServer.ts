@@ -102,7 +102,14 @@ export class PostgresServer {
   signal(name: "SIGSTOP" | "SIGCONT"): void {
     const { pid } = this.process!
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter((_) => _ !== "")
-    for (const id of [pid!, ...children.map(Number)]) process.kill(id, name)
+    for (const id of [pid!, ...children.map(Number)]) {
+      try {
+        process.kill(id, name)
+      } catch (error) {
+        // A session may have ended meanwhile.
+        if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error
+      }
+    }
   }
 }
 

@@ -32,9 +32,10 @@ interface LimitOptions extends ConsumeOptions {
   readonly settle?: Settling.Settle | undefined
 }
 
-/** A call that was admitted, and the charge that it settles. */
+/** A call that was admitted, the charge that it settles, and what was left of its key, if it goes on later. */
 interface Admitted extends Granted {
   charge?: Charge | undefined
+  standing?: Standing | undefined
 }
 
 /** A call that waits, maybe for a time only. */
@@ -151,8 +152,10 @@ export const make = (limiter: Backend, name: string) => {
           const exit = Exit.succeed(call)
           // A callback that is resumed while it registers is never suspended, and core would not run its cancel effect if the
           // call were interrupted before it begins.
-          if (suspended) resume(exit)
-          else currentDispatcher.scheduleTask(() => resume(exit), 0)
+          if (suspended) return resume(exit)
+          // A limiter over a store forgets a key for which nobody waits.
+          call.standing = limiter.standingUnsafe(key, limiter.now())
+          currentDispatcher.scheduleTask(() => resume(exit), 0)
         },
         onTooLarge: () => end(tooLarge(tokens)),
         onFailure: (failure) => end(refuse(failure)),
@@ -237,7 +240,7 @@ export const make = (limiter: Backend, name: string) => {
         const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
         told?.admitted()
-        return start(waiter, then(waited, at, undefined, waiter, fiber), fiber)
+        return start(waiter, then(waited, at, waiter.standing, waiter, fiber), fiber)
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {

@@ -43,7 +43,7 @@ export class LimiterMemory implements Backend {
   /** A heap of the lines, by the due time of their first waiter. */
   private readonly due: Array<DueLine> = []
   /** Waiters that exceed the burst and have not been called back yet. */
-  private readonly tooLarge = new Line()
+  readonly tooLarge = new Line()
   private settling = false
   /** The last step left callbacks to the next turn. */
   private deferred = false
@@ -405,6 +405,7 @@ export class LimiterMemory implements Backend {
 
   /** All who wait. */
   *waiters(): Generator<Waiter> {
+    yield* this.tooLarge.waiters()
     for (const { line } of this.entries.values()) if (line !== undefined) yield* line.waiters()
   }
 

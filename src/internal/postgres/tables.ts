@@ -24,11 +24,25 @@ const longestName = 1024
 /** The statement that makes everything in a schema, once. */
 export const migration = (schema: string): string => {
   const s = `"${schema}"`
+  const all = everything(schema, s)
+  const count = (what: string) => all.split(`CREATE ${what} `).length - 1
+  // What is gone alone is made again, too.
   return `DO $migrate$
 BEGIN
 PERFORM pg_advisory_xact_lock(hashtextextended('effect-funnel:${schema}', 0));
-IF to_regprocedure('${s}.version_1()') IS NOT NULL THEN RETURN; END IF;
-CREATE SCHEMA IF NOT EXISTS ${s};
+IF to_regprocedure('${s}.version_1()') IS NOT NULL
+  AND ${count("OR REPLACE FUNCTION")} <= (SELECT count(*) FROM pg_proc WHERE pronamespace = to_regnamespace('${s}'))
+  AND ${count("TABLE IF NOT EXISTS")} <= (
+    SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('${s}') AND relkind = 'r')
+  AND to_regclass('${s}.places') IS NOT NULL AND to_regclass('${s}.fences') IS NOT NULL
+  THEN RETURN; END IF;
+${all}
+END $migrate$`
+}
+
+const everything = (schema: string, s: string): string =>
+  `-- Not with IF NOT EXISTS, for which even a role that has its schema would need the right to make one.
+IF to_regnamespace('${s}') IS NULL THEN CREATE SCHEMA ${s}; END IF;
 
 CREATE TABLE IF NOT EXISTS ${s}.rates (
   key text PRIMARY KEY, state bigint NOT NULL, anchor float8 NOT NULL, debts float8[] NOT NULL, dead float8 NOT NULL
@@ -421,8 +435,12 @@ BEGIN
   IF known AND (f.fence <> mine OR f.owner <> a->>'owner') THEN RETURN 'false'; END IF;
   -- With the state gone those who waited may be gone as well, and will ask again.
   IF known AND NOT f.taken AND NOT EXISTS (SELECT FROM ${s}.waiters w WHERE w.key = k) THEN
-    DELETE FROM ${s}.flights x WHERE x.key = k;
-    RETURN 'true';
+    IF f.rfence IS NULL OR f.rexp <= now THEN
+      DELETE FROM ${s}.flights x WHERE x.key = k;
+      RETURN 'true';
+    END IF;
+    -- Who waited for a former run may still come for its result. A later one is as good.
+    expiry := f.rexp;
   END IF;
   INSERT INTO ${s}.flights VALUES (k, '', mine, 0, 0, false, mine, expiry, a->>'payload', expiry)
     ON CONFLICT (key) DO UPDATE SET owner = '', until = 0, taken = false,
@@ -443,6 +461,4 @@ BEGIN
   RETURN NULL;
 END $f$;
 
-CREATE OR REPLACE FUNCTION ${s}.version_1() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
-END $migrate$`
-}
+CREATE OR REPLACE FUNCTION ${s}.version_1() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';`

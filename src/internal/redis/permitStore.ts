@@ -28,22 +28,31 @@ const mostRenewed = 256
 // sizes: permit → "weight lease", inbox → "weight of its head lease", '' → the weight of all permits
 // pause: when the penalty was counted, and what was left of it then
 const lua = `
+-- Where Redis has no memory left, it refuses what grows, unless the script has written before: a permit needs a few bytes.
+local function begin()
+  redis.call('HDEL', sizes, '~')
+end
 local function size(member)
   local stored = redis.call('HGET', sizes, member)
   if not stored then return 0, 0 end
   local weight, lease = string.match(stored, '(%S+) (%S+)')
   return tonumber(weight), math.min(tonumber(lease), ${longestLease})
 end
+-- What is left of a permit that is not held is in no sum.
+local function counted(permit)
+  if not redis.call('ZSCORE', held, permit) then return 0, 0 end
+  return size(permit)
+end
 local function put(permit, weight, lease)
-  local before = size(permit)
+  local before = counted(permit)
   redis.call('ZADD', held, num(now + lease), permit)
   redis.call('HSET', sizes, permit, num(weight) .. ' ' .. num(lease))
   if weight ~= before then redis.call('HINCRBY', sizes, '', num(weight - before)) end
 end
 local function drop(permit)
-  local before = size(permit)
+  local before = counted(permit)
   redis.call('ZREM', held, permit)
-  if redis.call('HDEL', sizes, permit) == 1 then redis.call('HINCRBY', sizes, '', num(-before)) end
+  if redis.call('HDEL', sizes, permit) == 1 and before > 0 then redis.call('HINCRBY', sizes, '', num(-before)) end
   return before
 end
 local function total()
@@ -57,11 +66,18 @@ local function leave(inbox)
   redis.call('HDEL', sizes, inbox)
 end
 local function clean()
+  begin()
   local function expired(zset)
     return ipairs(redis.call('ZRANGEBYSCORE', zset, '-inf', num(now), 'LIMIT', 0, ${mostPermits}))
   end
   for _, permit in expired(held) do drop(permit) end
   for _, inbox in expired(alive) do leave(inbox) end
+  -- A place whose end was lost, as where Redis evicts one key of them, must not hold up the others for ever.
+  if redis.call('ZCARD', queue) > redis.call('ZCARD', alive) then
+    for _, inbox in ipairs(redis.call('ZRANGE', queue, 0, ${mostPermits - 1})) do
+      if not redis.call('ZSCORE', alive, inbox) then leave(inbox) end
+    end
+  end
   -- A clock that stepped back must not keep a permit for longer than its lease. The last one to end shows it.
   for _, zset in ipairs({held, alive}) do
     local last = redis.call('ZRANGE', zset, -1, -1, 'WITHSCORES')
@@ -179,10 +195,11 @@ function orders.renew()
   return lost
 end
 function orders.release()
+  begin()
   local freed = 0
   for i = 1, #args, 2 do
     local rest = tonumber(args[i + 1])
-    local before, lease = size(args[i])
+    local before, lease = counted(args[i])
     if rest == 0 then
       freed = freed + drop(args[i])
     elseif rest < before then
@@ -198,6 +215,7 @@ end
 function orders.penalize()
   local micros = tonumber(args[1])
   if micros <= penalty() then return 0 end
+  begin()
   setPenalty(micros)
   -- They learn of it when they ask.
   pass(math.huge, nil, ${mostWoken}, true)

@@ -15,6 +15,9 @@ import * as Orders from "./orders.js"
 export const inlineBytes = 16 * 1024
 const inlineTotal = 64 * inlineBytes
 
+/** The longest time for which a result is kept, in microseconds: what ends later is not believed. */
+const longestRetain = 1e15
+
 /** How many processes one script wakes. */
 const mostWoken = 250
 
@@ -23,8 +26,8 @@ const mostOrders = 64
 const mostCharacters = 256 * 1024
 
 const lua = `
--- How many processes this script may still wake, and how much it may send to them.
-local left, room = ${mostWoken}, ${inlineTotal}
+-- How many processes this script may still wake, how much it may send to them, and how much it has answered.
+local left, room, given = ${mostWoken}, ${inlineTotal}, 0
 local function wake(message, most)
   local members = redis.call('SPOP', waiting, most)
   for _, member in ipairs(members) do
@@ -51,6 +54,10 @@ function orders.join()
     rfence, rexp = 0, 0
   end
   if after and rfence >= after then
+    -- What is too much for one script comes with the next one.
+    local size = redis.call('HSTRLEN', state, 'rval')
+    if given > 0 and given + size > ${mostCharacters} then return {'F', num(rfence), '0'} end
+    given = given + size
     redis.call('SREM', waiting, member)
     return {'D', num(rfence), redis.call('HGET', state, 'rval')}
   end
@@ -73,6 +80,8 @@ function orders.join()
     return {'L', num(fence)}
   end
   if till > now then
+    -- As in a renewal: who waits for a run that goes on is kept.
+    redis.call('SREM', waiting, member)
     redis.call('SADD', waiting, member)
     redis.call('PEXPIRE', waiting, math.ceil(lease / 1000) + 10000)
     return {'F', num(fence), num(till - now)}
@@ -99,7 +108,7 @@ function orders.renew()
 end
 function orders.complete()
   local me, fence, retain, inline, payload = args[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), args[5]
-  local h = redis.call('HMGET', state, 'owner', 'fence', 'rfence', 'taken')
+  local h = redis.call('HMGET', state, 'owner', 'fence', 'rfence', 'taken', 'rexp')
   -- 2: more are still to be woken, by the same command again.
   local function publish()
     local count = redis.call('SCARD', waiting)
@@ -112,15 +121,20 @@ function orders.complete()
   if tonumber(h[3] or 0) == fence then return tonumber(h[2]) == fence and publish() or 1 end
   if inline < 0 then return 1 end
   if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
+  local last = now + retain
   -- With the state gone those who waited may be gone from their set as well, and will ask again.
   if h[2] and not h[4] and redis.call('SCARD', waiting) == 0 then
-    redis.call('DEL', state)
-    return 1
+    -- Who waited for a former run may still come for its result. A later one is as good.
+    last = h[3] and read(h[5], largest) or 0
+    if last <= now then
+      redis.call('DEL', state)
+      return 1
+    end
   end
   redis.call('HDEL', state, 'taken')
   redis.call('HSET', state, 'owner', '', 'fence', num(fence), 'until', '0',
-    'rfence', num(fence), 'rexp', num(now + retain), 'rval', payload)
-  redis.call('PEXPIRE', state, math.ceil(retain / 1000) + 1000)
+    'rfence', num(fence), 'rexp', num(last), 'rval', payload)
+  redis.call('PEXPIRE', state, math.ceil((last - now) / 1000) + 1000)
   return publish()
 end
 function orders.release()
@@ -152,7 +166,7 @@ export const make = (orders: Orders.Orders, inbox: Inbox.Inbox, options: {
 }): ReducerStore => {
   const { leaseMillis, prefix } = options
   const leaseMicros = Math.ceil(leaseMillis * 1000)
-  const retainMicros = Math.ceil(options.retainMillis * 1000)
+  const retainMicros = Math.min(Math.ceil(options.retainMillis * 1000), longestRetain)
   const keys = (key: string) => [`{${prefix}${key}}:f`, `{${prefix}${key}}:w`]
   // The largest fence that this process was told.
   let seen = 0

@@ -3,6 +3,7 @@
  */
 import * as Timers from "../data/timers.js"
 import { leastOf, type Tokens } from "../limiter/gcra.js"
+import type { StoreError, Waiter } from "../limiter/limiter.js"
 import { Line } from "../limiter/line.js"
 import type { Taken } from "../store/gcraStore.js"
 import { SlotStock } from "./slotStock.js"
@@ -26,6 +27,10 @@ export class Entry extends Line {
   idleAt: number | undefined = undefined
   /** Gives up the command that asks for slots. */
   asking: (() => void) | undefined = undefined
+  /** Changes with the quotas, and with what a command does to the key: an answer from before does not tell when to ask. */
+  version = 0
+  /** The waiter that hears that it is due, and may not want the tokens any more. */
+  granting: Waiter<StoreError> | undefined = undefined
   /** When the store can grant the tokens that it refused. */
   retryAt = 0
   refused = 0

@@ -37,6 +37,9 @@ const longestAnswerMillis = 1000
 /** How long unused slots are kept for the next arrival. */
 const keepNanos = 2_000_000
 
+/** Waiters to which a policy applies. */
+class Told extends Line {}
+
 export interface Options {
   readonly store: (cells: ReadonlyArray<Cell>) => DirectGcraStore
   readonly guard: Guard
@@ -62,8 +65,8 @@ export class SharedLimiter implements Backend {
   /** The time of an answer. It falls at once and rises step by step, so that one late answer counts little. */
   private answerMillis = 0
   private closed = false
-  /** The waiter that hears that it is due, and may not want the tokens any more. */
-  private granting: Waiter<StoreError> | undefined
+  /** The keys whose waiters hear that they are due. Their code may use any key. */
+  private readonly serving = new Set<Entry>()
   private rates: ReadonlyArray<Rate> = []
   // `adopt` sets it in the constructor.
   private store!: DirectGcraStore
@@ -81,9 +84,11 @@ export class SharedLimiter implements Backend {
   }
 
   private adopt(rates: ReadonlyArray<Rate>): void {
+    // The store knows a quota by its place: given in another order, each one would take over the debt of another.
+    const sorted = rates.toSorted((a, b) => intervalWithoutLog(a) - intervalWithoutLog(b) || a.burst - b.burst)
     // First: it may be the code of a user, and throw.
-    this.store = this.options.store(cells(rates))
-    this.rates = rates
+    this.store = this.options.store(cells(sorted))
+    this.rates = sorted
     this.catchUp = catchUpOf(rates)
   }
 
@@ -133,10 +138,13 @@ export class SharedLimiter implements Backend {
   }
 
   refundUnsafe(granted: Granted): void {
-    const { granting } = this
-    if (granting === undefined || granted !== granting) return this.local.refundUnsafe(granted)
-    this.granting = undefined
-    this.entries.get(granting.key)?.slots.putBack(count(granting.tokens))
+    for (const entry of this.serving) {
+      const { granting } = entry
+      if (granting === undefined || granting !== granted) continue
+      entry.granting = undefined
+      return entry.slots.putBack(count(granting.tokens))
+    }
+    this.local.refundUnsafe(granted)
   }
 
   takeUnsafe(
@@ -162,7 +170,11 @@ export class SharedLimiter implements Backend {
       if (former !== undefined) this.cancelUnsafe(former)
       return waiter.onTooLarge(this.burst)
     }
-    const place = former?.link instanceof Place ? former.link : undefined
+    let place = former?.link instanceof Place ? former.link : undefined
+    if (place?.line instanceof Told) {
+      place.line.remove(place)
+      place = undefined
+    }
     if (place !== undefined && !(place.line instanceof Entry)) return this.waitHere(waiter, former)
     const entry = this.entries.get(waiter.key) ?? this.enter(waiter.key)
     entry.add(waiter, place)
@@ -181,6 +193,7 @@ export class SharedLimiter implements Backend {
 
   /** Queues on the local limiter. It does not make up for the time spent waiting for the store. */
   private waitHere(waiter: Waiter<StoreError>, insteadOf?: Waiter<StoreError> | undefined): void {
+    if (this.closed) return waiter.onClose?.()
     waiter.since = this.local.now()
     this.local.waitUnsafe(waiter, { insteadOf })
   }
@@ -190,6 +203,7 @@ export class SharedLimiter implements Backend {
     this.local.setQuotas(this.share(rates))
     const tooLarge: Array<Waiter<StoreError>> = []
     for (const entry of this.entries.values()) {
+      entry.version++
       entry.forget()
       entry.slots.keep()
       tooLarge.push(...entry.removeLarger((tokens) => count(tokens) > this.burst))
@@ -271,8 +285,10 @@ export class SharedLimiter implements Backend {
   }
 
   private standingOf(taken: Taken | undefined): Standing {
+    // The answer may be from before a change of the quotas, when there were more of them.
+    const { limit } = this.rates[taken?.tightest ?? 0] ?? this.rates[0]!
     return {
-      limit: this.rates[taken?.tightest ?? 0]!.limit,
+      limit,
       remaining: taken?.remaining ?? 0,
       resetAfter: Math.ceil((taken?.resetMillis ?? 0) * nanosPerMilli)
     }
@@ -303,6 +319,7 @@ export class SharedLimiter implements Backend {
       const entry = this.entries.get(key)
       if (entry !== undefined) {
         // The slots were granted before the command: ask again.
+        entry.version++
         entry.slots.clear()
         entry.forget()
         this.serve(entry)
@@ -342,20 +359,25 @@ export class SharedLimiter implements Backend {
 
   /** Hands out what is due, asks for more, and sets the timer for what comes next. */
   private serve(entry: Entry, now: number = this.now()): void {
-    if (this.closed) return
+    // The one that serves the key goes on with what comes meanwhile.
+    const { serving } = this
+    if (this.closed || serving.has(entry)) return
     // While somebody waits the last slot is kept, however late: a process whose timers are all too late goes on.
     entry.slots.expire(now - this.catchUp, now, entry.first !== undefined)
     // A callback may throw, as an observer of its fiber does. The other waiters are still served.
+    serving.add(entry)
     try {
-      while (entry.first !== undefined && this.spend(entry, count(entry.first.waiter.tokens), now)) {
-        const waiter = entry.shift()!
-        this.granting = waiter
+      while (!this.closed && entry.first !== undefined && this.spend(entry, count(entry.first.waiter.tokens), now)) {
+        const waiter = entry.granting = entry.shift()!
         waiter.onDue()
       }
     } finally {
-      this.granting = undefined
-      if (entry.first === undefined) this.rest(entry, now)
-      else this.proceed(entry, now)
+      serving.delete(entry)
+      entry.granting = undefined
+      if (!this.closed) {
+        if (entry.first === undefined) this.rest(entry, now)
+        else this.proceed(entry, now)
+      }
     }
   }
 
@@ -403,14 +425,20 @@ export class SharedLimiter implements Backend {
     // In whole milliseconds: the store may send what many keys ask for alike once.
     const ahead = lookaheadMillis + Math.ceil(this.answerMillis)
     const askedAt = this.now()
+    const { version } = entry
     const onFailure = (failure: StoreError) => {
       entry.asking = undefined
       this.away(entry, failure)
     }
     const onSuccess = (taken: Taken, now: number = this.now()) => {
       entry.asking = undefined
-      this.answerMillis = Math.min((now - askedAt) / nanosPerMilli, 2 * this.answerMillis + 1, longestAnswerMillis)
+      const took = Math.max(0, now - askedAt) / nanosPerMilli
+      this.answerMillis = Math.min(took, 2 * this.answerMillis + 1, longestAnswerMillis)
       entry.hear(tokens, taken, askedAt, ahead, now)
+      if (entry.version !== version) {
+        entry.slots.keep()
+        entry.forget()
+      }
       this.serve(entry, now)
     }
     const { store } = this
@@ -446,12 +474,16 @@ export class SharedLimiter implements Backend {
   /** The store is away: applies the policy to all waiters. */
   private away(entry: Entry, failure: StoreError): void {
     // In a line of their own: one that leaves meanwhile is told nothing.
-    const told = new Line()
-    for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) told.add(waiter)
+    const told = new Told()
+    let calls = 0
+    for (let waiter = entry.shift(); waiter !== undefined; waiter = entry.shift()) {
+      told.add(waiter)
+      calls++
+    }
     this.rest(entry, this.now())
     const { guard, onStoreError } = this.options
     if (onStoreError !== "fail") {
-      Effect.runForkWith(this.place.context)(guard.applied(onStoreError, failure))
+      Effect.runForkWith(this.place.context)(guard.applied(onStoreError, failure, calls))
     }
     Slices.begin({
       slices: this.slices,

@@ -185,7 +185,8 @@ export class PermitPool implements Permits, Beating {
     if (this.alone || this.closed) return
     const { main } = this.options.engine
     const idle = this.size - main.used
-    if (idle > 0) this.giveBack(idle, main.head === undefined ? Infinity : this.now() - keepMillis)
+    const keeps = main.head !== undefined && this.size <= this.limit_
+    if (idle > 0) this.giveBack(idle, keeps ? this.now() - keepMillis : Infinity)
   }
 
   guard<A, E, R>(job: Job, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SchedulerError, R> {
@@ -193,7 +194,9 @@ export class PermitPool implements Permits, Beating {
     if (job.lane !== this.options.engine.main) return effect
     const lost = Deferred.makeUnsafe<never, SchedulerError>()
     this.lost.set(job, lost)
-    return Effect.raceFirst(effect, Deferred.await(lost))
+    const guarded = Effect.raceFirst(effect, Deferred.await(lost))
+    const { guard, onStoreError } = this.options
+    return this.alone ? Effect.andThen(guard.counted(onStoreError, 1), guarded) : guarded
   }
 
   /** Asks again: another process gave a permit back, or the poll is due. A wake-up may overtake the answer that tells of a place. */
@@ -243,6 +246,9 @@ export class PermitPool implements Permits, Beating {
           this.permits.push({ id, weight, since, deadline: sentAt + store.leaseMillis })
           this.size += weight
         }
+        // The limit may have become smaller since.
+        const excess = Math.min(this.size - this.limit_, this.size - engine.main.used)
+        if (excess > 0) this.giveBack(excess, Infinity)
         if (penaltyMillis > 0) {
           // Its end asks again.
           this.place = 0
@@ -318,6 +324,8 @@ export class PermitPool implements Permits, Beating {
   }
 
   beat(now: number): void {
+    // The one that was told before may have closed this one.
+    if (this.closed) return
     if (this.pollAt <= now) {
       this.pollAt = Infinity
       const hasFailed = this.failedAt !== -1
@@ -348,6 +356,8 @@ export class PermitPool implements Permits, Beating {
   }
 
   private renewHeld(sentAt: number): void {
+    // What a closed one has given back would be held again.
+    if (this.closed) return
     const { guard, store } = this.options
     // Without an answer until then, the first permit is lost.
     this.renewAt = this.firstDeadline
@@ -418,7 +428,7 @@ export class PermitPool implements Permits, Beating {
       this.strayUntil = 0
       engine.grantUnsafe(this.size)
     })
-    this.recovery = this.fork(Effect.andThen(guard.applied(onStoreError, failure), back))
+    this.recovery = this.fork(Effect.andThen(guard.applied(onStoreError, failure, 0), back))
     this.changed()
   }
 

@@ -13,3 +13,6 @@ export const keyName = (key: string | undefined): string => key === undefined ? 
 
 /** The name of a service in front of its keys: free of the signs that begin a key, so that no other pair reads alike. */
 export const owner = (name: string): string => name.replaceAll(/%|:=|\}/g, encodeURIComponent)
+
+/** The name of a limiter that has no tag, in front of its keys: no tag and no scheduler has it. */
+export const limiterName = (name: string | undefined): string => name === undefined ? "" : `%%${owner(name)}:`

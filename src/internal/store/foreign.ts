@@ -52,7 +52,9 @@ const isBoolean: Sensible<boolean> = (u) => typeof u === "boolean"
 
 const isTaken = (asked: number, cells: number): Sensible<Taken> => (taken) => {
   const { after, before, remaining, resetMillis, retryMillis, tightest, waits } = taken
-  return waits.length <= asked && waits.every(Number.isFinite) && isTime(retryMillis) && isTime(resetMillis)
+  // One that grants less and tells no time would be asked again at once, for ever.
+  return (waits.length === asked || (waits.length < asked && retryMillis > 0)) && waits.every(Number.isFinite)
+    && isTime(retryMillis) && isTime(resetMillis)
     && isNumber(remaining) && Number.isInteger(tightest) && tightest >= 0 && tightest < cells
     && typeof before === "string" && typeof after === "string"
 }

@@ -41,8 +41,10 @@ export interface Guard {
   readonly isFree: () => boolean
   /** A command that was sent without `run` has an answer. */
   readonly answered: (operation: string, agoMillis: number) => void
-  /** Counts that a policy applies, and logs it once an outage. */
-  readonly applied: (policy: string, failure: StoreError) => Effect.Effect<void>
+  /** Logs that a policy applies, once an outage, and counts the calls to which it does: 1 by default. */
+  readonly applied: (policy: string, failure: StoreError, calls?: number) => Effect.Effect<void>
+  /** Counts calls to which a policy applies. */
+  readonly counted: (policy: string, calls: number) => Effect.Effect<void>
 }
 
 /** Milliseconds of the monotonic clock. */
@@ -224,9 +226,12 @@ export const make = (options: {
       )
     })
 
-  const applied: Guard["applied"] = (policy, failure) =>
+  const counted: Guard["counted"] = (policy, calls) =>
+    Metric.update(Metric.withAttributes(policies, { service, policy }), calls)
+
+  const applied: Guard["applied"] = (policy, failure, calls = 1) =>
     Effect.suspend(() => {
-      const count = Metric.update(Metric.withAttributes(policies, { service, policy }), 1)
+      const count = counted(policy, calls)
       if (outage?.logged === true) return count
       if (outage !== undefined) outage = { ...outage, logged: true }
       return Effect.andThen(
@@ -248,5 +253,5 @@ export const make = (options: {
     watch?.commanded(operation, agoMillis, false)
   }
 
-  return { once, run, runOrApply, isFree, answered, applied }
+  return { once, run, runOrApply, isFree, answered, applied, counted }
 }

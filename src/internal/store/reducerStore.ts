@@ -59,8 +59,9 @@ export interface Party {
  * - One party at most leads a key while its lease lasts, by the store's clock. When the lease ends the next to join leads.
  * - A fence is a safe integer, larger than every one that was given for the key before.
  * - Every command is idempotent, because a command that timed out may have run: it is sent again, as it was.
- * - A result that somebody waits for is kept for a while, for wake-ups may be lost. Wake-ups may also come twice, or for
- *   nothing. Without a waiter no result is kept, and a party that joins without `after` never gets a kept one.
+ * - A result that somebody waits for is kept for a while, for wake-ups may be lost, or a later one in its place. Wake-ups may
+ *   also come twice, or for nothing. Without a waiter no result is kept, and a party that joins without `after` never gets a
+ *   kept one.
  * - A result comes from the party that leads, never from one that has lost the lease.
  * - A store that has lost its state takes the lease that is renewed, and the result that is completed.
  * - Keys and payloads are any text, also the empty one.
