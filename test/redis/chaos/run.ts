@@ -292,8 +292,8 @@ class Director {
         ...await servers.leftovers()
       ]
     }
-    // A scheduler of a key stays for up to two seconds.
-    const until = clock() + 6000
+    // A scheduler of a key stays for up to two seconds, and a client that was replaced while it connects for up to ten.
+    const until = clock() + 12_000
     let left = await missing()
     while (left.length > 0 && clock() < until) {
       await pause(200)
