@@ -301,31 +301,22 @@ export const reduce: {
         // Sound: `reduce` requires the same of the client, whose R it is.
         const scopeless = run as typeof run & Reducer.NoScope<R>
         const alone = Effect.flatMap(effect, (response) => buffered(response, request))
-        return withService(target, (reducer) =>
-          reducer.reduce([client, asked, ...transportOf(fiber.context)], scopeless).pipe(
-            Effect.matchEffect({
-              onSuccess: (response): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> => {
-                const own = shareOf(response, request)
-                return own !== undefined ? Effect.succeed(own) : lead.leads ? buffered(response, request) : alone
-              },
-              onFailure: (error) => {
-                if (!HttpClientError.isHttpClientError(error)) {
-                  return Effect.fail(error)
-                }
-                if (error.response === undefined) {
-                  return Effect.fail(errorOf(error, request))
-                }
-                const own = shareOf(error.response, request)
-                if (own !== undefined) {
-                  return Effect.fail(errorOf(error, request, own))
-                }
-                return lead.leads ? Effect.fail(error) : alone
-              }
-            }),
-            Effect.onInterrupt(() =>
-              lead.leave
-            )
-          ))
+        type Answer = Effect.Effect<Response, E | HttpClientError.HttpClientError, R>
+        const onSuccess = (response: Response): Answer => {
+          const own = shareOf(response, request)
+          return own !== undefined ? Effect.succeed(own) : lead.leads ? buffered(response, request) : alone
+        }
+        const onFailure = (error: E | HttpClientError.HttpClientError): Answer => {
+          if (!HttpClientError.isHttpClientError(error)) return Effect.fail(error)
+          if (error.response === undefined) return Effect.fail(errorOf(error, request))
+          const own = shareOf(error.response, request)
+          if (own !== undefined) return Effect.fail(errorOf(error, request, own))
+          return lead.leads ? Effect.fail(error) : alone
+        }
+        const shared = withService(target, (reducer) =>
+          reducer.reduce([client, asked, ...transportOf(fiber.context)], scopeless))
+        return Effect.onInterrupt(Effect.matchEffect(shared, { onSuccess, onFailure }), () =>
+          lead.leave)
       }))
   }
 )

@@ -30,9 +30,9 @@ import * as Apart from "../internal/shared/apart.js"
  * It makes a new client in three cases that a client does not notice: a connection whose other end is gone without a word
  * (a command was given up, and a `PING` after it has no answer for 2 seconds), one that is stuck while it reconnects (a
  * command has failed, and so do a `PING` a second for 5 seconds), and a server that a fail-over has demoted (`READONLY`). The
- * old client serves until the new one is connected. It keeps its socket until the answers that it is owed have come, or the
- * system gives its connection up. It is closed once it answers a `PING`, or after 10 seconds. An attempt to
- * connect ends after 10 seconds.
+ * old client serves until the new one is connected. It is closed once it answers a `PING`, or after 10 seconds, and keeps its
+ * socket until the answers that it is owed have come, or the system gives its connection up. An attempt to connect ends after
+ * 10 seconds.
  *
  * The layer ends with its clients, or a second later: a client that is closed while it connects may never end.
  *

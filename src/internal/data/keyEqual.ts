@@ -73,8 +73,11 @@ const pick = (...names: ReadonlyArray<string>): Contents => (container) =>
   names.map((name) => fieldsOf(container)[name])
 
 /** One that was wiped holds nothing, and is equal to no other. */
-const secretOf = (self: Redacted.Redacted<unknown>): object => // Sound: whatever is redacted implements `Equal`.
-[(self as unknown as Equal.Equal)[Equal.symbol](nothing) ? Symbol() : Redacted.value(self)]
+const secretOf = (self: Redacted.Redacted<unknown>): object => {
+  // Sound: whatever is redacted implements `Equal`.
+  const isWiped = (self as unknown as Equal.Equal)[Equal.symbol](nothing)
+  return [isWiped ? Symbol() : Redacted.value(self)]
+}
 const nothing = /*#__PURE__*/ Redacted.make(undefined) as unknown as Equal.Equal
 
 /** Kinds of the values that implement `Equal`, by their method: that of core's containers compares with `Equal.equals`. */

@@ -13,8 +13,8 @@ import type { SqlError } from "effect/sql/SqlError"
 import { refuse } from "../data/refuse.js"
 import * as Apart from "../shared/apart.js"
 import * as Inbox from "../shared/inbox.js"
-import { perClient } from "../shared/perClient.js"
 import * as Checked from "../shared/options.js"
+import { perClient } from "../shared/perClient.js"
 import { StoreError } from "../store/storeError.js"
 import { migration } from "./tables.js"
 
@@ -45,13 +45,16 @@ export const decode = (text: string): string => text.startsWith("~") ? JSON.pars
 
 export interface Database {
   readonly inbox: Inbox.Inbox
-  /** Calls a function with an object and reads its answer. What `gives` back overtakes none of those before it. */
+  /**
+   * Calls a function with an object and reads its answer. A command that gives `back` waits for the `renewal`s of its key, and
+   * for its commands that were interrupted: if it overtook them, they would take again what it gives back.
+   */
   readonly call: <A>(
     operation: string,
     name: string,
     args: { readonly key: string; readonly [field: string]: unknown },
     read: (answer: unknown) => A,
-    gives?: boolean
+    kind?: "back" | "renewal"
   ) => Effect.Effect<A, StoreError>
 }
 
@@ -100,14 +103,14 @@ const make = Effect.fnUntraced(function*(schema: string) {
       )
     })
 
-  const call: Database["call"] = (operation, name, args, read, gives = false) =>
+  const call: Database["call"] = (operation, name, args, read, kind) =>
     // The client asks the server to cancel a command that is interrupted, and waits for that.
     Apart.run(
       Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args))),
       onLeft(args.key),
-      operation === "renew"
+      kind === "renewal"
     ).pipe(
-      (sent) => gives ? Effect.andThen(left(args.key), sent) : sent,
+      (sent) => kind === "back" ? Effect.andThen(left(args.key), sent) : sent,
       // A transaction of the caller would hold the lock of the key until its end.
       Effect.updateContext((context: Context.Context<never>) =>
         Context.omit(sql.transactionService)(context) as Context.Context<never>

@@ -26,10 +26,16 @@ export const make = ({ call, inbox }: Database, options: PermitStoreOptions): Pe
         const { granted, penalty, poll } = answer as Record<"granted" | "penalty" | "poll", number>
         return { granted, pollMillis: poll / 1000, penaltyMillis: penalty / 1000 }
         // Who asks for nothing leaves the queue.
-      }, permits.length === 0),
+      }, permits.length === 0 ? "back" : undefined),
     renew: (permits, limit) =>
-      call("renew", "renew_permits", { key, lease, limit, permits }, (lost) => lost as ReadonlyArray<string>),
-    release: (permits) => call("release", "release_permits", { key, permits }, constVoid, true),
+      call(
+        "renew",
+        "renew_permits",
+        { key, lease, limit, permits },
+        (lost) => lost as ReadonlyArray<string>,
+        "renewal"
+      ),
+    release: (permits) => call("release", "release_permits", { key, permits }, constVoid, "back"),
     penalize: (millis) => call("penalize", "penalize", { key, micros: Math.ceil(millis * 1000) }, constVoid)
   }
 }

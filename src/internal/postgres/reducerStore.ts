@@ -42,16 +42,16 @@ export const make = ({ call, inbox }: Database, options: {
         }
       ),
     renew: (key, party, fence) =>
-      call("renew", "renew_flight", { ...at(key, party), lease, fence }, (answer) => answer === true),
+      call("renew", "renew_flight", { ...at(key, party), lease, fence }, (answer) => answer === true, "renewal"),
     complete: (key, party, fence, payload) =>
       call(
         "complete",
         "complete_flight",
         { ...at(key, party), fence, retain, payload: encode(payload) },
         (answer) => answer === true,
-        true
+        "back"
       ),
     release: (key, party) =>
-      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, constVoid, true)
+      call("release", "release_flight", { ...at(key, party), party: inboxOf(party) }, constVoid, "back")
   }
 }
