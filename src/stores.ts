@@ -355,8 +355,8 @@ const scheduler = <Limiter, R>(
   stores: Effect.Effect<SchedulerStores, never, R>,
   options: SchedulerOptions<Limiter>
 ) => {
-  const share = sharing(caller, id, stores, options)
   const limits = checkLimits(caller, id, options)
+  const share = sharing(caller, limits.name, stores, options)
   return Effect.flatMap(
     share,
     (share) => Effect.map(Build.build<Limiter>(limits, share(undefined)), withMany(handleOf))
