@@ -508,7 +508,7 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
  * **Gotchas**
  *
  * Interrupted while it waits, the effect never runs and costs nothing; interrupted while it runs, its tokens are spent. With
- * `settle` the result tells what the call cost, and a limiter over Redis throws a `RangeError`. A
+ * `settle` the result tells what the call cost, and a limiter over a store throws a `RangeError`. A
  * retry inside `withLimit` is not limited: write `Effect.retry(RateLimiter.withLimit(effect), policy)`.
  *
  * **Example** (Limiting each of many calls)
@@ -560,7 +560,7 @@ export const withLimit: Operations<RateLimiter>["withLimit"] = ops.withLimit
  * **Details**
  *
  * `retryAfter` counts the calls that wait. It is exact: if nobody else comes, a call for one token is refused before it and
- * admitted at it. A look costs as much as a refusal; over Redis it is one command.
+ * admitted at it. A look costs as much as a refusal; over a store it is one command.
  *
  * **Example** (Telling a client what is left)
  *

@@ -380,11 +380,14 @@ describe("services over a store of one's own", () => {
             Reducer.Reducer,
             Runs
           )
-        }).pipe(Effect.provide([
-          Stores.layerScheduler(Jobs, Effect.succeed(permits), { ...options, concurrency: 1 }),
-          Stores.layerRateLimiter(Calls, Effect.succeed(rates), { ...options, rate }),
-          Stores.layerReducer(Runs, Effect.succeed(flights), options)
-        ]), Effect.provide(Logger.layer([logger])))
+        }).pipe(
+          Effect.provide([
+            Stores.layerScheduler(Jobs, Effect.succeed(permits), { ...options, concurrency: 1 }),
+            Stores.layerRateLimiter(Calls, Effect.succeed(rates), { ...options, rate }),
+            Stores.layerReducer(Runs, Effect.succeed(flights), options)
+          ]),
+          Effect.provide(Logger.layer([logger]))
+        )
       }
       expect(warnings).toEqual(["test/Jobs", "test/Calls", "test/Runs", "own", "own", "own"])
     }))
