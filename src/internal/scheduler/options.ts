@@ -238,7 +238,8 @@ export interface ScheduleOptions {
  * **Details**
  *
  * - `settle`: tells what a success has cost of the rate, a number from 0, or a list of such numbers, one a quota; part of a
- *   token counts as one. Until then the job counts as `tokens`. What it cost less is given back, what it cost more is owed.
+ *   token counts as one. Until then the job counts as `tokens`. If it cost less, the difference is given back; if it cost more,
+ *   it is owed.
  *   A failure or an interruption costs `tokens`. Not with a rate in a store.
  *
  * @category options
