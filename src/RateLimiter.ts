@@ -96,7 +96,7 @@ export type Options = Quota | ReadonlyArray<Quota>
  * @since 0.1.0
  */
 export interface NameOptions {
-  /** The name of the limiter in its errors, the id of its tag by default. */
+  /** The name of the limiter in errors, metrics and logs; the id of its tag by default. */
   readonly name?: string | undefined
 }
 
@@ -135,8 +135,8 @@ export interface ConsumeOptions {
 export interface LimitOptions<in A> extends ConsumeOptions {
   /**
    * Tells what a success has cost, a number from 0, or a list of such numbers, one a quota; part of a token counts as one.
-   * Until then the call counts as `tokens`. What it cost less is given back, what it cost more is owed. A failure or an
-   * interruption costs `tokens`. In memory only.
+   * Until then the call counts as `tokens`. If it cost less, the difference is given back; if it cost more, it is owed. A failure
+   * or an interruption costs `tokens`. In memory only.
    */
   readonly settle?: ((value: A) => number | ReadonlyArray<number>) | undefined
 }
@@ -293,8 +293,9 @@ export const isRateLimiter = (u: unknown): u is RateLimiter => Predicate.hasProp
  *
  * **Details**
  *
- * Invalid options throw a `RangeError` when `make` is called. A decision costs some hundred nanoseconds, a waiting call
- * O(1) however many wait. There is nothing to close: the timer runs only while a call waits.
+ * Invalid options throw a `RangeError` when `make` is called. A decision costs some hundred nanoseconds. A waiting call costs
+ * O(1) however many wait, and O(log n) with a `maxWait`. There is nothing to close: the timer of the waiting calls runs only while
+ * there are some, and the one that forgets keys keeps no process alive.
  *
  * **Example** (Spacing calls evenly)
  *
@@ -589,7 +590,7 @@ export const peek: Operations<RateLimiter>["peek"] = ops.peek
  * **Details**
  *
  * Waiting calls go on waiting. When the time is over one token passes, and the burst fills at its pace from then on. A
- * penalty never shortens a wait, and zero changes nothing. A negative, infinite or NaN time throws a `RangeError`. Without a
+ * penalty never shortens a wait, and one of zero changes nothing. A negative, infinite or NaN time throws a `RangeError`. Without a
  * key, the calls without a key are held up.
  *
  * **Example** (Obeying Retry-After)
