@@ -254,7 +254,8 @@ const rateLimiter = <R>(
 }
 
 /**
- * Makes a rate limiter over a store that closes with the scope. The store is made anew when `setQuotas` changes the quotas.
+ * Makes a rate limiter over a store that closes with the scope. The store is made anew when the `setRate` of a scheduler that
+ * takes from it changes the quotas.
  *
  * **Example** (Sharing a quota through a store of one's own)
  *

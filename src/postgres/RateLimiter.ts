@@ -3,7 +3,8 @@
  *
  * **When to use**
  *
- * Use it where there is a PostgreSQL and no Redis, for up to some hundred decisions a second and key.
+ * Use it where there is a PostgreSQL and no Redis, for up to a thousand commands a second. A command decides for all callers of a
+ * key that wait.
  *
  * **Details**
  *
