@@ -57,8 +57,9 @@ export type TypeId = "~effect-funnel/RateLimiter"
  *
  * **Details**
  *
- * In any interval of length Δ at most `burst + Δ · limit / window` tokens pass. A burst that takes more than a hundred years
- * to come back is refused.
+ * In any interval of length Δ at most `burst + Δ · limit / window` tokens are due. Where a timer is late, the calls that were
+ * due in the last 50 milliseconds start together; `strict` counts actual starts. A burst that takes more than a hundred years to
+ * come back is refused.
  *
  * **Gotchas**
  *

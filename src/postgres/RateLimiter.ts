@@ -9,8 +9,8 @@
  * **Details**
  *
  * It promises what `effect-funnel/redis/RateLimiter` promises, by the clock of the PostgreSQL server: in any interval of length
- * Δ all processes together take at most `burst + Δ · limit / window` tokens. One command at a time asks for the first waiters
- * of a key. `docs/stores.md` has the promises and the costs.
+ * Δ all processes together take at most `burst + Δ · limit / window` tokens, by the times at which they are due. One command at a
+ * time asks for the first waiters of a key. `docs/stores.md` has the promises and the costs.
  *
  * **Gotchas**
  *
