@@ -22,13 +22,13 @@
  *
  * - At most `concurrency` runs while leases hold and Redis keeps its state. A frozen process overshoots by its running jobs,
  *   between the end of its lease and its waking.
- * - With a rate, the first job holds its permit while it waits for its slot. This delays a job with `tokens: 0` in another
- *   process, and no other start.
+ * - With a rate, the first jobs hold their permits while they wait for their slots. This delays a job with `tokens: 0` in another
+ *   process, and the first job of a process that comes later.
  * - `resize` and `setRate` change the limits that this process asks for: call them with the same values in all processes. If
  *   there was no rate, `setRate` begins a shared one.
  * - Priorities order the jobs of a process; between processes nobody overtakes.
  * - Each job waits for its permit while Redis is asked, so a `maxWait` or a `maxQueued` of 0 is refused.
- * - A job inside a job runs within the weight of the outer one and takes no permit.
+ * - A job inside a job runs in the weight of the outer one where that is free, and takes no permit then.
  * - Redis must run with `maxmemory-policy noeviction`. A Redis Cluster needs `layerCluster`.
  *
  * @since 0.1.0
