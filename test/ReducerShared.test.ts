@@ -5,8 +5,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import * as Persistable from "effect/persistence/Persistable"
 import * as PrimaryKey from "effect/PrimaryKey"
+import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import * as TestClock from "effect/testing/TestClock"
@@ -386,6 +388,28 @@ describe("shared flights, over the store in memory", () => {
       yield* Deferred.succeed(second.end, { ...user, id: "fresh" })
       expect((yield* Fiber.join(a)).id).toBe("fresh")
       expect((yield* Fiber.join(b)).id).toBe("fresh")
+    }))
+
+  it.effect("a leader that loses its lease logs a line without its key", () =>
+    Effect.gen(function*() {
+      const lines: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+      const store = memory()
+      const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 })
+      const coordination: Coordination = { store, guard, onStoreError: "local", ended: new Map() }
+      const { parties, watched } = watch(store)
+      const run = yield* makeRun
+      const led = flight({ ...coordination, store: watched }, codec, "secret", run.f)
+      const a = yield* fork(led.pipe(
+        Effect.provide(Logger.layer([logger])),
+        Effect.provideService(References.MinimumLogLevel, "Debug")
+      ))
+      yield* Deferred.await(run.began)
+      yield* store.release("secret", parties[0]!)
+      yield* store.join("secret", { owner: "another", close() {} }, undefined)
+      yield* TestClock.adjust(lease / 3)
+      yield* Fiber.interrupt(a)
+      expect(lines).toEqual(["effect-funnel: lost the lease of a shared run, joining again"])
     }))
 
   it.effect("a result that a signal brings is taken if it is new enough, also if a signal to join again follows, and releases nothing", () =>

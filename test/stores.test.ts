@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Exit, Fiber, Logger, Metric, Schema, Scope } from "effect"
 import * as Persistable from "effect/persistence/Persistable"
-import { Reducer, Scheduler } from "effect-funnel"
+import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
@@ -359,6 +359,38 @@ describe("services over a store of one's own", () => {
       yield* fork(Scope.close(scope, Exit.void))
       yield* TestClock.adjust(100)
     }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("a warning that a policy applies names each service as its errors do", () =>
+    Effect.gen(function*() {
+      const warnings: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void warnings.push(String(message).split(":")[0]!))
+      const away = Effect.fail(new Stores.StoreError({ operation: "any", cause: "away" }))
+      const { flights, permits, rates } = answering(() => away)
+      class Jobs extends Scheduler.Service<Jobs>()("test/Jobs", { concurrency: 1 }) {}
+      class Calls extends RateLimiter.Service<Calls>()("test/Calls", { limit: 1, window: 1 }) {}
+      class Runs extends Reducer.Service<Runs>()("test/Runs") {}
+      const rate = { limit: 1, window: 1 } as const
+      for (const name of [undefined, "own"]) {
+        const options = { outageBudget: 0, onStoreError: "local", name } as const
+        yield* Effect.gen(function*() {
+          yield* Jobs.schedule(Effect.void)
+          yield* Calls.consume()
+          yield* Effect.provideServiceEffect(
+            reduceShared(new Get({ id: "a" }), () => Effect.succeed("b")),
+            Reducer.Reducer,
+            Runs
+          )
+        }).pipe(
+          Effect.provide([
+            Stores.layerScheduler(Jobs, Effect.succeed(permits), { ...options, concurrency: 1 }),
+            Stores.layerRateLimiter(Calls, Effect.succeed(rates), { ...options, rate }),
+            Stores.layerReducer(Runs, Effect.succeed(flights), options)
+          ]),
+          Effect.provide(Logger.layer([logger]))
+        )
+      }
+      expect(warnings).toEqual(["test/Jobs", "test/Calls", "test/Runs", "own", "own", "own"])
+    }))
 
   it("L3 a call that comes in the code that ends the last timer of its key is interrupted when the limiter closes", () => {
     const full = { waits: [], retryMillis: 1000, remaining: 0, resetMillis: 1000, tightest: 0, before: "a", after: "a" }

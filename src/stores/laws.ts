@@ -1,5 +1,5 @@
 /**
- * What every store has to pass: the promises of `effect-funnel/stores` as programs, for any test framework.
+ * The promises of `effect-funnel/stores` as programs that test a store, in any test framework.
  *
  * **When to use**
  *
@@ -8,8 +8,8 @@
  * **Details**
  *
  * A law has a title and a check, which fails with a {@link LawError} if the store breaks the law. A check uses names of its own,
- * so the store need not be emptied, and sleeps on the clock for less than a second. What you give makes a new client at each
- * use, as another process would have one, and returns once wake-ups arrive there.
+ * so the store need not be emptied, and sleeps on the clock for less than a second. The function that you give makes a
+ * new client at each use, as another process would have one, and returns once wake-ups arrive there.
  *
  * @since 0.1.0
  */
@@ -27,7 +27,7 @@ import type { Joined, Party, ReducerStore, Signal } from "../internal/store/redu
  * @since 0.1.0
  */
 export class LawError extends /*#__PURE__*/ StacklessError("LawError")<{
-  /** What was looked at. */
+  /** The name of the value that is wrong. */
   readonly what: string
   readonly expected: unknown
   readonly got: unknown
@@ -244,7 +244,7 @@ export const reducerStore = (
 }
 
 /**
- * What the laws ask of a client of a `ReducerStore`.
+ * The options of a client of a `ReducerStore` that the laws ask for.
  *
  * @category models
  * @since 0.1.0
@@ -400,7 +400,8 @@ export const gcraStore = (
 }
 
 /**
- * What the laws ask of a client of a `PermitStore`: the name of the scheduler, and a callback for wake-ups.
+ * The options of a client of a `PermitStore` that the laws ask for: the name of the scheduler, the length of a lease, and a
+ * callback for wake-ups.
  *
  * @category models
  * @since 0.1.0

@@ -233,7 +233,8 @@ export const flight = <A, E, R, S>(
         const exit = yield* Effect.raceFirst(Effect.exit(run), heartbeat(lease))
         // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
         if (exit === undefined || monotonicMillis(clock) >= lease.deadline) {
-          yield* Effect.logDebug(`effect-funnel: lost the lease of ${key}, joining again`)
+          // Keys may be secrets: none is told.
+          yield* Effect.logDebug("effect-funnel: lost the lease of a shared run, joining again")
           return undefined
         }
         if (Exit.hasInterrupts(exit)) return exit
