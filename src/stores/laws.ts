@@ -497,6 +497,15 @@ export const permitStore = (
       yield* a.woken(b.release("1"))
       yield* granted(yield* a.acquire(3, "3"), 1)
     }),
+    law("a process is granted what those ahead of it leave, also while they do not ask", function*() {
+      const [a, b, c] = yield* three()
+      yield* granted(yield* a.acquire(4, "1", "2", "3", "4"), 4)
+      yield* granted(yield* b.acquire(4, "1"), 0)
+      yield* granted(yield* c.acquire(4, "1", "2", "3"), 0)
+      yield* a.release("1", "2", "3")
+      yield* granted(yield* c.acquire(4, "1", "2", "3"), 2)
+      yield* granted(yield* b.acquire(4, "1"), 1)
+    }),
     law("a process that leaves the queue lets the next one go on", function*() {
       const [a, b, c] = yield* three()
       yield* a.acquire(2, "1")

@@ -616,6 +616,18 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     expect((yield* b.acquire(ones("b2", "b3"), 3)).granted).toBe(1)
   })
 
+  live("What is given back wakes all processes that can go on with it, and no others", function*() {
+    const { a, make, server } = yield* two()
+    const others = yield* Effect.all([make(5000), make(5000), make(5000), make(5000)])
+    yield* subscribed(server, 6)
+    yield* a.acquire([{ id: "a1", weight: 3 }], 3)
+    for (const [i, other] of others.entries()) yield* other.acquire(ones(`${i}`), 3)
+    for (const { seen } of others) seen.wakes = 0
+    yield* a.release(none("a1"))
+    for (const other of others.slice(0, 3)) yield* other.woken(1)
+    expect(others[3]!.seen.wakes).toBe(0)
+  })
+
   live("After FLUSHALL, holders that renew hold their permits again, up to the limit", function*() {
     const { a, b, server } = yield* two()
     yield* a.acquire(ones("a1", "a2"), 2)

@@ -109,7 +109,8 @@ local function pass(free, me, most, told)
     for _, inbox in ipairs(some) do
       if free <= 0 or inbox == me then return free end
       if told then tell(inbox) end
-      free = free - math.max(1, size(inbox))
+      -- In brackets: the weight alone.
+      free = free - math.max(1, (size(inbox)))
     end
     if #some < 100 then return free end
   end
