@@ -336,6 +336,21 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     expect(yield* b.signalled).toEqual({ _tag: "Retry" })
   })
 
+  live("A result is published, however many the same command has woken before a leader that releases", function*() {
+    const { a, b, server } = yield* two()
+    const [k, , m] = yield* Effect.forEach(["k", "l", "m"], (key) => Effect.map(a.store.join(key, a, undefined), leads))
+    const others = Array.from({ length: 400 }, (_, i) => `${i} nowhere`)
+    for (const key of ["k", "l"]) yield* Effect.promise(() => server.command("SADD", `{t:${key}}:w`, ...others))
+    yield* b.store.join("m", b, undefined)
+    const exits = yield* Effect.all([
+      a.store.complete("k", a, k!, "1"),
+      a.store.release("l", a),
+      a.store.complete("m", a, m!, "2")
+    ], { concurrency: "unbounded" })
+    expect(exits).toEqual([true, undefined, true])
+    expect(yield* b.signalled).toMatchObject({ _tag: "Done", fence: m })
+  })
+
   live("What is wrong with one flight fails no other one of the same turn", function*() {
     const { a, server } = yield* two()
     yield* Effect.promise(() => server.command("SET", "{t:bad}:f", "x"))
