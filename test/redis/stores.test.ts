@@ -643,6 +643,51 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     expect(others[3]!.seen.wakes).toBe(0)
   })
 
+  live(
+    "One script wakes 250 processes and notes 500 ends, of however many schedulers, and the next ones go on",
+    function*() {
+      const server = yield* emptied
+      const { inbox, redis } = yield* connected(server.url)
+      const orders = yield* Orders.make(PermitStore.kind, redis, 1000)
+      const keys = Array.from({ length: 8 }, (_, i) => `${i}`)
+      const stores = keys.map((key) =>
+        PermitStore.make(orders, inbox, { prefix: "t:", name: "s", key, leaseMillis: 5000, onWake() {} })
+      )
+      const together = <A>(f: (store: (typeof stores)[number], i: number) => Effect.Effect<A, unknown>) =>
+        Effect.forEach(stores, f, { concurrency: "unbounded" })
+      const command = (...words: ReadonlyArray<string>) => Effect.promise(() => server.command(...words))
+      const calls = (name: string) =>
+        Effect.map(
+          command("INFO", "commandstats"),
+          (stats) => Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
+        )
+      const now = (Date.now() - 1000) * 1000
+      const some = (f: (i: number) => ReadonlyArray<string>) => Array.from({ length: 200 }, (_, i) => f(i)).flat()
+      yield* together((store) => store.acquire([], 1))
+      for (const key of keys) {
+        yield* command("ZADD", `{t:s}:q:${key}`, ...some((i) => [`${now + i}`, `${i} nowhere`]))
+        yield* command("ZADD", `{t:s}:a:${key}`, ...some((i) => [`${now + 60_000_000}`, `${i} nowhere`]))
+        yield* command("HSET", `{t:s}:n:${key}`, ...some((i) => [`${i} nowhere`, "1 60000000"]))
+      }
+      yield* command("CONFIG", "RESETSTAT")
+      yield* together((store) => store.penalize(1))
+      expect([yield* calls("evalsha"), yield* calls("publish")]).toEqual([1, 256])
+      yield* command("FLUSHALL")
+      for (const key of keys) {
+        yield* command("ZADD", `{t:s}:h:${key}`, ...some((i) => [`${now}`, `p${i}`]))
+        yield* command("HSET", `{t:s}:n:${key}`, "", "200", ...some((i) => [`p${i}`, "1 5000000"]))
+      }
+      yield* command("CONFIG", "RESETSTAT")
+      const acquire = together((store, i) => Effect.map(store.acquire(ones(`a${i}`), 1), (_) => _.granted))
+      expect(yield* acquire).toEqual([1, 1, 0, 0, 0, 0, 0, 0])
+      expect(yield* calls("evalsha")).toBe(1)
+      // 500 permits, and a few words for each process that asks.
+      expect(yield* calls("zrem")).toBeLessThan(520)
+      for (let i = 0; i < 3; i++) yield* acquire
+      expect(yield* acquire).toEqual(keys.map(() => 1))
+    }
+  )
+
   live("After FLUSHALL, holders that renew hold their permits again, up to the limit", function*() {
     const { a, b, server } = yield* two()
     yield* a.acquire(ones("a1", "a2"), 2)
