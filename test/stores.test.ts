@@ -179,6 +179,63 @@ describe("services over a store of one's own", () => {
       }
     }))
 
+  it.effect("an answer that makes no sense is a failure of the store, whatever it is: it may have no JSON", () =>
+    Effect.gen(function*() {
+      const circle: Record<string, unknown> = {}
+      circle["self"] = circle
+      const hostile = {
+        toJSON() {
+          throw new Error("no JSON")
+        }
+      }
+      for (const nonsense of [{ _tag: "Lead", fence: 1n, granted: 1n, waits: [0n] }, circle, hostile]) {
+        // Sound: no type is wrong enough for these.
+        const [reduce, consume, peek, , schedule] = yield* failures(() => Effect.succeed(nonsense as never))
+        expect(reduce).toContain("store command `join` failed: the answer makes no sense")
+        expect(consume).toContain("store command `take` failed: the answer makes no sense")
+        expect(peek).toContain("store command `take` failed: the answer makes no sense")
+        expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
+      }
+    }))
+
+  it.effect("a signal that makes no sense is one to join again", () =>
+    Effect.gen(function*() {
+      const nonsense = [
+        undefined,
+        { _tag: "Done", fence: 1, payload: null },
+        { _tag: "Done", fence: 1, payload: { value: "b" } },
+        { _tag: "Done", fence: 1n, payload: "{}" }
+      ]
+      for (const signal of nonsense) {
+        const listeners: Array<(signal: Stores.Signal) => void> = []
+        const answers: Array<Stores.Joined> = [
+          { _tag: "Follow", fence: 1, restMillis: 10_000 },
+          { _tag: "Done", fence: 1, payload: `{"_tag":"Success","value":"a"}` }
+        ]
+        const store: Stores.ReducerStore = {
+          leaseMillis: 10_000,
+          open: (onSignal) => {
+            listeners.push(onSignal)
+            return { owner: "party", close() {} }
+          },
+          join: () => Effect.sync(() => answers.shift()!),
+          renew: () => Effect.succeed(true),
+          complete: () => Effect.succeed(true),
+          release: () => Effect.void
+        }
+        const reducer = yield* Stores.makeReducer(Effect.succeed(store))
+        const call = yield* fork(Effect.provideService(
+          reduceShared(new Get({ id: "1" }), () => Effect.succeed("c")),
+          Reducer.Reducer,
+          reducer
+        ))
+        yield* settle
+        // Sound: no type is wrong enough for these.
+        for (const listener of listeners) listener(signal as never)
+        expect(yield* Fiber.join(call)).toBe("a")
+      }
+    }))
+
   it.effect("a call that the store answers at once is told what is left of its key", () =>
     Effect.gen(function*() {
       const taken = { retryMillis: 0, remaining: 9, resetMillis: 1000, tightest: 0, before: "", after: "a" }

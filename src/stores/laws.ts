@@ -14,7 +14,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { format } from "effect/Formatter"
 import type * as Scope from "effect/Scope"
+import { guarded } from "../internal/data/guarded.js"
 import { StacklessError } from "../internal/data/stacklessError.js"
 import type { Cell, GcraStore } from "../internal/store/gcraStore.js"
 import type { PermitStore } from "../internal/store/permitStore.js"
@@ -33,9 +35,12 @@ export class LawError extends /*#__PURE__*/ StacklessError("LawError")<{
   readonly got: unknown
 }> {
   override get message(): string {
-    return `${this.what}: expected ${JSON.stringify(this.expected)}, got ${JSON.stringify(this.got)}`
+    return `${this.what}: expected ${text(this.expected)}, got ${text(this.got)}`
   }
 }
+
+/** JSON, where a value has any: what a store under test answers may be anything. */
+const text = (value: unknown): string | undefined => guarded(() => JSON.stringify(value), () => format(value))
 
 /**
  * A promise of a store.
@@ -50,7 +55,7 @@ export interface Law {
 }
 
 const hold = (what: string, got: unknown, expected: unknown) =>
-  JSON.stringify(got) === JSON.stringify(expected) ? Effect.void : Effect.fail(new LawError({ what, expected, got }))
+  text(got) === text(expected) ? Effect.void : Effect.fail(new LawError({ what, expected, got }))
 
 const isTrue = (what: string, got: boolean, value: unknown = got) =>
   got ? Effect.void : Effect.fail(new LawError({ what, expected: true, got: value }))
