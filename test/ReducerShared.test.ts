@@ -458,12 +458,33 @@ describe("shared flights, over the store in memory", () => {
       expect(run.seen.runs).toBe(1)
     }))
 
-  it.effect("a follower that leaves leaves the others alone", () =>
+  it.effect("a follower that leaves leaves the others alone, and the store keeps no result for it", () =>
     Effect.gen(function*() {
       const store = memory()
       const { a, run } = yield* lead(store)
       const b = yield* follow(processOn(store)(run.f))
       yield* Fiber.interrupt(b)
+      yield* settle
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(store.size()).toBe(0)
+    }))
+
+  it.effect("a follower that leaves while the store is away waits for nothing, and asks once", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const { a, run } = yield* lead(store)
+      const cut = unreliable(store)
+      const b = yield* follow(processOn(cut.store)(run.f))
+      let released = 0
+      const release = cut.store.release
+      Object.assign(cut.store, { release: (...args: Parameters<typeof release>) => (released++, release(...args)) })
+      cut.mode.release = "hang"
+      const left = yield* fork(Fiber.interrupt(b))
+      yield* settle
+      expect(left.pollUnsafe()).toBeDefined()
+      yield* pass(5000)
+      expect(released).toBe(1)
       yield* Deferred.succeed(run.end, user)
       expect(yield* Fiber.join(a)).toEqual(user)
     }))

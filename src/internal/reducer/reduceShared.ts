@@ -144,6 +144,8 @@ export const flight = <A, E, R, S>(
       const clock = fiber.getRef(Clock.Clock)
       // Whether this party may be the leader in the store.
       let holds = false
+      // Whether the store may know it as one that waits.
+      let waits = false
       // The fence of its last run.
       let led: number | undefined
       // The last result that a signal had. A signal to join again does not displace it.
@@ -184,17 +186,18 @@ export const flight = <A, E, R, S>(
           if (Result.isFailure(joined)) {
             // The store may have made this party the leader all the same: others must not wait for it.
             yield* Effect.forkDetach(release)
-            holds = false
+            holds = waits = false
             yield* withoutStore(joined.failure)
             return yield* f({ fence: 0 })
           }
           const answer = joined.success
           switch (answer._tag) {
             case "Done": {
-              holds = false
+              holds = waits = false
               return yield* yield* codec.decode(answer.payload)
             }
             case "Lead": {
+              waits = false
               // If the answer took longer than the lease, the lease is over.
               if (monotonicMillis(clock) >= sentAt + store.leaseMillis) break
               led = answer.fence
@@ -210,9 +213,13 @@ export const flight = <A, E, R, S>(
             }
             case "Follow": {
               holds = false
+              waits = true
               after = Math.max(after ?? 0, answer.fence)
               const payload = yield* follow(after, answer.restMillis)
-              if (payload !== undefined) return yield* yield* codec.decode(payload)
+              if (payload !== undefined) {
+                waits = false
+                return yield* yield* codec.decode(payload)
+              }
             }
           }
         }
@@ -292,7 +299,11 @@ export const flight = <A, E, R, S>(
       return Effect.onExit(restore(loop), (exit) => {
         party.close()
         if (led !== undefined && ended.get(key) === led) ended.delete(key)
-        if (!holds) return Effect.void
+        if (!holds) {
+          // Or a result would be kept for it. The caller does not wait for that.
+          const left = Effect.forkDetach(Effect.ignore(guard.once("release", released)), { startImmediately: true })
+          return waits ? Effect.asVoid(left) : Effect.void
+        }
         // An interrupted party may be about to end its process: it releases the key before it returns.
         return Exit.hasInterrupts(exit) ? release : Effect.asVoid(Effect.forkDetach(release))
       })
