@@ -657,6 +657,29 @@ describe("shared flights, over the store in memory", () => {
       }
     }))
 
+  it.effect("a result whose encoding takes longer than the lease is everybody's: the lease is renewed meanwhile", () =>
+    Effect.gen(function*() {
+      const slow = codecOf(
+        new (class extends Persistable.Class<{ payload: { readonly id: string } }>()("GetUser", {
+          primaryKey: (_) => _.id,
+          success: Schema.Number.pipe(Schema.encodeTo(Schema.Number, {
+            decode: SchemaGetter.passthrough(),
+            encode: SchemaGetter.transformEffect((n: number) => Effect.as(Effect.sleep(3 * lease), n))
+          }))
+        }) {})({ id: "1" })
+      )
+      const store = memory()
+      const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 })
+      let runs = 0
+      const call = () =>
+        flight({ store, guard, onStoreError: "fail", ended: new Map() }, slow, "1", () => Effect.sync(() => ++runs))
+      const a = yield* Effect.forkChild(call())
+      const b = yield* follow(call())
+      yield* pass(4 * lease)
+      expect([a.pollUnsafe(), b.pollUnsafe()]).toEqual([Exit.succeed(1), Exit.succeed(1)])
+      expect(runs).toBe(1)
+    }))
+
   describe("interrupted at any of its operations", () => {
     /** A store that knows its parties, so that one which was never closed is seen. */
     const census = () => {

@@ -233,20 +233,26 @@ export const flight = <A, E, R, S>(
           sealed = true
           return here === undefined ? Effect.void : here.seal
         })
-        const run = Effect.onExit(
+        const effect = Effect.onExit(
           Effect.suspend(() => f({ fence })),
           (exit) => Exit.hasInterrupts(exit) ? Effect.void : seal
         )
-        const exit = yield* Effect.raceFirst(Effect.exit(run), heartbeat(lease))
+        const run = Effect.gen(function*() {
+          const exit = yield* Effect.exit(effect)
+          // A schema may take its time, too.
+          const encoded = Exit.hasInterrupts(exit)
+            ? undefined
+            : yield* Effect.result(Effect.flatMap(codec.encode(exit), (text) => bounded(text, maxResultBytes)))
+          return { exit, encoded }
+        })
+        const ran = yield* Effect.raceFirst(run, heartbeat(lease))
         // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
-        if (exit === undefined || monotonicMillis(clock) >= lease.deadline) {
+        if (ran === undefined || monotonicMillis(clock) >= lease.deadline) {
           yield* Effect.logDebug(`effect-funnel: lost the lease of ${key}, joining again`)
           return undefined
         }
-        if (Exit.hasInterrupts(exit)) return exit
-        const encoded = yield* Effect.result(
-          Effect.flatMap(codec.encode(exit), (text) => bounded(text, maxResultBytes))
-        )
+        const { encoded, exit } = ran
+        if (encoded === undefined) return exit
         const payload = Result.isSuccess(encoded) ? encoded.success : unencodable(encoded.failure)
         const completed = yield* Effect.result(guard.run("complete", store.complete(key, party, fence, payload)))
         if (Result.isFailure(completed)) {
