@@ -529,6 +529,22 @@ describe("shared flights, over the store in memory", () => {
       expect(yield* call(() => Effect.succeed(user))).toEqual(user)
     }))
 
+  it.effect("a lease is renewed in time, however much of it the answer took that brought it", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const late: ReducerStore = {
+        ...store,
+        join: (...args) => Effect.tap(store.join(...args), () => Effect.sleep(0.9 * lease))
+      }
+      const run = yield* makeRun
+      const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: lease, outageBudgetMillis: 0 })
+      const a = yield* Effect.forkChild(processOn(late, { guard })(run.f))
+      yield* pass(4 * lease)
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
+    }))
+
   it.effect("a lease that arrives when it is over already starts nothing", () =>
     Effect.gen(function*() {
       const slow = unreliable(memory())

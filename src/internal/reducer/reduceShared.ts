@@ -266,7 +266,9 @@ export const flight = <A, E, R, S>(
 
       // Renews the lease, and ends when it is lost: another party has it, or the store did not answer in time.
       const heartbeat = Effect.fnUntraced(function*(lease: { readonly fence: number; deadline: number }) {
-        let wait = store.leaseMillis / 3
+        // Of what is left: the answer may have taken most of the lease.
+        const third = () => (lease.deadline - monotonicMillis(clock)) / 3
+        let wait = third()
         while (true) {
           yield* Effect.sleep(Math.max(0, Math.min(wait, lease.deadline - monotonicMillis(clock))))
           const sentAt = monotonicMillis(clock)
@@ -279,7 +281,7 @@ export const flight = <A, E, R, S>(
             wait = Math.min(store.leaseMillis / 10, 500)
           } else if (renewed.success) {
             lease.deadline = sentAt + store.leaseMillis
-            wait = store.leaseMillis / 3
+            wait = third()
           } else {
             holds = false
             return undefined

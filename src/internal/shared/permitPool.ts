@@ -316,7 +316,8 @@ export class PermitPool implements Permits, Beating {
   private renewAfter(now: number): number {
     const { leaseMillis } = this.options.store
     const grid = leaseMillis / beatsOfLease
-    return Math.floor((now + leaseMillis / 3) / grid) * grid
+    // Sooner where the answer took most of a lease.
+    return Math.min(Math.floor((now + leaseMillis / 3) / grid) * grid, (now + this.firstDeadline) / 2)
   }
 
   private arm(): void {
