@@ -236,6 +236,57 @@ describe("services over a store of one's own", () => {
       }
     }))
 
+  it.effect("a lease is given back and a queue is left also where the end of the wake-ups throws", () =>
+    Effect.gen(function*() {
+      const given: Array<string> = []
+      const close = () => {
+        throw new Error("of the store")
+      }
+      const flights: Stores.ReducerStore = {
+        leaseMillis: 10_000,
+        open: () => ({ owner: "party", close }),
+        join: () => Effect.succeed({ _tag: "Lead", fence: 1 }),
+        renew: () => Effect.succeed(true),
+        complete: () => Effect.succeed(true),
+        release: () => Effect.sync(() => void given.push("lease"))
+      }
+      const reducer = yield* Stores.makeReducer(Effect.succeed(flights))
+      const call = yield* fork(Effect.provideService(
+        reduceShared(new Get({ id: "1" }), () => Effect.never),
+        Reducer.Reducer,
+        reducer
+      ))
+      yield* settle
+      yield* Fiber.interrupt(call)
+      expect(given).toEqual(["lease"])
+      const stores: Stores.SchedulerStores = {
+        permits: () => ({
+          leaseMillis: 10_000,
+          node: "node",
+          close,
+          acquire: (permits) =>
+            Effect.sync(() => {
+              if (permits.length === 0) given.push("place")
+              return { granted: 0, pollMillis: 1000, penaltyMillis: 0 }
+            }),
+          renew: () => Effect.succeed([]),
+          release: () => Effect.void,
+          penalize: () => Effect.void
+        }),
+        rates: (_, cells) => new GcraStoreModel(new ManualClock()).of(cells)
+      }
+      const scope = yield* Scope.make()
+      const scheduler = yield* Scope.provide(
+        Stores.makeScheduler(Effect.succeed(stores), { name: "test", concurrency: 1 }),
+        scope
+      )
+      yield* fork(scheduler.schedule(Effect.void))
+      yield* settle
+      const closed = yield* Effect.exit(Scope.close(scope, Exit.void))
+      expect(Exit.isFailure(closed) && String(closed.cause)).toContain("of the store")
+      expect(given).toEqual(["lease", "place"])
+    }))
+
   it.effect("a call that the store answers at once is told what is left of its key", () =>
     Effect.gen(function*() {
       const taken = { retryMillis: 0, remaining: 9, resetMillis: 1000, tightest: 0, before: "", after: "a" }

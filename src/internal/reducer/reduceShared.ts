@@ -304,8 +304,7 @@ export const flight = <A, E, R, S>(
           }
         )
 
-      return Effect.onExit(restore(loop), (exit) => {
-        party.close()
+      const leave = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
         if (led !== undefined && ended.get(key) === led) ended.delete(key)
         if (!holds) {
           // Or a result would be kept for it. The caller does not wait for that.
@@ -314,6 +313,8 @@ export const flight = <A, E, R, S>(
         }
         // An interrupted party may be about to end its process: it releases the key before it returns.
         return Exit.hasInterrupts(exit) ? release : Effect.asVoid(Effect.forkDetach(release))
-      })
+      }
+      // The store may throw.
+      return Effect.onExit(restore(loop), (exit) => Effect.ensuring(leave(exit), Effect.sync(() => party.close())))
     })
   )

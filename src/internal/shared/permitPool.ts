@@ -9,6 +9,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { guarded } from "../data/guarded.js"
 import { forEachInSlices } from "../data/slices.js"
 import type { Rate } from "../limiter/gcra.js"
 import type { Limiter } from "../limiter/limiter.js"
@@ -470,10 +471,15 @@ export class PermitPool implements Permits, Beating {
       ? store.acquire([], this.limit_)
       : Effect.void
     const give = held.length > 0 ? store.release(held) : Effect.void
-    this.dropUnsafe()
+    // The store may throw: a defect, once all is given back.
+    const dropped = guarded((): Exit.Exit<void> => {
+      this.dropUnsafe()
+      return Exit.void
+    }, Exit.die)
     const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give)))
     return Effect.all([last, this.limiter?.close ?? Effect.void], { concurrency: "unbounded", discard: true }).pipe(
-      Effect.andThen(Effect.suspend(() => Fiber.awaitAll(Array.from(this.sending, ({ fiber }) => fiber!))))
+      Effect.andThen(Effect.suspend(() => Fiber.awaitAll(Array.from(this.sending, ({ fiber }) => fiber!)))),
+      Effect.andThen(dropped)
     )
   })
 }
