@@ -482,12 +482,33 @@ describe("shared flights, over the store in memory", () => {
       expect(run.seen.runs).toBe(1)
     }))
 
-  it.effect("a follower that leaves leaves the others alone", () =>
+  it.effect("a follower that leaves leaves the others alone, and the store keeps no result for it", () =>
     Effect.gen(function*() {
       const store = memory()
       const { a, run } = yield* lead(store)
       const b = yield* follow(processOn(store)(run.f))
       yield* Fiber.interrupt(b)
+      yield* settle
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(store.size()).toBe(0)
+    }))
+
+  it.effect("a follower that leaves while the store is away waits for nothing, and asks once", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const { a, run } = yield* lead(store)
+      const cut = unreliable(store)
+      const b = yield* follow(processOn(cut.store)(run.f))
+      let released = 0
+      const release = cut.store.release
+      Object.assign(cut.store, { release: (...args: Parameters<typeof release>) => (released++, release(...args)) })
+      cut.mode.release = "hang"
+      const left = yield* fork(Fiber.interrupt(b))
+      yield* settle
+      expect(left.pollUnsafe()).toBeDefined()
+      yield* pass(5000)
+      expect(released).toBe(1)
       yield* Deferred.succeed(run.end, user)
       expect(yield* Fiber.join(a)).toEqual(user)
     }))
@@ -530,6 +551,22 @@ describe("shared flights, over the store in memory", () => {
       yield* Effect.flip(call(() => Effect.succeed(user)))
       down.mode.join = undefined
       expect(yield* call(() => Effect.succeed(user))).toEqual(user)
+    }))
+
+  it.effect("a lease is renewed in time, however much of it the answer took that brought it", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const late: ReducerStore = {
+        ...store,
+        join: (...args) => Effect.tap(store.join(...args), () => Effect.sleep(0.9 * lease))
+      }
+      const run = yield* makeRun
+      const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: lease, outageBudgetMillis: 0 })
+      const a = yield* Effect.forkChild(processOn(late, { guard })(run.f))
+      yield* pass(4 * lease)
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
     }))
 
   it.effect("a lease that arrives when it is over already starts nothing", () =>
@@ -658,6 +695,29 @@ describe("shared flights, over the store in memory", () => {
         )
         expect(runs).toBe(1)
       }
+    }))
+
+  it.effect("a result whose encoding takes longer than the lease is everybody's: the lease is renewed meanwhile", () =>
+    Effect.gen(function*() {
+      const slow = codecOf(
+        new (class extends Persistable.Class<{ payload: { readonly id: string } }>()("GetUser", {
+          primaryKey: (_) => _.id,
+          success: Schema.Number.pipe(Schema.encodeTo(Schema.Number, {
+            decode: SchemaGetter.passthrough(),
+            encode: SchemaGetter.transformEffect((n: number) => Effect.as(Effect.sleep(3 * lease), n))
+          }))
+        }) {})({ id: "1" })
+      )
+      const store = memory()
+      const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 })
+      let runs = 0
+      const call = () =>
+        flight({ store, guard, onStoreError: "fail", ended: new Map() }, slow, "1", () => Effect.sync(() => ++runs))
+      const a = yield* Effect.forkChild(call())
+      const b = yield* follow(call())
+      yield* pass(4 * lease)
+      expect([a.pollUnsafe(), b.pollUnsafe()]).toEqual([Exit.succeed(1), Exit.succeed(1)])
+      expect(runs).toBe(1)
     }))
 
   describe("interrupted at any of its operations", () => {

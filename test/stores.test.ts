@@ -179,6 +179,114 @@ describe("services over a store of one's own", () => {
       }
     }))
 
+  it.effect("an answer that makes no sense is a failure of the store, whatever it is: it may have no JSON", () =>
+    Effect.gen(function*() {
+      const circle: Record<string, unknown> = {}
+      circle["self"] = circle
+      const hostile = {
+        toJSON() {
+          throw new Error("no JSON")
+        }
+      }
+      for (const nonsense of [{ _tag: "Lead", fence: 1n, granted: 1n, waits: [0n] }, circle, hostile]) {
+        // Sound: no type is wrong enough for these.
+        const [reduce, consume, peek, , schedule] = yield* failures(() => Effect.succeed(nonsense as never))
+        expect(reduce).toContain("store command `join` failed: the answer makes no sense")
+        expect(consume).toContain("store command `take` failed: the answer makes no sense")
+        expect(peek).toContain("store command `take` failed: the answer makes no sense")
+        expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
+      }
+    }))
+
+  it.effect("a signal that makes no sense is one to join again", () =>
+    Effect.gen(function*() {
+      const nonsense = [
+        undefined,
+        { _tag: "Done", fence: 1, payload: null },
+        { _tag: "Done", fence: 1, payload: { value: "b" } },
+        { _tag: "Done", fence: 1n, payload: "{}" }
+      ]
+      for (const signal of nonsense) {
+        const listeners: Array<(signal: Stores.Signal) => void> = []
+        const answers: Array<Stores.Joined> = [
+          { _tag: "Follow", fence: 1, restMillis: 10_000 },
+          { _tag: "Done", fence: 1, payload: `{"_tag":"Success","value":"a"}` }
+        ]
+        const store: Stores.ReducerStore = {
+          leaseMillis: 10_000,
+          open: (onSignal) => {
+            listeners.push(onSignal)
+            return { owner: "party", close() {} }
+          },
+          join: () => Effect.sync(() => answers.shift()!),
+          renew: () => Effect.succeed(true),
+          complete: () => Effect.succeed(true),
+          release: () => Effect.void
+        }
+        const reducer = yield* Stores.makeReducer(Effect.succeed(store))
+        const call = yield* fork(Effect.provideService(
+          reduceShared(new Get({ id: "1" }), () => Effect.succeed("c")),
+          Reducer.Reducer,
+          reducer
+        ))
+        yield* settle
+        // Sound: no type is wrong enough for these.
+        for (const listener of listeners) listener(signal as never)
+        expect(yield* Fiber.join(call)).toBe("a")
+      }
+    }))
+
+  it.effect("a lease is given back and a queue is left also where the end of the wake-ups throws", () =>
+    Effect.gen(function*() {
+      const given: Array<string> = []
+      const close = () => {
+        throw new Error("of the store")
+      }
+      const flights: Stores.ReducerStore = {
+        leaseMillis: 10_000,
+        open: () => ({ owner: "party", close }),
+        join: () => Effect.succeed({ _tag: "Lead", fence: 1 }),
+        renew: () => Effect.succeed(true),
+        complete: () => Effect.succeed(true),
+        release: () => Effect.sync(() => void given.push("lease"))
+      }
+      const reducer = yield* Stores.makeReducer(Effect.succeed(flights))
+      const call = yield* fork(Effect.provideService(
+        reduceShared(new Get({ id: "1" }), () => Effect.never),
+        Reducer.Reducer,
+        reducer
+      ))
+      yield* settle
+      yield* Fiber.interrupt(call)
+      expect(given).toEqual(["lease"])
+      const stores: Stores.SchedulerStores = {
+        permits: () => ({
+          leaseMillis: 10_000,
+          node: "node",
+          close,
+          acquire: (permits) =>
+            Effect.sync(() => {
+              if (permits.length === 0) given.push("place")
+              return { granted: 0, pollMillis: 1000, penaltyMillis: 0 }
+            }),
+          renew: () => Effect.succeed([]),
+          release: () => Effect.void,
+          penalize: () => Effect.void
+        }),
+        rates: (_, cells) => new GcraStoreModel(new ManualClock()).of(cells)
+      }
+      const scope = yield* Scope.make()
+      const scheduler = yield* Scope.provide(
+        Stores.makeScheduler(Effect.succeed(stores), { name: "test", concurrency: 1 }),
+        scope
+      )
+      yield* fork(scheduler.schedule(Effect.void))
+      yield* settle
+      const closed = yield* Effect.exit(Scope.close(scope, Exit.void))
+      expect(Exit.isFailure(closed) && String(closed.cause)).toContain("of the store")
+      expect(given).toEqual(["lease", "place"])
+    }))
+
   it.effect("a call that the store answers at once is told what is left of its key", () =>
     Effect.gen(function*() {
       const taken = { retryMillis: 0, remaining: 9, resetMillis: 1000, tightest: 0, before: "", after: "a" }
@@ -317,6 +425,42 @@ describe("services over a store of one's own", () => {
         const end = onStoreError === "fail" ? "Failure" : "Success"
         expect(ends).toEqual([end, end, "Failure", end])
       }
+    }))
+
+  it.effect("a caller that throws when its limiter closes keeps no slot from being given back", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const given: Array<readonly [key: string, tokens: number]> = []
+      const store: Stores.GcraStore = {
+        take: (_, tokens) =>
+          Effect.succeed({
+            waits: tokens.map(() => 40),
+            retryMillis: 0,
+            remaining: 0,
+            resetMillis: 40,
+            tightest: 0,
+            before: "",
+            after: "a"
+          }),
+        giveBack: (key, tokens) => Effect.sync(() => void given.push([key, tokens])),
+        penalize: () => Effect.void,
+        reset: () => Effect.void
+      }
+      const limiter = yield* Scope.provide(
+        Stores.makeRateLimiter(Effect.succeed(() => store), { rate: { limit: 1, window: "1 hour" } }),
+        scope
+      )
+      const fibers = yield* Effect.forEach(["a", "b"], (key) => fork(limiter.consume({ key })))
+      for (const fiber of fibers) {
+        fiber.addObserver(() => {
+          throw new Error("of the caller")
+        })
+      }
+      yield* settle
+      const closed = yield* Effect.exit(Scope.close(scope, Exit.void))
+      expect(Exit.isFailure(closed) && String(closed.cause)).toContain("of the caller")
+      expect(given).toEqual([["=a", 1], ["=b", 1]])
+      expect(fibers.map((fiber) => fiber.pollUnsafe()?._tag)).toEqual(["Failure", "Failure"])
     }))
 
   it.effect("the metric counts each call to which a policy applied", () =>

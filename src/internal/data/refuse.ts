@@ -1,9 +1,15 @@
 /**
  * The answer to an invalid option: a RangeError that names function, field, rule and value.
  */
+import { guarded } from "./guarded.js"
+
 export const refuse = (caller: string, field: string, rule: string, got: unknown): never => {
   throw new RangeError(`${caller}: ${field} must be ${rule}, got ${show(got)}`)
 }
 
+// A value without text, such as an object without a prototype, is shown by its type.
 const show = (value: unknown): string =>
-  typeof value === "string" || Array.isArray(value) ? JSON.stringify(value) : String(value)
+  guarded(
+    () => typeof value === "string" || Array.isArray(value) ? JSON.stringify(value) : String(value),
+    () => `a value of type ${typeof value}`
+  )
