@@ -20,18 +20,16 @@ export const StacklessError = <Tag extends string>(tag: Tag): ReturnType<typeof 
   const Base = Data.TaggedError(tag) as new(fields?: Readonly<Record<string, unknown>>) => Error
   class Stackless extends Base {
     constructor(fields: Readonly<Record<string, unknown>> = {}) {
+      // Without a message or a cause, the fields are all that core keeps, and it keeps them twice.
+      const kept = "message" in fields || "cause" in fields ? fields : undefined
       const limit = errors.stackTraceLimit
       if (writable) errors.stackTraceLimit = 0
       try {
-        // Without a message or a cause, the fields are all that core keeps, and keeps twice.
-        if ("message" in fields || "cause" in fields) super(fields)
-        else {
-          super()
-          Object.assign(this, fields)
-        }
+        super(kept)
       } finally {
         if (writable) errors.stackTraceLimit = limit
       }
+      if (kept === undefined) Object.assign(this, fields)
     }
   }
   // Sound: the constructor hands on whatever fields its base takes, so it can be given any type that the base has.

@@ -149,6 +149,9 @@ export interface Checked<out I> extends Limits {
 export const checkWidth = (caller: string, concurrency: number | "unbounded"): number =>
   concurrency === "unbounded" ? Infinity : checkCount(caller, "concurrency", concurrency, 1)
 
+const isPolicy = (concurrency: number | "unbounded" | WidthPolicy): concurrency is WidthPolicy =>
+  typeof concurrency === "object" && typeof concurrency?.make === "function"
+
 export const checkRate = (quotas: Quotas): ReadonlyArray<Rate> => Quota.rates("Scheduler.setRate", "", quotas)
 
 /** `caller` is the function that got the options, `id` that of the tag. */
@@ -161,7 +164,7 @@ export const check = <I>(
   }
 ): Checked<I> => ({
   ...unbounded(options.name ?? id),
-  ...(typeof options.concurrency === "object"
+  ...(isPolicy(options.concurrency)
     ? { adaptive: options.concurrency, concurrency: options.concurrency.max }
     : { concurrency: checkWidth(caller, options.concurrency) }),
   maxQueued: options.maxQueued === undefined ? Infinity : checkCount(caller, "maxQueued", options.maxQueued, 0),
