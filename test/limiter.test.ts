@@ -569,6 +569,16 @@ describe("changed quotas", () => {
     }
   })
 
+  it("L1 strict: two quotas of the same limit and window admit what one of them does, after a change too", () => {
+    const quota = perSecond(4, 4, true)
+    const { clock, enter, limiter, times } = setup(quota, quota)
+    enter(0)
+    limiter.setQuotas([quota, quota])
+    for (let i = 1; i < 12; i++) enter(i)
+    clock.advance(2000)
+    expect(times()).toEqual([0, 0, 0, 0, 1000, 1000, 1000, 1000, 2000, 2000, 2000, 2000])
+  })
+
   it("L6 waiters whose tokens exceed the new burst are refused, and the waiters behind them move up", () => {
     const { clock, enter, limiter, refused, starts } = setup(perSecond(10, 5))
     enter("a", { tokens: 5 })
