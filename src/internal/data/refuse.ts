@@ -5,5 +5,9 @@ export const refuse = (caller: string, field: string, rule: string, got: unknown
   throw new RangeError(`${caller}: ${field} must be ${rule}, got ${show(got)}`)
 }
 
+/** `value`, if it is an integer from `least` on. */
+export const integer = (caller: string, field: string, value: number, least: number): number =>
+  Number.isSafeInteger(value) && value >= least ? value : refuse(caller, field, `an integer >= ${least}`, value)
+
 const show = (value: unknown): string =>
   typeof value === "string" || Array.isArray(value) ? JSON.stringify(value) : String(value)

@@ -56,7 +56,7 @@ export class Grant implements List.Member<Grant> {
 }
 
 /** The state that few keys have. */
-export class Rare implements List.List<Grant> {
+class Rare implements List.List<Grant> {
   /** The end of the penalty. The first start after it clears it. */
   penaltyUntil = -Infinity
   log: StartLog | undefined = undefined

@@ -5,7 +5,7 @@ import type { Frame } from "../frame.js"
 import type { Counts } from "./counts.js"
 import { count, decimal, millis, perSecond, plural, told } from "./format.js"
 
-export type Level = "fine" | "wait" | "bad"
+type Level = "fine" | "wait" | "bad"
 
 export interface Line {
   readonly label: string
