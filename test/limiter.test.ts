@@ -391,6 +391,22 @@ describe("keys at rest", () => {
     expect(limiter.size).toBe(0)
   })
 
+  it("L5 strict: a key in use keeps the starts of a window, also where calls take nothing of the quota or give it back", () => {
+    for (const gives of [false, true]) {
+      const { clock, limiter, waiter } = setup(perSecond(10, 10, true), perSecond(1000, 1000))
+      for (let i = 0; i < 10_000; i++) {
+        const granted = waiter(i)
+        expect(limiter.takeUnsafe("k", gives ? 1 : [0, 1], limiter.now(), granted)).toBe(true)
+        if (gives) limiter.refundUnsafe(granted)
+        else limiter.beginUnsafe(granted)
+        clock.block(10)
+      }
+      const log = limiter.entries.get("k")!.rare?.log
+      const arrays = Object.values(log ?? {}).filter((field) => field instanceof Float64Array)
+      expect(arrays.reduce((bytes, { byteLength }) => bytes + byteLength, 0)).toBeLessThanOrEqual(16 * 128)
+    }
+  })
+
   it("L5 a call drops a few other keys at rest", () => {
     const { clock, limiter } = setup(perSecond(10, 2))
     for (let i = 0; i < 100; i++) limiter.takeUnsafe(`${i}`, 1, limiter.now())

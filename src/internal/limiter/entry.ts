@@ -186,7 +186,7 @@ export const takeRare = (
   if (rare.charges !== undefined) { for (let i = 0; i < tats.length; i++) rare.charges.note(i, tats[i]!, arrival) }
   charge(rates, tats, arrival, tokens)
   const log = strict ? rare.log ??= new StartLog(rates) : undefined
-  const number = log?.push(later === undefined ? now : Infinity, tokens)
+  const number = log?.push(now, tokens, later !== undefined)
   if (grant !== undefined) {
     grant.log = log
     grant.start = number ?? -1
