@@ -522,6 +522,34 @@ describe("keys at rest", () => {
   })
 })
 
+describe("refusals", () => {
+  /** How many of the waiters are looked at. */
+  const looks = (rates: ReadonlyArray<Gcra.Rate>, late: number, ask: (limiter: LimiterMemory) => unknown) => {
+    const { clock, enter, limiter, waiter } = setup(...rates)
+    let count = 0
+    enter("first", { key: "k" })
+    for (let i = 0; i < 2000; i++) {
+      limiter.waitUnsafe(Object.defineProperty(waiter(i, { key: "k" }), "tokens", { get: () => (count++, 1) }))
+    }
+    clock.block(late)
+    count = 0
+    ask(limiter)
+    return count
+  }
+
+  it("L2 a call is refused without a look at all who wait, also while some of them are late", () => {
+    const quota = perSecond(1000)
+    expect(looks([quota], 0, (limiter) => limiter.refusalUnsafe("k", 1, limiter.now()))).toBe(0)
+    expect(looks([quota], 10, (limiter) => limiter.refusalUnsafe("k", 1, limiter.now()))).toBeLessThan(100)
+  })
+
+  it("O1 with several quotas, or a strict one, a call with a maxWait is refused by a look at 256 of those who wait", () => {
+    for (const rates of [[perSecond(1000, 1, true)], [perSecond(1000), Gcra.rate(30_000, 60 * second, 5, false)]]) {
+      expect(looks(rates, 0, (limiter) => limiter.refusalUnsafe("k", 1, limiter.now()))).toBe(256)
+    }
+  })
+})
+
 describe("changed quotas", () => {
   it("a key at rest has the new burst, whether it was dropped or not", () => {
     const { clock, limiter } = setup(perSecond(10, 2))
