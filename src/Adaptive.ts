@@ -40,7 +40,8 @@ export interface Adaptive extends WidthPolicy {}
  *
  * - `min`: the least concurrency, an integer from 1; 1 by default.
  * - `max`: the most concurrency, an integer from `min`.
- * - `initial`: the concurrency to begin with; 20 by default, or the nearest that the bounds allow.
+ * - `initial`: the concurrency before anything is measured; 20 by default, or the nearest that the bounds allow. The first jobs
+ *   run at two thirds of it, to measure a baseline.
  * - `overload`: which exits say that the other side has too much to do. Each one takes a tenth of the width, at most once for
  *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing. If it
  *   throws, that is logged and the exit changes nothing.
@@ -65,7 +66,7 @@ const isTimeout = (exit: Exit.Exit<unknown, unknown>): boolean =>
  * **Details**
  *
  * Invalid options throw a `RangeError`. A job costs two readings of the clock more than with a fixed concurrency. `resize` ends
- * the adaption. A job that weighs more than the width starts alone.
+ * the adaptation. A job that weighs more than the width starts alone.
  *
  * **Gotchas**
  *

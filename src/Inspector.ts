@@ -8,8 +8,8 @@
  *
  * **Details**
  *
- * Provide {@link layer} to the layers of the services. What is built below it is listed for as long as its scope is open.
- * Services then note when a job or a batch began; the rest is read when you ask.
+ * Provide {@link layer} to the layers of the services. A service that is built below it is listed for as long as its scope is
+ * open. Services then note when a job or a batch began; the rest is read when you ask.
  *
  * A snapshot has no values, and no keys unless you set `showKeys`.
  *
@@ -41,7 +41,7 @@ export type {
 } from "./internal/inspect/models.js"
 
 /**
- * What a snapshot tells.
+ * The settings of a snapshot.
  *
  * **Details**
  *

@@ -54,12 +54,12 @@ export interface Options {
  *
  * **Details**
  *
- * The server pushes a frame a second to each browser that looks. A browser that is slow misses frames. While nobody looks,
+ * The server pushes a frame to each browser that looks, one a second unless `every` says otherwise. A browser that is slow misses frames. While nobody looks,
  * nothing is done. A frame costs what `Inspector.snapshot` costs; with very many jobs there are fewer frames, which take at most
  * a twentieth of the time.
  *
  * The page loads nothing from elsewhere, has a strict `Content-Security-Policy`, and never shows values. A server that closes
- * ends the connections of the page within a second, so that they do not hold it up. The page connects again when there is a
+ * ends the connections of the page within two seconds, so that they do not hold it up. The page connects again when there is a
  * server.
  *
  * **Gotchas**

@@ -24,7 +24,7 @@ interface Drawing {
  *
  * **Details**
  *
- * The result is an `onProgress` for one call of `forEach`, `stream` or `mapEffect` of a scheduler. The lines come at each
+ * The result is an `onProgress` for one call of `forEach`, `all`, `stream` or `mapEffect` of a scheduler. The lines come at each
  * quarter of the way or, without a total, every 5 seconds. The standard output is left to the program. When the scope closes,
  * also by an interruption, the bar stays as it is and the cursor is back.
  *

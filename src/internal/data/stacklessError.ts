@@ -16,12 +16,19 @@ const writable = /*#__PURE__*/ isWritable()
 
 /** `Data.TaggedError`, whose instances capture no stack: `stack` is their name and message alone. */
 export const StacklessError = <Tag extends string>(tag: Tag): ReturnType<typeof Data.TaggedError<Tag>> => {
-  class Stackless extends Data.TaggedError(tag)<Record<string, unknown>> {
-    constructor(fields: Readonly<Record<string, unknown>>) {
+  // Sound: the arguments of core's constructor are optional.
+  const Base = Data.TaggedError(tag) as new(fields?: Readonly<Record<string, unknown>>) => Error
+  class Stackless extends Base {
+    constructor(fields: Readonly<Record<string, unknown>> = {}) {
       const limit = errors.stackTraceLimit
       if (writable) errors.stackTraceLimit = 0
       try {
-        super(fields)
+        // Without a message or a cause, the fields are all that core keeps, and keeps twice.
+        if ("message" in fields || "cause" in fields) super(fields)
+        else {
+          super()
+          Object.assign(this, fields)
+        }
       } finally {
         if (writable) errors.stackTraceLimit = limit
       }

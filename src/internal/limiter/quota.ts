@@ -43,7 +43,7 @@ export const checkList = (
 ): void => {
   if (tokens === undefined || typeof tokens === "number" || limiter === undefined) return
   const { bursts } = limiter
-  if (bursts === undefined) refuse(caller, field, "a number where the rate is in Redis", tokens)
+  if (bursts === undefined) refuse(caller, field, "a number where the rate is in a store", tokens)
   else if (bursts.length > 0 && tokens.length !== bursts.length) {
     refuse(caller, field, `a list of ${bursts.length}, a number for each quota`, tokens)
   }

@@ -25,7 +25,7 @@ export const checkSettle = (caller: string, settle: Settle): void => {
 /** Refuses the option where tokens are counted in a store. */
 export const checkSettles = (caller: string, limiter: Limiter<StoreError> | undefined): void => {
   if (limiter === undefined || limiter.chargeUnsafe !== undefined) return
-  refuse(caller, "settle", "left out where the rate is in Redis", "a function")
+  refuse(caller, "settle", "left out where the rate is in a store", "a function")
 }
 
 /** Settles a charge by an exit. An effect that does not succeed has cost its tokens. Returns what the caller dies of. */

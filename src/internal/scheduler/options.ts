@@ -207,7 +207,7 @@ const checkShed = (caller: string, { maxWait, shed }: QueueOptions): Limits["she
  *
  * - `weight`: how much of the concurrency it holds while it runs, an integer from 1; 1 by default.
  * - `tokens`: how much of the rate its start consumes, an integer from 0; 1 by default. With 0 the rate does not delay it.
- *   With several quotas, also a list with an integer for each, unless the rate is in Redis.
+ *   With several quotas, also a list with an integer for each, unless the rate is in a store.
  * - `priority`: a finite number, 0 by default. A larger one starts first. There is no aging: a low priority starves for as
  *   long as higher ones keep coming.
  * - `maxWait`: how long the job may wait for its start; no bound by default. A job that would wait longer is refused with
@@ -233,8 +233,9 @@ export interface ScheduleOptions {
  * **Details**
  *
  * - `settle`: tells what a success has cost of the rate, a number from 0, or a list of such numbers, one a quota; part of a
- *   token counts as one. Until then the job counts as `tokens`. What it cost less is given back, what it cost more is owed.
- *   A failure or an interruption costs `tokens`. Not with a rate in Redis.
+ *   token counts as one. Until then the job counts as `tokens`. If it cost less, the difference is given back; if it cost more,
+ *   it is owed.
+ *   A failure or an interruption costs `tokens`. Not with a rate in a store.
  *
  * @category options
  * @since 0.1.0
