@@ -21,7 +21,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { guarded } from "./internal/data/guarded.js"
-import { refuse } from "./internal/data/refuse.js"
+import { integer } from "./internal/data/refuse.js"
 import type { Place } from "./internal/data/timers.js"
 import { type Adaptation, LatencyWidth, type WidthPolicy } from "./internal/scheduler/width.js"
 
@@ -98,13 +98,10 @@ const isTimeout = (exit: Exit.Exit<unknown, unknown>): boolean =>
  * @since 0.1.0
  */
 export const latency = ({ initial = 20, max, min = 1, overload = isTimeout }: LatencyOptions): Adaptive => {
-  const check = (field: string, value: number, least: number) =>
-    Number.isSafeInteger(value) && value >= least
-      ? value
-      : refuse("Adaptive.latency", field, `an integer >= ${least}`, value)
-  check("min", min, 1)
-  check("max", max, min)
-  check("initial", initial, 1)
+  const caller = "Adaptive.latency"
+  integer(caller, "min", min, 1)
+  integer(caller, "max", max, min)
+  integer(caller, "initial", initial, 1)
   const first = Math.max(min, Math.min(max, initial))
   const make = (name: string, { context }: Place): Adaptation => {
     const width = new LatencyWidth(min, max, first)

@@ -473,7 +473,8 @@ const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
  *
  * A call that is interrupted before it is admitted costs nothing, and the calls behind it move up. Lighter calls do not
  * overtake a heavy one. While others wait for the key, `"fail"` fails. With a `maxWait`, a call behind others costs what its
- * refusal costs. A refusal behind calls that wait for several quotas, or for a strict one, takes time in their number.
+ * refusal costs. A refusal behind calls that wait for several quotas, or for a strict one, takes time in their number, with a
+ * `maxWait` in that of 256 at most.
  *
  * **Example** (Refusing an attempt too many)
  *

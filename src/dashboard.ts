@@ -21,7 +21,7 @@ import type * as Layer from "effect/Layer"
 import * as Inspector from "./Inspector.js"
 import { encode } from "./internal/dashboard/frame.js"
 import { events, page } from "./internal/dashboard/serve.js"
-import { refuse } from "./internal/data/refuse.js"
+import { integer, refuse } from "./internal/data/refuse.js"
 import { Members } from "./internal/inspect/roll.js"
 import { nanos, readable } from "./internal/limiter/quota.js"
 import { Roll } from "./internal/seen/seen.js"
@@ -107,10 +107,8 @@ export const layer = (
   if (!(millis >= 100 && millis <= 60_000)) {
     refuse("dashboard.layer", "every", "a duration from 100 milliseconds to 1 minute", readable(every))
   }
-  if (!(Number.isSafeInteger(most) && most >= 1)) refuse("dashboard.layer", "most", "an integer >= 1", most)
-  if (!(Number.isSafeInteger(maxViewers) && maxViewers >= 1)) {
-    refuse("dashboard.layer", "maxViewers", "an integer >= 1", maxViewers)
-  }
+  integer("dashboard.layer", "most", most, 1)
+  integer("dashboard.layer", "maxViewers", maxViewers, 1)
   return HttpRouter.use((router) =>
     Effect.gen(function*() {
       // The list that belongs to the inspector: the page has its own settings.

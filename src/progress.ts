@@ -49,10 +49,15 @@ interface Drawing {
 export const bar = (title = "progress"): Effect.Effect<(progress: Progress) => void, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.sync(() => process.stderr.isTTY ? drawn(title) : lines(title)),
-      (drawing) => Effect.sync(drawing.stop)
+      Effect.sync((): { drawing?: Drawing } => ({ drawing: process.stderr.isTTY ? drawn(title) : lines(title) })),
+      (shown) =>
+        Effect.sync(() => {
+          shown.drawing?.stop()
+          // A call that lasts longer than the scope would begin a bar that nobody stops.
+          delete shown.drawing
+        })
     ),
-    (drawing) => drawing.update
+    (shown) => (progress) => shown.drawing?.update(progress)
   )
 
 const drawn = (title: string): Drawing => {

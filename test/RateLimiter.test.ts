@@ -662,6 +662,11 @@ describe("misuse", () => {
             new RangeError(`RateLimiter.penalize: for must be a finite duration >= 0, got ${time}`)
           )
         }
+        expect(() => penalize({ for: { seconds: NaN } })).toThrow(
+          new RangeError("RateLimiter.penalize: for must be a finite duration >= 0, got NaN seconds")
+        )
+        expect(() => penalize({ for: [1, NaN] })).toThrow(RangeError)
+        expect(() => penalize({ for: { minutes: 1, seconds: -61 } })).toThrow("got 1 minutes, -61 seconds")
       }
     }))
 

@@ -7,6 +7,10 @@ export const refuse = (caller: string, field: string, rule: string, got: unknown
   throw new RangeError(`${caller}: ${field} must be ${rule}, got ${show(got)}`)
 }
 
+/** `value`, if it is an integer from `least` on. */
+export const integer = (caller: string, field: string, value: number, least: number): number =>
+  Number.isSafeInteger(value) && value >= least ? value : refuse(caller, field, `an integer >= ${least}`, value)
+
 // A value without text, such as an object without a prototype, is shown by its type.
 const show = (value: unknown): string =>
   guarded(

@@ -49,10 +49,13 @@ export const checkList = (
   }
 }
 
+/** Whether it is NaN, or one of its parts is: core takes these for zero. */
+const hasNaN = (input: Duration.Input): boolean =>
+  typeof input === "object" && input !== null ? Object.values(input).some(Number.isNaN) : Number.isNaN(input)
+
 /** The nanoseconds of a duration, NaN without a number of them. */
 const nanosOf = (input: Duration.Input): number => {
-  // A Duration of NaN milliseconds is zero.
-  const duration = Number.isNaN(input) ? undefined : Option.getOrUndefined(Duration.fromInput(input))
+  const duration = hasNaN(input) ? undefined : Option.getOrUndefined(Duration.fromInput(input))
   return duration !== undefined && Duration.isFinite(duration) ? Number(Duration.toNanosUnsafe(duration)) : NaN
 }
 
@@ -75,7 +78,11 @@ export const nanos = (caller: string, field: string, input: Duration.Input, leas
 
 /** A duration as it is shown in an error. */
 export const readable = (input: Duration.Input): unknown =>
-  Duration.isDuration(input) ? { toString: () => Duration.format(input) } : input
+  Duration.isDuration(input)
+    ? { toString: () => Duration.format(input) }
+    : typeof input !== "object" || input === null || Array.isArray(input)
+    ? input
+    : { toString: () => Object.entries(input).map(([unit, n]) => `${n} ${unit}`).join(", ") }
 
 const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
   const limit = count(caller, `${prefix}limit`, quota.limit)

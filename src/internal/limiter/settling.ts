@@ -11,10 +11,12 @@ import { checkList, isList } from "./quota.js"
 /** What a success has cost, by the function of a user. */
 export type Settle = (value: never) => Tokens
 
-/** The value that an option `settle` takes; anything without one. */
-export type Settled<Arg> = Arg extends { readonly settle?: infer F }
-  ? [NonNullable<F>] extends [(value: infer A) => unknown] ? A : unknown
-  : unknown
+/** The value that an option `settle` takes; anything without one. Of several options all have to take it. */
+export type Settled<Arg> = Takes<Arg> extends (value: infer A) => void ? A : unknown
+
+type Takes<Arg> = Arg extends { readonly settle?: infer F }
+  ? [NonNullable<F>] extends [(value: infer A) => unknown] ? (value: A) => void : (value: unknown) => void
+  : (value: unknown) => void
 
 export const checkSettle = (caller: string, settle: Settle): void => {
   if (typeof settle !== "function") refuse(caller, "settle", "a function", settle)

@@ -5,7 +5,7 @@ import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Stream from "effect/Stream"
-import { refuse } from "../data/refuse.js"
+import { integer, refuse } from "../data/refuse.js"
 import type { Rate, Tokens } from "../limiter/gcra.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import * as Quota from "../limiter/quota.js"
@@ -13,11 +13,6 @@ import { checkSettle, type Settle } from "../limiter/settling.js"
 import type { Share } from "./fairQueue.js"
 import type { Progress } from "./many/progress.js"
 import type { WidthPolicy } from "./width.js"
-
-const checkCount = (caller: string, field: string, value: number, least: number): number => {
-  if (!Number.isSafeInteger(value) || value < least) refuse(caller, field, `an integer >= ${least}`, value)
-  return value
-}
 
 // ----------------------------------------------------------------------------------------------------- of a scheduler
 
@@ -147,7 +142,7 @@ export interface Checked<out I> extends Limits {
 }
 
 export const checkWidth = (caller: string, concurrency: number | "unbounded"): number =>
-  concurrency === "unbounded" ? Infinity : checkCount(caller, "concurrency", concurrency, 1)
+  concurrency === "unbounded" ? Infinity : integer(caller, "concurrency", concurrency, 1)
 
 const isPolicy = (concurrency: number | "unbounded" | WidthPolicy): concurrency is WidthPolicy =>
   typeof concurrency === "object" && typeof concurrency?.make === "function"
@@ -167,7 +162,7 @@ export const check = <I>(
   ...(isPolicy(options.concurrency)
     ? { adaptive: options.concurrency, concurrency: options.concurrency.max }
     : { concurrency: checkWidth(caller, options.concurrency) }),
-  maxQueued: options.maxQueued === undefined ? Infinity : checkCount(caller, "maxQueued", options.maxQueued, 0),
+  maxQueued: options.maxQueued === undefined ? Infinity : integer(caller, "maxQueued", options.maxQueued, 0),
   maxWait: checkWait(caller, "maxWait", options.maxWait),
   shed: checkShed(caller, options),
   drain: options.drain === undefined ? 0 : Quota.nanos(caller, "drain", options.drain, 0),
@@ -289,7 +284,7 @@ export const jobOptions = (caller: string, options: SettleOptions<never> | undef
   if (options === undefined) return oneJob
   const { maxWait, priority = 0, settle, share, tokens = 1, weight = 1 } = options
   if (settle !== undefined) checkSettle(caller, settle)
-  checkCount(caller, "weight", weight, 1)
+  integer(caller, "weight", weight, 1)
   const cost = Quota.tokens(caller, tokens, 0)
   if (!Number.isFinite(priority)) refuse(caller, "priority", "a finite number", priority)
   return {
@@ -305,7 +300,7 @@ export const jobOptions = (caller: string, options: SettleOptions<never> | undef
 
 const checkShare = (caller: string, share: NonNullable<ScheduleOptions["share"]>): Share =>
   typeof share === "object"
-    ? { key: share.key, weight: checkCount(caller, "share.weight", share.weight ?? 1, 1) }
+    ? { key: share.key, weight: integer(caller, "share.weight", share.weight ?? 1, 1) }
     : { key: share, weight: 1 }
 
 // --------------------------------------------------------------------------------------------------------- of many items
@@ -394,7 +389,7 @@ export const itemOptions = <A>(
   limiter?: Limiter<StoreError> | undefined
 ): (item: A, index: number) => JobOptions => {
   const { maxWait, priority, share, tokens, total, weight } = options
-  if (total !== undefined) checkCount(caller, "total", total, 0)
+  if (total !== undefined) integer(caller, "total", total, 0)
   const of = (options: ScheduleOptions): JobOptions => {
     const checked = jobOptions(caller, options)
     Quota.checkList(caller, checked.list, limiter)
