@@ -23,7 +23,7 @@ import { encode } from "./internal/dashboard/frame.js"
 import { events, page } from "./internal/dashboard/serve.js"
 import { integer, refuse } from "./internal/data/refuse.js"
 import { Members } from "./internal/inspect/roll.js"
-import { nanos, readable } from "./internal/limiter/quota.js"
+import { nanos } from "./internal/limiter/quota.js"
 import { Roll } from "./internal/seen/seen.js"
 
 /**
@@ -105,7 +105,7 @@ export const layer = (
     refuse("dashboard.layer", "path", "a path of letters, digits and -._~/ that begins with /", path)
   }
   if (!(millis >= 100 && millis <= 60_000)) {
-    refuse("dashboard.layer", "every", "a duration from 100 milliseconds to 1 minute", readable(every))
+    refuse("dashboard.layer", "every", "a duration from 100 milliseconds to 1 minute", every)
   }
   integer("dashboard.layer", "most", most, 1)
   integer("dashboard.layer", "maxViewers", maxViewers, 1)

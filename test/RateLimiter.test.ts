@@ -636,7 +636,7 @@ describe("misuse", () => {
     }
     for (const nothing of [Object.create(null), [1n], throwing]) {
       expect(() => RateLimiter.layer({ ...quota, limit: nothing })).toThrow(
-        new RangeError("RateLimiter.layer: limit must be an integer >= 1, got a value of type object")
+        new RangeError("RateLimiter.layer: limit must be an integer >= 1, got object")
       )
     }
   })

@@ -73,16 +73,8 @@ export const nanos = (caller: string, field: string, input: Duration.Input, leas
   // A duration may be finite, and the number of its nanoseconds too large for a number.
   return nanos >= least
     ? Math.min(nanos, Number.MAX_VALUE)
-    : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", readable(input))
+    : refuse(caller, field, least === 0 ? "a finite duration >= 0" : "a finite duration > 0", input)
 }
-
-/** A duration as it is shown in an error. */
-export const readable = (input: Duration.Input): unknown =>
-  Duration.isDuration(input)
-    ? { toString: () => Duration.format(input) }
-    : typeof input !== "object" || input === null || Array.isArray(input)
-    ? input
-    : { toString: () => Object.entries(input).map(([unit, n]) => `${n} ${unit}`).join(", ") }
 
 const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
   const limit = count(caller, `${prefix}limit`, quota.limit)
@@ -93,7 +85,7 @@ const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
     refuse(caller, `${prefix}burst`, `<= limit (${limit}) when strict`, burst)
   }
   if (window < limit) {
-    refuse(caller, `${prefix}window`, `at least a nanosecond for each of ${limit} tokens`, readable(quota.window))
+    refuse(caller, `${prefix}window`, `at least a nanosecond for each of ${limit} tokens`, quota.window)
   }
   const rate = Gcra.rate(limit, window, burst, strict)
   if (burst > 1 && burst * rate.interval > century) {

@@ -96,7 +96,7 @@ export const guard = (caller: string, options: GuardOptions | undefined) => ({
 export const lease = (caller: string, options: LeaseOptions | undefined): number => {
   const length = options?.lease ?? "10 seconds"
   const checked = millis(caller, "lease", length, 1)
-  return checked * 1000 <= longestLease ? checked : refuse(caller, "lease", "at most 1 hour", Quota.readable(length))
+  return checked * 1000 <= longestLease ? checked : refuse(caller, "lease", "at most 1 hour", length)
 }
 
 export const processes = (caller: string, options: ProcessOptions): number =>
