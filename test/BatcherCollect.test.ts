@@ -400,14 +400,17 @@ describe("the cache and wrappers of a queued batch", () => {
 
   it.effect("B2 a loadMany that leaves while its batch tells the results takes no other batch of its resolver along", () =>
     Effect.gen(function*() {
-      for (let turns = 0; turns < 8; turns++) {
+      for (let turns = 0; turns < 4; turns++) {
         const [gate, later] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
         const large = yield* store({ gate: Deferred.await(gate) })
         const { calls, load, resolver } = yield* store({
           gate: (ids) => Deferred.await(ids.includes("later") ? later : gate)
         })
-        // It has as many results as are told in one turn.
-        const first = yield* start(Batcher.loadMany(Array.makeBy(4096, get), large.resolver))
+        // It has more results than are told in one turn.
+        const first = yield* Effect.forEach(
+          [1, 2],
+          () => start(Batcher.loadMany(Array.makeBy(4096, get), large.resolver))
+        )
         const many = yield* start(Batcher.loadMany(Array.makeBy(20, get), resolver))
         yield* settle
         const other = yield* start(load("later"))
@@ -420,7 +423,7 @@ describe("the cache and wrappers of a queued batch", () => {
         assert.strictEqual(calls.length, 2, `after ${turns} turns`)
         yield* Deferred.succeed(later, undefined)
         yield* Fiber.joinAll([other, equal])
-        yield* Fiber.join(first)
+        yield* Fiber.joinAll(first)
         assert.strictEqual(leftIn(resolver), "")
       }
     }).pipe(Effect.provide(live())))
