@@ -201,6 +201,21 @@ describe("B2 equal requests", () => {
       assert.deepStrictEqual(calls, [[2, 1]])
     }).pipe(Effect.provide(live())))
 
+  it.effect("B2 requests with the same fields are equal, whatever the order of the fields", () =>
+    Effect.gen(function*() {
+      class Get extends Request.Class<{ readonly id: number; readonly _tag: "Get" }, number> {}
+      const calls: Array<ReadonlyArray<number>> = []
+      const resolver = yield* Batcher.ordered(Get, {
+        execute: (all) => Effect.sync(() => (calls.push(all.map(({ id }) => id)), all.map(({ id }) => id)))
+      })
+      const requests = [1, 2].flatMap((id) => [new Get({ id, _tag: "Get" }), new Get({ _tag: "Get", id })])
+      for (const all of [requests, requests.toReversed()]) {
+        const asked = yield* Effect.forEach(all, (request) => Effect.request(request, resolver), unbounded)
+        assert.deepStrictEqual(asked, all.map(({ id }) => id))
+      }
+      assert.deepStrictEqual(calls, [[1, 2], [2, 1]])
+    }).pipe(Effect.provide(live())))
+
   it.effect("B2 a request joins an equal one in flight, and starts a new batch if there is none", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()

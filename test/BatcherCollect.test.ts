@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
-import { type Broken, type Get, get, jobs, live, store, Tenant, valueOf, valuesOf } from "./support/lookups.ts"
+import { Broken, type Get, get, jobs, live, store, Tenant, valueOf, valuesOf } from "./support/lookups.ts"
 
 /** Two resolvers: the outer one asks the inner one for 3 once it may go, and the inner one asks the outer for 1 to answer 2. */
 const nested = Effect.gen(function*() {
@@ -387,6 +387,63 @@ describe("the cache and wrappers of a queued batch", () => {
       assert.deepStrictEqual(calls, [[1, 2], [3, 4]])
       assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
+
+  it.effect("B5 a large loadMany asks for what its list held when it began, whatever becomes of the list", () =>
+    Effect.gen(function*() {
+      const { calls, resolver } = yield* store()
+      const requests = Array.makeBy(4096 + 2, get)
+      const many = yield* start(Batcher.loadMany(requests, resolver))
+      requests.splice(4096, 2, get("other"))
+      assert.deepStrictEqual((yield* Fiber.join(many)).slice(4096), valuesOf(4096, 4097))
+      assert.deepStrictEqual(calls.map((ids) => ids.slice(4096)), [[4096, 4097]])
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B2 a loadMany that leaves while its batch tells the results takes no other batch of its resolver along", () =>
+    Effect.gen(function*() {
+      for (let turns = 0; turns < 4; turns++) {
+        const [gate, later] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        const large = yield* store({ gate: Deferred.await(gate) })
+        const { calls, load, resolver } = yield* store({
+          gate: (ids) => Deferred.await(ids.includes("later") ? later : gate)
+        })
+        // It has more results than are told in one turn.
+        const first = yield* Effect.forEach(
+          [1, 2],
+          () => start(Batcher.loadMany(Array.makeBy(4096, get), large.resolver))
+        )
+        const many = yield* start(Batcher.loadMany(Array.makeBy(20, get), resolver))
+        yield* settle
+        const other = yield* start(load("later"))
+        yield* settle
+        yield* Deferred.succeed(gate, undefined)
+        for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(many)
+        const equal = yield* start(load("later"))
+        yield* settle
+        assert.strictEqual(calls.length, 2, `after ${turns} turns`)
+        yield* Deferred.succeed(later, undefined)
+        yield* Fiber.joinAll([other, equal])
+        yield* Fiber.joinAll(first)
+        assert.strictEqual(leftIn(resolver), "")
+      }
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B5 a large loadMany that has failed asks for nothing more", () =>
+    Effect.gen(function*() {
+      const cache: Batcher.CacheOptions<Get> = { capacity: 10, timeToLive: () => "1 hour" }
+      const failure = new Broken()
+      const { calls, resolver } = yield* store({ cache, window: 0 })
+      assert("prime" in resolver)
+      yield* resolver.prime(get(0), Exit.fail(failure))
+      const many = yield* start(Effect.flip(Batcher.loadMany(Array.makeBy(5 * 4096, get), resolver)))
+      yield* settle
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(many), failure)
+      yield* settle
+      // The window of 0 may have ended before the failure.
+      assert.deepStrictEqual(calls.flat().filter((id) => Number(id) >= 4096), [])
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live())))
 
   it.effect("B5 a large loadMany asks over several turns, and may be interrupted or closed between any two", () =>
     Effect.gen(function*() {

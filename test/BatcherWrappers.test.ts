@@ -147,6 +147,30 @@ for (const [name, wrap] of Object.entries(wrappers)) {
   })
 }
 
+describe("windows", () => {
+  it.effect("B5 a batch in its window goes on collecting while core hands over look-ups that it collected", () =>
+    Effect.gen(function*() {
+      const { calls, load, resolver } = yield* store({ window: "100 millis" })
+      void wrappers["around"]!(resolver)
+      const early = yield* start(load(1))
+      yield* TestClock.adjust("50 millis")
+      const many = yield* start(Batcher.loadMany([get(2)], resolver))
+      yield* TestClock.adjust("70 millis")
+      yield* settle
+      assert.deepStrictEqual(calls, [[1]])
+      const more = yield* start(Batcher.loadMany([get(3)], resolver))
+      yield* TestClock.adjust("30 millis")
+      yield* settle
+      assert.deepStrictEqual(calls, [[1], [2, 3]])
+      assert.deepStrictEqual([yield* Fiber.join(early), yield* Fiber.join(many), yield* Fiber.join(more)], [
+        valueOf(1),
+        valuesOf(2),
+        valuesOf(3)
+      ])
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live())))
+})
+
 describe("isolation", () => {
   it.effect("B7 look-ups of one tenant share a batch through a wrapper, wherever they come from", () =>
     Effect.gen(function*() {

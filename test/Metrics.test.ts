@@ -363,6 +363,20 @@ describe("Metrics of a RateLimiter", () => {
       Effect.provide(seen(Layer.provide(Scheduler.layer({ concurrency: 5, rate: Api }), Api.layer)))
     ))
 
+  law(
+    "`decisions` has a job that waited for width, and not for the limiter, as admitted",
+    () =>
+      Effect.gen(function*() {
+        yield* fork(Scheduler.schedule(Effect.sleep("5 seconds")))
+        const second = yield* fork(Scheduler.schedule(Effect.void))
+        yield* TestClock.adjust("5 seconds")
+        yield* Fiber.join(second)
+        assert.deepStrictEqual(yield* decisions, [2, 0, 0])
+      }).pipe(
+        Effect.provide(seen(Layer.provide(Scheduler.layer({ concurrency: 1, rate: Api }), Api.layer)))
+      )
+  )
+
   law("`penalty` is the time until the last penalty of any key ends", () =>
     Effect.gen(function*() {
       const left = read("ratelimiter.penalty", name)

@@ -91,6 +91,21 @@ describe("O1 maxWait of a limiter", () => {
       expect(clock.pending).toBe(0)
     }))
 
+  it.effect("a call is refused in time however long its clock has run", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      // Nanoseconds beyond those that a number can tell apart.
+      for (let i = 0; i < 1000; i++) clock.block(Number.MAX_SAFE_INTEGER * 1e6)
+      const limiter = yield* onClock(clock, tenPerSecond)
+      yield* limiter.consume()
+      const call = yield* fork(limiter.consume({ maxWait: 150 }))
+      yield* limiter.penalize({ for: "1 second" })
+      clock.advance(149)
+      expect(call.pollUnsafe()).toBe(undefined)
+      clock.advance(1)
+      expect((yield* exceeded(Fiber.join(call))).retryAfter).toEqual(Duration.millis(850))
+    }))
+
   it.effect("strict: behind a start that has not begun, a call waits for its time and is refused then", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", strict: true })

@@ -86,6 +86,23 @@ describe("O4 settle", () => {
       yield* exceeded(limiter.consume({ maxWait: 0 }))
     }))
 
+  it.effect("L1 tokens that had come back before a granted call began are not given back once more", () =>
+    Effect.gen(function*() {
+      const clock = new ManualClock()
+      const limiter = yield* onClock(clock, tenAtOnce)
+      yield* limiter.consume({ tokens: 10 })
+      // Each reading of the clock takes a nanosecond: the call finds no tokens, and has them when it begins to wait.
+      let now = 999_999_999n
+      clock.monotonicTimeNanosUnsafe = () => now++
+      const call = yield* fork(limiter.withLimit(Effect.as(Effect.yieldNow, 0), { tokens: 10, settle }))
+      expect(call.pollUnsafe()).toBe(undefined)
+      now = 1_200_000_000n
+      clock.monotonicTimeNanosUnsafe = () => now
+      yield* limiter.consume({ tokens: 2, maxWait: 0 })
+      yield* Fiber.join(call)
+      expect(yield* remaining(limiter)).toBe(8)
+    }))
+
   it.effect("L1 calls that run at once do not give back the same tokens twice", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make(tenAtOnce)

@@ -5,6 +5,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Hash from "effect/Hash"
 import * as Logger from "effect/Logger"
 import * as Persistable from "effect/persistence/Persistable"
 import * as PrimaryKey from "effect/PrimaryKey"
@@ -846,6 +847,39 @@ describe("reduceShared within one process", () => {
       const numbers = reduceShared(new Made("2026-01"), () => Effect.as(Effect.yieldNow, 1))
       const texts = reduceShared(new Text("2026-01"), () => Effect.as(Effect.yieldNow, "one"))
       expect(yield* Effect.all([numbers, texts], { concurrency: "unbounded" })).toEqual([1, "one"])
+    }).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("requests with other primary keys do not share, though their hashes are equal", () =>
+    Effect.gen(function*() {
+      const letters = Array.from({ length: 40 }, (_, i) => String.fromCharCode(35 + i))
+      const keys = letters.flatMap((a) => letters.map((b) => a + b))
+      const byHash = new Map<number, string>()
+      const hashOf = (key: string) => Hash.string(JSON.stringify(["", key]))
+      const two = keys.find((key) => {
+        if (byHash.has(hashOf(key))) return true
+        byHash.set(hashOf(key), key)
+        return false
+      })!
+      const one = byHash.get(hashOf(two))!
+      const call = (key: string) => reduceShared(new Text(key), () => Effect.as(Effect.yieldNow, `of ${key}`))
+      expect(yield* Effect.all([call(one), call(two)], unbounded)).toEqual([`of ${one}`, `of ${two}`])
+      expect(one).not.toBe(two)
+    }).pipe(Effect.provide(Reducer.layer())))
+
+  it.effect("a run that was interrupted has no result: its exit does not pass through the schemas", () =>
+    Effect.gen(function*() {
+      class Silent extends Report {
+        readonly [Persistable.symbol] = {
+          success: Schema.Never,
+          error: Schema.String.pipe(Schema.encodeTo(Schema.String, {
+            decode: SchemaGetter.passthrough(),
+            encode: SchemaGetter.forbidden(() => "never")
+          }))
+        }
+      }
+      const cause = Cause.combine(Cause.fail("late"), Cause.interrupt())
+      const exit = yield* Effect.exit(reduceShared(new Silent("2026-01"), () => Effect.failCause(cause)))
+      expect(Exit.isFailure(exit) && exit.cause.reasons.map((_) => _._tag)).toEqual(["Fail", "Interrupt"])
     }).pipe(Effect.provide(Reducer.layer())))
 
   it.effect("a result passes through the schemas: a misfit is a typed error", () =>

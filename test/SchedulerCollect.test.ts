@@ -528,6 +528,22 @@ describe("Scheduler.forEach", () => {
       expect(jobs.most).toBe(1)
     }).pipe(provide({ concurrency: 1 })))
 
+  it.effect("an unbounded scheduler runs items that wait for one another, also those that a rate keeps in the queue", () =>
+    Effect.gen(function*() {
+      const count = 2000
+      const all = Latch.makeUnsafe()
+      let arrived = 0
+      const scheduler = yield* Scheduler.make({ concurrency: "unbounded", rate: { limit: 1000, window: "1 second" } })
+      const fiber = yield* Effect.forkChild(scheduler.forEach(Array.from({ length: count }), () => {
+        if (++arrived === count) all.openUnsafe()
+        return all.await
+      }, { discard: true }))
+      for (let i = 0; i < 20; i++) yield* TestClock.adjust("100 millis")
+      expect(arrived).toBe(count)
+      yield* Fiber.join(fiber)
+      expect((yield* scheduler.stats).running).toBe(0)
+    }))
+
   it.effect("an unbounded scheduler runs items that wait for one another", () =>
     Effect.gen(function*() {
       const count = 5000
@@ -552,6 +568,18 @@ describe("Scheduler.forEach", () => {
       expect(items.returned).toBe(1)
       yield* expectIdle
     }).pipe(provide({ concurrency: "unbounded" })))
+
+  it.effect("an unbounded scheduler takes in no more items ahead than 1,024 that wait for the rate", () =>
+    Effect.gen(function*() {
+      const items = pulls(5000)
+      const fiber = yield* Effect.forkChild(Scheduler.forEach(items, () => Effect.never, { discard: true }))
+      yield* settle
+      expect(items.pulled).toBe(1 + 1024)
+      yield* TestClock.adjust("2 seconds")
+      expect(items.pulled).toBe(3 + 1024)
+      yield* Fiber.interrupt(fiber)
+      yield* expectIdle
+    }).pipe(provide({ concurrency: "unbounded", rate: { limit: 1, window: "1 second" } })))
 
   it.effect("items that end synchronously do not keep other fibers from running", () =>
     Effect.gen(function*() {

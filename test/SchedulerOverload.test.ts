@@ -2,7 +2,7 @@
  * The laws of overload: a job that would wait too long is refused, load beyond the width is shed, and callers get fair turns.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, References, Scope, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, References, Scope, Stream } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
@@ -129,6 +129,27 @@ describe("maxWait", () => {
         .toEqual([undefined, undefined, "WaitExceeded", "WaitExceeded", undefined])
       yield* TestClock.adjust("200 millis")
       expect([refusal(plain[0]!), refusal(first)]).toEqual(["Success", "Success"])
+    }))
+
+  it.effect("O1 a job made in a run counts the tokens of those in front, and one made in a running job does not", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({
+        concurrency: 10,
+        rate: { limit: 10, window: "1 second", burst: 1 },
+        maxWait: "250 millis"
+      })
+      const reducer = yield* Reducer.make()
+      const begun = yield* Deferred.make<void>()
+      const inner = Effect.andThen(Deferred.await(begun), scheduler.schedule(Effect.void))
+      const job = yield* fork(scheduler.schedule(inner))
+      for (let i = 0; i < 2; i++) yield* fork(scheduler.schedule(Effect.void))
+      const inRun = yield* fork(reducer.reduce("key", scheduler.schedule(Effect.void)))
+      expect(refusal(inRun)).toEqual(["WaitExceeded", { waited: 0, maxWait: 250, expected: 300 }])
+      yield* Deferred.succeed(begun, undefined)
+      yield* settle
+      expect(refusal(job)).toBe(undefined)
+      yield* TestClock.adjust("100 millis")
+      expect(refusal(job)).toBe("Success")
     }))
 
   it.effect("O1 a late timer starts no job after its maxWait: the job in front is refused when its turn comes", () =>
@@ -329,6 +350,23 @@ describe("shed", () => {
       expect(refusals[0]).toEqual(["Overloaded", { waited: 80, target: 10 }])
     }))
 
+  const defaults: ReadonlyArray<readonly [Partial<Scheduler.Options>, number, number]> = [
+    [{ shed: true }, 120, 5],
+    [{ shed: { target: 20 } }, 240, 20],
+    [{ shed: { interval: 70 } }, 90, 5],
+    [{ shed: true, maxWait: "2 seconds" }, 1120, 100],
+    [{ shed: { target: 20 }, maxWait: "2 seconds" }, 240, 20]
+  ]
+  it.effect("O2 the target is 5 ms and the interval 100 ms, or a twentieth of maxWait, and ten targets", () =>
+    Effect.gen(function*() {
+      for (const [options, waited, target] of defaults) {
+        const scheduler = yield* Scheduler.make({ concurrency: 1, ...options })
+        const jobs = yield* Effect.forEach(Array.from({ length: 130 }), () => fork(scheduler.schedule(sleep(10))))
+        yield* TestClock.adjust("1 minute")
+        expect(jobs.map(refusal).find((outcome) => outcome !== "Success")).toEqual(["Overloaded", { waited, target }])
+      }
+    }))
+
   it.effect("O2 time in a pause does not count as a wait for width", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
@@ -348,6 +386,18 @@ describe("shed", () => {
         shed: { target: 10, interval: 50 }
       })
       const jobs = yield* Effect.forEach(Array.from({ length: 20 }), () => fork(scheduler.schedule(sleep(1))))
+      yield* TestClock.adjust("1 minute")
+      expect(jobs.map(refusal)).toEqual(jobs.map(() => "Success"))
+    }))
+
+  it.effect("O2 time in which the rate holds a job that waited for width before does not count as a wait for width", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({
+        concurrency: 1,
+        rate: { limit: 10, window: "1 second", burst: 1 },
+        shed: { target: 10, interval: 50 }
+      })
+      const jobs = yield* Effect.forEach(Array.from({ length: 5 }), () => fork(scheduler.schedule(sleep(1))))
       yield* TestClock.adjust("1 minute")
       expect(jobs.map(refusal)).toEqual(jobs.map(() => "Success"))
     }))
@@ -945,6 +995,21 @@ describe("stats", () => {
         byPriority: [{ priority: 1, queued: 1 }, { priority: 0, queued: 8 }],
         byShare: [{ key: "b", queued: 4 }, { key: "a", queued: 3 }, { key: undefined, queued: 1 }]
       })
+    }))
+
+  it.effect("name no priority and no share of which no job waits any more", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      yield* fork(scheduler.schedule(Effect.never))
+      const waiting = yield* Effect.forEach([3, 0], (priority) =>
+        fork(scheduler.schedule(Effect.void, { priority, share: "a" })))
+      yield* Fiber.interrupt(waiting[0]!)
+      expect(yield* scheduler.stats).toMatchObject({
+        byPriority: [{ priority: 0, queued: 1 }],
+        byShare: [{ key: "a", queued: 1 }]
+      })
+      yield* Fiber.interrupt(waiting[1]!)
+      expect(yield* scheduler.stats).toMatchObject({ byPriority: [], byShare: [] })
     }))
 })
 

@@ -24,6 +24,17 @@ describe("Codel", () => {
     expect(new Codel(10, 100).refuses(1000, 1000)).toBe(false)
   })
 
+  it("O2 is late from the first late start until one in time, or an empty queue", () => {
+    const codel = new Codel(10, 100)
+    const late: Array<boolean> = [codel.isLate]
+    for (const waited of [10, 11, 50, 10, 11]) {
+      codel.refuses(waited, 1)
+      late.push(codel.isLate)
+    }
+    codel.reset()
+    expect([...late, codel.isLate]).toEqual([false, false, true, true, false, true, false])
+  })
+
   it("O2 a wait of the target, or an empty queue, in an interval is no overload", () => {
     for (const empty of [true, false]) {
       const codel = new Codel(10, 100)

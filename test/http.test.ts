@@ -143,6 +143,26 @@ describe("schedule", () => {
     }).pipe(Effect.provide(one))
   })
 
+  it.effect("passes on a failure that has no response, whatever it holds", () =>
+    Effect.gen(function*() {
+      const away = HttpClient.make((request) =>
+        Effect.fail(new HttpClientError.HttpClientError({ reason: new HttpClientError.TransportError({ request }) }))
+      )
+      type Sent = Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError | string>
+      const clients = ["transport", "own"].map((what) =>
+        HttpClient.transform(away, (sent): Sent => what === "own" ? Effect.fail("own") : sent)
+      )
+      for (const hold of ["headers", "body"] as const) {
+        const errors = yield* Effect.forEach(clients, (client) =>
+          Effect.flip(Funnel.schedule(client, Scheduler.Scheduler, { hold }).get("http://backend.test/")))
+        expect(errors.map((error) =>
+          typeof error === "string" ? error : error.reason._tag
+        ))
+          .toEqual(["TransportError", "own"])
+      }
+      expect((yield* Scheduler.stats).running).toBe(0)
+    }).pipe(Effect.provide(one)))
+
   for (const hold of ["headers", "body"] as const) {
     it.effect(`returns the permit when the ${hold === "body" ? "body has arrived" : "response has begun"}, with hold "${hold}"`, () => {
       const body = Latch.makeUnsafe(false)
@@ -419,6 +439,23 @@ describe("reduce, where callers must not share", () => {
       for (const response of yield* Fiber.join(all)) {
         expect([yield* response.text, yield* response.text]).toEqual(["mine", "mine"])
       }
+      expect(gate.state.arrived).toBe(3)
+    })
+  })
+
+  it.effect("Callers that joined a private response of an error send their own request when it has begun", () => {
+    const bodies = Latch.makeUnsafe(false)
+    const busy = () =>
+      HttpServerResponse.setStatus(halves("mi", bodies.await, "ne", { "cache-control": "private" }), 503)
+    return withGate(busy, function*(plain, gate) {
+      const client = reduced(HttpClient.filterStatusOk(plain))
+      const all = yield* fork(Effect.all(times(3, Effect.flip(client.get("/"))), unbounded))
+      yield* gate.arrived(1)
+      yield* gate.open
+      yield* gate.arrived(3)
+      expect(yield* Reducer.inFlight).toEqual([])
+      yield* bodies.open
+      for (const error of yield* Fiber.join(all)) expect(yield* error.response!.text).toBe("mine")
       expect(gate.state.arrived).toBe(3)
     })
   })

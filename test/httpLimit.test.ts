@@ -1,7 +1,7 @@
 /** The server's side: what is on the wire when a limiter or a scheduler refuses a request, and when it does not. */
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Latch, Layer, Scope, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Latch, Layer, Scope, Stream } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import * as Funnel from "effect-funnel/http"
 import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -473,8 +473,11 @@ describe("limit by a Scheduler", () => {
       const ends = yield* hello.pipe(Funnel.limit(losing))
       expect(ends.status).toBe(200)
       const interrupted: App = Effect.interrupt
-      const answer = yield* interrupted.pipe(Funnel.limit(losing))
-      expect([answer.status, answer.headers["retry-after"]]).toEqual([503, "1"])
+      const failing = Effect.failCause(Cause.combine(Cause.interrupt(), Cause.fail("own")))
+      for (const app of [interrupted, failing]) {
+        const answer = yield* app.pipe(Funnel.limit(losing))
+        expect([answer.status, answer.headers["retry-after"]]).toEqual([503, "1"])
+      }
     }).pipe(
       Effect.provideService(HttpServerRequest.HttpServerRequest, request),
       Effect.provide(Scheduler.layer({ concurrency: 1 }))

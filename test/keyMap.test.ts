@@ -1,11 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
 import * as Hash from "effect/Hash"
 import * as HashMap from "effect/HashMap"
 import * as HashSet from "effect/HashSet"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Trie from "effect/Trie"
 import { equals, implementsEqual } from "../src/internal/data/keyEqual.js"
@@ -16,6 +19,33 @@ interface Entry extends Keyed<Entry> {
 }
 
 const entry = (key: unknown, value = 0): Entry => ({ key, hash: hashKey(key), chain: undefined, value })
+
+/** Equal by its number, whatever else it holds. All have one hash. */
+class Numbered implements Equal.Equal {
+  readonly noise = {}
+  readonly n: number
+  constructor(n: number) {
+    this.n = n
+  }
+  [Equal.symbol](that: Equal.Equal): boolean {
+    return that instanceof Numbered && that.n === this.n
+  }
+  [Hash.symbol](): number {
+    return 1
+  }
+}
+
+/** Two of them differ in what nobody else can see. */
+class Hidden {
+  readonly shown = true
+  readonly #secret: number
+  constructor(secret: number) {
+    this.#secret = secret
+  }
+  tells(secret: number) {
+    return secret === this.#secret
+  }
+}
 
 const find = (map: KeyMap<Entry>, key: unknown) => map.get(key, hashKey(key))
 
@@ -44,6 +74,80 @@ describe("keyEqual", () => {
         expect(hashKey(make(again))).toBe(hashKey(make(value)))
       })
     }
+  })
+
+  it("exits, causes, options and secrets are compared by what they hold, and instances of a class by identity in them too", () => {
+    const [one, two] = [new Hidden(1), new Hidden(2)]
+    const makers: ReadonlyArray<(value: unknown) => unknown> = [
+      Exit.succeed,
+      Exit.fail,
+      Exit.die,
+      Cause.fail,
+      Cause.die,
+      Cause.makeFailReason,
+      Cause.makeDieReason,
+      Option.some,
+      Result.fail,
+      (value) => Redacted.make(value)
+    ]
+    for (const make of makers) {
+      expect([
+        equals(make(one), make(one)),
+        equals(make({ id: 1 }), make({ id: 1 })),
+        equals(make(one), make(two)),
+        equals(make({ id: 1 }), make({ id: 2 }))
+      ]).toEqual([true, true, false, false])
+    }
+    expect([equals(Exit.interrupt(1), Exit.interrupt(1)), equals(Exit.interrupt(1), Exit.interrupt(2))]).toEqual([
+      true,
+      false
+    ])
+  })
+
+  it("an object or an array with an equality of its own is compared by it", () => {
+    const own = (n: number) => ({ [Equal.symbol]: Numbered.prototype[Equal.symbol], [Hash.symbol]: () => 1, n })
+    for (const make of [own, (n: number) => Object.assign([n], own(n))]) {
+      const [self, that] = [make(1), make(2)]
+      const equality = (that: unknown) => that === other
+      const other = make(3)
+      Object.assign(self, { [Equal.symbol]: equality })
+      expect([implementsEqual(self), equals(self, other), equals(self, that), equals(self, { ...self })]).toEqual([
+        true,
+        true,
+        false,
+        false
+      ])
+    }
+  })
+
+  it("maps and sets of different sizes are never equal, whatever their entries", () => {
+    const [one, two, both] = [[1], [2], [1, 2]]
+    for (const members of [one, two, [[]], [null], [undefined], [Numbered]]) {
+      for (const others of [both, [...members, 1, {}], []]) {
+        const maps = [members, others].map((_) => new Map(_.map((item) => [item, 0])))
+        const sets = [members, others].map((_) => new Set<unknown>(_))
+        expect([maps, sets].flatMap(([a, b]) => [equals(a, b), equals(b, a)])).toEqual([false, false, false, false])
+      }
+    }
+  })
+
+  it("a set is equal to one with equal members, be they structures or not, and to no other", () => {
+    const values = [null, undefined, 1, "a", {}, { id: 1 }, [1], () => 1, new Hidden(1)]
+    const copy = (value: unknown) => Array.isArray(value) ? [...value] : Object.is(value, values[4]) ? {} : value
+    values.forEach((value, i) => {
+      const [set, map] = [new Set([copy(value)]), new Map([[copy(value), 1]])]
+      expect(values.map((other) => equals(set, new Set([other])))).toEqual(values.map((_, j) => i === j))
+      expect(values.map((other) => equals(map, new Map([[other, 1]])))).toEqual(values.map((_, j) => i === j))
+    })
+  })
+
+  it("what was compared in vain to find the pair of a member is not taken for equal elsewhere", () => {
+    const padding = () => Array.from({ length: 20 }, (_, id) => ({ id }))
+    const make = (first: number, ...members: ReadonlyArray<number>) => {
+      const all = [1, 2].map((n) => new Numbered(n))
+      return [all[first - 1], new Set(members.map((n) => [all[n - 1]])), ...padding()]
+    }
+    expect([equals(make(1, 1, 2), make(1, 2, 1)), equals(make(1, 1, 2), make(2, 2, 1))]).toEqual([true, false])
   })
 
   it("an array that holds one object many times is equal to an array of as many equal objects", () => {

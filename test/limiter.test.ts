@@ -1,8 +1,10 @@
-import { describe, expect, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { assert, describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Schema } from "effect"
+import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Gcra from "../src/internal/limiter/gcra.js"
 import { limiterOf, type Waiter } from "../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
+import { fork } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.js"
 import { placeLaws } from "./support/placeLaws.js"
 import { random } from "./support/random.js"
@@ -244,6 +246,23 @@ describe("timer", () => {
       for (const i of [256, 2000]) limiter.cancelUnsafe(waiters[i]!)
       yield* turns
       expect(refused).toEqual(Array.from({ length: 3000 }, (_, i) => i).filter((i) => i !== 256 && i !== 2000))
+    }))
+
+  it.effect("a call that is refused when its quota has grown again is told what it asked for, and what there is", () =>
+    Effect.gen(function*() {
+      const handle = yield* RateLimiter.make({ limit: 10, window: "1 second", burst: 10 })
+      const limiter = limiterOf(handle)
+      assert(limiter instanceof LimiterMemory)
+      yield* handle.consume({ tokens: 10 })
+      const call = Effect.flip(handle.consume({ tokens: 10 }))
+      const calls = yield* Effect.forEach(Array.from({ length: 300 }), () => fork(call))
+      limiter.setQuotas([perSecond(10, 5)])
+      limiter.setQuotas([perSecond(10, 20)])
+      yield* turns
+      const told = (yield* Effect.forEach(calls, Fiber.join)).map(({ reason }) =>
+        reason._tag === "InsufficientCapacity" && [reason.what, reason.asked, reason.most]
+      )
+      expect(told).toEqual(calls.map((_, i) => ["tokens", 10, i < 256 ? 5 : 20]))
     }))
 
   it.effect("a waiter in the place of one that is still to be refused goes to the end, and both are called back", () =>
@@ -589,6 +608,33 @@ describe("changed quotas", () => {
     expect(limiter.standingUnsafe("k", limiter.now()).remaining).toBe(2)
     clock.block(1)
     expect(limiter.standingUnsafe("k", limiter.now()).remaining).toBe(10)
+  })
+
+  it("L1 strict: a change of the quotas adds nothing to a penalty that is over, of a key that has not started", () => {
+    const rates = [perSecond(10, 10, true), perSecond(100, 100)]
+    const [same, changed] = [setup(...rates), setup(...rates)].map(({ clock, limiter }) => {
+      limiter.penalizeUnsafe("k", second)
+      clock.block(1000)
+      return { clock, limiter }
+    })
+    changed!.limiter.setQuotas(rates)
+    for (let i = 0; i < 15; i++) {
+      const [a, b] = [same!, changed!].map(({ clock, limiter }) => {
+        clock.block(100)
+        return [limiter.standingUnsafe("k", limiter.now()), limiter.takeUnsafe("k", 1, limiter.now())]
+      })
+      expect(b).toEqual(a)
+    }
+  })
+
+  it("L1 strict: a hundred thousand starts of a key cost the same each: those before its window are forgotten", () => {
+    const { clock, limiter } = setup(perSecond(10, 10, true))
+    let started = 0
+    for (let i = 0; i < 100_000; i++) {
+      clock.block(100)
+      if (limiter.takeUnsafe("k", 1, limiter.now())) started++
+    }
+    expect(started).toBe(100_000)
   })
 
   it("L1 strict: no window across a change of the burst or the limit holds more than the larger limit", () => {

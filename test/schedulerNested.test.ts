@@ -160,4 +160,61 @@ describe("jobs that wait for others", () => {
       yield* settle
       expect(job.pollUnsafe()).toEqual(Exit.succeed("done"))
     }))
+
+  for (const comes of ["before", "after"]) {
+    it.effect(`S5 a job left behind in free width is charged to the job around it, which has room, and one that comes ${comes} starts`, () =>
+      Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 2 })
+        const other = yield* Scheduler.make({ concurrency: 1 })
+        const [lent, middle] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        const outer = Effect.gen(function*() {
+          yield* Effect.forkChild(scheduler.schedule(Deferred.await(lent)), now)
+          const begins = Effect.forkDetach(scheduler.schedule(Effect.never), now)
+          yield* other.schedule(Effect.andThen(begins, Deferred.await(middle)))
+          return yield* Effect.never
+        })
+        yield* Effect.forkChild(scheduler.schedule(outer), now)
+        const next = Effect.forkChild(scheduler.schedule(Effect.succeed("started")), now)
+        const early = comes === "before" ? yield* next : undefined
+        yield* Deferred.succeed(lent, undefined)
+        yield* settle
+        expect(early?.pollUnsafe()).toBe(undefined)
+        yield* Deferred.succeed(middle, undefined)
+        yield* settle
+        const job = early ?? (yield* next)
+        yield* settle
+        expect(job.pollUnsafe()).toEqual(Exit.succeed("started"))
+        expect(yield* scheduler.stats).toMatchObject({ running: 2, weight: 1, queued: 0 })
+      }))
+  }
+
+  it.effect("S5 S9 a job made in a run that a job waits for starts in the width of that job, though the queue is full", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, maxQueued: 1 })
+      const reducer = yield* Reducer.make()
+      const go = yield* Deferred.make<void>()
+      const run = reducer.reduce("key", Effect.andThen(Deferred.await(go), scheduler.schedule(Effect.succeed("inner"))))
+      const job = yield* Effect.forkChild(scheduler.schedule(run), now)
+      yield* Effect.forkChild(scheduler.schedule(Effect.never), now)
+      expect((yield* Effect.flip(scheduler.schedule(Effect.void))).reason._tag).toBe("QueueFull")
+      yield* Deferred.succeed(go, undefined)
+      yield* settle
+      expect(job.pollUnsafe()).toEqual(Exit.succeed("inner"))
+    }))
+
+  it.effect("S5 what a job leaves behind waits on behalf of the job around it, which lends its width to a job that is made later", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      const other = yield* Scheduler.make({ concurrency: 1 })
+      const reducer = yield* Reducer.make()
+      const go = yield* Deferred.make<void>()
+      const run = reducer.reduce("key", Effect.andThen(Deferred.await(go), scheduler.schedule(Effect.succeed("inner"))))
+      const outer = Effect.flatMap(other.schedule(Effect.forkDetach(run, now)), Fiber.join)
+      const job = yield* Effect.forkChild(scheduler.schedule(outer), now)
+      yield* settle
+      expect((yield* other.stats).running).toBe(0)
+      yield* Deferred.succeed(go, undefined)
+      yield* settle
+      expect(job.pollUnsafe()).toEqual(Exit.succeed("inner"))
+    }))
 })

@@ -47,6 +47,14 @@ describe("slices", () => {
     expect(deepest).toBeLessThan(64 * 10)
   })
 
+  it("work that is nested too deep comes after all pieces of the works around it", () => {
+    const did: Array<number> = []
+    const link = (n: number): Work => new Pieces([() => void (n < 70 && begin(link(n + 1))), () => void did.push(n)])
+    begin(link(1))
+    const down = (from: number, to: number) => Array.from({ length: from - to + 1 }, (_, i) => from - i)
+    expect(did).toEqual([...down(64, 1), ...down(70, 65)])
+  })
+
   it("pieces that throw do not keep back the work that was put off because it was nested too deep", () => {
     const sides = Array.from({ length: 100 }, (_, i) => new Pieces([throws(`side ${i}`)]))
     let last = false

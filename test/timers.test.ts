@@ -52,6 +52,21 @@ describe("timers", () => {
     timeouts.mockRestore()
   })
 
+  it("an idle timer runs on hosts whose timers are numbers, and Deno is told that it keeps no process alive", () => {
+    const [started, ended, unrefs]: ReadonlyArray<Array<unknown>> = [[], [], []]
+    vi.stubGlobal("setTimeout", (_: unknown, millis: number) => (started.push(millis), 7))
+    vi.stubGlobal("clearTimeout", (timer: unknown) => ended.push(timer))
+    try {
+      for (const deno of [undefined, {}, { unrefTimer: (timer: unknown) => unrefs.push(timer) }]) {
+        vi.stubGlobal("Deno", deno)
+        Timers.idleAfter(10, () => {}, place)()
+      }
+    } finally {
+      vi.unstubAllGlobals()
+    }
+    expect([started, ended, unrefs]).toEqual([[10, 10, 10], [7, 7, 7], [7]])
+  })
+
   it("an alarm cancels no timer that has rung, also not one that rings when it is set", () => {
     let [rang, cancelled] = [0, 0]
     const atOnce: typeof Timers.after = (_millis, ring) => {

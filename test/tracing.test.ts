@@ -218,6 +218,40 @@ describe("Metrics.tracing", () => {
       }).pipe(Effect.provide(seen(Reducer.layer({ name: "users" }))))
     ))
 
+  it.effect("the span of a run links to 128 callers at most, and each caller to it", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        const answer = yield* Deferred.make<number>()
+        const run = Reducer.reduce("key", Deferred.await(answer))
+        const fibers = yield* Effect.forEach(Array.from({ length: 201 }), () => call(run))
+        yield* Deferred.succeed(answer, 1)
+        yield* Fiber.joinAll(fibers)
+        const [own] = spans.filter(({ name }) => name === "users.reduce")
+        const callers = spans.filter(({ name }) => name === "call")
+        assert.deepStrictEqual(own!.links.map(({ span }) => span), callers.slice(1, 129))
+        assert.deepStrictEqual(callers.map(({ links }) => links.length), [0, ...Array(200).fill(1)])
+      }).pipe(Effect.provide(seen(Reducer.layer({ name: "users" }))))
+    ))
+
+  it.effect("a caller that joins before the run has its span links to that of the first caller, be it of another process", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        const lines: Array<unknown> = []
+        const remote = Tracer.externalSpan({ spanId: "1", traceId: "2" })
+        const run = Reducer.reduce("key", Effect.yieldNow)
+        // A run that is nested so deep starts one turn later.
+        let nested: Effect.Effect<void, never, Reducer.Reducer> = Effect.withParentSpan(run, remote)
+        for (let i = 0; i < 64; i++) nested = Reducer.reduce(i, nested)
+        const first = yield* fork(nested)
+        const second = yield* call(run, "second").pipe(
+          Effect.provide(Logger.layer([Logger.make(({ message }) => void lines.push(message))]))
+        )
+        yield* Fiber.joinAll([first, second])
+        assert.deepStrictEqual(spans.find(({ name }) => name === "second")!.links.map(({ span }) => span), [remote])
+        assert.deepStrictEqual(lines, [])
+      }).pipe(Effect.provide(seen(Reducer.layer({ name: "users" }))))
+    ))
+
   it.effect("a batch has a span that links to its callers, also where its resolver has no name", () =>
     traced((spans) =>
       Effect.gen(function*() {

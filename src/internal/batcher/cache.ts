@@ -59,8 +59,8 @@ export class Cache<Req extends Request.Any> {
 
   /** When a result expires; 0 for one that is not kept. */
   expires(result: Result<Req>, request: Req, now: number): number {
-    if (Exit.hasInterrupts(result)) return 0
-    const millis = Duration.toMillis(Duration.fromInputUnsafe(this.options.timeToLive(result, request)))
+    const timeToLive = Exit.hasInterrupts(result) ? 0 : this.options.timeToLive(result, request)
+    const millis = Duration.toMillis(Duration.fromInputUnsafe(timeToLive))
     return millis > 0 ? now + millis : 0
   }
 

@@ -196,8 +196,8 @@ export class Runner<Req extends Request.Any, R> {
     if (Exit.isFailure(exit)) batch.failure = exit
     group.checkRest()
     try {
-      // Other jobs may start in this step.
-      if (job !== undefined) this.recipe.engine?.releaseUnsafe(job, exit)
+      // Other jobs may start in this step. Sound: a job was submitted to the engine.
+      if (job !== undefined) this.recipe.engine!.releaseUnsafe(job, exit)
     } finally {
       endUnsafe(batch)
     }

@@ -248,7 +248,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
       return Effect.void
     }
     // The last caller waits for the finalizers, so its edge stays until the run ends.
-    this.interrupt(Fiber.getCurrent()?.id)
+    this.interrupt(Fiber.getCurrent()!.id)
     return this.phase === "over" ? Effect.void : Effect.callback((resume) => {
       if (this.phase === "over") return resume(Effect.void)
       this.whenOver(() => resume(Effect.void))

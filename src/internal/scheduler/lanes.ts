@@ -260,7 +260,10 @@ export class Lanes implements Owner {
       home?.link(job, job.lane === this.main)
       if (!job.ties?.stranger && job.lane !== this.main && job.lane !== home) this.lenders.admit(job)
     }
-    if (home?.first !== undefined && home.capacity > 0) this.lenders.freed(home)
+    if (home?.first !== undefined && home.capacity > 0) {
+      this.lenders.freed(home)
+      this.host.pumpSoon()
+    }
     if (lane.size > 0) {
       const root = this.rootOf(heir)
       const to = root === undefined ? undefined : this.laneOf(root)

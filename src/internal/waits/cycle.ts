@@ -22,8 +22,9 @@ export const stepsOf = (
   isTold: (node: Node, next: Node) => boolean
 ): ReadonlyArray<Step> => {
   const nodes = cycle.slice(1).filter((node, i, nodes) => isTold(node, nodes[(i + 1) % nodes.length]!))
+  // Jobs alone make no cycle: what a fiber waits for is a run or a batch.
   let last = nodes.length - 1
-  while (last > 0 && nodes[last]!.kind === "job") last--
+  while (nodes[last]!.kind === "job") last--
   const steps = nodes.map(({ key, kind, name }): Step => ({ kind, name, key }))
   return [...steps.slice(last), ...steps.slice(0, last + 1)]
 }

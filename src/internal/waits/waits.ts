@@ -144,7 +144,6 @@ export const endUnsafe = (node: Node): void => {
 // Apart, so that `endUnsafe` is small enough to be inlined: most nodes have none of these.
 const leaveGraph = (node: Node): void => {
   while (node.waiters !== undefined) node.waiters.remove()
-  if (node.waits === undefined && node.inside === undefined) return
   const heir = liveNode(node.outer)
   for (let edge = node.waits; edge !== undefined; edge = node.waits) {
     if (heir === undefined) edge.remove()

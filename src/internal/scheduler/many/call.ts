@@ -218,6 +218,8 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
     fiber.addObserver(observer.onExit)
     // The item itself may have ended the call, before it was among the running ones.
     if (this.exit !== undefined) fiber.interruptUnsafe(this.options.parent.id)
+    // It waits no more: without a width, another item may take its place.
+    else if (!this.filling && !this.exhausted && !this.deferred && this.options.engine.limit === Infinity) this.defer()
   }
 
   private readonly observed = (observer: Observer<A, B, E, R, X, XE>, exit: Exit.Exit<B, E | SchedulerError>): void => {
