@@ -5,8 +5,11 @@ import { describe, expect, it } from "@effect/vitest"
 import type { Share } from "../src/internal/scheduler/fairQueue.js"
 import { FairQueue } from "../src/internal/scheduler/fairQueue.js"
 
+let arrivals = 0
+
 class Job {
   readonly tokens = 1
+  readonly order = ++arrivals
   readonly key: unknown
   readonly duration: number
   line: Parameters<FairQueue<Job>["charge"]>[0] | undefined = undefined
@@ -24,18 +27,23 @@ const setup = () => {
     const share: Share = { key, weight }
     fair.enqueue(new Job(key, duration), share)
   }
-  /** Runs the job in front to its end, and returns it. */
-  const next = (): Job => {
+  /** Starts the job in front. */
+  const start = () => {
     const job = fair.head!
     const line = job.line!
     const charged = fair.charge(line, 1)
     fair.remove(job)
-    fair.settle(line, charged, 1, job.duration)
+    return { job, end: () => fair.settle(line, job.order, charged, 1, job.duration) }
+  }
+  /** Runs the job in front to its end, and returns it. */
+  const next = (): Job => {
+    const { end, job } = start()
+    end()
     return job
   }
   /** The keys that are remembered. */
   const known = (): number => (Reflect.get(fair, "lines") as Map<unknown, unknown>).size
-  return { add, fair, known, next }
+  return { add, fair, known, next, start }
 }
 
 describe("FairQueue", () => {
@@ -101,6 +109,33 @@ describe("FairQueue", () => {
     for (let i = 0; i < 20; i++) add("a", 10)
     const keys = Array.from({ length: 30 }, () => next().key)
     expect(keys.filter((key) => key === "a").length).toBeLessThanOrEqual(11)
+  })
+
+  it("O3 a key that comes back while its long jobs run waits no longer than one that comes back when they have ended", () => {
+    const turnsOfOthers = (comesEarly: boolean, takes: number) => {
+      const { add, next, start } = setup()
+      for (let i = 0; i < 50; i++) add("b", 10)
+      for (let i = 0; i < 40; i++) next()
+      for (let i = 0; i < 3_000; i++) add("b", 10)
+      for (let i = 0; i < 10; i++) add("a", takes)
+      const long: Array<() => void> = []
+      while (long.length < 10) {
+        const { end, job } = start()
+        if (job.key === "a") long.push(end)
+        else end()
+      }
+      // The others have as much meanwhile as those that run.
+      for (let i = 0; i < 1_000; i++) next()
+      if (comesEarly) add("a", 10)
+      for (const end of long) end()
+      if (!comesEarly) add("a", 10)
+      let turns = 0
+      while (next().key !== "a") turns++
+      return turns
+    }
+    for (const takes of [1, 10, 100, 1_000, 2_000]) {
+      expect(Math.abs(turnsOfOthers(true, takes) - turnsOfOthers(false, takes))).toBeLessThanOrEqual(1)
+    }
   })
 
   it("O3 keys that come once are forgotten while others go on to wait", () => {
