@@ -21,8 +21,8 @@ class Job {
   }
 }
 
-const setup = () => {
-  const fair = new FairQueue<Job>({ first: undefined, last: undefined }, { mean: 0 })
+const setup = (mean = 0) => {
+  const fair = new FairQueue<Job>({ first: undefined, last: undefined }, { mean })
   const add = (key: unknown, duration: number, weight = 1) => {
     const share: Share = { key, weight }
     fair.enqueue(new Job(key, duration), share)
@@ -160,6 +160,19 @@ describe("FairQueue", () => {
     const keys = Array.from({ length: 200 }, () => next().key)
     expect(keys.filter((key) => key === "b").length).toBeGreaterThan(140)
     expect(keys.filter((key) => key === "b").length).toBeLessThan(160)
+  })
+
+  it("O3 a job that runs while the weight of its key changes costs its time, and not what it was thought to take", () => {
+    const { add, next, start } = setup(100)
+    add("a", 1)
+    for (let i = 0; i < 200; i++) add("b", 1)
+    const { end, job } = start()
+    expect(job.key).toBe("a")
+    add("a", 1, 100)
+    end()
+    let turns = 0
+    while (next().key !== "a") turns++
+    expect(turns).toBeLessThan(5)
   })
 
   it("O3 a start is charged by a moving mean: one short job changes little", () => {

@@ -166,17 +166,18 @@ export class FairQueue<T extends Node<T>> {
     line.forgotten = true
   }
 
-  /** The first job of a line is about to start. Returns the cost that its line is charged with. */
+  /** The first job of a line is about to start. Returns what its line is charged with: the cost by the weight of the line. */
   charge(line: Line<T>, weight: number): number {
     const cost = Math.max(1, weight * (line.mean || this.durations.mean))
     this.time = Math.max(this.time, line.due) + cost / this.weights
     line.running++
-    DueHeap.set(this.waiting, line, line.due + cost / line.weight)
+    const charged = cost / line.weight
+    DueHeap.set(this.waiting, line, line.due + charged)
     for (let first = this.resting[0]; first !== undefined && first.due <= this.time; first = this.resting[0]) {
       DueHeap.remove(this.resting, first)
       this.forget(first)
     }
-    return cost
+    return charged
   }
 
   /** A job that was charged with `charged` has run for `duration`. `order` is that of its arrival. */
@@ -185,7 +186,8 @@ export class FairQueue<T extends Node<T>> {
     this.durations.mean = next(this.durations.mean, duration)
     line.running--
     if (line.forgotten) return
-    let late = (weight * duration - charged) / line.weight
+    // The weight of the line may be another now.
+    let late = weight * duration / line.weight - charged
     if (order < line.wokenBy) {
       // The start tag of the jobs that came since is the larger one of two. The correction moves the other one first.
       const { raised } = line
