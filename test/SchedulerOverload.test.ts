@@ -910,6 +910,26 @@ describe("stats", () => {
       expect(yield* held.stats).toMatchObject({ waitingFor: "penalty", nextStart: Duration.minutes(1) })
     }))
 
+  it.effect("say when a job inside a job can start, where that one is in front of the queue", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 1, window: "1 second", burst: 5 } })
+      yield* scheduler.schedule(Effect.void, { tokens: 4 })
+      const outer = yield* fork(scheduler.schedule(scheduler.schedule(Effect.void, { tokens: 2 })))
+      yield* fork(scheduler.schedule(Effect.void, { tokens: 5, priority: 1 }))
+      expect(yield* scheduler.stats).toMatchObject({ waitingFor: "rate", nextStart: Duration.seconds(2) })
+      yield* TestClock.adjust("2 seconds")
+      expect(refusal(outer)).toBe("Success")
+    }))
+
+  it.effect("do not forget a penalty from before there was a rate", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      yield* scheduler.penalize({ for: "1 minute" })
+      yield* scheduler.setRate({ limit: 1, window: "1 second" })
+      yield* fork(scheduler.schedule(Effect.void))
+      expect(yield* scheduler.stats).toMatchObject({ waitingFor: "penalty", nextStart: Duration.minutes(1) })
+    }))
+
   it.effect("agree with each other, whenever a penalty ends while they are read", () =>
     Effect.gen(function*() {
       const clock = yield* Clock.Clock
