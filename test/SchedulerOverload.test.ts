@@ -1030,6 +1030,19 @@ describe("the queue around a refusal", () => {
       expect(later.map(refusal)).toEqual(["Success", "Success", "Success"])
     }))
 
+  it.effect("O2 an item of forEach that leaves the queue last ends an overload, also where it runs on", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      const crowd = yield* Effect.forEach(Array.from({ length: 20 }), () => fork(scheduler.schedule(sleep(20))))
+      yield* fork(scheduler.forEach([1], () => sleep(30)))
+      yield* TestClock.adjust(80)
+      expect(crowd.map(refusal).some((outcome) => outcome !== "Success")).toBe(true)
+      expect(yield* scheduler.stats).toMatchObject({ running: 1, queued: 0 })
+      const later = yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("1 minute")
+      expect(refusal(later)).toBe("Success")
+    }))
+
   it("O1 O2 a scheduler without jobs has no timer, whatever its options, also under a penalty; a closed one neither", () => {
     const pending: Array<number> = []
     const { exit } = simulate((_, clock) =>

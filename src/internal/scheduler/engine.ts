@@ -253,7 +253,7 @@ export class Engine implements Core, Claimant, Load {
 
   leaveQueue(job: Job): void {
     this.lanes.leave(job)
-    if (job.terms !== undefined) this.overload!.left(job.terms)
+    this.overload?.left(job.terms)
   }
 
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {

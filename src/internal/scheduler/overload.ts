@@ -76,9 +76,10 @@ export class Overload {
     this.alarm.set(this.impatient[0]!.due, now)
   }
 
-  left(terms: Terms): void {
+  /** A job has left the queue: one without terms may be the last. */
+  left(terms: Terms | undefined): void {
     if (this.engine.lanes.queued === 0) this.codel?.reset()
-    if (terms.due === Infinity) return
+    if (terms === undefined || terms.due === Infinity) return
     this.waiting--
     // `disarm` follows: it ends a fiber, whose code may use the scheduler, and here the job is between two states.
     if (this.waiting === 0) {
