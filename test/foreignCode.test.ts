@@ -2,6 +2,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Adaptive from "effect-funnel/Adaptive"
 import * as Funnel from "effect-funnel/http"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,12 +15,14 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { BufferedResponse } from "../src/internal/http/bufferedResponse.js"
 import { fork } from "./support/fibers.ts"
-import { foreignSweep, foreignValues } from "./support/foreignCode.ts"
+import { bug, foreignSweep, foreignValues } from "./support/foreignCode.ts"
 import type { Meddle } from "./support/foreignCode.ts"
 import { leftIn } from "./support/leftInResolver.ts"
+import { ManualClock } from "./support/manualClock.ts"
 
 const nothing: Meddle = () => {}
 
@@ -265,6 +269,81 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
       check: atRest
     }, { callers: 5 })
     expect(calls).toBeGreaterThan(0)
+  })
+
+  describe("observers of fibers that throw in a step which others wait for", () => {
+    const throwing = <A, E>(fiber: Fiber.Fiber<A, E>) => {
+      fiber.addObserver(() => {
+        throw bug
+      })
+      return fiber
+    }
+    const reasonOf = (fiber: Fiber.Fiber<unknown, unknown>): string => {
+      const exit = fiber.pollUnsafe()
+      if (exit === undefined || Exit.isSuccess(exit)) return exit?._tag ?? "hangs"
+      const [reason] = exit.cause.reasons
+      return reason !== undefined && Cause.isFailReason(reason)
+        ? (reason.error as Scheduler.SchedulerError).reason._tag
+        : "dies"
+    }
+
+    it.effect("S8 resize: the jobs that can never start are refused though one that starts throws, and calls use the width", () =>
+      Effect.gen(function*() {
+        const narrowed = yield* scheduler(5)
+        yield* fork(narrowed.schedule(Effect.never))
+        const heavy = yield* fork(narrowed.schedule(Effect.void, { weight: 5 }))
+        throwing(yield* fork(narrowed.schedule(Effect.void)))
+        yield* Effect.exit(narrowed.resize(3))
+        expect(reasonOf(heavy)).toBe("InsufficientCapacity")
+
+        const widened = yield* scheduler(2)
+        yield* fork(widened.forEach([1, 2, 3, 4], () => Effect.never))
+        throwing(yield* fork(widened.schedule(Effect.void, { priority: 1 })))
+        yield* Effect.exit(widened.resize(10))
+        expect((yield* widened.stats).running).toBe(4)
+      }))
+
+    it.effect("S8 awaitIdle hears that the last job was refused", () =>
+      Effect.gen(function*() {
+        const narrowed = yield* scheduler(5)
+        yield* narrowed.pause
+        throwing(yield* fork(narrowed.schedule(Effect.void, { weight: 5 })))
+        const first = yield* fork(narrowed.awaitIdle)
+        yield* Effect.exit(narrowed.resize(3))
+        expect(first.pollUnsafe()?._tag).toBe("Success")
+
+        const clock = new ManualClock()
+        const late = yield* Effect.provideService(scheduler(1), Clock.Clock, clock)
+        const running = yield* fork(late.schedule(Effect.never))
+        throwing(yield* fork(late.schedule(Effect.void, { maxWait: 100 })))
+        const second = yield* fork(late.awaitIdle)
+        clock.block(150)
+        running.interruptUnsafe()
+        expect(second.pollUnsafe()?._tag).toBe("Success")
+      }))
+
+    it.effect("O1 the timer of maxWait goes on though a job that starts when it rings throws", () =>
+      Effect.gen(function*() {
+        const { schedule } = yield* Scheduler.make({ concurrency: 2, rate: { limit: 10, window: "1 second" } })
+        yield* fork(schedule(Effect.never))
+        throwing(yield* fork(schedule(Effect.void, { maxWait: 100 })))
+        const heavy = yield* fork(schedule(Effect.void, { maxWait: 150, weight: 2, tokens: 0 }))
+        yield* TestClock.adjust(150)
+        expect(reasonOf(heavy)).toBe("WaitExceeded")
+      }))
+
+    it.effect("O1 S3 the rate that came for a late job goes to the next one", () =>
+      Effect.gen(function*() {
+        const clock = new ManualClock()
+        const rate = { limit: 10, window: "1 second" } as const
+        const { schedule } = yield* Effect.provideService(Scheduler.make({ concurrency: 2, rate }), Clock.Clock, clock)
+        yield* schedule(Effect.void)
+        throwing(yield* fork(schedule(Effect.void, { maxWait: 100 })))
+        const next = yield* fork(schedule(Effect.void))
+        clock.block(150)
+        clock.fire()
+        expect(reasonOf(next)).toBe("Success")
+      }))
   })
 
   for (const [what, value] of foreignValues) {

@@ -362,11 +362,18 @@ export class Engine implements Core, Claimant, Load {
   /** The rate was taken for the job that is in front now. */
   onDue(claim: Claim): void {
     const lane = this.front
-    // A job with other tokens may have come in front since they were asked for.
-    if (lane === undefined || this.lanes.headOf(lane).cost !== claim.tokens || this.refusesHead(lane)) {
-      this.limiter!.refundUnsafe(claim)
-      return this.pump()
+    let fits = false
+    // The code of a job that is refused may throw.
+    try {
+      // A job with other tokens may have come in front since they were asked for.
+      fits = lane !== undefined && this.lanes.headOf(lane).cost === claim.tokens && !this.refusesHead(lane)
+    } finally {
+      if (!fits) {
+        this.limiter!.refundUnsafe(claim)
+        this.pump()
+      }
     }
+    if (!fits || lane === undefined) return
     this.limiter!.watch?.delayed(Math.max(0, this.now() - claim.since) / 1e6)
     if (this.pumping || this.deferred) {
       this.startHead(lane, claim.link)
@@ -449,8 +456,11 @@ export class Engine implements Core, Claimant, Load {
     else if (!overload.isLate) this.log?.overloaded(false)
     if (reason === undefined) return false
     this.starts++
-    this.refuseQueued(job, reason)
-    this.notifyUnsafe()
+    try {
+      this.refuseQueued(job, reason)
+    } finally {
+      this.notifyUnsafe()
+    }
     return true
   }
 
@@ -482,9 +492,12 @@ export class Engine implements Core, Claimant, Load {
     if (this.adaptive !== undefined) endAdaption(this)
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
-    refuseImpossible(this)
-    this.watch?.resized()
-    forEachInSlices(this.slices, Array.from(this.calls), (call) => call.fill())
+    try {
+      refuseImpossible(this)
+    } finally {
+      this.watch?.resized()
+      forEachInSlices(this.slices, Array.from(this.calls), (call) => call.fill())
+    }
   }
 
   /** Gives a rate to an engine that had none. */

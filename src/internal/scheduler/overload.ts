@@ -113,10 +113,13 @@ export class Overload {
   }
 
   private ring(): void {
-    // First the jobs that can start: the timer of the rate may be set for the same time.
-    this.engine.limiter?.settle?.()
-    this.engine.pump()
-    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.engine.time()))
+    // First the jobs that can start: the timer of the rate may be set for the same time. Their code may throw.
+    try {
+      this.engine.limiter?.settle?.()
+      this.engine.pump()
+    } finally {
+      this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.engine.time()))
+    }
   }
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */

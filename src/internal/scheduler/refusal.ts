@@ -82,10 +82,13 @@ const refuseEach = <A>(
     refused.set(job, why)
   })
   engine.lanes.refresh()
-  // Before the refused jobs hear of it: their code may use the rate.
-  engine.pump()
-  forEachInSlices(engine.slices, refused, ([job, why]) => engine.refusals.refuse(job, reasonOf(why)))
-  engine.notifyUnsafe()
+  // The jobs that start come before the refused ones, whose code may use the rate. The code of either may throw.
+  try {
+    engine.pump()
+  } finally {
+    const refuse = ([job, why]: readonly [Job, A]) => engine.refusals.refuse(job, reasonOf(why))
+    forEachInSlices(engine.slices, refused, refuse, () => engine.notifyUnsafe())
+  }
 }
 
 /** Refuses the jobs that can never start now. */
