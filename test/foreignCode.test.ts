@@ -15,14 +15,14 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
-import { TestClock } from "effect/testing"
 import * as Tracer from "effect/Tracer"
 import { BufferedResponse } from "../src/internal/http/bufferedResponse.js"
-import { fork } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 import { bug, foreignSweep, foreignValues } from "./support/foreignCode.ts"
 import type { Meddle } from "./support/foreignCode.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 import { ManualClock } from "./support/manualClock.ts"
+import { simulate } from "./support/simulation.ts"
 
 const nothing: Meddle = () => {}
 
@@ -272,77 +272,197 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
   })
 
   describe("observers of fibers that throw in a step which others wait for", () => {
-    const throwing = <A, E>(fiber: Fiber.Fiber<A, E>) => {
-      fiber.addObserver(() => {
-        throw bug
+    /** Whatever happens to those whose fibers are observed, the program goes on, and it hears of the error. */
+    const law = <E>(title: string, program: Effect.Effect<void, E, Scope.Scope>) =>
+      it(title, () => {
+        const thrown: Array<unknown> = []
+        const { exit } = simulate(() => Effect.scoped(program), { onThrow: (error) => void thrown.push(error) })
+        expect(exit).toEqual(Exit.void)
+        expect(thrown.every((error) => error === bug)).toBe(true)
       })
-      return fiber
+    const throwing = <A, E>(effect: Effect.Effect<A, E>) =>
+      Effect.map(fork(effect), (fiber) => {
+        fiber.addObserver(() => {
+          throw bug
+        })
+      })
+    const expectEnds = (fibers: Readonly<Record<string, Fiber.Fiber<unknown, unknown>>>) => {
+      for (const [outcome, fiber] of Object.entries(fibers)) {
+        const exit = fiber.pollUnsafe()
+        const [reason] = exit?._tag === "Failure" ? exit.cause.reasons : []
+        expect(
+          reason !== undefined && Cause.isFailReason(reason)
+            ? (reason.error as Scheduler.SchedulerError).reason._tag
+            : reason?._tag ?? exit?._tag ?? "hangs"
+        ).toBe(outcome)
+      }
     }
-    const reasonOf = (fiber: Fiber.Fiber<unknown, unknown>): string => {
-      const exit = fiber.pollUnsafe()
-      if (exit === undefined || Exit.isSuccess(exit)) return exit?._tag ?? "hangs"
-      const [reason] = exit.cause.reasons
-      return reason !== undefined && Cause.isFailReason(reason)
-        ? (reason.error as Scheduler.SchedulerError).reason._tag
-        : "dies"
-    }
 
-    it.effect("S8 resize: the jobs that can never start are refused though one that starts throws, and calls use the width", () =>
+    law(
+      "S1 a job that ends and starts another one keeps its exit, and so does one that comes",
       Effect.gen(function*() {
-        const narrowed = yield* scheduler(5)
-        yield* fork(narrowed.schedule(Effect.never))
-        const heavy = yield* fork(narrowed.schedule(Effect.void, { weight: 5 }))
-        throwing(yield* fork(narrowed.schedule(Effect.void)))
-        yield* Effect.exit(narrowed.resize(3))
-        expect(reasonOf(heavy)).toBe("InsufficientCapacity")
+        const { schedule } = yield* scheduler(1)
+        const gate = Latch.makeUnsafe(false)
+        const Success = yield* fork(schedule(gate.await))
+        yield* throwing(schedule(Effect.void))
+        yield* gate.open
+        yield* settle
+        expectEnds({ Success })
+      })
+    )
 
-        const widened = yield* scheduler(2)
-        yield* fork(widened.forEach([1, 2, 3, 4], () => Effect.never))
-        throwing(yield* fork(widened.schedule(Effect.void, { priority: 1 })))
-        yield* Effect.exit(widened.resize(10))
-        expect((yield* widened.stats).running).toBe(4)
-      }))
-
-    it.effect("S8 awaitIdle hears that the last job was refused", () =>
+    law(
+      "S8 resize refuses the jobs that can never start though one that starts throws",
       Effect.gen(function*() {
-        const narrowed = yield* scheduler(5)
-        yield* narrowed.pause
-        throwing(yield* fork(narrowed.schedule(Effect.void, { weight: 5 })))
-        const first = yield* fork(narrowed.awaitIdle)
-        yield* Effect.exit(narrowed.resize(3))
-        expect(first.pollUnsafe()?._tag).toBe("Success")
+        const { resize, schedule } = yield* scheduler(5)
+        yield* fork(schedule(Effect.never))
+        const InsufficientCapacity = yield* fork(schedule(Effect.void, { weight: 5 }))
+        yield* throwing(schedule(Effect.void))
+        yield* Effect.exit(resize(3))
+        expectEnds({ InsufficientCapacity })
+      })
+    )
 
+    law(
+      "S8 a call uses the width that a resize gives though a job that starts in it throws",
+      Effect.gen(function*() {
+        const { forEach, resize, schedule, stats } = yield* scheduler(2)
+        yield* fork(forEach([1, 2, 3, 4], () => Effect.never))
+        yield* throwing(schedule(Effect.void, { priority: 1 }))
+        yield* Effect.exit(resize(10))
+        expect((yield* stats).running).toBe(4)
+      })
+    )
+
+    law(
+      "S8 awaitIdle hears that the last job was refused by a resize",
+      Effect.gen(function*() {
+        const { awaitIdle, pause, resize, schedule } = yield* scheduler(5)
+        yield* pause
+        yield* throwing(schedule(Effect.void, { weight: 5 }))
+        const Success = yield* fork(awaitIdle)
+        yield* Effect.exit(resize(3))
+        expectEnds({ Success })
+      })
+    )
+
+    law(
+      "S8 awaitIdle hears that the last job was refused at its turn",
+      Effect.gen(function*() {
         const clock = new ManualClock()
-        const late = yield* Effect.provideService(scheduler(1), Clock.Clock, clock)
-        const running = yield* fork(late.schedule(Effect.never))
-        throwing(yield* fork(late.schedule(Effect.void, { maxWait: 100 })))
-        const second = yield* fork(late.awaitIdle)
+        const { awaitIdle, schedule } = yield* Effect.provideService(scheduler(1), Clock.Clock, clock)
+        const Interrupt = yield* fork(schedule(Effect.never))
+        yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+        const Success = yield* fork(awaitIdle)
         clock.block(150)
-        running.interruptUnsafe()
-        expect(second.pollUnsafe()?._tag).toBe("Success")
-      }))
+        Interrupt.interruptUnsafe()
+        expectEnds({ Interrupt, Success })
+      })
+    )
 
-    it.effect("O1 the timer of maxWait goes on though a job that starts when it rings throws", () =>
+    law(
+      "O1 the timer of maxWait goes on though a job that starts when it rings throws",
       Effect.gen(function*() {
         const { schedule } = yield* Scheduler.make({ concurrency: 2, rate: { limit: 10, window: "1 second" } })
         yield* fork(schedule(Effect.never))
-        throwing(yield* fork(schedule(Effect.void, { maxWait: 100 })))
-        const heavy = yield* fork(schedule(Effect.void, { maxWait: 150, weight: 2, tokens: 0 }))
-        yield* TestClock.adjust(150)
-        expect(reasonOf(heavy)).toBe("WaitExceeded")
-      }))
+        yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+        const WaitExceeded = yield* fork(schedule(Effect.void, { maxWait: 150, weight: 2, tokens: 0 }))
+        yield* Effect.sleep(151)
+        expectEnds({ WaitExceeded })
+      })
+    )
 
-    it.effect("O1 S3 the rate that came for a late job goes to the next one", () =>
+    const tenASecond = (clock: ManualClock) =>
+      Effect.provideService(
+        Scheduler.make({ concurrency: 5, rate: { limit: 10, window: "1 second" } }),
+        Clock.Clock,
+        clock
+      )
+
+    law(
+      "O1 S3 the rate that came for a late job goes to the next one",
       Effect.gen(function*() {
         const clock = new ManualClock()
-        const rate = { limit: 10, window: "1 second" } as const
-        const { schedule } = yield* Effect.provideService(Scheduler.make({ concurrency: 2, rate }), Clock.Clock, clock)
+        const { schedule } = yield* tenASecond(clock)
         yield* schedule(Effect.void)
-        throwing(yield* fork(schedule(Effect.void, { maxWait: 100 })))
-        const next = yield* fork(schedule(Effect.void))
+        yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+        const Success = yield* fork(schedule(Effect.void))
         clock.block(150)
         clock.fire()
-        expect(reasonOf(next)).toBe("Success")
+        expectEnds({ Success })
+      })
+    )
+
+    law(
+      "S7 a call and a job that come when a late job is refused go on",
+      Effect.gen(function*() {
+        for (const way of ["call", "job"]) {
+          const clock = new ManualClock()
+          const { forEach, schedule } = yield* tenASecond(clock)
+          yield* schedule(Effect.void)
+          yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+          clock.block(150)
+          const Success = yield* fork<unknown, unknown, never>(
+            way === "call" ? forEach([1, 2, 3], () => Effect.void) : schedule(Effect.void)
+          )
+          for (let i = 0; i < 4; i++) {
+            yield* settle
+            clock.block(100)
+            clock.fire()
+          }
+          expectEnds({ Success })
+        }
+      })
+    )
+  })
+
+  describe("observers of fibers that throw when their turn comes at a limiter, where a scheduler gives way", () => {
+    class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 1, window: "1 second", burst: 5 }) {}
+    /** A job waits for five tokens, and behind it somebody for the one that is left. */
+    const law = (
+      title: string,
+      program: (
+        scheduler: Scheduler.Scheduler,
+        waiting: Fiber.Fiber<unknown, unknown>,
+        close: Effect.Effect<void>
+      ) => Effect.Effect<void, unknown>
+    ) =>
+      it(title, () => {
+        const thrown: Array<unknown> = []
+        const run = Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 1, rate: Api }), scope)
+          yield* Api.consume({ tokens: 4 })
+          const waiting = yield* fork(scheduler.schedule(Effect.void, { tokens: 5 }))
+          const behind = yield* fork(Api.consume())
+          behind.addObserver(() => {
+            throw bug
+          })
+          yield* program(scheduler, waiting, Scope.close(scope, Exit.void))
+          expect(behind.pollUnsafe()?._tag).toBe("Success")
+        })
+        const { exit } = simulate(() => Effect.provide(run, Api.layer), { onThrow: (error) => void thrown.push(error) })
+        expect(exit).toEqual(Exit.void)
+        expect(thrown).toEqual([bug])
+      })
+
+    law("S8 closing ends the jobs that wait", (_, waiting, close) =>
+      Effect.gen(function*() {
+        yield* close
+        expect(Exit.hasInterrupts(waiting.pollUnsafe()!)).toBe(true)
+      }))
+
+    law("S8 awaitIdle hears that the last job left", ({ awaitIdle }, waiting) =>
+      Effect.gen(function*() {
+        const idle = yield* fork(awaitIdle)
+        yield* Fiber.interrupt(waiting)
+        expect(idle.pollUnsafe()?._tag).toBe("Success")
+      }))
+
+    law("S1 S3 an item of no tokens that comes first runs", ({ forEach, stats }) =>
+      Effect.gen(function*() {
+        expect(yield* forEach(["a"], (a) => Effect.succeed(a), { tokens: 0, priority: 1 })).toEqual(["a"])
+        expect((yield* stats).running).toBe(0)
       }))
   })
 

@@ -257,7 +257,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
-    if (job.link !== undefined) this.limiter!.refundUnsafe(job)
+    if (job.link !== undefined) this.rate.refund(job)
     const lane = this.lanes.end(job)
     const seenAt = this.watch === undefined ? undefined : this.watch.ended(exit, startOf(this, job))
     const { line } = job
@@ -321,11 +321,13 @@ export class Engine implements Core, Claimant, Load {
         if (lane === undefined) this.rate.withdraw()
       } while (this.again && this.starts < maxStartsPerStep)
       settled = this.starts < maxStartsPerStep
-    } finally {
-      this.pumping = false
-      this.instant = this.seenAt = undefined
-      if (!settled) this.defer()
+    } catch (error) {
+      // Of the code of a job, which neither who came nor who left may be hurt by.
+      this.throwLater(error)
     }
+    this.pumping = false
+    this.instant = this.seenAt = undefined
+    if (!settled) this.defer()
     this.overload?.pumped(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
     if (this.permits !== undefined) this.permits.changed()
     this.account?.turn()
@@ -391,6 +393,13 @@ export class Engine implements Core, Claimant, Load {
   onStoreFailure(error: StoreError): void {
     // Not the one in front alone: each of the others might wait for as long as the store takes to fail.
     if (this.front !== undefined) refuseWaiting(this, error, (job) => job.tokens > 0)
+  }
+
+  /** The code of somebody else threw in the step of a job: its error is thrown in a turn of its own. */
+  throwLater(error: unknown): void {
+    this.site.dispatcher.scheduleTask(() => {
+      throw error
+    }, 0)
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */
@@ -492,12 +501,9 @@ export class Engine implements Core, Claimant, Load {
     if (this.adaptive !== undefined) endAdaption(this)
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
-    try {
-      refuseImpossible(this)
-    } finally {
-      this.watch?.resized()
-      forEachInSlices(this.slices, Array.from(this.calls), (call) => call.fill())
-    }
+    this.watch?.resized()
+    refuseImpossible(this)
+    forEachInSlices(this.slices, Array.from(this.calls), (call) => call.fill())
   }
 
   /** Gives a rate to an engine that had none. */

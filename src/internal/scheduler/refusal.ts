@@ -82,13 +82,10 @@ const refuseEach = <A>(
     refused.set(job, why)
   })
   engine.lanes.refresh()
-  // The jobs that start come before the refused ones, whose code may use the rate. The code of either may throw.
-  try {
-    engine.pump()
-  } finally {
-    const refuse = ([job, why]: readonly [Job, A]) => engine.refusals.refuse(job, reasonOf(why))
-    forEachInSlices(engine.slices, refused, refuse, () => engine.notifyUnsafe())
-  }
+  // Before the refused jobs hear of it: their code may use the rate.
+  engine.pump()
+  const refuse = ([job, why]: readonly [Job, A]) => engine.refusals.refuse(job, reasonOf(why))
+  forEachInSlices(engine.slices, refused, refuse, () => engine.notifyUnsafe())
 }
 
 /** Refuses the jobs that can never start now. */
