@@ -372,6 +372,33 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
       })
     )
 
+    law(
+      "O1 a penalty that refuses a job hurts neither who gives it nor the others that it refuses",
+      Effect.gen(function*() {
+        const { penalize, schedule } = yield* scheduler(1)
+        yield* fork(schedule(Effect.never))
+        yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+        const WaitExceeded = yield* fork(schedule(Effect.void, { maxWait: 100 }))
+        const Success = yield* fork(penalize({ for: "1 minute" }))
+        expectEnds({ Success, WaitExceeded })
+      })
+    )
+
+    law(
+      "S8 all keys of a Keyed close with their layer",
+      Effect.gen(function*() {
+        class Keyed extends Scheduler.Keyed<Keyed>()("test/Closing", { lookup: () => ({ concurrency: 1 }) }) {}
+        const scope = yield* Scope.make()
+        const context = yield* Scope.provide(Layer.build(Keyed.layer), scope)
+        const schedule = (key: string) => Effect.provideContext(Keyed.schedule(key, Effect.never), context)
+        yield* throwing(schedule("a"))
+        const jobs = yield* Effect.forEach(["a", "b", "b", "c"], (key) => fork(schedule(key)))
+        const Success = yield* fork(Scope.close(scope, Exit.void))
+        expectEnds({ Success })
+        for (const Interrupt of jobs) expectEnds({ Interrupt })
+      })
+    )
+
     const tenASecond = (clock: ManualClock) =>
       Effect.provideService(
         Scheduler.make({ concurrency: 5, rate: { limit: 10, window: "1 second" } }),

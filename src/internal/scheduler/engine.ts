@@ -18,6 +18,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
+import { guarded } from "../data/guarded.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { forEachInSlices, Slices } from "../data/slices.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
@@ -364,18 +365,11 @@ export class Engine implements Core, Claimant, Load {
   /** The rate was taken for the job that is in front now. */
   onDue(claim: Claim): void {
     const lane = this.front
-    let fits = false
-    // The code of a job that is refused may throw.
-    try {
-      // A job with other tokens may have come in front since they were asked for.
-      fits = lane !== undefined && this.lanes.headOf(lane).cost === claim.tokens && !this.refusesHead(lane)
-    } finally {
-      if (!fits) {
-        this.limiter!.refundUnsafe(claim)
-        this.pump()
-      }
+    // A job with other tokens may have come in front since they were asked for.
+    if (lane === undefined || this.lanes.headOf(lane).cost !== claim.tokens || this.refusesHead(lane)) {
+      this.limiter!.refundUnsafe(claim)
+      return this.pump()
     }
-    if (!fits || lane === undefined) return
     this.limiter!.watch?.delayed(Math.max(0, this.now() - claim.since) / 1e6)
     if (this.pumping || this.deferred) {
       this.startHead(lane, claim.link)
@@ -465,11 +459,8 @@ export class Engine implements Core, Claimant, Load {
     else if (!overload.isLate) this.log?.overloaded(false)
     if (reason === undefined) return false
     this.starts++
-    try {
-      this.refuseQueued(job, reason)
-    } finally {
-      this.notifyUnsafe()
-    }
+    this.refuseQueued(job, reason)
+    this.notifyUnsafe()
     return true
   }
 
@@ -503,7 +494,7 @@ export class Engine implements Core, Claimant, Load {
     else this.permits.limit = concurrency
     this.watch?.resized()
     refuseImpossible(this)
-    forEachInSlices(this.slices, Array.from(this.calls), (call) => call.fill())
+    this.tellEach(this.calls, (call) => call.fill())
   }
 
   /** Gives a rate to an engine that had none. */
@@ -529,7 +520,15 @@ export class Engine implements Core, Claimant, Load {
   /** A job or a call has ended. */
   notifyUnsafe(): void {
     if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
-    forEachInSlices(this.slices, Array.from(this.watchers), (watcher) => watcher())
+    this.tellEach(this.watchers, (watcher) => watcher())
+  }
+
+  /** Tells them in slices. The error of one hurts neither the others nor who brought this about. */
+  tellEach<A>(all: Iterable<A>, tell: (each: A) => void, done?: () => void): void {
+    guarded(
+      () => forEachInSlices(this.slices, Array.from(all), tell, done),
+      (error) => this.throwLater(error)
+    )
   }
 
   notifySoon(): void {
@@ -546,7 +545,7 @@ export class Engine implements Core, Claimant, Load {
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
     const calls = Array.from(this.calls)
-    forEachInSlices(this.slices, jobs.concat(this.lanes.started), (job) => {
+    this.tellEach(jobs.concat(this.lanes.started), (job) => {
       if (job.state === "Queued") {
         this.watch?.left(waited(this, job))
         this.withdrawJob(job)
@@ -555,11 +554,8 @@ export class Engine implements Core, Claimant, Load {
     }, () => {
       this.telling = false
       // Those that have no jobs now: they wait for an item, or for the consumer of a stream.
-      try {
-        forEachInSlices(this.slices, calls, (call) => call.interruptUnsafe())
-      } finally {
-        this.notifyUnsafe()
-      }
+      this.tellEach(calls, (call) => call.interruptUnsafe())
+      this.notifyUnsafe()
     })
   }
 }

@@ -5,6 +5,7 @@
  */
 import * as DueHeap from "../data/dueHeap.js"
 import { duration } from "../data/duration.js"
+import { guarded } from "../data/guarded.js"
 import { forEachInSlices } from "../data/slices.js"
 import * as Timers from "../data/timers.js"
 import { behind } from "../limiter/gcra.js"
@@ -113,13 +114,11 @@ export class Overload {
   }
 
   private ring(): void {
-    // First the jobs that can start: the timer of the rate may be set for the same time. Their code may throw.
-    try {
-      this.engine.limiter?.settle?.()
-      this.engine.pump()
-    } finally {
-      this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.engine.time()))
-    }
+    const { engine } = this
+    // First the jobs that can start: the timer of the rate may be set for the same time.
+    guarded(() => engine.limiter?.settle?.(), (error) => engine.throwLater(error))
+    engine.pump()
+    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, engine.time()))
   }
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */

@@ -32,6 +32,7 @@ export interface Core extends Host {
   leaveQueue(job: Job): void
   refuseQueued(job: Job, reason: SchedulerErrorReason): void
   notifyUnsafe(): void
+  throwLater(error: unknown): void
 }
 
 /** Whether a job can never start, and why: it asks for more than there can be. */
@@ -63,7 +64,11 @@ export class Refusals {
     const { watch } = this.engine
     if (watch !== undefined) watch.refused(_tag, Math.max(0, watch.now() - job.since))
     job.state = "Done"
-    job.onFailure(this.error(reason))
+    try {
+      job.onFailure(this.error(reason))
+    } catch (error) {
+      this.engine.throwLater(error)
+    }
   }
 }
 
