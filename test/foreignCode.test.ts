@@ -274,7 +274,7 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
   describe("observers of fibers that throw in a step which others wait for", () => {
     /** Whatever happens to those whose fibers are observed, the program goes on, and it hears of the error. */
     const law = <E>(title: string, program: Effect.Effect<void, E, Scope.Scope>) =>
-      it(title, () => {
+      it(`hurt nobody else: ${title}`, () => {
         const thrown: Array<unknown> = []
         const { exit } = simulate(() => Effect.scoped(program), { onThrow: (error) => void thrown.push(error) })
         expect(exit).toEqual(Exit.void)
@@ -454,7 +454,7 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
         close: Effect.Effect<void>
       ) => Effect.Effect<void, unknown>
     ) =>
-      it(title, () => {
+      it(`hurt nobody else: ${title}`, () => {
         const thrown: Array<unknown> = []
         const run = Effect.gen(function*() {
           const scope = yield* Scope.make()

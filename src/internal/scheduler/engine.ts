@@ -258,7 +258,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
-    if (job.link !== undefined) this.rate.refund(job)
+    if (job.link !== undefined) this.apart(() => this.limiter!.refundUnsafe(job))
     const lane = this.lanes.end(job)
     const seenAt = this.watch === undefined ? undefined : this.watch.ended(exit, startOf(this, job))
     const { line } = job
@@ -323,8 +323,9 @@ export class Engine implements Core, Claimant, Load {
       } while (this.again && this.starts < maxStartsPerStep)
       settled = this.starts < maxStartsPerStep
     } catch (error) {
-      // Of the code of a job, which neither who came nor who left may be hurt by.
-      this.throwLater(error)
+      this.apart(() => {
+        throw error
+      })
     }
     this.pumping = false
     this.instant = this.seenAt = undefined
@@ -389,11 +390,11 @@ export class Engine implements Core, Claimant, Load {
     if (this.front !== undefined) refuseWaiting(this, error, (job) => job.tokens > 0)
   }
 
-  /** The code of somebody else threw in the step of a job: its error is thrown in a turn of its own. */
-  throwLater(error: unknown): void {
-    this.site.dispatcher.scheduleTask(() => {
-      throw error
-    }, 0)
+  apart(f: () => void): void {
+    guarded(f, (error) =>
+      this.site.dispatcher.scheduleTask(() => {
+        throw error
+      }, 0))
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */
@@ -523,12 +524,8 @@ export class Engine implements Core, Claimant, Load {
     this.tellEach(this.watchers, (watcher) => watcher())
   }
 
-  /** Tells them in slices. The error of one hurts neither the others nor who brought this about. */
-  tellEach<A>(all: Iterable<A>, tell: (each: A) => void, done?: () => void): void {
-    guarded(
-      () => forEachInSlices(this.slices, Array.from(all), tell, done),
-      (error) => this.throwLater(error)
-    )
+  private tellEach<A>(all: Iterable<A>, tell: (each: A) => void, done?: () => void): void {
+    this.apart(() => forEachInSlices(this.slices, Array.from(all), tell, done))
   }
 
   notifySoon(): void {

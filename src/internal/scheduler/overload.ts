@@ -5,7 +5,6 @@
  */
 import * as DueHeap from "../data/dueHeap.js"
 import { duration } from "../data/duration.js"
-import { guarded } from "../data/guarded.js"
 import { forEachInSlices } from "../data/slices.js"
 import * as Timers from "../data/timers.js"
 import { behind } from "../limiter/gcra.js"
@@ -116,7 +115,7 @@ export class Overload {
   private ring(): void {
     const { engine } = this
     // First the jobs that can start: the timer of the rate may be set for the same time.
-    guarded(() => engine.limiter?.settle?.(), (error) => engine.throwLater(error))
+    engine.apart(() => engine.limiter?.settle?.())
     engine.pump()
     this.refuseEach(this.expired(), (terms) => this.exceeded(terms, engine.time()))
   }

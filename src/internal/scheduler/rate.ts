@@ -1,7 +1,6 @@
 /**
  * The rate of a scheduler: its limiter, and one claim on it, for the job that is in front when the claim is due.
  */
-import { guarded } from "../data/guarded.js"
 import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
 import type { Tokens } from "../limiter/gcra.js"
 import type { Job } from "./job.js"
@@ -15,8 +14,8 @@ export interface Claimant {
   /** The burst of a shared limiter has become too small. */
   onTooLarge(): void
   onStoreFailure(error: StoreError): void
-  /** The code of another caller of the limiter threw. */
-  throwLater(error: unknown): void
+  /** Calls code of others back, which may throw. */
+  apart(f: () => void): void
 }
 
 /** A place in the limiter's queue. */
@@ -94,13 +93,8 @@ export class Rate {
     const { claim } = this
     if (claim === undefined) return
     this.claim = undefined
-    // It lets others come first at the limiter, whose code is called back here: it must not end the step of a job.
-    guarded(() => this.limiter!.cancelUnsafe(claim), (error) => this.claimant.throwLater(error))
-  }
-
-  /** Gives back what a job was granted that does not begin, which may go to others, too. */
-  refund(job: Job): void {
-    guarded(() => this.limiter!.refundUnsafe(job), (error) => this.claimant.throwLater(error))
+    // It lets others come first at the limiter.
+    this.claimant.apart(() => this.limiter!.cancelUnsafe(claim))
   }
 
   /** Whether a claim still counts. While a limiter notifies several claims, one of them may withdraw another. */

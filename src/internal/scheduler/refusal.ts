@@ -32,7 +32,8 @@ export interface Core extends Host {
   leaveQueue(job: Job): void
   refuseQueued(job: Job, reason: SchedulerErrorReason): void
   notifyUnsafe(): void
-  throwLater(error: unknown): void
+  /** Calls code of others back in a step that does not depend on it: an error is thrown in a turn of its own. */
+  apart(f: () => void): void
 }
 
 /** Whether a job can never start, and why: it asks for more than there can be. */
@@ -64,11 +65,7 @@ export class Refusals {
     const { watch } = this.engine
     if (watch !== undefined) watch.refused(_tag, Math.max(0, watch.now() - job.since))
     job.state = "Done"
-    try {
-      job.onFailure(this.error(reason))
-    } catch (error) {
-      this.engine.throwLater(error)
-    }
+    this.engine.apart(() => job.onFailure(this.error(reason)))
   }
 }
 

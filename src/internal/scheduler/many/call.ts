@@ -155,7 +155,9 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
       }
     } catch (error) {
       this.defer()
-      this.options.engine.throwLater(error)
+      this.options.engine.apart(() => {
+        throw error
+      })
     } finally {
       this.filling = false
       this.settle()
