@@ -265,7 +265,8 @@ const noop = <Self>(tag: Context.Key<Self, Scheduler>): Layer.Layer<Self> =>
  *
  * **Details**
  *
- * It starts every job at once. `resize`, `setRate`, `pause` and `resume` do nothing; `stats` and `awaitIdle` work.
+ * It starts every job at once. `resize`, `setRate`, `penalize`, `pause` and `resume` do nothing; `stats`, `awaitIdle` and
+ * `drain` work.
  *
  * **Example** (Taking the bounds away)
  *
@@ -823,7 +824,8 @@ export interface KeyedServiceClass<in out Self, in out Id extends string, in out
  * **Gotchas**
  *
  * - A `lookup` that throws, or returns invalid options, is a defect of the call and leaves nothing behind.
- * - A key whose width or rate was changed stays until the layer's scope closes, and one that was paused until it is resumed.
+ * - A key whose width or rate was changed, or that was drained, stays until the layer's scope closes, and one that was paused
+ *   until it is resumed.
  * - When the layer's scope closes, the jobs of all keys are interrupted.
  *
  * **Example** (Scheduling by host)
