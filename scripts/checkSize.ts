@@ -31,7 +31,6 @@ const programs: ReadonlyArray<Program> = [
     name: "Reducer",
     calls: `const program = M.reduce("key", Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer())`,
-    // Through the index, the schema codecs of `reduceShared` are bundled too.
     limits: [12_000, 26_000, 26_500]
   },
   {

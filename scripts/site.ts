@@ -10,7 +10,7 @@
  */
 import { cpSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join, normalize, relative } from "node:path"
-import { fileURLToPath } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
 import { serve } from "./browser.ts"
 import { exampleOf, exportsOf, publicModules } from "./checkDocs.ts"
@@ -63,12 +63,30 @@ const linked = (file: string, text: string) =>
       )
   ).join("")
 
-const writePages = () => {
+/** Draws the diagrams of a page, so that a browser has to load nothing for them. */
+const drawn = async (page: string, text: string): Promise<string> => {
+  // Sound: the package is in the lockfile of `site`, so it is one version, whose types the root does not have.
+  const { renderMermaidSVG } = await import(
+    pathToFileURL(join(site, "node_modules/beautiful-mermaid/dist/index.js")).href
+  ) as { readonly renderMermaidSVG: (diagram: string, options: { readonly font: string }) => string }
+  let number = 0
+  return text.replaceAll(/^```mermaid\n([^]*?)^```/gm, (_, diagram: string) => {
+    const picture = `${page.replace(/\.md$/, "")}-${++number}.svg`
+    // The picture wants its font from a server.
+    write(picture, renderMermaidSVG(diagram, { font: "sans-serif" }).replaceAll(/@import [^\n]*\n/g, ""))
+    return `![A diagram](./${basename(picture)})`
+  })
+}
+
+const writePages = async () => {
   const guides = globSync("docs/*.md", { cwd: root }).toSorted((a, b) => {
     const place = (file: string) => (order.indexOf(basename(file, ".md")) + order.length + 1) % (order.length + 1)
     return place(a) - place(b) || a.localeCompare(b)
   })
-  for (const file of ["README.md", ...guides, ...others]) write(pageOf(file)!, linked(file, read(file)))
+  for (const file of ["README.md", ...guides, ...others]) {
+    const page = pageOf(file)!
+    write(page, await drawn(page, linked(file, read(file))))
+  }
   write("LICENSE.md", `# License\n\n${read("LICENSE")}`)
   for (const folder of globSync("docs/*/", { cwd: root })) {
     cpSync(join(root, folder), join(pages, folder), { recursive: true })
@@ -130,11 +148,11 @@ const writeReference = (modules: ReadonlyArray<string>) => {
   return results
 }
 
-const build = () => {
+const build = async () => {
   installed("site")
   rmSync(join(site, ".tmp"), { recursive: true, force: true })
   rmSync(join(site, "dist"), { recursive: true, force: true })
-  const { examples, guides } = writePages()
+  const { examples, guides } = await writePages()
   const reference = writeReference(publicModules(root))
   const link = (page: string) => `/${page.replace(/(^|\/)index\.md$/, "$1").replace(/\.md$/, "")}`
   const item = (page: string, text = titleOf(readFileSync(join(pages, page), "utf8"))) => ({ text, link: link(page) })
@@ -166,7 +184,7 @@ const build = () => {
 const { values } = parseArgs({
   options: { check: { type: "boolean" }, only: { type: "boolean" }, serve: { type: "string" } }
 })
-const problems = values.only === true ? [] : build()
+const problems = values.only === true ? [] : await build()
 if (values.check === true) problems.push(...await checkSite(join(site, "dist")))
 if (problems.length > 0) process.exitCode = 1
 else if (values.serve !== undefined) {

@@ -21,7 +21,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { guarded } from "./internal/data/guarded.js"
-import { refuse } from "./internal/data/refuse.js"
+import { integer } from "./internal/data/refuse.js"
 import type { Place } from "./internal/data/timers.js"
 import { type Adaptation, LatencyWidth, type WidthPolicy } from "./internal/scheduler/width.js"
 
@@ -40,7 +40,8 @@ export interface Adaptive extends WidthPolicy {}
  *
  * - `min`: the least concurrency, an integer from 1; 1 by default.
  * - `max`: the most concurrency, an integer from `min`.
- * - `initial`: the concurrency to begin with; 20 by default, or the nearest that the bounds allow.
+ * - `initial`: the concurrency before anything is measured; 20 by default, or the nearest that the bounds allow. The first jobs
+ *   run at two thirds of it, to measure a baseline.
  * - `overload`: which exits say that the other side has too much to do. Each one takes a tenth of the width, at most once for
  *   the jobs that run at the same time. By default a typed failure with a `TimeoutError`. Other failures change nothing. If it
  *   throws, that is logged and the exit changes nothing.
@@ -65,7 +66,7 @@ const isTimeout = (exit: Exit.Exit<unknown, unknown>): boolean =>
  * **Details**
  *
  * Invalid options throw a `RangeError`. A job costs two readings of the clock more than with a fixed concurrency. `resize` ends
- * the adaption. A job that weighs more than the width starts alone.
+ * the adaptation. A job that weighs more than the width starts alone.
  *
  * **Gotchas**
  *
@@ -97,13 +98,10 @@ const isTimeout = (exit: Exit.Exit<unknown, unknown>): boolean =>
  * @since 0.1.0
  */
 export const latency = ({ initial = 20, max, min = 1, overload = isTimeout }: LatencyOptions): Adaptive => {
-  const check = (field: string, value: number, least: number) =>
-    Number.isSafeInteger(value) && value >= least
-      ? value
-      : refuse("Adaptive.latency", field, `an integer >= ${least}`, value)
-  check("min", min, 1)
-  check("max", max, min)
-  check("initial", initial, 1)
+  const caller = "Adaptive.latency"
+  integer(caller, "min", min, 1)
+  integer(caller, "max", max, min)
+  integer(caller, "initial", initial, 1)
   const first = Math.max(min, Math.min(max, initial))
   const make = (name: string, { context }: Place): Adaptation => {
     const width = new LatencyWidth(min, max, first)

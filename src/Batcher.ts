@@ -16,8 +16,8 @@
  * - `execute` has the services of the place where the resolver was made, except those in `isolate`, and runs in the span of
  *   the batch's first caller. Its `Scope` closes with the batch.
  *
- * Requests are equal when all their fields are: primitives by value; arrays, plain objects, dates, maps and sets by
- * structure; other objects by their own `Equal` or else by identity.
+ * Requests of one class are equal when all their fields are: primitives by value; arrays, plain objects, dates, maps and
+ * sets by structure; other objects by their own `Equal` or else by identity.
  *
  * **Gotchas**
  *

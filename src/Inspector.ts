@@ -8,8 +8,8 @@
  *
  * **Details**
  *
- * Provide {@link layer} to the layers of the services. What is built below it is listed for as long as its scope is open.
- * Services then note when a job or a batch began; the rest is read when you ask.
+ * Provide {@link layer} to the layers of the services. A service that is built below it is listed for as long as its scope is
+ * open. Services then note when a job or a batch began; the rest is read when you ask.
  *
  * A snapshot has no values, and no keys unless you set `showKeys`.
  *
@@ -20,7 +20,7 @@ import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { refuse } from "./internal/data/refuse.js"
+import { integer } from "./internal/data/refuse.js"
 import type { Snapshot } from "./internal/inspect/models.js"
 import { Members } from "./internal/inspect/roll.js"
 import { read } from "./internal/inspect/snapshot.js"
@@ -41,7 +41,7 @@ export type {
 } from "./internal/inspect/models.js"
 
 /**
- * What a snapshot tells.
+ * The settings of a snapshot.
  *
  * **Details**
  *
@@ -101,7 +101,7 @@ export class Inspector extends Context.Service<Inspector, {
  */
 export const layer = (options: Options = {}): Layer.Layer<Inspector> => {
   const { most = 20, showKeys = false } = options
-  if (!(Number.isSafeInteger(most) && most >= 1)) refuse("Inspector.layer", "most", "an integer >= 1", most)
+  integer("Inspector.layer", "most", most, 1)
   return Layer.effectContext(Effect.sync(() => {
     const members = new Members()
     const snapshot = Effect.map(Clock.currentTimeMillis, (now) => read(members.all, { showKeys, most }, now))

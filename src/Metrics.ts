@@ -8,8 +8,8 @@
  *
  * **Details**
  *
- * Provide {@link layer} to the layers of the services. What is built below it is seen, under the id of its tag or the `name`
- * in its options, for as long as its scope is open. Services of one name share their series. Keys, shares and tenants are
+ * Provide {@link layer} to the layers of the services. A service that is built below it has series, under the id of its tag or the
+ * `name` in its options, for as long as its scope is open. Services of one name share their series. Keys, shares and tenants are
  * never attributes. `docs/observability.md` lists the metrics, with panels and alerts.
  *
  * | name, after `effect_funnel.`                                          | kind           | attributes besides `name` |

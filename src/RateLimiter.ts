@@ -57,8 +57,9 @@ export type TypeId = "~effect-funnel/RateLimiter"
  *
  * **Details**
  *
- * In any interval of length Δ at most `burst + Δ · limit / window` tokens pass. A burst that takes more than a hundred years
- * to come back is refused.
+ * In any interval of length Δ at most `burst + Δ · limit / window` tokens are due. Where a timer is late, the calls that were
+ * due in the last 50 milliseconds start together; `strict` counts actual starts. A burst that takes more than a hundred years to
+ * come back is refused.
  *
  * **Gotchas**
  *
@@ -96,7 +97,7 @@ export type Options = Quota | ReadonlyArray<Quota>
  * @since 0.1.0
  */
 export interface NameOptions {
-  /** The name of the limiter in its errors, the id of its tag by default. */
+  /** The name of the limiter in errors, metrics and logs; the id of its tag by default. */
   readonly name?: string | undefined
 }
 
@@ -135,8 +136,8 @@ export interface ConsumeOptions {
 export interface LimitOptions<in A> extends ConsumeOptions {
   /**
    * Tells what a success has cost, a number from 0, or a list of such numbers, one a quota; part of a token counts as one.
-   * Until then the call counts as `tokens`. What it cost less is given back, what it cost more is owed. A failure or an
-   * interruption costs `tokens`. In memory only.
+   * Until then the call counts as `tokens`. If it cost less, the difference is given back; if it cost more, it is owed. A failure
+   * or an interruption costs `tokens`. In memory only.
    */
   readonly settle?: ((value: A) => number | ReadonlyArray<number>) | undefined
 }
@@ -293,8 +294,9 @@ export const isRateLimiter = (u: unknown): u is RateLimiter => Predicate.hasProp
  *
  * **Details**
  *
- * Invalid options throw a `RangeError` when `make` is called. A decision costs some hundred nanoseconds, a waiting call
- * O(1) however many wait. There is nothing to close: the timer runs only while a call waits.
+ * Invalid options throw a `RangeError` when `make` is called. A decision costs some hundred nanoseconds. A waiting call costs
+ * O(1) however many wait, and O(log n) with a `maxWait`. There is nothing to close: the timer of the waiting calls runs only while
+ * there are some, and the one that forgets keys keeps no process alive.
  *
  * **Example** (Spacing calls evenly)
  *
@@ -471,7 +473,8 @@ const ops: Operations<RateLimiter> = /*#__PURE__*/ operations(RateLimiter)
  *
  * A call that is interrupted before it is admitted costs nothing, and the calls behind it move up. Lighter calls do not
  * overtake a heavy one. While others wait for the key, `"fail"` fails. With a `maxWait`, a call behind others costs what its
- * refusal costs.
+ * refusal costs. A refusal behind calls that wait for several quotas, or for a strict one, takes time in their number, with a
+ * `maxWait` in that of 256 at most.
  *
  * **Example** (Refusing an attempt too many)
  *
@@ -508,7 +511,7 @@ export const consume: Operations<RateLimiter>["consume"] = ops.consume
  * **Gotchas**
  *
  * Interrupted while it waits, the effect never runs and costs nothing; interrupted while it runs, its tokens are spent. With
- * `settle` the result tells what the call cost, and a limiter over Redis throws a `RangeError`. A
+ * `settle` the result tells what the call cost, and a limiter over a store throws a `RangeError`. A
  * retry inside `withLimit` is not limited: write `Effect.retry(RateLimiter.withLimit(effect), policy)`.
  *
  * **Example** (Limiting each of many calls)
@@ -560,7 +563,7 @@ export const withLimit: Operations<RateLimiter>["withLimit"] = ops.withLimit
  * **Details**
  *
  * `retryAfter` counts the calls that wait. It is exact: if nobody else comes, a call for one token is refused before it and
- * admitted at it. A look costs as much as a refusal; over Redis it is one command.
+ * admitted at it. A look costs as much as a refusal; over a store it is one command.
  *
  * **Example** (Telling a client what is left)
  *
@@ -589,7 +592,7 @@ export const peek: Operations<RateLimiter>["peek"] = ops.peek
  * **Details**
  *
  * Waiting calls go on waiting. When the time is over one token passes, and the burst fills at its pace from then on. A
- * penalty never shortens a wait, and zero changes nothing. A negative, infinite or NaN time throws a `RangeError`. Without a
+ * penalty never shortens a wait, and one of zero changes nothing. A negative, infinite or NaN time throws a `RangeError`. Without a
  * key, the calls without a key are held up.
  *
  * **Example** (Obeying Retry-After)

@@ -74,7 +74,7 @@ export interface Options {
 export interface RetryOptions<in E, out E2 = never, out R2 = never> {
   readonly while?: ((error: E) => boolean) | undefined
   readonly times?: number | undefined
-  readonly schedule?: Schedule.Schedule<unknown, E, E2, R2> | undefined
+  readonly schedule?: Schedule.Schedule<unknown, NoInfer<E>, E2, R2> | undefined
 }
 
 /**

@@ -9,7 +9,7 @@
  * - The head takes permits and rate in the step in which it starts, so no permit is idle while its job waits for the rate.
  * - A job lends its weight to the jobs inside it, and to those of runs and batches that it waits for, so it never waits
  *   for its own permit.
- * - Every step costs O(1) however many jobs wait, and O(log p) with p priorities in use.
+ * - Every step costs O(1) however many jobs wait, and O(log n) with n priorities, keys of `share`, or jobs with a `maxWait`.
  *
  * **Gotchas**
  *
@@ -103,15 +103,15 @@ export { StoreError } from "./internal/store/storeError.js"
  * - `maxQueued`: how many jobs may wait, an integer from 0; no bound by default. Jobs inside a job count in a queue of
  *   their own, with the same bound.
  * - `maxWait`: how long a job may wait for its start; no bound by default. See {@link ScheduleOptions}. The items that
- *   `forEach`, `all` and `stream` pull are exempt: their source waits instead.
+ *   `forEach`, `all` and `stream` pull are exempt, because their source waits instead, and so are the batches of a `Batcher`.
  * - `shed`: refuses jobs with `Overloaded` while the queue is a standing one: once all jobs that started in an `interval`
  *   had waited longer than `target` for width, until the queue is empty or an interval passes without a refusal. Jobs that
  *   have waited more than twice the target are then refused at their turn.
- *   `true` means a target of 5 ms and an interval of 100 ms or, with a `maxWait`, of a twentieth and the half of it. The
- *   items of `forEach` and its kind, and jobs inside jobs, are exempt.
+ *   `true` means a target of 5 ms and an interval of 100 ms or, with a `maxWait`, of a twentieth and the half of it. Exempt
+ *   are the items of `forEach` and its kind, the batches of a `Batcher`, and jobs that start in the width of the job around.
  * - `drain`: on close, how long the jobs that wait and run may go on, while new ones are refused with `Draining`; 0 by
  *   default. The rest is interrupted then.
- * - `name`: the name in errors; the id of the tag by default.
+ * - `name`: the name in errors, metrics and logs; the id of the tag by default.
  *
  * @category options
  * @since 0.1.0
@@ -186,8 +186,8 @@ export const isScheduler = (u: unknown): u is Scheduler => hasProperty(u, withMa
  *
  * **Details**
  *
- * Invalid options throw a `RangeError` in this call. A scheduler has no fiber; a timer runs only while a job waits for the
- * rate.
+ * Invalid options throw a `RangeError` in this call. A scheduler has no fiber. Its timers run only while a job waits, or with
+ * `shed` while a job waits or runs.
  *
  * **Gotchas**
  *
@@ -492,8 +492,8 @@ export const resume: Operations<Scheduler>["resume"] = /*#__PURE__*/ Tag.use((_)
  *
  * **Details**
  *
- * With a rate it is the penalty of the limiter, so that all schedulers with that limiter hold back. A penalty never shortens
- * another one. Jobs whose `maxWait` ends before are refused at once.
+ * With a rate it is the penalty of the limiter, so that all schedulers with that limiter hold back; a job with `tokens: 0` takes
+ * nothing of the rate and starts. A penalty never shortens another one. Jobs whose `maxWait` ends before it are refused at once.
  *
  * **Example** (Obeying a backend)
  *

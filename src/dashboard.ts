@@ -21,7 +21,7 @@ import type * as Layer from "effect/Layer"
 import * as Inspector from "./Inspector.js"
 import { encode } from "./internal/dashboard/frame.js"
 import { events, page } from "./internal/dashboard/serve.js"
-import { refuse } from "./internal/data/refuse.js"
+import { integer, refuse } from "./internal/data/refuse.js"
 import { Members } from "./internal/inspect/roll.js"
 import { nanos, readable } from "./internal/limiter/quota.js"
 import { Roll } from "./internal/seen/seen.js"
@@ -54,12 +54,12 @@ export interface Options {
  *
  * **Details**
  *
- * The server pushes a frame a second to each browser that looks. A browser that is slow misses frames. While nobody looks,
+ * The server pushes a frame to each browser that looks, one a second unless `every` says otherwise. A browser that is slow misses frames. While nobody looks,
  * nothing is done. A frame costs what `Inspector.snapshot` costs; with very many jobs there are fewer frames, which take at most
  * a twentieth of the time.
  *
  * The page loads nothing from elsewhere, has a strict `Content-Security-Policy`, and never shows values. A server that closes
- * ends the connections of the page within a second, so that they do not hold it up. The page connects again when there is a
+ * ends the connections of the page within two seconds, so that they do not hold it up. The page connects again when there is a
  * server.
  *
  * **Gotchas**
@@ -107,10 +107,8 @@ export const layer = (
   if (!(millis >= 100 && millis <= 60_000)) {
     refuse("dashboard.layer", "every", "a duration from 100 milliseconds to 1 minute", readable(every))
   }
-  if (!(Number.isSafeInteger(most) && most >= 1)) refuse("dashboard.layer", "most", "an integer >= 1", most)
-  if (!(Number.isSafeInteger(maxViewers) && maxViewers >= 1)) {
-    refuse("dashboard.layer", "maxViewers", "an integer >= 1", maxViewers)
-  }
+  integer("dashboard.layer", "most", most, 1)
+  integer("dashboard.layer", "maxViewers", maxViewers, 1)
   return HttpRouter.use((router) =>
     Effect.gen(function*() {
       // The list that belongs to the inspector: the page has its own settings.

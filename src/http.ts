@@ -322,12 +322,12 @@ export const reduce: {
 )
 
 /**
- * What a response with `Retry-After` costs.
+ * The key that a `Retry-After` holds back, and the longest time.
  *
  * **Details**
  *
- * - `key`: of a limiter, the key that pays; the default key by default. Of a `Scheduler.Keyed`, the key whose scheduler pays:
- *   a function of the request, by default its host.
+ * - `key`: of a limiter, the key that is held back; the calls without a key by default. Of a `Scheduler.Keyed`, the key whose
+ *   scheduler is held back: a function of the request, by default its host.
  * - `atMost`: the longest penalty, whatever the response asks for; 1 hour by default.
  *
  * @category models
@@ -559,11 +559,11 @@ export const retryTransient: {
 const retryOns: ReadonlyArray<RetryOn> = ["errors-only", "response-only", "errors-and-responses"]
 
 /**
- * What the requests of a server cost of a limiter, and how it answers those that it refuses.
+ * Options of `limit` with a limiter: the cost of a request, and the answer to a refused one.
  *
  * **Details**
  *
- * - `key`: the key that pays, such as the user or the address; the default key, which all requests share, by default.
+ * - `key`: the key that pays, such as the user or the address. By default all requests share the quota without a key.
  * - `tokens`: what a request costs, an integer from 1; 1 by default.
  * - `policy`: the name of the quota in the fields; its limit by default. Name it where two quotas have the same limit.
  * - `retryAfter`: the `Retry-After` of a 503, when the limiter's store does not answer; 1 second by default.
@@ -579,7 +579,7 @@ export interface LimitOptions {
 }
 
 /**
- * What the requests of a server cost as jobs, and how it answers those that the scheduler refuses.
+ * Options of `limit` with a scheduler: those of a job, and the answer to a refused request.
  *
  * **Details**
  *
@@ -614,8 +614,9 @@ export interface LimitJobOptions extends JobOptions<HttpServerRequest> {
  * and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), and `RateLimit-Limit`, `RateLimit-Remaining` and
  * `RateLimit-Reset` (its draft 06), which more clients read. Refusals have no body and cost a few microseconds.
  *
- * A job lasts until the app has made its response; a body that is a stream is sent after that. An interrupted request, as when
- * its client has gone, leaves the queue and costs nothing.
+ * Around an app or a route, a job lasts until the response is made; a body that is a stream is sent after that. Around a server,
+ * as in `HttpServer.serve(app, limit(Api))`, it lasts until the last byte of the body. A request whose client leaves leaves the
+ * queue, and costs nothing.
  *
  * **Gotchas**
  *

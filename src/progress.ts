@@ -24,7 +24,7 @@ interface Drawing {
  *
  * **Details**
  *
- * The result is an `onProgress` for one call of `forEach`, `stream` or `mapEffect` of a scheduler. The lines come at each
+ * The result is an `onProgress` for one call of `forEach`, `all`, `stream` or `mapEffect` of a scheduler. The lines come at each
  * quarter of the way or, without a total, every 5 seconds. The standard output is left to the program. When the scope closes,
  * also by an interruption, the bar stays as it is and the cursor is back.
  *
@@ -49,10 +49,15 @@ interface Drawing {
 export const bar = (title = "progress"): Effect.Effect<(progress: Progress) => void, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.sync(() => process.stderr.isTTY ? drawn(title) : lines(title)),
-      (drawing) => Effect.sync(drawing.stop)
+      Effect.sync((): { drawing?: Drawing } => ({ drawing: process.stderr.isTTY ? drawn(title) : lines(title) })),
+      (shown) =>
+        Effect.sync(() => {
+          shown.drawing?.stop()
+          // A call that lasts longer than the scope would begin a bar that nobody stops.
+          delete shown.drawing
+        })
     ),
-    (drawing) => drawing.update
+    (shown) => (progress) => shown.drawing?.update(progress)
   )
 
 const drawn = (title: string): Drawing => {

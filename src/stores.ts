@@ -254,7 +254,8 @@ const rateLimiter = <R>(
 }
 
 /**
- * Makes a rate limiter over a store that closes with the scope. The store is made anew when `setQuotas` changes the quotas.
+ * Makes a rate limiter over a store that closes with the scope. The store is made anew when the `setRate` of a scheduler that
+ * takes from it changes the quotas.
  *
  * **Example** (Sharing a quota through a store of one's own)
  *
@@ -355,8 +356,8 @@ const scheduler = <Limiter, R>(
   stores: Effect.Effect<SchedulerStores, never, R>,
   options: SchedulerOptions<Limiter>
 ) => {
-  const share = sharing(caller, id, stores, options)
   const limits = checkLimits(caller, id, options)
+  const share = sharing(caller, limits.name, stores, options)
   return Effect.flatMap(
     share,
     (share) => Effect.map(Build.build<Limiter>(limits, share(undefined)), withMany(handleOf))

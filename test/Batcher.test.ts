@@ -309,6 +309,25 @@ describe("B2 equal requests", () => {
       assert.deepStrictEqual(yield* Batcher.loadMany(requests, resolver), requests.map((_) => JSON.stringify(_)))
     }).pipe(Effect.provide(live())))
 
+  it.effect("B2 requests of two classes are different, and fields named by symbols count, also beside one field alone", () =>
+    Effect.gen(function*() {
+      const tenant = Symbol("tenant")
+      class User extends Request.Class<{ readonly id: number; readonly [tenant]?: string }, string> {}
+      class Post extends Request.Class<{ readonly id: number; readonly [tenant]?: string }, string> {}
+      const resolver = yield* Batcher.ordered<User | Post>(Request.of<any>(), {
+        execute: (requests) => Effect.succeed(requests.map((_) => `${_.constructor.name} of ${_[tenant]}`))
+      })
+      const requests = [
+        new User({ id: 1 }),
+        new Post({ id: 1 }),
+        new User({ id: 1, [tenant]: "a" }),
+        new User({ id: 1, [tenant]: "b" })
+      ]
+      const expected = ["User of undefined", "Post of undefined", "User of a", "User of b"]
+      assert.deepStrictEqual(yield* Batcher.loadMany(requests, resolver), expected)
+      assert.deepStrictEqual(yield* Effect.forEach(requests, (_) => Effect.request(_, resolver), unbounded), expected)
+    }).pipe(Effect.provide(live())))
+
   it.effect("B2 unequal requests with the same id ask for it once, and each has its own exit if the row is missing", () =>
     Effect.gen(function*() {
       class Named extends Request.Class<{ readonly id: number; readonly orElse: string }, string> {}

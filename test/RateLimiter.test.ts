@@ -628,6 +628,19 @@ describe("misuse", () => {
     }
   })
 
+  it("a value that has no text is refused by a RangeError too, which names its type", () => {
+    const throwing = {
+      toString() {
+        throw new Error("no text")
+      }
+    }
+    for (const nothing of [Object.create(null), [1n], throwing]) {
+      expect(() => RateLimiter.layer({ ...quota, limit: nothing })).toThrow(
+        new RangeError("RateLimiter.layer: limit must be an integer >= 1, got a value of type object")
+      )
+    }
+  })
+
   it.effect("an invalid call throws a RangeError at the call, by handle and by accessor", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make(quota)
@@ -649,6 +662,11 @@ describe("misuse", () => {
             new RangeError(`RateLimiter.penalize: for must be a finite duration >= 0, got ${time}`)
           )
         }
+        expect(() => penalize({ for: { seconds: NaN } })).toThrow(
+          new RangeError("RateLimiter.penalize: for must be a finite duration >= 0, got NaN seconds")
+        )
+        expect(() => penalize({ for: [1, NaN] })).toThrow(RangeError)
+        expect(() => penalize({ for: { minutes: 1, seconds: -61 } })).toThrow("got 1 minutes, -61 seconds")
       }
     }))
 

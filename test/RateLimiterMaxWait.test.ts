@@ -1,10 +1,12 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber } from "effect"
+import * as Metrics from "effect-funnel/Metrics"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.js"
-import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
+import { read, withRegistry } from "./support/metrics.ts"
+import { interruptionSweep, scheduleSweep, yieldSweep } from "./support/sweep.ts"
 
 const onClock = (clock: Clock.Clock, quota: RateLimiter.Options) =>
   Effect.provideService(RateLimiter.make(quota), Clock.Clock, clock)
@@ -186,6 +188,39 @@ describe("O1 maxWait of a limiter", () => {
       })
     }
   })
+
+  // The time of both calls is over at once. The second one is due then, as soon as the first one has left.
+  const twoLate = (limiter: RateLimiter.RateLimiter) => ({
+    first: fork(limiter.consume({ tokens: 2, maxWait: 3000 })),
+    second: limiter.withLimit(Effect.succeed("ran"), { maxWait: 3000 }),
+    heldUp: Effect.andThen(Effect.sleep(100), limiter.penalize({ for: 2400 }))
+  })
+  const spent = RateLimiter.make({ limit: 1, window: "1 second", burst: 2 }).pipe(
+    Effect.tap((limiter) => limiter.consume({ tokens: 2 }))
+  )
+
+  it("L1 a call that goes first because the time of another is over keeps its tokens, wherever it yields", () => {
+    const make = Effect.tap(spent, (limiter) => twoLate(limiter).first)
+    yieldSweep({
+      make,
+      subject: (limiter) => twoLate(limiter).second,
+      meanwhile: (limiter) => twoLate(limiter).heldUp,
+      expected: "ran",
+      check: (limiter) => Effect.map(limiter.peek(), ({ remaining }) => expect(remaining).toBe(0))
+    })
+  })
+
+  it.effect("each call is counted once: as delayed where it goes first because the time of another is over, or as refused", () =>
+    Effect.gen(function*() {
+      const limiter = yield* spent
+      yield* twoLate(limiter).first
+      const second = yield* fork(twoLate(limiter).second)
+      yield* fork(twoLate(limiter).heldUp)
+      yield* TestClock.adjust(3000)
+      expect(yield* Fiber.join(second)).toBe("ran")
+      const count = (outcome: string) => read("ratelimiter.decisions", { outcome })
+      expect([yield* count("admitted"), yield* count("delayed"), yield* count("refused")]).toEqual([1, 1, 1])
+    }).pipe(Effect.provide(Metrics.layer), Effect.scoped, withRegistry))
 
   it("an invalid maxWait throws a RangeError that names function, rule and value", () => {
     for (const maxWait of [-1, NaN, Infinity]) {

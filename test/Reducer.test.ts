@@ -1099,6 +1099,19 @@ describe("Reducer", () => {
         expect(String(reducer)).toBe(`{"_id":"effect-funnel/Reducer","name":"prices","inFlight":1}`)
       }).pipe(Effect.provide(Reducer.layerNoop)))
 
+    it.effect("a function of a handle of layerNoop is called at each run of its effect, and what it throws is a defect", () =>
+      Effect.gen(function*() {
+        const reducer = yield* Reducer.Reducer
+        let calls = 0
+        const third = reducer.fn("third")((value: number) => ++calls < 3 ? Effect.fail("again") : Effect.succeed(value))
+        expect(yield* Effect.retry(third(7), { times: 2 })).toBe(7)
+        const error = new Error("thrown")
+        const thrown = reducer.fn("throws")((): Effect.Effect<number> => {
+          throw error
+        })
+        expect(yield* Effect.exit(thrown())).toEqual(Exit.die(error))
+      }).pipe(Effect.provide(Reducer.layerNoop)))
+
     it.effect("layerNoop reduces nothing", () => {
       class One extends Reducer.Service<One>()("test/One") {}
       return Effect.gen(function*() {

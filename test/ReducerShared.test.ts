@@ -5,8 +5,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import * as Persistable from "effect/persistence/Persistable"
 import * as PrimaryKey from "effect/PrimaryKey"
+import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import * as TestClock from "effect/testing/TestClock"
@@ -388,6 +390,28 @@ describe("shared flights, over the store in memory", () => {
       expect((yield* Fiber.join(b)).id).toBe("fresh")
     }))
 
+  it.effect("a leader that loses its lease logs a line without its key", () =>
+    Effect.gen(function*() {
+      const lines: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+      const store = memory()
+      const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 })
+      const coordination: Coordination = { store, guard, onStoreError: "local", ended: new Map() }
+      const { parties, watched } = watch(store)
+      const run = yield* makeRun
+      const led = flight({ ...coordination, store: watched }, codec, "secret", run.f)
+      const a = yield* fork(led.pipe(
+        Effect.provide(Logger.layer([logger])),
+        Effect.provideService(References.MinimumLogLevel, "Debug")
+      ))
+      yield* Deferred.await(run.began)
+      yield* store.release("secret", parties[0]!)
+      yield* store.join("secret", { owner: "another", close() {} }, undefined)
+      yield* TestClock.adjust(lease / 3)
+      yield* Fiber.interrupt(a)
+      expect(lines).toEqual(["effect-funnel: lost the lease of a shared run, joining again"])
+    }))
+
   it.effect("a result that a signal brings is taken if it is new enough, also if a signal to join again follows, and releases nothing", () =>
     Effect.gen(function*() {
       for (const [fence, joins] of [[6, 2], [7, 1], [8, 1]] as const) {
@@ -458,12 +482,33 @@ describe("shared flights, over the store in memory", () => {
       expect(run.seen.runs).toBe(1)
     }))
 
-  it.effect("a follower that leaves leaves the others alone", () =>
+  it.effect("a follower that leaves leaves the others alone, and the store keeps no result for it", () =>
     Effect.gen(function*() {
       const store = memory()
       const { a, run } = yield* lead(store)
       const b = yield* follow(processOn(store)(run.f))
       yield* Fiber.interrupt(b)
+      yield* settle
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(store.size()).toBe(0)
+    }))
+
+  it.effect("a follower that leaves while the store is away waits for nothing, and asks once", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const { a, run } = yield* lead(store)
+      const cut = unreliable(store)
+      const b = yield* follow(processOn(cut.store)(run.f))
+      let released = 0
+      const release = cut.store.release
+      Object.assign(cut.store, { release: (...args: Parameters<typeof release>) => (released++, release(...args)) })
+      cut.mode.release = "hang"
+      const left = yield* fork(Fiber.interrupt(b))
+      yield* settle
+      expect(left.pollUnsafe()).toBeDefined()
+      yield* pass(5000)
+      expect(released).toBe(1)
       yield* Deferred.succeed(run.end, user)
       expect(yield* Fiber.join(a)).toEqual(user)
     }))
@@ -506,6 +551,22 @@ describe("shared flights, over the store in memory", () => {
       yield* Effect.flip(call(() => Effect.succeed(user)))
       down.mode.join = undefined
       expect(yield* call(() => Effect.succeed(user))).toEqual(user)
+    }))
+
+  it.effect("a lease is renewed in time, however much of it the answer took that brought it", () =>
+    Effect.gen(function*() {
+      const store = memory()
+      const late: ReducerStore = {
+        ...store,
+        join: (...args) => Effect.tap(store.join(...args), () => Effect.sleep(0.9 * lease))
+      }
+      const run = yield* makeRun
+      const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: lease, outageBudgetMillis: 0 })
+      const a = yield* Effect.forkChild(processOn(late, { guard })(run.f))
+      yield* pass(4 * lease)
+      yield* Deferred.succeed(run.end, user)
+      expect(yield* Fiber.join(a)).toEqual(user)
+      expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
     }))
 
   it.effect("a lease that arrives when it is over already starts nothing", () =>
@@ -634,6 +695,29 @@ describe("shared flights, over the store in memory", () => {
         )
         expect(runs).toBe(1)
       }
+    }))
+
+  it.effect("a result whose encoding takes longer than the lease is everybody's: the lease is renewed meanwhile", () =>
+    Effect.gen(function*() {
+      const slow = codecOf(
+        new (class extends Persistable.Class<{ payload: { readonly id: string } }>()("GetUser", {
+          primaryKey: (_) => _.id,
+          success: Schema.Number.pipe(Schema.encodeTo(Schema.Number, {
+            decode: SchemaGetter.passthrough(),
+            encode: SchemaGetter.transformEffect((n: number) => Effect.as(Effect.sleep(3 * lease), n))
+          }))
+        }) {})({ id: "1" })
+      )
+      const store = memory()
+      const guard = Guard.make({ service: "Reducer", storeTimeoutMillis: 1000, outageBudgetMillis: 0 })
+      let runs = 0
+      const call = () =>
+        flight({ store, guard, onStoreError: "fail", ended: new Map() }, slow, "1", () => Effect.sync(() => ++runs))
+      const a = yield* Effect.forkChild(call())
+      const b = yield* follow(call())
+      yield* pass(4 * lease)
+      expect([a.pollUnsafe(), b.pollUnsafe()]).toEqual([Exit.succeed(1), Exit.succeed(1)])
+      expect(runs).toBe(1)
     }))
 
   describe("interrupted at any of its operations", () => {

@@ -1297,6 +1297,13 @@ describe("Scheduler: invalid options", () => {
     for (const priority of [0, -1, 1.5]) expect(() => Scheduler.schedule({ priority })).not.toThrow()
   })
 
+  it("S8 a concurrency that is an object of another kind is a RangeError", () => {
+    for (const concurrency of [{}, [], null]) {
+      // Sound: a program without types may pass anything.
+      expect(() => Scheduler.make({ concurrency: concurrency as never })).toThrow(RangeError)
+    }
+  })
+
   it("S8 an empty list of quotas is a RangeError", () => {
     expect(() => Scheduler.make({ concurrency: 1, rate: [] })).toThrow(RangeError)
     expect(() => Scheduler.setRate([])).toThrow(RangeError)

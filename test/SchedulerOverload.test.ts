@@ -5,7 +5,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, References, Scope, Stream } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
-import { fork, settle, unbounded } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.ts"
 import { simulate } from "./support/simulation.js"
 import { interruptionSweep, yieldSweep } from "./support/sweep.ts"
@@ -365,22 +365,6 @@ describe("shed", () => {
       )
       yield* TestClock.adjust("1 minute")
       expect(refusal(inside)).toBe("Success")
-    }))
-
-  it.effect("O2 a job inside a job is not shed in free width either, however long it has waited", () =>
-    Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({ concurrency: 2, shed: { target: 10, interval: 50 } })
-      const crowd = yield* Effect.forEach(Array.from({ length: 20 }), () => fork(scheduler.schedule(sleep(20))))
-      // The first one takes the width that is lent, so the other one waits for free width.
-      const inside = Effect.all([scheduler.schedule(sleep(500)), scheduler.schedule(sleep(20))], unbounded)
-      const outer = yield* fork(scheduler.schedule(inside, { priority: 1 }))
-      yield* TestClock.adjust(20)
-      for (let i = 0; i < 80; i++) {
-        yield* fork(Effect.ignore(scheduler.schedule(sleep(20))))
-        yield* TestClock.adjust(10)
-      }
-      expect(crowd.map(refusal).some((outcome) => outcome !== "Success")).toBe(true)
-      expect(refusal(outer)).toBe("Success")
     }))
 
   it("O2 time in which the event loop stood still counts neither as a wait nor in an interval", () => {

@@ -2,7 +2,7 @@
  * What the page says of a frame, without a browser.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, Exit, Layer, Metric, Scope } from "effect"
+import { Clock, Context, Effect, Exit, Layer, Metric, Request, Scope } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
@@ -239,6 +239,24 @@ describe("the state of a service", () => {
     assert.deepStrictEqual(card(now, "app/Api").figures.slice(0, 2), [["keys held back", "30"], ["waiting", "30"]])
     assert.strictEqual(card(now, "app/Api").state, "waiting for rate")
     assert.deepInclude(card(later, "users"), { level: "wait", state: "a batch waits for its scheduler, 3 s" })
+  })
+
+  test("counts batches of every size, also those beyond the last bound", function*() {
+    const { after } = yield* page
+    const context = yield* Effect.provide(Layer.build(Batcher.layer()), Metrics.layer)
+    class Get extends Request.Class<{ readonly id: number }, number> {}
+    const resolver = yield* Effect.provide(
+      Batcher.ordered(Get, { name: "users", execute: (all) => Effect.succeed(all.map(({ id }) => id)) }),
+      context
+    )
+    for (const size of [1, 3, 10_001]) {
+      yield* fork(Batcher.loadMany(Array.from({ length: size }, (_, id) => new Get({ id })), resolver))
+      yield* settle
+    }
+    assert.include(
+      card(yield* after(1), "users").notes,
+      "Batches by size, since the start: 1: 1, 3–5: 1, over 10000: 1"
+    )
   })
 
   test("is a penalty until it ends, and the card remembers it", function*() {

@@ -135,6 +135,11 @@ describe("README.md and docs", () => {
     expect(notRun).toEqual([])
   })
 
+  it("keep the guide of an overload as the lab would write it", () => {
+    const guide = read("bench/overload/guide.md")
+    expect(read("docs/overload.md").slice(0, guide.length)).toBe(guide)
+  })
+
   it("are read in five minutes: the README has at most 250 lines and links to every page", () => {
     const readme = read("README.md")
     expect(readme.trimEnd().split("\n").length).toBeLessThanOrEqual(250)

@@ -391,6 +391,22 @@ describe("keys at rest", () => {
     expect(limiter.size).toBe(0)
   })
 
+  it("L5 strict: a key in use keeps the starts of a window, also where calls take nothing of the quota or give it back", () => {
+    for (const gives of [false, true]) {
+      const { clock, limiter, waiter } = setup(perSecond(10, 10, true), perSecond(1000, 1000))
+      for (let i = 0; i < 10_000; i++) {
+        const granted = waiter(i)
+        expect(limiter.takeUnsafe("k", gives ? 1 : [0, 1], limiter.now(), granted)).toBe(true)
+        if (gives) limiter.refundUnsafe(granted)
+        else limiter.beginUnsafe(granted)
+        clock.block(10)
+      }
+      const log = limiter.entries.get("k")!.rare?.log
+      const arrays = Object.values(log ?? {}).filter((field) => field instanceof Float64Array)
+      expect(arrays.reduce((bytes, { byteLength }) => bytes + byteLength, 0)).toBeLessThanOrEqual(16 * 128)
+    }
+  })
+
   it("L5 a call drops a few other keys at rest", () => {
     const { clock, limiter } = setup(perSecond(10, 2))
     for (let i = 0; i < 100; i++) limiter.takeUnsafe(`${i}`, 1, limiter.now())
@@ -506,6 +522,34 @@ describe("keys at rest", () => {
   })
 })
 
+describe("refusals", () => {
+  /** How many of the waiters are looked at. */
+  const looks = (rates: ReadonlyArray<Gcra.Rate>, late: number, ask: (limiter: LimiterMemory) => unknown) => {
+    const { clock, enter, limiter, waiter } = setup(...rates)
+    let count = 0
+    enter("first", { key: "k" })
+    for (let i = 0; i < 2000; i++) {
+      limiter.waitUnsafe(Object.defineProperty(waiter(i, { key: "k" }), "tokens", { get: () => (count++, 1) }))
+    }
+    clock.block(late)
+    count = 0
+    ask(limiter)
+    return count
+  }
+
+  it("L2 a call is refused without a look at all who wait, also while some of them are late", () => {
+    const quota = perSecond(1000)
+    expect(looks([quota], 0, (limiter) => limiter.refusalUnsafe("k", 1, limiter.now()))).toBe(0)
+    expect(looks([quota], 10, (limiter) => limiter.refusalUnsafe("k", 1, limiter.now()))).toBeLessThan(100)
+  })
+
+  it("O1 with several quotas, or a strict one, a call with a maxWait is refused by a look at 256 of those who wait", () => {
+    for (const rates of [[perSecond(1000, 1, true)], [perSecond(1000), Gcra.rate(30_000, 60 * second, 5, false)]]) {
+      expect(looks(rates, 0, (limiter) => limiter.refusalUnsafe("k", 1, limiter.now()))).toBe(256)
+    }
+  })
+})
+
 describe("changed quotas", () => {
   it("a key at rest has the new burst, whether it was dropped or not", () => {
     const { clock, limiter } = setup(perSecond(10, 2))
@@ -567,6 +611,16 @@ describe("changed quotas", () => {
         for (let i = 0; i + 10 < starts.length; i++) expect(starts[i + 10]! - starts[i]!).toBeGreaterThanOrEqual(1000)
       }
     }
+  })
+
+  it("L1 strict: two quotas of the same limit and window admit what one of them does, after a change too", () => {
+    const quota = perSecond(4, 4, true)
+    const { clock, enter, limiter, times } = setup(quota, quota)
+    enter(0)
+    limiter.setQuotas([quota, quota])
+    for (let i = 1; i < 12; i++) enter(i)
+    clock.advance(2000)
+    expect(times()).toEqual([0, 0, 0, 0, 1000, 1000, 1000, 1000, 2000, 2000, 2000, 2000])
   })
 
   it("L6 waiters whose tokens exceed the new burst are refused, and the waiters behind them move up", () => {

@@ -839,6 +839,18 @@ describe("what a process asks for, and when", () => {
       yield* pool.close
     }))
 
+  it.effect("a permit is renewed in time, however much of its lease the answer took that brought it", () =>
+    Effect.gen(function*() {
+      const { pool, scheduler, store } = yield* make
+      store.answerMillis = 270
+      const [job] = yield* jobs(scheduler, 1500)
+      yield* TestClock.adjust(270)
+      store.answerMillis = 0
+      yield* TestClock.adjust(1500)
+      expect((yield* Fiber.join(job!))._tag).toBe("Success")
+      yield* pool.close
+    }))
+
   it.effect("a process that gives its last permit back while it renews leaves no timer", () => {
     const clock = new ManualClock()
     return Effect.gen(function*() {

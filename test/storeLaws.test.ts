@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Cell, GcraStore } from "../src/internal/store/gcraStore.js"
 import type { PermitStore } from "../src/internal/store/permitStore.js"
-import type { ReducerStore } from "../src/internal/store/reducerStore.js"
+import type { Joined, ReducerStore } from "../src/internal/store/reducerStore.js"
 import * as Laws from "../src/stores/laws.js"
 import { GcraStoreModel } from "./support/gcraStoreModel.js"
 import { checked } from "./support/laws.js"
@@ -83,6 +83,23 @@ describe("a store that breaks a promise is found out:", () => {
       Effect.forEach(laws.filter((_) => title.test(_.title)), ({ check }) => Effect.flip(Effect.scoped(check))),
       (errors) => errors.map(String).join()
     )
+
+  it.live.each<[title: RegExp, error: string]>([
+    [/without `after`/, "the fence grows and is safe: expected true, got [17"],
+    [/the first party leads/, "the fence of the leader: expected 17"]
+  ])("its fences are no numbers, says the law of %s", ([title, error]) => {
+    let joins = 0
+    const laws = Laws.reducerStore((options) =>
+      Effect.map(reducerStore(options), (store) => ({
+        ...store,
+        join: (...args) =>
+          Effect.map(store.join(...args), (joined): Joined =>
+            // Sound for a test of what is not: a driver may answer so for an integer of 64 bits.
+            joins++ % 2 === 0 ? joined : { ...joined, fence: BigInt(joined.fence) as never })
+      }))
+    )
+    return Effect.map(saying(laws, title), (told) => expect(told).toContain(error))
+  })
 
   it.live.each<[what: string, f: (store: GcraStore) => Partial<GcraStore>, title: RegExp, error: string]>([
     [

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Exit, Fiber, Logger, Metric, Schema, Scope } from "effect"
 import * as Persistable from "effect/persistence/Persistable"
-import { Reducer, Scheduler } from "effect-funnel"
+import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
@@ -179,6 +179,114 @@ describe("services over a store of one's own", () => {
       }
     }))
 
+  it.effect("an answer that makes no sense is a failure of the store, whatever it is: it may have no JSON", () =>
+    Effect.gen(function*() {
+      const circle: Record<string, unknown> = {}
+      circle["self"] = circle
+      const hostile = {
+        toJSON() {
+          throw new Error("no JSON")
+        }
+      }
+      for (const nonsense of [{ _tag: "Lead", fence: 1n, granted: 1n, waits: [0n] }, circle, hostile]) {
+        // Sound: no type is wrong enough for these.
+        const [reduce, consume, peek, , schedule] = yield* failures(() => Effect.succeed(nonsense as never))
+        expect(reduce).toContain("store command `join` failed: the answer makes no sense")
+        expect(consume).toContain("store command `take` failed: the answer makes no sense")
+        expect(peek).toContain("store command `take` failed: the answer makes no sense")
+        expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
+      }
+    }))
+
+  it.effect("a signal that makes no sense is one to join again", () =>
+    Effect.gen(function*() {
+      const nonsense = [
+        undefined,
+        { _tag: "Done", fence: 1, payload: null },
+        { _tag: "Done", fence: 1, payload: { value: "b" } },
+        { _tag: "Done", fence: 1n, payload: "{}" }
+      ]
+      for (const signal of nonsense) {
+        const listeners: Array<(signal: Stores.Signal) => void> = []
+        const answers: Array<Stores.Joined> = [
+          { _tag: "Follow", fence: 1, restMillis: 10_000 },
+          { _tag: "Done", fence: 1, payload: `{"_tag":"Success","value":"a"}` }
+        ]
+        const store: Stores.ReducerStore = {
+          leaseMillis: 10_000,
+          open: (onSignal) => {
+            listeners.push(onSignal)
+            return { owner: "party", close() {} }
+          },
+          join: () => Effect.sync(() => answers.shift()!),
+          renew: () => Effect.succeed(true),
+          complete: () => Effect.succeed(true),
+          release: () => Effect.void
+        }
+        const reducer = yield* Stores.makeReducer(Effect.succeed(store))
+        const call = yield* fork(Effect.provideService(
+          reduceShared(new Get({ id: "1" }), () => Effect.succeed("c")),
+          Reducer.Reducer,
+          reducer
+        ))
+        yield* settle
+        // Sound: no type is wrong enough for these.
+        for (const listener of listeners) listener(signal as never)
+        expect(yield* Fiber.join(call)).toBe("a")
+      }
+    }))
+
+  it.effect("a lease is given back and a queue is left also where the end of the wake-ups throws", () =>
+    Effect.gen(function*() {
+      const given: Array<string> = []
+      const close = () => {
+        throw new Error("of the store")
+      }
+      const flights: Stores.ReducerStore = {
+        leaseMillis: 10_000,
+        open: () => ({ owner: "party", close }),
+        join: () => Effect.succeed({ _tag: "Lead", fence: 1 }),
+        renew: () => Effect.succeed(true),
+        complete: () => Effect.succeed(true),
+        release: () => Effect.sync(() => void given.push("lease"))
+      }
+      const reducer = yield* Stores.makeReducer(Effect.succeed(flights))
+      const call = yield* fork(Effect.provideService(
+        reduceShared(new Get({ id: "1" }), () => Effect.never),
+        Reducer.Reducer,
+        reducer
+      ))
+      yield* settle
+      yield* Fiber.interrupt(call)
+      expect(given).toEqual(["lease"])
+      const stores: Stores.SchedulerStores = {
+        permits: () => ({
+          leaseMillis: 10_000,
+          node: "node",
+          close,
+          acquire: (permits) =>
+            Effect.sync(() => {
+              if (permits.length === 0) given.push("place")
+              return { granted: 0, pollMillis: 1000, penaltyMillis: 0 }
+            }),
+          renew: () => Effect.succeed([]),
+          release: () => Effect.void,
+          penalize: () => Effect.void
+        }),
+        rates: (_, cells) => new GcraStoreModel(new ManualClock()).of(cells)
+      }
+      const scope = yield* Scope.make()
+      const scheduler = yield* Scope.provide(
+        Stores.makeScheduler(Effect.succeed(stores), { name: "test", concurrency: 1 }),
+        scope
+      )
+      yield* fork(scheduler.schedule(Effect.void))
+      yield* settle
+      const closed = yield* Effect.exit(Scope.close(scope, Exit.void))
+      expect(Exit.isFailure(closed) && String(closed.cause)).toContain("of the store")
+      expect(given).toEqual(["lease", "place"])
+    }))
+
   it.effect("a call that the store answers at once is told what is left of its key", () =>
     Effect.gen(function*() {
       const taken = { retryMillis: 0, remaining: 9, resetMillis: 1000, tightest: 0, before: "", after: "a" }
@@ -319,6 +427,42 @@ describe("services over a store of one's own", () => {
       }
     }))
 
+  it.effect("a caller that throws when its limiter closes keeps no slot from being given back", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const given: Array<readonly [key: string, tokens: number]> = []
+      const store: Stores.GcraStore = {
+        take: (_, tokens) =>
+          Effect.succeed({
+            waits: tokens.map(() => 40),
+            retryMillis: 0,
+            remaining: 0,
+            resetMillis: 40,
+            tightest: 0,
+            before: "",
+            after: "a"
+          }),
+        giveBack: (key, tokens) => Effect.sync(() => void given.push([key, tokens])),
+        penalize: () => Effect.void,
+        reset: () => Effect.void
+      }
+      const limiter = yield* Scope.provide(
+        Stores.makeRateLimiter(Effect.succeed(() => store), { rate: { limit: 1, window: "1 hour" } }),
+        scope
+      )
+      const fibers = yield* Effect.forEach(["a", "b"], (key) => fork(limiter.consume({ key })))
+      for (const fiber of fibers) {
+        fiber.addObserver(() => {
+          throw new Error("of the caller")
+        })
+      }
+      yield* settle
+      const closed = yield* Effect.exit(Scope.close(scope, Exit.void))
+      expect(Exit.isFailure(closed) && String(closed.cause)).toContain("of the caller")
+      expect(given).toEqual([["=a", 1], ["=b", 1]])
+      expect(fibers.map((fiber) => fiber.pollUnsafe()?._tag)).toEqual(["Failure", "Failure"])
+    }))
+
   it.effect("the metric counts each call to which a policy applied", () =>
     Effect.gen(function*() {
       const away = Effect.delay(Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })), 10)
@@ -359,6 +503,38 @@ describe("services over a store of one's own", () => {
       yield* fork(Scope.close(scope, Exit.void))
       yield* TestClock.adjust(100)
     }).pipe(Effect.provide(Logger.layer([]))))
+
+  it.effect("a warning that a policy applies names each service as its errors do", () =>
+    Effect.gen(function*() {
+      const warnings: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void warnings.push(String(message).split(":")[0]!))
+      const away = Effect.fail(new Stores.StoreError({ operation: "any", cause: "away" }))
+      const { flights, permits, rates } = answering(() => away)
+      class Jobs extends Scheduler.Service<Jobs>()("test/Jobs", { concurrency: 1 }) {}
+      class Calls extends RateLimiter.Service<Calls>()("test/Calls", { limit: 1, window: 1 }) {}
+      class Runs extends Reducer.Service<Runs>()("test/Runs") {}
+      const rate = { limit: 1, window: 1 } as const
+      for (const name of [undefined, "own"]) {
+        const options = { outageBudget: 0, onStoreError: "local", name } as const
+        yield* Effect.gen(function*() {
+          yield* Jobs.schedule(Effect.void)
+          yield* Calls.consume()
+          yield* Effect.provideServiceEffect(
+            reduceShared(new Get({ id: "a" }), () => Effect.succeed("b")),
+            Reducer.Reducer,
+            Runs
+          )
+        }).pipe(
+          Effect.provide([
+            Stores.layerScheduler(Jobs, Effect.succeed(permits), { ...options, concurrency: 1 }),
+            Stores.layerRateLimiter(Calls, Effect.succeed(rates), { ...options, rate }),
+            Stores.layerReducer(Runs, Effect.succeed(flights), options)
+          ]),
+          Effect.provide(Logger.layer([logger]))
+        )
+      }
+      expect(warnings).toEqual(["test/Jobs", "test/Calls", "test/Runs", "own", "own", "own"])
+    }))
 
   it("L3 a call that comes in the code that ends the last timer of its key is interrupted when the limiter closes", () => {
     const full = { waits: [], retryMillis: 1000, remaining: 0, resetMillis: 1000, tightest: 0, before: "a", after: "a" }

@@ -187,6 +187,19 @@ describe("Metrics.tracing", () => {
     })
   })
 
+  it.effect("a call that a limiter lets go in the moment it came has waited for the rate, too", () => {
+    const quota = RateLimiter.layer({ limit: 1, window: "1 second" }, { name: "quota" })
+    return traced((spans) =>
+      Effect.gen(function*() {
+        yield* RateLimiter.consume()
+        const waits = yield* call(RateLimiter.consume())
+        yield* RateLimiter.reset()
+        yield* Fiber.join(waits)
+        assert.deepStrictEqual(waitsOf(spans), [["effect_funnel.wait", { name: "quota", waited: 0, for: "rate" }]])
+      }).pipe(Effect.provide(seen(quota)))
+    )
+  })
+
   it.effect("a run has a span of its own, which links to the callers that join, and they to it", () =>
     traced((spans) =>
       Effect.gen(function*() {

@@ -132,8 +132,8 @@ export const scenarios: ReadonlyArray<Scenario> = [
     title: "A backend at 80 % of its capacity stands still for 5 s, and callers retry",
     measure: async (seed) => {
       const rows: Array<Row> = []
-      for (const retries of [Stall.none, Stall.unlimited, Stall.finagle, Stall.grpc]) {
-        for (const protector of [undefined, Protectors.funnel, Protectors.shed]) {
+      for (const retries of [Stall.none, Stall.unlimited, Stall.finagle, Stall.budget]) {
+        for (const protector of [undefined, Protectors.funnel, Protectors.shed, Protectors.shedAndMaxWait]) {
           const { attempts, seconds } = await Stall.recovery(retries, protector, seed)
           rows.push({
             retries: retries.name,

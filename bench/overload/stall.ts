@@ -1,5 +1,6 @@
 /** A backend stands still for five seconds, and callers retry: how long does it take until calls are answered again? */
 import { Effect, Fiber, Option, Schedule } from "effect"
+import * as RetryBudget from "../../dist/RetryBudget.js"
 import { capacity, meanRun, width } from "./callers.ts"
 import type { Protect, Protector } from "./protectors.ts"
 import { dice, now, run } from "./world.ts"
@@ -11,48 +12,59 @@ const patience = 1000
 const times = 3
 const observed = 90_000
 
-/** Decides about retries by the results of all calls. */
+type Attempt = Effect.Effect<boolean, "failed">
+
+/** Says whether a failed attempt may be repeated. */
+interface Rule {
+  readonly allows: (at: number) => boolean
+  readonly result: (at: number) => void
+}
+
+/** Makes calls of attempts. */
 export interface Retries {
   readonly name: string
-  readonly make: () => {
-    readonly allows: (at: number) => boolean
-    readonly result: (succeeded: boolean, at: number) => void
-  }
+  readonly make: Effect.Effect<(attempt: Attempt) => Attempt>
 }
 
-export const none: Retries = { name: "no retries", make: () => ({ allows: () => false, result: () => {} }) }
+const schedule = Schedule.exponential("100 millis")
 
-export const unlimited: Retries = { name: "3 retries a call", make: () => ({ allows: () => true, result: () => {} }) }
+const byRule = (name: string, make: () => Rule): Retries => ({
+  name,
+  make: Effect.sync(() => {
+    const { allows, result } = make()
+    const asked = Effect.map(now, allows)
+    const tell = Effect.map(now, result)
+    return (attempt) => Effect.retry(Effect.onExit(attempt, () => tell), { schedule, times, while: () => asked })
+  })
+})
+
+export const none = byRule("no retries", () => ({ allows: () => false, result: () => {} }))
+
+export const unlimited = byRule("3 retries a call", () => ({ allows: () => true, result: () => {} }))
 
 /** A fifth of the calls of the last ten seconds, and ten a second. */
-export const finagle: Retries = {
-  name: "Finagle's default budget",
-  make: () => {
-    const calls: Array<number> = []
-    const retries: Array<number> = []
-    let [firstCall, firstRetry] = [0, 0]
-    return {
-      allows(at) {
-        while (calls[firstCall]! <= at - 10_000) firstCall++
-        while (retries[firstRetry]! <= at - 10_000) firstRetry++
-        if (retries.length - firstRetry >= (calls.length - firstCall) * 0.2 + 100) return false
-        retries.push(at)
-        return true
-      },
-      result: (_, at) => void calls.push(at)
-    }
+export const finagle = byRule("Finagle's default budget", () => {
+  const calls: Array<number> = []
+  const retries: Array<number> = []
+  let [firstCall, firstRetry] = [0, 0]
+  return {
+    allows(at) {
+      while (calls[firstCall]! <= at - 10_000) firstCall++
+      while (retries[firstRetry]! <= at - 10_000) firstRetry++
+      if (retries.length - firstRetry >= (calls.length - firstCall) * 0.2 + 100) return false
+      retries.push(at)
+      return true
+    },
+    result: (at) => void calls.push(at)
   }
-}
+})
 
-export const grpc: Retries = {
-  name: "gRPC's budget",
-  make: () => {
-    let tokens = 10
-    return {
-      allows: () => tokens > 5,
-      result: (succeeded) => void (tokens = succeeded ? Math.min(10, tokens + 0.1) : Math.max(0, tokens - 1))
-    }
-  }
+export const budget: Retries = {
+  name: "RetryBudget, as gRPC's",
+  make: Effect.map(
+    RetryBudget.make({ tokens: 10, ratio: 0.1 }),
+    (budget) => (attempt) => budget.retry(attempt, { schedule, times })
+  )
 }
 
 /** A pool of workers with a queue, first come first served. It does not learn that a caller has given up. */
@@ -93,32 +105,26 @@ export const recovery = async (retries: Retries, protector: Protector | undefine
   const program = Effect.gen(function*() {
     const { exponential } = dice(seed)
     const backend = pool()
-    const { allows, result } = retries.make()
+    const retrying = yield* retries.make
     const protect: Protect = protector === undefined ? (work) => work : yield* protector.make(width, patience)
-    const attempt = Effect.gen(function*() {
+    const attempt = Effect.suspend(() => {
       const takes = exponential(meanRun)
       // The backend goes on with a request that it has, whether the caller is still there or not.
       const send = Effect.suspend(() => {
         sent++
         return Effect.flatMap(Effect.forkDetach(backend(takes), { startImmediately: true }), Fiber.join)
       })
-      const done = yield* protect(send, { tenant: 0 }).pipe(
+      return protect(send, { tenant: 0 }).pipe(
         Effect.timeoutOption(patience),
         Effect.map(Option.isSome),
-        Effect.catch(() => Effect.succeed(false))
+        Effect.catch(() => Effect.succeed(false)),
+        Effect.flatMap((done) => done ? Effect.succeed(true) : Effect.fail("failed" as const))
       )
-      result(done, yield* now)
-      return done ? true : yield* Effect.fail("failed" as const)
     })
     const call = Effect.gen(function*() {
       const second = Math.floor((yield* now) / 1000)
       calls[second]!++
-      let left = times
-      const done = yield* Effect.isSuccess(Effect.retry(attempt, {
-        schedule: Schedule.exponential("100 millis"),
-        while: () => Effect.map(now, (at) => left-- > 0 && allows(at))
-      }))
-      if (done) answered[second]!++
+      if (yield* Effect.isSuccess(retrying(attempt))) answered[second]!++
     })
     const end = observed - (times + 1) * patience - 2000
     for (;;) {

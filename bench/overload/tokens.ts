@@ -14,6 +14,7 @@ const typical = 500
 const spread = 0.8
 const mean = Math.exp(spread ** 2 / 2) * typical
 const p95 = Math.ceil(Math.exp(1.645 * spread) * typical)
+const p99 = Math.ceil(Math.exp(2.326 * spread) * typical)
 
 export interface Estimates {
   readonly name: string
@@ -26,7 +27,8 @@ export const estimates: ReadonlyArray<Estimates> = [
   { name: "the cost, if it were known", estimate: (cost) => cost, settles: false },
   { name: "p95 of all costs", estimate: () => p95, settles: false },
   { name: "the mean, settle", estimate: () => Math.ceil(mean), settles: true },
-  { name: "p95 of all costs, settle", estimate: () => p95, settles: true }
+  { name: "p95 of all costs, settle", estimate: () => p95, settles: true },
+  { name: "p99 of all costs, settle", estimate: () => p99, settles: true }
 ]
 
 export interface Used {

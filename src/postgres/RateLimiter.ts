@@ -3,13 +3,14 @@
  *
  * **When to use**
  *
- * Use it where there is a PostgreSQL and no Redis, for up to some hundred decisions a second and key.
+ * Use it where there is a PostgreSQL and no Redis, for up to a thousand commands a second. A command decides for all callers of a
+ * key that wait.
  *
  * **Details**
  *
  * It promises what `effect-funnel/redis/RateLimiter` promises, by the clock of the PostgreSQL server: in any interval of length
- * Δ all processes together take at most `burst + Δ · limit / window` tokens. One command at a time asks for the first waiters
- * of a key. `docs/stores.md` has the promises and the costs.
+ * Δ all processes together take at most `burst + Δ · limit / window` tokens, by the times at which they are due. One command at a
+ * time asks for the first waiters of a key. `docs/stores.md` has the promises and the costs.
  *
  * **Gotchas**
  *

@@ -129,7 +129,7 @@ export const layer = (options: Options): Layer.Layer<RateLimiter.RateLimiter, ne
   layerService(RateLimiter.RateLimiter, options)
 
 /**
- * Provides the default rate limiter over Redis, with options from the configuration.
+ * Provides the default rate limiter over Redis, with options from the configuration: one quota, and how it uses Redis.
  *
  * **Example** (Reading the quota from the environment)
  *

@@ -177,7 +177,7 @@ const make = Effect.fnUntraced(function*<E, R>(client: Layer.Layer<Redis.Redis, 
 })
 
 /**
- * What `layerCluster` needs of a client. `createCluster` of node-redis makes one.
+ * The part of a cluster's client that `layerCluster` uses. `createCluster` of node-redis makes one.
  *
  * @category models
  * @since 0.1.0

@@ -22,13 +22,13 @@
  *
  * - At most `concurrency` runs while leases hold and Redis keeps its state. A frozen process overshoots by its running jobs,
  *   between the end of its lease and its waking.
- * - With a rate, the first job holds its permit while it waits for its slot. This delays a job with `tokens: 0` in another
- *   process, and no other start.
+ * - With a rate, the first jobs hold their permits while they wait for their slots. This delays a job with `tokens: 0` in another
+ *   process, and the first job of a process that comes later.
  * - `resize` and `setRate` change the limits that this process asks for: call them with the same values in all processes. If
  *   there was no rate, `setRate` begins a shared one.
  * - Priorities order the jobs of a process; between processes nobody overtakes.
  * - Each job waits for its permit while Redis is asked, so a `maxWait` or a `maxQueued` of 0 is refused.
- * - A job inside a job runs within the weight of the outer one and takes no permit.
+ * - A job inside a job runs in the weight of the outer one where that is free, and takes no permit then.
  * - Redis must run with `maxmemory-policy noeviction`. A Redis Cluster needs `layerCluster`.
  *
  * @since 0.1.0
@@ -73,7 +73,7 @@ export interface StoreOptions extends Checked.LeaseOptions, Checked.PermitOption
  *   to Redis. A job with a `maxWait` of 0 is refused.
  * - `shed`: as in memory; off by default. Choose a `target` of several times the answer of Redis.
  * - `drain`: on close, how long the jobs of this process may go on; 0 by default.
- * - `name`: the name in errors; the id of the tag by default.
+ * - `name`: the name in errors, metrics and logs; the id of the tag by default.
  *
  * @category models
  * @since 0.1.0
@@ -193,7 +193,7 @@ export const layer = <Limiter = never>(
   layerService(Scheduler.Scheduler, options)
 
 /**
- * Provides the default scheduler over Redis, with options from the configuration.
+ * Provides the default scheduler over Redis, with options from the configuration; its rate is given in the program.
  *
  * **Example** (Reading the options from the environment)
  *
@@ -255,8 +255,8 @@ export const layerService = <Self, Limiter = never>(
  * its way. Redis keeps the permits, the rate and the penalty of a key, until they end. So a key that comes back, or comes to
  * another process, finds them.
  *
- * One connection, one subscription and one timer serve all keys of a process. What keys ask for in one turn of the event loop
- * goes as one command for 32 of them, and so do their renewals.
+ * One connection, one subscription and one timer serve all keys of a process. The requests of all keys in one turn of the event
+ * loop go as one command for each 32 keys, and so do their renewals.
  *
  * **Gotchas**
  *

@@ -822,7 +822,7 @@ describe("O4 settle at a shared rate", () => {
   it("settle and lists of tokens are refused, with an error that says why", () => {
     const { limiter } = setup(perSecond(10))
     const handle = RateLimiter.fromLimiter(limiter, "test")
-    const rule = "settle must be left out where the rate is in Redis, got \"a function\""
+    const rule = "settle must be left out where the rate is in a store, got \"a function\""
     expect(() => handle.withLimit(Effect.succeed(1), { settle: (cost) => cost })).toThrow(
       new RangeError(`RateLimiter.withLimit: ${rule}`)
     )
@@ -831,7 +831,7 @@ describe("O4 settle at a shared rate", () => {
       return yield* scheduler.schedule(Effect.succeed(1), { settle: (cost) => cost })
     })
     expect(() => handle.consume({ tokens: [1, 2] })).toThrow(
-      new RangeError("RateLimiter.consume: tokens must be a number where the rate is in Redis, got [1,2]")
+      new RangeError("RateLimiter.consume: tokens must be a number where the rate is in a store, got [1,2]")
     )
     const provided = Effect.provideService(Effect.scoped(scheduled), RateLimiter.RateLimiter, handle)
     expect(Effect.runSyncExit(provided)).toEqual(Exit.die(new RangeError(`Scheduler.schedule: ${rule}`)))

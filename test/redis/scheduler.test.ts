@@ -169,10 +169,11 @@ describe.skipIf(!hasRedis)("Scheduler over Redis", () => {
     const { job, seen } = makeLoad()
     const running = yield* Effect.forkChild(Effect.flip(a.schedule(job(5000))))
     yield* Effect.sleep(50)
-    // As after a freeze: another process now holds the permit.
-    yield* Effect.promise(() => server.command("DEL", "{effect-funnel:1:p:s}:h"))
-    yield* Effect.promise(() => server.command("ZADD", "{effect-funnel:1:p:s}:h", "9e15", "other"))
-    yield* Effect.promise(() => server.command("HSET", "{effect-funnel:1:p:s}:n", "other", "1 10000000"))
+    // As after a freeze: another process now holds the permit. In one step, or a renewal may come in between.
+    const taken = "redis.call('DEL', KEYS[1]) redis.call('ZADD', KEYS[1], '9e15', 'other') " +
+      "return redis.call('HSET', KEYS[2], 'other', '1 10000000')"
+    const keys = ["{effect-funnel:1:p:s}:h", "{effect-funnel:1:p:s}:n"]
+    yield* Effect.promise(() => server.command("EVAL", taken, "2", ...keys))
     expect(yield* Fiber.join(running)).toMatchObject({ reason: { _tag: "StoreError", operation: "renew" } })
     expect(seen).toMatchObject({ interrupted: 1, now: 0 })
   })

@@ -336,6 +336,21 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     expect(yield* b.signalled).toEqual({ _tag: "Retry" })
   })
 
+  live("A result is published, however many the same command has woken before a leader that releases", function*() {
+    const { a, b, server } = yield* two()
+    const [k, , m] = yield* Effect.forEach(["k", "l", "m"], (key) => Effect.map(a.store.join(key, a, undefined), leads))
+    const others = Array.from({ length: 400 }, (_, i) => `${i} nowhere`)
+    for (const key of ["k", "l"]) yield* Effect.promise(() => server.command("SADD", `{t:${key}}:w`, ...others))
+    yield* b.store.join("m", b, undefined)
+    const exits = yield* Effect.all([
+      a.store.complete("k", a, k!, "1"),
+      a.store.release("l", a),
+      a.store.complete("m", a, m!, "2")
+    ], { concurrency: "unbounded" })
+    expect(exits).toEqual([true, undefined, true])
+    expect(yield* b.signalled).toMatchObject({ _tag: "Done", fence: m })
+  })
+
   live("What is wrong with one flight fails no other one of the same turn", function*() {
     const { a, server } = yield* two()
     yield* Effect.promise(() => server.command("SET", "{t:bad}:f", "x"))
@@ -615,6 +630,63 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     yield* a.release(none("a1"))
     expect((yield* b.acquire(ones("b2", "b3"), 3)).granted).toBe(1)
   })
+
+  live("What is given back wakes all processes that can go on with it, and no others", function*() {
+    const { a, make, server } = yield* two()
+    const others = yield* Effect.all([make(5000), make(5000), make(5000), make(5000)])
+    yield* subscribed(server, 6)
+    yield* a.acquire([{ id: "a1", weight: 3 }], 3)
+    for (const [i, other] of others.entries()) yield* other.acquire(ones(`${i}`), 3)
+    for (const { seen } of others) seen.wakes = 0
+    yield* a.release(none("a1"))
+    for (const other of others.slice(0, 3)) yield* other.woken(1)
+    expect(others[3]!.seen.wakes).toBe(0)
+  })
+
+  live(
+    "One script wakes 250 processes and notes 500 ends, of however many schedulers, and the next ones go on",
+    function*() {
+      const server = yield* emptied
+      const { inbox, redis } = yield* connected(server.url)
+      const orders = yield* Orders.make(PermitStore.kind, redis, 1000)
+      const keys = Array.from({ length: 8 }, (_, i) => `${i}`)
+      const stores = keys.map((key) =>
+        PermitStore.make(orders, inbox, { prefix: "t:", name: "s", key, leaseMillis: 5000, onWake() {} })
+      )
+      const together = <A>(f: (store: (typeof stores)[number], i: number) => Effect.Effect<A, unknown>) =>
+        Effect.forEach(stores, f, { concurrency: "unbounded" })
+      const command = (...words: ReadonlyArray<string>) => Effect.promise(() => server.command(...words))
+      const calls = (name: string) =>
+        Effect.map(
+          command("INFO", "commandstats"),
+          (stats) => Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
+        )
+      const now = (Date.now() - 1000) * 1000
+      const some = (f: (i: number) => ReadonlyArray<string>) => Array.from({ length: 200 }, (_, i) => f(i)).flat()
+      yield* together((store) => store.acquire([], 1))
+      for (const key of keys) {
+        yield* command("ZADD", `{t:s}:q:${key}`, ...some((i) => [`${now + i}`, `${i} nowhere`]))
+        yield* command("ZADD", `{t:s}:a:${key}`, ...some((i) => [`${now + 60_000_000}`, `${i} nowhere`]))
+        yield* command("HSET", `{t:s}:n:${key}`, ...some((i) => [`${i} nowhere`, "1 60000000"]))
+      }
+      yield* command("CONFIG", "RESETSTAT")
+      yield* together((store) => store.penalize(1))
+      expect([yield* calls("evalsha"), yield* calls("publish")]).toEqual([1, 256])
+      yield* command("FLUSHALL")
+      for (const key of keys) {
+        yield* command("ZADD", `{t:s}:h:${key}`, ...some((i) => [`${now}`, `p${i}`]))
+        yield* command("HSET", `{t:s}:n:${key}`, "", "200", ...some((i) => [`p${i}`, "1 5000000"]))
+      }
+      yield* command("CONFIG", "RESETSTAT")
+      const acquire = together((store, i) => Effect.map(store.acquire(ones(`a${i}`), 1), (_) => _.granted))
+      expect(yield* acquire).toEqual([1, 1, 0, 0, 0, 0, 0, 0])
+      expect(yield* calls("evalsha")).toBe(1)
+      // 500 permits, and a few words for each process that asks.
+      expect(yield* calls("zrem")).toBeLessThan(520)
+      for (let i = 0; i < 3; i++) yield* acquire
+      expect(yield* acquire).toEqual(keys.map(() => 1))
+    }
+  )
 
   live("After FLUSHALL, holders that renew hold their permits again, up to the limit", function*() {
     const { a, b, server } = yield* two()

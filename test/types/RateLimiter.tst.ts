@@ -29,6 +29,21 @@ describe("withLimit", () => {
     expect(limiter.withLimit({ settle: (value: string) => value.length })).type.not.toBeCallableWith(effect)
   })
 
+  it("binds settle to the value of the effect also where it may be missing", () => {
+    const settle = { settle: (value: string) => value.length }
+    const maybe = null as unknown as typeof settle | undefined
+    expect(limiter.withLimit(maybe)).type.not.toBeCallableWith(effect)
+    expect(limiter.withLimit(maybe)).type.toBeCallableWith(Effect.succeed("text"))
+    const either = null as unknown as typeof settle | { readonly key: string }
+    expect(limiter.withLimit(either)).type.not.toBeCallableWith(effect)
+    const optional = null as unknown as Partial<typeof settle>
+    expect(limiter.withLimit(optional)).type.not.toBeCallableWith(effect)
+    const flag: boolean = null as never
+    expect(limiter.withLimit(flag ? settle : { tokens: 1 })).type.not.toBeCallableWith(effect)
+    expect(limiter.withLimit(flag ? { key: "k" } : { tokens: 1 })).type.toBeCallableWith(effect)
+    expect(limiter.withLimit({ tokens: 1 } as { readonly tokens: number } | undefined)).type.toBeCallableWith(effect)
+  })
+
   it("keeps value, error and requirements, and adds the tag, in every spelling", () => {
     expect(RateLimiter.withLimit(effect)).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()
     expect(RateLimiter.withLimit(effect, { key: "k" })).type.toBe<Limited<Db | RateLimiter.RateLimiter>>()

@@ -14,14 +14,15 @@ const comparesFields = (request: object): boolean => methodOf(request) === metho
 const methodOf = (u: object): unknown => (u as Partial<Equal.Equal>)[Equal.symbol]
 
 /**
- * The keys of one resolver's requests. Most requests have the same tag and one other field, which is a primitive: the
- * value of that field is their key and needs no hash. Any other request is its own key, compared by structure. So an
- * object is no key by itself: it could be equal to such a request.
+ * The keys of one resolver's requests. Most requests are of one class, and have the same tag and one other field, which is a
+ * primitive: the value of that field is their key and needs no hash. Any other request is its own key, compared by structure.
+ * So an object is no key by itself: it could be equal to such a request.
  */
 export class RequestKeys {
   private size = 0
   private field = ""
   private tag: unknown = undefined
+  private prototype: unknown = undefined
 
   of(request: object): unknown {
     const names = Object.keys(request)
@@ -33,13 +34,18 @@ export class RequestKeys {
     const fields = request as Readonly<Record<string, unknown>>
     const value = fields[field]
     const tag = fields["_tag"]
+    const prototype: unknown = Object.getPrototypeOf(request)
     if (this.size === 0) {
       if (isObjectKeyword(value) || !comparesFields(request)) return request
       this.size = size
       this.field = field
       this.tag = tag
+      this.prototype = prototype
     }
-    return field === this.field && size === this.size && tag === this.tag && !isObjectKeyword(value) ? value : request
+    return field === this.field && size === this.size && tag === this.tag && prototype === this.prototype &&
+        !isObjectKeyword(value) && Object.getOwnPropertySymbols(request).length === 0
+      ? value
+      : request
   }
 }
 

@@ -7,7 +7,7 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Request from "effect/Request"
 import type * as RequestResolver from "effect/RequestResolver"
-import { refuse } from "../data/refuse.js"
+import { integer, refuse } from "../data/refuse.js"
 import type { Engine } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 
@@ -130,10 +130,6 @@ export interface Settings {
   readonly observers: Context.Context<never>
 }
 
-const checkSize = (name: string, field: string, value: number): void => {
-  if (!Number.isSafeInteger(value) || value < 1) refuse(name, field, "an integer >= 1", value)
-}
-
 /** For a window that looks like one. */
 const checkWindow = (name: string, window: "idle" | Duration.Input): "idle" | Duration.Duration => {
   if (window === "idle") return window
@@ -168,8 +164,8 @@ export interface Checked<Req extends Request.Any> extends AnyOptions<Req> {
 /** Checks the options of a resolver that is made later. */
 export const refuseNonsense = <Req extends Request.Any>(name: string, options: AnyOptions<Req>): void => {
   const { cache, maxBatchSize, window } = options
-  if (cache !== undefined) checkSize(name, "cache.capacity", cache.capacity)
-  if (maxBatchSize !== undefined) checkSize(name, "maxBatchSize", maxBatchSize)
+  if (cache !== undefined) integer(name, "cache.capacity", cache.capacity, 1)
+  if (maxBatchSize !== undefined) integer(name, "maxBatchSize", maxBatchSize, 1)
   if (window !== undefined && window !== "idle" && !looksLikeWindow(window)) refuseWindow(name, window)
 }
 

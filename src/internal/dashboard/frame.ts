@@ -6,7 +6,7 @@ import * as Metric from "effect/Metric"
 import type { Snapshot } from "../inspect/models.js"
 import type { Member } from "../inspect/roll.js"
 import { type Service, services } from "../inspect/services.js"
-import { read, type Settings } from "../inspect/snapshot.js"
+import { read, type Settings, shortened } from "../inspect/snapshot.js"
 
 /** One series of a service: a counter, or a histogram with its sum and its buckets. Gauges are in the snapshot. */
 export interface Point {
@@ -124,10 +124,7 @@ export const points = (context: Context.Context<never>): ReadonlyArray<Point> =>
 }
 
 /** Names are of any length: the frame of a hundred services must not be of any size. */
-const longestText = 120
-
-const shorten = (_: string, value: unknown): unknown =>
-  typeof value === "string" && value.length > longestText ? `${value.slice(0, longestText)}…` : value
+const shorten = (_: string, value: unknown): unknown => typeof value === "string" ? shortened(value) : value
 
 /** Makes the text of a frame. It costs time in the number of jobs, runs and keys, as a snapshot does. */
 export const encode = (

@@ -12,7 +12,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { csp, html } from "./bundle.js"
 
-export interface Settings {
+interface Settings {
   /** Milliseconds between two frames. */
   readonly every: number
   readonly maxViewers: number

@@ -16,15 +16,20 @@ const writable = /*#__PURE__*/ isWritable()
 
 /** `Data.TaggedError`, whose instances capture no stack: `stack` is their name and message alone. */
 export const StacklessError = <Tag extends string>(tag: Tag): ReturnType<typeof Data.TaggedError<Tag>> => {
-  class Stackless extends Data.TaggedError(tag)<Record<string, unknown>> {
-    constructor(fields: Readonly<Record<string, unknown>>) {
+  // Sound: the arguments of core's constructor are optional.
+  const Base = Data.TaggedError(tag) as new(fields?: Readonly<Record<string, unknown>>) => Error
+  class Stackless extends Base {
+    constructor(fields: Readonly<Record<string, unknown>> = {}) {
+      // Without a message or a cause, the fields are all that core keeps, and it keeps them twice.
+      const kept = "message" in fields || "cause" in fields ? fields : undefined
       const limit = errors.stackTraceLimit
       if (writable) errors.stackTraceLimit = 0
       try {
-        super(fields)
+        super(kept)
       } finally {
         if (writable) errors.stackTraceLimit = limit
       }
+      if (kept === undefined) Object.assign(this, fields)
     }
   }
   // Sound: the constructor hands on whatever fields its base takes, so it can be given any type that the base has.

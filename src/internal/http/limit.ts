@@ -62,7 +62,7 @@ const answer = (status: number, retryAfter?: Duration.Duration, headers?: Record
 /** The server is about to go: a client that kept its connection would keep the server, and not find another one. */
 const leaving = { connection: "close" }
 
-export interface Answers {
+interface Answers {
   /** The name of the quota in the fields. */
   readonly policy: string | undefined
   /** Where an error has no figure. */

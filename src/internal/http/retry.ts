@@ -31,7 +31,7 @@ interface Budget {
   ) => Effect.Effect<A, E | E2, R | R2>
 }
 
-export interface Options<E, ES, RS> {
+interface Options<E, ES, RS> {
   readonly retryOn: "errors-only" | "response-only" | "errors-and-responses"
   readonly while: ((error: E) => boolean) | undefined
   readonly times: number | undefined

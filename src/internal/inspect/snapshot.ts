@@ -63,6 +63,9 @@ class First<A> {
 
 const longestText = 120
 
+/** The beginning of a text of any length. */
+export const shortened = (text: string): string => text.length > longestText ? `${text.slice(0, longestText)}…` : text
+
 class Reader {
   private readonly settings: Settings
   private readonly at: number
@@ -316,8 +319,7 @@ const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).
 /** Keys are the user's, and may throw when they are formatted. */
 const textOf = (key: unknown): string => {
   try {
-    const text = format(key).slice(0, longestText + 1).replace(/[\p{Cc}\u2028\u2029]/gu, escaped)
-    return text.length > longestText ? `${text.slice(0, longestText)}…` : text
+    return shortened(format(key).slice(0, longestText + 1).replace(/[\p{Cc}\u2028\u2029]/gu, escaped))
   } catch {
     return "?"
   }

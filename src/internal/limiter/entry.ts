@@ -56,7 +56,7 @@ export class Grant implements List.Member<Grant> {
 }
 
 /** The state that few keys have. */
-export class Rare implements List.List<Grant> {
+class Rare implements List.List<Grant> {
   /** The end of the penalty. The first start after it clears it. */
   penaltyUntil = -Infinity
   log: StartLog | undefined = undefined
@@ -186,7 +186,7 @@ export const takeRare = (
   if (rare.charges !== undefined) { for (let i = 0; i < tats.length; i++) rare.charges.note(i, tats[i]!, arrival) }
   charge(rates, tats, arrival, tokens)
   const log = strict ? rare.log ??= new StartLog(rates) : undefined
-  const number = log?.push(later === undefined ? now : Infinity, tokens)
+  const number = log?.push(now, tokens, later !== undefined)
   if (grant !== undefined) {
     grant.log = log
     grant.start = number ?? -1
@@ -396,7 +396,8 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: numb
   const { line, rare } = entry
   if (line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
   // A waiter that is late counts from later on.
-  if (rates.length === 1 && !rates[0]!.strict && line.due > now) {
+  const isAlone = rates.length === 1 && !rates[0]!.strict
+  if (isAlone && line.due > now) {
     return Math.max(0, dueAt(rates, entry, Gcra.behind(line.queued, tokens)) - now)
   }
   // Another quota may hold back each waiter: try them out in order.
@@ -412,7 +413,9 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: numb
   let left = tried
   for (let place = line.first; place !== undefined && left-- > 0; place = place.after) {
     const { since, tokens } = place.waiter
-    start.now = Math.max(start.now, dueAt(rates, shadow, tokens, now))
+    const due = dueAt(rates, shadow, tokens, now)
+    if (isAlone && due > now) break
+    start.now = Math.max(start.now, due)
     takeRare(rates, shadow, Gcra.arrival(since, start.now), tokens, start)
     queued -= Gcra.leastOf(tokens)
   }

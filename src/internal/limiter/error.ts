@@ -10,7 +10,7 @@ import type { StoreError } from "../store/storeError.js"
  *
  * `limit` and `remaining` are those of the quota with the fewest tokens left. `retryAfter` is exact: if nobody else comes, the
  * same call is refused before it and admitted at it. A refusal consumes nothing. Two of them are no more than a bound: that of
- * a call which waited in vain behind more than 256 others for several quotas or a strict one, and that of `maxWait` over Redis.
+ * a call with a `maxWait` behind more than 256 others for several quotas or a strict one, and that of `maxWait` over a store.
  *
  * @category errors
  * @since 0.1.0

@@ -128,7 +128,7 @@ export interface Backend extends Limiter<StoreError>, Keys {
   standingUnsafe(key: string | undefined, now: number): Standing
   /** Nanoseconds for which a call that comes now would wait at least, behind the present waiters. */
   leastWaitUnsafe(key: string | undefined, tokens: Tokens, now: number): number
-  /** Tells when a call that comes now passes: exact in memory, an estimate over a store. */
+  /** Tells when a call that comes now passes: exact in memory, or at least with many waiters; an estimate over a store. */
   refusalUnsafe(key: string | undefined, tokens: Tokens, now: number): Refusal
   /** Withdraws a waiter, or takes back what it has just been granted. Tells when the same call passes. */
   refuseUnsafe(waiter: Waiter<StoreError>): Refusal

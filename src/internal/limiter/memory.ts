@@ -133,7 +133,7 @@ export class LimiterMemory implements Backend {
     // Waiters with a late timer go first, so that the `retryAfter` of an earlier refusal holds to the nanosecond.
     this.settle()
     if (this.takeUnsafe(key, tokens, now, granted, now)) return answer()
-    return answer(this.refusalUnsafe(key, tokens, now))
+    return answer(this.refusalUnsafe(key, tokens, now, Infinity))
   }
 
   beginUnsafe(granted: Granted): void {
@@ -298,7 +298,7 @@ export class LimiterMemory implements Backend {
     return Entry.standing(this.rates, this.lookup(key), now)
   }
 
-  refusalUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number, tried?: number): Refusal {
+  refusalUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number, tried = waitersTried): Refusal {
     const { limit, remaining } = this.standingUnsafe(key, now)
     return { limit, remaining, retryAfter: this.retryAfterUnsafe(key, tokens, now, tried) }
   }
@@ -306,7 +306,7 @@ export class LimiterMemory implements Backend {
   refuseUnsafe(waiter: Waiter): Refusal {
     this.cancelUnsafe(waiter)
     this.refundUnsafe(waiter)
-    return this.refusalUnsafe(waiter.key, waiter.tokens, this.now(), waitersTried)
+    return this.refusalUnsafe(waiter.key, waiter.tokens, this.now())
   }
 
   leastWaitUnsafe(key: string | undefined, tokens: Gcra.Tokens, now: number): number {

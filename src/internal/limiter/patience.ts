@@ -5,7 +5,7 @@
  */
 import * as DueHeap from "../data/dueHeap.js"
 import { dispatcherIn } from "../data/dispatcher.js"
-import { forEachInSlices, Slices } from "../data/slices.js"
+import { begin, Slices } from "../data/slices.js"
 import * as Timers from "../data/timers.js"
 import type { Backend, Refusal, StoreError, Waiter } from "./limiter.js"
 
@@ -56,19 +56,26 @@ export class Patience<C extends Call> {
     this.onLate(call, this.limiter.refuseUnsafe(call))
   }
 
+  /** Refuses the calls whose time is over, and sets the timer for the next one. */
   private ring(): void {
     // First the calls that are due: their timer may be set for the same time.
     this.limiter.settle?.()
-    forEachInSlices(this.slices, this.expired(), (call) => this.refuse(call))
-  }
-
-  /** Takes out the calls whose time is over, and sets the timer for the next one. */
-  private *expired(): Generator<C> {
+    const { calls } = this
     const now = this.now()
-    for (let call = this.calls[0]; call !== undefined; call = this.calls[0]) {
-      if (call.due > now) return this.alarm.set(call.due, this.now())
-      DueHeap.remove(this.calls, call)
-      yield call
-    }
+    begin({
+      slices: this.slices,
+      get pending() {
+        return calls.length > 0 && calls[0]!.due <= now
+      },
+      // One after the other: the place of a call that is refused may be the turn of the next one.
+      step: () => {
+        const call = calls[0]!
+        DueHeap.remove(calls, call)
+        this.refuse(call)
+      },
+      done: () => {
+        if (calls.length > 0) this.alarm.set(calls[0]!.due, this.now())
+      }
+    })
   }
 }

@@ -43,16 +43,19 @@ export const checkList = (
 ): void => {
   if (tokens === undefined || typeof tokens === "number" || limiter === undefined) return
   const { bursts } = limiter
-  if (bursts === undefined) refuse(caller, field, "a number where the rate is in Redis", tokens)
+  if (bursts === undefined) refuse(caller, field, "a number where the rate is in a store", tokens)
   else if (bursts.length > 0 && tokens.length !== bursts.length) {
     refuse(caller, field, `a list of ${bursts.length}, a number for each quota`, tokens)
   }
 }
 
+/** Whether it is NaN, or one of its parts is: core takes these for zero. */
+const hasNaN = (input: Duration.Input): boolean =>
+  typeof input === "object" && input !== null ? Object.values(input).some(Number.isNaN) : Number.isNaN(input)
+
 /** The nanoseconds of a duration, NaN without a number of them. */
 const nanosOf = (input: Duration.Input): number => {
-  // A Duration of NaN milliseconds is zero.
-  const duration = Number.isNaN(input) ? undefined : Option.getOrUndefined(Duration.fromInput(input))
+  const duration = hasNaN(input) ? undefined : Option.getOrUndefined(Duration.fromInput(input))
   return duration !== undefined && Duration.isFinite(duration) ? Number(Duration.toNanosUnsafe(duration)) : NaN
 }
 
@@ -75,7 +78,11 @@ export const nanos = (caller: string, field: string, input: Duration.Input, leas
 
 /** A duration as it is shown in an error. */
 export const readable = (input: Duration.Input): unknown =>
-  Duration.isDuration(input) ? { toString: () => Duration.format(input) } : input
+  Duration.isDuration(input)
+    ? { toString: () => Duration.format(input) }
+    : typeof input !== "object" || input === null || Array.isArray(input)
+    ? input
+    : { toString: () => Object.entries(input).map(([unit, n]) => `${n} ${unit}`).join(", ") }
 
 const rate = (caller: string, prefix: string, quota: Quota): Gcra.Rate => {
   const limit = count(caller, `${prefix}limit`, quota.limit)

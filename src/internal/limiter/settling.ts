@@ -11,10 +11,12 @@ import { checkList, isList } from "./quota.js"
 /** What a success has cost, by the function of a user. */
 export type Settle = (value: never) => Tokens
 
-/** The value that an option `settle` takes; anything without one. */
-export type Settled<Arg> = Arg extends { readonly settle?: infer F }
-  ? [NonNullable<F>] extends [(value: infer A) => unknown] ? A : unknown
-  : unknown
+/** The value that an option `settle` takes; anything without one. Of several options all have to take it. */
+export type Settled<Arg> = Takes<Arg> extends (value: infer A) => void ? A : unknown
+
+type Takes<Arg> = Arg extends { readonly settle?: infer F }
+  ? [NonNullable<F>] extends [(value: infer A) => unknown] ? (value: A) => void : (value: unknown) => void
+  : (value: unknown) => void
 
 export const checkSettle = (caller: string, settle: Settle): void => {
   if (typeof settle !== "function") refuse(caller, "settle", "a function", settle)
@@ -23,7 +25,7 @@ export const checkSettle = (caller: string, settle: Settle): void => {
 /** Refuses the option where tokens are counted in a store. */
 export const checkSettles = (caller: string, limiter: Limiter<StoreError> | undefined): void => {
   if (limiter === undefined || limiter.chargeUnsafe !== undefined) return
-  refuse(caller, "settle", "left out where the rate is in Redis", "a function")
+  refuse(caller, "settle", "left out where the rate is in a store", "a function")
 }
 
 /** Settles a charge by an exit. An effect that does not succeed has cost its tokens. Returns what the caller dies of. */

@@ -45,8 +45,8 @@ export class StartLog {
     )
   }
 
-  /** Adds a start and returns its number. `at` is `Infinity` for a start that begins later. */
-  push(at: number, tokens: Tokens): number {
+  /** Adds a start at `now`, or one that begins later, and returns its number. */
+  push(now: number, tokens: Tokens, later = false): number {
     let oldest = this.next
     for (let i = 0; i < this.views.length; i++) {
       const view = this.views[i]
@@ -59,12 +59,12 @@ export class StartLog {
       if (view.first < oldest) oldest = view.first
     }
     this.oldest = oldest
-    if (this.next - oldest === this.times.length) this.grow()
+    if (this.next - oldest === this.times.length) this.makeRoom(now)
     const place = this.next % this.times.length
-    this.times[place] = at
+    this.times[place] = later ? Infinity : now
     this.set(place, tokens)
-    if (at === Infinity) this.pending++
-    else this.last = at
+    if (later) this.pending++
+    else this.last = now
     return this.next++
   }
 
@@ -132,11 +132,16 @@ export class StartLog {
   remaining(place: number, now: number): number {
     const view = this.views[place]
     if (view === undefined) return Infinity
+    this.expire(view, place, now)
+    return Math.max(0, view.limit - view.held)
+  }
+
+  /** Drops the starts that have left the window. */
+  private expire(view: View, place: number, now: number): void {
     while (view.first < this.next && this.times[view.first % this.times.length]! + view.window <= now) {
       view.held -= this.tokensAt(view.first, place)
       view.first++
     }
-    return Math.max(0, view.limit - view.held)
   }
 
   /** Counts the log for other quotas. */
@@ -146,7 +151,7 @@ export class StartLog {
       if (!strict) return undefined
       const known = before.find((view) => view !== undefined && view.limit === limit && view.window === window)
       // Another place has other numbers of the lists.
-      if (known !== undefined && (this.lists === undefined || before[place] === known)) return known
+      if (known !== undefined && (this.lists === undefined || before[place] === known)) return { ...known }
       const first = known === undefined ? this.oldest : known.first
       let held = 0
       for (let i = first; i < this.next; i++) held += this.tokensAt(i, place)
@@ -172,8 +177,18 @@ export class StartLog {
     this.last -= nanos
   }
 
-  private grow(): void {
+  /** A start that took nothing, or gave it back, pushes no other one out: of more starts than tokens it keeps a window. */
+  private makeRoom(now: number): void {
     const size = this.times.length
+    if (this.views.every((view) => view === undefined || view.limit < size)) {
+      this.oldest = this.next
+      this.views.forEach((view, place) => {
+        if (view === undefined) return
+        this.expire(view, place, now)
+        this.oldest = Math.min(this.oldest, view.first)
+      })
+      if (this.next - this.oldest < size) return
+    }
     const times = new Float64Array(2 * size)
     const tokens = new Float64Array(2 * size)
     const lists: typeof this.lists = this.lists && []

@@ -13,7 +13,10 @@ import * as Orders from "./orders.js"
 /** The most orders of one command: a script must not hold up the server. */
 const mostOrders = 32
 
-/** The most inboxes that one script looks at to find its place, and that it wakes. Those behind are woken by those in front. */
+/**
+ * The most inboxes that one script looks at to find its places, and that it wakes, but for the first of each order. Those behind
+ * are woken by those in front.
+ */
 const mostInboxes = 1000
 const mostWoken = 250
 
@@ -28,6 +31,8 @@ const mostRenewed = 256
 // sizes: permit → "weight lease", inbox → "weight of its head lease", '' → the weight of all permits
 // pause: when the penalty was counted, and what was left of it then
 const lua = `
+-- How many inboxes this script may still look at, how many it may wake, and how many ends it may note.
+local looks, wakes, ends = ${mostInboxes}, ${mostWoken}, ${mostPermits}
 -- Where Redis has no memory left, it refuses what grows, unless the script has written before: a permit needs a few bytes.
 local function begin()
   redis.call('HDEL', sizes, '~')
@@ -68,13 +73,17 @@ end
 local function clean()
   begin()
   local function expired(zset)
-    return ipairs(redis.call('ZRANGEBYSCORE', zset, '-inf', num(now), 'LIMIT', 0, ${mostPermits}))
+    local some = redis.call('ZRANGEBYSCORE', zset, '-inf', num(now), 'LIMIT', 0, ends)
+    ends = ends - #some
+    return ipairs(some)
   end
   for _, permit in expired(held) do drop(permit) end
   for _, inbox in expired(alive) do leave(inbox) end
   -- A place whose end was lost, as where Redis evicts one key of them, must not hold up the others for ever.
-  if redis.call('ZCARD', queue) > redis.call('ZCARD', alive) then
-    for _, inbox in ipairs(redis.call('ZRANGE', queue, 0, ${mostPermits - 1})) do
+  if ends > 0 and redis.call('ZCARD', queue) > redis.call('ZCARD', alive) then
+    local some = redis.call('ZRANGE', queue, 0, ends - 1)
+    ends = ends - #some
+    for _, inbox in ipairs(some) do
       if not redis.call('ZSCORE', alive, inbox) then leave(inbox) end
     end
   end
@@ -83,7 +92,8 @@ local function clean()
     local last = redis.call('ZRANGE', zset, -1, -1, 'WITHSCORES')
     local _, lease = size(last[1] or '-')
     if last[1] and tonumber(last[2]) > now + lease then
-      local late = redis.call('ZREVRANGEBYSCORE', zset, '+inf', '(' .. num(now), 'WITHSCORES', 'LIMIT', 0, ${mostPermits})
+      local late = redis.call('ZREVRANGEBYSCORE', zset, '+inf', '(' .. num(now), 'WITHSCORES', 'LIMIT', 0, ends)
+      ends = ends - #late / 2
       for i = 1, #late, 2 do
         local _, lease = size(late[i])
         if tonumber(late[i + 1]) > now + lease then redis.call('ZADD', zset, num(now + lease), late[i]) end
@@ -103,15 +113,23 @@ local function tell(inbox)
   redis.call('PUBLISH', string.sub(inbox, space + 1), string.sub(inbox, 1, space) .. 'P')
 end
 -- What is left of the free weight for me, once those ahead of me have theirs. They hear of it if they are to be told.
-local function pass(free, me, most, told)
+local function pass(free, me, told, most)
+  most = math.max(1, math.min(told and wakes or looks, most or math.huge))
   for first = 0, most - 1, 100 do
-    local some = redis.call('ZRANGE', queue, first, math.min(first + 99, most - 1))
+    local last = math.min(first + 99, most - 1)
+    local some = redis.call('ZRANGE', queue, first, last)
     for _, inbox in ipairs(some) do
       if free <= 0 or inbox == me then return free end
-      if told then tell(inbox) end
-      free = free - math.max(1, size(inbox))
+      if told then
+        tell(inbox)
+        wakes = wakes - 1
+      else
+        looks = looks - 1
+      end
+      -- In brackets: the weight alone.
+      free = free - math.max(1, (size(inbox)))
     end
-    if #some < 100 then return free end
+    if #some <= last - first then return free end
   end
   return 0
 end
@@ -137,7 +155,7 @@ function orders.acquire()
     leave(me)
     return {0, num(lease), num(left)}
   end
-  local free = pass(limit - total(), me, ${mostInboxes}, false)
+  local free = pass(limit - total(), me, false)
   local granted, need = 0, 0
   for i = 4, #args, 2 do
     local weight = tonumber(args[i + 1])
@@ -164,7 +182,7 @@ function orders.acquire()
     redis.call('ZADD', alive, num(now + lease), me)
   end
   -- My place may have been what held the next ones back.
-  if waited and (need == 0 or granted > 0) then pass(limit - total(), me, 100, true) end
+  if waited and (need == 0 or granted > 0) then pass(limit - total(), me, true, 100) end
   keep(lease)
   local poll = lease
   local soonest = redis.call('ZRANGE', held, 0, 0, 'WITHSCORES')
@@ -209,7 +227,7 @@ function orders.release()
     end
   end
   total()
-  pass(freed, nil, ${mostWoken}, true)
+  pass(freed, nil, true)
   return freed
 end
 function orders.penalize()
@@ -218,7 +236,7 @@ function orders.penalize()
   begin()
   setPenalty(micros)
   -- They learn of it when they ask.
-  pass(math.huge, nil, ${mostWoken}, true)
+  pass(math.huge, nil, true)
   return 1
 end
 `

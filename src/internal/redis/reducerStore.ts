@@ -116,7 +116,7 @@ function orders.complete()
     local isSmall = #payload <= inline and #payload * count <= room
     if isSmall then room = room - #payload * count end
     local message = (isSmall and 'D ' or 'E ') .. num(fence) .. (isSmall and ' ' .. payload or '')
-    return wake(message, left) < count and 2 or 1
+    return wake(message, math.max(0, left)) < count and 2 or 1
   end
   if tonumber(h[3] or 0) == fence then return tonumber(h[2]) == fence and publish() or 1 end
   if inline < 0 then return 1 end

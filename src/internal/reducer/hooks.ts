@@ -14,7 +14,8 @@ import { isPromiseLike } from "effect/Predicate"
  * - `reducer`: the `name` option of the reducer.
  * - `name`: the name of the function that `Reducer.fn` made.
  * - `key`: the key; for a function its arguments, or the result of its `key` option.
- * - `callers`: how many callers of the run wait at this moment, the one that fires the hook included.
+ * - `callers`: how many callers of the run wait at this moment, the one that fires the hook included. It is 0 in `onCall`, which
+ *   comes before the run is known.
  * - `context`: the services and references of the call or of the run, for hooks that run effects.
  *
  * @category models

@@ -225,7 +225,7 @@ export const noop = (): Handle =>
     fn:
       () =>
       <Args extends ReadonlyArray<unknown>, A, E, R>(f: (...args: Args) => Effect.Effect<A, E, R>) =>
-      (...args: Exactly<Args>) => f(...handOver(args)),
+      (...args: Exactly<Args>) => Effect.suspend(() => f(...handOver(args))),
     forget: () => Effect.void,
     inFlight: Effect.succeed([])
   })

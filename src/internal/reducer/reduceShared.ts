@@ -144,6 +144,8 @@ export const flight = <A, E, R, S>(
       const clock = fiber.getRef(Clock.Clock)
       // Whether this party may be the leader in the store.
       let holds = false
+      // Whether the store may know it as one that waits.
+      let waits = false
       // The fence of its last run.
       let led: number | undefined
       // The last result that a signal had. A signal to join again does not displace it.
@@ -184,17 +186,18 @@ export const flight = <A, E, R, S>(
           if (Result.isFailure(joined)) {
             // The store may have made this party the leader all the same: others must not wait for it.
             yield* Effect.forkDetach(release)
-            holds = false
+            holds = waits = false
             yield* withoutStore(joined.failure)
             return yield* f({ fence: 0 })
           }
           const answer = joined.success
           switch (answer._tag) {
             case "Done": {
-              holds = false
+              holds = waits = false
               return yield* yield* codec.decode(answer.payload)
             }
             case "Lead": {
+              waits = false
               // If the answer took longer than the lease, the lease is over.
               if (monotonicMillis(clock) >= sentAt + store.leaseMillis) break
               led = answer.fence
@@ -210,9 +213,13 @@ export const flight = <A, E, R, S>(
             }
             case "Follow": {
               holds = false
+              waits = true
               after = Math.max(after ?? 0, answer.fence)
               const payload = yield* follow(after, answer.restMillis)
-              if (payload !== undefined) return yield* yield* codec.decode(payload)
+              if (payload !== undefined) {
+                waits = false
+                return yield* yield* codec.decode(payload)
+              }
             }
           }
         }
@@ -226,20 +233,27 @@ export const flight = <A, E, R, S>(
           sealed = true
           return here === undefined ? Effect.void : here.seal
         })
-        const run = Effect.onExit(
+        const effect = Effect.onExit(
           Effect.suspend(() => f({ fence })),
           (exit) => Exit.hasInterrupts(exit) ? Effect.void : seal
         )
-        const exit = yield* Effect.raceFirst(Effect.exit(run), heartbeat(lease))
+        const run = Effect.gen(function*() {
+          const exit = yield* Effect.exit(effect)
+          // A schema may take its time, too.
+          const encoded = Exit.hasInterrupts(exit)
+            ? undefined
+            : yield* Effect.result(Effect.flatMap(codec.encode(exit), (text) => bounded(text, maxResultBytes)))
+          return { exit, encoded }
+        })
+        const ran = yield* Effect.raceFirst(run, heartbeat(lease))
         // In a process that was frozen, the effect may end before the timer of the lease fires: too late all the same.
-        if (exit === undefined || monotonicMillis(clock) >= lease.deadline) {
-          yield* Effect.logDebug(`effect-funnel: lost the lease of ${key}, joining again`)
+        if (ran === undefined || monotonicMillis(clock) >= lease.deadline) {
+          // Keys may be secrets: none is told.
+          yield* Effect.logDebug("effect-funnel: lost the lease of a shared run, joining again")
           return undefined
         }
-        if (Exit.hasInterrupts(exit)) return exit
-        const encoded = yield* Effect.result(
-          Effect.flatMap(codec.encode(exit), (text) => bounded(text, maxResultBytes))
-        )
+        const { encoded, exit } = ran
+        if (encoded === undefined) return exit
         const payload = Result.isSuccess(encoded) ? encoded.success : unencodable(encoded.failure)
         const completed = yield* Effect.result(guard.run("complete", store.complete(key, party, fence, payload)))
         if (Result.isFailure(completed)) {
@@ -253,7 +267,9 @@ export const flight = <A, E, R, S>(
 
       // Renews the lease, and ends when it is lost: another party has it, or the store did not answer in time.
       const heartbeat = Effect.fnUntraced(function*(lease: { readonly fence: number; deadline: number }) {
-        let wait = store.leaseMillis / 3
+        // Of what is left: the answer may have taken most of the lease.
+        const third = () => (lease.deadline - monotonicMillis(clock)) / 3
+        let wait = third()
         while (true) {
           yield* Effect.sleep(Math.max(0, Math.min(wait, lease.deadline - monotonicMillis(clock))))
           const sentAt = monotonicMillis(clock)
@@ -266,7 +282,7 @@ export const flight = <A, E, R, S>(
             wait = Math.min(store.leaseMillis / 10, 500)
           } else if (renewed.success) {
             lease.deadline = sentAt + store.leaseMillis
-            wait = store.leaseMillis / 3
+            wait = third()
           } else {
             holds = false
             return undefined
@@ -289,12 +305,17 @@ export const flight = <A, E, R, S>(
           }
         )
 
-      return Effect.onExit(restore(loop), (exit) => {
-        party.close()
+      const leave = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
         if (led !== undefined && ended.get(key) === led) ended.delete(key)
-        if (!holds) return Effect.void
+        if (!holds) {
+          // Or a result would be kept for it. The caller does not wait for that.
+          const left = Effect.forkDetach(Effect.ignore(guard.once("release", released)), { startImmediately: true })
+          return waits ? Effect.asVoid(left) : Effect.void
+        }
         // An interrupted party may be about to end its process: it releases the key before it returns.
         return Exit.hasInterrupts(exit) ? release : Effect.asVoid(Effect.forkDetach(release))
-      })
+      }
+      // The store may throw.
+      return Effect.onExit(restore(loop), (exit) => Effect.ensuring(leave(exit), Effect.sync(() => party.close())))
     })
   )

@@ -454,8 +454,7 @@ export class Engine implements Core, Claimant, Load {
     const job = this.lanes.headOf(lane)
     if (job.terms === undefined) return false
     const overload = this.overload!
-    const sheds = lane === this.main && !job.patient && !this.lanes.isNested(job)
-    const reason = overload.refusesFirst(job.terms, sheds, this.instant ??= this.time())
+    const reason = overload.refusesFirst(job.terms, lane === this.main && !job.patient, this.instant ??= this.time())
     if (reason?._tag === "Overloaded") this.log?.overloaded(true)
     else if (!overload.isLate) this.log?.overloaded(false)
     if (reason === undefined) return false

@@ -81,7 +81,7 @@ export class Draining extends /*#__PURE__*/ StacklessError("Draining")<{}> {
 export type SchedulerErrorReason = QueueFull | WaitExceeded | Overloaded | Draining | InsufficientCapacity | StoreError
 
 /**
- * The error of every scheduler: its name, and why it refused the job. The effect did not run.
+ * The error of every scheduler: its name, and why it refused the job. The effect did not run, unless its permit was lost.
  *
  * **When to use**
  *
@@ -92,7 +92,7 @@ export type SchedulerErrorReason = QueueFull | WaitExceeded | Overloaded | Drain
  * - `QueueFull`: too many jobs wait already. Try again later, or shed the load.
  * - `WaitExceeded`: the job would start later than `maxWait` after it came.
  * - `Overloaded`: the scheduler sheds load, because jobs have waited for width for too long.
- * - `Draining`: the scheduler is about to close and takes no new jobs.
+ * - `Draining`: the scheduler drains and takes no new jobs.
  * - `InsufficientCapacity`: weight or tokens exceed what the scheduler can ever give.
  * - `StoreError`: the store of rate or permits did not answer, or a running job lost its permit and was interrupted.
  *

@@ -5,7 +5,7 @@ import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Stream from "effect/Stream"
-import { refuse } from "../data/refuse.js"
+import { integer, refuse } from "../data/refuse.js"
 import type { Rate, Tokens } from "../limiter/gcra.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import * as Quota from "../limiter/quota.js"
@@ -13,11 +13,6 @@ import { checkSettle, type Settle } from "../limiter/settling.js"
 import type { Share } from "./fairQueue.js"
 import type { Progress } from "./many/progress.js"
 import type { WidthPolicy } from "./width.js"
-
-const checkCount = (caller: string, field: string, value: number, least: number): number => {
-  if (!Number.isSafeInteger(value) || value < least) refuse(caller, field, `an integer >= ${least}`, value)
-  return value
-}
 
 // ----------------------------------------------------------------------------------------------------- of a scheduler
 
@@ -147,7 +142,10 @@ export interface Checked<out I> extends Limits {
 }
 
 export const checkWidth = (caller: string, concurrency: number | "unbounded"): number =>
-  concurrency === "unbounded" ? Infinity : checkCount(caller, "concurrency", concurrency, 1)
+  concurrency === "unbounded" ? Infinity : integer(caller, "concurrency", concurrency, 1)
+
+const isPolicy = (concurrency: number | "unbounded" | WidthPolicy): concurrency is WidthPolicy =>
+  typeof concurrency === "object" && typeof concurrency?.make === "function"
 
 export const checkRate = (quotas: Quotas): ReadonlyArray<Rate> => Quota.rates("Scheduler.setRate", "", quotas)
 
@@ -161,10 +159,10 @@ export const check = <I>(
   }
 ): Checked<I> => ({
   ...unbounded(options.name ?? id),
-  ...(typeof options.concurrency === "object"
+  ...(isPolicy(options.concurrency)
     ? { adaptive: options.concurrency, concurrency: options.concurrency.max }
     : { concurrency: checkWidth(caller, options.concurrency) }),
-  maxQueued: options.maxQueued === undefined ? Infinity : checkCount(caller, "maxQueued", options.maxQueued, 0),
+  maxQueued: options.maxQueued === undefined ? Infinity : integer(caller, "maxQueued", options.maxQueued, 0),
   maxWait: checkWait(caller, "maxWait", options.maxWait),
   shed: checkShed(caller, options),
   drain: options.drain === undefined ? 0 : Quota.nanos(caller, "drain", options.drain, 0),
@@ -212,7 +210,7 @@ const checkShed = (caller: string, { maxWait, shed }: QueueOptions): Limits["she
  *
  * - `weight`: how much of the concurrency it holds while it runs, an integer from 1; 1 by default.
  * - `tokens`: how much of the rate its start consumes, an integer from 0; 1 by default. With 0 the rate does not delay it.
- *   With several quotas, also a list with an integer for each, unless the rate is in Redis.
+ *   With several quotas, also a list with an integer for each, unless the rate is in a store.
  * - `priority`: a finite number, 0 by default. A larger one starts first. There is no aging: a low priority starves for as
  *   long as higher ones keep coming.
  * - `maxWait`: how long the job may wait for its start; no bound by default. A job that would wait longer is refused with
@@ -238,8 +236,9 @@ export interface ScheduleOptions {
  * **Details**
  *
  * - `settle`: tells what a success has cost of the rate, a number from 0, or a list of such numbers, one a quota; part of a
- *   token counts as one. Until then the job counts as `tokens`. What it cost less is given back, what it cost more is owed.
- *   A failure or an interruption costs `tokens`. Not with a rate in Redis.
+ *   token counts as one. Until then the job counts as `tokens`. If it cost less, the difference is given back; if it cost more,
+ *   it is owed.
+ *   A failure or an interruption costs `tokens`. Not with a rate in a store.
  *
  * @category options
  * @since 0.1.0
@@ -285,7 +284,7 @@ export const jobOptions = (caller: string, options: SettleOptions<never> | undef
   if (options === undefined) return oneJob
   const { maxWait, priority = 0, settle, share, tokens = 1, weight = 1 } = options
   if (settle !== undefined) checkSettle(caller, settle)
-  checkCount(caller, "weight", weight, 1)
+  integer(caller, "weight", weight, 1)
   const cost = Quota.tokens(caller, tokens, 0)
   if (!Number.isFinite(priority)) refuse(caller, "priority", "a finite number", priority)
   return {
@@ -301,7 +300,7 @@ export const jobOptions = (caller: string, options: SettleOptions<never> | undef
 
 const checkShare = (caller: string, share: NonNullable<ScheduleOptions["share"]>): Share =>
   typeof share === "object"
-    ? { key: share.key, weight: checkCount(caller, "share.weight", share.weight ?? 1, 1) }
+    ? { key: share.key, weight: integer(caller, "share.weight", share.weight ?? 1, 1) }
     : { key: share, weight: 1 }
 
 // --------------------------------------------------------------------------------------------------------- of many items
@@ -390,7 +389,7 @@ export const itemOptions = <A>(
   limiter?: Limiter<StoreError> | undefined
 ): (item: A, index: number) => JobOptions => {
   const { maxWait, priority, share, tokens, total, weight } = options
-  if (total !== undefined) checkCount(caller, "total", total, 0)
+  if (total !== undefined) integer(caller, "total", total, 0)
   const of = (options: ScheduleOptions): JobOptions => {
     const checked = jobOptions(caller, options)
     Quota.checkList(caller, checked.list, limiter)

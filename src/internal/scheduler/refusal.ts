@@ -69,31 +69,43 @@ export class Refusals {
   }
 }
 
-/** Refuses the waiting jobs for which `whyOf` returns something, and starts those that can start then. */
-const refuseEach = <A>(
-  engine: Core,
-  whyOf: (job: Job) => A | undefined,
-  reasonOf: (why: A) => SchedulerErrorReason
-): void => {
-  const refused = new Map<Job, A>()
+/** Refuses the waiting jobs for which `reasonOf` returns something, and starts those that can start then. */
+const refuseEach = (engine: Core, reasonOf: (job: Job) => SchedulerErrorReason | undefined): void => {
+  const refused: Array<Job> = []
+  const reasons: Array<SchedulerErrorReason> = []
   engine.lanes.main.queue.forEach(({ job }) => {
-    const why = whyOf(job)
-    if (why === undefined) return
+    const reason = reasonOf(job)
+    if (reason === undefined) return
     engine.leaveQueue(job)
     job.state = "Done"
-    refused.set(job, why)
+    refused.push(job)
+    reasons.push(reason)
   })
   engine.lanes.refresh()
   // Before the refused jobs hear of it: their code may use the rate.
   engine.pump()
-  const refuse = ([job, why]: readonly [Job, A]) => engine.refusals.refuse(job, reasonOf(why))
-  forEachInSlices(engine.slices, refused, refuse, () => engine.notifyUnsafe())
+  let i = 0
+  forEachInSlices(
+    engine.slices,
+    refused,
+    (job) => engine.refusals.refuse(job, reasons[i++]!),
+    () => engine.notifyUnsafe()
+  )
 }
 
-/** Refuses the jobs that can never start now. */
-export const refuseImpossible = (engine: Core): void =>
-  refuseEach(engine, (job) => impossibleOf(job, engine), (excess) => new InsufficientCapacity(excess))
+/** Refuses the jobs that can never start now. Jobs that ask for the same share a reason. */
+export const refuseImpossible = (engine: Core): void => {
+  let last: InsufficientCapacity | undefined
+  refuseEach(engine, (job) => {
+    const excess = impossibleOf(job, engine)
+    if (excess === undefined) return undefined
+    if (last?.what !== excess.what || last.asked !== excess.asked || last.most !== excess.most) {
+      last = new InsufficientCapacity(excess)
+    }
+    return last
+  })
+}
 
 /** Refuses the jobs that wait for something that does not come. */
 export const refuseWaiting = (engine: Core, reason: SchedulerErrorReason, waits: (job: Job) => boolean): void =>
-  refuseEach(engine, (job) => waits(job) ? reason : undefined, () => reason)
+  refuseEach(engine, (job) => waits(job) ? reason : undefined)

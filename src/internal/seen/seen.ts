@@ -87,7 +87,7 @@ export interface Kinds {
 }
 
 /** The engines of one scheduler, or those of all keys of a keyed one. */
-export interface Engines {
+interface Engines {
   readonly engines: () => Iterable<Load>
   readonly keyed?: () => Iterable<{ readonly key: unknown; readonly engine: Load }>
 }
@@ -103,7 +103,7 @@ export interface Keys {
 }
 
 /** The runs of a reducer. */
-export interface Flights {
+interface Flights {
   readonly inFlight: number
 }
 

@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
 
-export type Attributes = Readonly<Record<string, string>>
+type Attributes = Readonly<Record<string, string>>
 
 /** The bounds that OpenTelemetry advises for seconds. */
 export const seconds: ReadonlyArray<number> = [

@@ -12,7 +12,10 @@ const eventName = "effect_funnel.wait"
 
 const round = (millis: number): number => Math.round(millis * 1000) / 1000
 
-/** Puts the event of a wait on the span of a fiber, if it has one. `parts` are the milliseconds of each hold. */
+/**
+ * Puts the event of a wait on the span of a fiber, if it has one. `parts` are the milliseconds of each hold. A wait that took
+ * no time was for the first one.
+ */
 const put = (
   name: string,
   fiber: AnyFiber,
@@ -21,7 +24,7 @@ const put = (
   const { span } = fiber.cache
   if (span === undefined || span._tag !== "Span") return
   let waited = 0
-  let [longest, most] = ["width", 0]
+  let [longest, most] = [parts[0]?.[0], 0]
   const attributes: Record<string, unknown> = { name }
   for (const [hold, millis] of parts) {
     if (millis <= 0) continue

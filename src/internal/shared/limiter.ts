@@ -9,6 +9,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dispatcherIn } from "../data/dispatcher.js"
+import { guarded } from "../data/guarded.js"
 import * as Slices from "../data/slices.js"
 import type * as Timers from "../data/timers.js"
 import { intervalWithoutLog, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
@@ -336,8 +337,15 @@ export class SharedLimiter implements Backend {
       entry.asking?.()
       left.push(this.giveBack(entry))
     }
-    Slices.forEachInSlices(this.slices, Array.from(this.waiters()), (waiter) => waiter.onClose?.())
-    return Effect.andThen(Effect.all(left, { concurrency: "unbounded", discard: true }), this.local.close)
+    // An error that a caller throws is a defect of the closing fiber, once all the rest is done.
+    const told = guarded((): Exit.Exit<void> => {
+      Slices.forEachInSlices(this.slices, Array.from(this.waiters()), (waiter) => waiter.onClose?.())
+      return Exit.void
+    }, Exit.die)
+    return Effect.all(left, { concurrency: "unbounded", discard: true }).pipe(
+      Effect.andThen(this.local.close),
+      Effect.andThen(told)
+    )
   })
 
   private *waiters(): Generator<Waiter<StoreError>> {

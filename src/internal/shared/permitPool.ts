@@ -9,6 +9,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { guarded } from "../data/guarded.js"
 import { forEachInSlices } from "../data/slices.js"
 import type { Rate } from "../limiter/gcra.js"
 import type { Limiter } from "../limiter/limiter.js"
@@ -316,7 +317,8 @@ export class PermitPool implements Permits, Beating {
   private renewAfter(now: number): number {
     const { leaseMillis } = this.options.store
     const grid = leaseMillis / beatsOfLease
-    return Math.floor((now + leaseMillis / 3) / grid) * grid
+    // Sooner where the answer took most of a lease.
+    return Math.min(Math.floor((now + leaseMillis / 3) / grid) * grid, (now + this.firstDeadline) / 2)
   }
 
   private arm(): void {
@@ -469,10 +471,15 @@ export class PermitPool implements Permits, Beating {
       ? store.acquire([], this.limit_)
       : Effect.void
     const give = held.length > 0 ? store.release(held) : Effect.void
-    this.dropUnsafe()
+    // The store may throw: a defect, once all is given back.
+    const dropped = guarded((): Exit.Exit<void> => {
+      this.dropUnsafe()
+      return Exit.void
+    }, Exit.die)
     const last = Effect.ignore(guard.once("release", Effect.andThen(leave, give)))
     return Effect.all([last, this.limiter?.close ?? Effect.void], { concurrency: "unbounded", discard: true }).pipe(
-      Effect.andThen(Effect.suspend(() => Fiber.awaitAll(Array.from(this.sending, ({ fiber }) => fiber!))))
+      Effect.andThen(Effect.suspend(() => Fiber.awaitAll(Array.from(this.sending, ({ fiber }) => fiber!)))),
+      Effect.andThen(dropped)
     )
   })
 }

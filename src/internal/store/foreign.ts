@@ -5,11 +5,12 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { format } from "effect/Formatter"
 import { constFalse } from "effect/Function"
 import { guarded } from "../data/guarded.js"
 import type { Cell, DirectGcraStore, Taken } from "./gcraStore.js"
 import type { Acquired, PermitStore } from "./permitStore.js"
-import type { Joined, ReducerStore } from "./reducerStore.js"
+import type { Joined, ReducerStore, Signal } from "./reducerStore.js"
 import { StoreError } from "./storeError.js"
 
 /** The types of an answer promise what its store may not keep. */
@@ -27,7 +28,7 @@ const judged = <A>(
   if (Exit.isFailure(exit)) return Cause.hasFails(exit.cause) ? exit : failed(operation, Cause.squash(exit.cause))
   return guarded(() => sensible(exit.value), constFalse)
     ? exit
-    : failed(operation, new Error(`the answer makes no sense: ${String(JSON.stringify(exit.value)).slice(0, 200)}`))
+    : failed(operation, new Error(`the answer makes no sense: ${format(exit.value).slice(0, 200)}`))
 }
 
 const command = <A>(
@@ -96,9 +97,15 @@ const isJoined: Sensible<Joined> = (joined) =>
     (joined._tag === "Follow" && isNumber(joined.restMillis)) ||
     (joined._tag === "Done" && typeof joined.payload === "string"))
 
+const isDone: Sensible<Signal> = (signal) =>
+  signal._tag === "Done" && Number.isSafeInteger(signal.fence) &&
+  (signal.payload === undefined || typeof signal.payload === "string")
+
 export const reducerStore = (store: ReducerStore): ReducerStore => ({
   leaseMillis: store.leaseMillis,
-  open: (onSignal) => store.open(onSignal),
+  // Any other signal is one to join again.
+  open: (onSignal) =>
+    store.open((signal) => onSignal(guarded(() => isDone(signal), constFalse) ? signal : { _tag: "Retry" })),
   join: (key, party, after) => command("join", () => store.join(key, party, after), isJoined),
   renew: (key, party, fence) => command("renew", () => store.renew(key, party, fence), isBoolean),
   complete: (key, party, fence, payload) =>

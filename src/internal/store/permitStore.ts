@@ -47,7 +47,7 @@ export interface PermitStoreOptions {
  * A store promises:
  *
  * - The weight of the permits that are held never exceeds the `limit` of an `acquire` or `renew` by what that command takes.
- * - Leases end by the store's clock, each after its own length. What nobody has renewed for that long is nobody's.
+ * - Leases end by the store's clock, each after its own length. A permit that was not renewed for that long is free.
  * - Processes wait in order of arrival, and nobody overtakes: a process is granted only what is left once those ahead have
  *   what they need next. A process that is served in part goes to the end. A place in the queue is a lease too.
  * - Every command is idempotent: one whose answer was lost is sent again, as it was.

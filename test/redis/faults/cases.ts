@@ -166,12 +166,12 @@ export const cases: ReadonlyArray<Case> = [
     }
   }),
   disturbed("3b", "Redis killed and restarted empty, after the lease", {
-    reducer: { lease: "600 millis", ...patient },
-    millis: 1200,
+    reducer: { lease: "1500 millis", ...patient },
+    millis: 3000,
     runs: 2,
     disturb: async (server) => {
       await server.stop()
-      await pause(1200)
+      await pause(3000)
       await server.start()
     }
   }),
@@ -182,8 +182,8 @@ export const cases: ReadonlyArray<Case> = [
     disturb: (server) => server.command("FLUSHALL")
   }),
   disturbed("5", "SCRIPT FLUSH during a run", {
-    reducer: { lease: "600 millis" },
-    millis: 800,
+    reducer: { lease: "1500 millis" },
+    millis: 2000,
     runs: 1,
     disturb: (server) => server.command("SCRIPT", "FLUSH")
   }),
@@ -194,10 +194,10 @@ export const cases: ReadonlyArray<Case> = [
     disturb: (server) => server.command("CLIENT", "PAUSE", "700", "ALL")
   }),
   disturbed("6b", "CLIENT PAUSE longer than the lease", {
-    reducer: { lease: "600 millis", ...patient },
-    millis: 1000,
+    reducer: { lease: "1500 millis", ...patient },
+    millis: 2500,
     runs: 2,
-    disturb: (server) => server.command("CLIENT", "PAUSE", "1500", "ALL")
+    disturb: (server) => server.command("CLIENT", "PAUSE", "3750", "ALL")
   }),
   ...(["pubsub", "normal"] as const).map((type, i): Case => ({
     id: `7${"ab"[i]}`,

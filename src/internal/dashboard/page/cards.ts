@@ -5,7 +5,7 @@ import type { Frame } from "../frame.js"
 import type { Counts } from "./counts.js"
 import { count, decimal, millis, perSecond, plural, told } from "./format.js"
 
-export type Level = "fine" | "wait" | "bad"
+type Level = "fine" | "wait" | "bad"
 
 export interface Line {
   readonly label: string
@@ -53,14 +53,18 @@ const orDash = (value: number | undefined, text: (value: number) => string): str
 
 const time = (seconds: number): string => millis(seconds * 1000)
 
-/** The most common sizes of batches, by their bounds. */
-const sizesOf = (buckets: ReadonlyArray<readonly [bound: number, count: number]>): ReadonlyArray<string> => {
+/** How many batches there were of each size, by the bounds of the sizes. */
+const sizesOf = (
+  buckets: ReadonlyArray<readonly [bound: number, count: number]>,
+  all: number
+): ReadonlyArray<string> => {
   const parts: Array<string> = []
   let [below, before] = [0, 0]
   for (const [bound, n] of buckets) {
     if (n > before) parts.push(`${bound - below === 1 ? bound : `${below + 1}–${bound}`}: ${count(n - before)}`)
     ;[below, before] = [bound, n]
   }
+  if (all > before) parts.push(`over ${below}: ${count(all - before)}`)
   return told(parts.length > 0 && `Batches by size, since the start: ${parts.join(", ")}`)
 }
 
@@ -113,7 +117,7 @@ export const batcher = (counts: Counts, _: Snapshot["batchers"][number], i: numb
     ],
     notes: [
       ...told(answered.length > 0 && `Look-ups in the last minute: ${answered.join(", ")}`),
-      ...sizesOf(counts.buckets(sizes))
+      ...sizesOf(counts.buckets(sizes), counts.total(sizes))
     ],
     plots: [{
       title: `Look-ups and batches of ${name}, a second`,

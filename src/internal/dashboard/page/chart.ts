@@ -4,7 +4,7 @@
 import uPlot from "uplot"
 import type { Line, Plot } from "./cards.js"
 import { element } from "./dom.js"
-import { compact } from "./format.js"
+import { clock, compact } from "./format.js"
 
 const framesKept = 300
 
@@ -51,7 +51,14 @@ export class Chart {
           y: { range: (_, __, most) => [0, Math.max(1, (most || 0) * 1.1)] }
         },
         axes: [
-          { ...axis, grid: { show: false }, size: 18, space: 90, gap: 2, values: (_, at) => at.map(hourAndMinute) },
+          {
+            ...axis,
+            grid: { show: false },
+            size: 18,
+            space: 90,
+            gap: 2,
+            values: (_, at) => at.map((seconds) => clock(seconds * 1000))
+          },
           {
             ...axis,
             grid,
@@ -128,5 +135,3 @@ export class Chart {
     this.plot.destroy()
   }
 }
-
-const hourAndMinute = (seconds: number): string => new Date(seconds * 1000).toLocaleTimeString("en-GB")

@@ -117,7 +117,7 @@ export class Counts {
     return Array.from(new Set(this.points.filter(({ id }) => ids.includes(id)).map(({ name }) => name)))
   }
 
-  /** The share of the values up to each bound, since the start. */
+  /** How many values there were up to each bound, since the start. */
   buckets(query: Query): ReadonlyArray<readonly [bound: number, count: number]> {
     return Array.from(this.matching(query), ({ buckets = [] }) => buckets).flat()
   }

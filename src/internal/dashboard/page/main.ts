@@ -5,7 +5,7 @@ import type { Frame } from "../frame.js"
 import type { Card } from "./cards.js"
 import { Chart } from "./chart.js"
 import { byId, Children, element, write } from "./dom.js"
-import { count, millis } from "./format.js"
+import { clock, count, millis } from "./format.js"
 import type { Row } from "./lists.js"
 import { type View, Viewer } from "./view.js"
 
@@ -188,7 +188,7 @@ let lostAt: number | undefined
 /** Says whether the figures are those of now: paused or not, a lost connection comes first. */
 const tellLink = (): void => {
   if (lostAt !== undefined) {
-    tell("bad", `no connection since ${new Date(lostAt).toLocaleTimeString("en-GB")}, trying again …`)
+    tell("bad", `no connection since ${clock(lostAt)}, trying again …`)
   } else if (paused) tell("wait", "paused")
   else if (connected) tell("fine", "live")
   else tell("wait", "connecting …")
