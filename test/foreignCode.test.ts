@@ -557,6 +557,51 @@ describe("foreign code hurts its own caller alone: RateLimiter", () => {
     }, { callers: 5 })
     expect(calls).toBeGreaterThan(0)
   })
+
+  const gaveWay: Record<string, (limiter: RateLimiter.RateLimiter) => Effect.Effect<unknown, unknown>> = {
+    "withLimit, with settle": ({ withLimit }) => withLimit(Effect.yieldNow, { tokens: 5, settle: () => 1 }),
+    "reset": ({ consume, reset }) => Effect.andThen(consume({ tokens: 5 }), Effect.andThen(Effect.yieldNow, reset())),
+    "an interruption": ({ consume }) =>
+      Effect.flatMap(fork(consume({ tokens: 5 })), (first) => Effect.andThen(Effect.yieldNow, Fiber.interrupt(first)))
+  }
+  for (const [what, call] of Object.entries(gaveWay)) {
+    it(`a caller that throws when it gets what another one gives back does not hurt that one: ${what}`, () => {
+      const thrown: Array<unknown> = []
+      const { exit } = simulate(() =>
+        Effect.gen(function*() {
+          const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", burst: 5 })
+          if (what === "an interruption") yield* limiter.consume()
+          const first = yield* fork(call(limiter))
+          const second = yield* fork(limiter.consume())
+          second.addObserver(() => {
+            throw bug
+          })
+          yield* settle
+          expect([first.pollUnsafe()?._tag, second.pollUnsafe()?._tag]).toEqual(["Success", "Success"])
+        }), { onThrow: (error) => void thrown.push(error) })
+      expect(exit).toEqual(Exit.void)
+      expect(thrown).toEqual([bug])
+    })
+  }
+
+  it("a job that settles for less keeps its success though the next caller of its rate throws", () => {
+    class Api extends RateLimiter.Service<Api>()("test/Settled", { limit: 1, window: "1 second", burst: 5 }) {}
+    const thrown: Array<unknown> = []
+    const run = Effect.gen(function*() {
+      const { schedule } = yield* Scheduler.make({ concurrency: 1, rate: Api })
+      const first = yield* fork(schedule(Effect.as(Effect.yieldNow, "first"), { tokens: 5, settle: () => 1 }))
+      const second = yield* fork(Api.consume())
+      second.addObserver(() => {
+        throw bug
+      })
+      return yield* Fiber.join(first)
+    })
+    const { exit } = simulate(() => Effect.scoped(Effect.provide(run, Api.layer)), {
+      onThrow: (error) => void thrown.push(error)
+    })
+    expect(exit).toEqual(Exit.succeed("first"))
+    expect(thrown).toEqual([bug])
+  })
 })
 
 class Me extends Context.Service<Me, unknown>()("test/ForeignMe") {}
