@@ -172,6 +172,23 @@ describe("a resize that refuses several waiting items of a call", () => {
     }))
 })
 
+describe("a call on the items of a stream that closes its scheduler as it starts", () => {
+  for (const way of ["forEach", "stream"] as const) {
+    it(`S8 is interrupted, and so is the stream: ${way}`, () => {
+      const { exit } = simulate(() =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const { forEach, stream } = yield* Scope.provide(Scheduler.make({ concurrency: 2 }), scope)
+          const closing = Stream.fromPull(Effect.as(Scope.close(scope, Exit.void), Effect.never))
+          const job = () => Effect.void
+          return yield* way === "forEach" ? forEach(closing, job) : Stream.runDrain(stream(closing, job))
+        })
+      )
+      expect(exit !== undefined && Exit.hasInterrupts(exit)).toBe(true)
+    })
+  }
+})
+
 describe("a call on many items where code that observes a fiber throws", () => {
   const throws = () => {
     throw new Error("of an observer")

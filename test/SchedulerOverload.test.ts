@@ -779,19 +779,24 @@ describe("drain", () => {
       expect(refusal(drained)).toBe("Success")
     }))
 
-  it.effect("O7 all who wait for the end hear of it, also where the code of one of them throws", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 1, drain: "1 minute" }), scope)
-      yield* fork(scheduler.schedule(sleep(10)))
-      const waits = [scheduler.awaitIdle, scheduler.awaitIdle, scheduler.drain(), Scope.close(scope, Exit.void)]
-      const [first, ...others] = yield* Effect.forEach(waits, (wait) => fork(wait))
-      first!.addObserver(() => {
-        throw new Error("of one of them")
-      })
-      yield* TestClock.adjust(10)
-      expect(others.map(refusal)).toEqual(["Success", "Success", "Success"])
-    }))
+  it("O7 all who wait for the end hear of it, also where the code of one of them throws", () => {
+    const thrown: Array<unknown> = []
+    const { exit } = simulate(() =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 1, drain: "1 minute" }), scope)
+        const job = yield* fork(scheduler.schedule(sleep(10)))
+        const waits = [scheduler.awaitIdle, scheduler.awaitIdle, scheduler.drain(), Scope.close(scope, Exit.void)]
+        const [first, ...others] = yield* Effect.forEach(waits, (wait) => fork(wait))
+        first!.addObserver(() => {
+          throw "of one of them"
+        })
+        yield* sleep(11)
+        return [job, ...others].map(refusal)
+      }), { onThrow: (error) => void thrown.push(error) })
+    expect(exit).toEqual(Exit.succeed(["Success", "Success", "Success", "Success"]))
+    expect(thrown).toEqual(["of one of them"])
+  })
 
   it.effect("O7 an interrupted drain leaves the scheduler draining", () =>
     Effect.gen(function*() {
@@ -960,6 +965,26 @@ describe("stats", () => {
       expect(yield* held.stats).toMatchObject({ waitingFor: "penalty", nextStart: Duration.minutes(1) })
     }))
 
+  it.effect("say when a job inside a job can start, where that one is in front of the queue", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 1, window: "1 second", burst: 5 } })
+      yield* scheduler.schedule(Effect.void, { tokens: 4 })
+      const outer = yield* fork(scheduler.schedule(scheduler.schedule(Effect.void, { tokens: 2 })))
+      yield* fork(scheduler.schedule(Effect.void, { tokens: 5, priority: 1 }))
+      expect(yield* scheduler.stats).toMatchObject({ waitingFor: "rate", nextStart: Duration.seconds(2) })
+      yield* TestClock.adjust("2 seconds")
+      expect(refusal(outer)).toBe("Success")
+    }))
+
+  it.effect("do not forget a penalty from before there was a rate", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      yield* scheduler.penalize({ for: "1 minute" })
+      yield* scheduler.setRate({ limit: 1, window: "1 second" })
+      yield* fork(scheduler.schedule(Effect.void))
+      expect(yield* scheduler.stats).toMatchObject({ waitingFor: "penalty", nextStart: Duration.minutes(1) })
+    }))
+
   it.effect("agree with each other, whenever a penalty ends while they are read", () =>
     Effect.gen(function*() {
       const clock = yield* Clock.Clock
@@ -1073,6 +1098,19 @@ describe("the queue around a refusal", () => {
       const later = yield* Effect.forEach([1, 2, 3], () => fork(scheduler.schedule(sleep(25))))
       yield* TestClock.adjust("1 minute")
       expect(later.map(refusal)).toEqual(["Success", "Success", "Success"])
+    }))
+
+  it.effect("O2 an item of forEach that leaves the queue last ends an overload, also where it runs on", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 1, shed: { target: 10, interval: 50 } })
+      const crowd = yield* Effect.forEach(Array.from({ length: 20 }), () => fork(scheduler.schedule(sleep(20))))
+      yield* fork(scheduler.forEach([1], () => sleep(30)))
+      yield* TestClock.adjust(80)
+      expect(crowd.map(refusal).some((outcome) => outcome !== "Success")).toBe(true)
+      expect(yield* scheduler.stats).toMatchObject({ running: 1, queued: 0 })
+      const later = yield* fork(scheduler.schedule(Effect.void))
+      yield* TestClock.adjust("1 minute")
+      expect(refusal(later)).toBe("Success")
     }))
 
   it("O1 O2 a scheduler without jobs has no timer, whatever its options, also under a penalty; a closed one neither", () => {

@@ -5,8 +5,11 @@ import { describe, expect, it } from "@effect/vitest"
 import type { Share } from "../src/internal/scheduler/fairQueue.js"
 import { FairQueue } from "../src/internal/scheduler/fairQueue.js"
 
+let arrivals = 0
+
 class Job {
   readonly tokens = 1
+  readonly order = ++arrivals
   readonly key: unknown
   readonly duration: number
   line: Parameters<FairQueue<Job>["charge"]>[0] | undefined = undefined
@@ -18,24 +21,29 @@ class Job {
   }
 }
 
-const setup = () => {
-  const fair = new FairQueue<Job>({ first: undefined, last: undefined }, { mean: 0 })
+const setup = (mean = 0) => {
+  const fair = new FairQueue<Job>({ first: undefined, last: undefined }, { mean })
   const add = (key: unknown, duration: number, weight = 1) => {
     const share: Share = { key, weight }
     fair.enqueue(new Job(key, duration), share)
   }
-  /** Runs the job in front to its end, and returns it. */
-  const next = (): Job => {
+  /** Starts the job in front. */
+  const start = () => {
     const job = fair.head!
     const line = job.line!
     const charged = fair.charge(line, 1)
     fair.remove(job)
-    fair.settle(line, charged, 1, job.duration)
+    return { job, end: () => fair.settle(line, job.order, charged, 1, job.duration) }
+  }
+  /** Runs the job in front to its end, and returns it. */
+  const next = (): Job => {
+    const { end, job } = start()
+    end()
     return job
   }
   /** The keys that are remembered. */
   const known = (): number => (Reflect.get(fair, "lines") as Map<unknown, unknown>).size
-  return { add, fair, known, next }
+  return { add, fair, known, next, start }
 }
 
 describe("FairQueue", () => {
@@ -103,6 +111,33 @@ describe("FairQueue", () => {
     expect(keys.filter((key) => key === "a").length).toBeLessThanOrEqual(11)
   })
 
+  it("O3 a key that comes back while its long jobs run waits no longer than one that comes back when they have ended", () => {
+    const turnsOfOthers = (comesEarly: boolean, takes: number) => {
+      const { add, next, start } = setup()
+      for (let i = 0; i < 50; i++) add("b", 10)
+      for (let i = 0; i < 40; i++) next()
+      for (let i = 0; i < 3_000; i++) add("b", 10)
+      for (let i = 0; i < 10; i++) add("a", takes)
+      const long: Array<() => void> = []
+      while (long.length < 10) {
+        const { end, job } = start()
+        if (job.key === "a") long.push(end)
+        else end()
+      }
+      // The others have as much meanwhile as those that run.
+      for (let i = 0; i < 1_000; i++) next()
+      if (comesEarly) add("a", 10)
+      for (const end of long) end()
+      if (!comesEarly) add("a", 10)
+      let turns = 0
+      while (next().key !== "a") turns++
+      return turns
+    }
+    for (const takes of [1, 10, 100, 1_000, 2_000]) {
+      expect(Math.abs(turnsOfOthers(true, takes) - turnsOfOthers(false, takes))).toBeLessThanOrEqual(1)
+    }
+  })
+
   it("O3 keys that come once are forgotten while others go on to wait", () => {
     const { add, known, next } = setup()
     let most = 0
@@ -125,6 +160,19 @@ describe("FairQueue", () => {
     const keys = Array.from({ length: 200 }, () => next().key)
     expect(keys.filter((key) => key === "b").length).toBeGreaterThan(140)
     expect(keys.filter((key) => key === "b").length).toBeLessThan(160)
+  })
+
+  it("O3 a job that runs while the weight of its key changes costs its time, and not what it was thought to take", () => {
+    const { add, next, start } = setup(100)
+    add("a", 1)
+    for (let i = 0; i < 200; i++) add("b", 1)
+    const { end, job } = start()
+    expect(job.key).toBe("a")
+    add("a", 1, 100)
+    end()
+    let turns = 0
+    while (next().key !== "a") turns++
+    expect(turns).toBeLessThan(5)
   })
 
   it("O3 a start is charged by a moving mean: one short job changes little", () => {

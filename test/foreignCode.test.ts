@@ -2,6 +2,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Adaptive from "effect-funnel/Adaptive"
 import * as Funnel from "effect-funnel/http"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,10 +17,12 @@ import * as Request from "effect/Request"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { BufferedResponse } from "../src/internal/http/bufferedResponse.js"
-import { fork } from "./support/fibers.ts"
-import { foreignSweep, foreignValues } from "./support/foreignCode.ts"
+import { fork, settle } from "./support/fibers.ts"
+import { bug, foreignSweep, foreignValues } from "./support/foreignCode.ts"
 import type { Meddle } from "./support/foreignCode.ts"
 import { leftIn } from "./support/leftInResolver.ts"
+import { ManualClock } from "./support/manualClock.ts"
+import { simulate } from "./support/simulation.ts"
 
 const nothing: Meddle = () => {}
 
@@ -267,6 +271,228 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
     expect(calls).toBeGreaterThan(0)
   })
 
+  describe("observers of fibers that throw in a step which others wait for", () => {
+    /** Whatever happens to those whose fibers are observed, the program goes on, and it hears of the error. */
+    const law = <E>(title: string, program: Effect.Effect<void, E, Scope.Scope>) =>
+      it(`hurt nobody else: ${title}`, () => {
+        const thrown: Array<unknown> = []
+        const { exit } = simulate(() => Effect.scoped(program), { onThrow: (error) => void thrown.push(error) })
+        expect(exit).toEqual(Exit.void)
+        expect(thrown.every((error) => error === bug)).toBe(true)
+      })
+    const throwing = <A, E>(effect: Effect.Effect<A, E>) =>
+      Effect.map(fork(effect), (fiber) => {
+        fiber.addObserver(() => {
+          throw bug
+        })
+      })
+    const expectEnds = (fibers: Readonly<Record<string, Fiber.Fiber<unknown, unknown>>>) => {
+      for (const [outcome, fiber] of Object.entries(fibers)) {
+        const exit = fiber.pollUnsafe()
+        const [reason] = exit?._tag === "Failure" ? exit.cause.reasons : []
+        expect(
+          reason !== undefined && Cause.isFailReason(reason)
+            ? (reason.error as Scheduler.SchedulerError).reason._tag
+            : reason?._tag ?? exit?._tag ?? "hangs"
+        ).toBe(outcome)
+      }
+    }
+
+    law(
+      "S1 a job that ends and starts another one keeps its exit, and so does one that comes",
+      Effect.gen(function*() {
+        const { schedule } = yield* scheduler(1)
+        const gate = Latch.makeUnsafe(false)
+        const Success = yield* fork(schedule(gate.await))
+        yield* throwing(schedule(Effect.void))
+        yield* gate.open
+        yield* settle
+        expectEnds({ Success })
+      })
+    )
+
+    law(
+      "S8 resize refuses the jobs that can never start though one that starts throws",
+      Effect.gen(function*() {
+        const { resize, schedule } = yield* scheduler(5)
+        yield* fork(schedule(Effect.never))
+        const InsufficientCapacity = yield* fork(schedule(Effect.void, { weight: 5 }))
+        yield* throwing(schedule(Effect.void))
+        yield* Effect.exit(resize(3))
+        expectEnds({ InsufficientCapacity })
+      })
+    )
+
+    law(
+      "S8 a call uses the width that a resize gives though a job that starts in it throws",
+      Effect.gen(function*() {
+        const { forEach, resize, schedule, stats } = yield* scheduler(2)
+        yield* fork(forEach([1, 2, 3, 4], () => Effect.never))
+        yield* throwing(schedule(Effect.void, { priority: 1 }))
+        yield* Effect.exit(resize(10))
+        expect((yield* stats).running).toBe(4)
+      })
+    )
+
+    law(
+      "S8 awaitIdle hears that the last job was refused by a resize",
+      Effect.gen(function*() {
+        const { awaitIdle, pause, resize, schedule } = yield* scheduler(5)
+        yield* pause
+        yield* throwing(schedule(Effect.void, { weight: 5 }))
+        const Success = yield* fork(awaitIdle)
+        yield* Effect.exit(resize(3))
+        expectEnds({ Success })
+      })
+    )
+
+    law(
+      "S8 awaitIdle hears that the last job was refused at its turn",
+      Effect.gen(function*() {
+        const clock = new ManualClock()
+        const { awaitIdle, schedule } = yield* Effect.provideService(scheduler(1), Clock.Clock, clock)
+        const Interrupt = yield* fork(schedule(Effect.never))
+        yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+        const Success = yield* fork(awaitIdle)
+        clock.block(150)
+        Interrupt.interruptUnsafe()
+        expectEnds({ Interrupt, Success })
+      })
+    )
+
+    law(
+      "O1 the timer of maxWait goes on though a job that starts when it rings throws",
+      Effect.gen(function*() {
+        const { schedule } = yield* Scheduler.make({ concurrency: 2, rate: { limit: 10, window: "1 second" } })
+        yield* fork(schedule(Effect.never))
+        yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+        const WaitExceeded = yield* fork(schedule(Effect.void, { maxWait: 150, weight: 2, tokens: 0 }))
+        yield* Effect.sleep(151)
+        expectEnds({ WaitExceeded })
+      })
+    )
+
+    law(
+      "O1 a penalty that refuses a job hurts neither who gives it nor the others that it refuses",
+      Effect.gen(function*() {
+        const { penalize, schedule } = yield* scheduler(1)
+        yield* fork(schedule(Effect.never))
+        yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+        const WaitExceeded = yield* fork(schedule(Effect.void, { maxWait: 100 }))
+        const Success = yield* fork(penalize({ for: "1 minute" }))
+        expectEnds({ Success, WaitExceeded })
+      })
+    )
+
+    law(
+      "S8 all keys of a Keyed close with their layer",
+      Effect.gen(function*() {
+        class Keyed extends Scheduler.Keyed<Keyed>()("test/Closing", { lookup: () => ({ concurrency: 1 }) }) {}
+        const scope = yield* Scope.make()
+        const context = yield* Scope.provide(Layer.build(Keyed.layer), scope)
+        const schedule = (key: string) => Effect.provideContext(Keyed.schedule(key, Effect.never), context)
+        yield* throwing(schedule("a"))
+        const jobs = yield* Effect.forEach(["a", "b", "b", "c"], (key) => fork(schedule(key)))
+        const Success = yield* fork(Scope.close(scope, Exit.void))
+        expectEnds({ Success })
+        for (const Interrupt of jobs) expectEnds({ Interrupt })
+      })
+    )
+
+    const tenASecond = (clock: ManualClock) =>
+      Effect.provideService(
+        Scheduler.make({ concurrency: 5, rate: { limit: 10, window: "1 second" } }),
+        Clock.Clock,
+        clock
+      )
+
+    law(
+      "O1 S3 the rate that came for a late job goes to the next one",
+      Effect.gen(function*() {
+        const clock = new ManualClock()
+        const { schedule } = yield* tenASecond(clock)
+        yield* schedule(Effect.void)
+        yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+        const Success = yield* fork(schedule(Effect.void))
+        clock.block(150)
+        clock.fire()
+        expectEnds({ Success })
+      })
+    )
+
+    law(
+      "S7 a call and a job that come when a late job is refused go on",
+      Effect.gen(function*() {
+        for (const way of ["call", "job"]) {
+          const clock = new ManualClock()
+          const { forEach, schedule } = yield* tenASecond(clock)
+          yield* schedule(Effect.void)
+          yield* throwing(schedule(Effect.void, { maxWait: 100 }))
+          clock.block(150)
+          const Success = yield* fork<unknown, unknown, never>(
+            way === "call" ? forEach([1, 2, 3], () => Effect.void) : schedule(Effect.void)
+          )
+          for (let i = 0; i < 4; i++) {
+            yield* settle
+            clock.block(100)
+            clock.fire()
+          }
+          expectEnds({ Success })
+        }
+      })
+    )
+  })
+
+  describe("observers of fibers that throw when their turn comes at a limiter, where a scheduler gives way", () => {
+    class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 1, window: "1 second", burst: 5 }) {}
+    /** A job waits for five tokens, and behind it somebody for the one that is left. */
+    const law = (
+      title: string,
+      program: (
+        scheduler: Scheduler.Scheduler,
+        waiting: Fiber.Fiber<unknown, unknown>,
+        close: Effect.Effect<void>
+      ) => Effect.Effect<void, unknown>
+    ) =>
+      it(`hurt nobody else: ${title}`, () => {
+        const thrown: Array<unknown> = []
+        const run = Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 1, rate: Api }), scope)
+          yield* Api.consume({ tokens: 4 })
+          const waiting = yield* fork(scheduler.schedule(Effect.void, { tokens: 5 }))
+          const behind = yield* fork(Api.consume())
+          behind.addObserver(() => {
+            throw bug
+          })
+          yield* program(scheduler, waiting, Scope.close(scope, Exit.void))
+          expect(behind.pollUnsafe()?._tag).toBe("Success")
+        })
+        const { exit } = simulate(() => Effect.provide(run, Api.layer), { onThrow: (error) => void thrown.push(error) })
+        expect(exit).toEqual(Exit.void)
+        expect(thrown).toEqual([bug])
+      })
+
+    law("S8 closing ends the jobs that wait", (_, waiting, close) =>
+      Effect.gen(function*() {
+        yield* close
+        expect(Exit.hasInterrupts(waiting.pollUnsafe()!)).toBe(true)
+      }))
+
+    law("S8 awaitIdle hears that the last job left", ({ awaitIdle }, waiting) =>
+      Effect.gen(function*() {
+        const idle = yield* fork(awaitIdle)
+        yield* Fiber.interrupt(waiting)
+        expect(idle.pollUnsafe()?._tag).toBe("Success")
+      }))
+
+    law("S1 S3 an item of no tokens that comes first runs", ({ forEach, stats }) =>
+      Effect.gen(function*() {
+        expect(yield* forEach(["a"], (a) => Effect.succeed(a), { tokens: 0, priority: 1 })).toEqual(["a"])
+        expect((yield* stats).running).toBe(0)
+      }))
+  })
+
   for (const [what, value] of foreignValues) {
     it(`Keyed: its lookup, and a key that is ${what}`, () => {
       let meddle = nothing
@@ -330,6 +556,51 @@ describe("foreign code hurts its own caller alone: RateLimiter", () => {
       check: () => Effect.void
     }, { callers: 5 })
     expect(calls).toBeGreaterThan(0)
+  })
+
+  const gaveWay: Record<string, (limiter: RateLimiter.RateLimiter) => Effect.Effect<unknown, unknown>> = {
+    "withLimit, with settle": ({ withLimit }) => withLimit(Effect.yieldNow, { tokens: 5, settle: () => 1 }),
+    "reset": ({ consume, reset }) => Effect.andThen(consume({ tokens: 5 }), Effect.andThen(Effect.yieldNow, reset())),
+    "an interruption": ({ consume }) =>
+      Effect.flatMap(fork(consume({ tokens: 5 })), (first) => Effect.andThen(Effect.yieldNow, Fiber.interrupt(first)))
+  }
+  for (const [what, call] of Object.entries(gaveWay)) {
+    it(`a caller that throws when it gets what another one gives back does not hurt that one: ${what}`, () => {
+      const thrown: Array<unknown> = []
+      const { exit } = simulate(() =>
+        Effect.gen(function*() {
+          const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", burst: 5 })
+          if (what === "an interruption") yield* limiter.consume()
+          const first = yield* fork(call(limiter))
+          const second = yield* fork(limiter.consume())
+          second.addObserver(() => {
+            throw bug
+          })
+          yield* settle
+          expect([first.pollUnsafe()?._tag, second.pollUnsafe()?._tag]).toEqual(["Success", "Success"])
+        }), { onThrow: (error) => void thrown.push(error) })
+      expect(exit).toEqual(Exit.void)
+      expect(thrown).toEqual([bug])
+    })
+  }
+
+  it("a job that settles for less keeps its success though the next caller of its rate throws", () => {
+    class Api extends RateLimiter.Service<Api>()("test/Settled", { limit: 1, window: "1 second", burst: 5 }) {}
+    const thrown: Array<unknown> = []
+    const run = Effect.gen(function*() {
+      const { schedule } = yield* Scheduler.make({ concurrency: 1, rate: Api })
+      const first = yield* fork(schedule(Effect.as(Effect.yieldNow, "first"), { tokens: 5, settle: () => 1 }))
+      const second = yield* fork(Api.consume())
+      second.addObserver(() => {
+        throw bug
+      })
+      return yield* Fiber.join(first)
+    })
+    const { exit } = simulate(() => Effect.scoped(Effect.provide(run, Api.layer)), {
+      onThrow: (error) => void thrown.push(error)
+    })
+    expect(exit).toEqual(Exit.succeed("first"))
+    expect(thrown).toEqual([bug])
   })
 })
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Scheduler as FiberScheduler } from "effect"
+import { Context, Effect, Scheduler as FiberScheduler } from "effect"
+import { dispatcherIn } from "../src/internal/data/dispatcher.js"
 import { piecesPerTurn } from "../src/internal/data/slices.js"
 import * as Gcra from "../src/internal/limiter/gcra.js"
 import type { Limiter, Waiter } from "../src/internal/limiter/limiter.js"
@@ -9,6 +10,7 @@ import { oneJob, unbounded } from "../src/internal/scheduler/options.js"
 import type { SchedulerError } from "../src/internal/scheduler/error.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import { ManualClock } from "./support/manualClock.js"
+import { makeManualScheduler } from "./support/manualScheduler.js"
 import { ownLane } from "./support/ownLane.js"
 import { place } from "./support/place.js"
 import { random } from "./support/random.js"
@@ -54,7 +56,8 @@ class TestJob extends Job {
 }
 
 const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<StoreError>) => {
-  const dispatcher = new FiberScheduler.MixedScheduler().makeDispatcher()
+  const turns = makeManualScheduler()
+  const dispatcher = dispatcherIn(Context.make(FiberScheduler.Scheduler, turns.scheduler))
   const engine = new Engine({ ...unbounded("test"), concurrency, maxQueued }, { ...place, dispatcher }, limiter)
   const log: Array<string> = []
   let id = 0
@@ -64,7 +67,11 @@ const setup = (concurrency: number, maxQueued = Infinity, limiter?: Limiter<Stor
     engine.submitUnsafe(made)
     return made
   }
-  return { engine, log, job, submit, dispatcher }
+  /** Runs turn after turn, until nothing waits for one. */
+  const flush = () => {
+    while (turns.waiting > 0) turns.turn()
+  }
+  return { engine, log, job, submit, flush }
 }
 
 class Consumer implements Waiter<StoreError> {
@@ -96,8 +103,8 @@ describe("Engine", () => {
     expectRest(engine)
   })
 
-  it("S1 a job that throws as it starts leaves the others startable", () => {
-    const { dispatcher, engine, log, submit } = setup(1)
+  it("S1 a job that throws as it starts hurts nobody in that step, and leaves the others startable", () => {
+    const { engine, flush, log, submit } = setup(1)
     const first = submit()
     const bad = submit({
       onStart: () => {
@@ -105,9 +112,10 @@ describe("Engine", () => {
       }
     })
     submit()
-    expect(() => engine.releaseUnsafe(first)).toThrow("boom")
+    engine.releaseUnsafe(first)
     engine.releaseUnsafe(bad)
-    dispatcher.flush()
+    expect(flush).toThrow("boom")
+    flush()
     expect(log).toEqual(["start 0", "start 1", "start 2"])
   })
 
@@ -214,7 +222,7 @@ describe("Engine", () => {
   })
 
   it("S8 closing tells a bounded number in one turn; until they are told, who waits may leave, and who comes is told at once", () => {
-    const { dispatcher, engine, job, log, submit } = setup(1_000)
+    const { engine, flush, job, log, submit } = setup(1_000)
     const running = Array.from({ length: 1_000 }, () => submit())
     const waiting = Array.from({ length: 2_000 }, () => submit())
     log.length = 0
@@ -227,7 +235,7 @@ describe("Engine", () => {
     const late = job()
     engine.submitUnsafe(late)
     expect(late.closed).toBe(true)
-    dispatcher.flush()
+    flush()
     expect(engine.telling).toBe(false)
     expect([gone.closed, running[0]!.closed]).toEqual([false, false])
     expect([...running, ...waiting].filter((one) => one.closed)).toHaveLength(2_998)
@@ -236,20 +244,21 @@ describe("Engine", () => {
   })
 
   it("S8 closing tells all others if one of them throws", () => {
-    const { dispatcher, engine, submit } = setup(1)
+    const { engine, flush, submit } = setup(1)
     submit()
     const waiting = Array.from({ length: 3 }, () => submit())
     const more = Array.from({ length: 2_000 }, () => submit())
     waiting[0]!.onClose = () => {
       throw new Error("boom")
     }
-    expect(() => engine.closeUnsafe()).toThrow("boom")
-    dispatcher.flush()
+    engine.closeUnsafe()
+    expect(flush).toThrow("boom")
+    flush()
     expect([...waiting.slice(1), ...more].every((one) => one.closed)).toBe(true)
   })
 
   it("S8 jobs that a smaller width refuses leave the queue at once, and one turn tells a bounded number of them", () => {
-    const { dispatcher, engine, log, submit } = setup(2)
+    const { engine, flush, log, submit } = setup(2)
     engine.pauseUnsafe()
     const heavy = Array.from({ length: 2_000 }, () => submit({ weight: 2 }))
     const light = submit()
@@ -260,7 +269,7 @@ describe("Engine", () => {
     engine.releaseUnsafe(heavy[0]!)
     expect(light.state).toBe("Running")
     expect(log.length).toBeLessThanOrEqual(piecesPerTurn + 1)
-    dispatcher.flush()
+    flush()
     expect(heavy.slice(1).every((one) => one.error?.reason._tag === "InsufficientCapacity")).toBe(true)
   })
 
@@ -278,6 +287,24 @@ describe("Engine", () => {
     expect(log).toEqual(["fail 0 InsufficientCapacity"])
     clock.advance(100)
     expect(log).toEqual(["fail 0 InsufficientCapacity", "start 1"])
+  })
+
+  it("S3 a job that never begins gives its permit back though the caller throws who gets its rate", () => {
+    const clock = new ManualClock()
+    const limiter = new LimiterMemory([Gcra.rate(1, 1e9, 1, true)], clock.context, clock)
+    const { engine, flush, job } = setup(1, Infinity, limiter)
+    const leaves = job()
+    const next = new Consumer()
+    next.onDue = () => {
+      throw new Error("of the next one")
+    }
+    leaves.onStart = () => {
+      limiter.waitUnsafe(next)
+      engine.releaseUnsafe(leaves)
+    }
+    engine.submitUnsafe(leaves)
+    expectRest(engine)
+    expect(flush).toThrow("of the next one")
   })
 
   it("S3 a head that leaves while the limiter calls others back is not granted in its absence, nor the next one at its price", () => {

@@ -3,7 +3,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
-import { settle } from "./support/fibers.ts"
+import { nodeOf } from "../src/internal/waits/waits.js"
+import { fork, settle } from "./support/fibers.ts"
 
 const now = { startImmediately: true } as const
 
@@ -217,4 +218,37 @@ describe("jobs that wait for others", () => {
       yield* settle
       expect(job.pollUnsafe()).toEqual(Exit.succeed("inner"))
     }))
+
+  const ways: Record<
+    string,
+    (inner: Scheduler.Scheduler, outer: Scheduler.Scheduler) => Effect.Effect<unknown, Scheduler.SchedulerError>
+  > = {
+    "jobs run in it": (inner) => inner.schedule(Effect.void),
+    "a job leaves its queue": (inner) =>
+      Effect.andThen(inner.pause, Effect.flatMap(fork(inner.schedule(Effect.void)), Fiber.interrupt)),
+    "jobs run in it inside a job": (inner, outer) => outer.schedule(inner.schedule(Effect.void)),
+    "a job leaves its queue inside a job": (inner, outer) =>
+      outer.schedule(Effect.andThen(inner.pause, Effect.flatMap(fork(inner.schedule(Effect.void)), Fiber.interrupt)))
+  }
+  for (const [what, use] of Object.entries(ways)) {
+    it.effect(`S5 a run that lasts does not keep the schedulers that came and went in it: ${what}`, () =>
+      Effect.gen(function*() {
+        const outer = yield* Scheduler.make({ concurrency: 1 })
+        const reducer = yield* Reducer.make()
+        const kept = yield* reducer.reduce(
+          "lasts",
+          Effect.gen(function*() {
+            for (let i = 0; i < 20; i++) {
+              yield* Effect.scoped(Effect.flatMap(Scheduler.make({ concurrency: 1 }), (inner) => use(inner, outer)))
+            }
+            const node = nodeOf(yield* Effect.context<never>())!
+            let lanes = 0
+            for (let lane = node.inside; lane !== undefined; lane = lane.sibling) lanes++
+            return lanes
+          })
+        )
+        // The last one may stay: it would come and go with each job.
+        expect(kept).toBeLessThanOrEqual(2)
+      }))
+  }
 })

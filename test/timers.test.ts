@@ -139,4 +139,23 @@ describe("timers", () => {
     expect(dispatcher).toBeDefined()
     expect(dispatcherIn(Context.empty())).toBeDefined()
   })
+
+  it("a task that throws takes no other along: its error is thrown in a turn of its own", () => {
+    const turns: Array<() => void> = []
+    const turnByTurn = new FiberScheduler.MixedScheduler("async", (turn) => {
+      turns.push(turn)
+      return () => {}
+    })
+    const dispatcher = dispatcherIn(Context.make(FiberScheduler.Scheduler, turnByTurn))
+    const log: Array<string> = []
+    dispatcher.scheduleTask(() => {
+      log.push("throws")
+      throw new Error("of a task")
+    }, 0)
+    dispatcher.scheduleTask(() => log.push("next"), 0)
+    turns.shift()!()
+    expect(log).toEqual(["throws", "next"])
+    expect(turns.shift()).toThrow("of a task")
+    expect(turns).toEqual([])
+  })
 })

@@ -3,9 +3,23 @@
  */
 import * as Context from "effect/Context"
 import * as Scheduler from "effect/Scheduler"
+import { guarded } from "./guarded.js"
 
-/** A dispatcher of the scheduler in a context, unless that is `runSync`'s: its turns are microtasks, which hold up the event loop. */
+/**
+ * A dispatcher of the scheduler in a context, unless that is `runSync`'s: its turns are microtasks, which hold up the event loop.
+ *
+ * A task that throws would take those behind it along: core drops them. So the error is thrown in a turn of its own.
+ */
 export const dispatcherIn = (context: Context.Context<never>): Scheduler.SchedulerDispatcher => {
-  const scheduler = Context.get(context, Scheduler.Scheduler)
-  return (scheduler.executionMode === "sync" ? new Scheduler.MixedScheduler() : scheduler).makeDispatcher()
+  const found = Context.get(context, Scheduler.Scheduler)
+  const scheduler = found.executionMode === "sync" ? new Scheduler.MixedScheduler() : found
+  const dispatcher = scheduler.makeDispatcher()
+  const rethrow = (error: unknown): void =>
+    scheduler.makeDispatcher().scheduleTask(() => {
+      throw error
+    }, 0)
+  return {
+    scheduleTask: (task, priority) => dispatcher.scheduleTask(() => guarded(task, rethrow), priority),
+    flush: () => dispatcher.flush()
+  }
 }

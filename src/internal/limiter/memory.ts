@@ -348,15 +348,22 @@ export class LimiterMemory implements Backend {
     const now = this.time()
     let left = piecesPerStep
     this.settling = true
-    // A callback may throw, as an observer of its fiber does. The other waiters are still served.
-    try {
-      while (left > 0 && this.serveNext(now)) left--
-    } finally {
-      this.settling = false
-      this.deferred = left === 0 || this.tooLarge.first !== undefined
-      if (this.deferred || this.renewals !== undefined) this.goOn()
-      if (!this.deferred) this.arm()
+    let served = true
+    while (left > 0 && served) {
+      // A callback may throw, as an observer of its fiber does. That hurts neither the other waiters nor who is in this step.
+      try {
+        served = this.serveNext(now)
+      } catch (error) {
+        this.tasks.scheduleTask(() => {
+          throw error
+        }, 0)
+      }
+      if (served) left--
     }
+    this.settling = false
+    this.deferred = left === 0 || this.tooLarge.first !== undefined
+    if (this.deferred || this.renewals !== undefined) this.goOn()
+    if (!this.deferred) this.arm()
   }
 
   private serveNext(now: number): boolean {
@@ -372,12 +379,15 @@ export class LimiterMemory implements Backend {
     return true
   }
 
+  private get tasks(): SchedulerDispatcher {
+    return this.dispatcher ??= dispatcherIn(this.place.context)
+  }
+
   /** Goes on in the next turn of the event loop. */
   private goOn(): void {
     if (this.turnIsSet) return
     this.turnIsSet = true
-    this.dispatcher ??= dispatcherIn(this.place.context)
-    this.dispatcher.scheduleTask(() => {
+    this.tasks.scheduleTask(() => {
       this.turnIsSet = this.deferred = false
       if (this.closed) return
       this.renewSome()

@@ -18,6 +18,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
+import { guarded } from "../data/guarded.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { forEachInSlices, Slices } from "../data/slices.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
@@ -253,11 +254,11 @@ export class Engine implements Core, Claimant, Load {
 
   leaveQueue(job: Job): void {
     this.lanes.leave(job)
-    if (job.terms !== undefined) this.overload!.left(job.terms)
+    this.overload?.left(job.terms)
   }
 
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
-    if (job.link !== undefined) this.limiter!.refundUnsafe(job)
+    if (job.link !== undefined) this.apart(() => this.limiter!.refundUnsafe(job))
     const lane = this.lanes.end(job)
     const seenAt = this.watch === undefined ? undefined : this.watch.ended(exit, startOf(this, job))
     const { line } = job
@@ -321,11 +322,14 @@ export class Engine implements Core, Claimant, Load {
         if (lane === undefined) this.rate.withdraw()
       } while (this.again && this.starts < maxStartsPerStep)
       settled = this.starts < maxStartsPerStep
-    } finally {
-      this.pumping = false
-      this.instant = this.seenAt = undefined
-      if (!settled) this.defer()
+    } catch (error) {
+      this.apart(() => {
+        throw error
+      })
     }
+    this.pumping = false
+    this.instant = this.seenAt = undefined
+    if (!settled) this.defer()
     this.overload?.pumped(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
     if (this.permits !== undefined) this.permits.changed()
     this.account?.turn()
@@ -384,6 +388,13 @@ export class Engine implements Core, Claimant, Load {
   onStoreFailure(error: StoreError): void {
     // Not the one in front alone: each of the others might wait for as long as the store takes to fail.
     if (this.front !== undefined) refuseWaiting(this, error, (job) => job.tokens > 0)
+  }
+
+  apart(f: () => void): void {
+    guarded(f, (error) =>
+      this.site.dispatcher.scheduleTask(() => {
+        throw error
+      }, 0))
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */
@@ -481,9 +492,9 @@ export class Engine implements Core, Claimant, Load {
     if (this.adaptive !== undefined) endAdaption(this)
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
-    refuseImpossible(this)
     this.watch?.resized()
-    forEachInSlices(this.slices, Array.from(this.calls), (call) => call.fill())
+    refuseImpossible(this)
+    this.tellEach(this.calls, (call) => call.fill())
   }
 
   /** Gives a rate to an engine that had none. */
@@ -509,7 +520,11 @@ export class Engine implements Core, Claimant, Load {
   /** A job or a call has ended. */
   notifyUnsafe(): void {
     if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
-    forEachInSlices(this.slices, Array.from(this.watchers), (watcher) => watcher())
+    this.tellEach(this.watchers, (watcher) => watcher())
+  }
+
+  private tellEach<A>(all: Iterable<A>, tell: (each: A) => void, done?: () => void): void {
+    this.apart(() => forEachInSlices(this.slices, Array.from(all), tell, done))
   }
 
   notifySoon(): void {
@@ -526,7 +541,7 @@ export class Engine implements Core, Claimant, Load {
     this.main.queue.forEach(({ job }) => void jobs.push(job))
     this.telling = true
     const calls = Array.from(this.calls)
-    forEachInSlices(this.slices, jobs.concat(this.lanes.started), (job) => {
+    this.tellEach(jobs.concat(this.lanes.started), (job) => {
       if (job.state === "Queued") {
         this.watch?.left(waited(this, job))
         this.withdrawJob(job)
@@ -535,11 +550,8 @@ export class Engine implements Core, Claimant, Load {
     }, () => {
       this.telling = false
       // Those that have no jobs now: they wait for an item, or for the consumer of a stream.
-      try {
-        forEachInSlices(this.slices, calls, (call) => call.interruptUnsafe())
-      } finally {
-        this.notifyUnsafe()
-      }
+      this.tellEach(calls, (call) => call.interruptUnsafe())
+      this.notifyUnsafe()
     })
   }
 }

@@ -12,6 +12,8 @@ import { append, type List, type Member, remove } from "../data/list.js"
 /** A waiting job. */
 interface Node<T extends Node<T>> extends Member<T> {
   readonly tokens: number
+  /** Its order of arrival. */
+  readonly order: number
   line: Line<T> | undefined
 }
 
@@ -29,6 +31,9 @@ export interface Line<T extends Node<T>> extends List<T>, DueHeap.Member {
   tokens: number
   weight: number
   running: number
+  /** The order of the job that came last to a line without jobs, and how far that raised the start tag. */
+  wokenBy: number
+  raised: number
   /** The moving mean of its durations, 0 while it is unknown. */
   mean: number
   /** Its cost is paid and it has no jobs: the next one gets a new line. */
@@ -69,7 +74,7 @@ export class FairQueue<T extends Node<T>> {
     line.first = plain.first
     line.last = plain.last
     plain.first = plain.last = undefined
-    if (line.first !== undefined) this.wake(line)
+    if (line.first !== undefined) this.wake(line, line.first)
   }
 
   get head(): T | undefined {
@@ -102,6 +107,8 @@ export class FairQueue<T extends Node<T>> {
         tokens: 0,
         weight: 1,
         running: 0,
+        wokenBy: 0,
+        raised: 0,
         mean: 0,
         forgotten: false,
         due: 0,
@@ -122,7 +129,7 @@ export class FairQueue<T extends Node<T>> {
     append(line, node)
     line.size++
     line.tokens += node.tokens
-    if (line.first === node) this.wake(line)
+    if (line.first === node) this.wake(line, node)
   }
 
   remove(node: T): void {
@@ -139,11 +146,14 @@ export class FairQueue<T extends Node<T>> {
   }
 
   /** The turn of a line without jobs comes when the others have had theirs. */
-  private wake(line: Line<T>): void {
+  private wake(line: Line<T>, { order }: T): void {
     DueHeap.remove(this.resting, line)
     this.weights += line.weight
+    const least = this.waiting.length === 0 ? 0 : this.waiting[0]!.due
+    line.wokenBy = order
+    line.raised = least - line.due
     // The last of those with an equal tag: it does not overtake a heavy job.
-    DueHeap.set(this.waiting, line, Math.max(line.due, this.waiting.length === 0 ? 0 : this.waiting[0]!.due))
+    DueHeap.set(this.waiting, line, Math.max(line.due, least))
   }
 
   private rest(line: Line<T>): void {
@@ -156,26 +166,35 @@ export class FairQueue<T extends Node<T>> {
     line.forgotten = true
   }
 
-  /** The first job of a line is about to start. Returns the cost that its line is charged with. */
+  /** The first job of a line is about to start. Returns what its line is charged with: the cost by the weight of the line. */
   charge(line: Line<T>, weight: number): number {
     const cost = Math.max(1, weight * (line.mean || this.durations.mean))
     this.time = Math.max(this.time, line.due) + cost / this.weights
     line.running++
-    DueHeap.set(this.waiting, line, line.due + cost / line.weight)
+    const charged = cost / line.weight
+    DueHeap.set(this.waiting, line, line.due + charged)
     for (let first = this.resting[0]; first !== undefined && first.due <= this.time; first = this.resting[0]) {
       DueHeap.remove(this.resting, first)
       this.forget(first)
     }
-    return cost
+    return charged
   }
 
-  /** A job that was charged with `charged` has run for `duration`. */
-  settle(line: Line<T>, charged: number, weight: number, duration: number): void {
+  /** A job that was charged with `charged` has run for `duration`. `order` is that of its arrival. */
+  settle(line: Line<T>, order: number, charged: number, weight: number, duration: number): void {
     line.mean = next(line.mean, duration)
     this.durations.mean = next(this.durations.mean, duration)
     line.running--
     if (line.forgotten) return
-    const due = line.due + (weight * duration - charged) / line.weight
+    // The weight of the line may be another now.
+    let late = weight * duration / line.weight - charged
+    if (order < line.wokenBy) {
+      // The start tag of the jobs that came since is the larger one of two. The correction moves the other one first.
+      const { raised } = line
+      line.raised = raised - late
+      late += Math.max(0, line.raised) - Math.max(0, raised)
+    }
+    const due = line.due + late
     if (line.first !== undefined) {
       DueHeap.set(this.waiting, line, due)
     } else {

@@ -117,7 +117,7 @@ export abstract class Job extends Seat implements Inner {
   settleLine(line: Line<Seat>, now: number): void {
     // Contexts may keep the job for long: it must not keep the queue.
     this.line = undefined
-    line.fair.settle(line, this.arrived, this.weight, now - this.since)
+    line.fair.settle(line, this.order, this.arrived, this.weight, now - this.since)
   }
 
   get weight(): number {

@@ -245,14 +245,17 @@ export class Lanes implements Owner {
     const place = job.ties?.place
     if (place === undefined) return
     job.tied.place = undefined
-    place.lane.queue.remove(place)
-    this.count(place.lane, -1)
+    const { lane } = place
+    lane.queue.remove(place)
+    this.count(lane, -1)
     if (place.blocks) this.lenders.unblock(place)
+    if (lane.first === undefined) this.forget(lane)
   }
 
   /** Passes the jobs of a node that has ended on to its heir. */
   inheritUnsafe(lane: Lane, heir: Node | undefined): void {
-    const home = heir === undefined ? undefined : this.laneOf(heir)
+    // A lane that holds nothing makes none in its heir: nobody would drop that one.
+    const home = heir === undefined ? undefined : lane.first === undefined ? this.known(heir) : this.laneOf(heir)
     for (let job = lane.first; job !== undefined; job = lane.first) {
       lane.unlink(job)
       job.outer = heir

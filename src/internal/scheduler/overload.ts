@@ -76,9 +76,10 @@ export class Overload {
     this.alarm.set(this.impatient[0]!.due, now)
   }
 
-  left(terms: Terms): void {
+  /** A job has left the queue: one without terms may be the last. */
+  left(terms: Terms | undefined): void {
     if (this.engine.lanes.queued === 0) this.codel?.reset()
-    if (terms.due === Infinity) return
+    if (terms === undefined || terms.due === Infinity) return
     this.waiting--
     // `disarm` follows: it ends a fiber, whose code may use the scheduler, and here the job is between two states.
     if (this.waiting === 0) {
@@ -112,10 +113,11 @@ export class Overload {
   }
 
   private ring(): void {
+    const { engine } = this
     // First the jobs that can start: the timer of the rate may be set for the same time.
-    this.engine.limiter?.settle?.()
-    this.engine.pump()
-    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, this.engine.time()))
+    engine.apart(() => engine.limiter?.settle?.())
+    engine.pump()
+    this.refuseEach(this.expired(), (terms) => this.exceeded(terms, engine.time()))
   }
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */

@@ -14,6 +14,8 @@ export interface Claimant {
   /** The burst of a shared limiter has become too small. */
   onTooLarge(): void
   onStoreFailure(error: StoreError): void
+  /** Calls code of others back, which may throw. */
+  apart(f: () => void): void
 }
 
 /** A place in the limiter's queue. */
@@ -91,7 +93,8 @@ export class Rate {
     const { claim } = this
     if (claim === undefined) return
     this.claim = undefined
-    this.limiter!.cancelUnsafe(claim)
+    // It lets others come first at the limiter.
+    this.claimant.apart(() => this.limiter!.cancelUnsafe(claim))
   }
 
   /** Whether a claim still counts. While a limiter notifies several claims, one of them may withdraw another. */

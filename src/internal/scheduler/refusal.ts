@@ -32,6 +32,8 @@ export interface Core extends Host {
   leaveQueue(job: Job): void
   refuseQueued(job: Job, reason: SchedulerErrorReason): void
   notifyUnsafe(): void
+  /** Calls code of others back in a step that does not depend on it: an error is thrown in a turn of its own. */
+  apart(f: () => void): void
 }
 
 /** Whether a job can never start, and why: it asks for more than there can be. */
@@ -63,7 +65,7 @@ export class Refusals {
     const { watch } = this.engine
     if (watch !== undefined) watch.refused(_tag, Math.max(0, watch.now() - job.since))
     job.state = "Done"
-    job.onFailure(this.error(reason))
+    this.engine.apart(() => job.onFailure(this.error(reason)))
   }
 }
 
@@ -83,8 +85,12 @@ const refuseEach = (engine: Core, reasonOf: (job: Job) => SchedulerErrorReason |
   // Before the refused jobs hear of it: their code may use the rate.
   engine.pump()
   let i = 0
-  forEachInSlices(engine.slices, refused, (job) => engine.refusals.refuse(job, reasons[i++]!))
-  engine.notifyUnsafe()
+  forEachInSlices(
+    engine.slices,
+    refused,
+    (job) => engine.refusals.refuse(job, reasons[i++]!),
+    () => engine.notifyUnsafe()
+  )
 }
 
 /** Refuses the jobs that can never start now. Jobs that ask for the same share a reason. */

@@ -43,9 +43,12 @@ export interface Stats {
 const mostShares = 5
 
 /** Nanoseconds until the first job can start, where the rate or a penalty decides. */
-const nextStart = ({ limiter, main, penaltyLeft }: Engine, hold: Hold): number | undefined => {
+const nextStart = ({ lanes, limiter, main, penaltyLeft }: Engine, hold: Hold): number | undefined => {
   if (hold !== "rate" && hold !== "penalty") return undefined
-  return limiter === undefined ? penaltyLeft : limiter.dueInUnsafe?.(undefined, main.head!.cost)
+  if (limiter === undefined) return penaltyLeft
+  // In a penalty it may be that no job fits.
+  const due = limiter.dueInUnsafe?.(undefined, lanes.headOf(lanes.front ?? main).cost)
+  return due === undefined ? undefined : Math.max(penaltyLeft, due)
 }
 
 export const statsOf = (engine: Engine): Stats => {

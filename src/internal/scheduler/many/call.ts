@@ -144,7 +144,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
     if (this.filling) return
     this.filling = true
     let pulls = 0
-    // A submission may start jobs of other callers. If their code throws, this call goes on.
+    // A submission may start or refuse jobs of other callers. If their code throws, this call goes on.
     try {
       while (this.exit === undefined && !this.exhausted && !this.deferred && this.hasRoom()) {
         if (++pulls > maxPullsPerStep) {
@@ -155,7 +155,9 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
       }
     } catch (error) {
       this.defer()
-      throw error
+      this.options.engine.apart(() => {
+        throw error
+      })
     } finally {
       this.filling = false
       this.settle()

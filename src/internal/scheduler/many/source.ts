@@ -72,6 +72,7 @@ export class StreamSource<A, E, R> implements Source<A, E> {
   private wanted = false
   private wake: (() => void) | undefined = undefined
   private fiber: Fiber.Fiber<void, E | Cause.Done> | undefined = undefined
+  private closed = false
   active = true
 
   constructor(stream: Stream.Stream<A, E, R>, scope: Scope.Scope, context: Context.Context<R>) {
@@ -84,6 +85,8 @@ export class StreamSource<A, E, R> implements Source<A, E> {
     this.call = call
     const pulls = Effect.flatMap(pullIn(this.stream, this.scope), (pull) => this.loop(pull))
     this.fiber = Effect.runForkWith(this.context)(pulls)
+    // The code that starts the stream may have ended the call.
+    if (this.closed) this.fiber.interruptUnsafe()
     this.fiber.addObserver((exit) => {
       this.active = false
       this.chunk = []
@@ -127,6 +130,7 @@ export class StreamSource<A, E, R> implements Source<A, E> {
   }
 
   close(): void {
+    this.closed = true
     this.fiber?.interruptUnsafe()
   }
 }
