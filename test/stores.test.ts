@@ -149,7 +149,12 @@ describe("services over a store of one's own", () => {
           { ...taken, waits: [], retryMillis: -1 },
           { ...taken, waits: [], retryMillis: 0 },
           { ...taken, tightest: 1 },
-          { ...taken, resetMillis: NaN }
+          { ...taken, resetMillis: NaN },
+          { ...taken, tightest: -1 },
+          { ...taken, tightest: 0.5 },
+          { ...taken, remaining: NaN },
+          { ...taken, before: undefined },
+          { ...taken, after: 1 }
         ],
         acquire: [
           undefined,
@@ -168,7 +173,7 @@ describe("services over a store of one's own", () => {
           { _tag: "Done", fence: 1 }
         ]
       }
-      for (let i = 0; i < 9; i++) {
+      for (let i = 0; i < 14; i++) {
         // Sound: no type is wrong enough for these.
         const answer = (command: string) => Effect.succeed(nonsense[command]![i] as never)
         const [reduce, consume, peek, , schedule] = yield* failures(answer)

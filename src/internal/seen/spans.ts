@@ -154,8 +154,7 @@ export class LimiterSpans {
     for (const penalty of this.penalties) {
       if (penalty.key !== key) continue
       const since = Math.max(seen, penalty.from)
-      const until = Math.min(now, penalty.until)
-      if (until <= since) continue
+      const until = Math.max(since, Math.min(now, penalty.until))
       held += until - since
       seen = until
     }
