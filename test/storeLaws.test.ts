@@ -429,7 +429,7 @@ describe("a store that lies once, about one answer or one wake-up, or forgets a 
       "a `maxWaitMillis` below 0 takes nothing and tells what is left",
       "take more retry now left",
       "take",
-      "take more left rest rested tightest"
+      "take more retry now left rest rested tightest"
     ],
     [
       "a request conforms to all quotas",
@@ -631,15 +631,6 @@ describe("a store that always breaks a promise is found out:", () => {
       /completed: expected false, got true/
     ],
     [
-      "its fences shrink",
-      /never gets a kept/,
-      (store) => ({
-        join: (...args) => Effect.map(store.join(...args), (joined) => ({ ...joined, fence: -joined.fence })),
-        complete: (key, party, fence, payload) => store.complete(key, party, -fence, payload)
-      }),
-      /the fence grows and is safe: expected true, got \[-1,-2\]/
-    ],
-    [
       "its fences are unsafe integers",
       /the former is refused/,
       (store) => ({
@@ -704,6 +695,22 @@ describe("a store that always breaks a promise is found out:", () => {
     ]
   ])("%s", (_, law, f, error) => expect(told(reducer, law, f)).toMatch(error))
 
+  it.each([/never gets a kept/, /the former is refused/, /larger fence, once/, /wakes a follower/])(
+    "its fences shrink: %s",
+    (law) => {
+      const shrinks = (store: ReducerStore): Partial<ReducerStore> => ({
+        join: (key, party, after) =>
+          Effect.map(
+            store.join(key, party, after === undefined ? undefined : -after),
+            (joined) => ({ ...joined, fence: -joined.fence })
+          ),
+        renew: (key, party, fence) => store.renew(key, party, -fence),
+        complete: (key, party, fence, payload) => store.complete(key, party, -fence, payload)
+      })
+      expect(told(reducer, law, shrinks)).toMatch(/the fence grows and is safe: expected true, got \[-\d+,-\d+\]/)
+    }
+  )
+
   const granted: Taken = {
     waits: [0],
     retryMillis: 0,
@@ -748,12 +755,16 @@ describe("a store that always breaks a promise is found out:", () => {
       }),
       "the retry is 5000, or up to 1000 less: expected true, got 1000"
     ],
-    [
-      "it forgets keys",
-      /clients share/,
+    ...([
+      ["", /clients share/, "granted: expected 7, got 16"],
+      [" of any text", /any text/, "the waits: expected [], got [0]"],
+      [" that are long", /may be long/, "the waits: expected [], got [0]"]
+    ] as const).map(([which, law, error]): [string, RegExp, (store: GcraStore) => Partial<GcraStore>, string] => [
+      `it forgets keys${which}`,
+      law,
       (store) => ({ take: (key, ...rest) => Effect.andThen(store.reset(key), store.take(key, ...rest)) }),
-      "granted: expected 7, got 16"
-    ],
+      error
+    ]),
     [
       "those who ask at once all get the last token",
       /clients share/,
@@ -805,6 +816,12 @@ describe("a store that always breaks a promise is found out:", () => {
         acquire: (permits, limit) => store.acquire(permits.length > 0 ? permits : [{ id: "x", weight: 2 }], limit)
       }),
       "a waiting process is woken"
+    ],
+    [
+      "it tells a process that waits to ask again at once",
+      /a lease that ends/,
+      (store) => ({ acquire: (...args) => Effect.map(store.acquire(...args), (_) => ({ ..._, pollMillis: 0 })) }),
+      "the poll: expected true, got 0"
     ],
     [
       "a place in the queue never ends",

@@ -338,6 +338,7 @@ export const gcraStore = (
       yield* store.take(key, [1, 1], 0)
       const spent = yield* store.take(key, [1], -1)
       yield* hold("spent", [spent.waits, spent.remaining, spent.tightest], [[], 0, 0])
+      yield* near("the retry", spent.retryMillis, 10_001, 2000)
       yield* near("the rest", spent.resetMillis, 20_000, 2000)
     }),
     law("a request conforms to all quotas", function*() {
