@@ -18,8 +18,9 @@ const clientOf = (calls: Array<unknown>, connect: () => Promise<unknown> = () =>
   connect,
   destroy: () => calls.push("destroy"),
   on: () => undefined,
-  sendCommand: (key, _, args) => {
-    calls.push([key, ...args])
+  sendCommand: (key, isReadonly, args) => {
+    // A replica may answer what only reads.
+    calls.push([isReadonly ? "any replica" : key, ...args])
     return args[0] === "EVALSHA" ? Promise.reject(new Error("NOSCRIPT No matching script.")) : Promise.resolve("sha")
   },
   subscribe: (channel, listener) => {

@@ -75,7 +75,7 @@ export class Account {
     const took = now - this.at
     this.at = now
     // Others may have penalized the limiter since the last turn.
-    const isSure = took === 0 || this.hold === "nothing" || this.hold === "penalty" || this.hold === "pause"
+    const isSure = took === 0 || this.hold === "nothing" || this.hold === "pause"
     const penalty = isSure ? 0 : Math.min(took, (this.queue.limiter?.spans?.held(undefined, took * 1e6) ?? 0) / 1e6)
     this.sums[this.hold] += took - penalty
     this.sums.penalty += penalty
