@@ -1,12 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Layer, Request } from "effect"
+import { Duration, Effect, Fiber, Layer, Logger, Request } from "effect"
 import * as Adaptive from "effect-funnel/Adaptive"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
 import * as RetryBudget from "effect-funnel/RetryBudget"
+import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
+import { read, withRegistry } from "./support/metrics.ts"
 import { random as randomOf } from "./support/random.ts"
 
 class GitHub extends Scheduler.Service<GitHub>()("app/GitHub", { concurrency: 2 }) {}
@@ -192,6 +194,49 @@ describe("Inspector", () => {
         ]
       })
     }).pipe(Effect.provide(inspected(Api.layer, { showKeys: true }))))
+
+  it.effect("it tells the keys that a limiter over a store holds back, each once, also while the store is away", () => {
+    let away = false
+    const full = { waits: [], retryMillis: 9000, remaining: 0, resetMillis: 9000, tightest: 0, before: "", after: "" }
+    const store: Stores.GcraStore = {
+      take: () =>
+        away ? Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })) : Effect.succeed(full),
+      giveBack: () => Effect.void,
+      penalize: () => Effect.void,
+      reset: () => Effect.void
+    }
+    const layer = Stores.layerRateLimiter(Api, Effect.succeed(() => store), {
+      rate: { limit: 1, window: "1 second" },
+      onStoreError: "local",
+      expectedProcesses: 1,
+      outageBudget: 0
+    })
+    return Effect.gen(function*() {
+      const heldBack = Effect.map(
+        Inspector.snapshot,
+        ({ limiters }) =>
+          only(limiters).held.first.map(({ key, oldestWaitMillis, penaltyMillis, waiting }) =>
+            [key, waiting, oldestWaitMillis, penaltyMillis] as const
+          )
+      )
+      const penalty = read("ratelimiter.penalty", { name: "app/Api" })
+      assert.deepStrictEqual([yield* heldBack, yield* penalty], [[], 0])
+      yield* fork(Api.consume({ key: "ada" }))
+      yield* Api.penalize({ key: "ada", for: "6 seconds" })
+      yield* Api.penalize({ key: "bob", for: "5 seconds" })
+      yield* TestClock.adjust("500 millis")
+      assert.sameDeepMembers(Array.from(yield* heldBack), [[`"bob"`, 0, 0, 4500], [`"ada"`, 1, 500, 5500]])
+      assert.strictEqual(yield* penalty, 5.5)
+      away = true
+      for (let i = 0; i < 3; i++) yield* fork(Api.consume({ key: "eve" }))
+      yield* TestClock.adjust("250 millis")
+      assert.deepInclude(yield* heldBack, [`"eve"`, 2, 250, 0])
+    }).pipe(
+      Effect.provide(Layer.provide(inspected(layer, { showKeys: true }), Metrics.layer)),
+      Effect.provide(Logger.layer([])),
+      withRegistry
+    )
+  })
 
   it.effect("it tells the batches that collect, queue and run", () =>
     Effect.gen(function*() {

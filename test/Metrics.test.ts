@@ -10,7 +10,7 @@ import { enrolled } from "../src/internal/seen/seen.js"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import { fork } from "./support/fibers.ts"
-import { histogram, ids, read, withRegistry } from "./support/metrics.ts"
+import { countOf, histogram, ids, read, withRegistry } from "./support/metrics.ts"
 
 /** A law in a registry of its own. */
 const law = <A, E>(title: string, body: () => Effect.Effect<A, E, Scope.Scope>) =>
@@ -477,6 +477,10 @@ describe("Metrics", () => {
         assert.strictEqual(yield* read("scheduler.running", { name: "twin" }), 1)
         assert.strictEqual(yield* read("scheduler.limit", { name: "twin" }), 2)
         assert.strictEqual(yield* read("scheduler.use_time", { name: "twin", outcome: "success" }), 1)
+        const three = yield* make
+        yield* fork(three.schedule(Effect.never))
+        assert.strictEqual(yield* read("scheduler.running", { name: "twin" }), 2)
+        assert.strictEqual(yield* countOf("scheduler.running", { name: "twin" }), 1)
       })
   )
 
@@ -498,6 +502,7 @@ describe("Metrics", () => {
             return scope
           }).pipe(Effect.provideService(Metric.CurrentMetricAttributes, around)))
         assert.deepStrictEqual(yield* told, [6, 3])
+        assert.strictEqual(yield* countOf("scheduler.limit", { name: "twin" }), 1)
         yield* Scope.close(scopes[0]!, Exit.void)
         assert.deepStrictEqual(yield* told, [4, 3])
       })

@@ -904,6 +904,52 @@ describe("what a process asks for, and when", () => {
       }
     }))
 
+  it.effect("a key whose command failed stays for 5 s to leave the place that it may have, and is dropped once it has", () =>
+    Effect.gen(function*() {
+      for (const [outage, size] of [[3000, 1], [8000, 0]] as const) {
+        let away = true
+        const asked: Array<number> = []
+        const share = (): Share => (engine) =>
+          new PermitPool({
+            engine,
+            pulse: new Pulse(engine.site),
+            limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
+            onStoreError: "fail",
+            expectedProcesses: 1,
+            guard: Guard.make({
+              service: "Scheduler",
+              storeTimeoutMillis: 60_000,
+              outageBudgetMillis: 0,
+              isBounded: true
+            }),
+            store: {
+              leaseMillis: 60_000,
+              node: "test",
+              acquire: (permits) =>
+                Effect.suspend(() => {
+                  if (away) return Effect.fail(new StoreError({ operation: "acquire", cause: "away" }))
+                  asked.push(permits.length)
+                  return Effect.succeed({ granted: permits.length, pollMillis: 1000, penaltyMillis: 0 })
+                }),
+              renew: () => Effect.succeed([]),
+              release: () => Effect.void,
+              penalize: () => Effect.void,
+              close: () => undefined
+            }
+          })
+        const limits = () => ({ ...unbounded("test"), concurrency: 1 })
+        const scope = yield* Scope.make()
+        const hosts = yield* Keyed.make("test", limits, identity, share).pipe(Scope.provide(scope))
+        expect((yield* Effect.exit(hosts.get("k").schedule(Effect.void)))._tag).toBe("Failure")
+        yield* TestClock.adjust(outage)
+        expect(yield* hosts.size).toBe(size)
+        away = false
+        yield* TestClock.adjust(4000)
+        expect([yield* hosts.size, asked]).toEqual([0, size === 1 ? [0] : []])
+        yield* Scope.close(scope, Exit.void)
+      }
+    }))
+
   it.effect("a key whose job was interrupted while it asked is dropped after the answer, and returns the permits of it", () =>
     Effect.gen(function*() {
       const held = new Set<string>()

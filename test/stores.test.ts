@@ -149,7 +149,12 @@ describe("services over a store of one's own", () => {
           { ...taken, waits: [], retryMillis: -1 },
           { ...taken, waits: [], retryMillis: 0 },
           { ...taken, tightest: 1 },
-          { ...taken, resetMillis: NaN }
+          { ...taken, resetMillis: NaN },
+          { ...taken, tightest: -1 },
+          { ...taken, tightest: 0.5 },
+          { ...taken, remaining: NaN },
+          { ...taken, before: undefined },
+          { ...taken, after: 1 }
         ],
         acquire: [
           undefined,
@@ -168,7 +173,7 @@ describe("services over a store of one's own", () => {
           { _tag: "Done", fence: 1 }
         ]
       }
-      for (let i = 0; i < 9; i++) {
+      for (let i = 0; i < 14; i++) {
         // Sound: no type is wrong enough for these.
         const answer = (command: string) => Effect.succeed(nonsense[command]![i] as never)
         const [reduce, consume, peek, , schedule] = yield* failures(answer)
@@ -404,28 +409,33 @@ describe("services over a store of one's own", () => {
       }
     }))
 
-  it.effect("while the store is away, a caller that throws keeps no other one from its answer", () =>
-    Effect.gen(function*() {
-      const away = Effect.delay(Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })), 10)
-      for (const onStoreError of ["fail", "allow", "local"] as const) {
-        const { rates } = answering(() => away)
-        const options = { rate: { limit: 1, window: "1 second" }, outageBudget: 0, onStoreError } as const
-        const limiter = yield* Stores.makeRateLimiter(Effect.succeed(rates), options)
-        const fibers = yield* Effect.forEach([1, 2, 3, 4], () => fork(limiter.consume()))
-        for (const fiber of fibers.slice(0, 2)) {
-          fiber.addObserver(() => {
-            throw new Error("of the caller")
-          })
-        }
-        yield* Effect.yieldNow
-        // One that leaves is not answered.
-        yield* Fiber.interrupt(fibers[2]!)
-        yield* TestClock.adjust(2010)
-        const ends = fibers.map((fiber) => fiber.pollUnsafe()?._tag)
-        const end = onStoreError === "fail" ? "Failure" : "Success"
-        expect(ends).toEqual([end, end, "Failure", end])
-      }
-    }))
+  it("while the store is away, a caller that throws keeps no other one from its answer", () => {
+    const thrown = new Set<unknown>()
+    const bug = new Error("of the caller")
+    const away = Effect.delay(Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })), 10)
+    for (const onStoreError of ["fail", "allow", "local"] as const) {
+      const { exit } = simulate(() =>
+        Effect.scoped(Effect.gen(function*() {
+          const { rates } = answering(() => away)
+          const options = { rate: { limit: 1, window: "1 second" }, outageBudget: 0, onStoreError } as const
+          const limiter = yield* Stores.makeRateLimiter(Effect.succeed(rates), options)
+          const fibers = yield* Effect.forEach([1, 2, 3, 4], () => fork(limiter.consume()))
+          for (const fiber of fibers.slice(0, 2)) {
+            fiber.addObserver(() => {
+              throw bug
+            })
+          }
+          yield* Effect.yieldNow
+          // One that leaves is not answered.
+          yield* Fiber.interrupt(fibers[2]!)
+          yield* Effect.sleep(3010)
+          return fibers.map((fiber) => fiber.pollUnsafe()?._tag)
+        })), { onThrow: (error) => void thrown.add(error) })
+      const end = onStoreError === "fail" ? "Failure" : "Success"
+      expect(exit).toEqual(Exit.succeed([end, end, "Failure", end]))
+    }
+    expect(Array.from(thrown)).toEqual([bug])
+  })
 
   it.effect("a caller that throws when its limiter closes keeps no slot from being given back", () =>
     Effect.gen(function*() {

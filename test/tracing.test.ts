@@ -93,17 +93,48 @@ describe("Metrics.tracing", () => {
           ])
           yield* TestClock.adjust("1 minute")
         }
-        // It ends early where the key is reset.
+        // It ends early where the key is reset, and that of another key does not.
         yield* Quota.withLimit(Effect.void)
         const waiting = yield* call(Quota.consume())
-        yield* Quota.penalize({ for: "1 minute" })
-        yield* TestClock.adjust("10 seconds")
+        for (const key of [undefined, "ada"]) yield* Quota.penalize({ key, for: "1 minute" })
+        yield* TestClock.adjust("5 seconds")
+        yield* Quota.reset({ key: "ada" })
+        yield* TestClock.adjust("5 seconds")
         yield* Quota.reset()
         yield* Fiber.join(waiting)
         assert.deepInclude(waitsOf(spans).at(-1)![1], { waited: 10_000, penalty: 10_000 })
       }).pipe(Effect.provide(seen(Layer.provideMerge(Api.layer, Quota.layer))))
     )
   })
+
+  it.effect("of many penalties in one wait the last 32 are told, and the others count as a wait for the rate", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        yield* RateLimiter.consume()
+        const waiting = yield* call(RateLimiter.consume())
+        for (let i = 0; i < 40; i++) {
+          yield* RateLimiter.penalize({ for: "10 millis" })
+          yield* TestClock.adjust("20 millis")
+        }
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(waiting)
+        assert.deepInclude(waitsOf(spans)[0]![1], { waited: 1000, for: "rate", rate: 680, penalty: 320 })
+      }).pipe(Effect.provide(seen(RateLimiter.layer({ limit: 1, window: "1 second" }))))
+    ))
+
+  it.effect("a wait that was for two things equally long is told as one for the width", () =>
+    traced((spans) =>
+      Effect.gen(function*() {
+        yield* call(GitHub.schedule(Effect.sleep("1 second")))
+        const second = yield* call(GitHub.schedule(Effect.void))
+        yield* TestClock.adjust("500 millis")
+        yield* GitHub.pause
+        yield* TestClock.adjust("500 millis")
+        yield* GitHub.resume
+        yield* Fiber.join(second)
+        assert.deepInclude(waitsOf(spans)[0]![1], { waited: 1000, for: "width", width: 500, pause: 500 })
+      }).pipe(Effect.provide(seen(GitHub.layer)))
+    ))
 
   it.effect("a call that a limiter refuses after a wait has an event, too", () =>
     traced((spans) =>

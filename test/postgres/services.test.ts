@@ -12,13 +12,14 @@ import * as Layer from "effect/Layer"
 import * as Persistable from "effect/persistence/Persistable"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import { connect, createServer, type Socket } from "node:net"
 import * as PostgresRateLimiter from "../../src/postgres/RateLimiter.js"
 import * as PostgresReducer from "../../src/postgres/Reducer.js"
 import * as PostgresScheduler from "../../src/postgres/Scheduler.js"
 import * as RateLimiter from "../../src/RateLimiter.js"
-import type * as Reducer from "../../src/Reducer.js"
+import * as Reducer from "../../src/Reducer.js"
 import * as Scheduler from "../../src/Scheduler.js"
 import { reduceShared } from "../../src/SharedReducer.js"
 import { live } from "../support/live.js"
@@ -72,6 +73,22 @@ describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
     const all = yield* Effect.all([a(call), b(call), a(call), b(call)], { concurrency: "unbounded" })
     expect([all, runs]).toEqual([[42, 42, 42, 42], 1])
     expect(yield* rows("SELECT * FROM effect_funnel.waiters")).toEqual([])
+  })
+
+  live("reducers that are made in scopes of their own meet, and with their scopes the connections end", function*() {
+    const scope = yield* Scope.make()
+    const make = Effect.gen(function*() {
+      const pg = yield* Layer.build(Layer.fresh(layerPg(yield* server)))
+      const reducer = yield* Effect.provideContext(PostgresReducer.make({ lease: "1 minute" }), pg)
+      return <A, E>(call: Effect.Effect<A, E, Reducer.Reducer>) => Effect.provideService(call, Reducer.Reducer, reducer)
+    }).pipe(Scope.provide(scope))
+    const [a, b] = [yield* make, yield* make]
+    const id = crypto.randomUUID()
+    let runs = 0
+    const call = reduceShared(new Get({ id }), () => Effect.as(Effect.delay(Effect.sync(() => runs++), 150), 42))
+    expect([yield* Effect.all([a(call), b(call)], { concurrency: 2 }), runs]).toEqual([[42, 42], 1])
+    yield* Scope.close(scope, Exit.void)
+    expect(Exit.isFailure(yield* Effect.exit(a(call)))).toBe(true)
   })
 
   live("an interrupted leader hands over at once, an interrupted follower leaves", function*() {

@@ -132,6 +132,26 @@ describe("the rest of a shared rate", () => {
   })
 })
 
+describe("the slots of a shared rate that nobody uses", () => {
+  it("those that the store cannot take back stay until they are 50 ms late, for one timer, and then the key goes", () => {
+    const { clock, enter, limiter, store } = setup(perSecond(100))
+    enter("first")
+    const left = ["second", "third"].map((name) => enter(name))
+    clock.advance(1)
+    // The price of a token may have changed.
+    limiter.setQuotas([perSecond(100)])
+    for (const waiter of left) limiter.cancelUnsafe(waiter)
+    clock.advance(5)
+    expect(limiter.size).toBe(1)
+    const before = clock.set
+    clock.advance(64)
+    expect([limiter.size, clock.set - before]).toEqual([1, 0])
+    clock.advance(2)
+    expect([limiter.size, clock.set - before, clock.pending]).toEqual([0, 0, 0])
+    expect(store.commands).not.toContain("giveBack")
+  })
+})
+
 describe("pace of a shared rate", () => {
   it("L4 a call of several tokens starts when the last of the slots is due that others have left", () => {
     const { clock, enter, limiter, starts } = setup(perSecond(100, 2))

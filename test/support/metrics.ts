@@ -8,6 +8,10 @@ export const withRegistry = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Ef
 export const read = (id: string, attributes: Record<string, string>): Effect.Effect<number | undefined> =>
   Effect.map(states(id, attributes), ([state]) => state)
 
+/** How many series there are. */
+export const countOf = (id: string, attributes: Record<string, string>): Effect.Effect<number> =>
+  Effect.map(states(id, attributes), ({ length }) => length)
+
 /** The state of a histogram. */
 export const histogram = (id: string, attributes: Record<string, string>): Effect.Effect<Metric.HistogramState> =>
   Effect.map(Metric.snapshot, (all) => {

@@ -70,8 +70,8 @@ export class PermitStoreModel {
     return at !== -1
   }
 
-  private put({ id, weight }: Held): void {
-    this.held.set(id, { weight, end: this.now + this.leaseMillis })
+  private put({ id, weight }: Held, leaseMillis: number): void {
+    this.held.set(id, { weight, end: this.now + leaseMillis })
   }
 
   /** What nobody has renewed for a lease is nobody's. */
@@ -80,48 +80,53 @@ export class PermitStoreModel {
     for (const { end, node } of Array.from(this.waiting)) if (end <= this.now) this.leave(node)
   }
 
-  private acquire(node: string, wake: () => void, permits: ReadonlyArray<Held>, limit: number) {
+  private acquire(
+    { leaseMillis, node, wake }: { readonly node: string; readonly wake: () => void; readonly leaseMillis: number },
+    permits: ReadonlyArray<Held>,
+    limit: number
+  ) {
     this.expire()
     const penaltyMillis = Math.max(0, this.penaltyEnd - this.now)
     if (penaltyMillis > 0) {
       for (const { id } of permits) this.held.delete(id)
       this.leave(node)
-      return { granted: 0, pollMillis: this.leaseMillis, penaltyMillis }
+      return { granted: 0, pollMillis: leaseMillis, penaltyMillis }
     }
     let free = this.pass(limit - this.weight, node, false)
     let granted = 0
     for (const permit of permits) {
       if (!this.held.has(permit.id) && permit.weight > free) break
       if (!this.held.has(permit.id)) free -= permit.weight
-      this.put(permit)
+      this.put(permit, leaseMillis)
       granted++
     }
     const need = permits[granted]?.weight
     const place = this.waiting.findIndex((other) => other.node === node)
     if (need === undefined || granted > 0) this.leave(node)
     if (need !== undefined) {
-      const waiting = { node, need, wake, end: this.now + this.leaseMillis }
+      const waiting = { node, need, wake, end: this.now + leaseMillis }
       if (granted === 0 && place !== -1) this.waiting[place] = waiting
       else this.waiting.push(waiting)
     }
     if (place !== -1 && (need === undefined || granted > 0)) this.pass(limit - this.weight, node, true)
     const others = this.waiting.filter((other) => other.node !== node)
     const soonest = Math.min(...[...this.held.values(), ...others].map(({ end }) => end))
-    return { granted, pollMillis: Math.min(this.leaseMillis, soonest - this.now), penaltyMillis: 0 }
+    return { granted, pollMillis: Math.min(leaseMillis, soonest - this.now), penaltyMillis: 0 }
   }
 
-  /** The store as one process sees it. */
-  readonly of = (node: string, wake: () => void): PermitStore => ({
-    leaseMillis: this.leaseMillis,
+  /** The store as one process sees it, whose leases may have a length of their own. */
+  readonly of = (node: string, wake: () => void, leaseMillis = this.leaseMillis): PermitStore => ({
+    leaseMillis,
     node,
     close() {},
-    acquire: (permits, limit) => this.answer("acquire", () => this.acquire(node, wake, permits, limit)),
+    acquire: (permits, limit) =>
+      this.answer("acquire", () => this.acquire({ node, wake, leaseMillis }, permits, limit)),
     renew: (permits, limit) =>
       this.answer("renew", () =>
         permits.flatMap(({ id, weight }) => {
           const lease = this.held.get(id)
           if (lease === undefined && this.weight + weight > limit) return [id]
-          this.put({ id, weight: Math.min(weight, lease?.weight ?? weight) })
+          this.put({ id, weight: Math.min(weight, lease?.weight ?? weight) }, leaseMillis)
           return []
         })),
     release: (remaining) =>

@@ -1,7 +1,6 @@
 /**
  * Rates in PostgreSQL: a row a key, with debts in microseconds of the server's clock.
  */
-import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
 import { type Cell, type GcraStore, type Taken, takenOf } from "../store/gcraStore.js"
 import { type Database, encode } from "./database.js"
@@ -39,8 +38,7 @@ export const make = ({ call }: Database, { cells, prefix }: {
         // Sound: the function returns it.
         (answer) => taken(answer as Answer, cells)
       ),
-    giveBack: (key, tokens, after) =>
-      tokens === 0 ? Effect.void : shift("giveBack", { ...at(key), back: tokens, state: after }),
+    giveBack: (key, tokens, after) => shift("giveBack", { ...at(key), back: tokens, state: after }),
     penalize: (key, millis) => shift("penalize", { ...at(key), penalty: Math.ceil(millis * 1000) }),
     reset: (key) => shift("reset", { ...at(key), reset: true })
   }

@@ -46,8 +46,8 @@ export class Histogram {
     // A time is negative where the clock was set back meanwhile.
     if (!(value > 0)) {
       counts[0]!++
-      if (this.min > 0) this.min = 0
-      if (this.max < 0) this.max = 0
+      this.min = 0
+      this.max = Math.max(this.max, 0)
       return
     }
     let i = 0
@@ -55,8 +55,8 @@ export class Histogram {
     while (value > bounds[i]!) i++
     counts[i]!++
     this.sum += value
-    if (value < this.min) this.min = value
-    if (value > this.max) this.max = value
+    this.min = Math.min(this.min, value)
+    this.max = Math.max(this.max, value)
   }
 
   get state(): Metric.HistogramState {

@@ -78,7 +78,7 @@ export class Account {
     const took = now - this.at
     this.at = now
     // Others may have penalized the limiter since the last turn.
-    const isSure = took === 0 || this.hold === "nothing" || this.hold === "penalty" || this.hold === "pause"
+    const isSure = took === 0 || this.hold === "nothing" || this.hold === "pause"
     const penalty = isSure ? 0 : Math.min(took, (this.queue.limiter?.spans?.held(undefined, took * 1e6) ?? 0) / 1e6)
     this.sums[this.hold] += took - penalty
     this.sums.penalty += penalty
@@ -157,8 +157,7 @@ export class LimiterSpans {
     for (const penalty of this.penalties) {
       if (penalty.key !== key) continue
       const since = Math.max(seen, penalty.from)
-      const until = Math.min(now, penalty.until)
-      if (until <= since) continue
+      const until = Math.max(since, Math.min(now, penalty.until))
       held += until - since
       seen = until
     }
