@@ -175,6 +175,44 @@ describe("Inspector", () => {
       assert.strictEqual((yield* Inspector.snapshot).reducers[0]!.inFlight.total, 0)
     }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
 
+  it.effect("a key is at most 120 characters of text, and one that throws says so", () =>
+    Effect.gen(function*() {
+      const broken = {
+        toString: () => {
+          throw new Error("no")
+        }
+      }
+      for (const key of ["a".repeat(118), "b".repeat(119), "c".repeat(200), broken]) {
+        yield* fork(Users.reduce(key, Effect.never))
+      }
+      const { inFlight } = only((yield* Inspector.snapshot).reducers)
+      assert.deepStrictEqual(inFlight.first.map(({ key }) => key), [
+        `"${"a".repeat(118)}"`,
+        `"${"b".repeat(119)}…`,
+        `"${"c".repeat(119)}…`,
+        "[toString threw]"
+      ])
+    }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
+
+  it.effect("it tells the penalty of a scheduler, the longest wait for a limiter, and the shares with the most jobs", () =>
+    Effect.gen(function*() {
+      for (const share of ["run", "run", "one", "two", "two"]) yield* fork(GitHub.schedule(Effect.never, { share }))
+      yield* GitHub.penalize({ for: "2500 millis" })
+      for (const key of ["ada", "grace"]) {
+        yield* fork(Effect.andThen(Api.consume({ key }), Api.consume({ key })))
+        yield* TestClock.adjust("100 millis")
+      }
+      const { limiters, schedulers } = yield* Inspector.snapshot
+      const { byShare, penaltyMillis } = only(schedulers.first)
+      assert.strictEqual(penaltyMillis, 2300)
+      assert.deepStrictEqual(byShare, [{ share: `"two"`, queued: 2 }, { share: `"one"`, queued: 1 }])
+      assert.deepInclude(only(limiters), { waiting: 2, oldestWaitMillis: 200, penaltyMillis: 0 })
+      assert.notInclude(yield* Inspector.dump, "more scheduler")
+      yield* Api.penalize({ key: "ada", for: "2 seconds" })
+      yield* Api.penalize({ key: "bob", for: "1 second" })
+      assert.strictEqual(only((yield* Inspector.snapshot).limiters).penaltyMillis, 2000)
+    }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
+
   it.effect("it tells the keys that a limiter holds back", () =>
     Effect.gen(function*() {
       // One that neither waits nor has a penalty is not held back.

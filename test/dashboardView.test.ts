@@ -151,6 +151,64 @@ describe("the headline", () => {
 })
 
 describe("a frame", () => {
+  it.effect("sums the series of one service in several places, and forgets one that is in no place any more", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<never>()
+      const registry = yield* Metric.MetricRegistry
+      const add = (region: string, sizes: ReadonlyArray<number>, refused: number) =>
+        Effect.gen(function*() {
+          const before = new Set(registry.keys())
+          const attributes = { name: "pages", region }
+          const size = Metric.histogram("effect_funnel.batcher.batch_size", { boundaries: [1, 2, 5], attributes })
+          const time = Metric.histogram("effect_funnel.batcher.run_time", { boundaries: [1, 2], attributes })
+          for (const n of sizes) yield* Effect.andThen(Metric.update(size, n), Metric.update(time, n / 10))
+          const count = Metric.counter("effect_funnel.scheduler.refused", {
+            attributes,
+            bigint: true,
+            incremental: true
+          })
+          yield* Metric.update(count, BigInt(refused))
+          return Array.from(registry.keys()).filter((key) => !before.has(key))
+        })
+      const places = [yield* add("eu", [1, 2, 5], 3), yield* add("us", [2], 1)]
+      // Those of others, and gauges, are not in it.
+      yield* Metric.update(Metric.gauge("effect_funnel.scheduler.running"), 7)
+      yield* Metric.update(Metric.counter("shop.orders"), 7)
+      yield* Metric.update(Metric.gauge("shop.stock"), 7)
+      const read = () => points(context).map(({ buckets, count, id, sum }) => [id, count, sum, buckets] as const)
+      const told: ReturnType<typeof read> = [
+        ["batcher.batch_size", 4, 10, [[1, 1], [2, 3], [5, 4]]],
+        ["batcher.run_time", 4, 1, undefined],
+        ["scheduler.refused", 4, undefined, undefined]
+      ]
+      assert.deepStrictEqual(read(), told)
+      for (const key of places[0]!) registry.delete(key)
+      for (let i = 0; i < 2; i++) assert.deepStrictEqual(read(), told)
+      for (const key of places[1]!) registry.delete(key)
+      assert.deepStrictEqual(read(), [])
+      yield* add("us", [5], 1)
+      assert.deepStrictEqual(read(), [
+        ["batcher.batch_size", 1, 5, [[1, 0], [2, 0], [5, 1]]],
+        ["batcher.run_time", 1, 0.5, undefined],
+        ["scheduler.refused", 1, undefined, undefined]
+      ])
+    }).pipe(withRegistry))
+
+  it.effect("has long texts up to 120 characters, and lists of any length", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<never>()
+      const names = ["x".repeat(120), "y".repeat(121), ...Array.from({ length: 200 }, (_, i) => String(i))]
+      for (const name of names) {
+        yield* Metric.update(Metric.counter("effect_funnel.reducer.calls", { attributes: { name } }), 1)
+      }
+      const frame: Frame = JSON.parse(encode([], context, { showKeys: false, most: 20, every: 1000, since: 1 }, 0))
+      assert.deepStrictEqual(frame.points.map(({ name }) => name), [
+        names[0]!,
+        `${"y".repeat(120)}…`,
+        ...names.slice(2)
+      ])
+    }).pipe(withRegistry))
+
   it.effect("names each series by our own attributes, not by those of the place", () =>
     Effect.gen(function*() {
       const guard = Guard.make({ service: "app/Store", storeTimeoutMillis: 5000, outageBudgetMillis: 0 })
