@@ -273,6 +273,19 @@ describe("Inspector", () => {
     }).pipe(Effect.provide(inspected(Hosts.layer, { showKeys: true, most: 2 })))
   })
 
+  it.effect("a scheduler without a bound has no limit, and its jobs without a share no share", () =>
+    Effect.gen(function*() {
+      yield* fork(Scheduler.schedule(Effect.never))
+      yield* Scheduler.pause
+      yield* fork(Scheduler.schedule(Effect.never))
+      const scheduler = only((yield* Inspector.snapshot).schedulers.first)
+      assert.notProperty(scheduler, "limit")
+      assert.deepStrictEqual(scheduler.byShare, [])
+      const dump = yield* Inspector.dump
+      assert.include(dump, "1 running, weight 1, 1 waiting for pause")
+      assert.notInclude(dump, "Who waits")
+    }).pipe(Effect.provide(inspected(Scheduler.layer({ concurrency: "unbounded" })))))
+
   it.effect("the dump is the snapshot in words, with what differs from the rule", () => {
     class Idle extends Scheduler.Service<Idle>()("app/Idle", { concurrency: 1 }) {}
     class Free extends Scheduler.Service<Free>()("app/Free", { concurrency: 1 }) {}

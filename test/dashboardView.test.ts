@@ -278,6 +278,33 @@ describe("the state of a service", () => {
     assert.deepStrictEqual(view.waits.map(({ where }) => where), ["app/Hosts"])
   })
 
+  test("is that of the key with the oldest wait, paused where one is, and without a limit where one has none", function*() {
+    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+      lookup: (host: string) => ({ concurrency: host === "free" ? "unbounded" : 1 })
+    }) {}
+    const { after } = yield* page
+    const hosts = Context.get(yield* Effect.provide(Layer.build(Hosts.layer), Metrics.layer), Hosts)
+    const told = (
+      view: View
+    ) => [card(view, "app/Hosts").state, ...card(view, "app/Hosts").figures.map(([, text]) => text)]
+    yield* fork(hosts.get("idle").schedule(Effect.never))
+    yield* after(0)
+    yield* hosts.get("paused").pause
+    yield* fork(hosts.get("paused").schedule(Effect.never))
+    assert.deepStrictEqual(told(yield* after(0)).slice(0, 4), ["paused", "1 of 2", "1", "0 ms"])
+    yield* after(1)
+    for (let i = 0; i < 2; i++) yield* fork(hosts.get("busy").schedule(Effect.never))
+    const view = yield* after(1)
+    assert.deepStrictEqual(told(view).slice(0, 4), ["paused", "2 of 3", "2", "2 s"])
+    yield* hosts.get("paused").resume
+    assert.strictEqual(told(yield* after(0))[0], "waiting for width")
+    yield* fork(hosts.get("free").schedule(Effect.never))
+    yield* hosts.get("free").penalize({ for: "2500 millis" })
+    const last = yield* after(0)
+    assert.strictEqual(told(last)[1], "4")
+    assert.deepStrictEqual(card(last, "app/Hosts").plots[1]!.lines.map(({ value }) => value), [1, 2.5])
+  })
+
   test("counts all that wait for a limiter, and all the batches in a queue", function*() {
     const { after } = yield* page
     class Pool extends Scheduler.Service<Pool>()("app/Pool", { concurrency: 25 }) {}
