@@ -305,6 +305,38 @@ describe("the state of a service", () => {
     assert.deepStrictEqual(card(last, "app/Hosts").plots[1]!.lines.map(({ value }) => value), [1, 2.5])
   })
 
+  it.effect("tells of all keys together what the oldest wait is for, and for how long the oldest job runs", () =>
+    Effect.gen(function*() {
+      class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
+      const roll = yield* Roll
+      const context = yield* Effect.context<never>()
+      const hosts = Context.get(yield* Layer.build(Hosts.layer), Hosts)
+      const read = Effect.map(Clock.currentTimeMillis, (now) => {
+        const options = { showKeys: false, most: 1, every: 1000, since: 1 }
+        const members = roll instanceof Members ? roll.all : []
+        const { services: [service] } = JSON.parse(encode(members, context, options, now)) as Frame
+        return [service!.waitingFor, service!.oldestWaitMillis, service!.oldestRunMillis, service!.draining]
+      })
+      const wait = (host: string) => fork(hosts.get(host).schedule(Effect.never))
+      assert.deepStrictEqual(yield* read, ["nothing", 0, 0, false])
+      yield* TestClock.adjust("1 second")
+      yield* wait("idle")
+      yield* wait("late")
+      yield* wait("old")
+      yield* wait("old")
+      assert.deepStrictEqual(yield* read, ["width", 0, 0, false])
+      yield* hosts.get("paused").pause
+      yield* wait("paused")
+      yield* TestClock.adjust("1 second")
+      yield* hosts.get("late").pause
+      yield* wait("late")
+      yield* hosts.get("later").pause
+      yield* wait("later")
+      yield* TestClock.adjust("1 second")
+      yield* fork(hosts.get("later").drain())
+      assert.deepStrictEqual(yield* read, ["width", 2000, 2000, true])
+    }).pipe(Effect.provide(Inspector.layer()), Effect.scoped, withRegistry))
+
   test("counts all that wait for a limiter, and all the batches in a queue", function*() {
     const { after } = yield* page
     class Pool extends Scheduler.Service<Pool>()("app/Pool", { concurrency: 25 }) {}
