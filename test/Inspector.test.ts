@@ -177,6 +177,44 @@ describe("Inspector", () => {
       assert.strictEqual((yield* Inspector.snapshot).reducers[0]!.inFlight.total, 0)
     }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
 
+  it.effect("a key is at most 120 characters of text, and one that throws says so", () =>
+    Effect.gen(function*() {
+      const broken = {
+        toString: () => {
+          throw new Error("no")
+        }
+      }
+      for (const key of ["a".repeat(118), "b".repeat(119), "c".repeat(200), broken]) {
+        yield* fork(Users.reduce(key, Effect.never))
+      }
+      const { inFlight } = only((yield* Inspector.snapshot).reducers)
+      assert.deepStrictEqual(inFlight.first.map(({ key }) => key), [
+        `"${"a".repeat(118)}"`,
+        `"${"b".repeat(119)}…`,
+        `"${"c".repeat(119)}…`,
+        "[toString threw]"
+      ])
+    }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
+
+  it.effect("it tells the penalty of a scheduler, the longest wait for a limiter, and the shares with the most jobs", () =>
+    Effect.gen(function*() {
+      for (const share of ["run", "run", "one", "two", "two"]) yield* fork(GitHub.schedule(Effect.never, { share }))
+      yield* GitHub.penalize({ for: "2500 millis" })
+      for (const key of ["ada", "grace"]) {
+        yield* fork(Effect.andThen(Api.consume({ key }), Api.consume({ key })))
+        yield* TestClock.adjust("100 millis")
+      }
+      const { limiters, schedulers } = yield* Inspector.snapshot
+      const { byShare, penaltyMillis } = only(schedulers.first)
+      assert.strictEqual(penaltyMillis, 2300)
+      assert.deepStrictEqual(byShare, [{ share: `"two"`, queued: 2 }, { share: `"one"`, queued: 1 }])
+      assert.deepInclude(only(limiters), { waiting: 2, oldestWaitMillis: 200, penaltyMillis: 0 })
+      assert.notInclude(yield* Inspector.dump, "more scheduler")
+      yield* Api.penalize({ key: "ada", for: "2 seconds" })
+      yield* Api.penalize({ key: "bob", for: "1 second" })
+      assert.strictEqual(only((yield* Inspector.snapshot).limiters).penaltyMillis, 2000)
+    }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
+
   it.effect("it tells the keys that a limiter holds back", () =>
     Effect.gen(function*() {
       // One that neither waits nor has a penalty is not held back.
@@ -279,6 +317,19 @@ describe("Inspector", () => {
       ])
     }).pipe(Effect.provide(inspected(Hosts.layer, { showKeys: true, most: 2 })))
   })
+
+  it.effect("a scheduler without a bound has no limit, and its jobs without a share no share", () =>
+    Effect.gen(function*() {
+      yield* fork(Scheduler.schedule(Effect.never))
+      yield* Scheduler.pause
+      yield* fork(Scheduler.schedule(Effect.never))
+      const scheduler = only((yield* Inspector.snapshot).schedulers.first)
+      assert.notProperty(scheduler, "limit")
+      assert.deepStrictEqual(scheduler.byShare, [])
+      const dump = yield* Inspector.dump
+      assert.include(dump, "1 running, weight 1, 1 waiting for pause")
+      assert.notInclude(dump, "Who waits")
+    }).pipe(Effect.provide(inspected(Scheduler.layer({ concurrency: "unbounded" })))))
 
   it.effect("the dump is the snapshot in words, with what differs from the rule", () => {
     class Idle extends Scheduler.Service<Idle>()("app/Idle", { concurrency: 1 }) {}

@@ -97,6 +97,14 @@ describe.skipIf(!hasBrowser)("the dashboard", () => {
         yield* fork(load)
         yield* text(page, /calls became [\d,]+: [\d,]+ saved, (8[5-9]|9\d)/)
         yield* text(page, /calls in [\d.]+K?\/s · at most/)
+        // While no call had come it was a plot of jobs.
+        yield* Effect.promise(() =>
+          page.locator("#flow span", { hasText: /^calls out [\d.]+\/s · at most / }).waitFor()
+        )
+        assert.match(
+          (yield* Effect.promise(() => page.locator("#flow figure").getAttribute("aria-label")))!,
+          /^calls in and out, a second, at [\d:]+: calls in [\d.K]+\/s, at most [\d.K]+; calls out /
+        )
         const headline = () => page.locator("#headline").textContent()
         const before = yield* Effect.promise(headline)
         yield* Effect.promise(() => page.locator("#headline").filter({ hasNotText: before! }).waitFor())
@@ -123,6 +131,7 @@ describe.skipIf(!hasBrowser)("the dashboard", () => {
         yield* fork(GitHub.schedule(Effect.never))
         yield* fork(Users.reduce("secret", GitHub.schedule(Effect.never, { share: "tenant" })))
         yield* text(page, /waiting for width/)
+        yield* text(page, /oldest wait [\d,.]+ m?s · at most [\d.K]+ s$/)
         yield* Effect.promise(() => page.locator("#waits td", { hasText: "app/GitHub" }).waitFor())
         yield* Effect.promise(() => page.locator("#runs td", { hasText: "app/Users" }).waitFor())
         yield* Effect.promise(() => page.locator("#edges td", { hasText: "run 1 (app/Users)" }).waitFor())

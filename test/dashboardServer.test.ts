@@ -218,9 +218,9 @@ describe("the stream of frames", () => {
   test("a viewer that takes nothing for half a minute loses its place", function*() {
     const get = yield* routes({ maxViewers: 1 })
     const stalled = yield* fork(Effect.andThen(get("/funnel/events"), Effect.never))
-    yield* TestClock.adjust("31 seconds")
+    yield* TestClock.adjust("32 seconds")
     assert.isUndefined(stalled.pollUnsafe())
-    yield* TestClock.adjust("3 seconds")
+    yield* TestClock.adjust("2 seconds")
     assert.isTrue(Exit.hasInterrupts(stalled.pollUnsafe()!))
   })
 
@@ -249,6 +249,60 @@ describe("the stream of frames", () => {
       yield* TestClock.adjust("30 seconds")
       assert.strictEqual((yield* get).status, 503)
       yield* TestClock.adjust("4 seconds")
+      assert.strictEqual((yield* Effect.flatMap(fork(get), Fiber.join)).status, 200)
+    }
+  })
+
+  test("frames come on where the time of day is set back", function*() {
+    const clock = yield* Clock.Clock
+    let set = 0
+    const wall: Clock.Clock = Object.assign(Object.create(clock) as Clock.Clock, {
+      currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + set
+    })
+    const times: Array<number> = []
+    const app = yield* events({ every: 1000, maxViewers: 1 }, (now) => {
+      times.push(now)
+      return "{}"
+    }).pipe(Effect.provideService(Clock.Clock, wall))
+    const request = HttpServerRequest.fromWeb(new Request("http://localhost/"))
+    const { body } = yield* Effect.provideService(app, HttpServerRequest.HttpServerRequest, request)
+    yield* fork(Stream.runDrain((body as { stream: Stream.Stream<Uint8Array, unknown> }).stream))
+    yield* TestClock.adjust("1 second")
+    set = -3_600_000
+    yield* TestClock.adjust("1 second")
+    yield* TestClock.adjust("1 second")
+    assert.deepStrictEqual(times, [0, 1000, -3_598_000, -3_597_000])
+  })
+
+  test("ends within a second of the close of its server or session; other sources are never seen to close", function*() {
+    const app = yield* events({ every: 60_000, maxViewers: 20 }, () => "{}")
+    const requestOf = (source: object): HttpServerRequest.HttpServerRequest => {
+      const request = HttpServerRequest.fromWeb(new Request("http://localhost/"))
+      return Object.assign(Object.create(request) as typeof request, { source })
+    }
+    const look = (source: object) =>
+      Effect.gen(function*() {
+        const get = Effect.provideService(app, HttpServerRequest.HttpServerRequest, requestOf(source))
+        const { body } = yield* Effect.flatMap(fork(get), Fiber.join)
+        return yield* fork(Stream.runDrain((body as { stream: Stream.Stream<Uint8Array, unknown> }).stream))
+      })
+    const [server, session] = [{ listening: true }, { closed: false }]
+    const closing = [yield* look({ socket: { server } }), yield* look({ stream: { session } })]
+    const others = yield* Effect.forEach([{}, { socket: {} }, { stream: {} }], look)
+    yield* TestClock.adjust("3 seconds")
+    assert.isTrue(closing.every((fiber) => fiber.pollUnsafe() === undefined))
+    server.listening = false
+    session.closed = true
+    yield* TestClock.adjust("1 second")
+    assert.deepStrictEqual(closing.map((fiber) => fiber.pollUnsafe()), [Exit.void, Exit.void])
+    yield* TestClock.adjust("1 minute")
+    assert.isTrue(others.every((fiber) => fiber.pollUnsafe() === undefined))
+    // They lose their place as others do.
+    for (const source of [{ socket: {} }, { stream: {} }]) {
+      const full = yield* events({ every: 1000, maxViewers: 1 }, () => "{}")
+      const get = Effect.provideService(full, HttpServerRequest.HttpServerRequest, requestOf(source))
+      yield* Effect.flatMap(fork(get), Fiber.join)
+      yield* TestClock.adjust("34 seconds")
       assert.strictEqual((yield* Effect.flatMap(fork(get), Fiber.join)).status, 200)
     }
   })

@@ -151,6 +151,64 @@ describe("the headline", () => {
 })
 
 describe("a frame", () => {
+  it.effect("sums the series of one service in several places, and forgets one that is in no place any more", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<never>()
+      const registry = yield* Metric.MetricRegistry
+      const add = (region: string, sizes: ReadonlyArray<number>, refused: number) =>
+        Effect.gen(function*() {
+          const before = new Set(registry.keys())
+          const attributes = { name: "pages", region }
+          const size = Metric.histogram("effect_funnel.batcher.batch_size", { boundaries: [1, 2, 5], attributes })
+          const time = Metric.histogram("effect_funnel.batcher.run_time", { boundaries: [1, 2], attributes })
+          for (const n of sizes) yield* Effect.andThen(Metric.update(size, n), Metric.update(time, n / 10))
+          const count = Metric.counter("effect_funnel.scheduler.refused", {
+            attributes,
+            bigint: true,
+            incremental: true
+          })
+          yield* Metric.update(count, BigInt(refused))
+          return Array.from(registry.keys()).filter((key) => !before.has(key))
+        })
+      const places = [yield* add("eu", [1, 2, 5], 3), yield* add("us", [2], 1)]
+      // Those of others, and gauges, are not in it.
+      yield* Metric.update(Metric.gauge("effect_funnel.scheduler.running"), 7)
+      yield* Metric.update(Metric.counter("shop.orders"), 7)
+      yield* Metric.update(Metric.gauge("shop.stock"), 7)
+      const read = () => points(context).map(({ buckets, count, id, sum }) => [id, count, sum, buckets] as const)
+      const told: ReturnType<typeof read> = [
+        ["batcher.batch_size", 4, 10, [[1, 1], [2, 3], [5, 4]]],
+        ["batcher.run_time", 4, 1, undefined],
+        ["scheduler.refused", 4, undefined, undefined]
+      ]
+      assert.deepStrictEqual(read(), told)
+      for (const key of places[0]!) registry.delete(key)
+      for (let i = 0; i < 2; i++) assert.deepStrictEqual(read(), told)
+      for (const key of places[1]!) registry.delete(key)
+      assert.deepStrictEqual(read(), [])
+      yield* add("us", [5], 1)
+      assert.deepStrictEqual(read(), [
+        ["batcher.batch_size", 1, 5, [[1, 0], [2, 0], [5, 1]]],
+        ["batcher.run_time", 1, 0.5, undefined],
+        ["scheduler.refused", 1, undefined, undefined]
+      ])
+    }).pipe(withRegistry))
+
+  it.effect("has long texts up to 120 characters, and lists of any length", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<never>()
+      const names = ["x".repeat(120), "y".repeat(121), ...Array.from({ length: 200 }, (_, i) => String(i))]
+      for (const name of names) {
+        yield* Metric.update(Metric.counter("effect_funnel.reducer.calls", { attributes: { name } }), 1)
+      }
+      const frame: Frame = JSON.parse(encode([], context, { showKeys: false, most: 20, every: 1000, since: 1 }, 0))
+      assert.deepStrictEqual(frame.points.map(({ name }) => name), [
+        names[0]!,
+        `${"y".repeat(120)}…`,
+        ...names.slice(2)
+      ])
+    }).pipe(withRegistry))
+
   it.effect("names each series by our own attributes, not by those of the place", () =>
     Effect.gen(function*() {
       const guard = Guard.make({ service: "app/Store", storeTimeoutMillis: 5000, outageBudgetMillis: 0 })
@@ -219,6 +277,65 @@ describe("the state of a service", () => {
     assert.strictEqual(notes[0], "31 keys")
     assert.deepStrictEqual(view.waits.map(({ where }) => where), ["app/Hosts"])
   })
+
+  test("is that of the key with the oldest wait, paused where one is, and without a limit where one has none", function*() {
+    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+      lookup: (host: string) => ({ concurrency: host === "free" ? "unbounded" : 1 })
+    }) {}
+    const { after } = yield* page
+    const hosts = Context.get(yield* Effect.provide(Layer.build(Hosts.layer), Metrics.layer), Hosts)
+    const told = (
+      view: View
+    ) => [card(view, "app/Hosts").state, ...card(view, "app/Hosts").figures.map(([, text]) => text)]
+    yield* fork(hosts.get("idle").schedule(Effect.never))
+    yield* after(0)
+    yield* hosts.get("paused").pause
+    yield* fork(hosts.get("paused").schedule(Effect.never))
+    assert.deepStrictEqual(told(yield* after(0)).slice(0, 4), ["paused", "1 of 2", "1", "0 ms"])
+    yield* after(1)
+    for (let i = 0; i < 2; i++) yield* fork(hosts.get("busy").schedule(Effect.never))
+    const view = yield* after(1)
+    assert.deepStrictEqual(told(view).slice(0, 4), ["paused", "2 of 3", "2", "2 s"])
+    yield* hosts.get("paused").resume
+    assert.strictEqual(told(yield* after(0))[0], "waiting for width")
+    yield* fork(hosts.get("free").schedule(Effect.never))
+    yield* hosts.get("free").penalize({ for: "2500 millis" })
+    const last = yield* after(0)
+    assert.strictEqual(told(last)[1], "4")
+    assert.deepStrictEqual(card(last, "app/Hosts").plots[1]!.lines.map(({ value }) => value), [1, 2.5])
+  })
+
+  it.effect("tells of all keys together what the oldest wait is for, and for how long the oldest job runs", () =>
+    Effect.gen(function*() {
+      class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
+      const roll = yield* Roll
+      const context = yield* Effect.context<never>()
+      const hosts = Context.get(yield* Layer.build(Hosts.layer), Hosts)
+      const read = Effect.map(Clock.currentTimeMillis, (now) => {
+        const options = { showKeys: false, most: 1, every: 1000, since: 1 }
+        const members = roll instanceof Members ? roll.all : []
+        const { services: [service] } = JSON.parse(encode(members, context, options, now)) as Frame
+        return [service!.waitingFor, service!.oldestWaitMillis, service!.oldestRunMillis, service!.draining]
+      })
+      const wait = (host: string) => fork(hosts.get(host).schedule(Effect.never))
+      assert.deepStrictEqual(yield* read, ["nothing", 0, 0, false])
+      yield* TestClock.adjust("1 second")
+      yield* wait("idle")
+      yield* wait("late")
+      yield* wait("old")
+      yield* wait("old")
+      assert.deepStrictEqual(yield* read, ["width", 0, 0, false])
+      yield* hosts.get("paused").pause
+      yield* wait("paused")
+      yield* TestClock.adjust("1 second")
+      yield* hosts.get("late").pause
+      yield* wait("late")
+      yield* hosts.get("later").pause
+      yield* wait("later")
+      yield* TestClock.adjust("1 second")
+      yield* fork(hosts.get("later").drain())
+      assert.deepStrictEqual(yield* read, ["width", 2000, 2000, true])
+    }).pipe(Effect.provide(Inspector.layer()), Effect.scoped, withRegistry))
 
   test("counts all that wait for a limiter, and all the batches in a queue", function*() {
     const { after } = yield* page

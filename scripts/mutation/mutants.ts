@@ -60,16 +60,16 @@ const isCondition = (kind: ts.SyntaxKind): boolean =>
   (kind >= ts.SyntaxKind.EqualsEqualsToken && kind <= ts.SyntaxKind.ExclamationEqualsEqualsToken) ||
   kind === ts.SyntaxKind.AmpersandAmpersandToken || kind === ts.SyntaxKind.BarBarToken
 
-const methods: Readonly<Record<string, string>> = {
-  every: "some",
-  some: "every",
-  min: "max",
-  max: "min",
-  startsWith: "endsWith",
-  endsWith: "startsWith",
-  toUpperCase: "toLowerCase",
-  toLowerCase: "toUpperCase"
-}
+const methods: ReadonlyMap<string, string> = new Map([
+  ["every", "some"],
+  ["some", "every"],
+  ["min", "max"],
+  ["max", "min"],
+  ["startsWith", "endsWith"],
+  ["endsWith", "startsWith"],
+  ["toUpperCase", "toLowerCase"],
+  ["toLowerCase", "toUpperCase"]
+])
 /** Methods that are removed from a chain, which leaves their receiver. */
 const removed = new Set(["filter", "reverse", "slice", "sort", "toReversed", "toSorted", "trim"])
 
@@ -232,7 +232,7 @@ export const sitesOf = (file: string, source: ts.SourceFile): ReadonlyArray<Site
       const { expression: receiver, name } = node.expression
       // `Math.min` is swapped too, although a function of a module, such as `Effect.filter`, is not.
       const isModule = ts.isIdentifier(receiver) && /^[A-Z]/.test(receiver.text)
-      const other = methods[name.text]
+      const other = methods.get(name.text)
       if (other !== undefined && (!isModule || receiver.getText() === "Math")) add(node, replace(node, name, other))
       if (removed.has(name.text) && !isModule) add(node, receiver.getText())
     }

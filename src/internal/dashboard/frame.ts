@@ -49,31 +49,29 @@ const labels: Readonly<Record<string, string>> = {
   "store.policy": "policy"
 }
 
+/** Two of one metric have the same parts. */
 const sum = (a: Point, b: Point): Point => ({
   ...a,
   count: a.count + b.count,
-  ...a.sum === undefined ? {} : { sum: a.sum + (b.sum ?? 0) },
-  ...a.buckets === undefined
-    ? {}
-    : { buckets: a.buckets.map(([bound, n], i) => [bound, n + (b.buckets?.[i]?.[1] ?? 0)]) }
+  ...a.sum === undefined ? {} : { sum: a.sum + b.sum! },
+  ...a.buckets === undefined ? {} : { buckets: a.buckets.map(([bound, n], i) => [bound, n + b.buckets![i]![1]]) }
 })
 
 /** What was last read of the series of a registry, and the counts of those that have gone while others of their name stay. */
 interface Known {
-  live: ReadonlyMap<number, readonly [key: string, point: Point]>
+  live: ReadonlyMap<object, readonly [key: string, point: Point]>
   readonly gone: Map<string, Point>
 }
 
 const registries = /*#__PURE__*/ new WeakMap<object, Known>()
 
-/** The numbers of series: what was read of one must not keep the service that it is of. */
-const numbers = /*#__PURE__*/ new WeakMap<object, number>()
-let lastNumber = 0
+/** What stands for a series: what was read of one must not keep the service that it is of. */
+const tokens = /*#__PURE__*/ new WeakMap<object, object>()
 
-const numberOf = (series: object): number => {
-  let number = numbers.get(series)
-  if (number === undefined) numbers.set(series, number = ++lastNumber)
-  return number
+const tokenOf = (series: object): object => {
+  let token = tokens.get(series)
+  if (token === undefined) tokens.set(series, token = {})
+  return token
 }
 
 /**
@@ -85,7 +83,7 @@ export const points = (context: Context.Context<never>): ReadonlyArray<Point> =>
   let known = registries.get(registry)
   if (known === undefined) registries.set(registry, known = { live: new Map(), gone: new Map() })
   const { gone } = known
-  const live = new Map<number, readonly [key: string, point: Point]>()
+  const live = new Map<object, readonly [key: string, point: Point]>()
   const found = new Map<string, Point>()
   const add = (to: Map<string, Point>, key: string, point: Point): void => {
     const other = to.get(key)
@@ -111,10 +109,10 @@ export const points = (context: Context.Context<never>): ReadonlyArray<Point> =>
       }
       : { id, name, label, count: Number(state.count) }
     const key = JSON.stringify([id, name, label])
-    live.set(numberOf(series), [key, point])
+    live.set(tokenOf(series), [key, point])
     add(found, key, point)
   }
-  for (const [number, [key, point]] of known.live) if (!live.has(number)) add(gone, key, point)
+  for (const [token, [key, point]] of known.live) if (!live.has(token)) add(gone, key, point)
   known.live = live
   for (const [key, point] of gone) {
     if (found.has(key)) add(found, key, point)

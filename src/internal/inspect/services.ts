@@ -42,7 +42,7 @@ export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
       queued += engine.queued
       limit += engine.width
       const wait = engine.oldestWait
-      if (wait > oldestWait || worst?.queued === 0) worst = engine
+      if (wait > oldestWait || worst!.queued === 0) worst = engine
       oldestWait = Math.max(oldestWait, wait)
       const first = engine.lanes.started.at(-1)
       if (first !== undefined) oldestRun = Math.max(oldestRun, engine.millis() - startOf(engine, first))

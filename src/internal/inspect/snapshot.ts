@@ -316,13 +316,9 @@ const nodesOf = function*(source: Member["source"]): Generator<Node> {
 /** A key may break a line, or tell a terminal to do something. */
 const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
 
-/** Keys are the user's, and may throw when they are formatted. */
+/** Keys are the user's: where one throws, its text says so. */
 const textOf = (key: unknown): string => {
-  try {
-    return shortened(format(key).slice(0, longestText + 1).replace(/[\p{Cc}\u2028\u2029]/gu, escaped))
-  } catch {
-    return "?"
-  }
+  return shortened(format(key).slice(0, longestText + 1).replace(/[\p{Cc}\u2028\u2029]/gu, escaped))
 }
 
 export const read = (members: Iterable<Member>, settings: Settings, at: number): Snapshot =>

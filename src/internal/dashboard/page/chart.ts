@@ -1,12 +1,11 @@
 /**
- * A plot of the last frames, by uPlot, with its figures as text below.
+ * A plot of the last frames, drawn by uPlot, with its figures as text below.
  */
 import uPlot from "uplot"
 import type { Line, Plot } from "./cards.js"
 import { element } from "./dom.js"
 import { clock, compact } from "./format.js"
-
-const framesKept = 300
+import { Series } from "./series.js"
 
 /** Jobs and calls are whole. */
 const steps = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].flatMap((n) => [n, 2 * n, 5 * n])
@@ -16,27 +15,16 @@ const colorOf = (name: Line["color"] | "soft" | "line"): string =>
 
 export class Chart {
   readonly element: HTMLElement
-  private readonly texts: ReadonlyArray<{ readonly text: HTMLElement; readonly most: Text }>
-  private readonly times: Array<number> = []
-  private readonly values: ReadonlyArray<Array<number | null>>
+  private readonly captions: ReadonlyArray<HTMLElement>
   private readonly plot: uPlot
-  private readonly title: string
-  private readonly unit: string
-  private readonly span: number
+  private readonly series: Series
 
   constructor(plot: Plot, every: number, height = 76) {
-    this.title = plot.title
-    this.unit = plot.unit === undefined ? "" : ` ${plot.unit}`
-    this.span = framesKept * every / 1000
-    this.texts = plot.lines.map(() => ({ text: element("b"), most: document.createTextNode("") }))
-    const captions = plot.lines.map(({ color, label }, i) => {
-      const { most, text } = this.texts[i]!
-      return element("span", color, `${label} `, text, most)
-    })
+    this.series = new Series(plot, every)
+    this.captions = plot.lines.map(({ color }) => element("span", color, "", element("b"), ""))
     const box = element("div", "plot")
-    this.element = element("figure", "", box, element("figcaption", "", ...captions))
+    this.element = element("figure", "", box, element("figcaption", "", ...this.captions))
     this.element.setAttribute("role", "img")
-    this.values = plot.lines.map(() => [])
     const axis = { stroke: () => colorOf("soft"), font: "11px system-ui, sans-serif", ticks: { show: false } }
     const grid = { stroke: () => colorOf("line"), width: 1 }
     this.plot = new uPlot(
@@ -47,7 +35,7 @@ export class Chart {
         cursor: { show: false },
         legend: { show: false },
         scales: {
-          x: { time: true, range: () => this.range },
+          x: { time: true, range: () => this.series.range },
           y: { range: (_, __, most) => [0, Math.max(1, (most || 0) * 1.1)] }
         },
         axes: [
@@ -80,7 +68,7 @@ export class Chart {
           }))
         ]
       },
-      this.data,
+      this.series.data,
       box
     )
     new ResizeObserver(() => {
@@ -88,35 +76,16 @@ export class Chart {
     }).observe(box)
   }
 
-  /** The last frames, or at least a fifth of the width for the few of the beginning. */
-  private get range(): [from: number, to: number] {
-    const to = this.times.at(-1) ?? 0
-    return [Math.min(this.times[0] ?? 0, to - this.span / 5), to]
-  }
-
-  private get data(): uPlot.AlignedData {
-    return [this.times, ...this.values]
-  }
-
-  /** Times only grow: where the clock was set back the plot begins anew. */
-  private add(at: number): void {
-    if (at / 1000 < (this.times.at(-1) ?? 0)) { for (const list of [this.times, ...this.values]) list.length = 0 }
-    this.times.push(at / 1000)
-  }
-
-  push(at: number, lines: ReadonlyArray<Line>): void {
-    this.add(at)
-    this.values.forEach((values, i) => values.push(lines[i]?.value ?? null))
-    if (this.times.length > framesKept) { for (const list of [this.times, ...this.values]) list.shift() }
-    this.plot.setData(this.data)
-    const told = lines.map(({ label, text }, i) => {
-      const shown = this.texts[i]!
-      const highest = Math.max(0, ...this.values[i]!.filter((value) => value !== null))
-      shown.text.textContent = text
-      shown.most.data = ` · at most ${compact(highest)}${this.unit}`
-      return `${label} ${text}, at most ${compact(highest)}${this.unit}`
+  push(at: number, plot: Plot): void {
+    this.series.push(at, plot)
+    this.plot.setData(this.series.data)
+    this.series.captions.forEach(({ label, most, text }, i) => {
+      const [before, value, after] = this.captions[i]!.childNodes
+      before!.textContent = `${label} `
+      value!.textContent = text
+      after!.textContent = ` · ${most}`
     })
-    this.element.setAttribute("aria-label", `${this.title}: ${told.join("; ")}`)
+    this.element.setAttribute("aria-label", this.series.title)
   }
 
   /** The colours of the page have changed. */
@@ -124,11 +93,8 @@ export class Chart {
     this.plot.redraw(false)
   }
 
-  /** A time without frames is a gap. */
   gap(at: number): void {
-    if (this.times.length === 0) return
-    this.add(at)
-    for (const values of this.values) values.push(null)
+    this.series.gap(at)
   }
 
   end(): void {

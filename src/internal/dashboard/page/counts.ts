@@ -20,6 +20,7 @@ export interface Query {
 const keyOf = ({ id, label, name }: Pick<Point, "id" | "name" | "label">, part: string): string =>
   JSON.stringify([id, name, label, part])
 
+/** There is a frame before anything is asked. */
 export class Counts {
   private readings: Array<Reading> = []
   private points: ReadonlyArray<Point> = []
@@ -28,11 +29,11 @@ export class Counts {
     const counts = new Map<string, number>()
     for (const point of points) {
       counts.set(keyOf(point, "count"), point.count)
-      if (point.sum !== undefined) counts.set(keyOf(point, "sum"), point.sum)
+      counts.set(keyOf(point, "sum"), point.sum ?? 0)
     }
     this.points = points
     this.readings.push({ at, counts })
-    while (this.readings.length > 2 && this.readings[1]!.at <= at - keepMillis) this.readings.shift()
+    while ((this.readings[1]?.at ?? at) <= at - keepMillis) this.readings.shift()
   }
 
   /** The program is another one. */
@@ -42,16 +43,15 @@ export class Counts {
 
   /** The seconds that `lately` covers: 60 after a minute. */
   get seconds(): number {
-    return this.over(this.readings[0])
+    return this.over(this.readings[0]!)
   }
 
   get isEmpty(): boolean {
     return this.points.length === 0
   }
 
-  private over(first: Reading | undefined): number {
-    const last = this.readings.at(-1)
-    return first === undefined || last === undefined ? 0 : Math.max(0, (last.at - first.at) / 1000)
+  private over(first: Reading): number {
+    return (this.readings.at(-1)!.at - first.at) / 1000
   }
 
   private *matching({ id, label, name }: Query): Generator<Point> {
@@ -61,8 +61,7 @@ export class Counts {
     }
   }
 
-  private since(first: Reading | undefined, query: Query, part: "count" | "sum"): number {
-    if (first === undefined || first === this.readings.at(-1)) return 0
+  private since(first: Reading, query: Query, part: "count" | "sum"): number {
     let total = 0
     for (const point of this.matching(query)) {
       const now = point[part] ?? 0
@@ -82,25 +81,29 @@ export class Counts {
 
   /** In the last minute, or since the page looks. */
   lately(query: Query, part: "count" | "sum" = "count"): number {
-    return this.since(this.readings[0], query, part)
+    return this.since(this.readings[0]!, query, part)
   }
 
   /** Since the frame before. */
   now(query: Query): number {
-    return this.since(this.readings.at(-2), query, "count")
+    return this.since(this.before, query, "count")
   }
 
   /** In the last so many milliseconds. */
   within(millis: number, query: Query): number {
-    const since = (this.readings.at(-1)?.at ?? 0) - millis
+    const since = this.readings.at(-1)!.at - millis
     const first = this.readings.findIndex(({ at }) => at >= since)
-    return this.since(this.readings[Math.max(0, first - 1)], query, "count")
+    return this.since(this.readings[Math.max(0, first - 1)]!, query, "count")
   }
 
-  /** A second, since the frame before. */
-  rate(query: Query): number | null {
-    const seconds = this.over(this.readings.at(-2))
-    return seconds === 0 ? null : this.now(query) / seconds
+  /** A second, since the frame before, if there is one. */
+  rate(...queries: ReadonlyArray<Query>): number | null {
+    const seconds = this.over(this.before)
+    return seconds === 0 ? null : queries.reduce((sum, query) => sum + this.now(query), 0) / seconds
+  }
+
+  private get before(): Reading {
+    return this.readings.at(-2) ?? this.readings[0]!
   }
 
   /** The mean of a histogram in the last minute. */

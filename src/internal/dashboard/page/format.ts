@@ -9,7 +9,7 @@ export const count = (n: number): string => whole.format(n)
 
 export const compact = (n: number): string => short.format(n)
 
-export const perSecond = (n: number | null): string => n === null ? "–" : `${n < 10 ? small.format(n) : compact(n)}/s`
+export const perSecond = (n: number | null): string => n === null ? "–" : `${compact(n)}/s`
 
 export const decimal = (n: number): string => small.format(n)
 

@@ -40,7 +40,7 @@ class CardElement {
     this.state.dataset.level = level
     write(this.state, state)
     figures.forEach(([, value], i) => write(this.figures[i]!, value))
-    plots.forEach((plot, i) => this.charts[i]!.push(at, plot.lines))
+    plots.forEach((plot, i) => this.charts[i]!.push(at, plot))
     while (this.notes.children.length > notes.length) this.notes.lastElementChild!.remove()
     notes.forEach((note, i) => {
       write(this.notes.children[i] ?? this.notes.appendChild(element("li")), note)
@@ -144,7 +144,7 @@ const show = (view: View, frame: Frame): void => {
     flowChart = new Chart(view.flow, every, 130)
     byId("flow").append(flowChart.element)
   }
-  flowChart.push(at, view.flow.lines)
+  flowChart.push(at, view.flow)
   cards.set(view.cards, (_) => _.id, ({ charts }) => charts.forEach((_) => _.end()))
   const found: ReadonlyArray<Pick<Card, "id" | "level" | "name" | "state">> = view.cards
     .filter(({ level }) => level !== "fine")

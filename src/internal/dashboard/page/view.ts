@@ -56,8 +56,8 @@ export class Viewer {
 
   private top({ at }: Snapshot): Pick<View, "headline" | "since" | "flow"> {
     const { counts } = this
-    const sum = (queries: ReadonlyArray<Query>, of: "total" | "lately" | "rate") =>
-      queries.reduce((sum, query) => sum + (counts[of](query) ?? 0), 0)
+    const sum = (queries: ReadonlyArray<Query>, of: "total" | "lately") =>
+      queries.reduce((sum, query) => sum + counts[of](query), 0)
     const calls = [{ id: "reducer.calls" }, { id: "batcher.requests" }]
     const jobs = sum(calls, "total") === 0
     const ins = jobs ? [{ id: "scheduler.wait_time" }] : calls
@@ -65,7 +65,6 @@ export class Viewer {
       ? [{ id: "scheduler.wait_time", label: "started" }]
       : [{ id: "reducer.calls", label: "started" }, { id: "batcher.batch_size" }]
     const [entered, left] = [sum(ins, "lately"), sum(outs, "lately")]
-    const rate = (queries: ReadonlyArray<Query>) => counts.seconds === 0 ? null : sum(queries, "rate")
     const seconds = Math.round(counts.seconds)
     const period = seconds >= 59 ? "In the last minute" : `In the last ${plural(seconds, "second")}`
     const noun = jobs ? "job" : "call"
@@ -97,8 +96,8 @@ export class Viewer {
       flow: {
         title: `${noun}s in and out, a second, at ${clock(at)}`,
         lines: [
-          flow(`${noun}s in`, "in", rate(ins)),
-          flow(jobs ? "started" : "calls out", "out", rate(outs))
+          flow(`${noun}s in`, "in", counts.rate(...ins)),
+          flow(jobs ? "started" : "calls out", "out", counts.rate(...outs))
         ]
       }
     }
@@ -148,7 +147,7 @@ export class Viewer {
     const ended = { id: "scheduler.use_time", name }
     if (counts.now(ended) > 0 || running === 0 || !this.lastEnds.has(name)) this.lastEnds.set(name, at)
     const quiet = Math.min(at - this.lastEnds.get(name)!, oldestRunMillis)
-    const isStuck = running > 0 && queued > 0 && quiet > stuckMillis && waitingFor === "width"
+    const isStuck = queued > 0 && quiet > stuckMillis && waitingFor === "width"
     const meanWait = (counts.mean({ id: "scheduler.wait_time", name, label: "started" }) ?? 0) * 1000
     const started = counts.lately({ id: "scheduler.wait_time", name, label: "started" })
     const starves = oldest > longWait.millis && started > 0 && oldest > longWait.times * meanWait && !isStuck
