@@ -291,20 +291,24 @@ describe("Engine", () => {
 
   it("S3 a job that never begins gives its permit back though the caller throws who gets its rate", () => {
     const clock = new ManualClock()
-    const limiter = new LimiterMemory([Gcra.rate(1, 1e9, 1, true)], clock.context, clock)
-    const { engine, flush, job } = setup(1, Infinity, limiter)
+    const turns = makeManualScheduler()
+    const context = Context.add(clock.context, FiberScheduler.Scheduler, turns.scheduler)
+    const { engine, job } = setup(1, Infinity, new LimiterMemory([Gcra.rate(1, 1e9, 1, true)], context, clock))
+    const { limiter } = engine
     const leaves = job()
     const next = new Consumer()
     next.onDue = () => {
       throw new Error("of the next one")
     }
     leaves.onStart = () => {
-      limiter.waitUnsafe(next)
+      limiter!.waitUnsafe(next)
       engine.releaseUnsafe(leaves)
     }
     engine.submitUnsafe(leaves)
     expectRest(engine)
-    expect(flush).toThrow("of the next one")
+    expect(() => {
+      while (turns.waiting > 0) turns.turn()
+    }).toThrow("of the next one")
   })
 
   it("S3 a head that leaves while the limiter calls others back is not granted in its absence, nor the next one at its price", () => {

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
+import * as FiberScheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { StoreError, Waiter } from "../../src/internal/limiter/limiter.js"
@@ -15,6 +17,7 @@ import * as Guard from "../../src/internal/store/guard.js"
 import * as Failure from "../../src/internal/store/storeError.js"
 import { GcraStoreModel } from "../support/gcraStoreModel.js"
 import { ManualClock } from "../support/manualClock.js"
+import { makeManualScheduler } from "../support/manualScheduler.js"
 import { placeLaws } from "../support/placeLaws.js"
 import { random } from "../support/random.js"
 
@@ -24,13 +27,15 @@ const perSecond = (limit: number, burst = 1, strict = false) => Gcra.rate(limit,
 const setup = (
   rate: Gcra.Rate,
   onStoreError: "fail" | "local" | "allow" = "fail",
-  others: ReadonlyArray<Gcra.Rate> = []
+  others: ReadonlyArray<Gcra.Rate> = [],
+  scheduler?: FiberScheduler.Scheduler
 ) => {
   const clock = new ManualClock()
   const store = new GcraStoreModel(clock)
-  const context = Effect.runSync(
+  const silent = Effect.runSync(
     Effect.provideContext(Effect.provide(Effect.context<never>(), Logger.layer([])), clock.context)
   )
+  const context = scheduler === undefined ? silent : Context.add(silent, FiberScheduler.Scheduler, scheduler)
   const process = () =>
     new SharedLimiter.SharedLimiter(
       [rate, ...others],
@@ -77,15 +82,17 @@ const setup = (
 /** The limiter's own queue, and the local queue that replaces it while the store is unavailable. */
 const queues = [["shared", false], ["local", true]] as const
 
-const queued = (rate: Gcra.Rate, away: boolean) => {
-  const all = setup(rate, away ? "local" : "fail")
+const queued = (rate: Gcra.Rate, away: boolean, scheduler?: FiberScheduler.Scheduler) => {
+  const all = setup(rate, away ? "local" : "fail", [], scheduler)
   all.store.away = away
   return all
 }
 
 describe("places in the queue of a shared rate", () => {
+  // What a caller throws is thrown in a turn that does not come.
+  const { scheduler } = makeManualScheduler()
   for (const [name, away] of queues) {
-    placeLaws(name, (rate) => queued(rate, away))
+    placeLaws(name, (rate) => queued(rate, away, scheduler))
   }
 })
 
