@@ -60,7 +60,7 @@ export interface Options extends StoreOptions, RateLimiter.NameOptions {
 
 const store = (caller: string, options: Options, name: string) => {
   const { storeTimeoutMillis } = Checked.guard(caller, options)
-  const prefix = `${Checked.prefix(options)}r:${name}`
+  const prefix = `${Checked.prefix(caller, options)}r:${name}`
   return Effect.gen(function*() {
     const orders = yield* Orders.make(RedisGcraStore.kind, yield* Redis.Redis, storeTimeoutMillis)
     return (cells: ReadonlyArray<Stores.Cell>) => RedisGcraStore.make(orders, { prefix, cells })

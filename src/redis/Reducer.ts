@@ -60,7 +60,7 @@ export interface StoreOptions extends Checked.ReducerOptions {}
 export interface Options extends Reducer.Options, StoreOptions {}
 
 const check = (caller: string, options: StoreOptions | undefined) => ({
-  prefix: Checked.prefix(options),
+  prefix: Checked.prefix(caller, options),
   storeTimeoutMillis: Checked.guard(caller, options).storeTimeoutMillis,
   leaseMillis: Checked.lease(caller, options),
   retainMillis: Checked.millis(caller, "retain", options?.retain ?? "10 seconds", 1)

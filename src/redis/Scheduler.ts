@@ -104,7 +104,7 @@ export type KeyedOptions<K, Limiter = never> = StoreOptions & Stores.KeyedOption
 
 const check = (caller: string, name: string, options: StoreOptions) => ({
   name: owner(name),
-  prefix: Checked.prefix(options),
+  prefix: Checked.prefix(caller, options),
   storeTimeoutMillis: Checked.guard(caller, options).storeTimeoutMillis,
   leaseMillis: Checked.lease(caller, options)
 })

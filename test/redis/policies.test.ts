@@ -136,6 +136,10 @@ describe("policies while Redis is away", () => {
   it("Invalid options are RangeErrors that name function, field, rule and value", () => {
     const rate = { limit: 1, window: "1 second" } as const
     const cases: ReadonlyArray<readonly [() => unknown, string]> = [
+      [
+        () => RedisReducer.layer({ prefix: "}" }),
+        "Reducer.layer: prefix must be a text that does not begin with }, got \"}\""
+      ],
       [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],
       [() => RedisReducer.layer({ lease: NaN }), "Reducer.layer: lease must be a finite duration > 0, got NaN"],
       [() => RedisReducer.layer({ retain: 0 }), "Reducer.layer: retain must be a finite duration > 0, got 0"],

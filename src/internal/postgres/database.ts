@@ -34,7 +34,7 @@ export const check = (caller: string, options: (SchemaOptions & Checked.StoreOpt
   if (typeof schema !== "string" || !schemaName.test(schema) || schema.startsWith("pg_")) {
     refuse(caller, "schema", "1 to 48 lower-case letters, digits and _, not first a digit, and no pg_", schema)
   }
-  return { schema, prefix: Checked.prefix(options) }
+  return { schema, prefix: Checked.prefix(caller, options) }
 }
 
 /** Text that PostgreSQL can hold, which has no character 0 and no half surrogate pair. */

@@ -18,8 +18,8 @@ export interface GuardOptions {
 
 export interface StoreOptions extends GuardOptions {
   /**
-   * The beginning of all keys and channels, `"effect-funnel"` by default. Processes meet if their prefix is the same, and
-   * an ACL can keep prefixes apart.
+   * The beginning of all keys and channels, `"effect-funnel"` by default, not a `}` first. Processes meet if their prefix
+   * is the same, and an ACL can keep prefixes apart.
    */
   readonly prefix?: string | undefined
 }
@@ -85,7 +85,14 @@ export const oneOf = <A extends string>(caller: string, field: string, value: A,
     : refuse(caller, field, values.map((_) => JSON.stringify(_)).join(" or "), value)
 
 /** The names of what processes share, without the sign of what kind it is. */
-export const prefix = (options: StoreOptions | undefined): string => `${options?.prefix ?? "effect-funnel"}:${version}:`
+export const prefix = (caller: string, options: StoreOptions | undefined): string => {
+  const { prefix = "effect-funnel" } = options ?? {}
+  // It stands in braces. A cluster keeps keys together that have the same text there, but none for `{}`.
+  if (typeof prefix !== "string" || prefix.startsWith("}")) {
+    refuse(caller, "prefix", "a text that does not begin with }", prefix)
+  }
+  return `${prefix}:${version}:`
+}
 
 export const guard = (caller: string, options: GuardOptions | undefined) => ({
   storeTimeoutMillis: millis(caller, "storeTimeout", options?.storeTimeout ?? "1 second", 1),
