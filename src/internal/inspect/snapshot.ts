@@ -317,9 +317,8 @@ const nodesOf = function*(source: Member["source"]): Generator<Node> {
 const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
 
 /** Keys are the user's: where one throws, its text says so. */
-const textOf = (key: unknown): string => {
-  return shortened(format(key).slice(0, longestText + 1).replace(/[\p{Cc}\u2028\u2029]/gu, escaped))
-}
+const textOf = (key: unknown): string =>
+  shortened(format(key).slice(0, longestText + 1).replace(/[\p{Cc}\u2028\u2029]/gu, escaped))
 
 export const read = (members: Iterable<Member>, settings: Settings, at: number): Snapshot =>
   new Reader(settings, at).read(members)
