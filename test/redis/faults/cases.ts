@@ -486,9 +486,10 @@ export const cases: ReadonlyArray<Case> = [
       const shared: Array<Shared> = []
       const sizes = [0, 8100, 8170, 8192, 500_000]
       for (const [i, key] of ["}", "a\nb", "{é}:🦉", "", "\ud800"].entries()) {
-        const first = a.share({ key, millis: 100, size: sizes[i]! })
+        const run = { key, millis: 300 * load(), size: sizes[i]! }
+        const first = a.share(run)
         await stage.observer.began(i + 1)
-        const round = await Promise.all([first, b.share({ key, millis: 100, size: sizes[i]! })])
+        const round = await Promise.all([first, b.share(run)])
         served(round, 2)
         oneResult(round)
         shared.push(...round)
@@ -503,9 +504,10 @@ export const cases: ReadonlyArray<Case> = [
     run: async (stage) => {
       const { url } = await stage.redis()
       const [a, b] = await stage.workersOf(2, { url }) as [Worker, Worker]
-      const first = a.share({ key: "k", millis: 300 })
+      const run = { key: "k", millis: 500 * load() }
+      const first = a.share(run)
       await stage.observer.began(1)
-      const shared = await Promise.all([first, b.share({ key: "k", millis: 300, numeric: true, callers: 5 })])
+      const shared = await Promise.all([first, b.share({ ...run, numeric: true, callers: 5 })])
       assert.deepEqual(shared[1].errors, Array.from({ length: 5 }, () => "CodecError"))
       assert.equal(shared[0].ok, 1)
       assert.equal(stage.observer.runs.length, 1)
