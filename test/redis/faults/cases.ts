@@ -544,7 +544,7 @@ export const cases: ReadonlyArray<Case> = [
       const leader = workers.findIndex((_) => _.child.pid === pid)
       workers[leader]!.kill(signal)
       const at = clock()
-      const { at: began } = await stage.observer.began(2)
+      const { at: began } = await stage.observer.began(2, lease + 10_000)
       if (signal === "SIGSTOP") {
         // It wakes while its successor runs.
         await pause(300)
