@@ -173,6 +173,14 @@ describe("the checker of chaos", () => {
     const former = [...flight("a", "r1", [100, 200], 9), ...flight("b", "r2", [300, 400], 7)]
     const served = call("b", "flight", [300, 400], { ok: "r2" })
     assert.deepEqual(rules([...former, ...served, { t: 250, w: director, e: "back" }]), [])
+    // Nor is one that began before the data was lost, which a clock that steps back may leave with the larger fence.
+    const older = [
+      ...flight("a", "r1", [100, 3010], 9),
+      ...flight("b", "r2", [2000, 2500], 7),
+      ...call("b", "flight", [1990, 2500], { ok: "r2" })
+    ]
+    assert.deepEqual(rules(older, frozen), ["a run whose lease another has taken serves nobody"])
+    assert.deepEqual(rules([...older, { t: 500, w: director, e: "lost", what: "restart" }], frozen), [])
   })
 
   it("finds a token without a slot, and one before its slot is due", () => {

@@ -245,8 +245,11 @@ const fences = (
     const at = served.get(run.id)
     if (at === undefined) continue
     const next = fenced.find((_) => _.fence > run.fence && _.from < run.to && _.to > run.from)
-    // Its fence may have been given up to a lease before the run began, if the answer was late.
-    if (next !== undefined && !history.lost.some((t) => t >= run.from - leaseMillis && t <= at)) {
+    if (next === undefined) continue
+    // Its fence may have been given up to a lease before the run began, if the answer was late. One that began before the loss
+    // followed nobody, though the clock of the server stepped back since and its fence is the larger one.
+    const since = Math.min(next.from, run.from - leaseMillis)
+    if (!history.lost.some((t) => t >= since && t <= at)) {
       found.push({
         rule: "a run whose lease another has taken serves nobody",
         what: `${run.id} was served although ${next.id} had followed it`,
