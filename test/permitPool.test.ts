@@ -14,10 +14,23 @@ import * as Keyed from "../src/internal/scheduler/keyed.js"
 import { unbounded } from "../src/internal/scheduler/options.js"
 import { handleOf } from "../src/internal/scheduler/handle.js"
 import * as Guard from "../src/internal/store/guard.js"
+import type { PermitStore } from "../src/internal/store/permitStore.js"
 import { StoreError } from "../src/internal/store/storeError.js"
 import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.ts"
 import { simulate } from "./support/simulation.ts"
+
+/** The permits of a key over one store. */
+const shareOver = (store: PermitStore) => (): Share => (engine) =>
+  new PermitPool({
+    engine,
+    pulse: new Pulse(engine.site),
+    limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
+    onStoreError: "fail",
+    expectedProcesses: 1,
+    guard: Guard.make({ service: "Scheduler", storeTimeoutMillis: 60_000, outageBudgetMillis: 0, isBounded: true }),
+    store
+  })
 
 const withLimit = (
   limit: number,
@@ -909,34 +922,20 @@ describe("what a process asks for, and when", () => {
       for (const [outage, size] of [[3000, 1], [8000, 0]] as const) {
         let away = true
         const asked: Array<number> = []
-        const share = (): Share => (engine) =>
-          new PermitPool({
-            engine,
-            pulse: new Pulse(engine.site),
-            limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
-            onStoreError: "fail",
-            expectedProcesses: 1,
-            guard: Guard.make({
-              service: "Scheduler",
-              storeTimeoutMillis: 60_000,
-              outageBudgetMillis: 0,
-              isBounded: true
+        const share = shareOver({
+          leaseMillis: 60_000,
+          node: "test",
+          acquire: (permits) =>
+            Effect.suspend(() => {
+              if (away) return Effect.fail(new StoreError({ operation: "acquire", cause: "away" }))
+              asked.push(permits.length)
+              return Effect.succeed({ granted: permits.length, pollMillis: 1000, penaltyMillis: 0 })
             }),
-            store: {
-              leaseMillis: 60_000,
-              node: "test",
-              acquire: (permits) =>
-                Effect.suspend(() => {
-                  if (away) return Effect.fail(new StoreError({ operation: "acquire", cause: "away" }))
-                  asked.push(permits.length)
-                  return Effect.succeed({ granted: permits.length, pollMillis: 1000, penaltyMillis: 0 })
-                }),
-              renew: () => Effect.succeed([]),
-              release: () => Effect.void,
-              penalize: () => Effect.void,
-              close: () => undefined
-            }
-          })
+          renew: () => Effect.succeed([]),
+          release: () => Effect.void,
+          penalize: () => Effect.void,
+          close: () => undefined
+        })
         const limits = () => ({ ...unbounded("test"), concurrency: 1 })
         const scope = yield* Scope.make()
         const hosts = yield* Keyed.make("test", limits, identity, share).pipe(Scope.provide(scope))
@@ -953,33 +952,19 @@ describe("what a process asks for, and when", () => {
   it.effect("a key whose job was interrupted while it asked is dropped after the answer, and returns the permits of it", () =>
     Effect.gen(function*() {
       const held = new Set<string>()
-      const share = (): Share => (engine) =>
-        new PermitPool({
-          engine,
-          pulse: new Pulse(engine.site),
-          limiterOf: (rates) => new LimiterMemory(rates, engine.site.context, engine.site.clock),
-          onStoreError: "fail",
-          expectedProcesses: 1,
-          guard: Guard.make({
-            service: "Scheduler",
-            storeTimeoutMillis: 60_000,
-            outageBudgetMillis: 0,
-            isBounded: true
-          }),
-          store: {
-            leaseMillis: 300,
-            node: "test",
-            acquire: (groups) =>
-              Effect.andThen(
-                Effect.sync(() => groups.forEach(({ id }) => held.add(id))),
-                Effect.delay(Effect.succeed({ granted: groups.length, pollMillis: 1000, penaltyMillis: 0 }), 5000)
-              ),
-            renew: () => Effect.succeed([]),
-            release: (ids) => Effect.sync(() => ids.forEach(({ id }) => held.delete(id))),
-            penalize: () => Effect.void,
-            close: () => undefined
-          }
-        })
+      const share = shareOver({
+        leaseMillis: 300,
+        node: "test",
+        acquire: (groups) =>
+          Effect.andThen(
+            Effect.sync(() => groups.forEach(({ id }) => held.add(id))),
+            Effect.delay(Effect.succeed({ granted: groups.length, pollMillis: 1000, penaltyMillis: 0 }), 5000)
+          ),
+        renew: () => Effect.succeed([]),
+        release: (ids) => Effect.sync(() => ids.forEach(({ id }) => held.delete(id))),
+        penalize: () => Effect.void,
+        close: () => undefined
+      })
       const limits = () => ({ ...unbounded("test"), concurrency: 1 })
       const scope = yield* Scope.make()
       const hosts = yield* Keyed.make("test", limits, identity, share).pipe(Scope.provide(scope))

@@ -14,12 +14,15 @@ export const dispatcherIn = (context: Context.Context<never>): Scheduler.Schedul
   const found = Context.get(context, Scheduler.Scheduler)
   const scheduler = found.executionMode === "sync" ? new Scheduler.MixedScheduler() : found
   const dispatcher = scheduler.makeDispatcher()
-  const rethrow = (error: unknown): void =>
-    scheduler.makeDispatcher().scheduleTask(() => {
-      throw error
-    }, 0)
+  const rethrow = (error: unknown): void => throwIn(scheduler.makeDispatcher(), error)
   return {
     scheduleTask: (task, priority) => dispatcher.scheduleTask(() => guarded(task, rethrow), priority),
     flush: () => dispatcher.flush()
   }
 }
+
+/** Throws an error in a turn of its own, where it hurts nobody else. */
+export const throwIn = (dispatcher: Scheduler.SchedulerDispatcher, error: unknown): void =>
+  dispatcher.scheduleTask(() => {
+    throw error
+  }, 0)

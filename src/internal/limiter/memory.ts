@@ -5,7 +5,7 @@ import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { SchedulerDispatcher } from "effect/Scheduler"
-import { dispatcherIn } from "../data/dispatcher.js"
+import { dispatcherIn, throwIn } from "../data/dispatcher.js"
 import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
 import type { LimiterWatch } from "../seen/seen.js"
@@ -354,9 +354,7 @@ export class LimiterMemory implements Backend {
       try {
         served = this.serveNext(now)
       } catch (error) {
-        this.tasks.scheduleTask(() => {
-          throw error
-        }, 0)
+        throwIn(this.tasks, error)
       }
       if (served) left--
     }

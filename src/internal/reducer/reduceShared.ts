@@ -307,13 +307,13 @@ export const flight = <A, E, R, S>(
 
       const leave = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
         if (led !== undefined && ended.get(key) === led) ended.delete(key)
-        if (!holds) {
-          // Or a result would be kept for it. The caller does not wait for that.
-          const left = Effect.forkDetach(Effect.ignore(guard.once("release", released)), { startImmediately: true })
-          return waits ? Effect.asVoid(left) : Effect.void
-        }
         // An interrupted party may be about to end its process: it releases the key before it returns.
-        return Exit.hasInterrupts(exit) ? release : Effect.asVoid(Effect.forkDetach(release))
+        if (holds) return Exit.hasInterrupts(exit) ? release : Effect.asVoid(Effect.forkDetach(release))
+        if (!waits) return Effect.void
+        // Or a result would be kept for it. The caller does not wait for that.
+        return Effect.asVoid(
+          Effect.forkDetach(Effect.ignore(guard.once("release", released)), { startImmediately: true })
+        )
       }
       // The store may throw.
       return Effect.onExit(restore(loop), (exit) => Effect.ensuring(leave(exit), Effect.sync(() => party.close())))

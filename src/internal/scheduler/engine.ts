@@ -18,6 +18,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
+import { throwIn } from "../data/dispatcher.js"
 import { guarded } from "../data/guarded.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { forEachInSlices, Slices } from "../data/slices.js"
@@ -323,9 +324,7 @@ export class Engine implements Core, Claimant, Load {
       } while (this.again && this.starts < maxStartsPerStep)
       settled = this.starts < maxStartsPerStep
     } catch (error) {
-      this.apart(() => {
-        throw error
-      })
+      throwIn(this.site.dispatcher, error)
     }
     this.pumping = false
     this.instant = this.seenAt = undefined
@@ -391,10 +390,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   apart(f: () => void): void {
-    guarded(f, (error) =>
-      this.site.dispatcher.scheduleTask(() => {
-        throw error
-      }, 0))
+    guarded(f, (error) => throwIn(this.site.dispatcher, error))
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */

@@ -237,8 +237,7 @@ export interface ScheduleOptions {
  *
  * - `settle`: tells what a success has cost of the rate, a number from 0, or a list of such numbers, one a quota; part of a
  *   token counts as one. Until then the job counts as `tokens`. If it cost less, the difference is given back; if it cost more,
- *   it is owed.
- *   A failure or an interruption costs `tokens`. Not with a rate in a store.
+ *   it is owed. A failure or an interruption costs `tokens`. Not with a rate in a store.
  *
  * @category options
  * @since 0.1.0
