@@ -3,7 +3,9 @@
  * compressed. Build the package first.
  *
  * The first limit is for code that calls a service and takes it from its context. Effect alone is 9 kB of that. The
- * second limit is for a program that also provides the layer. Effect with an empty layer is 12.5 kB.
+ * second limit is for a program that also provides the layer. Effect with an empty layer is 12.5 kB. The third row adds
+ * the parts of effect that every service uses, a span, a line of the log, the clock and a duration: no service can be
+ * smaller than that.
  *
  * esbuild keeps the whole namespace of a module that comes through an index. So an import from the package's index may
  * bundle all of that service, but no other service.
@@ -124,6 +126,15 @@ await row(
   "provides an empty layer",
   "",
   `Effect.runFork(Effect.provide(Effect.succeed(1), Layer.effectDiscard(Effect.succeed(1))))`
+)
+await row(
+  "also has a span, a log line and a clock",
+  "",
+  `
+    import * as Duration from "effect/Duration"
+    const program = Effect.useSpan("span", (span) => Effect.withParentSpan(Effect.logError("failed"), span))
+    const age = Effect.clockWith((clock) => Effect.succeed(Duration.millis(clock.currentTimeMillisUnsafe())))
+    Effect.runFork(Effect.provide(Effect.andThen(program, age), Layer.effectDiscard(Effect.succeed(1))))`
 )
 for (const { calls, limits: [called, brought, index], name, whole } of programs) {
   await row(`calls ${name}`, name, `${calls}\nEffect.runFork(program)`, called, index)
