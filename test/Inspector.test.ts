@@ -1,11 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Layer, Logger, Request } from "effect"
+import { Deferred, Duration, Effect, Fiber, Layer, Logger, Request } from "effect"
 import * as Adaptive from "effect-funnel/Adaptive"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
 import * as RetryBudget from "effect-funnel/RetryBudget"
 import * as Stores from "effect-funnel/stores"
+import { MaxOpsBeforeYield } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
 import { read, withRegistry } from "./support/metrics.ts"
@@ -114,6 +115,37 @@ describe("Inspector", () => {
       assert.include(dump, `${second!.id} (app/Users) -> ${queued!.id} (app/GitHub)`)
     }).pipe(Effect.provide(inspected(all))))
 
+  it.effect("it tells that a batch is waited for, and what the batch waits for", () =>
+    Effect.gen(function*() {
+      const resolver = yield* Batcher.ordered(Get, { name: "users", execute: () => Users.reduce(2, Effect.never) })
+      yield* fork(Users.reduce(1, Effect.request(new Get({ id: 1 }), resolver)))
+      yield* settle
+      const { waits } = yield* Inspector.snapshot
+      assert.deepStrictEqual(waits.first.map(({ from, to }) => `${from.name} -> ${to.name}`), [
+        "app/Users -> users",
+        "users -> app/Users"
+      ])
+    }).pipe(Effect.scoped, Effect.provide(inspected(Layer.provideMerge(Batcher.layer(), Users.layer)))))
+
+  it.effect("where more wait than it lists, it lists the waits of the oldest jobs", () =>
+    Effect.gen(function*() {
+      for (const key of [1, 2]) yield* fork(GitHub.schedule(Users.reduce(key, Effect.never)))
+      assert.deepStrictEqual((yield* Inspector.snapshot).waits, {
+        total: 2,
+        first: [{ from: { id: "job 1", name: "app/GitHub" }, to: { id: "run 1", name: "app/Users" } }]
+      })
+    }).pipe(Effect.provide(inspected(all, { most: 1 }))))
+
+  it.effect("a run that takes a snapshot in its first step has run for 0 ms", () =>
+    Effect.gen(function*() {
+      yield* TestClock.adjust("1 second")
+      const { reducers } = yield* Users.reduce(1, Inspector.snapshot)
+      assert.deepStrictEqual(only(reducers).inFlight.first.map(({ millis, phase }) => [millis, phase]), [[
+        0,
+        "running"
+      ]])
+    }).pipe(Effect.provide(inspected(all))))
+
   it.effect("it has no keys unless they are asked for, and then as short text", () => {
     const program = Effect.gen(function*() {
       yield* fork(Users.reduce("secret", Effect.never))
@@ -215,6 +247,37 @@ describe("Inspector", () => {
       assert.strictEqual(only((yield* Inspector.snapshot).limiters).penaltyMillis, 2000)
     }).pipe(Effect.provide(inspected(all, { showKeys: true }))))
 
+  it.effect("of many shares it lists those with the most jobs, and of jobs without a share none", () =>
+    Effect.gen(function*() {
+      yield* GitHub.pause
+      for (
+        const share of ["one", "three", "two", "three", undefined, "two", undefined, "three", undefined, undefined]
+      ) {
+        yield* fork(GitHub.schedule(Effect.never, { share }))
+      }
+      assert.deepStrictEqual(only((yield* Inspector.snapshot).schedulers.first).byShare, [
+        { share: `"three"`, queued: 3 },
+        { share: `"two"`, queued: 2 }
+      ])
+    }).pipe(Effect.provide(inspected(GitHub.layer, { showKeys: true, most: 2 }))))
+
+  it.effect("it tells the penalty of a scheduler whose rate is in a store", () => {
+    const store: Stores.GcraStore = {
+      take: () => Effect.never,
+      giveBack: () => Effect.void,
+      penalize: () => Effect.void,
+      reset: () => Effect.void
+    }
+    const rate = Stores.layerRateLimiter(Api, Effect.succeed(() => store), { rate: { limit: 1, window: "1 second" } })
+    return Effect.gen(function*() {
+      const penalty = Effect.map(Inspector.snapshot, ({ schedulers }) => only(schedulers.first).penaltyMillis)
+      assert.strictEqual(yield* penalty, 0)
+      yield* Scheduler.penalize({ for: "5 seconds" })
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(yield* penalty, 3000)
+    }).pipe(Effect.provide(inspected(Layer.provide(Scheduler.layer({ concurrency: 1, rate: Api }), rate))))
+  })
+
   it.effect("it tells the keys that a limiter holds back", () =>
     Effect.gen(function*() {
       // One that neither waits nor has a penalty is not held back.
@@ -285,19 +348,30 @@ describe("Inspector", () => {
         execute: () => Effect.never
       })
       const get = (id: number) => fork(Effect.request(new Get({ id }), resolver))
+      yield* TestClock.adjust("1 second")
       for (const id of [1, 2]) yield* get(id)
       yield* settle
+      yield* TestClock.adjust("100 millis")
       for (const id of [3, 4]) yield* get(id)
       yield* settle
+      yield* TestClock.adjust("200 millis")
       yield* get(5)
       yield* TestClock.adjust("500 millis")
       const batcher = only((yield* Inspector.snapshot).batchers)
-      assert.deepInclude(batcher, { name: "users", collecting: 1, queued: 1, running: 1 })
+      assert.deepInclude(batcher, { name: "users", collecting: 1, queued: 1, running: 1, longestQueuedMillis: 700 })
       assert.deepStrictEqual(
         batcher.batches.first.map(({ callers, millis, requests, state }) => [state, requests, callers, millis]),
-        [["running", 2, 2, 500], ["queued", 2, 2, 500], ["collecting", 1, 1, 500]]
+        [["running", 2, 2, 800], ["queued", 2, 2, 700], ["collecting", 1, 1, 500]]
       )
-      assert.include(yield* Inspector.dump, "Batcher users: 1 collecting, 1 queued, 1 running")
+      assert.include(
+        yield* Inspector.dump,
+        `
+Batcher users: 1 collecting, 1 queued, 1 running
+  batch 1, running, 800 ms, 2 requests, 2 callers
+  batch 2, queued, 700 ms, 2 requests, 2 callers
+  batch 3, collecting, 500 ms, 1 request, 1 caller
+`
+      )
     }).pipe(
       Effect.scoped,
       Effect.provide(inspected(
@@ -305,15 +379,55 @@ describe("Inspector", () => {
       ))
     ))
 
+  it.effect("a batch whose callers have left is running until it has cleaned up", () =>
+    Effect.gen(function*() {
+      const ends = yield* Deferred.make<void>()
+      const resolver = yield* Batcher.ordered(Get, {
+        name: "users",
+        execute: () => Effect.onInterrupt(Effect.never, () => Deferred.await(ends))
+      })
+      const call = yield* fork(Effect.request(new Get({ id: 1 }), resolver))
+      yield* settle
+      yield* fork(Fiber.interrupt(call))
+      yield* settle
+      const batcher = only((yield* Inspector.snapshot).batchers)
+      assert.deepInclude(batcher, { collecting: 0, queued: 0, running: 1 })
+      assert.deepStrictEqual(batcher.batches.first.map(({ callers, state }) => [callers, state]), [[0, "running"]])
+      yield* Deferred.succeed(ends, undefined)
+      yield* settle
+      assert.strictEqual(only((yield* Inspector.snapshot).batchers).batches.total, 0)
+    }).pipe(Effect.scoped, Effect.provide(inspected(Batcher.layer()))))
+
+  it.effect("a resolver is listed once it is made, and no snapshot fails before, wherever the fiber that makes it yields", () =>
+    Effect.gen(function*() {
+      for (const ops of [3, 4, 5, 6, 7, 8, 9, 10, 11]) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const making = yield* Batcher.ordered(Get, { name: "users", execute: () => Effect.never }).pipe(
+            Effect.provideService(MaxOpsBeforeYield, ops),
+            Effect.forkScoped
+          )
+          const listed: Array<number> = []
+          for (let i = 0; i < 100; i++) {
+            listed.push((yield* Inspector.snapshot).batchers.length)
+            yield* Effect.yieldNow
+          }
+          yield* Fiber.join(making)
+          assert.deepStrictEqual([listed[0], listed.at(-1)], [0, 1])
+        }))
+      }
+    }).pipe(Effect.provide(inspected(Batcher.layer()))))
+
   it.effect("the schedulers of keys are listed, those with the most jobs first", () => {
-    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
+    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", {
+      lookup: (host: string) => ({ concurrency: host === "b" ? 1 : 2 })
+    }) {}
     return Effect.gen(function*() {
-      for (const host of ["a", "b", "b", "c"]) yield* fork(Hosts.schedule(host, Effect.never))
+      for (const host of ["a", "b", "b", "b", "c", "c"]) yield* fork(Hosts.schedule(host, Effect.never))
       const { first, total } = (yield* Inspector.snapshot).schedulers
       assert.strictEqual(total, 3)
       assert.deepStrictEqual(first.map(({ key, queued, running }) => [key, running.total, queued.total]), [
-        [`"b"`, 1, 1],
-        [`"a"`, 1, 0]
+        [`"b"`, 1, 2],
+        [`"c"`, 2, 0]
       ])
     }).pipe(Effect.provide(inspected(Hosts.layer, { showKeys: true, most: 2 })))
   })

@@ -412,6 +412,33 @@ describe("equality of keys", () => {
     }
   })
 
+  it("a class with the methods of core's containers is compared by its own Equal, whatever it holds", () => {
+    class Page implements Equal.Equal {
+      readonly id: number
+      readonly items: ReadonlyArray<unknown>
+      constructor(id: number, items: ReadonlyArray<unknown>) {
+        this.id = id
+        this.items = items
+      }
+      [Equal.symbol](that: Equal.Equal): boolean {
+        return that instanceof Page && that.id === this.id
+      }
+      [Hash.symbol]() {
+        return this.id
+      }
+      [Symbol.iterator]() {
+        return this.items[Symbol.iterator]()
+      }
+      pipe() {}
+      toJSON() {}
+      toString() {
+        return ""
+      }
+    }
+    expect(equals(new Page(1, [["a", 1]]), new Page(1, [["b", 2]]))).toBe(true)
+    expect(equals(new Page(1, [["a", 1]]), new Page(2, [["a", 1]]))).toBe(false)
+  })
+
   it("a structure that contains itself equals one that shows the same more often before it does", () => {
     const long: { name: string; self?: object } = { name: "a" }
     long.self = { name: "a", self: { name: "a", self: long } }

@@ -304,6 +304,27 @@ describe("timer", () => {
     expect(flush).toThrow("not ours")
   })
 
+  it.effect("a waiter that leaves after a change of the quotas, before its key is converted, lets those behind it start by the new ones", () =>
+    Effect.gen(function*() {
+      const { clock, enter, limiter, starts } = setup(perSecond(1), perSecond(5, 5), perSecond(9, 9))
+      const keys = Array.from({ length: 600 }, (_, i) => `${i}`)
+      for (const key of keys) enter("first", { key })
+      const leaving = keys.map((key) => enter("leaves", { key }))
+      for (const key of keys.slice(0, 300)) enter("stays", { key })
+      starts.length = 0
+      limiter.setQuotas([perSecond(1), perSecond(5, 5)])
+      for (const waiter of leaving) limiter.cancelUnsafe(waiter)
+      yield* turns
+      clock.advance(999)
+      expect(starts).toEqual([])
+      clock.advance(1)
+      yield* turns
+      expect(starts).toEqual(Array.from({ length: 300 }, () => [1000, "stays"]))
+      clock.advance(10_000)
+      for (const key of keys.toReversed()) enter("later", { key })
+      expect(starts.slice(300)).toEqual(keys.map(() => [11_000, "later"]))
+    }))
+
   it.effect("a limiter that is closed calls nobody back in a later turn", () =>
     Effect.gen(function*() {
       const { clock, enter, limiter, starts } = setup(perSecond(1_000_000))

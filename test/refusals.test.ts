@@ -106,6 +106,19 @@ describe("an error that answers a call", () => {
     }
   })
 
+  it("works where Error has no stackTraceLimit, and leaves none", async () => {
+    const property = Object.getOwnPropertyDescriptor(Error, "stackTraceLimit")!
+    delete (Error as { stackTraceLimit?: number }).stackTraceLimit
+    try {
+      vi.resetModules()
+      const { QueueFull } = await import("../src/internal/scheduler/error.js")
+      expect(new QueueFull({ queued: 1, maxQueued: 1 }).message).toContain("1 jobs wait")
+      expect(Error.stackTraceLimit).toBeUndefined()
+    } finally {
+      Object.defineProperty(Error, "stackTraceLimit", property)
+    }
+  })
+
   it.effect("shows the span in which the call was refused", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make(none)

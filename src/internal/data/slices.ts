@@ -33,7 +33,7 @@ type Thrown = { readonly error: unknown } | undefined
 /** Begins with the work at once. Whatever a piece throws, the others are done; the first error is thrown in the end. */
 export const begin = (work: Work): void => {
   if (depth > 0) {
-    if (depth === maxDepth || left === 0) {
+    if (depth === maxDepth) {
       postponed.push(work)
       return
     }
@@ -70,12 +70,9 @@ const settle = (thrown: Thrown): Thrown => {
     const works = postponed
     postponed = []
     for (const work of works) {
-      if (left > 0) {
-        const error = advance(work)
-        thrown ??= error
-        if (!work.pending) continue
-      }
-      work.slices.add(work)
+      const error = advance(work)
+      thrown ??= error
+      if (work.pending) work.slices.add(work)
     }
   }
   return thrown

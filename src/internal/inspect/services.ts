@@ -2,10 +2,9 @@
  * The figures of the schedulers of each name together: the lists of a snapshot end somewhere.
  */
 import { Engine } from "../scheduler/engine.js"
-import { startOf, waitingFor } from "../scheduler/watching.js"
+import { penaltyOf, startOf, waitingFor } from "../scheduler/watching.js"
 import type { SchedulerSnapshot } from "./models.js"
 import type { Member } from "./roll.js"
-import { penaltyOf } from "./snapshot.js"
 
 /** The schedulers of one name, those of all keys included. */
 export interface Service {

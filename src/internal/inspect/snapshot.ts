@@ -8,7 +8,7 @@ import { Collector } from "../batcher/collector.js"
 import type { Batch } from "../batcher/parts.js"
 import type { Flights, Run } from "../reducer/run.js"
 import { Engine, Job } from "../scheduler/engine.js"
-import { startOf, waited, waitingFor } from "../scheduler/watching.js"
+import { penaltyOf, startOf, waited, waitingFor } from "../scheduler/watching.js"
 import { type Held, heldIn } from "../seen/held.js"
 import type { Keys } from "../seen/seen.js"
 import { liveNode, type Node, visitBelow } from "../waits/waits.js"
@@ -221,7 +221,7 @@ class Reader {
     for (const key of heldIn(limiter)) {
       held.add(key)
       waiting += key.waiting
-      if (Number.isFinite(key.waited)) waited = Math.max(waited, key.waited)
+      waited = Math.max(waited, key.waited)
       penalty = Math.max(penalty, key.penalty)
     }
     return {
@@ -232,7 +232,7 @@ class Reader {
       held: held.map(({ key, penalty, waited, waiting }) =>
         this.withKey<LimiterSnapshot["held"]["first"][number]>("key", key, {
           waiting,
-          oldestWaitMillis: Number.isFinite(waited) ? Math.round(waited / 1e6) : 0,
+          oldestWaitMillis: Math.round(waited / 1e6),
           penaltyMillis: Math.ceil(penalty / 1e6)
         })
       )
@@ -249,7 +249,7 @@ class Reader {
           id: this.id(run),
           ...run.name === undefined ? {} : { name: run.name },
           callers: run.callers,
-          millis: run.since === undefined ? 0 : Math.max(0, Math.round(this.at - run.since)),
+          millis: Math.max(0, Math.round(this.at - (run.since ?? this.at))),
           // Sound: a run that is over is not in flight.
           phase: run.phase as "pending" | "running" | "ending"
         })
@@ -259,7 +259,8 @@ class Reader {
 
   private batcher(name: string, collector: Collector<Request.Any, unknown>): BatcherSnapshot {
     const { recipe, runner } = collector
-    const now = recipe.watch?.now() ?? 0
+    // It is listed, so something hears of it.
+    const now = recipe.watch!.now()
     const counts = { collecting: 0, queued: 0, running: 0 }
     let longestQueuedMillis = 0
     const batches = new First<Batch<Request.Any>>(this.settings.most)
@@ -285,10 +286,6 @@ class Reader {
     }
   }
 }
-
-/** For how many nanoseconds a penalty still lets no job start. */
-export const penaltyOf = ({ limiter, penaltyLeft }: Engine): number =>
-  Math.max(0, penaltyLeft, limiter?.penaltyUnsafe?.(undefined) ?? 0)
 
 const stateOf = ({ phase }: Batch<Request.Any>): "collecting" | "queued" | "running" =>
   phase === "collecting" || phase === "queued" ? phase : "running"

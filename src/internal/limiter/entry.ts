@@ -16,7 +16,7 @@ type Tokens = Gcra.Tokens
 /** The waiters of one key, and the due time of the first one. */
 export class DueLine extends Line implements DueHeap.Member {
   readonly entry: Entry
-  due = 0
+  due = Infinity
   index = -1
   constructor(entry: Entry) {
     super()

@@ -80,8 +80,8 @@ export interface Limiter<E = never> {
   /** Puts waits on the spans of callers, where a layer asks for it. */
   spans?: LimiterSpans | undefined
   log?: Log | undefined
-  /** Nanoseconds until a penalty of a key ends. In memory only. */
-  penaltyUnsafe?(key: string | undefined): number
+  /** Nanoseconds until a penalty of a key ends, as far as this process knows. */
+  penaltyUnsafe(key: string | undefined): number
   /** Lets nothing of a key pass for a time, and then one token. Returns whether that is longer than before. */
   penalize(key: string | undefined, nanos: number): Effect.Effect<boolean, E>
   /** Changes the quotas. Consumed tokens stay consumed. */
@@ -177,6 +177,7 @@ export const unlimited: Backend = {
   refusalUnsafe: () => admitted,
   refuseUnsafe: () => admitted,
   peek: () => Effect.succeed({ ...admitted, resetAfter: 0 }),
+  penaltyUnsafe: () => 0,
   penalize: () => Effect.succeed(false),
   reset: () => Effect.void,
   strict: false,

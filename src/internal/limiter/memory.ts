@@ -446,17 +446,15 @@ export class LimiterMemory implements Backend {
    */
   private reconsider(line: DueLine): boolean {
     const { entry, first } = line
+    // After a change of the quotas it comes here again when it is converted, which a later turn does.
+    if (entry.version !== this.version) return false
     if (first === undefined) {
       entry.line = undefined
       DueHeap.remove(this.due, line)
       if (entry.level === -1) this.file(entry, this.time())
       return false
     }
-    if (entry.version !== this.version) {
-      this.renew(entry)
-      return true
-    }
-    const before = line.index === -1 ? Infinity : line.due
+    const before = line.due
     DueHeap.set(this.due, line, Entry.dueAt(this.rates, entry, first.waiter.tokens))
     return line.due < before
   }

@@ -44,7 +44,7 @@ export class Lenders {
   private readonly blocked = new Map<Lane, Place>()
   /** Nodes with this mark have no queued job below. A new mark is taken when that may have changed. */
   private dry = 0
-  private dryAt = -1
+  private dryAt: number | undefined = undefined
   /** How many jobs run in the width of a job that they were not made in. */
   private strangers = 0
   /** Grows whenever another lender may be in front. */
@@ -104,7 +104,7 @@ export class Lenders {
     changes.strangers++
     if (this.strangers++ > 0) return
     // Until now no lender looked beyond those that are nearer.
-    this.dryAt = -1
+    this.dryAt = undefined
     this.rooms++
     this.version++
   }
@@ -152,7 +152,7 @@ export class Lenders {
   /** Makes one of the lenders above a candidate that has room for the place, unless all of them are candidates. */
   call(place: Place): void {
     this.version++
-    this.dryAt = -1
+    this.dryAt = undefined
     const { lanes } = this
     const { job, lane } = place
     const node = lane.node!
@@ -187,7 +187,7 @@ export class Lenders {
   /** Makes all lenders above candidates that have room. */
   callAll(lane: Lane): void {
     this.version++
-    this.dryAt = -1
+    this.dryAt = undefined
     above(lane.node!, (node) => {
       if (!this.lanes.lends(node)) return true
       this.note(this.lanes.laneOf(node))
@@ -311,7 +311,7 @@ export class Lenders {
       visitBelow(node, look, this.strangers === 0 ? known : undefined)
     }
     // The marked nodes have a queued job below.
-    if (best !== undefined) this.dryAt = -1
+    if (best !== undefined) this.dryAt = undefined
     return best
   }
 

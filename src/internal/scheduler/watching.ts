@@ -9,11 +9,15 @@ import type { Core } from "./refusal.js"
 /** For how many milliseconds a job has waited. */
 export const waited = (engine: Core, job: Job): number => Math.max(0, engine.millis() - job.since)
 
+/** For how many nanoseconds a penalty still lets no job start: the scheduler's own, or that of its limiter. */
+export const penaltyOf = ({ limiter, penaltyLeft }: Core): number =>
+  Math.max(penaltyLeft, limiter?.penaltyUnsafe(undefined) ?? 0)
+
 /** What the job in front waits for. */
 export const waitingFor = (engine: Core): Hold => {
   if (engine.lanes.queued === 0) return "nothing"
   if (engine.paused) return "pause"
-  if (engine.penaltyLeft > 0 || (engine.limiter?.penaltyUnsafe?.(undefined) ?? 0) > 0) return "penalty"
+  if (penaltyOf(engine) > 0) return "penalty"
   return engine.lanes.front === undefined ? "width" : "rate"
 }
 

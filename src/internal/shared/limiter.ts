@@ -133,6 +133,11 @@ export class SharedLimiter implements Backend {
     this.local.spans = spans
   }
 
+  /** Of the penalties that this process has given. */
+  penaltyUnsafe(key: string | undefined): number {
+    return this.local.penaltyUnsafe(key)
+  }
+
   /** A slot of the store is spent when it is granted. Only grants of the local limiter begin later, or are refunded. */
   beginUnsafe(granted: Granted): void {
     this.local.beginUnsafe(granted)
