@@ -22,7 +22,7 @@ import type * as Scope from "effect/Scope"
 import * as RateLimiter from "./RateLimiter.js"
 import * as Reducer from "./Reducer.js"
 import type * as Scheduler from "./Scheduler.js"
-import { refuse } from "./internal/data/refuse.js"
+import { oneOf, refuse } from "./internal/data/refuse.js"
 import type { Rate } from "./internal/limiter/gcra.js"
 import * as Quotas from "./internal/limiter/quota.js"
 import { attach } from "./internal/reducer/reduceShared.js"
@@ -163,7 +163,7 @@ const reducer = <R>(
   store: Effect.Effect<ReducerStore, never, R>,
   options?: ReducerOptions
 ) => {
-  const onStoreError = Checked.oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
+  const onStoreError = oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
   const maxResultBytes = Quotas.count(caller, "maxResultBytes", options?.maxResultBytes ?? 4 * 1024 * 1024)
   const times = Checked.guard(caller, options)
   return Effect.gen(function*() {
@@ -235,7 +235,7 @@ const rateLimiter = <R>(
   const name = options.name ?? id
   const times = Checked.guard(caller, options)
   const rates = Quotas.rates(caller, "rate", options.rate)
-  const onStoreError = Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local", "allow"])
+  const onStoreError = oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local", "allow"])
   const expectedProcesses = Checked.processes(caller, options)
   return Effect.gen(function*() {
     const made = yield* store
@@ -327,7 +327,7 @@ const sharing = <R>(
   options: SchedulerStoreOptions
 ) => {
   const times = Checked.guard(caller, options)
-  const onStoreError = Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"])
+  const onStoreError = oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"])
   const expectedProcesses = Checked.processes(caller, options)
   return Effect.gen(function*() {
     const { permits, rates } = yield* stores

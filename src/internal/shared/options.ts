@@ -79,11 +79,6 @@ const version = 1
 export const millis = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number =>
   Quota.nanos(caller, field, input, least) / 1e6
 
-export const oneOf = <A extends string>(caller: string, field: string, value: A, values: ReadonlyArray<A>): A =>
-  values.includes(value)
-    ? value
-    : refuse(caller, field, values.map((_) => JSON.stringify(_)).join(" or "), value)
-
 /** The names of what processes share, without the sign of what kind it is. */
 export const prefix = (caller: string, options: StoreOptions | undefined): string => {
   const { prefix = "effect-funnel" } = options ?? {}
