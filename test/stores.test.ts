@@ -5,6 +5,7 @@ import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
+import { inspect } from "node:util"
 import { fork, settle } from "./support/fibers.ts"
 import { GcraStoreModel } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
@@ -200,6 +201,23 @@ describe("services over a store of one's own", () => {
         expect(consume).toContain("store command `take` failed: the answer makes no sense")
         expect(peek).toContain("store command `take` failed: the answer makes no sense")
         expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
+      }
+    }))
+
+  it.effect("the error of an answer that makes no sense quotes nothing of it, which may be a secret of the caller", () =>
+    Effect.gen(function*() {
+      for (const [secret, type] of [["hunter2", "string"], [{ hunter2: "hunter2" }, "object"]] as const) {
+        const store: Stores.GcraStore = {
+          ...new GcraStoreModel(new ManualClock()).of([]),
+          take: () => Effect.succeed(secret as never)
+        }
+        const limiter = yield* Stores.makeRateLimiter(Effect.succeed(() => store), {
+          rate: { limit: 1, window: "1 second" },
+          outageBudget: 0
+        })
+        const error = yield* Effect.flip(limiter.consume())
+        expect(error.message).toContain(`the answer makes no sense: it is of type ${type}`)
+        expect(inspect(error, { depth: Infinity })).not.toContain("hunter2")
       }
     }))
 
