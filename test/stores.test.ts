@@ -6,6 +6,7 @@ import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
+import { guard } from "../src/internal/shared/options.js"
 import { fork, settle } from "./support/fibers.ts"
 import { GcraStoreModel } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
@@ -39,6 +40,26 @@ describe("services over a store of one's own", () => {
         }
       }
     }))
+
+  it.effect("a store whose lease is not longer than a storeTimeout that is given is refused when the service is made", () =>
+    Effect.gen(function*() {
+      const made = (leaseMillis: number, options: Stores.ReducerOptions) =>
+        Effect.exit(Effect.scoped(
+          Stores.makeReducer(Effect.succeed(makeMemory({ leaseMillis, retainMillis: 1 })), options)
+        ))
+      const refused = yield* made(500, { storeTimeout: 500 })
+      expect(Exit.isFailure(refused) && String(refused.cause)).toContain(
+        "leaseMillis of the store must be longer than storeTimeout (500 ms), got 500"
+      )
+      expect(Exit.isSuccess(yield* made(501, { storeTimeout: 500 }))).toBe(true)
+    }))
+
+  it("a command may take 1 second by default, and half of a lease that is shorter than 2", () => {
+    for (const [lease, timeout] of [[undefined, 1000], ["2 seconds", 1000], ["300 millis", 150]] as const) {
+      expect(guard("test", { lease }).storeTimeoutMillis).toBe(timeout)
+    }
+    expect(guard("test", { lease: "300 millis", storeTimeout: 200 }).storeTimeoutMillis).toBe(200)
+  })
 
   it.effect("a store may wake its process while it is made", () =>
     Effect.gen(function*() {

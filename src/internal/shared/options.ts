@@ -7,7 +7,7 @@ import * as Quota from "../limiter/quota.js"
 import { longestLease } from "../store/bounds.js"
 
 export interface GuardOptions {
-  /** How long a command may take, 1 second by default. */
+  /** How long a command may take: shorter than `lease`. 1 second by default, or half of a `lease` below 2 seconds. */
   readonly storeTimeout?: Duration.Input | undefined
   /**
    * How long the store is asked again before `onStoreError` applies, 1 second by default. The budget is spent once an outage,
@@ -89,8 +89,16 @@ export const prefix = (caller: string, options: StoreOptions | undefined): strin
   return `${prefix}:${version}:`
 }
 
-export const guard = (caller: string, options: GuardOptions | undefined) => ({
-  storeTimeoutMillis: millis(caller, "storeTimeout", options?.storeTimeout ?? "1 second", 1),
+/** An answer that is slower than the lease comes when that is over, and the process would ask again and again. */
+const timeoutOf = (caller: string, { lease, storeTimeout }: LeaseOptions): number =>
+  storeTimeout !== undefined
+    ? millis(caller, "storeTimeout", storeTimeout, 1)
+    : lease === undefined
+    ? 1000
+    : Math.min(1000, millis(caller, "lease", lease, 1) / 2)
+
+export const guard = (caller: string, options: LeaseOptions | undefined) => ({
+  storeTimeoutMillis: timeoutOf(caller, options ?? {}),
   outageBudgetMillis: millis(caller, "outageBudget", options?.outageBudget ?? "1 second", 0)
 })
 
@@ -98,7 +106,23 @@ export const guard = (caller: string, options: GuardOptions | undefined) => ({
 export const lease = (caller: string, options: LeaseOptions | undefined): number => {
   const length = options?.lease ?? "10 seconds"
   const checked = millis(caller, "lease", length, 1)
-  return checked * 1000 <= longestLease ? checked : refuse(caller, "lease", "at most 1 hour", length)
+  if (checked * 1000 > longestLease) refuse(caller, "lease", "at most 1 hour", length)
+  checkTimeout(caller, "lease", checked, options, length)
+  return checked
+}
+
+/** Refuses a lease that is not longer than a `storeTimeout` that is given. */
+export const checkTimeout = (
+  caller: string,
+  field: string,
+  leaseMillis: number,
+  options: LeaseOptions | undefined,
+  got: unknown = leaseMillis
+): void => {
+  const { storeTimeoutMillis } = guard(caller, options)
+  if (options?.storeTimeout !== undefined && leaseMillis <= storeTimeoutMillis) {
+    refuse(caller, field, `longer than storeTimeout (${storeTimeoutMillis} ms)`, got)
+  }
 }
 
 export const processes = (caller: string, options: ProcessOptions): number =>
