@@ -41,21 +41,21 @@ describe("services over a store of one's own", () => {
       }
     }))
 
-  it.effect("a store whose lease is not longer than a storeTimeout that is given is refused when the service is made", () =>
+  it.effect("a store whose lease is shorter than a storeTimeout that is given is refused when the service is made", () =>
     Effect.gen(function*() {
       const made = (leaseMillis: number, options: Stores.ReducerOptions) =>
         Effect.exit(Effect.scoped(
           Stores.makeReducer(Effect.succeed(makeMemory({ leaseMillis, retainMillis: 1 })), options)
         ))
-      const refused = yield* made(500, { storeTimeout: 500 })
+      const refused = yield* made(499, { storeTimeout: 500 })
       expect(Exit.isFailure(refused) && String(refused.cause)).toContain(
-        "leaseMillis of the store must be longer than storeTimeout (500 ms), got 500"
+        "leaseMillis of the store must be at least storeTimeout (500 ms), got 499"
       )
-      expect(Exit.isSuccess(yield* made(501, { storeTimeout: 500 }))).toBe(true)
+      expect(Exit.isSuccess(yield* made(500, { storeTimeout: 500 }))).toBe(true)
     }))
 
-  it("a command may take 1 second by default, and half of a lease that is shorter than 2", () => {
-    for (const [lease, timeout] of [[undefined, 1000], ["2 seconds", 1000], ["300 millis", 150]] as const) {
+  it("a command may take 1 second by default, or the lease if that is shorter", () => {
+    for (const [lease, timeout] of [[undefined, 1000], ["2 seconds", 1000], ["300 millis", 300]] as const) {
       expect(guard("test", { lease }).storeTimeoutMillis).toBe(timeout)
     }
     expect(guard("test", { lease: "300 millis", storeTimeout: 200 }).storeTimeoutMillis).toBe(200)

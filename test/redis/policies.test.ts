@@ -142,8 +142,8 @@ describe("policies while Redis is away", () => {
       ],
       [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],
       [
-        () => RedisReducer.layer({ lease: "2 seconds", storeTimeout: "2 seconds" }),
-        "Reducer.layer: lease must be longer than storeTimeout (2000 ms), got \"2 seconds\""
+        () => RedisReducer.layer({ lease: "2 seconds", storeTimeout: 2001 }),
+        "Reducer.layer: lease must be at least storeTimeout (2001 ms), got \"2 seconds\""
       ],
       [() => RedisReducer.layer({ lease: NaN }), "Reducer.layer: lease must be a finite duration > 0, got NaN"],
       [() => RedisReducer.layer({ retain: 0 }), "Reducer.layer: retain must be a finite duration > 0, got 0"],

@@ -7,7 +7,7 @@ import * as Quota from "../limiter/quota.js"
 import { longestLease } from "../store/bounds.js"
 
 export interface GuardOptions {
-  /** How long a command may take: shorter than `lease`. 1 second by default, or half of a `lease` below 2 seconds. */
+  /** How long a command may take, at most `lease`. 1 second by default, or the `lease` if that is shorter. */
   readonly storeTimeout?: Duration.Input | undefined
   /**
    * How long the store is asked again before `onStoreError` applies, 1 second by default. The budget is spent once an outage,
@@ -95,7 +95,7 @@ const timeoutOf = (caller: string, { lease, storeTimeout }: LeaseOptions): numbe
     ? millis(caller, "storeTimeout", storeTimeout, 1)
     : lease === undefined
     ? 1000
-    : Math.min(1000, millis(caller, "lease", lease, 1) / 2)
+    : Math.min(1000, millis(caller, "lease", lease, 1))
 
 export const guard = (caller: string, options: LeaseOptions | undefined) => ({
   storeTimeoutMillis: timeoutOf(caller, options ?? {}),
@@ -111,7 +111,7 @@ export const lease = (caller: string, options: LeaseOptions | undefined): number
   return checked
 }
 
-/** Refuses a lease that is not longer than a `storeTimeout` that is given. */
+/** Refuses a lease that is shorter than a `storeTimeout` that is given. */
 export const checkTimeout = (
   caller: string,
   field: string,
@@ -120,8 +120,8 @@ export const checkTimeout = (
   got: unknown = leaseMillis
 ): void => {
   const { storeTimeoutMillis } = guard(caller, options)
-  if (options?.storeTimeout !== undefined && leaseMillis <= storeTimeoutMillis) {
-    refuse(caller, field, `longer than storeTimeout (${storeTimeoutMillis} ms)`, got)
+  if (options?.storeTimeout !== undefined && leaseMillis < storeTimeoutMillis) {
+    refuse(caller, field, `at least storeTimeout (${storeTimeoutMillis} ms)`, got)
   }
 }
 
