@@ -181,62 +181,94 @@ export interface GroupedOptions<Req extends Request.Any, Id, Row, R> {
 }
 
 /** An effect that makes a resolver. It needs what `execute` needs, except the services that come from callers. */
-type Make<
-  Self,
-  Req extends Request.Any,
-  R,
-  Isolate extends Isolating<Req>,
-  Capacity extends number
-> = Effect.Effect<
-  [Capacity] extends [never] ? RequestResolver.RequestResolver<Req> : CachedResolver<Req>,
+type Make<Self, Resolver, Req extends Request.Any, R, Isolate extends Isolating<Req>> = Effect.Effect<
+  Resolver,
   never,
   Self | Scope.Scope | Exclude<R, Context.Service.Identifier<Isolate[number]>>
 >
 
+/** Options with one that is certainly there: one that may be `undefined` does not fit. */
+type With<Options, Key extends keyof Options> = Options & { readonly [_ in Key]: {} }
+
 /** The row type of a list of any length. */
 type RowOf<List> = List extends ReadonlyArray<infer A> ? Array<A> extends List ? A : never : never
 
-/** The operations of the Batcher under the tag `Self`, or with `never` those of a handle. */
+/**
+ * The operations of the Batcher under the tag `Self`, or with `never` those of a handle. Of two overloads, the first is for an
+ * option that is there, and the second for one that is not, or may not be.
+ */
 interface Operations<Self> {
   /** Makes a function that looks rows up by id: the smallest way in. */
-  readonly fn: (name: string) => <Id, Row, E = never, R = never, A = never, E2 = NotFoundError<Id>>(
-    execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, E, R>,
-    options: FnOptions<Id, Row, A, E2>
-  ) => Effect.Effect<(id: Id) => Effect.Effect<Row | A, E | E2>, never, Self | Scope.Scope | R>
-  /** Makes a resolver of requests that have an id each, from a backend that finds rows by a list of ids. */
-  readonly findById: <
-    Req extends Request.Any,
-    Id,
-    Row extends Request.Success<Req>,
-    R = never,
-    const Isolate extends Isolating<Req> = [],
-    Capacity extends number = never
-  >(
-    request: Constructor<Req>,
-    options: FindByIdOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate, Capacity>
-  ) => Make<Self, Req, R, Isolate, Capacity>
-  /** Makes a resolver from a backend that answers a list of requests with a list of results in the same order. */
-  readonly ordered: <
-    Req extends Request.Any,
-    R = never,
-    const Isolate extends Isolating<Req> = [],
-    Capacity extends number = never
-  >(
-    request: Constructor<Req>,
-    options: OrderedOptions<Req, R> & ResolverOptions<Req, Isolate, Capacity>
-  ) => Make<Self, Req, R, Isolate, Capacity>
-  /** Makes a resolver of requests that each ask for all rows of an id. */
-  readonly grouped: <
-    Req extends Request.Any,
-    Id,
-    Row extends RowOf<Request.Success<Req>>,
-    R = never,
-    const Isolate extends Isolating<Req> = [],
-    Capacity extends number = never
-  >(
-    request: Constructor<Req>,
-    options: GroupedOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate, Capacity>
-  ) => Make<Self, Req, R, Isolate, Capacity>
+  readonly fn: (name: string) => {
+    <Id, Row, E = never, R = never, A = never, E2 = never>(
+      execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, E, R>,
+      options: With<FnOptions<Id, Row, A, E2>, "missing">
+    ): Effect.Effect<(id: Id) => Effect.Effect<Row | A, E | E2>, never, Self | Scope.Scope | R>
+    <Id, Row, E = never, R = never, A = never, E2 = never>(
+      execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, E, R>,
+      options: FnOptions<Id, Row, A, E2>
+    ): Effect.Effect<(id: Id) => Effect.Effect<Row | A, E | E2 | NotFoundError<Id>>, never, Self | Scope.Scope | R>
+  }
+  readonly findById: {
+    /** Makes a resolver of requests that have an id each, from a backend that finds rows by a list of ids. */
+    <
+      Req extends Request.Any,
+      Id,
+      Row extends Request.Success<Req>,
+      R = never,
+      const Isolate extends Isolating<Req> = []
+    >(
+      request: Constructor<Req>,
+      options: With<FindByIdOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate>, "cache">
+    ): Make<Self, CachedResolver<Req>, Req, R, Isolate>
+    /** Makes a resolver of requests that have an id each, from a backend that finds rows by a list of ids. */
+    <
+      Req extends Request.Any,
+      Id,
+      Row extends Request.Success<Req>,
+      R = never,
+      const Isolate extends Isolating<Req> = []
+    >(
+      request: Constructor<Req>,
+      options: FindByIdOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate>
+    ): Make<Self, RequestResolver.RequestResolver<Req>, Req, R, Isolate>
+  }
+  readonly ordered: {
+    /** Makes a resolver from a backend that answers a list of requests with a list of results in the same order. */
+    <Req extends Request.Any, R = never, const Isolate extends Isolating<Req> = []>(
+      request: Constructor<Req>,
+      options: With<OrderedOptions<Req, R> & ResolverOptions<Req, Isolate>, "cache">
+    ): Make<Self, CachedResolver<Req>, Req, R, Isolate>
+    /** Makes a resolver from a backend that answers a list of requests with a list of results in the same order. */
+    <Req extends Request.Any, R = never, const Isolate extends Isolating<Req> = []>(
+      request: Constructor<Req>,
+      options: OrderedOptions<Req, R> & ResolverOptions<Req, Isolate>
+    ): Make<Self, RequestResolver.RequestResolver<Req>, Req, R, Isolate>
+  }
+  readonly grouped: {
+    /** Makes a resolver of requests that each ask for all rows of an id. */
+    <
+      Req extends Request.Any,
+      Id,
+      Row extends RowOf<Request.Success<Req>>,
+      R = never,
+      const Isolate extends Isolating<Req> = []
+    >(
+      request: Constructor<Req>,
+      options: With<GroupedOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate>, "cache">
+    ): Make<Self, CachedResolver<Req>, Req, R, Isolate>
+    /** Makes a resolver of requests that each ask for all rows of an id. */
+    <
+      Req extends Request.Any,
+      Id,
+      Row extends RowOf<Request.Success<Req>>,
+      R = never,
+      const Isolate extends Isolating<Req> = []
+    >(
+      request: Constructor<Req>,
+      options: GroupedOptions<Req, Id, Row, R> & ResolverOptions<Req, Isolate>
+    ): Make<Self, RequestResolver.RequestResolver<Req>, Req, R, Isolate>
+  }
 }
 
 /**

@@ -24,7 +24,7 @@ import type * as Reducer from "./Reducer.js"
 import type * as RetryBudget from "./RetryBudget.js"
 import type * as Scheduler from "./Scheduler.js"
 import { duration } from "./internal/data/duration.js"
-import { refuse } from "./internal/data/refuse.js"
+import { oneOf, refuse } from "./internal/data/refuse.js"
 import { errorOf } from "./internal/http/bufferedResponse.js"
 import * as Limit from "./internal/http/limit.js"
 import type { JobOptions, PerRequest, Target } from "./internal/http/options.js"
@@ -173,7 +173,7 @@ export const schedule: {
     options: ScheduleOptions & { readonly key?: ((request: Request) => unknown) | undefined } = {}
   ): Client<E | ScheduleError<"body">, R | Self> => {
     const { hold = "headers", key = hostOf } = options
-    if (hold !== "headers" && hold !== "body") refuse("http.schedule", "hold", `"headers" or "body"`, hold)
+    oneOf("http.schedule", "hold", hold, ["headers", "body"])
     const job = jobOf("http.schedule", options)
     return HttpClient.transform(self, (effect, request) => {
       const sent = hold === "body" ? held(effect, request) : effect

@@ -22,7 +22,7 @@ import type * as Scope from "effect/Scope"
 import * as RateLimiter from "./RateLimiter.js"
 import * as Reducer from "./Reducer.js"
 import type * as Scheduler from "./Scheduler.js"
-import { refuse } from "./internal/data/refuse.js"
+import { oneOf, refuse } from "./internal/data/refuse.js"
 import type { Rate } from "./internal/limiter/gcra.js"
 import * as Quotas from "./internal/limiter/quota.js"
 import { attach } from "./internal/reducer/reduceShared.js"
@@ -150,11 +150,18 @@ const guardOf = (service: string, options: StoreOptions | undefined, times: Retu
   )
 
 /** The lease of a store that is not ours. */
-const checkLease = <A extends { readonly leaseMillis: number }>(caller: string, store: A): A => {
+const checkLease = <A extends { readonly leaseMillis: number }>(
+  caller: string,
+  store: A,
+  options: StoreOptions | undefined
+): A => {
   const { leaseMillis } = store
-  return leaseMillis > 0 && leaseMillis * 1000 <= longestLease
-    ? store
-    : refuse(caller, "leaseMillis of the store", "a number > 0 and at most 1 hour", leaseMillis)
+  const field = "leaseMillis of the store"
+  if (!(leaseMillis > 0 && leaseMillis * 1000 <= longestLease)) {
+    refuse(caller, field, "a number > 0 and at most 1 hour", leaseMillis)
+  }
+  Checked.checkTimeout(caller, field, leaseMillis, options)
+  return store
 }
 
 const reducer = <R>(
@@ -163,11 +170,11 @@ const reducer = <R>(
   store: Effect.Effect<ReducerStore, never, R>,
   options?: ReducerOptions
 ) => {
-  const onStoreError = Checked.oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
+  const onStoreError = oneOf(caller, "onStoreError", options?.onStoreError ?? "local", ["local", "fail"])
   const maxResultBytes = Quotas.count(caller, "maxResultBytes", options?.maxResultBytes ?? 4 * 1024 * 1024)
   const times = Checked.guard(caller, options)
   return Effect.gen(function*() {
-    const made = Foreign.reducerStore(checkLease(caller, yield* store))
+    const made = Foreign.reducerStore(checkLease(caller, yield* store, options))
     const handle = yield* Reducer.fromOptions(id, options)
     const guard = yield* guardOf(options?.name ?? id, options, times)
     const scope = yield* Effect.scope
@@ -235,7 +242,7 @@ const rateLimiter = <R>(
   const name = options.name ?? id
   const times = Checked.guard(caller, options)
   const rates = Quotas.rates(caller, "rate", options.rate)
-  const onStoreError = Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local", "allow"])
+  const onStoreError = oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local", "allow"])
   const expectedProcesses = Checked.processes(caller, options)
   return Effect.gen(function*() {
     const made = yield* store
@@ -327,7 +334,7 @@ const sharing = <R>(
   options: SchedulerStoreOptions
 ) => {
   const times = Checked.guard(caller, options)
-  const onStoreError = Checked.oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"])
+  const onStoreError = oneOf(caller, "onStoreError", options.onStoreError ?? "fail", ["fail", "local"])
   const expectedProcesses = Checked.processes(caller, options)
   return Effect.gen(function*() {
     const { permits, rates } = yield* stores
@@ -337,7 +344,7 @@ const sharing = <R>(
     return (key: string | undefined): Build.Share => (engine) => {
       // The store may wake it before it is there.
       let pool: PermitPool | undefined = undefined
-      const store = Foreign.permitStore(checkLease(caller, permits(key, () => pool?.wake())))
+      const store = Foreign.permitStore(checkLease(caller, permits(key, () => pool?.wake()), options))
       const limiterOf = (quotas: ReadonlyArray<Rate>) =>
         new SharedLimiter.SharedLimiter(
           quotas,

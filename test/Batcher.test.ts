@@ -38,16 +38,18 @@ const user = (id: number): User => ({ id, name: `user ${id}` })
 const missing = (request: GetUser) => Exit.fail(new NotFound({ id: request.id }))
 const get = (id: number) => new GetUser({ id })
 
-type UserOptions = Partial<Parameters<typeof Batcher.findById<GetUser, number, User, never, [], number>>[1]> & {
-  readonly gate?: Effect.Effect<void, Broken> | undefined
-}
+type UserOptions =
+  & Partial<Batcher.FindByIdOptions<GetUser, number, User, never> & Batcher.ResolverOptions<GetUser, []>>
+  & {
+    readonly gate?: Effect.Effect<void, Broken> | undefined
+  }
 
 /** A resolver that notes its calls; ids from 1,000 on do not exist. */
 const users = ({ gate = Effect.void, ...options }: UserOptions = {}) =>
   Effect.gen(function*() {
     const calls: Array<ReadonlyArray<number>> = []
     const interrupted: Array<ReadonlyArray<number>> = []
-    const resolver = yield* Batcher.findById(GetUser, {
+    const made = yield* Batcher.findById(GetUser, {
       id: (_) => _.id,
       execute: (ids) =>
         Effect.suspend(() => {
@@ -60,6 +62,8 @@ const users = ({ gate = Effect.void, ...options }: UserOptions = {}) =>
       missing,
       ...options
     })
+    // Sound: only tests that give `cache` use its operations.
+    const resolver = made as Batcher.CachedResolver<GetUser>
     const load = (id: number) => Effect.request(get(id), resolver)
     const startAll = (...ids: ReadonlyArray<number>) => Effect.forEach(ids, (id) => start(load(id)))
     return { calls, interrupted, load, resolver, startAll }

@@ -1293,6 +1293,28 @@ describe("Scheduler: invalid options", () => {
     }
   }
 
+  it("S8 an order or a mode that is no word of the list is a RangeError", () => {
+    const order = `must be "completion" or "input", got "arrival"`
+    // Sound: a program without types may pass anything.
+    const options: object = { order: "arrival" }
+    const results: object = { mode: "results" }
+    expect(() => Scheduler.stream([], Effect.succeed, options)).toThrow(
+      new RangeError(`Scheduler.stream: order ${order}`)
+    )
+    expect(() => Scheduler.mapEffect(Effect.succeed, options)).toThrow(
+      new RangeError(`Scheduler.mapEffect: order ${order}`)
+    )
+    expect(() => Scheduler.all([], results)).toThrow(
+      new RangeError(`Scheduler.all: mode must be "default" or "result", got "results"`)
+    )
+    for (const order of ["completion", "input", undefined] as const) {
+      expect(() => Scheduler.stream([], Effect.succeed, { order })).not.toThrow()
+    }
+    for (const mode of ["default", "result", undefined] as const) {
+      expect(() => Scheduler.all([], { mode })).not.toThrow()
+    }
+  })
+
   it("S8 any finite priority is valid", () => {
     for (const priority of [0, -1, 1.5]) expect(() => Scheduler.schedule({ priority })).not.toThrow()
   })

@@ -611,7 +611,7 @@ describe("foreign code hurts its own caller alone: Batcher", () => {
   const live = Batcher.layer({ scheduler: Scheduler.Scheduler }).pipe(
     Layer.provideMerge(Scheduler.layer({ concurrency: 2 }))
   )
-  const store = (options?: Partial<Parameters<typeof Batcher.ordered<Get, never, [typeof Me], number>>[1]>) =>
+  const store = (options?: Partial<Batcher.OrderedOptions<Get, never> & Batcher.ResolverOptions<Get, [typeof Me]>>) =>
     Effect.gen(function*() {
       const context = yield* Layer.build(live)
       const resolver = yield* Effect.provideContext(

@@ -5,6 +5,8 @@ import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
+import { inspect } from "node:util"
+import { guard } from "../src/internal/shared/options.js"
 import { fork, settle } from "./support/fibers.ts"
 import { GcraStoreModel } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
@@ -38,6 +40,26 @@ describe("services over a store of one's own", () => {
         }
       }
     }))
+
+  it.effect("a store whose lease is shorter than a storeTimeout that is given is refused when the service is made", () =>
+    Effect.gen(function*() {
+      const made = (leaseMillis: number, options: Stores.ReducerOptions) =>
+        Effect.exit(Effect.scoped(
+          Stores.makeReducer(Effect.succeed(makeMemory({ leaseMillis, retainMillis: 1 })), options)
+        ))
+      const refused = yield* made(499, { storeTimeout: 500 })
+      expect(Exit.isFailure(refused) && String(refused.cause)).toContain(
+        "leaseMillis of the store must be at least storeTimeout (500 ms), got 499"
+      )
+      expect(Exit.isSuccess(yield* made(500, { storeTimeout: 500 }))).toBe(true)
+    }))
+
+  it("a command may take 1 second by default, or the lease if that is shorter", () => {
+    for (const [lease, timeout] of [[undefined, 1000], ["2 seconds", 1000], ["300 millis", 300]] as const) {
+      expect(guard("test", { lease }).storeTimeoutMillis).toBe(timeout)
+    }
+    expect(guard("test", { lease: "300 millis", storeTimeout: 200 }).storeTimeoutMillis).toBe(200)
+  })
 
   it.effect("a store may wake its process while it is made", () =>
     Effect.gen(function*() {
@@ -200,6 +222,23 @@ describe("services over a store of one's own", () => {
         expect(consume).toContain("store command `take` failed: the answer makes no sense")
         expect(peek).toContain("store command `take` failed: the answer makes no sense")
         expect(schedule).toContain("store command `acquire` failed: the answer makes no sense")
+      }
+    }))
+
+  it.effect("the error of an answer that makes no sense quotes nothing of it, which may be a secret of the caller", () =>
+    Effect.gen(function*() {
+      for (const [secret, type] of [["hunter2", "string"], [{ hunter2: "hunter2" }, "object"]] as const) {
+        const store: Stores.GcraStore = {
+          ...new GcraStoreModel(new ManualClock()).of([]),
+          take: () => Effect.succeed(secret as never)
+        }
+        const limiter = yield* Stores.makeRateLimiter(Effect.succeed(() => store), {
+          rate: { limit: 1, window: "1 second" },
+          outageBudget: 0
+        })
+        const error = yield* Effect.flip(limiter.consume())
+        expect(error.message).toContain(`the answer makes no sense: it is of type ${type}`)
+        expect(inspect(error, { depth: Infinity })).not.toContain("hunter2")
       }
     }))
 
@@ -437,41 +476,46 @@ describe("services over a store of one's own", () => {
     expect(Array.from(thrown)).toEqual([bug])
   })
 
-  it.effect("a caller that throws when its limiter closes keeps no slot from being given back", () =>
-    Effect.gen(function*() {
-      const scope = yield* Scope.make()
-      const given: Array<readonly [key: string, tokens: number]> = []
-      const store: Stores.GcraStore = {
-        take: (_, tokens) =>
-          Effect.succeed({
-            waits: tokens.map(() => 40),
-            retryMillis: 0,
-            remaining: 0,
-            resetMillis: 40,
-            tightest: 0,
-            before: "",
-            after: "a"
-          }),
-        giveBack: (key, tokens) => Effect.sync(() => void given.push([key, tokens])),
-        penalize: () => Effect.void,
-        reset: () => Effect.void
-      }
-      const limiter = yield* Scope.provide(
-        Stores.makeRateLimiter(Effect.succeed(() => store), { rate: { limit: 1, window: "1 hour" } }),
-        scope
-      )
-      const fibers = yield* Effect.forEach(["a", "b"], (key) => fork(limiter.consume({ key })))
-      for (const fiber of fibers) {
-        fiber.addObserver(() => {
-          throw new Error("of the caller")
-        })
-      }
-      yield* settle
-      const closed = yield* Effect.exit(Scope.close(scope, Exit.void))
-      expect(Exit.isFailure(closed) && String(closed.cause)).toContain("of the caller")
-      expect(given).toEqual([["=a", 1], ["=b", 1]])
-      expect(fibers.map((fiber) => fiber.pollUnsafe()?._tag)).toEqual(["Failure", "Failure"])
-    }))
+  it("a caller that throws when its limiter closes keeps no slot from being given back, and its error is no error of the closing", () => {
+    const bug = new Error("of the caller")
+    const thrown: Array<unknown> = []
+    const given: Array<readonly [key: string, tokens: number]> = []
+    const store: Stores.GcraStore = {
+      take: (_, tokens) =>
+        Effect.succeed({
+          waits: tokens.map(() => 40),
+          retryMillis: 0,
+          remaining: 0,
+          resetMillis: 40,
+          tightest: 0,
+          before: "",
+          after: "a"
+        }),
+      giveBack: (key, tokens) => Effect.sync(() => void given.push([key, tokens])),
+      penalize: () => Effect.void,
+      reset: () => Effect.void
+    }
+    const { exit } = simulate(() =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const limiter = yield* Scope.provide(
+          Stores.makeRateLimiter(Effect.succeed(() => store), { rate: { limit: 1, window: "1 hour" } }),
+          scope
+        )
+        const fibers = yield* Effect.forEach(["a", "b"], (key) => fork(limiter.consume({ key })))
+        for (const fiber of fibers) {
+          fiber.addObserver(() => {
+            throw bug
+          })
+        }
+        yield* Effect.yieldNow
+        const closed = yield* Effect.exit(Scope.close(scope, Exit.void))
+        return [closed, ...fibers.map((fiber) => fiber.pollUnsafe()?._tag)]
+      }), { onThrow: (error) => void thrown.push(error) })
+    expect(exit).toEqual(Exit.succeed([Exit.void, "Failure", "Failure"]))
+    expect(given).toEqual([["=a", 1], ["=b", 1]])
+    expect(thrown).toEqual([bug])
+  })
 
   it.effect("the metric counts each call to which a policy applied", () =>
     Effect.gen(function*() {

@@ -20,6 +20,7 @@ import { Batcher, Scheduler } from "effect-funnel"
 import { MaxOpsBeforeYield } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { leftIn } from "../support/leftInResolver.js"
+import { isCached } from "../support/lookups.js"
 import { random } from "../support/random.js"
 
 class Broken extends Data.TaggedError("Broken")<{}> {}
@@ -80,7 +81,7 @@ const simulate = (seed: number) =>
         return requests.map((_) => `${tenant}${_.id}`)
       })
 
-    const resolver: Batcher.CachedResolver<Get> | RequestResolver.RequestResolver<Get> = yield* Batcher.ordered(Get, {
+    const resolver = yield* Batcher.ordered(Get, {
       execute,
       isolate: [Tenant],
       ...(bounded ? { maxBatchSize: 3 } : {}),
@@ -202,7 +203,7 @@ const simulate = (seed: number) =>
         return Effect.provideContext(next(2) === 0 ? Scheduler.pause : Scheduler.resume, services)
       } else if (what === 13) {
         return TestClock.adjust(1)
-      } else if (what === 14 && "prime" in resolver) {
+      } else if (what === 14 && isCached(resolver)) {
         const id = next(ids)
         const tenant = tenantOf()
         const primed = next(2) === 0
@@ -233,7 +234,7 @@ const simulate = (seed: number) =>
     yield* TestClock.adjust(5)
     const { queued, running } = yield* stats
     check(running === 0 && queued === 0, `${running} jobs run and ${queued} wait in the end`)
-    if ("clearAll" in resolver) yield* resolver.clearAll
+    if (isCached(resolver)) yield* resolver.clearAll
     const left = leftIn(resolver)
     check(left === "", `in the end there is left: ${left}`)
     // Not waited for: it would hang where something is left.

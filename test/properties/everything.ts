@@ -22,6 +22,7 @@ import type { RequestResolver } from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { leftIn } from "../support/leftInResolver.ts"
+import { isCached } from "../support/lookups.ts"
 import { random } from "../support/random.ts"
 import { simulate } from "../support/simulation.ts"
 
@@ -515,7 +516,7 @@ const program = (seed: number, seen: Seen, open: Set<string>) =>
     if (inFlight.length > 0) problems.push(`left in flight: ${inFlight.map((_) => String(_.key)).join(", ")}`)
     if (active > 0) problems.push(`${active} effects have not ended`)
     for (const resolver of [...resolvers.outer, ...resolvers.inner]) {
-      if ("clearAll" in resolver) yield* resolver.clearAll
+      if (isCached(resolver)) yield* resolver.clearAll
       const left = leftIn(resolver)
       if (left !== "") problems.push(`left in the resolver ${nameOf(resolver)}: ${left}`)
     }

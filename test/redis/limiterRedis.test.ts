@@ -279,7 +279,8 @@ describe("slots without a waiter", () => {
     }
     for (let seed = 1; seed <= 300; seed++) {
       const draw = random(seed)
-      const { clock, enter, limiter, process, starts, store } = setup(perSecond(100, 4))
+      const manual = makeManualScheduler()
+      const { clock, enter, limiter, process, starts, store } = setup(perSecond(100, 4), "fail", [], manual.scheduler)
       const limiters = [limiter, process()]
       store.answerMillis = draw(3) * 4
       const left = new Set<number>()
@@ -303,8 +304,14 @@ describe("slots without a waiter", () => {
           at.cancelUnsafe(self)
         })
       }
-      for (let i = 0; i < 60; i++) tried(() => step(i))
-      for (let i = 0; i < 200; i++) tried(() => clock.advance(25))
+      for (let i = 0; i < 60; i++) {
+        tried(() => step(i))
+        tried(manual.turn)
+      }
+      for (let i = 0; i < 200; i++) {
+        tried(() => clock.advance(25))
+        tried(manual.turn)
+      }
       expect([seed, ...left, starts.length > 0]).toEqual([seed, true])
     }
   })

@@ -141,6 +141,10 @@ describe("policies while Redis is away", () => {
         "Reducer.layer: prefix must be a text that does not begin with }, got \"}\""
       ],
       [() => RedisReducer.layer({ lease: 0 }), "Reducer.layer: lease must be a finite duration > 0, got 0"],
+      [
+        () => RedisReducer.layer({ lease: "2 seconds", storeTimeout: 2001 }),
+        "Reducer.layer: lease must be at least storeTimeout (2001 ms), got \"2 seconds\""
+      ],
       [() => RedisReducer.layer({ lease: NaN }), "Reducer.layer: lease must be a finite duration > 0, got NaN"],
       [() => RedisReducer.layer({ retain: 0 }), "Reducer.layer: retain must be a finite duration > 0, got 0"],
       [

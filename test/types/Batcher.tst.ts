@@ -108,6 +108,24 @@ describe("Batcher", () => {
         Batcher.Batcher | Scope.Scope | Database
       >
     >()
+    const flag = (): boolean => true
+    expect(
+      Batcher.fn("users")(execute, { resultId, missing: flag() ? () => Exit.fail(new NotFound()) : undefined })
+    ).type.toBe<
+      Effect.Effect<
+        (id: number) => Effect.Effect<User, DbError | NotFound | Batcher.NotFoundError<number>>,
+        never,
+        Batcher.Batcher | Scope.Scope | Database
+      >
+    >()
+    const options: Batcher.FnOptions<number, User, string, never> = { resultId }
+    expect(Batcher.fn("users")(execute, options)).type.toBe<
+      Effect.Effect<
+        (id: number) => Effect.Effect<User | string, DbError | Batcher.NotFoundError<number>>,
+        never,
+        Batcher.Batcher | Scope.Scope | Database
+      >
+    >()
     expect(Batcher.fn("users")).type.not.toBeCallableWith(execute, { resultId: () => "id" })
     expect(Batcher.fn("users")).type.not.toBeCallableWith(execute, {})
     const made = Effect.flatMap(Batcher.make(), (batcher) => batcher.fn("users")(execute, { resultId }))
@@ -175,6 +193,24 @@ describe("Batcher", () => {
     expect(cached).type.toBe<
       Effect.Effect<Batcher.CachedResolver<GetUser>, never, Batcher.Batcher | Scope.Scope | Database>
     >()
+    const flag = (): boolean => true
+    const cache: Batcher.CacheOptions<Request.Any> = { capacity: 10, timeToLive: () => "1 minute" }
+    const plain = Batcher.findById(GetUser, { ...byId, cache: flag() ? cache : undefined })
+    expect(plain).type.toBe<
+      Effect.Effect<RequestResolver.RequestResolver<GetUser>, never, Batcher.Batcher | Scope.Scope | Database>
+    >()
+    const execute = (requests: ReadonlyArray<GetName>) => Effect.succeed(requests.map(() => "name"))
+    expect(Batcher.ordered(GetName, { execute, ...(flag() ? { cache } : {}) })).type.toBe<
+      Effect.Effect<RequestResolver.RequestResolver<GetName>, never, Batcher.Batcher | Scope.Scope>
+    >()
+    expect(Batcher.ordered(GetName, { execute, cache })).type.toBe<
+      Effect.Effect<Batcher.CachedResolver<GetName>, never, Batcher.Batcher | Scope.Scope>
+    >()
+    expect(Batcher.ordered(GetName, { execute, cache: undefined })).type.toBe<
+      Effect.Effect<RequestResolver.RequestResolver<GetName>, never, Batcher.Batcher | Scope.Scope>
+    >()
+    expect(Batcher.ordered).type.not.toBeCallableWith(GetName, { execute, cache: { capacity: 10 } })
+    expect(Batcher.ordered).type.not.toBeCallableWith(GetName, { execute, cache, maxBatchsize: 1 })
     expect<Batcher.CachedResolver<GetUser>["prime"]>().type.toBeCallableWith(new GetUser({ id: 1 }), { id: 1 })
     expect<Batcher.CachedResolver<GetUser>["prime"]>().type.not.toBeCallableWith(new GetUser({ id: 1 }), "user")
     expect<ReturnType<Batcher.CachedResolver<GetDoc>["clear"]>>().type.toBe<Effect.Effect<void, never, Tenant>>()

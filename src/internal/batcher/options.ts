@@ -30,8 +30,8 @@ export type Result<Req extends Request.Any> = Exit.Exit<Request.Success<Req>, Re
  * @category models
  * @since 0.1.0
  */
-export interface CacheOptions<Req extends Request.Any, Capacity extends number = number> {
-  readonly capacity: Capacity
+export interface CacheOptions<Req extends Request.Any> {
+  readonly capacity: number
   readonly timeToLive: (exit: Result<Req>, request: Req) => Duration.Input
 }
 
@@ -49,19 +49,19 @@ export type Isolating<Req extends Request.Any> = ReadonlyArray<Context.Key<Reque
  * - `window`: how long a batch collects. Default: the Batcher's.
  * - `name`: opens a span of this name for each batch when it is admitted, with links to the spans of its callers and the
  *   number of its look-ups as `batchSize`.
- * - `cache`: keeps results. The resolver is then a `CachedResolver`.
+ * - `cache`: keeps results. The resolver is then a `CachedResolver`, and a plain one where `cache` may be `undefined`.
  * - `onRejected`: the exit of a request whose batch the scheduler refuses. Only a rate or a concurrency in a store can refuse
  *   a batch, with a `StoreError`: a full queue makes it wait. Default: the error is a defect.
  *
  * @category models
  * @since 0.1.0
  */
-export interface ResolverOptions<Req extends Request.Any, Isolate extends Isolating<Req>, Capacity extends number> {
+export interface ResolverOptions<Req extends Request.Any, Isolate extends Isolating<Req>> {
   readonly isolate?: Isolate | undefined
   readonly maxBatchSize?: number | undefined
   readonly window?: "idle" | Duration.Input | undefined
   readonly name?: string | undefined
-  readonly cache?: CacheOptions<Req, Capacity> | undefined
+  readonly cache?: CacheOptions<Req> | undefined
   readonly onRejected?: ((error: SchedulerError, request: Req) => Result<Req>) | undefined
 }
 
@@ -117,7 +117,7 @@ export interface CachedResolver<Req extends Request.Any> extends RequestResolver
   readonly clearAll: Effect.Effect<void>
 }
 
-export interface AnyOptions<Req extends Request.Any> extends ResolverOptions<Req, Isolating<Req>, number> {}
+export interface AnyOptions<Req extends Request.Any> extends ResolverOptions<Req, Isolating<Req>> {}
 
 /** What a Batcher gives to its resolvers. */
 export interface Settings {

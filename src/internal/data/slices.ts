@@ -5,6 +5,7 @@
  * one stack shares one slice.
  */
 import type { SchedulerDispatcher } from "effect/Scheduler"
+import { throwIn } from "./dispatcher.js"
 import { guarded } from "./guarded.js"
 
 /** Work that is done piece by piece. */
@@ -113,6 +114,11 @@ export class Slices {
   add(work: Work): void {
     this.rest.add(work)
     if (this.rest.size === 1) this.dispatcher.scheduleTask(this.turn, 0)
+  }
+
+  /** Does work that a caller does not answer for: an error is thrown in a turn of its own. */
+  apart(f: () => void): void {
+    guarded(f, (error) => throwIn(this.dispatcher, error))
   }
 
   private readonly turn = (): void => {

@@ -6,7 +6,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { guarded } from "../data/guarded.js"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import { append } from "../data/list.js"
 import { forEachInSlices } from "../data/slices.js"
@@ -147,11 +146,10 @@ export const close = (flights: Flights): Effect.Effect<void> =>
     const own = nodeOf(fiber.context)
     const around = new Set<Node>()
     if (own !== undefined) above(own, (node) => (around.add(node), true))
-    let exit: Exit.Exit<void> = Exit.void
     // How many runs are not over, and one more until all are interrupted.
     let left = 1
     const release = () => {
-      if (--left === 0) resume(exit)
+      if (--left === 0) resume(Exit.void)
     }
     const runs: Array<Run> = []
     for (let run = flights.live.first; run !== undefined; run = run.after) {
@@ -163,10 +161,7 @@ export const close = (flights: Flights): Effect.Effect<void> =>
       if (own !== undefined && !run.ended) void new Edge(own, run)
     }
     // The youngest first: a pending run ends before the run in front of it, or it would start.
-    guarded(
-      () => forEachInSlices(flights.slices, runs.reverse(), (run) => run.interrupt(fiber.id)),
-      // An error that a resumed caller throws is a defect of the closing fiber, once all others have their exit.
-      (error) => void (exit = Exit.die(error))
-    )
+    const { slices } = flights
+    slices.apart(() => forEachInSlices(slices, runs.reverse(), (run) => run.interrupt(fiber.id)))
     release()
   })

@@ -19,7 +19,6 @@
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
 import { throwIn } from "../data/dispatcher.js"
-import { guarded } from "../data/guarded.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { forEachInSlices, Slices } from "../data/slices.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
@@ -390,7 +389,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   apart(f: () => void): void {
-    guarded(f, (error) => throwIn(this.site.dispatcher, error))
+    this.slices.apart(f)
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */

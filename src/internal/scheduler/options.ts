@@ -5,7 +5,7 @@ import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Stream from "effect/Stream"
-import { integer, refuse } from "../data/refuse.js"
+import { integer, oneOf, refuse } from "../data/refuse.js"
 import type { Rate, Tokens } from "../limiter/gcra.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import * as Quota from "../limiter/quota.js"
@@ -384,10 +384,16 @@ export interface AllOptions extends ScheduleOptions {
 /** The job options of each item. Throws, before anything runs, where an option is invalid for all items. */
 export const itemOptions = <A>(
   caller: string,
-  options: ItemOptions<A> & { readonly total?: number | undefined } = {},
+  options:
+    & ItemOptions<A>
+    & Pick<AllOptions, "mode">
+    & Pick<StreamOptions<A, unknown>, "order">
+    & { readonly total?: number | undefined } = {},
   limiter?: Limiter<StoreError> | undefined
 ): (item: A, index: number) => JobOptions => {
-  const { maxWait, priority, share, tokens, total, weight } = options
+  const { maxWait, mode = "default", order = "completion", priority, share, tokens, total, weight } = options
+  oneOf(caller, "order", order, ["completion", "input"])
+  oneOf(caller, "mode", mode, ["default", "result"])
   if (total !== undefined) integer(caller, "total", total, 0)
   const of = (options: ScheduleOptions): JobOptions => {
     const checked = jobOptions(caller, options)

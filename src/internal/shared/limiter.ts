@@ -9,7 +9,6 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dispatcherIn } from "../data/dispatcher.js"
-import { guarded } from "../data/guarded.js"
 import * as Slices from "../data/slices.js"
 import type * as Timers from "../data/timers.js"
 import { intervalWithoutLog, maxCatchUp, type Rate, type Tokens } from "../limiter/gcra.js"
@@ -214,11 +213,12 @@ export class SharedLimiter implements Backend {
       entry.slots.keep()
       tooLarge.push(...entry.removeLarger((tokens) => count(tokens) > this.burst))
     }
-    try {
-      Slices.forEachInSlices(this.slices, tooLarge, (waiter) => waiter.onTooLarge(this.burst))
-    } finally {
-      Slices.forEachInSlices(this.slices, Array.from(this.entries.values()), (entry) => this.serve(entry))
-    }
+    this.tellEach(tooLarge, (waiter) => waiter.onTooLarge(this.burst))
+    this.tellEach(Array.from(this.entries.values()), (entry) => this.serve(entry))
+  }
+
+  private tellEach<A>(all: ReadonlyArray<A>, tell: (each: A) => void): void {
+    this.slices.apart(() => Slices.forEachInSlices(this.slices, all, tell))
   }
 
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
@@ -342,15 +342,8 @@ export class SharedLimiter implements Backend {
       entry.asking?.()
       left.push(this.giveBack(entry))
     }
-    // An error that a caller throws is a defect of the closing fiber, once all the rest is done.
-    const told = guarded((): Exit.Exit<void> => {
-      Slices.forEachInSlices(this.slices, Array.from(this.waiters()), (waiter) => waiter.onClose?.())
-      return Exit.void
-    }, Exit.die)
-    return Effect.all(left, { concurrency: "unbounded", discard: true }).pipe(
-      Effect.andThen(this.local.close),
-      Effect.andThen(told)
-    )
+    this.tellEach(Array.from(this.waiters()), (waiter) => waiter.onClose?.())
+    return Effect.andThen(Effect.all(left, { concurrency: "unbounded", discard: true }), this.local.close)
   })
 
   private *waiters(): Generator<Waiter<StoreError>> {

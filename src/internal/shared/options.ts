@@ -7,7 +7,7 @@ import * as Quota from "../limiter/quota.js"
 import { longestLease } from "../store/bounds.js"
 
 export interface GuardOptions {
-  /** How long a command may take, 1 second by default. */
+  /** How long a command may take, at most `lease`. 1 second by default, or the `lease` if that is shorter. */
   readonly storeTimeout?: Duration.Input | undefined
   /**
    * How long the store is asked again before `onStoreError` applies, 1 second by default. The budget is spent once an outage,
@@ -79,11 +79,6 @@ const version = 1
 export const millis = (caller: string, field: string, input: Duration.Input, least: 0 | 1): number =>
   Quota.nanos(caller, field, input, least) / 1e6
 
-export const oneOf = <A extends string>(caller: string, field: string, value: A, values: ReadonlyArray<A>): A =>
-  values.includes(value)
-    ? value
-    : refuse(caller, field, values.map((_) => JSON.stringify(_)).join(" or "), value)
-
 /** The names of what processes share, without the sign of what kind it is. */
 export const prefix = (caller: string, options: StoreOptions | undefined): string => {
   const { prefix = "effect-funnel" } = options ?? {}
@@ -94,8 +89,16 @@ export const prefix = (caller: string, options: StoreOptions | undefined): strin
   return `${prefix}:${version}:`
 }
 
-export const guard = (caller: string, options: GuardOptions | undefined) => ({
-  storeTimeoutMillis: millis(caller, "storeTimeout", options?.storeTimeout ?? "1 second", 1),
+/** An answer that is slower than the lease comes when that is over, and the process would ask again and again. */
+const timeoutOf = (caller: string, { lease, storeTimeout }: LeaseOptions): number =>
+  storeTimeout !== undefined
+    ? millis(caller, "storeTimeout", storeTimeout, 1)
+    : lease === undefined
+    ? 1000
+    : Math.min(1000, millis(caller, "lease", lease, 1))
+
+export const guard = (caller: string, options: LeaseOptions | undefined) => ({
+  storeTimeoutMillis: timeoutOf(caller, options ?? {}),
   outageBudgetMillis: millis(caller, "outageBudget", options?.outageBudget ?? "1 second", 0)
 })
 
@@ -103,7 +106,23 @@ export const guard = (caller: string, options: GuardOptions | undefined) => ({
 export const lease = (caller: string, options: LeaseOptions | undefined): number => {
   const length = options?.lease ?? "10 seconds"
   const checked = millis(caller, "lease", length, 1)
-  return checked * 1000 <= longestLease ? checked : refuse(caller, "lease", "at most 1 hour", length)
+  if (checked * 1000 > longestLease) refuse(caller, "lease", "at most 1 hour", length)
+  checkTimeout(caller, "lease", checked, options, length)
+  return checked
+}
+
+/** Refuses a lease that is shorter than a `storeTimeout` that is given. */
+export const checkTimeout = (
+  caller: string,
+  field: string,
+  leaseMillis: number,
+  options: LeaseOptions | undefined,
+  got: unknown = leaseMillis
+): void => {
+  const { storeTimeoutMillis } = guard(caller, options)
+  if (options?.storeTimeout !== undefined && leaseMillis < storeTimeoutMillis) {
+    refuse(caller, field, `at least storeTimeout (${storeTimeoutMillis} ms)`, got)
+  }
 }
 
 export const processes = (caller: string, options: ProcessOptions): number =>

@@ -5,7 +5,6 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { format } from "effect/Formatter"
 import { constFalse } from "effect/Function"
 import { guarded } from "../data/guarded.js"
 import type { Cell, DirectGcraStore, Taken } from "./gcraStore.js"
@@ -26,9 +25,10 @@ const judged = <A>(
   sensible: Sensible<A>
 ): Exit.Exit<A, StoreError> => {
   if (Exit.isFailure(exit)) return Cause.hasFails(exit.cause) ? exit : failed(operation, Cause.squash(exit.cause))
+  // It may hold a result or a key, which no log is to have: the error names its type alone.
   return guarded(() => sensible(exit.value), constFalse)
     ? exit
-    : failed(operation, new Error(`the answer makes no sense: ${format(exit.value).slice(0, 200)}`))
+    : failed(operation, new Error(`the answer makes no sense: it is of type ${typeof exit.value}`))
 }
 
 const command = <A>(
