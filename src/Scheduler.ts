@@ -493,7 +493,8 @@ export const resume: Operations<Scheduler>["resume"] = /*#__PURE__*/ Tag.use((_)
  * **Details**
  *
  * With a rate it is the penalty of the limiter, so that all schedulers with that limiter hold back; a job with `tokens: 0` takes
- * nothing of the rate and starts. A penalty never shortens another one. Jobs whose `maxWait` ends before it are refused at once.
+ * nothing of the rate and starts. A penalty never shortens another one. Jobs of this
+ * scheduler whose `maxWait` ends before it are refused at once, those of another one with that limiter when it is over.
  *
  * **Example** (Obeying a backend)
  *

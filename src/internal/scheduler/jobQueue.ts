@@ -157,13 +157,15 @@ export class JobQueue<T extends QueueNode<T>> {
       .sort((a, b) => b.priority - a.priority)
   }
 
-  /** The number of jobs of each key of a share. */
+  /** The number of jobs of each key of a share; those without one are `undefined`. */
   byShare(): Array<{ readonly key: unknown; readonly queued: number }> {
     const sizes = new Map<unknown, number>()
-    for (const { fair } of this.heap) {
-      for (const { key, size } of fair?.linesWaiting ?? []) sizes.set(key, (sizes.get(key) ?? 0) + size)
+    for (const { fair, size } of this.heap) {
+      for (const line of fair === undefined ? [{ key: undefined, size }] : fair.linesWaiting) {
+        sizes.set(line.key, (sizes.get(line.key) ?? 0) + line.size)
+      }
     }
-    return Array.from(sizes, ([key, queued]) => ({ key, queued }))
+    return Array.from(sizes, ([key, queued]) => ({ key, queued })).filter(({ queued }) => queued > 0)
   }
 
   private levelOf(priority: number): Level<T> {
