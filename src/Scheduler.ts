@@ -522,8 +522,9 @@ export const penalize: Operations<Scheduler>["penalize"] = /*#__PURE__*/ Accesso
  *
  * **Details**
  *
- * Jobs that a running job waits for are still taken. With a `timeout` the jobs that are left then are interrupted, and the
- * scheduler is closed.
+ * Jobs that a running job waits for are still taken. A call of {@link forEach} or its kind that had begun goes on to its last
+ * item, and `drain` waits for that, unless it is called from that call. With a `timeout` the jobs that are left then are
+ * interrupted, and the scheduler is closed.
  *
  * **Gotchas**
  *
