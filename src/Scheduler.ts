@@ -493,7 +493,8 @@ export const resume: Operations<Scheduler>["resume"] = /*#__PURE__*/ Tag.use((_)
  * **Details**
  *
  * With a rate it is the penalty of the limiter, so that all schedulers with that limiter hold back; a job with `tokens: 0` takes
- * nothing of the rate and starts. A penalty never shortens another one. Jobs whose `maxWait` ends before it are refused at once.
+ * nothing of the rate and starts. A penalty never shortens another one. Jobs of this
+ * scheduler whose `maxWait` ends before it are refused at once, those of another one with that limiter when it is over.
  *
  * **Example** (Obeying a backend)
  *
@@ -521,8 +522,9 @@ export const penalize: Operations<Scheduler>["penalize"] = /*#__PURE__*/ Accesso
  *
  * **Details**
  *
- * Jobs that a running job waits for are still taken. With a `timeout` the jobs that are left then are interrupted, and the
- * scheduler is closed.
+ * Jobs that a running job waits for are still taken. A call of {@link forEach} or its kind that had begun goes on to its last
+ * item, and `drain` waits for that, unless it is called from that call. With a `timeout` the jobs that are left then are
+ * interrupted, and the scheduler is closed.
  *
  * **Gotchas**
  *

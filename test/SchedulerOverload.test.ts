@@ -2,7 +2,21 @@
  * The laws of overload: a job that would wait too long is refused, load beyond the width is shed, and callers get fair turns.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, References, Scope, Stream } from "effect"
+import {
+  type Cause,
+  Clock,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Latch,
+  Layer,
+  Queue,
+  References,
+  Scope,
+  Stream
+} from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
@@ -779,6 +793,46 @@ describe("drain", () => {
       expect(refusal(drained)).toBe("Success")
     }))
 
+  it.effect("O7 a drain that a run or a job of another scheduler asks for waits for a call between two items", () =>
+    Effect.gen(function*() {
+      const reducer = yield* Reducer.make()
+      const other = yield* Scheduler.make({ concurrency: 1 })
+      const ways: Array<(drain: Effect.Effect<void>) => Effect.Effect<void, unknown>> = [
+        (drain) => reducer.reduce("key", drain),
+        (drain) => other.schedule(drain)
+      ]
+      for (const way of ways) {
+        const scheduler = yield* Scheduler.make({ concurrency: 2 })
+        const items = yield* Queue.make<number, Cause.Done>()
+        const call = yield* fork(scheduler.forEach(Stream.fromQueue(items), (item) => Effect.succeed(item)))
+        yield* Queue.offer(items, 1)
+        yield* settle
+        const drained = yield* fork(way(scheduler.drain()))
+        yield* settle
+        expect([call, drained].map(refusal)).toEqual([undefined, undefined])
+        yield* Queue.offer(items, 2)
+        yield* Queue.end(items)
+        yield* settle
+        expect(call.pollUnsafe()).toEqual(Exit.succeed([1, 2]))
+        expect(refusal(drained)).toBe("Success")
+      }
+    }))
+
+  it.effect("O7 a drain waits for no call that waits for it: one of whose items it is part of, or that was made around it", () =>
+    Effect.gen(function*() {
+      const reducer = yield* Reducer.make()
+      const ways: Array<(scheduler: Scheduler.Scheduler) => Effect.Effect<unknown, unknown>> = [
+        (scheduler) => scheduler.forEach([1], () => reducer.reduce("drain", scheduler.drain())),
+        (scheduler) =>
+          reducer.reduce("call", scheduler.forEach(Stream.fromEffect(scheduler.drain()), () => Effect.succeed("item")))
+      ]
+      for (const way of ways) {
+        const call = yield* fork(way(yield* Scheduler.make({ concurrency: 2 })))
+        yield* settle
+        expect(refusal(call)).toBe("Success")
+      }
+    }))
+
   it("O7 all who wait for the end hear of it, also where the code of one of them throws", () => {
     const thrown: Array<unknown> = []
     const { exit } = simulate(() =>
@@ -1018,7 +1072,7 @@ describe("stats", () => {
       expect(yield* scheduler.stats).toMatchObject({
         refused: { WaitExceeded: 1, InsufficientCapacity: 1, QueueFull: 1 },
         byPriority: [{ priority: 1, queued: 1 }, { priority: 0, queued: 8 }],
-        byShare: [{ key: "b", queued: 4 }, { key: "a", queued: 3 }, { key: undefined, queued: 1 }]
+        byShare: [{ key: "b", queued: 4 }, { key: "a", queued: 3 }, { key: undefined, queued: 2 }]
       })
     }))
 

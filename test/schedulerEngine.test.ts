@@ -21,6 +21,7 @@ interface Options {
   readonly outer?: Job | undefined
   readonly patient?: boolean
   readonly tokens?: number
+  readonly maxWait?: number
   readonly onStart?: (job: TestJob) => void
   readonly onFailure?: (job: TestJob) => void
 }
@@ -33,8 +34,8 @@ class TestJob extends Job {
   error: SchedulerError | undefined
   closed = false
   constructor(id: number, log: Array<string>, options: Options = {}) {
-    const { outer, patient = false, priority = 0, tokens = 1, weight = 1 } = options
-    super({ ...oneJob, weight, tokens, priority }, outer, patient)
+    const { maxWait = Infinity, outer, patient = false, priority = 0, tokens = 1, weight = 1 } = options
+    super({ ...oneJob, weight, tokens, priority, maxWait }, outer, patient)
     this.id = id
     this.log = log
     this.start = options.onStart
@@ -217,6 +218,19 @@ describe("Engine", () => {
     engine.releaseUnsafe(first)
     engine.enqueueUnsafe(second)
     expect(log).toEqual(["start 0", "start 1"])
+    engine.releaseUnsafe(second)
+    expectRest(engine)
+  })
+
+  it("O1 a job that finds a permit free once it comes to queue starts, though it may not wait", () => {
+    const { engine, job, log, submit } = setup(1)
+    const first = submit()
+    const second = job({ maxWait: 0 })
+    expect(engine.startUnsafe(second)).toBe(false)
+    engine.releaseUnsafe(first)
+    engine.enqueueUnsafe(second)
+    submit({ maxWait: 0 })
+    expect(log).toEqual(["start 0", "start 1", "fail 2 WaitExceeded"])
     engine.releaseUnsafe(second)
     expectRest(engine)
   })

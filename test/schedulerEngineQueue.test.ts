@@ -46,6 +46,17 @@ describe("JobQueue", () => {
     }
   })
 
+  it("O1 S4 counts the tokens in front of a job, where they have 256 priorities at most; else those of twice as many at most", () => {
+    const queue = new JobQueue<Node>()
+    for (let id = 0; id < 6000; id++) queue.enqueue(new Node(id, (7 * id) % 3000))
+    const before = (priority: number) => queue.tokensBefore(priority, undefined)
+    expect([3000, 2999, 2998, 2743, 2998.5].map(before)).toEqual([0, 2, 4, 2 * 257, 2])
+    for (const priority of [2500, 1000, 0, -1]) {
+      expect(before(priority)).toBeGreaterThan(2 * 256)
+      expect(before(priority)).toBeLessThanOrEqual(2 * 514)
+    }
+  })
+
   it("visits everything, and what it visits may be removed on the way", () => {
     const queue = new JobQueue<Node>()
     for (let id = 0; id < 30; id++) queue.enqueue(new Node(id, id % 5))

@@ -64,3 +64,18 @@ export const remove = <A extends Member>(heap: Array<A>, member: A): void => {
   }
   member.index = -1
 }
+
+/** The members that are due before a time: all, or more than `many` of them. */
+export const dueBefore = <A extends Member>(heap: ReadonlyArray<A>, due: number, many: number): Array<A> => {
+  const found: Array<A> = []
+  const look = (index: number): void => {
+    const member = heap[index]
+    if (member !== undefined && member.due < due) found.push(member)
+  }
+  look(0)
+  for (let i = 0; i < found.length && i < many; i++) {
+    look(2 * found[i]!.index + 1)
+    look(2 * found[i]!.index + 2)
+  }
+  return found
+}

@@ -123,8 +123,8 @@ export const drain = (engine: Engine, nanos: number): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     engine.draining = true
     const around = nodeOf(fiber.context)
-    // Between two items of a call nothing may run. A job that drains its own scheduler may be part of such a call.
-    const calls = () => around === undefined && Array.from(engine.calls).some((call) => !call.isLate)
+    // Between two items of a call nothing may run.
+    const calls = () => Array.from(engine.calls).some((call) => !call.isLate && !call.isAround(around))
     const drained = waitUntil(engine, around, () => engine.queued === 0 && !calls())
     if (nanos === Infinity) return drained
     const timeout = engine.site.clock.sleep(duration(nanos))

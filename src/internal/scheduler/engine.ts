@@ -24,7 +24,7 @@ import { forEachInSlices, Slices } from "../data/slices.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { Load, SchedulerWatch } from "../seen/seen.js"
 import { type Account, type Log, logOf, Tracing } from "../seen/tell.js"
-import { endUnsafe } from "../waits/waits.js"
+import { endUnsafe, type Node } from "../waits/waits.js"
 import { Draining, QueueFull, type SchedulerErrorReason } from "./error.js"
 import { type Job, type Lane, Terms } from "./job.js"
 import { Lanes } from "./lanes.js"
@@ -46,6 +46,8 @@ const maxStartsPerStep = 256
 export interface CallInProgress {
   /** It came when the scheduler was draining already. */
   readonly isLate: boolean
+  /** Whether it may wait for a node: one of its items does, or it was made in what does. */
+  isAround(node: Node | undefined): boolean
   /** The width has changed. */
   fill(): void
   /** The scheduler closed. */
@@ -206,23 +208,25 @@ export class Engine implements Core, Claimant, Load {
     job.arrived = this.now()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
-    if (queued >= maxQueued) {
-      // Its fiber may have yielded since it could not start.
-      if (this.startUnsafe(job, job)) return this.tellStart(job)
-      return refusals.refuse(job, new QueueFull({ queued, maxQueued }))
-    }
+    if (queued >= maxQueued) return this.startOrRefuse(job, new QueueFull({ queued, maxQueued }))
     if (now === undefined || (job.patient && job.options.maxWait === Infinity)) {
       this.lanes.enter(job)
     } else {
       const terms = job.terms = new Terms(job)
       this.overload ??= new Overload(this, this.limits, this.site)
       const reason = this.overload.refusesNew(terms, now)
-      if (reason !== undefined) return refusals.refuse(job, reason)
+      if (reason !== undefined) return this.startOrRefuse(job, reason)
       this.lanes.enter(job)
       this.overload.entered(terms, now)
     }
     this.penalty?.watch()
     this.pump()
+  }
+
+  /** Its fiber may have yielded since it could not start. */
+  private startOrRefuse(job: Job, reason: SchedulerErrorReason): void {
+    if (this.startUnsafe(job, job)) this.tellStart(job)
+    else this.refusals.refuse(job, reason)
   }
 
   startedUnsafe(job: Job): void {

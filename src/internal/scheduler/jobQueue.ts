@@ -34,6 +34,9 @@ interface Level<T extends QueueNode<T>> extends List<T>, DueHeap.Member {
   fair: FairQueue<T> | undefined
 }
 
+/** Of how many higher priorities a job that comes counts the tokens: each job might have one of its own. */
+const higherCounted = 256
+
 export class JobQueue<T extends QueueNode<T>> {
   size = 0
   private readonly heap: Array<Level<T>> = []
@@ -79,15 +82,12 @@ export class JobQueue<T extends QueueNode<T>> {
 
   /** The tokens of the jobs that start before one that comes now, as far as that is certain. */
   tokensBefore(priority: number, share: Share | undefined): number {
+    const own = this.levels.get(priority)
     let tokens = 0
-    for (const level of this.heap) {
-      if (level.priority > priority) tokens += level.tokens
-      else if (level.priority === priority) {
-        // The first share makes the level one with lines.
-        if (level.fair !== undefined) tokens += level.fair.tokensOf(share)
-        else if (share === undefined) tokens += level.tokens
-      }
-    }
+    if (own?.fair !== undefined) tokens = own.fair.tokensOf(share)
+    // The first share makes the level one with lines.
+    else if (own !== undefined && share === undefined) tokens = own.tokens
+    for (const level of DueHeap.dueBefore(this.heap, -priority, higherCounted)) tokens += level.tokens
     return tokens
   }
 
@@ -157,13 +157,15 @@ export class JobQueue<T extends QueueNode<T>> {
       .sort((a, b) => b.priority - a.priority)
   }
 
-  /** The number of jobs of each key of a share. */
+  /** The number of jobs of each key of a share; those without one are `undefined`. */
   byShare(): Array<{ readonly key: unknown; readonly queued: number }> {
     const sizes = new Map<unknown, number>()
-    for (const { fair } of this.heap) {
-      for (const { key, size } of fair?.linesWaiting ?? []) sizes.set(key, (sizes.get(key) ?? 0) + size)
+    for (const { fair, size } of this.heap) {
+      for (const line of fair === undefined ? [{ key: undefined, size }] : fair.linesWaiting) {
+        sizes.set(line.key, (sizes.get(line.key) ?? 0) + line.size)
+      }
     }
-    return Array.from(sizes, ([key, queued]) => ({ key, queued }))
+    return Array.from(sizes, ([key, queued]) => ({ key, queued })).filter(({ queued }) => queued > 0)
   }
 
   private levelOf(priority: number): Level<T> {

@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { hasProperty } from "effect/Predicate"
 import { forEachInSlices } from "../../data/slices.js"
-import { CurrentNode, type Node, nodeOf } from "../../waits/waits.js"
+import { CurrentNode, isAbove, liveNode, type Node, nodeOf } from "../../waits/waits.js"
 import { Job } from "../job.js"
 import type { CallInProgress, Engine } from "../engine.js"
 import type { SchedulerError } from "../error.js"
@@ -273,6 +273,12 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
   failUnsafe(cause: Cause.Cause<XE>): void {
     if (this.exit === undefined) this.stopUnsafe(Exit.failCause(cause))
     else if (Cause.hasDies(cause)) this.log(cause)
+  }
+
+  isAround(node: Node | undefined): boolean {
+    const outer = liveNode(this.outer)
+    return node !== undefined &&
+      isAbove(node, (node) => node === outer || (node instanceof Item && node.call === this))
   }
 
   interruptUnsafe(): void {
