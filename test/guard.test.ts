@@ -53,7 +53,31 @@ describe("the guard of a store", () => {
         expect(messages.length).toBe(outage)
         store.away = false
         yield* take
+        yield* TestClock.adjust(1200)
       }
+    }))
+
+  it.effect("What fails for some keys, while the calls of others are answered, is logged once", () =>
+    Effect.gen(function*() {
+      const { guard } = setup()
+      const messages: Array<unknown> = []
+      const applied = Effect.provide(
+        guard.applied("local", gone),
+        Logger.layer([Logger.make(({ message }) => void messages.push(message))])
+      )
+      const failed = Effect.flip(guard.once("take", Effect.fail(gone)))
+      const fails = Effect.andThen(failed, applied)
+      for (let i = 0; i < 20; i++) {
+        yield* i < 10 ? fails : failed
+        yield* guard.once("take", Effect.void)
+        if (i < 10) yield* applied
+        yield* TestClock.adjust(500)
+      }
+      yield* fails
+      expect(messages.length).toBe(1)
+      yield* TestClock.adjust(1101)
+      yield* fails
+      expect(messages.length).toBe(2)
     }))
 
   it.effect("A command that was sent without the guard and failed has what is left of its budget", () =>

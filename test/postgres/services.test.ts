@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import { connect, createServer, type Socket } from "node:net"
+import { migration } from "../../src/internal/postgres/tables.js"
 import * as PostgresRateLimiter from "../../src/postgres/RateLimiter.js"
 import * as PostgresReducer from "../../src/postgres/Reducer.js"
 import * as PostgresScheduler from "../../src/postgres/Scheduler.js"
@@ -119,9 +120,10 @@ describe.skipIf(!hasPostgres)("Reducer over PostgreSQL", () => {
       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'postgres'"
     const meet = Effect.fnUntraced(function*(id: string, between: Effect.Effect<unknown, unknown>) {
       const request = new Get({ id })
-      const end = yield* Deferred.make<number>()
-      const first = yield* fork(a(reduceShared(request, () => Deferred.await(end))))
-      yield* Effect.sleep(100)
+      const [begun, end] = [yield* Deferred.make<void>(), yield* Deferred.make<number>()]
+      const run = Effect.andThen(Deferred.succeed(begun, undefined), Deferred.await(end))
+      const first = yield* fork(a(reduceShared(request, () => run)))
+      yield* Deferred.await(begun)
       const second = yield* fork(b(reduceShared(request, () => Effect.die("not alone"))))
       yield* Effect.sleep(100)
       yield* Effect.orDie(between)
@@ -567,6 +569,22 @@ describe.skipIf(!hasPostgres)("the schema in PostgreSQL", () => {
       const wait = yield* call
       if (what.startsWith("TABLE")) expect(wait).toBe(0)
       else expect(wait).toBeGreaterThan(0)
+    }
+  })
+
+  live("a schema of an older release is brought up to date, and one of a newer release is left as it is", function*() {
+    const of = yield* server
+    const acquire = { key: "=k", party: "a b", lease: 1e9, limit: 1, permits: [{ id: "a", weight: 1 }] }
+    for (const [version, granted] of [[0, 1], [2, 7]] as const) {
+      const schema = `release_${version}`
+      const { database: one, pg } = yield* database(of, schema)
+      const other = migration(schema).replaceAll("version_1", `version_${version}`).replace(
+        "'granted', granted",
+        "'granted', 7"
+      )
+      yield* pg.unsafe(other)
+      const answer = yield* one.call("acquire", "acquire", acquire, (answer) => answer)
+      expect(answer).toMatchObject({ granted })
     }
   })
 

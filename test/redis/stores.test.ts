@@ -304,6 +304,15 @@ describe.skipIf(!hasRedis)("ReducerStore over Redis", () => {
     expect(yield* b.store.complete("k", b, fence, "1")).toBe(true)
   })
 
+  live("Who follows a fence that nobody can have been given leads when the lease ends", function*() {
+    const { a, server } = yield* two({ leaseMillis: 50 })
+    leads(yield* a.store.join("k", a, undefined))
+    yield* Effect.promise(() => server.command("HSET", "{t:k}:f", "owner", "x", "fence", "9007199254740993"))
+    const { fence } = yield* a.store.join("k", a, undefined)
+    yield* Effect.sleep(60)
+    leads(yield* a.store.join("k", a, fence))
+  })
+
   live("One script wakes 250 processes, of however many flights, and all are woken in the end", function*() {
     const { a, server } = yield* two()
     const keys = Array.from({ length: 10 }, (_, i) => `k${i}`)
@@ -575,6 +584,20 @@ describe.skipIf(!hasRedis)("GcraStore over Redis", () => {
     }
   })
 
+  live("No window and no penalty is too long", function*() {
+    for (const intervalMicros of [1e21, Number.MAX_VALUE / 1e6]) {
+      const { server, store } = yield* one({ intervalMicros, burst: 1 })
+      expect((yield* store.take("k", [1], 0)).waits).toEqual([0])
+      yield* store.penalize("l", intervalMicros)
+      for (const key of ["k", "l"]) {
+        const { retryMillis, waits } = yield* store.take(key, [1], 0)
+        expect(waits).toEqual([])
+        expect(retryMillis).toBeGreaterThan(intervalMicros / 1001)
+        expect(yield* Effect.promise(() => server.command("PTTL", `{t:${key}}:r`))).toMatch(/^:\d/)
+      }
+    }
+  })
+
   live("A clock that stepped back delays by the debt, not by the step", function*() {
     const { server, store } = yield* one({ intervalMicros: 50_000, burst: 1 })
     yield* store.take("k", [1], 0)
@@ -708,6 +731,14 @@ describe.skipIf(!hasRedis)("PermitStore over Redis", () => {
     expect((yield* b.acquire(ones("b1"), 1)).pollMillis).toBeLessThanOrEqual(250)
     yield* Effect.sleep(260)
     expect((yield* b.acquire(ones("b1"), 1)).granted).toBe(1)
+  })
+
+  live("No penalty is too long", function*() {
+    const { a, b } = yield* two()
+    for (const millis of [1e18, Number.MAX_VALUE / 1e6]) {
+      yield* a.penalize(millis)
+      expect((yield* b.acquire(ones("b1"), 1)).penaltyMillis).toBeGreaterThan(millis / 1.001)
+    }
   })
 
   live(

@@ -21,6 +21,12 @@ const longest = 3_600_000_000
 /** The longest name of a key, in bytes, that a row holds as it is. Of a longer one it holds the hash. */
 const longestName = 1024
 
+/**
+ * The number of what is made here. It counts up with each change after a release: the schema of an older one is then brought up
+ * to date, and that of a newer one is left as it is.
+ */
+const version = 1
+
 /** The statement that makes everything in a schema, once. */
 export const migration = (schema: string): string => {
   const s = `"${schema}"`
@@ -28,12 +34,17 @@ export const migration = (schema: string): string => {
   const count = (what: string) => all.split(`CREATE ${what} `).length - 1
   // What is gone alone is made again, too.
   return `DO $migrate$
+DECLARE
+  home oid;
+  present int;
 BEGIN
 PERFORM pg_advisory_xact_lock(hashtextextended('effect-funnel:${schema}', 0));
-IF to_regprocedure('${s}.version_1()') IS NOT NULL
-  AND ${count("OR REPLACE FUNCTION")} <= (SELECT count(*) FROM pg_proc WHERE pronamespace = to_regnamespace('${s}'))
-  AND ${count("TABLE IF NOT EXISTS")} <= (
-    SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('${s}') AND relkind = 'r')
+home := to_regnamespace('${s}');
+present := (SELECT max(substring(proname FROM '^version_([0-9]+)$')::int) FROM pg_proc WHERE pronamespace = home);
+IF present > ${version} THEN RETURN; END IF;
+IF present = ${version}
+  AND ${count("OR REPLACE FUNCTION")} <= (SELECT count(*) FROM pg_proc WHERE pronamespace = home)
+  AND ${count("TABLE IF NOT EXISTS")} <= (SELECT count(*) FROM pg_class WHERE relnamespace = home AND relkind = 'r')
   AND to_regclass('${s}.places') IS NOT NULL AND to_regclass('${s}.fences') IS NOT NULL
   THEN RETURN; END IF;
 ${all}
@@ -461,4 +472,4 @@ BEGIN
   RETURN NULL;
 END $f$;
 
-CREATE OR REPLACE FUNCTION ${s}.version_1() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';`
+CREATE OR REPLACE FUNCTION ${s}.version_${version}() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';`

@@ -47,8 +47,8 @@ local function state()
     text = text .. ' ' .. num(debt[q])
     longest = max(longest, debt[q])
   end
-  -- Redis expires by whole milliseconds: without slack a key dies early and forgives what is left of its debt.
-  ttl = num(ceil(longest / 1000) + 1000)
+  -- A key that dies early forgives what is left of its debt.
+  ttl = life(longest)
 end
 local function write()
   call('SET', key, text, 'PX', ttl)

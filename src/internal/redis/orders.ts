@@ -14,12 +14,17 @@ import { forEachGuarded, guarded } from "../data/guarded.js"
 import { turns, within } from "../store/guard.js"
 import { StoreError } from "../store/storeError.js"
 
-/** The start of every script: the server's time in microseconds, and numbers as text without losing digits. */
+/**
+ * The start of every script: the server's time in microseconds, numbers as text without losing digits, and the time to live of
+ * a key in milliseconds.
+ */
 const prelude = `
 local format = string.format
 local function num(x) return format(x % 1 == 0 and x < 9007199254740992 and '%d' or '%.17g', x) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+-- With slack: Redis expires by whole milliseconds. It takes no time beyond its integers.
+local function life(micros) return math.min(math.ceil(micros / 1000), 1e15) + 1000 end
 `
 
 /** The options of a service over orders, which bound their time and number themselves. */

@@ -103,7 +103,7 @@ local function clean()
 end
 -- A shorter lease than that of another must not end the key.
 local function keep(lease)
-  local millis = math.ceil(lease / 1000) + 1000
+  local millis = life(lease)
   for _, key in ipairs({held, queue, alive, sizes}) do
     if redis.call('PTTL', key) < millis then redis.call('PEXPIRE', key, millis) end
   end
@@ -134,7 +134,7 @@ local function pass(free, me, told, most)
   return 0
 end
 local function setPenalty(left)
-  redis.call('SET', pause, num(now) .. ' ' .. num(left), 'PX', num(math.ceil(left / 1000) + 1000))
+  redis.call('SET', pause, num(now) .. ' ' .. num(left), 'PX', life(left))
 end
 -- The rest of the penalty. A clock that stepped back prolongs it by its own length at most.
 local function penalty()

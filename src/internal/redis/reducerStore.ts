@@ -53,7 +53,7 @@ function orders.join()
     redis.call('HDEL', state, 'rfence', 'rexp', 'rval')
     rfence, rexp = 0, 0
   end
-  if after and rfence >= after then
+  if after and rfence > 0 and rfence >= after then
     -- What is too much for one script comes with the next one.
     local size = redis.call('HSTRLEN', state, 'rval')
     if given > 0 and given + size > ${mostCharacters} then return {'F', num(rfence), '0'} end
@@ -67,7 +67,7 @@ function orders.join()
     till = most
     redis.call('HSET', state, 'until', num(till))
   end
-  local keep = math.ceil(math.max(2 * lease, rexp - now) / 1000) + 1000
+  local keep = life(math.max(2 * lease, rexp - now))
   -- This server may be behind one that gave the fences that the caller has seen. A forged one is not believed.
   local function larger()
     return math.max(fence + 1, now, seen < now + 3600000000 and seen + 1 or 0)
@@ -99,11 +99,11 @@ function orders.renew()
   local h = redis.call('HMGET', state, 'owner', 'fence', 'rexp')
   if h[2] and (tonumber(h[2]) ~= fence or h[1] ~= me) then return 0 end
   -- Where Redis has no memory left, it refuses what grows, unless the script has written before: a run that goes on is kept.
-  redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, read(h[3], largest) - now) / 1000) + 1000)
+  redis.call('PEXPIRE', state, life(math.max(2 * lease, read(h[3], largest) - now)))
   -- With the state gone those who waited are forgotten, and will ask again: the result is kept for them.
   if not h[2] then redis.call('HSET', state, 'taken', '1') end
   redis.call('HSET', state, 'owner', me, 'fence', num(fence), 'until', num(now + lease), 'lease', num(lease))
-  redis.call('PEXPIRE', state, math.ceil(math.max(2 * lease, read(h[3], largest) - now) / 1000) + 1000)
+  redis.call('PEXPIRE', state, life(math.max(2 * lease, read(h[3], largest) - now)))
   return 1
 end
 function orders.complete()
@@ -134,7 +134,7 @@ function orders.complete()
   redis.call('HDEL', state, 'taken')
   redis.call('HSET', state, 'owner', '', 'fence', num(fence), 'until', '0',
     'rfence', num(fence), 'rexp', num(last), 'rval', payload)
-  redis.call('PEXPIRE', state, math.ceil((last - now) / 1000) + 1000)
+  redis.call('PEXPIRE', state, life(last - now))
   return publish()
 end
 function orders.release()

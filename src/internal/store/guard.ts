@@ -124,7 +124,6 @@ interface Outage {
   /** When the last command failed. */
   readonly at: number
   readonly last: StoreError
-  readonly logged: boolean
 }
 
 export const make = (options: {
@@ -138,11 +137,15 @@ export const make = (options: {
   const { isBounded = false, outageBudgetMillis, service, storeTimeoutMillis, watch } = options
   let outage: Outage | undefined
   let probing = false
+  /** When a command failed or a policy applied last, since that was logged. */
+  let toldAt = -Infinity
   const inTurn = turns(mostAtOnce)
   // A failure that is longer ago tells nothing of now: an outage in use has had another one since.
   const memory = outageBudgetMillis + storeTimeoutMillis
   const current = (clock: Clock.Clock): Outage | undefined =>
     outage !== undefined && monotonicMillis(clock) - outage.at <= memory ? outage : undefined
+  // The answers to other keys end an outage. What goes on failing beside them is told once all the same.
+  const isTold = (at: number): boolean => at - toldAt <= memory
 
   /** Tells what observes the service how long a command took. */
   const timed = <A>(
@@ -177,8 +180,8 @@ export const make = (options: {
     })
     const counted = Effect.mapError(answered, (last) => {
       const at = monotonicMillis(clock)
-      const { logged = false, since = at } = current(clock) ?? {}
-      outage = { since, at, last, logged }
+      outage = { since: current(clock)?.since ?? at, at, last }
+      if (isTold(at)) toldAt = at
       return last
     })
     if (isBounded) return counted
@@ -230,11 +233,12 @@ export const make = (options: {
     Metric.update(Metric.withAttributes(policies, { service, policy }), calls)
 
   const applied: Guard["applied"] = (policy, failure, calls = 1) =>
-    Effect.suspend(() => {
+    Effect.clockWith((clock) => {
       const count = counted(policy, calls)
-      if (outage?.logged === true) return count
-      if (outage !== undefined) outage = { ...outage, logged: true }
-      return Effect.andThen(
+      const at = monotonicMillis(clock)
+      const wasTold = isTold(at)
+      toldAt = at
+      return wasTold ? count : Effect.andThen(
         count,
         Effect.logWarning(`${service}: the store is away, "${policy}" applies until it answers`, failure)
       )
