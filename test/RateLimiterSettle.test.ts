@@ -398,6 +398,26 @@ describe("O4 lists of tokens", () => {
       yield* scheduler.schedule(Effect.void, { maxWait: 0 })
     }))
 
+  it.effect("L2 retryAfter is exact behind lists that wait since there were several quotas", () =>
+    Effect.gen(function*() {
+      const first = { limit: 10, window: "1 second", burst: 5 } as const
+      const layer = RateLimiter.layer([first, { limit: 1000, window: "1 second", burst: 1000 }])
+      yield* Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 5, rate: RateLimiter.RateLimiter })
+        yield* RateLimiter.consume({ tokens: [5, 1] })
+        const waits = yield* fork(RateLimiter.consume({ tokens: [3, 0] }))
+        yield* scheduler.setRate(first)
+        const { retryAfter } = yield* RateLimiter.peek()
+        expect(Duration.toMillis(retryAfter)).toBe(400)
+        expect((yield* exceeded(RateLimiter.consume({ maxWait: 0 }))).retryAfter).toEqual(retryAfter)
+        yield* TestClock.adjust(399)
+        yield* Fiber.join(waits)
+        yield* exceeded(RateLimiter.consume({ maxWait: 0 }))
+        yield* TestClock.adjust(1)
+        yield* RateLimiter.consume({ maxWait: 0 })
+      }).pipe(Effect.provide(layer))
+    }))
+
   it.effect("a list exceeds a burst, has not one number a quota, or is settled by nonsense: a clear error", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make(quotas)

@@ -395,8 +395,8 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
 export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: number, tried: number): number => {
   const { line, rare } = entry
   if (line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
-  // A waiter that is late counts from later on.
-  const isAlone = rates.length === 1 && !rates[0]!.strict
+  // A waiter that is late counts from later on. Lists wait for one quota only if there were several before.
+  const isAlone = rates.length === 1 && !rates[0]!.strict && !line.hasLists
   if (isAlone && line.due > now) {
     return Math.max(0, dueAt(rates, entry, Gcra.behind(line.queued, tokens)) - now)
   }
