@@ -4,6 +4,8 @@ import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
 import { fork } from "./support/fibers.ts"
+import * as Gcra from "../src/internal/limiter/gcra.js"
+import { LimiterMemory } from "../src/internal/limiter/memory.js"
 import { ManualClock } from "./support/manualClock.js"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
@@ -397,6 +399,32 @@ describe("O4 lists of tokens", () => {
       yield* TestClock.adjust(500)
       yield* scheduler.schedule(Effect.void, { maxWait: 0 })
     }))
+
+  it("strict: a start that takes nothing of a quota pushes none out of its window that holds a debt", () => {
+    const clock = new ManualClock()
+    const rates = [Gcra.rate(2, 1e9, 1, true), Gcra.rate(1000, 1e9, 1000, false)]
+    const limiter = new LimiterMemory(rates, clock.context, clock)
+    const take = (tokens: ReadonlyArray<number>, granted?: object) =>
+      limiter.takeUnsafe(undefined, tokens, limiter.now(), granted)
+    const late = {}
+    expect(take([1, 0], late)).toBe(true)
+    clock.advance(500)
+    expect(take([1, 0])).toBe(true)
+    const owes = {}
+    clock.advance(500)
+    expect(take([0, 1], owes)).toBe(true)
+    limiter.settleUnsafe(limiter.chargeUnsafe(undefined, [0, 1], owes), [1, 1])
+    limiter.beginUnsafe(owes)
+    expect(take([0, 1])).toBe(true)
+    // The first one may begin at any time.
+    clock.advance(60_000)
+    expect(take([1, 0])).toBe(false)
+    limiter.beginUnsafe(late)
+    clock.advance(999)
+    expect(take([1, 0])).toBe(false)
+    clock.advance(1)
+    expect(take([1, 0])).toBe(true)
+  })
 
   it.effect("L2 retryAfter is exact behind lists that wait since there were several quotas", () =>
     Effect.gen(function*() {

@@ -51,8 +51,10 @@ export class StartLog {
     for (let i = 0; i < this.views.length; i++) {
       const view = this.views[i]
       if (view === undefined) continue
-      view.held += tokensOf(tokens, i)
-      while (view.held > view.limit && view.first < this.next) {
+      const n = tokensOf(tokens, i)
+      view.held += n
+      // A debt holds more than the limit. A start that takes nothing has not waited until that leaves the window.
+      while (n > 0 && view.held > view.limit && view.first < this.next) {
         view.held -= this.tokensAt(view.first, i)
         view.first++
       }
