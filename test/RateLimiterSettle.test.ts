@@ -105,6 +105,27 @@ describe("O4 settle", () => {
       expect(yield* remaining(limiter)).toBe(8)
     }))
 
+  it("L1 tokens of a call that left before it began are not given back once more by a call behind it", () => {
+    const ms = 1e6
+    const clock = new ManualClock()
+    const limiter = new LimiterMemory([Gcra.rate(10, 320 * ms, 9, false)], clock.context, clock)
+    const take = (tokens: number, at: number, granted?: object) => {
+      clock.advance(at - limiter.now() / ms)
+      expect(limiter.takeUnsafe(undefined, tokens, limiter.now(), granted)).toBe(true)
+    }
+    const leaves = {}
+    take(2, 107)
+    limiter.chargeUnsafe(undefined, 2, {})
+    take(1, 170, leaves)
+    take(3, 184)
+    const charge = limiter.chargeUnsafe(undefined, 3, {})
+    take(8, 267)
+    limiter.refundUnsafe(leaves)
+    limiter.settleUnsafe(charge, 0)
+    // Alone at 267, eight tokens of 32 ms each come back until then.
+    expect(limiter.now() + limiter.dueInUnsafe(undefined, 9)).toBeGreaterThanOrEqual((267 + 8 * 32) * ms)
+  })
+
   it.effect("L1 calls that run at once do not give back the same tokens twice", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make(tenAtOnce)

@@ -219,7 +219,7 @@ export const refund = (rates: Rates, grant: Grant): void => {
   const { entry } = grant
   const rare = entry.rare!
   List.remove(rare, grant)
-  rates.forEach((rate, i) => rare.charges?.lower(rare.charges.first, i, Gcra.tokensOf(grant.tokens, i) * rate.interval))
+  rates.forEach((rate, i) => rare.charges?.reduce(i, Gcra.tokensOf(grant.tokens, i) * rate.interval))
   replay(rates, entry)
   prune(rates, entry)
 }

@@ -52,9 +52,10 @@ export class StartLog {
       const view = this.views[i]
       if (view === undefined) continue
       const n = tokensOf(tokens, i)
+      const most = n === 0 ? Infinity : view.limit
       view.held += n
       // A debt holds more than the limit. A start that takes nothing has not waited until that leaves the window.
-      while (n > 0 && view.held > view.limit && view.first < this.next) {
+      while (view.held > most && view.first < this.next) {
         view.held -= this.tokensAt(view.first, i)
         view.first++
       }
