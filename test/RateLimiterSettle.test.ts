@@ -4,6 +4,8 @@ import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
 import { fork } from "./support/fibers.ts"
+import * as Gcra from "../src/internal/limiter/gcra.js"
+import { LimiterMemory } from "../src/internal/limiter/memory.js"
 import { ManualClock } from "./support/manualClock.js"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
@@ -102,6 +104,27 @@ describe("O4 settle", () => {
       yield* Fiber.join(call)
       expect(yield* remaining(limiter)).toBe(8)
     }))
+
+  it("L1 tokens of a call that left before it began are not given back once more by a call behind it", () => {
+    const ms = 1e6
+    const clock = new ManualClock()
+    const limiter = new LimiterMemory([Gcra.rate(10, 320 * ms, 9, false)], clock.context, clock)
+    const take = (tokens: number, at: number, granted?: object) => {
+      clock.advance(at - limiter.now() / ms)
+      expect(limiter.takeUnsafe(undefined, tokens, limiter.now(), granted)).toBe(true)
+    }
+    const leaves = {}
+    take(2, 107)
+    limiter.chargeUnsafe(undefined, 2, {})
+    take(1, 170, leaves)
+    take(3, 184)
+    const charge = limiter.chargeUnsafe(undefined, 3, {})
+    take(8, 267)
+    limiter.refundUnsafe(leaves)
+    limiter.settleUnsafe(charge, 0)
+    // Alone at 267, eight tokens of 32 ms each come back until then.
+    expect(limiter.now() + limiter.dueInUnsafe(undefined, 9)).toBeGreaterThanOrEqual((267 + 8 * 32) * ms)
+  })
 
   it.effect("L1 calls that run at once do not give back the same tokens twice", () =>
     Effect.gen(function*() {
@@ -396,6 +419,52 @@ describe("O4 lists of tokens", () => {
       yield* scheduler.setRate(quotas[0])
       yield* TestClock.adjust(500)
       yield* scheduler.schedule(Effect.void, { maxWait: 0 })
+    }))
+
+  it("strict: a start that takes nothing of a quota pushes none out of its window that holds a debt", () => {
+    const clock = new ManualClock()
+    const rates = [Gcra.rate(2, 1e9, 1, true), Gcra.rate(1000, 1e9, 1000, false)]
+    const limiter = new LimiterMemory(rates, clock.context, clock)
+    const take = (tokens: ReadonlyArray<number>, granted?: object) =>
+      limiter.takeUnsafe(undefined, tokens, limiter.now(), granted)
+    const late = {}
+    expect(take([1, 0], late)).toBe(true)
+    clock.advance(500)
+    expect(take([1, 0])).toBe(true)
+    const owes = {}
+    clock.advance(500)
+    expect(take([0, 1], owes)).toBe(true)
+    limiter.settleUnsafe(limiter.chargeUnsafe(undefined, [0, 1], owes), [1, 1])
+    limiter.beginUnsafe(owes)
+    expect(take([0, 1])).toBe(true)
+    // The first one may begin at any time.
+    clock.advance(60_000)
+    expect(take([1, 0])).toBe(false)
+    limiter.beginUnsafe(late)
+    clock.advance(999)
+    expect(take([1, 0])).toBe(false)
+    clock.advance(1)
+    expect(take([1, 0])).toBe(true)
+  })
+
+  it.effect("L2 retryAfter is exact behind lists that wait since there were several quotas", () =>
+    Effect.gen(function*() {
+      const first = { limit: 10, window: "1 second", burst: 5 } as const
+      const layer = RateLimiter.layer([first, { limit: 1000, window: "1 second", burst: 1000 }])
+      yield* Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 5, rate: RateLimiter.RateLimiter })
+        yield* RateLimiter.consume({ tokens: [5, 1] })
+        const waits = yield* fork(RateLimiter.consume({ tokens: [3, 0] }))
+        yield* scheduler.setRate(first)
+        const { retryAfter } = yield* RateLimiter.peek()
+        expect(Duration.toMillis(retryAfter)).toBe(400)
+        expect((yield* exceeded(RateLimiter.consume({ maxWait: 0 }))).retryAfter).toEqual(retryAfter)
+        yield* TestClock.adjust(399)
+        yield* Fiber.join(waits)
+        yield* exceeded(RateLimiter.consume({ maxWait: 0 }))
+        yield* TestClock.adjust(1)
+        yield* RateLimiter.consume({ maxWait: 0 })
+      }).pipe(Effect.provide(layer))
     }))
 
   it.effect("a list exceeds a burst, has not one number a quota, or is settled by nonsense: a clear error", () =>

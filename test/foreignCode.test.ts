@@ -539,6 +539,44 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
 })
 
 describe("foreign code hurts its own caller alone: RateLimiter", () => {
+  for (const strict of [false, true]) {
+    for (const settles of [false, true]) {
+      const name = `${strict ? ", strict" : ""}${settles ? ", settles" : ""}`
+      it.effect(`L5 a call whose tracer throws at any of its operations keeps no key and blocks nobody${name}`, () =>
+        Effect.gen(function*() {
+          const clock = new ManualClock()
+          const limiter = yield* Effect.provideService(
+            RateLimiter.make({ limit: 1, window: "1 second", strict }),
+            Clock.Clock,
+            clock
+          )
+          let thrown = 0
+          for (const waits of [false, true]) {
+            for (let at = 1; at < 30; at++) {
+              let operations = 0
+              const tracer = Tracer.make({
+                span: (options) => new Tracer.NativeSpan(options),
+                context: (primitive, fiber) => {
+                  if (++operations === at) throw bug
+                  return primitive["~effect/Effect/evaluate"](fiber)
+                }
+              })
+              const options = { key: `${waits} ${at}`, ...(settles ? { settle: () => 1 } : undefined) }
+              if (waits) yield* limiter.consume(options)
+              const call = yield* fork(Effect.withTracer(limiter.withLimit(Effect.succeed("done"), options), tracer))
+              clock.advance(1000)
+              if (Exit.isFailure(yield* Fiber.await(call))) thrown++
+              clock.advance(1000)
+              yield* limiter.consume({ ...options, maxWait: 0 })
+            }
+          }
+          expect(thrown).toBeGreaterThan(6)
+          clock.advance(10_000)
+          expect(JSON.parse(JSON.stringify(limiter))).toMatchObject({ keys: 0 })
+        }))
+    }
+  }
+
   it("observers of fibers", () => {
     const calls = foreignSweep({
       make: () => RateLimiter.make({ limit: 10, window: "1 second" }),

@@ -33,13 +33,20 @@ export class Charges implements List.List<Member> {
   }
 
   /** Takes so many nanoseconds of one quota out of the debts that were found since a charge. Returns how many it can be. */
-  lower(since: Member | undefined, i: number, nanos: number): number {
+  lower(since: Member, i: number, nanos: number): number {
     let left = nanos
-    for (let charge = since; charge !== undefined; charge = charge.after) {
+    for (let charge: Member | undefined = since; charge !== undefined; charge = charge.after) {
       left = Math.min(left, charge.found[i]!)
       charge.found[i]! -= left
     }
     return left
+  }
+
+  /** A start is taken back. It may have been before any charge: no later call found a debt that is smaller by more. */
+  reduce(i: number, nanos: number): void {
+    for (let charge = this.first; charge !== undefined; charge = charge.after) {
+      charge.found[i] = Math.max(0, charge.found[i]! - nanos)
+    }
   }
 
   /** Converts the debts to other quotas. */

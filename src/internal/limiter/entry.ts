@@ -219,7 +219,7 @@ export const refund = (rates: Rates, grant: Grant): void => {
   const { entry } = grant
   const rare = entry.rare!
   List.remove(rare, grant)
-  rates.forEach((rate, i) => rare.charges?.lower(rare.charges.first, i, Gcra.tokensOf(grant.tokens, i) * rate.interval))
+  rates.forEach((rate, i) => rare.charges?.reduce(i, Gcra.tokensOf(grant.tokens, i) * rate.interval))
   replay(rates, entry)
   prune(rates, entry)
 }
@@ -395,8 +395,8 @@ export const standing = (rates: Rates, entry: Entry | undefined, now: number): S
 export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: number, tried: number): number => {
   const { line, rare } = entry
   if (line === undefined) return Math.max(0, dueAt(rates, entry, tokens, now) - now)
-  // A waiter that is late counts from later on.
-  const isAlone = rates.length === 1 && !rates[0]!.strict
+  // A waiter that is late counts from later on. Lists wait for one quota only if there were several before.
+  const isAlone = rates.length === 1 && !rates[0]!.strict && !line.hasLists
   if (isAlone && line.due > now) {
     return Math.max(0, dueAt(rates, entry, Gcra.behind(line.queued, tokens)) - now)
   }

@@ -5,6 +5,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { type Fiber, getCurrent } from "effect/Fiber"
+import { constVoid } from "effect/Function"
 import * as Inspectable from "effect/Inspectable"
 import * as Pipeable from "effect/Pipeable"
 import { duration } from "../data/duration.js"
@@ -12,7 +13,7 @@ import { InsufficientCapacity } from "../data/insufficientCapacity.js"
 import { refuse as refuseOption } from "../data/refuse.js"
 import { StoreError } from "../store/storeError.js"
 import { RateLimiterError, type RateLimiterErrorReason, RateLimitExceeded } from "./error.js"
-import { firstStep } from "./firstStep.js"
+import { firstStep, untraced } from "./firstStep.js"
 import { leastOf, type Tokens } from "./gcra.js"
 import { type Backend, type Charge, excessOf, type Granted, type Refusal, register, type Standing } from "./limiter.js"
 import { type Call, Patience } from "./patience.js"
@@ -127,8 +128,9 @@ export const make = (limiter: Backend, name: string) => {
     since: number,
     maxWait: number,
     settles: boolean
-  ): Effect.Effect<Admitted, RateLimiterError> =>
-    Effect.callback((resume) => {
+  ): Effect.Effect<Admitted, RateLimiterError> => {
+    let leave = constVoid
+    const waits = Effect.callback<Admitted, RateLimiterError>((resume) => {
       // Sound: the limiters without a place let no call wait.
       const timed = maxWait === Infinity ? undefined : patience ??= new Patience(limiter, limiter.place!, late)
       const { currentDispatcher } = getCurrent()!
@@ -161,30 +163,42 @@ export const make = (limiter: Backend, name: string) => {
         onFailure: (failure) => end(refuse(failure)),
         onClose: () => end(Effect.interrupt)
       }
-      timed?.add(call)
-      limiter.waitUnsafe(call)
-      suspended = true
-      return Effect.sync(() => {
+      leave = () => {
         // It waits no more or, between its grant and its next step, it has not started.
         timed?.remove(call)
         limiter.cancelUnsafe(call)
         limiter.refundUnsafe(call)
-        if (call.charge !== undefined) limiter.settleUnsafe!(call.charge, undefined)
-      })
+        const { charge } = call
+        call.charge = undefined
+        if (charge !== undefined) limiter.settleUnsafe!(charge, undefined)
+      }
+      timed?.add(call)
+      limiter.waitUnsafe(call)
+      suspended = true
+      return Effect.sync(leave)
     })
+    // In the step that resumes a granted call, its tracer may throw.
+    return Effect.catchCause(waits, (cause) => {
+      leave()
+      return Exit.failCause(cause)
+    })
+  }
 
   /**
    * Begins an admitted effect. Its start counts from after its first step: if the process stops in that step, a strict
    * window becomes longer and not shorter.
    */
   const start = <A, E, R>(
-    granted: Granted | undefined,
-    effect: Effect.Effect<A, E, R>,
+    then: Then<A, E, R>,
+    waited: number,
+    now: number,
+    standing: Standing | undefined,
+    granted: Admitted | undefined,
     fiber: Fiber<unknown, unknown>
   ): Effect.Effect<A, E, R> => {
-    if (granted === undefined) return firstStep(effect, fiber)
+    if (granted === undefined) return firstStep(then(waited, now, standing, granted, fiber), fiber)
     try {
-      return firstStep(effect, fiber)
+      return firstStep(then(waited, now, standing, granted, fiber), fiber)
     } finally {
       limiter.beginUnsafe(granted)
     }
@@ -208,7 +222,7 @@ export const make = (limiter: Backend, name: string) => {
       const granted: Admitted | undefined = begins && limiter.strict ? { link: undefined } : undefined
       if (limiter.takeUnsafe(key, tokens, now, granted, now)) {
         limiter.watch?.admitted()
-        return start(granted, then(0, now, undefined, granted, fiber), fiber)
+        return start(then, 0, now, undefined, granted, fiber)
       }
       return otherwise(options, now, granted, settles, fiber, then)
     })
@@ -240,13 +254,13 @@ export const make = (limiter: Backend, name: string) => {
         const waited = at - now + Number(limiter.epoch - epoch)
         limiter.watch?.delayed(waited / 1e6)
         told?.admitted()
-        return start(waiter, then(waited, at, waiter.standing, waiter, fiber), fiber)
+        return start(then, waited, at, waiter.standing, waiter, fiber)
       })
     }
     return limiter.attempt<A, E | RateLimiterError, R>(key, tokens, now, granted, (refusal, standing) => {
       if (refusal === undefined) {
         limiter.watch?.admitted()
-        return start(granted, then(0, now, standing, granted, fiber), fiber)
+        return start(then, 0, now, standing, granted, fiber)
       }
       return refusal instanceof StoreError ? refuse(refusal) : exceeded(key, refusal)
     })
@@ -266,7 +280,7 @@ export const make = (limiter: Backend, name: string) => {
         effect,
         (exit) => Settling.settleBy(caller, limiter, granted.charge, settle, exit)
       )
-      return firstStep(settled, fiber)
+      return untraced(settled, fiber)
     })
   }
 

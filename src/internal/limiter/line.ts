@@ -22,6 +22,8 @@ export class Line implements List.List<Place> {
   last: Place | undefined = undefined
   /** The tokens of all waiters; of lists, the least number. */
   queued = 0
+  /** Whether a list of several numbers has waited: `queued` may count less of it than one quota does. */
+  hasLists = false
 
   /** Adds a waiter at the end, or in the place of another one, which is withdrawn. */
   add(waiter: Waiter<StoreError>, former?: Place | undefined): void {
@@ -35,6 +37,7 @@ export class Line implements List.List<Place> {
     }
     waiter.link = place
     this.queued += leastOf(waiter.tokens)
+    if (typeof waiter.tokens !== "number" && waiter.tokens.length > 1) this.hasLists = true
   }
 
   remove(place: Place): void {

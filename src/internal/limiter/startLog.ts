@@ -51,8 +51,11 @@ export class StartLog {
     for (let i = 0; i < this.views.length; i++) {
       const view = this.views[i]
       if (view === undefined) continue
-      view.held += tokensOf(tokens, i)
-      while (view.held > view.limit && view.first < this.next) {
+      const n = tokensOf(tokens, i)
+      const most = n === 0 ? Infinity : view.limit
+      view.held += n
+      // A debt holds more than the limit. A start that takes nothing has not waited until that leaves the window.
+      while (view.held > most && view.first < this.next) {
         view.held -= this.tokensAt(view.first, i)
         view.first++
       }
