@@ -73,7 +73,7 @@ const each = <E extends Event>(
 const log = (what: string) => (event: Event): void => {
   const call = event.name === undefined ? format(event.key) : `${event.name} ${format(event.key)}`
   Effect.runForkWith(event.context)(
-    Effect.logDebug(`${event.reducer ?? "Reducer"}: ${what} ${call}, callers ${event.callers}`)
+    Effect.logDebug(`${event.reducer}: ${what} ${call}, callers ${event.callers}`)
   )
 }
 
@@ -94,14 +94,16 @@ const log = (what: string) => (event: Event): void => {
  * const lines: Array<unknown> = []
  * const logger = Logger.make<unknown, void>(({ message }) => void lines.push(message))
  *
- * const program = Reducer.reduce("rates", Effect.succeed(1)).pipe(
- *   Effect.provide(Reducer.layer({ hooks: Hooks.debug })),
+ * class Prices extends Reducer.Service<Prices>()("app/Prices", { hooks: Hooks.debug }) {}
+ *
+ * const program = Prices.reduce("EUR", Effect.succeed(1)).pipe(
+ *   Effect.provide(Prices.layer),
  *   Effect.provide(Logger.layer([logger])),
  *   Effect.provideService(References.MinimumLogLevel, "Debug")
  * )
  *
  * await Effect.runPromise(program) // => 1
- * lines.flat() // => ["Reducer: call \"rates\", callers 0", "Reducer: start \"rates\", callers 1", "Reducer: success \"rates\", callers 1"]
+ * lines.flat() // => ["app/Prices: call \"EUR\", callers 0", "app/Prices: start \"EUR\", callers 1", "app/Prices: success \"EUR\", callers 1"]
  * ```
  *
  * @category hooks

@@ -128,7 +128,7 @@ export const Reducer: Context.Service<Reducer, Reducer> = /*#__PURE__*/ Context.
  *
  * **Details**
  *
- * - `name`: its name in the events of hooks, and in metrics, where it is the id of the tag by default.
+ * - `name`: its name in the events of hooks, metrics and spans; the id of the tag by default.
  * - `hooks`: observe calls and runs; none by default.
  *
  * @category models
@@ -173,8 +173,8 @@ export const make = (options?: Options): Effect.Effect<Reducer, never, Scope.Sco
 /** @internal */
 export const fromOptions = (id: string, options?: Options): Effect.Effect<Reducer, never, Scope.Scope> =>
   Effect.withFiber((fiber) => {
-    const flights = new Flights(options?.name, options?.hooks, dispatcherIn(fiber.context))
     const name = options?.name ?? id
+    const flights = new Flights(name, options?.hooks, dispatcherIn(fiber.context))
     if (fiber.getRef(Tracing) !== undefined) flights.traced = `${name}.reduce`
     return Effect.flatMap(enrolled("reducer", name, flights), (watch) => {
       flights.watch = watch

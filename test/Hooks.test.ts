@@ -32,6 +32,18 @@ const recorder = () => {
 }
 
 describe("hooks of a reducer", () => {
+  it.effect("R8 Their events name the reducer by the id of its tag, or by its name", () =>
+    Effect.gen(function*() {
+      const names: Array<string> = []
+      const hooks: Hooks.Hooks = { onStart: ({ reducer }) => void names.push(reducer) }
+      class Prices extends Reducer.Service<Prices>()("app/Prices", { hooks }) {}
+      class Rates extends Reducer.Service<Rates>()("app/Rates", { hooks, name: "rates" }) {}
+      const call = Effect.andThen(Prices.reduce("a", Effect.void), Rates.reduce("a", Effect.void))
+      yield* Effect.provide(call, [Prices.layer, Rates.layer])
+      yield* Effect.provide(Reducer.reduce("a", Effect.void), Reducer.layer({ hooks }))
+      expect(names).toEqual(["app/Prices", "rates", "effect-funnel/Reducer"])
+    }))
+
   it.effect("R8 Hooks receive call, start, join and end in order", () =>
     Effect.gen(function*() {
       const { hooks, take } = recorder()

@@ -292,6 +292,34 @@ describe("Metrics of a Batcher", () => {
 describe("Metrics of all", () => {
   class GetUser extends Request.Class<{ readonly id: number }, number> {}
 
+  law("services of one name have the times of their own clocks, and one limit", () =>
+    Effect.gen(function*() {
+      const jobs = Scheduler.make({ concurrency: 1, name: "jobs" })
+      const runs = Effect.map(Layer.build(Reducer.layer({ name: "runs" })), (_) => Context.get(_, Reducer.Reducer))
+      const here = yield* Effect.all([jobs, runs])
+      yield* Effect.gen(function*() {
+        yield* TestClock.setTime(5_000_000)
+        const [scheduler, reducer] = yield* Effect.all([jobs, runs])
+        yield* fork(Effect.all([
+          reducer.reduce("key", Effect.sleep("7 seconds")),
+          scheduler.schedule(Effect.sleep("7 seconds")),
+          scheduler.schedule(Effect.void)
+        ], { concurrency: "unbounded" }))
+        yield* TestClock.adjust("6 seconds")
+        assert.strictEqual(Duration.toSeconds((yield* scheduler.stats).oldestWait), 6)
+        assert.strictEqual(yield* read("scheduler.oldest_wait", { name: "jobs" }), 6)
+        assert.strictEqual(yield* read("scheduler.limit", { name: "jobs" }), 2)
+        yield* scheduler.resize("unbounded")
+        yield* TestClock.adjust("1 second")
+        assert.deepInclude(yield* histogram("scheduler.wait_time", { name: "jobs", outcome: "started" }), { sum: 6 })
+        assert.deepInclude(yield* histogram("scheduler.use_time", { name: "jobs", outcome: "success" }), { sum: 7 })
+        assert.deepInclude(yield* histogram("reducer.run_time", { name: "runs", outcome: "success" }), { sum: 7 })
+      }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
+      assert.strictEqual(yield* read("scheduler.limit", { name: "jobs" }), 1)
+      yield* here[0].resize("unbounded")
+      assert.strictEqual(yield* countOf("scheduler.limit", { name: "jobs" }), 0)
+    }).pipe(Effect.provide(Metrics.layer)))
+
   law("a clock that is set back makes no time negative", () =>
     Effect.gen(function*() {
       yield* TestClock.setTime(60_000)

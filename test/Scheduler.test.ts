@@ -940,7 +940,7 @@ describe("Scheduler: refusals", () => {
       const answer = yield* scheduler.schedule(Effect.succeed("ran")).pipe(
         Effect.catchReason("SchedulerError", "QueueFull", (reason) => Effect.succeed(reason.message))
       )
-      expect(answer).toBe("the queue is full: 0 jobs wait, at most 0 may")
+      expect(answer).toBe("the queue is full: 0 of at most 0 jobs wait")
     }))
 
   it.effect("S8 weight beyond the concurrency and tokens beyond the burst fail at once, naming the request and the most", () =>

@@ -59,6 +59,7 @@ const service = (parts: Partial<Service>): Service => ({
   oldestWaitMillis: 0,
   oldestRunMillis: 0,
   penaltyMillis: 0,
+  stuckMillis: 0,
   ...parts
 })
 
@@ -284,38 +285,23 @@ describe("the card of a scheduler", () => {
     }
   })
 
-  it("is stuck after five seconds in which jobs run and wait, and none ends", () => {
-    const after = (millis: number, parts: Partial<Service> = {}, ended = 0) => {
+  it("is stuck after five seconds in which no job begins or ends although others want its places", () => {
+    const card = (parts: Partial<Service>, refused = "") => {
       const see = page()
-      const services = [
-        service({ running: 3, queued: 1, waitingFor: "width", oldestRunMillis: 90_000, oldestWaitMillis: 80, ...parts })
-      ]
-      see(0, { services, points: times(9, 1, 0) })
-      return only(see(millis, { services, points: times(9, 1, ended) }))
+      const services = [service({ running: 3, waitingFor: "width", oldestRunMillis: 90_000, ...parts })]
+      const points = (n: number) => refused === "" ? [] : [point("scheduler.refused", "jobs", refused, n)]
+      see(0, { services, points: points(0) })
+      return only(see(1000, { services, points: points(1) }))
     }
-    assert.strictEqual(says(after(5000)), "wait: waiting for width")
-    const { notes, ...card } = after(5500)
-    assert.strictEqual(says({ ...card, notes }), "bad: stuck: no job ended for 5.5 s")
-    assert.deepStrictEqual(notes, ["3 jobs at work, the oldest for 1 min 30 s; none ended for 5.5 s."])
-    assert.strictEqual(says(after(9000, {}, 1)), "wait: waiting for width")
-    // Nobody waits for them, or for something else, or none is at work, or those at work began later.
-    assert.strictEqual(says(after(9000, { queued: 0 })), "wait: waiting for width")
-    assert.strictEqual(says(after(9000, { waitingFor: "rate" })), "wait: waiting for rate")
-    assert.strictEqual(says(after(9000, { running: 0 })), "wait: waiting for width")
-    assert.strictEqual(says(after(9000, { oldestRunMillis: 4000 })), "wait: waiting for width")
-    assert.strictEqual(says(after(9000, { oldestRunMillis: 6000 })), "bad: stuck: no job ended for 6 s")
-  })
-
-  it("what was quiet before jobs ran is not counted", () => {
-    const see = page()
-    const busy = service({ running: 1, queued: 1, waitingFor: "width", oldestRunMillis: 60_000 })
-    see(0, { services: [busy] })
-    see(4000, { services: [service({})] })
-    assert.strictEqual(says(only(see(8000, { services: [busy] }))), "wait: waiting for width")
-    assert.strictEqual(says(only(see(9500, { services: [busy] }))), "bad: stuck: no job ended for 5.5 s")
-    // The clock is set back.
-    assert.strictEqual(says(only(see(1000, { services: [busy] }))), "wait: waiting for width")
-    assert.strictEqual(says(only(see(7000, { services: [busy] }))), "bad: stuck: no job ended for 6 s")
+    assert.strictEqual(says(card({ queued: 1, stuckMillis: 5000 })), "wait: waiting for width")
+    const { notes, ...stuck } = card({ queued: 1, stuckMillis: 5500 })
+    assert.strictEqual(says({ ...stuck, notes }), "bad: stuck: no job ended for 5.5 s")
+    assert.deepStrictEqual(notes[0], "3 jobs at work, the oldest for 1 min 30 s; none ended for 5.5 s.")
+    const full = { waitingFor: "nothing", stuckMillis: 6000 } as const
+    for (const reason of ["queue_full", "wait_exceeded"]) {
+      assert.strictEqual(says(card(full, reason)), "bad: stuck: no job ended for 6 s")
+    }
+    assert.strictEqual(says(card(full, "draining")), "bad: refusing: draining")
   })
 
   it("a job starves when it waits for over three seconds, and for over ten times as long as others", () => {
@@ -352,13 +338,14 @@ describe("the card of a scheduler", () => {
 
   it("a starving job that no list has is told without its traits, and one that is stuck does not starve", () => {
     const see = page()
-    const parts = { running: 1, queued: 1, oldestWaitMillis: 9000, oldestRunMillis: 9000 }
+    const parts = { running: 1, queued: 1, oldestWaitMillis: 9000, oldestRunMillis: 9000, stuckMillis: 0 }
     see(0, { services: [service({ ...parts, waitingFor: "rate" })], points: times(0, 0, 0) })
     const starves = see(1000, { services: [service({ ...parts, waitingFor: "rate" })], points: times(1, 0, 0) })
     assert.deepStrictEqual(only(starves).notes, [
       "The oldest job waits for 9 s; those that started waited 0 ms on average."
     ])
-    const stuck = only(see(7000, { services: [service({ ...parts, waitingFor: "width" })], points: times(1, 0, 0) }))
+    const services = [service({ ...parts, waitingFor: "width", stuckMillis: 7000 })]
+    const stuck = only(see(7000, { services, points: times(1, 0, 0) }))
     assert.strictEqual(says(stuck), "bad: stuck: no job ended for 7 s")
     assert.lengthOf(stuck.notes, 1)
   })
@@ -472,6 +459,40 @@ describe("the card of a reducer", () => {
     assert.deepStrictEqual(only(see(3000, { ...parts, points: points(2, 4) })).notes, [
       "4 runs failed in the last minute"
     ])
+  })
+})
+
+describe("a run or a batch that lasts for over three seconds, and for over ten times as long as others", () => {
+  it("is named on the card of its reducer", () => {
+    const after = (millis: number, ended: number) => {
+      const see = page()
+      const run = { id: "run 1", callers: 2, millis, phase: "running" } as const
+      const reducers = [{ name: "users", inFlight: some(run, { ...run, millis: 5 }) }]
+      const points = (n: number) => [point("reducer.run_time", "users", "success", n, 0.4 * n)]
+      see(0, { reducers, points: points(0) })
+      return says(only(see(1000, { reducers, points: points(ended) })))
+    }
+    assert.strictEqual(after(3000, 0), "fine: fine")
+    assert.strictEqual(after(3100, 0), "wait: a run lasts 3.1 s")
+    assert.strictEqual(after(4000, 2), "fine: fine")
+    assert.strictEqual(after(4100, 2), "wait: a run lasts 4.1 s")
+  })
+
+  it("is named on the card of its resolver, if it runs", () => {
+    const after = (millis: number, ended: number, state: "running" | "collecting" = "running") => {
+      const see = page()
+      const batch = { id: "batch 1", state, requests: 1, callers: 1, millis }
+      const counts = { collecting: 0, queued: 0, running: 1, longestQueuedMillis: 2000 }
+      const batchers = [{ name: "pages", ...counts, batches: some(batch) }]
+      const points = (n: number) => [point("batcher.run_time", "pages", "", n, 0.4 * n)]
+      see(0, { batchers, points: points(0) })
+      return says(only(see(1000, { batchers, points: points(ended) })))
+    }
+    const waits = "wait: a batch waits for its scheduler, 2 s"
+    assert.strictEqual(after(3100, 0), "wait: a batch runs for 3.1 s")
+    assert.strictEqual(after(3100, 0, "collecting"), waits)
+    assert.strictEqual(after(3900, 2), waits)
+    assert.strictEqual(after(4100, 2), "wait: a batch runs for 4.1 s")
   })
 })
 

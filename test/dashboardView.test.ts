@@ -402,6 +402,44 @@ describe("the state of a service", () => {
     assert.include(view.runs[0], { what: "job 1", where: "app/Backend", millis: 8000 })
   })
 
+  test("is stuck where one of its keys is, however busy the others are", function*() {
+    class Hosts extends Scheduler.Keyed<Hosts>()("app/Hosts", { lookup: (_: string) => ({ concurrency: 1 }) }) {}
+    const { after } = yield* page
+    const hosts = Context.get(yield* Effect.provide(Layer.build(Hosts.layer), Metrics.layer), Hosts)
+    yield* fork(Effect.forever(hosts.get("busy").schedule(Effect.sleep("100 millis"))))
+    yield* fork(hosts.get("busy").schedule(Effect.sleep("100 millis")))
+    // All its places are taken, and nobody wants one.
+    yield* fork(hosts.get("long").schedule(Effect.never))
+    assert.strictEqual(card(yield* after(8), "app/Hosts").state, "fine")
+    yield* fork(hosts.get("stuck").schedule(Effect.never))
+    yield* fork(hosts.get("stuck").schedule(Effect.void))
+    assert.strictEqual(card(yield* after(5), "app/Hosts").state, "a job starves, 5 s")
+    assert.strictEqual(card(yield* after(1), "app/Hosts").state, "stuck: no job ended for 6 s")
+  })
+
+  test("is stuck where no job may wait, and those that come are refused", function*() {
+    class Direct extends Scheduler.Service<Direct>()("app/Direct", { concurrency: 1, maxQueued: 0 }) {}
+    const { after } = yield* page
+    const direct = Context.get(yield* Effect.provide(Layer.build(Direct.layer), Metrics.layer), Direct)
+    yield* fork(direct.schedule(Effect.never))
+    assert.strictEqual(card(yield* after(8), "app/Direct").state, "fine")
+    yield* Effect.exit(direct.schedule(Effect.void))
+    assert.strictEqual(card(yield* after(1), "app/Direct").state, "stuck: no job ended for 9 s")
+  })
+
+  test("is not stuck while jobs end beside a long one, inside one, or before a heavy one, also without metrics", function*() {
+    const { after } = yield* page
+    const jobs = yield* Scheduler.make({ concurrency: 2, name: "app/Jobs" })
+    const state = (seconds: number) => Effect.map(after(seconds), (view) => card(view, "app/Jobs").state)
+    yield* fork(jobs.schedule(Effect.never))
+    yield* after(60)
+    const inner = Effect.repeat(jobs.schedule(Effect.sleep("4 seconds")), { times: 2 })
+    yield* fork(jobs.schedule(Effect.andThen(inner, Effect.sleep("1 second"))))
+    yield* fork(jobs.schedule(Effect.never, { weight: 2 }))
+    for (let i = 0; i < 3; i++) assert.strictEqual(yield* state(5), "waiting for width")
+    assert.strictEqual(yield* state(4), "stuck: no job ended for 6 s")
+  })
+
   test("names the tenant whose jobs starve", function*() {
     const { after } = yield* page
     const busy = Backend.schedule(Effect.sleep("100 millis"), { priority: 1, share: "loud" })

@@ -21,7 +21,7 @@ const errors = (): Record<string, Cause.YieldableError & { readonly _tag: string
   const codec = new SharedReducer.CodecError({ operation: "encode", cause: "not a number" })
   return {
     "rate limit exceeded for \"ada\": 0 of 5 left, retry after 3s": exceeded,
-    "the queue is full: 100 jobs wait, at most 100 may": full,
+    "the queue is full: 100 of at most 100 jobs wait": full,
     "weight 7 exceeds the concurrency of 5": weight,
     "7 tokens exceed the burst of 5": tokens,
     "store command `take` failed: gone": store,
@@ -30,7 +30,7 @@ const errors = (): Record<string, Cause.YieldableError & { readonly _tag: string
       limiter: "app/Mail",
       reason: exceeded
     }),
-    "app/GitHub: the queue is full: 100 jobs wait, at most 100 may": new Scheduler.SchedulerError({
+    "app/GitHub: the queue is full: 100 of at most 100 jobs wait": new Scheduler.SchedulerError({
       scheduler: "app/GitHub",
       reason: full
     })

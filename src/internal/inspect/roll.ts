@@ -24,9 +24,11 @@ class Quiet {
   started(_since: unknown, now?: number): number {
     return now ?? this.time.now()
   }
+  ended(): number {
+    return this.time.now()
+  }
   readonly left = constVoid
   readonly refused = constVoid
-  readonly ended = (): undefined => undefined
   readonly resized = constVoid
   readonly penalized = constVoid
   readonly added = constVoid

@@ -1,7 +1,7 @@
 /**
  * The figures of the schedulers of each name together: the lists of a snapshot end somewhere.
  */
-import { Engine } from "../scheduler/engine.js"
+import { Engine, type Job } from "../scheduler/engine.js"
 import { penaltyOf, startOf, waitingFor } from "../scheduler/watching.js"
 import type { SchedulerSnapshot } from "./models.js"
 import type { Member } from "./roll.js"
@@ -23,6 +23,15 @@ export interface Service {
   readonly oldestWaitMillis: number
   readonly oldestRunMillis: number
   readonly penaltyMillis: number
+  /** For how long no job has begun or ended although one waits for width, or all places of the only one are taken. */
+  readonly stuckMillis: number
+}
+
+/** See `stuckMillis`. `last` is the job that was the last to begin. */
+const stuck = (engine: Engine, last: Job, isOnly: boolean): number => {
+  const hold = waitingFor(engine)
+  const isFull = isOnly && hold === "nothing" && engine.weight >= engine.width
+  return hold === "width" || isFull ? engine.millis() - Math.max(engine.endedAt, startOf(engine, last)) : 0
 }
 
 export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
@@ -34,7 +43,7 @@ export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
     for (const engine of source.engines()) if (engine instanceof Engine) all.push(engine)
   }
   return Array.from(found, ([name, all]) => {
-    let [running, queued, limit, oldestWait, oldestRun, penalty] = [0, 0, 0, 0, 0, 0]
+    let [running, queued, limit, oldestWait, oldestRun, penalty, stuckMillis] = [0, 0, 0, 0, 0, 0, 0]
     let worst = all[0]
     for (const engine of all) {
       running += engine.running
@@ -43,8 +52,11 @@ export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
       const wait = engine.oldestWait
       if (wait > oldestWait || worst!.queued === 0) worst = engine
       oldestWait = Math.max(oldestWait, wait)
-      const first = engine.lanes.started.at(-1)
-      if (first !== undefined) oldestRun = Math.max(oldestRun, engine.millis() - startOf(engine, first))
+      const { started } = engine.lanes
+      if (started.length > 0) {
+        oldestRun = Math.max(oldestRun, engine.millis() - startOf(engine, started.at(-1)!))
+        stuckMillis = Math.max(stuckMillis, stuck(engine, started[0]!, all.length === 1))
+      }
       penalty = Math.max(penalty, penaltyOf(engine))
     }
     return {
@@ -58,7 +70,8 @@ export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
       waitingFor: worst === undefined ? "nothing" : waitingFor(worst),
       oldestWaitMillis: oldestWait,
       oldestRunMillis: Math.round(oldestRun),
-      penaltyMillis: Math.ceil(penalty / 1e6)
+      penaltyMillis: Math.ceil(penalty / 1e6),
+      stuckMillis: Math.round(stuckMillis)
     }
   })
 }

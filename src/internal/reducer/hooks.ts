@@ -11,7 +11,7 @@ import { isPromiseLike } from "effect/Predicate"
  *
  * **Details**
  *
- * - `reducer`: the `name` option of the reducer.
+ * - `reducer`: the id of the reducer's tag, or the `name` in its options.
  * - `name`: the name of the function that `Reducer.fn` made.
  * - `key`: the key; for a function its arguments, or the result of its `key` option.
  * - `callers`: how many callers of the run wait at this moment, the one that fires the hook included. It is 0 in `onCall`, which
@@ -22,7 +22,7 @@ import { isPromiseLike } from "effect/Predicate"
  * @since 0.1.0
  */
 export interface Event {
-  readonly reducer: string | undefined
+  readonly reducer: string
   readonly name: string | undefined
   readonly key: unknown
   readonly callers: number

@@ -26,7 +26,7 @@ type AnyExit = Exit.Exit<unknown, unknown>
 
 /** The runs of one reducer, and what they have in common. */
 export class Flights {
-  readonly name: string | undefined
+  readonly name: string
   readonly hooks: Hooks | undefined
   readonly slices: Slices
   /** The runs that are not over, the oldest first; runs of a forgotten key are among them. */
@@ -37,7 +37,7 @@ export class Flights {
   traced: string | undefined = undefined
   closed = false
 
-  constructor(name: string | undefined, hooks: Hooks | undefined, dispatcher: SchedulerDispatcher) {
+  constructor(name: string, hooks: Hooks | undefined, dispatcher: SchedulerDispatcher) {
     this.name = name
     this.hooks = hooks
     this.slices = new Slices(dispatcher)

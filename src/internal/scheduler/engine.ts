@@ -62,6 +62,8 @@ export class Engine implements Core, Claimant, Load {
   permits: Permits | undefined = undefined
   /** Hears of the jobs, where something observes them. */
   watch: SchedulerWatch | undefined = undefined
+  /** When the last job ended, by the time of the watch. */
+  endedAt = 0
   /** Adds up what the queue waits for, where callers are traced. */
   readonly account: Account | undefined
   readonly log: Log | undefined
@@ -264,7 +266,7 @@ export class Engine implements Core, Claimant, Load {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.apart(() => this.limiter!.refundUnsafe(job))
     const lane = this.lanes.end(job)
-    const seenAt = this.watch === undefined ? undefined : this.watch.ended(exit, startOf(this, job))
+    const seenAt = this.watch === undefined ? undefined : (this.endedAt = this.watch.ended(exit, startOf(this, job)))
     const { line } = job
     const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
     if (line !== undefined) job.settleLine(line, now!)

@@ -16,7 +16,7 @@ export class QueueFull extends /*#__PURE__*/ StacklessError("QueueFull")<{
   readonly maxQueued: number
 }> {
   override get message(): string {
-    return `the queue is full: ${this.queued} jobs wait, at most ${this.maxQueued} may`
+    return `the queue is full: ${this.queued} of at most ${this.maxQueued} jobs wait`
   }
 }
 

@@ -3,6 +3,7 @@
  * them leaves. With the last of them the series go.
  */
 import { hasInterruptsOnly } from "effect/Cause"
+import type { Clock } from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
@@ -30,10 +31,24 @@ abstract class Family<Source> {
   protected readonly members = new Set<Source>()
   protected readonly series: Series
   protected readonly time: Time
+  /** The same services by the times of other clocks. */
+  private readonly others = new WeakMap<Clock, this>()
 
   constructor(series: Series, time: Time) {
     this.series = series
     this.time = time
+  }
+
+  /** What hears of the services of a clock: a test, say, has one of its own. */
+  on(clock: Clock): this {
+    if (clock === this.time.clock) return this
+    let other = this.others.get(clock)
+    if (other === undefined) {
+      // Sound: it is the family itself, but for its time.
+      other = Object.create(this, { time: { value: new Time(clock) } }) as this
+      this.others.set(clock, other)
+    }
+    return other
   }
 
   enter(source: Source): void {
@@ -106,7 +121,7 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
     (tag) => this.series.count("scheduler.refused", "Jobs that were refused", { reason: reasons[tag] })
   )
   private readonly penalties = this.series.count("scheduler.penalties", "Penalties that lengthened a pause")
-  private limited: Metric.Registration | undefined
+  private readonly limit: { shown?: Metric.Registration } = {}
 
   constructor(series: Series, time: Time) {
     super(series, time)
@@ -143,9 +158,9 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
 
   resized(): void {
     if (Array.from(this.loads()).some(isBounded)) this.showLimit()
-    else if (this.limited !== undefined) {
-      this.series.remove(this.limited)
-      this.limited = undefined
+    else if (this.limit.shown !== undefined) {
+      this.series.remove(this.limit.shown)
+      delete this.limit.shown
     }
   }
 
@@ -159,7 +174,7 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
 
   /** A scheduler without a bound has no limit: OTLP has no number for it. */
   private showLimit(): void {
-    this.limited ??= this.series.gauge("scheduler.limit", "The most weight that may run", () => this.total("width"))
+    this.limit.shown ??= this.series.gauge("scheduler.limit", "The most weight that may run", () => this.total("width"))
   }
 
   started(since: Millis | undefined, now = this.time.now()): Millis {
@@ -357,7 +372,7 @@ export const meter: Observer = {
     const entered = family
     entered.enter(source)
     return {
-      watch: entered,
+      watch: entered.on(clock),
       leave: () => {
         if (entered.leave(source)) families.delete(id)
       }

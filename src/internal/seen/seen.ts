@@ -33,8 +33,8 @@ export interface SchedulerWatch {
   /** A job left the queue. */
   left(waited: Millis): void
   refused(reason: Refusal, waited: Millis): void
-  /** A job that began has ended. Returns the time, if it has read it. */
-  ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): Millis | undefined
+  /** A job that began has ended. Returns the time. */
+  ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): Millis
   /** The width was changed by hand. */
   resized(): void
   /** A penalty that was given to it, or of which a store told, lengthens its pause. */

@@ -15,7 +15,7 @@ const pause = 256
 const settled = /*#__PURE__*/ Promise.resolve()
 
 export class Time {
-  private readonly clock: Clock.Clock
+  readonly clock: Clock.Clock
   /** Another clock, that of a test say, may move within a turn. */
   private readonly keeps: boolean
   private readonly start: number

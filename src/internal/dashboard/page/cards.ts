@@ -48,6 +48,17 @@ export const line = (label: string, color: Line["color"], value: number | null, 
 export const flow = (label: string, color: Line["color"], rate: number | null): Line =>
   line(label, color, rate, perSecond(rate))
 
+/** A wait or a run is one to name when it lasts for so long, and so many times as long as others. */
+const long = { millis: 3000, times: 10 }
+
+export const isLong = (millis: number, mean: number): boolean => millis > long.millis && millis > long.times * mean
+
+/** `runs` has those that are listed, `mean` the seconds that others took. */
+const lasts = (runs: ReadonlyArray<{ readonly millis: number }>, mean: number | undefined): number | undefined => {
+  const oldest = Math.max(0, ...runs.map((_) => _.millis))
+  return isLong(oldest, 1000 * (mean ?? 0)) ? oldest : undefined
+}
+
 const orDash = (value: number | undefined, text: (value: number) => string): string =>
   value === undefined ? "–" : text(value)
 
@@ -74,16 +85,19 @@ export const reducer = (counts: Counts, { inFlight, name }: Snapshot["reducers"]
   const times = { id: "reducer.run_time", name }
   const ran = counts.lately(started)
   const failed = counts.lately({ ...times, label: "failure" })
+  const mean = counts.mean(times)
+  const oldest = lasts(inFlight.first, mean)
+  const [level, state]: Verdict = oldest === undefined ? ["fine", "fine"] : ["wait", `a run lasts ${millis(oldest)}`]
   return {
     id: `reducer ${i} ${name}`,
     kind: "Reducer",
     name,
-    level: "fine",
-    state: "fine",
+    level,
+    state,
     figures: [
       ["in flight", count(inFlight.total)],
       ["calls a run", ran === 0 ? "–" : decimal(counts.lately(calls) / ran)],
-      ["mean run", orDash(counts.mean(times), time)]
+      ["mean run", orDash(mean, time)]
     ],
     notes: told(failed > 0 && `${plural(failed, "run")} failed in the last minute`),
     plots: [{
@@ -94,11 +108,15 @@ export const reducer = (counts: Counts, { inFlight, name }: Snapshot["reducers"]
 }
 
 export const batcher = (counts: Counts, _: Snapshot["batchers"][number], i: number): Card => {
-  const { collecting, longestQueuedMillis: waited, name, queued, running } = _
+  const { batches, collecting, longestQueuedMillis: waited, name, queued, running } = _
   const asked = { id: "batcher.requests", name }
   const sizes = { id: "batcher.batch_size", name }
   const answered = counts.labels(asked).map((label) => `${label} ${count(counts.lately({ ...asked, label }))}`)
-  const [level, state]: Verdict = waited > 1000
+  const mean = counts.mean({ id: "batcher.run_time", name })
+  const oldest = lasts(batches.first.filter((batch) => batch.state === "running"), mean)
+  const [level, state]: Verdict = oldest !== undefined
+    ? ["wait", `a batch runs for ${millis(oldest)}`]
+    : waited > 1000
     ? ["wait", `a batch waits for its scheduler, ${millis(waited)}`]
     : ["fine", "fine"]
   return {
@@ -110,7 +128,7 @@ export const batcher = (counts: Counts, _: Snapshot["batchers"][number], i: numb
     figures: [
       ["mean batch", orDash(counts.mean(sizes), decimal)],
       ["running", count(running)],
-      ["mean run", orDash(counts.mean({ id: "batcher.run_time", name }), time)],
+      ["mean run", orDash(mean, time)],
       ["collecting", count(collecting)],
       ["queued", count(queued)],
       ["longest in queue", millis(waited)]

@@ -2,7 +2,7 @@
  * What the page shows of a frame, as data: no element is made here.
  */
 import type { Frame } from "../frame.js"
-import { batcher, budget, type Card, flow, line, type Plot, reducer, stores, type Verdict } from "./cards.js"
+import { batcher, budget, type Card, flow, isLong, line, type Plot, reducer, stores, type Verdict } from "./cards.js"
 import { Counts, type Query } from "./counts.js"
 import { clock, count, millis, percent, perSecond, plural, told } from "./format.js"
 import { type Lists, lists, traits } from "./lists.js"
@@ -18,17 +18,13 @@ type Snapshot = Frame["snapshot"]
 type Service = Frame["services"][number]
 type Scheduler = Snapshot["schedulers"]["first"][number]
 
-/** A wait is one to name when it lasts so long, and so many times as long as those of others. */
-const longWait = { millis: 3000, times: 10 }
-/** A backend is stuck when no job ended for so long although some run. */
+/** A backend is stuck when no job began or ended for so long although others want its places. */
 const stuckMillis = 5000
 /** How long a refusal counts as news. */
 const newsMillis = 10_000
 
 export class Viewer {
   private readonly counts = new Counts()
-  /** When a job of each scheduler ended last, or none ran. */
-  private readonly lastEnds = new Map<string, number>()
   private started: number | undefined
   private at = 0
 
@@ -36,7 +32,6 @@ export class Viewer {
     // Where its clock was set back, what was remembered lies in the future.
     if (frame.since !== this.started || frame.snapshot.at < this.at) {
       this.counts.clear()
-      this.lastEnds.clear()
       this.started = frame.since
     }
     this.at = frame.snapshot.at
@@ -141,17 +136,16 @@ export class Viewer {
   private scheduler(at: number, service: Service, group: ReadonlyArray<Scheduler>): Card {
     const { counts } = this
     const { limit, name, oldestRunMillis, penaltyMillis: penalty, queued, running, schedulers, waitingFor } = service
+    const { stuckMillis: quiet } = service
     const oldest = service.oldestWaitMillis
     const worst = group.find((_) => _.oldestWaitMillis === oldest)
 
-    const ended = { id: "scheduler.use_time", name }
-    if (counts.now(ended) > 0 || running === 0 || !this.lastEnds.has(name)) this.lastEnds.set(name, at)
-    const quiet = Math.min(at - this.lastEnds.get(name)!, oldestRunMillis)
-    const isStuck = queued > 0 && quiet > stuckMillis && waitingFor === "width"
     const meanWait = (counts.mean({ id: "scheduler.wait_time", name, label: "started" }) ?? 0) * 1000
     const started = counts.lately({ id: "scheduler.wait_time", name, label: "started" })
-    const starves = oldest > longWait.millis && started > 0 && oldest > longWait.times * meanWait && !isStuck
     const { news, notes: refusals } = this.refusals("scheduler.refused", name)
+    const isWanted = queued > 0 || news.includes("queue_full") || news.includes("wait_exceeded")
+    const isStuck = isWanted && quiet > stuckMillis
+    const starves = started > 0 && isLong(oldest, meanWait) && !isStuck
 
     const [level, state]: Verdict = service.draining
       ? ["wait", `draining, ${running + queued} left`]
@@ -202,7 +196,7 @@ export class Viewer {
         ["waiting", count(queued)],
         ["oldest wait", millis(oldest)],
         ["jobs in", perSecond(counts.rate({ id: "scheduler.wait_time", name }))],
-        ["jobs ended", perSecond(counts.rate(ended))],
+        ["jobs ended", perSecond(counts.rate({ id: "scheduler.use_time", name }))],
         ["mean wait", millis(meanWait)]
       ],
       notes,
