@@ -104,6 +104,13 @@ describe("keyEqual", () => {
     ])
   })
 
+  it("keys that differ in one text or number rarely have the same hash", () => {
+    for (const partOf of [(i: number) => `user ${i}`, (i: number) => i]) {
+      const hashes = new Set(Array.from({ length: 1_000 }, (_, i) => hashKey({ kind: "user", id: partOf(i) })))
+      expect(hashes.size).toBeGreaterThan(990)
+    }
+  })
+
   it("an object or an array with an equality of its own is compared by it", () => {
     const own = (n: number) => ({ [Equal.symbol]: Numbered.prototype[Equal.symbol], [Hash.symbol]: () => 1, n })
     for (const make of [own, (n: number) => Object.assign([n], own(n))]) {

@@ -178,6 +178,8 @@ describe("waits", () => {
               problems.push("S5 it runs in the width of one that does not wait for it")
             }
             if (lane.used > lane.capacity) problems.push("S5 more than is lent")
+            const strangers = engine.lanes.lenders["strangers"] - Number(job.tied.stranger)
+            if (strangers === 0 && !lendersOf(job, false).has(lane.node!)) problems.push("S5 another lends to it")
           }
           const rivals = lane === engine.main ? queuedOf(engine) : belowOf(lane.node as Job)
           const first = firstOf([job, ...rivals])
@@ -453,6 +455,83 @@ describe("waits", () => {
     expect([engine.main.used, free.lane]).toEqual([2, ownLane(outer)])
     for (const job of [lent, free, outer]) engine.releaseUnsafe(job)
     expect([engine.running, engine.main.used]).toEqual([0, 0])
+  })
+
+  it("S5 a job lends no width to what is made in a job inside it: that one lends to it", () => {
+    const { engine, settle } = makeEngine(3)
+    const [outer, run] = [new TestJob({ weight: 2 }), new Plain()]
+    engine.submitUnsafe(outer)
+    const edge = new Edge(outer, run)
+    const [middle, brief] = [new TestJob({ outer }), new TestJob({ outer })]
+    const [first, next] = [new TestJob({ outer: middle }), new TestJob({ outer: middle })]
+    for (const job of [middle, brief, first, new TestJob(), next]) engine.submitUnsafe(job)
+    expect([middle.lane, brief.lane, first.lane]).toEqual([ownLane(outer), ownLane(outer), ownLane(middle)])
+    engine.releaseUnsafe(brief)
+    settle()
+    expect([next.state, ownLane(outer)?.used]).toEqual(["Queued", 1])
+    engine.releaseUnsafe(first)
+    expect(next.lane).toBe(ownLane(middle))
+    for (const job of [next, middle, outer]) engine.releaseUnsafe(job)
+    endUnsafe(run)
+    expect(edge.remove()).toBe(false)
+  })
+
+  it("S5 while a job runs in the width of one that it was not made in, width that gets free goes to all below", () => {
+    const before = counted()
+    const { engine, settle } = makeEngine(3)
+    const [waits, run] = [new TestJob(), new Plain()]
+    engine.submitUnsafe(waits)
+    const edge = new Edge(waits, run)
+    const stranger = new TestJob({ outer: run })
+    const outer = new TestJob({ weight: 2 })
+    const [middle, brief] = [new TestJob({ outer }), new TestJob({ outer })]
+    const [first, next] = [new TestJob({ outer: middle }), new TestJob({ outer: middle })]
+    for (const job of [stranger, outer, middle, brief, first, next]) engine.submitUnsafe(job)
+    expect([stranger.lane, next.state]).toEqual([ownLane(waits), "Queued"])
+    engine.releaseUnsafe(brief)
+    settle()
+    expect(next.lane).toBe(ownLane(outer))
+    for (const job of [next, first, middle, outer, stranger, waits]) engine.releaseUnsafe(job)
+    endUnsafe(run)
+    expect(edge.remove()).toBe(false)
+    expect([engine.running, ...counted()]).toEqual([0, ...before])
+  })
+
+  it("S1 S5 a job inside that ends makes room in free width: one that ran there is charged to the job around it", () => {
+    const { engine } = makeEngine(3)
+    const outer = new TestJob({ weight: 2 })
+    const [brief, lent, free] = [new TestJob({ outer }), new TestJob({ outer }), new TestJob({ outer })]
+    const waits = new TestJob()
+    for (const job of [outer, brief, lent, free, waits]) engine.submitUnsafe(job)
+    expect([lent.lane, brief.lane, free.lane]).toEqual([ownLane(outer), ownLane(outer), engine.main])
+    expect(waits.state).toBe("Queued")
+    engine.releaseUnsafe(brief)
+    expect([free.lane, waits.lane]).toEqual([ownLane(outer), engine.main])
+    for (const job of [lent, free, waits, outer]) engine.releaseUnsafe(job)
+    expect([engine.running, engine.main.used]).toEqual([0, 0])
+  })
+
+  it("S5 once a job has ended, those around it lend to what is made in what it waited for, though none had room before", () => {
+    const before = counted()
+    const { engine, settle } = makeEngine(2)
+    const [around, joined] = [new Plain(), new Plain()]
+    const lender = new TestJob()
+    const ends = new TestJob({ outer: around })
+    for (const job of [lender, ends]) engine.submitUnsafe(job)
+    const edges = [new Edge(lender, around), new Edge(ends, joined)]
+    const inner = new TestJob({ outer: ends })
+    const [gaveUp, next] = [new TestJob({ outer: joined }), new TestJob({ outer: joined })]
+    for (const job of [inner, gaveUp]) engine.submitUnsafe(job)
+    expect([inner.lane, gaveUp.state]).toEqual([ownLane(ends), "Queued"])
+    engine.releaseUnsafe(gaveUp)
+    engine.releaseUnsafe(ends)
+    engine.submitUnsafe(next)
+    settle()
+    expect(next.lane).toBe(ownLane(lender))
+    for (const job of [inner, next, lender]) engine.releaseUnsafe(job)
+    for (const run of [around, joined]) endUnsafe(run)
+    expect(edges.every((edge) => !edge.remove())).toBe(true)
+    expect([engine.running, engine.queued, ...counted()]).toEqual([0, 0, ...before])
   })
 
   const crowd = 2_000

@@ -348,7 +348,7 @@ class Comparison {
     }
     return ours.every((item) => {
       const group = groups.get(hashObject(item))
-      if (group === undefined || group.length === 0) return false
+      if (group === undefined) return false
       if (group.length === 1) {
         pending.push(item, group.pop()!)
         return true

@@ -63,7 +63,6 @@ export class Alarm {
 
   /** Rings at `due`, in nanoseconds as `now`, unless it is set for an earlier time. */
   set(due: number, now: number): void {
-    if (due === Infinity) return
     // The ceiling: the timers of a host drop fractions, and nothing is early.
     const millis = Math.max(1, Math.ceil((due - now) / 1e6))
     const at = now + millis * 1e6

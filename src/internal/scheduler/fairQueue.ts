@@ -36,8 +36,6 @@ export interface Line<T extends Node<T>> extends List<T>, DueHeap.Member {
   raised: number
   /** The moving mean of its durations, 0 while it is unknown. */
   mean: number
-  /** Its cost is paid and it has no jobs: the next one gets a new line. */
-  forgotten: boolean
 }
 
 /** The moving mean of all durations, for lines that have none yet. */
@@ -110,7 +108,6 @@ export class FairQueue<T extends Node<T>> {
         wokenBy: 0,
         raised: 0,
         mean: 0,
-        forgotten: false,
         due: 0,
         index: -1
       }
@@ -158,12 +155,7 @@ export class FairQueue<T extends Node<T>> {
 
   private rest(line: Line<T>): void {
     if (line.due > this.time) DueHeap.set(this.resting, line, line.due)
-    else this.forget(line)
-  }
-
-  private forget(line: Line<T>): void {
-    this.lines.delete(line.key)
-    line.forgotten = true
+    else this.lines.delete(line.key)
   }
 
   /** The first job of a line is about to start. Returns what its line is charged with: the cost by the weight of the line. */
@@ -175,7 +167,7 @@ export class FairQueue<T extends Node<T>> {
     DueHeap.set(this.waiting, line, line.due + charged)
     for (let first = this.resting[0]; first !== undefined && first.due <= this.time; first = this.resting[0]) {
       DueHeap.remove(this.resting, first)
-      this.forget(first)
+      this.lines.delete(first.key)
     }
     return charged
   }
@@ -185,7 +177,6 @@ export class FairQueue<T extends Node<T>> {
     line.mean = next(line.mean, duration)
     this.durations.mean = next(this.durations.mean, duration)
     line.running--
-    if (line.forgotten) return
     // The weight of the line may be another now.
     let late = weight * duration / line.weight - charged
     if (order < line.wokenBy) {

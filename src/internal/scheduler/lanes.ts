@@ -261,7 +261,7 @@ export class Lanes implements Owner {
       job.outer = heir
       job.lane = resolve(job.lane!)
       home?.link(job, job.lane === this.main)
-      if (!job.ties?.stranger && job.lane !== this.main && job.lane !== home) this.lenders.admit(job)
+      if (!job.tied.stranger && job.lane !== this.main && job.lane !== home) this.lenders.admit(job)
     }
     if (home?.first !== undefined && home.capacity > 0) {
       this.lenders.freed(home)
@@ -282,11 +282,8 @@ export class Lanes implements Owner {
           this.count(to, 1)
         }
       })
-      if (to !== undefined) {
-        to.queue.absorb(lane.queue)
-        this.lenders.callAll(to)
-      }
-      this.host.pumpSoon()
+      // Those above hear of it as the node leaves the graph.
+      to?.queue.absorb(lane.queue)
     }
     lane.node = undefined
   }

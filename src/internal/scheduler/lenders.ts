@@ -13,7 +13,7 @@
  * jobs that all wait, one that lends nothing yet is the nearest above a queued job.
  */
 import { append, type List, remove } from "../data/list.js"
-import { above, changes, findAbove, newMark, type Node, visitBelow } from "../waits/waits.js"
+import { changes, findAbove, newMark, type Node, visitBelow } from "../waits/waits.js"
 import type { Job, Lane, Place } from "./job.js"
 
 /** How far to look from the first job in the queue up to a lender, before the lender is searched downwards. */
@@ -23,7 +23,6 @@ const glance = 8
 interface Widths {
   readonly main: Lane
   readonly queued: number
-  readonly unbounded: boolean
   now(): number
   lends(node: Node): node is Job
   known(node: Node): Lane | undefined
@@ -184,17 +183,6 @@ export class Lenders {
     if (!found && !room) lane.fullAt = this.pathsAndRooms
   }
 
-  /** Makes all lenders above candidates that have room. */
-  callAll(lane: Lane): void {
-    this.version++
-    this.dryAt = undefined
-    above(lane.node!, (node) => {
-      if (!this.lanes.lends(node)) return true
-      this.note(this.lanes.laneOf(node))
-      return this.strangers > 0
-    })
-  }
-
   /** A place goes before those of less priority, also where they block a width. */
   outrank(place: Place): void {
     for (const [lane, first] of this.blocked) if (place.priority > first.priority) this.note(lane)
@@ -267,10 +255,10 @@ export class Lenders {
 
   /** Charges jobs that run in free width to the lender they were made in: free width is for all. */
   private recharge(lane: Lane): void {
-    const { main, unbounded } = this.lanes
+    const { main } = this.lanes
     let job = lane.first
-    if (job === undefined || job.lane !== main || unbounded) return
-    for (; job !== undefined && job.lane === main; job = lane.first) {
+    if (job?.lane !== main) return
+    for (; job?.lane === main; job = lane.first) {
       if (lane.used + job.width > lane.capacity) break
       main.used -= job.width
       lane.used += job.width
