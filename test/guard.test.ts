@@ -123,6 +123,18 @@ describe("the guard of a store", () => {
       expect((yield* Fiber.join(calls)).length).toBe(100)
     }))
 
+  it.effect("A failure that is as old as the budget and an answer is of the same outage", () =>
+    Effect.gen(function*() {
+      const { store, take } = setup()
+      yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
+      yield* TestClock.adjust(1250)
+      yield* Effect.flip(take)
+      yield* TestClock.adjust(1100)
+      store.attempts = 0
+      expect(yield* Effect.flip(take)).toBe(gone)
+      expect(store.attempts).toBe(1)
+    }))
+
   it.effect("A crowd of commands goes a part at a time, and each has its whole time from when it goes", () =>
     Effect.gen(function*() {
       const { guard } = setup()

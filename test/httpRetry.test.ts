@@ -101,6 +101,19 @@ describe("retryTransient", () => {
       expect([sent, yield* tokens]).toEqual([4, 7])
     }).pipe(Effect.provide(Retries.layer)))
 
+  it.effect("a failure of another kind is repeated where while names it, whatever it is and has", () =>
+    Effect.gen(function*() {
+      for (const failure of [undefined, null, "away", { response: "none" }]) {
+        let sent = 0
+        const client = failing("TransportError").pipe(
+          HttpClient.transform(() => Effect.suspend(() => (sent++, Effect.fail(failure)))),
+          Funnel.retryTransient(Retries, { times: 2, while: () => true })
+        )
+        expect(yield* Effect.exit(client.get("http://backend.test/"))).toEqual(Exit.fail(failure))
+        expect(sent).toBe(3)
+      }
+    }).pipe(Effect.provide(Retries.layerNoop)))
+
   it.effect("retryOn leaves out the responses or the errors", () =>
     Effect.gen(function*() {
       const backend = answering([503, 200])

@@ -228,6 +228,24 @@ describe("the permits of several processes", () => {
       yield* pool.close
     }))
 
+  it.effect("a job that waits for the rate, and whose permit is lost, is asked for again at once", () =>
+    Effect.gen(function*() {
+      const { commands, pool, scheduler, store } = yield* make
+      yield* scheduler.setRate({ limit: 1, window: "1 second" })
+      yield* jobs(scheduler, 10)
+      yield* TestClock.adjust(50)
+      const running = yield* jobs(scheduler, 10)
+      store.held.clear()
+      store.lost = 1
+      commands.length = 0
+      yield* TestClock.adjust(60)
+      store.lost = 0
+      expect([pool.size, ...commands]).toEqual([1, "renew", "acquire 1"])
+      yield* TestClock.adjust(1000)
+      yield* Fiber.awaitAll(running)
+      yield* pool.close
+    }))
+
   it.effect("a pool that closes while it asks leaves the queue and returns the permits it may have got", () =>
     Effect.gen(function*() {
       const { commands, pool, scheduler, store } = yield* make

@@ -794,6 +794,7 @@ describe("a store that always breaks a promise is found out:", () => {
     }
   })
 
+  const inQueue = new Set<PermitStore>()
   const all: Acquired = { granted: 3, pollMillis: 1, penaltyMillis: 0 }
 
   it.each<[what: string, law: RegExp, f: (store: PermitStore) => Partial<PermitStore>, error: string]>([
@@ -816,6 +817,20 @@ describe("a store that always breaks a promise is found out:", () => {
         acquire: (permits, limit) => store.acquire(permits.length > 0 ? permits : [{ id: "x", weight: 2 }], limit)
       }),
       "a waiting process is woken"
+    ],
+    [
+      "a process that is passed by another one loses its place",
+      /while they do not ask/,
+      (store) => ({
+        acquire: (...args) =>
+          Effect.tap(store.acquire(...args), ({ granted }) => {
+            if (granted === 0) return Effect.sync(() => void inQueue.add(store))
+            const passed = Array.from(inQueue).filter((other) => other !== store)
+            inQueue.clear()
+            return Effect.forEach(passed, (other) => other.acquire([], args[1]))
+          })
+      }),
+      "granted: expected 1, got 0"
     ],
     [
       "it tells a process that waits to ask again at once",

@@ -7,6 +7,7 @@ import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import { guard } from "../src/internal/shared/options.js"
+import { takenOf } from "../src/internal/store/gcraStore.js"
 import { fork, settle } from "./support/fibers.ts"
 import { GcraStoreModel } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
@@ -619,5 +620,17 @@ describe("services over a store of one's own", () => {
       })
     )
     expect([exit?._tag, timers]).toEqual(["Success", 0])
+  })
+})
+
+it("of quotas that have as few tokens left, the first one is the tightest", () => {
+  const cells = [[1000, 9], [10, 3], [1000, 3], [1000, 5]].map(([intervalMicros, burst]) => ({
+    intervalMicros: intervalMicros!,
+    burst: burst!
+  }))
+  expect(takenOf(cells, [0, 10, 1000, 0], 0, [], 0, "a", "a")).toMatchObject({
+    tightest: 1,
+    remaining: 2,
+    resetMillis: 1
   })
 })

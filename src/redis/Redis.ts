@@ -247,9 +247,11 @@ const makeCluster = Effect.fnUntraced(function*(create: () => ClusterClient) {
     Effect.sync(create),
     (cluster) => {
       const destroy = Effect.ignoreCause(Effect.sync(() => cluster.destroy()))
-      const later = Effect.andThen(Effect.exit(attempt(() => connecting ?? Promise.resolve())), destroy)
+      const pending = connecting
+      if (pending === undefined) return destroy
       // One that is destroyed while it connects goes on all the same, and has its connections then. Nobody waits for that.
-      return Effect.andThen(destroy, connecting === undefined ? Effect.void : Effect.forkDetach(later))
+      const later = Effect.andThen(Effect.exit(attempt(() => pending)), destroy)
+      return Effect.andThen(destroy, Effect.forkDetach(later))
     }
   )
   // Without a listener they would end the process. The commands fail all the same.

@@ -153,8 +153,6 @@ export class StartLog {
     this.views = rates.map(({ limit, strict, window }, place): View | undefined => {
       if (!strict) return undefined
       const known = before.find((view) => view !== undefined && view.limit === limit && view.window === window)
-      // Another place has other numbers of the lists.
-      if (known !== undefined && (this.lists === undefined || before[place] === known)) return { ...known }
       const first = known === undefined ? this.oldest : known.first
       let held = 0
       for (let i = first; i < this.next; i++) held += this.tokensAt(i, place)

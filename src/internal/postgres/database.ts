@@ -81,14 +81,15 @@ const make = Effect.fnUntraced(function*(schema: string) {
 
   // The renewals of a key, and its commands that were interrupted and may still run.
   const leaving = new Map<string, Set<Fiber.Fiber<unknown, unknown>>>()
-  const forget = (key: string, ofKey: Set<Fiber.Fiber<unknown, unknown>>, fiber: Fiber.Fiber<unknown, unknown>) => {
-    ofKey.delete(fiber)
-    if (ofKey.size === 0 && leaving.get(key) === ofKey) leaving.delete(key)
+  const forget = (key: string, fiber: Fiber.Fiber<unknown, unknown>) => {
+    const ofKey = leaving.get(key)
+    ofKey?.delete(fiber)
+    if (ofKey?.size === 0) leaving.delete(key)
   }
   const onLeft = (key: string) => (fiber: Fiber.Fiber<unknown, unknown>) => {
     const ofKey = leaving.get(key) ?? new Set()
     leaving.set(key, ofKey.add(fiber))
-    fiber.addObserver(() => forget(key, ofKey, fiber))
+    fiber.addObserver(() => forget(key, fiber))
   }
   // On another connection a command may overtake the one whose gain it is to give back, or a renewal, which would take it again.
   const left = (key: string) =>
@@ -99,14 +100,14 @@ const make = Effect.fnUntraced(function*(schema: string) {
       // Once: a command whose connection is dead must not take the time of each one behind it.
       return Effect.ensuring(
         Effect.timeoutOption(Fiber.awaitAll(fibers), longestLeave),
-        Effect.sync(() => fibers.forEach((fiber) => forget(key, ofKey, fiber)))
+        Effect.sync(() => fibers.forEach((fiber) => forget(key, fiber)))
       )
     })
 
   const call: Database["call"] = (operation, name, args, read, kind) =>
     // The client asks the server to cancel a command that is interrupted, and waits for that.
     Apart.run(
-      Effect.suspend(() => made ? run(name, args) : Effect.andThen(migrate, run(name, args))),
+      Effect.flatMap(migrate, () => run(name, args)),
       onLeft(args.key),
       kind === "renewal"
     ).pipe(

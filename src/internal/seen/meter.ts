@@ -178,7 +178,7 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
   }
 
   started(since: Millis | undefined, now = this.time.now()): Millis {
-    this.waits.started.add(since === undefined || since >= now ? 0 : (now - since) / 1000)
+    this.waits.started.add(since === undefined ? 0 : (now - since) / 1000)
     return now
   }
 
@@ -193,11 +193,10 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
 
   ended(exit: Exit.Exit<unknown, unknown> | undefined, since: Millis): Millis {
     const now = this.time.now()
-    const used = now - since
     const { failure, interrupt, success } = this.uses
     const outcome = outcomeOf(exit)
     const times = outcome === "success" ? success : outcome === "failure" ? failure : interrupt
-    times.add(used > 0 ? used / 1000 : 0)
+    times.add((now - since) / 1000)
     return now
   }
 }
