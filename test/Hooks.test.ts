@@ -119,17 +119,20 @@ describe("hooks of a reducer", () => {
 
   it.effect("R8 A call that the hook of a start makes joins the run, also where callers have waited for the run in front", () =>
     Effect.gen(function*() {
-      const finalizer = yield* Latch.make()
+      let finalize = () => {}
+      const finalizer = Effect.callback<void>((resume) => {
+        finalize = () => resume(Effect.void)
+      })
       const gate = yield* Latch.make()
       const joined: Array<Fiber.Fiber<string>> = []
       const call = (value: string) => reducer.reduce("key", Effect.as(gate.await, value))
       const reducer = yield* Reducer.make({
         hooks: { onStart: ({ callers }) => callers === 2 && void joined.push(Effect.runFork(call("joined"))) }
       })
-      const dying = yield* fork(reducer.reduce("key", Effect.onInterrupt(Effect.never, () => finalizer.await)))
+      const dying = yield* fork(reducer.reduce("key", Effect.onInterrupt(Effect.never, () => finalizer)))
       const leaving = yield* fork(Fiber.interrupt(dying))
       const waiting = [yield* fork(call("first")), yield* fork(call("second"))]
-      yield* finalizer.open
+      finalize()
       yield* Fiber.join(leaving)
       yield* gate.open
       expect(yield* Fiber.joinAll([...waiting, ...joined])).toEqual(["first", "first", "first"])
