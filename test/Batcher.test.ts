@@ -1066,6 +1066,32 @@ describe("B6 cache", () => {
       assert.deepStrictEqual(calls, [[1], [2], [3], [2]])
     }).pipe(Effect.provide(live())))
 
+  it.effect("B6 a result that is not kept takes no place in the cache", () =>
+    Effect.gen(function*() {
+      const { calls, load } = yield* cached({ capacity: 1 })
+      yield* TestClock.adjust("1 second")
+      yield* load(1)
+      yield* Effect.exit(load(1_001))
+      yield* load(1)
+      assert.deepStrictEqual(calls, [[1], [1_001]])
+    }).pipe(Effect.provide(live())))
+
+  it.effect("B6 results that are in flight when the cache is cleared are not kept, and later look-ups do not join them", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, load, resolver, startAll } = yield* cached({}, Deferred.await(gate))
+      const fibers = yield* startAll(1, 2)
+      yield* settle
+      yield* resolver.clearAll
+      fibers.push(...(yield* startAll(1)))
+      yield* settle
+      assert.deepStrictEqual(calls.splice(0), [[1, 2], [1]])
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.joinAll(fibers)
+      yield* Effect.forEach([1, 2], load)
+      assert.deepStrictEqual(calls, [[2]])
+    }).pipe(Effect.provide(live())))
+
   it.effect("B6 later look-ups get the primed result, clear forgets it, and results then in flight are not kept", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()

@@ -9,7 +9,7 @@ import { format } from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as Request from "effect/Request"
 import type { RequestResolver } from "effect/RequestResolver"
-import { fork as start, settle } from "./support/fibers.ts"
+import { fork as start, settle, unbounded } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
 import { jobs, live } from "./support/lookups.ts"
 
@@ -115,6 +115,13 @@ describe("B4 cycles", () => {
       assert.deepStrictEqual(calls.map((ids) => ids.join()).sort(), ["1,2", "1,2", "9"])
       assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(both(1))))
+
+  it.effect("B4 a cycle names three requests of a batch, and how many more it has", () =>
+    Effect.gen(function*() {
+      const { load } = yield* store("users", ([id], load) => load(id!))
+      const [exit] = yield* Effect.forEach([1, 2, 3, 4, 5], (id) => Effect.exit(load(id)), unbounded)
+      assert.include(String(defect(exit!)), "users 1 -> users [1,2,3,\"and 2 more\"] -> users 1")
+    }).pipe(Effect.provide(both(2))))
 
   it.effect("B4 a request that is asked anew is not joined, and a caller that leaves it takes no other along", () =>
     Effect.gen(function*() {

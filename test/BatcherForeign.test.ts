@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Hash from "effect/Hash"
 import * as Layer from "effect/Layer"
+import * as RequestResolver from "effect/RequestResolver"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { CurrentNode } from "../src/internal/waits/waits.ts"
@@ -121,6 +122,38 @@ describe("B4 requests that throw", () => {
       assert.deepStrictEqual(yield* Fiber.joinAll(first), ["value of ending"])
       assert.deepStrictEqual(calls, [["ending"], ["ending"]])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))
+})
+
+describe("B3 comparisons that end look-ups", () => {
+  for (const [ends, sent] of Object.entries({ "closes the resolver": [], "takes back the other look-up": [["b"]] })) {
+    it.effect(`B3 an Equal that ${ends} while core hands over two asks for no permit for a look-up that nobody waits for`, () =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const { calls, resolver } = yield* Scope.provide(store(), scope)
+        let handsOver = false
+        const wrapped = RequestResolver.around(
+          resolver,
+          () => Effect.sync(() => void (handsOver = true)),
+          () => Effect.void
+        )
+        const id = (name: string) =>
+          new Id(name, () => {
+            if (handsOver && ends === "closes the resolver") Effect.runFork(Scope.close(scope, Exit.void))
+            else if (handsOver) fibers[0]!.interruptUnsafe()
+            return false
+          })
+        const busy = yield* start(Scheduler.schedule(Effect.never))
+        const fibers = yield* Effect.forEach(["a", "b"], (name) => start(Effect.request(get(id(name)), wrapped)))
+        yield* settle
+        assert.strictEqual((yield* Scheduler.stats).queued, sent.length)
+        yield* Fiber.interrupt(busy)
+        yield* settle
+        assert.deepStrictEqual(calls, sent)
+        const exits = yield* Fiber.awaitAll(fibers)
+        assert.deepStrictEqual(exits.map(Exit.hasInterrupts), [true, sent.length === 0])
+        assert.strictEqual(leftIn(resolver), "")
+      }).pipe(Effect.provide(live({ concurrency: 1 }))))
+  }
 })
 
 describe("B4 callers that throw", () => {

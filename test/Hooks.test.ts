@@ -11,7 +11,7 @@ import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { Hooks, Reducer } from "effect-funnel"
-import { fork } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 
 class Tenant extends Context.Service<Tenant, string>()("test/Tenant") {}
 
@@ -115,6 +115,58 @@ describe("hooks of a reducer", () => {
       expect((yield* reducer.inFlight).map(({ age }) => age)).toEqual([Duration.millis(600)])
       yield* TestClock.adjust("400 millis")
       expect(yield* Fiber.join(stays)).toBe("first")
+    }))
+
+  it.effect("R8 A call that the hook of a start makes joins the run, also where callers have waited for the run in front", () =>
+    Effect.gen(function*() {
+      let finalize = () => {}
+      const finalizer = Effect.callback<void>((resume) => {
+        finalize = () => resume(Effect.void)
+      })
+      const gate = yield* Latch.make()
+      const joined: Array<Fiber.Fiber<string>> = []
+      const call = (value: string) => reducer.reduce("key", Effect.as(gate.await, value))
+      const reducer = yield* Reducer.make({
+        hooks: { onStart: ({ callers }) => callers === 2 && void joined.push(Effect.runFork(call("joined"))) }
+      })
+      const dying = yield* fork(reducer.reduce("key", Effect.onInterrupt(Effect.never, () => finalizer)))
+      const leaving = yield* fork(Fiber.interrupt(dying))
+      const waiting = [yield* fork(call("first")), yield* fork(call("second"))]
+      finalize()
+      yield* Fiber.join(leaving)
+      yield* gate.open
+      expect(yield* Fiber.joinAll([...waiting, ...joined])).toEqual(["first", "first", "first"])
+    }))
+
+  it.effect("R8 The event of a run's end has the services of its call, also if the run ends in the step in which it starts", () =>
+    Effect.gen(function*() {
+      const tenants: Array<string> = []
+      const end = ({ context }: Hooks.Event) => void tenants.push(Context.getUnsafe(context, Tenant))
+      const reducer = yield* Reducer.make({ hooks: { onSuccess: end, onFailure: end } })
+      const runs = { atOnce: Effect.succeed(1), later: Effect.yieldNow, failing: Effect.fail("no") }
+      for (const [tenant, run] of Object.entries(runs)) {
+        yield* Effect.exit(Effect.provideService(reducer.reduce("key", run), Tenant, tenant))
+      }
+      expect(tenants).toEqual(["atOnce", "later", "failing"])
+    }))
+
+  it.effect("R4 A last caller that leaves a run that has ended waits for nothing: it is gone before the hook of the end returns", () =>
+    Effect.gen(function*() {
+      const gate = yield* Latch.make()
+      let exit: Exit.Exit<unknown, unknown> | undefined
+      const reducer = yield* Reducer.make({
+        hooks: {
+          onSuccess: () => {
+            caller.interruptUnsafe()
+            exit = caller.pollUnsafe()
+          }
+        }
+      })
+      const caller = yield* fork(reducer.reduce("key", gate.await))
+      yield* gate.open
+      yield* settle
+      expect(exit !== undefined && Exit.hasInterrupts(exit)).toBe(true)
+      expect(yield* reducer.inFlight).toEqual([])
     }))
 
   it.effect("R8 Events name the reducer and the function", () =>

@@ -240,6 +240,21 @@ describe("Metrics of a Reducer", () => {
         histogram("reducer.run_time", { outcome }))
       assert.deepStrictEqual(sums.map(({ count, sum }) => [count, sum]), [[1, 0], [1, 5], [1, 1]])
     }).pipe(Effect.provide(seen(Users.layer))))
+
+  law(
+    "`run_time` has no run whose caller leaves while it waits for the run in front: it never started",
+    () =>
+      Effect.gen(function*() {
+        const ends = yield* Deferred.make<void>()
+        const first = yield* fork(Users.reduce("key", Effect.onInterrupt(Effect.never, () => Deferred.await(ends))))
+        const left = yield* fork(Fiber.interrupt(first))
+        yield* Fiber.interrupt(yield* fork(Users.reduce("key", Effect.void)))
+        yield* Deferred.succeed(ends, undefined)
+        yield* Fiber.join(left)
+        const { count } = yield* histogram("reducer.run_time", { outcome: "interrupt" })
+        assert.strictEqual(count, 1)
+      }).pipe(Effect.provide(seen(Users.layer)))
+  )
 })
 
 class Users extends Reducer.Service<Users>()("app/Users") {}

@@ -358,6 +358,29 @@ describe("shared flights, over the store in memory", () => {
       }
     }))
 
+  for (const { leaseMillis, wait } of [{ leaseMillis: 900, wait: 90 }, { leaseMillis: 9000, wait: 500 }]) {
+    it.effect(`a renewal that fails is tried again ${wait} ms later where a lease lasts ${leaseMillis} ms, until one succeeds`, () =>
+      Effect.gen(function*() {
+        const cut = unreliable(makeMemory({ leaseMillis, retainMillis: 10_000 }))
+        const times: Array<number> = []
+        const renew: ReducerStore["renew"] = (...args) =>
+          Effect.flatMap(Clock.currentTimeMillis, (now) => {
+            times.push(now)
+            return cut.store.renew(...args)
+          })
+        const { a, run } = yield* lead({ ...cut.store, renew })
+        const third = leaseMillis / 3
+        cut.mode.renew = "down"
+        yield* TestClock.adjust(third + wait)
+        cut.mode.renew = undefined
+        yield* TestClock.adjust(wait + third)
+        expect(times).toEqual([third, third + wait, third + 2 * wait, 2 * third + 2 * wait])
+        yield* Deferred.succeed(run.end, user)
+        expect(yield* Fiber.join(a)).toEqual(user)
+        expect(run.seen).toEqual({ runs: 1, interrupted: 0 })
+      }))
+  }
+
   it.effect("a renewal that hangs ends together with the lease", () =>
     Effect.gen(function*() {
       const cut = unreliable(memory())

@@ -65,7 +65,7 @@ export class Collector<Req extends Request.Any, R> {
     const group = groups.look(context)
     const node = liveNode(groups.seenNode)
     const { batches, maxBatchSize } = this.recipe
-    const item = batches ? joinable(group.inFlight, key, hash) : undefined
+    const item = joinable(group.inFlight, key, hash)
     let cycle = false
     if (item !== undefined) {
       cycle = node !== undefined && closes(node, item.batch)

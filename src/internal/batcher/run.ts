@@ -110,7 +110,7 @@ export class Runner<Req extends Request.Any, R> {
 
   private admit(batch: Batch<Req>): Effect.Effect<void, Request.Error<Req>> {
     const { engine } = this.recipe
-    if (batch.phase === "collecting") batch.phase = "queued"
+    batch.phase = "queued"
     batch.hurry = undefined
     if (engine === undefined) return this.start(batch)
     if (!batch.independent) batch.close()
@@ -170,8 +170,7 @@ export class Runner<Req extends Request.Any, R> {
   /** The services of the place where the resolver was made, the isolating ones, and the span of the first caller. */
   private contextOf(batch: Batch<Req>, caller: Context.Context<never>): Context.Context<R> {
     const { group, job } = batch
-    let context = group === this.groups.all ? this.base : Context.merge(this.base, group.context)
-    context = Context.add(context, CurrentNode, job ?? batch)
+    let context = Context.add(Context.merge(this.base, group.context), CurrentNode, job ?? batch)
     // The layer may have been built by `runSync`, whose scheduler has turns of another kind.
     const scheduler = Context.getOrUndefined(caller, Scheduler)
     if (scheduler !== undefined) context = Context.add(context, Scheduler, scheduler)

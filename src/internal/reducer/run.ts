@@ -331,7 +331,6 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     this.exit = Exit.void
     this.fiber = this.span = undefined
     const { onOver, successor } = this
-    if (successor === undefined && onOver === undefined) return
     this.successor = this.onOver = undefined
     try {
       successor?.startPending()
