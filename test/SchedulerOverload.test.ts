@@ -141,6 +141,8 @@ describe("maxWait", () => {
       const first = yield* fork(scheduler.schedule(Effect.void, { share: "a" }))
       expect([...plain.map(refusal).map((refusal) => refusal?.[0]), refusal(first)])
         .toEqual([undefined, undefined, "WaitExceeded", "WaitExceeded", undefined])
+      // One without a share still counts them.
+      expect(refusal(yield* fork(scheduler.schedule(Effect.void, { maxWait: 1000 })))?.[0]).toBe("WaitExceeded")
       yield* TestClock.adjust("200 millis")
       expect([refusal(plain[0]!), refusal(first)]).toEqual(["Success", "Success"])
     }))
