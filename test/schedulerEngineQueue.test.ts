@@ -57,6 +57,23 @@ describe("JobQueue", () => {
     }
   })
 
+  it("S2 S3 queues that are merged keep the order of arrival within each priority", () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const next = random(seed)
+      const [queue, other] = [new JobQueue<Node>(), new JobQueue<Node>()]
+      const nodes = Array.from({ length: 50 }, (_, id) => new Node(id, next(3)))
+      for (const node of nodes) {
+        node.order = node.id
+        ;(next(2) === 0 ? queue : other).enqueue(node)
+      }
+      queue.absorb(other)
+      expect(queue.size).toBe(50)
+      expect(drain(queue)).toEqual(
+        [2, 1, 0].flatMap((priority) => nodes.filter((node) => node.priority === priority).map((node) => node.id))
+      )
+    }
+  })
+
   it("visits everything, and what it visits may be removed on the way", () => {
     const queue = new JobQueue<Node>()
     for (let id = 0; id < 30; id++) queue.enqueue(new Node(id, id % 5))
