@@ -146,33 +146,39 @@ describe("the permits of several processes", () => {
     expect(ends).toEqual(new Set(["runs", "lost"]))
   })
 
-  it.effect("a caller that throws when its permit is lost keeps no other job running, and no other permit from being renewed", () =>
-    Effect.gen(function*() {
-      const { pulse } = (yield* withLimit(1)).options
-      const first = yield* withLimit(4, pulse)
-      const second = yield* withLimit(1, pulse)
-      const fibers = yield* Effect.forEach([1, 2, 3, 4], () => fork(first.scheduler.schedule(Effect.never)))
-      for (const fiber of fibers) {
-        fiber.addObserver(() => {
-          throw new Error("of the caller")
-        })
-      }
-      const other = yield* fork(second.scheduler.schedule(Effect.never))
-      // Others hold two of the permits, and then the lease of the rest ends.
-      first.store.lost = 2
-      yield* TestClock.adjust(100)
-      expect(fibers.map((fiber) => fiber.pollUnsafe()?._tag)).toEqual([undefined, undefined, "Failure", "Failure"])
-      first.store.lost = 0
-      first.store.away = true
-      second.commands.length = 0
-      yield* TestClock.adjust(1000)
-      expect(fibers.map((fiber) => fiber.pollUnsafe()?._tag)).toEqual(["Failure", "Failure", "Failure", "Failure"])
-      expect([second.commands.filter((command) => command === "renew").length, other.pollUnsafe()]).toEqual([
-        10,
-        undefined
-      ])
-      yield* Effect.all([first.pool.close, second.pool.close])
-    }))
+  it("a caller that throws when its permit is lost keeps no other job running, and no other permit from being renewed", () => {
+    const bug = new Error("of the caller")
+    const thrown: Array<unknown> = []
+    const { exit } = simulate(() =>
+      Effect.gen(function*() {
+        const { pulse } = (yield* withLimit(1)).options
+        const first = yield* withLimit(4, pulse)
+        const second = yield* withLimit(1, pulse)
+        const fibers = yield* Effect.forEach([1, 2, 3, 4], () => fork(first.scheduler.schedule(Effect.never)))
+        for (const fiber of fibers) {
+          fiber.addObserver(() => {
+            throw bug
+          })
+        }
+        const other = yield* fork(second.scheduler.schedule(Effect.never))
+        const ends = () => fibers.map((fiber) => fiber.pollUnsafe()?._tag)
+        // Others hold two of the permits, and then the lease of the rest ends.
+        first.store.lost = 2
+        yield* Effect.sleep(100)
+        const half = ends()
+        first.store.lost = 0
+        first.store.away = true
+        second.commands.length = 0
+        yield* Effect.sleep(1001)
+        const renewals = second.commands.filter((command) => command === "renew").length
+        const seen = [half, ends(), renewals, other.pollUnsafe()]
+        yield* Effect.all([first.pool.close, second.pool.close, Fiber.interrupt(other)])
+        return seen
+      }), { onThrow: (error) => void thrown.push(error) })
+    const all = ["Failure", "Failure", "Failure", "Failure"]
+    expect(exit).toEqual(Exit.succeed([[undefined, undefined, "Failure", "Failure"], all, 10, undefined]))
+    expect(new Set(thrown)).toEqual(new Set([bug]))
+  })
 
   it.effect("when permits are lost, the jobs that began last end, as many as ran on them", () =>
     Effect.gen(function*() {

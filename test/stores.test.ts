@@ -76,6 +76,22 @@ describe("services over a store of one's own", () => {
       expect(yield* scheduler.schedule(Effect.succeed(1))).toBe(1)
     }))
 
+  /** A store that grants all tokens `wait` milliseconds after it was asked, and answers at once. */
+  const granting = (wait: number): Stores.GcraStore => ({
+    take: (_, tokens) =>
+      Effect.succeed({
+        waits: tokens.map(() => wait),
+        retryMillis: 0,
+        remaining: 0,
+        resetMillis: wait,
+        tightest: 0,
+        before: "",
+        after: "a"
+      }),
+    giveBack: () => Effect.void,
+    penalize: () => Effect.void,
+    reset: () => Effect.void
+  })
   /** Stores that answer each command with what `answer` returns. */
   const answering = (answer: (command: string) => Effect.Effect<never, Stores.StoreError>) => {
     const take = () => answer("take")
@@ -477,24 +493,33 @@ describe("services over a store of one's own", () => {
     expect(Array.from(thrown)).toEqual([bug])
   })
 
+  it("a caller that throws as the store lets it pass keeps no other one waiting, and its error is thrown where it hurts nobody", () => {
+    const thrown: Array<unknown> = []
+    const bug = new Error("of the caller")
+    const { exit } = simulate(() =>
+      Effect.scoped(Effect.gen(function*() {
+        const rate = { limit: 1, window: "1 second" } as const
+        const limiter = yield* Stores.makeRateLimiter(Effect.succeed(() => granting(5)), { rate })
+        const fibers = yield* Effect.forEach([1, 2, 3], () => fork(limiter.consume()))
+        for (const fiber of fibers.slice(0, 2)) {
+          fiber.addObserver(() => {
+            throw bug
+          })
+        }
+        yield* Effect.sleep(10)
+        return fibers.map((fiber) => fiber.pollUnsafe()?._tag)
+      })), { onThrow: (error) => void thrown.push(error) })
+    expect(exit).toEqual(Exit.succeed(["Success", "Success", "Success"]))
+    expect(thrown).toEqual([bug, bug])
+  })
+
   it("a caller that throws when its limiter closes keeps no slot from being given back, and its error is no error of the closing", () => {
     const bug = new Error("of the caller")
     const thrown: Array<unknown> = []
     const given: Array<readonly [key: string, tokens: number]> = []
     const store: Stores.GcraStore = {
-      take: (_, tokens) =>
-        Effect.succeed({
-          waits: tokens.map(() => 40),
-          retryMillis: 0,
-          remaining: 0,
-          resetMillis: 40,
-          tightest: 0,
-          before: "",
-          after: "a"
-        }),
-      giveBack: (key, tokens) => Effect.sync(() => void given.push([key, tokens])),
-      penalize: () => Effect.void,
-      reset: () => Effect.void
+      ...granting(40),
+      giveBack: (key, tokens) => Effect.sync(() => void given.push([key, tokens]))
     }
     const { exit } = simulate(() =>
       Effect.gen(function*() {

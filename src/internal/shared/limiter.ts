@@ -370,21 +370,16 @@ export class SharedLimiter implements Backend {
     if (this.closed || serving.has(entry)) return
     // While somebody waits the last slot is kept, however late: a process whose timers are all too late goes on.
     entry.slots.expire(now - this.catchUp, now, entry.first !== undefined)
-    // A callback may throw, as an observer of its fiber does. The other waiters are still served.
     serving.add(entry)
-    try {
-      while (!this.closed && entry.first !== undefined && this.spend(entry, count(entry.first.waiter.tokens), now)) {
-        const waiter = entry.granting = entry.shift()!
-        waiter.onDue()
-      }
-    } finally {
-      serving.delete(entry)
-      entry.granting = undefined
-      if (!this.closed) {
-        if (entry.first === undefined) this.rest(entry, now)
-        else this.proceed(entry, now)
-      }
+    while (!this.closed && entry.first !== undefined && this.spend(entry, count(entry.first.waiter.tokens), now)) {
+      const waiter = entry.granting = entry.shift()!
+      this.slices.apart(() => waiter.onDue())
     }
+    serving.delete(entry)
+    entry.granting = undefined
+    if (this.closed) return
+    if (entry.first === undefined) this.rest(entry, now)
+    else this.proceed(entry, now)
   }
 
   private proceed(entry: Entry, now: number): void {
@@ -393,7 +388,6 @@ export class SharedLimiter implements Backend {
     // The waiter that was refused has left, and the next one asks for fewer tokens.
     if (entry.slots.empty && tokens < entry.refused) entry.retryAt = 0
     if (entry.asking === undefined && now >= entry.retryAt) this.ask(entry)
-    // It is due already where the one before has thrown.
     const due = entry.slots.dueAt(tokens)
     const at = entry.asking === undefined && entry.retryAt > now ? entry.retryAt : Infinity
     entry.alarm.set(Math.min(due, at), now)
@@ -491,18 +485,21 @@ export class SharedLimiter implements Backend {
     if (onStoreError !== "fail") {
       Effect.runForkWith(this.place.context)(guard.applied(onStoreError, failure, calls))
     }
-    Slices.begin({
-      slices: this.slices,
-      get pending() {
-        return told.first !== undefined
-      },
-      step: () => {
-        const waiter = told.shift()!
-        if (onStoreError === "fail") waiter.onFailure(failure)
-        else if (onStoreError === "allow") waiter.onDue()
-        else this.waitHere(waiter)
-      },
-      done() {}
-    })
+    const { slices } = this
+    slices.apart(() =>
+      Slices.begin({
+        slices,
+        get pending() {
+          return told.first !== undefined
+        },
+        step: () => {
+          const waiter = told.shift()!
+          if (onStoreError === "fail") waiter.onFailure(failure)
+          else if (onStoreError === "allow") waiter.onDue()
+          else this.waitHere(waiter)
+        },
+        done() {}
+      })
+    )
   }
 }

@@ -350,11 +350,8 @@ export class PermitPool implements Permits, Beating {
   private renew(sentAt: number): void {
     this.renewal?.interruptUnsafe()
     this.renewal = undefined
-    try {
-      this.lose(({ deadline }) => deadline <= sentAt, "too late")
-    } finally {
-      this.renewHeld(sentAt)
-    }
+    this.lose(({ deadline }) => deadline <= sentAt, "too late")
+    this.renewHeld(sentAt)
   }
 
   private renewHeld(sentAt: number): void {
@@ -371,11 +368,8 @@ export class PermitPool implements Permits, Beating {
       onSuccess: (ids) => {
         const lost = new Set(ids)
         for (const permit of asked) if (!lost.has(permit.id)) permit.deadline = sentAt + store.leaseMillis
-        try {
-          this.lose(({ id }) => lost.has(id), "others hold the permit")
-        } finally {
-          this.renewed(this.renewAfter(this.now()))
-        }
+        this.lose(({ id }) => lost.has(id), "others hold the permit")
+        this.renewed(this.renewAfter(this.now()))
       }
     }))
   }
@@ -405,7 +399,9 @@ export class PermitPool implements Permits, Beating {
       ends.push(end)
     }
     const error = engine.refusals.error(new StoreError({ operation: "renew", cause: new Error(why) }))
-    forEachInSlices(engine.slices, ends, (end) => Deferred.doneUnsafe(end, Effect.fail(error)), () => this.changed())
+    engine.apart(() =>
+      forEachInSlices(engine.slices, ends, (end) => Deferred.doneUnsafe(end, Effect.fail(error)), () => this.changed())
+    )
   }
 
   private away(failure: StoreError): void {
