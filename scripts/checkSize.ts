@@ -153,6 +153,16 @@ await row(
     Effect.runFork(funnel.get("/"))`,
   29_200
 )
+await row(
+  "batches without a Scheduler",
+  "Batcher",
+  `
+    const select = (ids) => Effect.succeed(ids)
+    const program = Effect.flatMap(M.fn("users")(select, { resultId: (_) => _ }), (user) => user(1))
+    Effect.runFork(Effect.provide(Effect.scoped(program), M.layer()))`,
+  30_000,
+  41_000
+)
 // The page itself, as a browser gets it, with the plots in it.
 const { html } = await import(join(root, "src/internal/dashboard/bundle.ts")) as { readonly html: string }
 const page = gzipSync(html, { level: 9 }).length
