@@ -163,6 +163,14 @@ await row(
   30_000,
   41_000
 )
+await row(
+  "inspects its services",
+  "",
+  `
+    import * as Inspector from "effect-funnel/Inspector.js"
+    Effect.runFork(Effect.provide(Inspector.dump, Inspector.layer()))`,
+  18_800
+)
 // The page itself, as a browser gets it, with the plots in it.
 const { html } = await import(join(root, "src/internal/dashboard/bundle.ts")) as { readonly html: string }
 const page = gzipSync(html, { level: 9 }).length
