@@ -145,8 +145,6 @@ export interface Cached<Req extends Request.Any> extends Keyed<Cached<Req>>, Mem
   readonly group: Group<Req>
   readonly exit: Result<Req>
   readonly expires: number
-  /** That of the cache, while it is kept there. */
-  era: object | undefined
 }
 
 /** Where look-ups find the batch that collects. */
