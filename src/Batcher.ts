@@ -76,7 +76,7 @@ import type {
   Result,
   Settings
 } from "./internal/batcher/options.js"
-import { byGroup, byId, inOrder } from "./internal/batcher/plan.js"
+import { byGroup, byId, inOrder, type Plan } from "./internal/batcher/plan.js"
 import { each, makeResolver, ServiceName } from "./internal/batcher/resolver.js"
 import { engineOf } from "./internal/scheduler/handle.js"
 import { observers } from "./internal/seen/seen.js"
@@ -332,18 +332,12 @@ interface Lookup<Id, A, E> extends Request.Request<A, E> {
 }
 
 const fromSettings = (settings: Settings): Batcher => {
-  const findById = <Req extends Request.Any, Id, Row extends Request.Success<Req>, R>(
-    _: Constructor<Req>,
-    options: FindByIdOptions<Req, Id, Row, R> & AnyOptions<Req>
-  ) => makeResolver(settings, byId(options), checkOptions("Batcher.findById", options))
-  const ordered = <Req extends Request.Any, R>(
-    _: Constructor<Req>,
-    options: OrderedOptions<Req, R> & AnyOptions<Req>
-  ) => makeResolver(settings, inOrder(options), checkOptions("Batcher.ordered", options))
-  const grouped = <Req extends Request.Any, Id, Row, R>(
-    _: Constructor<Req>,
-    options: GroupedOptions<Req, Id, Row, R> & AnyOptions<Req>
-  ) => makeResolver(settings, byGroup(options), checkOptions("Batcher.grouped", options))
+  const operation = <Req extends Request.Any, R, Options extends AnyOptions<Req>>(
+    name: string,
+    planOf: (options: Options) => Plan<Req, R>
+  ) =>
+  (_: Constructor<Req>, options: Options) =>
+    makeResolver(settings, planOf(options), checkOptions(`Batcher.${name}`, options))
   const fn = (name: string) =>
   <Id, Row, E, R, A, E2>(
     execute: (ids: NonEmptyArray<Id>) => Effect.Effect<Iterable<Row>, E, R>,
@@ -370,9 +364,9 @@ const fromSettings = (settings: Settings): Batcher => {
     // Sound: the public types add which options make which of the two resolvers, which services callers bring, and that
     // only `fn` without `missing` fails with a NotFoundError.
     fn: fn as Operations<never>["fn"],
-    findById: findById as Operations<never>["findById"],
-    ordered: ordered as Operations<never>["ordered"],
-    grouped: grouped as Operations<never>["grouped"]
+    findById: operation("findById", byId) as Operations<never>["findById"],
+    ordered: operation("ordered", inOrder) as Operations<never>["ordered"],
+    grouped: operation("grouped", byGroup) as Operations<never>["grouped"]
   }
 }
 

@@ -707,6 +707,25 @@ describe("B3 leaving a batch that collects", () => {
       assert.strictEqual(leftIn(resolver), "")
     }).pipe(Effect.provide(live())))
 
+  it.effect("B3 loadMany that waits for several batches leaves all of them, and takes no other caller along", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const { calls, interrupted, load, resolver } = yield* store({ maxBatchSize: 2, gate: Deferred.await(gate) })
+      const other = yield* start(load(1))
+      yield* settle
+      const many = yield* start(Batcher.loadMany([2, 1, 3, 2, 4, 5, 6, 7].map(get), resolver))
+      const same = yield* start(Batcher.loadMany([5, 1, 4].map(get), resolver))
+      yield* settle
+      assert.deepStrictEqual(calls, [[1], [2, 3], [4, 5], [6, 7]])
+      yield* Fiber.interrupt(many)
+      yield* settle
+      assert.deepStrictEqual(interrupted, [[2, 3], [6, 7]])
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual([yield* Fiber.join(other), yield* Fiber.join(same)], [valueOf(1), valuesOf(5, 1, 4)])
+      yield* settle
+      assert.strictEqual(leftIn(resolver), "")
+    }).pipe(Effect.provide(live({ concurrency: 5 }))))
+
   it.effect("B3 a caller that leaves twice does not take the others with it", () =>
     Effect.gen(function*() {
       const { calls, resolver, startAll } = yield* store()

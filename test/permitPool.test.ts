@@ -2,8 +2,8 @@
  * The permits of a concurrency across processes, over a store that a test answers for.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, identity, Logger, Scope } from "effect"
-import { Reducer } from "effect-funnel"
+import { Cause, Clock, Effect, Exit, Fiber, identity, Logger, Request, Scope } from "effect"
+import { Batcher, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
 import { type Options, PermitPool } from "../src/internal/shared/permitPool.js"
 import { Pulse } from "../src/internal/shared/pulse.js"
@@ -195,6 +195,36 @@ describe("the permits of several processes", () => {
       for (const job of running.slice(0, 2)) expect((yield* Fiber.join(job))._tag).toBe("Success")
       yield* pool.close
     }))
+
+  for (const rejects of [true, false]) {
+    const end = rejects ? "ends its look-ups as `onRejected` says" : "ends its look-ups with a defect"
+    it.effect(`a batch whose permit is lost is interrupted, and ${end}`, () =>
+      Effect.gen(function*() {
+        const { engine, pool, scheduler, store } = yield* withLimit(1)
+        const batcher = yield* Effect.provideService(
+          Batcher.make({ scheduler: Scheduler.Scheduler }),
+          Scheduler.Scheduler,
+          scheduler
+        )
+        const Get = Request.tagged<Request.Request<string> & { readonly _tag: "Get" }>("Get")
+        let interrupted = 0
+        const resolver = yield* batcher.ordered(Get, {
+          execute: () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++)),
+          onRejected: rejects ? (error) => Exit.succeed(error.reason._tag) : undefined
+        })
+        const lookUp = yield* fork(Effect.exit(Effect.request(Get(), resolver)))
+        yield* TestClock.adjust(50)
+        store.lost = 1
+        yield* TestClock.adjust(100)
+        store.lost = 0
+        yield* settle
+        const exit = lookUp.pollUnsafe() ?? "it goes on"
+        if (rejects) expect(exit).toEqual(Exit.succeed(Exit.succeed("StoreError")))
+        else expect(String(exit)).toContain("others hold the permit")
+        expect([interrupted, pool.size, engine.main.used]).toEqual([1, 0, 0])
+        yield* pool.close
+      }))
+  }
 
   it.effect("one command asks for as many jobs as fit into the concurrency", () =>
     Effect.gen(function*() {

@@ -17,8 +17,6 @@ export class Cache<Req extends Request.Any> {
   private readonly options: CacheOptions<Req>
   private readonly clock: Clock.Clock
   private size = 0
-  /** Replaced when everything is cleared. */
-  private era = {}
   /** The least recently used first. */
   private list: List<Cached<Req>> = { first: undefined, last: undefined }
 
@@ -89,7 +87,6 @@ export class Cache<Req extends Request.Any> {
       hash,
       exit,
       expires,
-      era: this.era,
       chain: undefined,
       before: undefined,
       after: undefined
@@ -106,14 +103,14 @@ export class Cache<Req extends Request.Any> {
   }
 
   private find(group: Group<Req>, key: unknown, hash: number): Cached<Req> | undefined {
-    const cached = group.cached.get(key, hash)
+    const map = group.cached
+    const cached = map.get(key, hash)
     // The keys' own `Equal` may have cleared it.
-    return cached?.era === this.era ? cached : undefined
+    return map === group.cached ? cached : undefined
   }
 
   /** Empties the cache in a time that does not depend on its size. */
   clear(groups: ReadonlyArray<Group<Req>>): void {
-    this.era = {}
     this.size = 0
     this.list = { first: undefined, last: undefined }
     for (const group of groups) {
@@ -124,7 +121,6 @@ export class Cache<Req extends Request.Any> {
   }
 
   private remove(cached: Cached<Req>): void {
-    cached.era = undefined
     cached.group.cached.remove(cached)
     remove(this.list, cached)
     this.size--

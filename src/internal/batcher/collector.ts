@@ -13,7 +13,7 @@ import { Cache } from "./cache.js"
 import { BatcherError, LookupCycle } from "./error.js"
 import { RequestKeys } from "./key.js"
 import type { Result } from "./options.js"
-import { Batch, type Bulk, type Caller, type Group, Groups, isInBatch, Item, type Slot } from "./parts.js"
+import { type Asker, Batch, type Bulk, type Caller, type Group, Groups, isInBatch, Item, type Slot } from "./parts.js"
 import { type Recipe, Runner } from "./run.js"
 
 /** A look-up that core collects in a window of its own, because the resolver is wrapped. */
@@ -46,10 +46,10 @@ export class Collector<Req extends Request.Any, R> {
    * services and clocks belong to the user: they may throw, look up in turn, or end the batch that is found. So they are
    * called before anything changes.
    */
-  ask(request: Req, caller: Caller<Req>, late?: Late<Req>): boolean | undefined {
+  ask(request: Req, asker: Asker<Req>, late?: Late<Req>): boolean | undefined {
     const { cache, groups, runner } = this
-    if (groups.closed) return caller.answer(Exit.interrupt())
-    const { context } = caller
+    if (groups.closed) return asker.answer(Exit.interrupt())
+    const { context } = asker
     const key = this.keys.of(request)
     const hash = hashKey(key)
     if (cache !== undefined) {
@@ -58,7 +58,7 @@ export class Collector<Req extends Request.Any, R> {
       if (kept !== undefined) {
         groups.forget()
         this.recipe.watch?.asked("cached")
-        return caller.answer(kept)
+        return asker.answer(kept)
       }
     }
     // Again: if the result had expired, its group may have been dropped.
@@ -71,10 +71,10 @@ export class Collector<Req extends Request.Any, R> {
       cycle = node !== undefined && closes(node, item.batch)
       // Its fiber alone knows whether anybody waits for it, so it is asked anew. If somebody does, the batch that was asked
       // anew makes the same look-up.
-      if (cycle && isAbove(node!, wasAskedAnew)) return caller.answer(Exit.die(this.cycle(request, node!, item.batch)))
+      if (cycle && isAbove(node!, wasAskedAnew)) return asker.answer(Exit.die(this.cycle(request, node!, item.batch)))
       // A look-up from a window of core does not wait for a window of ours.
       const waits = late?.direct === false && item.batch.phase === "collecting"
-      if (!cycle && !waits) return this.join(item, caller, node)
+      if (!cycle && !waits) return this.join(item, asker, node)
     }
     let slot: Slot<Req> | undefined
     let open: Batch<Req> | undefined
@@ -92,7 +92,7 @@ export class Collector<Req extends Request.Any, R> {
     }
     if (item !== undefined) {
       const twin = open?.apart === undefined ? undefined : joinable(open.apart, key, hash)
-      if (twin !== undefined) return this.join(twin, caller, node)
+      if (twin !== undefined) return this.join(twin, asker, node)
     }
     if (open?.hasRoom(maxBatchSize) === false) open = undefined
     const batch = open ?? runner.open(group, slot, cycle)
@@ -102,7 +102,7 @@ export class Collector<Req extends Request.Any, R> {
     else if (batches || cache !== undefined) fresh.list(batch.apart ??= new KeyMap())
     group.joins++
     this.recipe.watch?.asked("sent")
-    fresh.add(caller, node)
+    asker.wait(fresh, node)
     if (open === undefined) {
       if (late?.batches === undefined) runner.launch(batch, context)
       else late.batches.push(batch)
@@ -112,54 +112,13 @@ export class Collector<Req extends Request.Any, R> {
     return true
   }
 
-  private join(item: Item<Req>, caller: Caller<Req>, node: Node | undefined): boolean {
+  private join(item: Item<Req>, asker: Asker<Req>, node: Node | undefined): boolean {
     const { batch } = item
     batch.group.joins++
     this.recipe.watch?.asked(batch.collects ? "merged" : "joined")
     // Later look-ups in this batch might wait for the batch that now waits for it.
     if (batch.phase === "queued" && isInBatch(node)) batch.close()
-    item.add(caller, node)
-    return true
-  }
-
-  /**
-   * Asks for those of many requests that can travel together, and returns the positions of the others: those that are
-   * answered or in flight already, or that come after their batch was sent.
-   */
-  askMany(requests: ReadonlyArray<Req>, from: number, to: number, bulk: Bulk<Req>): ReadonlyArray<number> {
-    const others: Array<number> = []
-    for (let i = from; i < to; i++) if (!this.askIn(bulk, requests[i]!, i)) others.push(i)
-    return others
-  }
-
-  private askIn(bulk: Bulk<Req>, request: Req, index: number): boolean {
-    const { groups, runner } = this
-    if (groups.closed) return false
-    const key = this.keys.of(request)
-    const hash = hashKey(key)
-    const group = groups.look(bulk.context)
-    if (group.kept > 0 && group.cached.get(key, hash) !== undefined) return false
-    const node = liveNode(groups.seenNode)
-    const joined = joinable(group.inFlight, key, hash)
-    const slot = slotFor(group, node)
-    let batch = bulk.batch ?? slot.batch
-    if (batch?.hasRoom(Infinity) === false) batch = undefined
-    if (joined === undefined ? batch === undefined && bulk.batch !== undefined : joined.batch !== batch) return false
-    const fresh = batch === undefined
-    batch ??= runner.open(group, slot, false)
-    if (bulk.batch === undefined) {
-      bulk.batch = batch
-      batch.bulks.add(bulk)
-      batch.waitedForBy(bulk, node)
-    }
-    const item = joined ?? new Item(key, hash, request, batch)
-    if (joined === undefined) item.list(group.inFlight)
-    item.retain()
-    bulk.items.push(item)
-    bulk.indices.push(index)
-    group.joins++
-    this.recipe.watch?.asked(joined === undefined ? "sent" : "merged")
-    if (fresh) runner.launch(batch, bulk.context)
+    asker.wait(item, node)
     return true
   }
 
@@ -173,8 +132,8 @@ export class Collector<Req extends Request.Any, R> {
 
   leaveAll(bulk: Bulk<Req>): void {
     const { batch } = bulk
-    if (batch === undefined || !batch.open || !batch.bulks.delete(bulk)) return
-    bulk.edge?.remove()
+    if (!batch.open) return
+    bulk.leave()
     if (batch.callers === bulk.items.length) {
       batch.callers = batch.size = 0
     } else {

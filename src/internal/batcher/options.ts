@@ -50,8 +50,8 @@ export type Isolating<Req extends Request.Any> = ReadonlyArray<Context.Key<Reque
  * - `name`: opens a span of this name for each batch when it is admitted, with links to the spans of its callers and the
  *   number of its look-ups as `batchSize`.
  * - `cache`: keeps results. The resolver is then a `CachedResolver`, and a plain one where `cache` may be `undefined`.
- * - `onRejected`: the exit of a request whose batch the scheduler refuses. Only a rate or a concurrency in a store can refuse
- *   a batch, with a `StoreError`: a full queue makes it wait. Default: the error is a defect.
+ * - `onRejected`: the exit of a request whose batch the scheduler refuses, or ends because its permit is lost. Only a rate or
+ *   a concurrency in a store does so, with a `StoreError`: a full queue makes a batch wait. Default: the error is a defect.
  *
  * @category models
  * @since 0.1.0

@@ -145,8 +145,6 @@ export interface Cached<Req extends Request.Any> extends Keyed<Cached<Req>>, Mem
   readonly group: Group<Req>
   readonly exit: Result<Req>
   readonly expires: number
-  /** That of the cache, while it is kept there. */
-  era: object | undefined
 }
 
 /** Where look-ups find the batch that collects. */
@@ -236,8 +234,8 @@ export class Batch<Req extends Request.Any> implements Node {
     return this.collects && this.size < most
   }
 
-  waitedForBy(waiter: Caller<Req> | Bulk<Req>, node: Node | undefined): void {
-    if (node !== undefined) waiter.edge = new Edge(node, this)
+  waitedForIn(node: Node | undefined): Edge | undefined {
+    return node === undefined ? undefined : new Edge(node, this)
   }
 
   /** Whether no batch waits for it. */
@@ -278,14 +276,14 @@ export class Batch<Req extends Request.Any> implements Node {
   /** Links to the spans of its callers. */
   get links(): ReadonlyArray<Tracer.SpanLink> {
     const spans = new Set<Tracer.AnySpan>()
-    const add = ({ context }: Caller<Req> | Bulk<Req>): void => {
+    const add = ({ context }: Asker<Req>): void => {
       const span = Context.getOrUndefined(context, Tracer.ParentSpan)
       if (span !== undefined) spans.add(span)
     }
     for (const item of this.items) {
       for (let caller = item.first; caller !== undefined; caller = caller.after) add(caller)
     }
-    this.bulks.forEach(add)
+    for (const { many } of this.bulks) add(many)
     return Array.from(spans, (span) => ({ span, attributes: {} }))
   }
 
@@ -299,7 +297,6 @@ export class Batch<Req extends Request.Any> implements Node {
     }
     for (const bulk of this.bulks) {
       if (budget.left <= 0) return false
-      this.bulks.delete(bulk)
       budget.left -= bulk.items.length
       bulk.end()
     }
@@ -335,13 +332,6 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, List<Cal
   /** False if the keys' own `Equal` ended the batch while the item was searched. */
   get joinable(): boolean {
     return this.listed !== undefined && this.batch.open
-  }
-
-  add(caller: Caller<Req>, node: Node | undefined): void {
-    caller.item = this
-    append(this, caller)
-    this.retain()
-    this.batch.waitedForBy(caller, node)
   }
 
   remove(caller: Caller<Req>): void {
@@ -397,8 +387,17 @@ export class Item<Req extends Request.Any> implements Keyed<Item<Req>>, List<Cal
   }
 }
 
+/** Asks for a request. */
+export interface Asker<Req extends Request.Any> {
+  readonly context: Context.Context<never>
+  /** Answers it before it waits for anything. */
+  answer(exit: Result<Req>): false
+  /** Lets it wait for an item, on behalf of a node. */
+  wait(item: Item<Req>, node: Node | undefined): void
+}
+
 /** One look-up. There are many, so each field counts. */
-export class Caller<Req extends Request.Any> implements Member<Caller<Req>> {
+export class Caller<Req extends Request.Any> implements Asker<Req>, Member<Caller<Req>> {
   private readonly entry: Pick<Request.Entry<Req>, "completeUnsafe">
   readonly context: Context.Context<never>
   /** `undefined` before it waits, and once it has left. */
@@ -412,10 +411,16 @@ export class Caller<Req extends Request.Any> implements Member<Caller<Req>> {
     this.context = context
   }
 
-  /** Ends it before it waits for anything. */
   answer(exit: Result<Req>): false {
     this.entry.completeUnsafe(exit)
     return false
+  }
+
+  wait(item: Item<Req>, node: Node | undefined): void {
+    this.item = item
+    append(item, this)
+    item.retain()
+    this.edge = item.batch.waitedForIn(node)
   }
 
   end(exit: Result<Req>): void {
@@ -425,24 +430,65 @@ export class Caller<Req extends Request.Any> implements Member<Caller<Req>> {
   }
 }
 
-/** Look-ups of `loadMany` that come, travel and leave together: one caller of many items. */
-export class Bulk<Req extends Request.Any> {
-  private readonly set: (exit: Result<Req>, index: number) => void
+/** Asks for the requests of `loadMany` one by one, and waits for those of one batch together. */
+export class Many<Req extends Request.Any> implements Asker<Req> {
   readonly context: Context.Context<never>
+  /** The position of the request that it asks for. */
+  index = 0
+  /** Called with each exit and its position. */
+  readonly set: (exit: Result<Req>, index: number) => void
+  readonly bulks = new Map<Batch<Req>, Bulk<Req>>()
+  private last: Bulk<Req> | undefined = undefined
+
+  constructor(context: Context.Context<never>, set: (exit: Result<Req>, index: number) => void) {
+    this.context = context
+    this.set = set
+  }
+
+  answer(exit: Result<Req>): false {
+    this.set(exit, this.index)
+    return false
+  }
+
+  wait(item: Item<Req>, node: Node | undefined): void {
+    const { batch } = item
+    item.retain()
+    let bulk = this.last
+    if (bulk?.batch !== batch) {
+      bulk = this.bulks.get(batch)
+      if (bulk === undefined) this.bulks.set(batch, bulk = new Bulk(this, batch, node))
+      this.last = bulk
+    }
+    bulk.items.push(item)
+    bulk.indices.push(this.index)
+  }
+}
+
+/** Look-ups of `loadMany` that travel and leave together: one caller of many items. */
+export class Bulk<Req extends Request.Any> {
+  readonly many: Many<Req>
+  readonly batch: Batch<Req>
   readonly items: Array<Item<Req>> = []
   /** The position in the list of `loadMany`, of each item. */
   readonly indices: Array<number> = []
-  batch: Batch<Req> | undefined = undefined
-  edge: Edge | undefined = undefined
+  private readonly edge: Edge | undefined
 
-  constructor(set: (exit: Result<Req>, index: number) => void, context: Context.Context<never>) {
-    this.set = set
-    this.context = context
+  constructor(many: Many<Req>, batch: Batch<Req>, node: Node | undefined) {
+    this.many = many
+    this.batch = batch
+    this.edge = batch.waitedForIn(node)
+    batch.bulks.add(this)
+  }
+
+  /** Waits no more. */
+  leave(): void {
+    this.batch.bulks.delete(this)
+    this.many.bulks.delete(this.batch)
+    this.edge?.remove()
   }
 
   end(): void {
-    this.edge?.remove()
-    this.edge = undefined
-    this.items.forEach((item, i) => this.set(item.exit!, this.indices[i]!))
+    this.leave()
+    this.items.forEach((item, i) => this.many.set(item.exit!, this.indices[i]!))
   }
 }

@@ -20,9 +20,9 @@ import { Tracing } from "../seen/tell.js"
 import { Collector } from "./collector.js"
 import { ValueMap } from "./key.js"
 import type { CachedResolver, Checked, Result, Settings } from "./options.js"
-import { type Batch, Bulk, Caller, type Group } from "./parts.js"
+import { type Batch, Caller, type Group, Many } from "./parts.js"
 import { type Plan, toResult } from "./plan.js"
-import { andThen, most } from "./turns.js"
+import { most } from "./turns.js"
 
 /** The service that a resolver is made for. */
 export const ServiceName: Context.Reference<string | undefined> = /*#__PURE__*/ Context.Reference<string | undefined>(
@@ -270,48 +270,42 @@ export const each = <Req extends Request.Any>(
     let waiting = all.length
     let end: Effect.Effect<void, Request.Error<Req>> | undefined = waiting === 0 ? Effect.void : undefined
     let resume: ((end: Effect.Effect<void, Request.Error<Req>>) => void) | undefined
-    const finish = (exit: Effect.Effect<void, Request.Error<Req>>): void => {
-      end = exit
-      resume?.(exit)
-    }
     const onExit = (exit: Result<Req>, index: number): void => {
       waiting--
       if (end !== undefined) return
-      if (!set(index, exit)) finish(Effect.asVoid(exit))
-      else if (waiting === 0) finish(Effect.void)
+      if (!set(index, exit)) end = Effect.asVoid(exit)
+      else if (waiting === 0) end = Effect.void
+      if (end !== undefined) resume?.(end)
     }
+    const many = new Many<Req>(context, onExit)
     const ask = (index: number): void => {
       if (end !== undefined) return
-      leave.push(Effect.requestUnsafe(all[index]!, { resolver, context, onExit: (exit) => onExit(exit, index) }))
+      const request = all[index]!
+      if (collector === undefined) {
+        leave.push(Effect.requestUnsafe(request, { resolver, context, onExit: (exit) => onExit(exit, index) }))
+      } else {
+        many.index = index
+        collector.ask(request, many)
+      }
     }
-    const together = collector?.recipe.maxBatchSize === Infinity
-    const size = Math.max(most, Math.ceil(all.length / mostSlices))
-    let bulk: Bulk<Req> | undefined
+    // A resolver of core may send what it has before the next turn.
+    const size = collector === undefined ? all.length : Math.max(most, Math.ceil(all.length / mostSlices))
     const askAll = (from: number): Effect.Effect<void> => {
-      if (end !== undefined || from >= all.length) return Effect.void
-      if (!together) {
-        for (let i = from; i < all.length; i++) ask(i)
-        return Effect.void
-      }
       const to = Math.min(all.length, from + size)
-      // Requests that come after the batch was sent travel in another one.
-      if (bulk === undefined || bulk.batch?.hasRoom(Infinity) === false) {
-        const next = bulk = new Bulk<Req>(onExit, context)
-        leave.push(() => collector!.leaveAll(next))
-      }
-      for (const index of collector!.askMany(all, from, to, bulk)) ask(index)
-      return to === all.length ? Effect.void : Effect.flatMap(Effect.yieldNow, () => askAll(to))
+      for (let i = from; i < to; i++) ask(i)
+      return to === all.length || end !== undefined
+        ? Effect.void
+        : Effect.flatMap(Effect.yieldNow, () => askAll(to))
     }
+    const ended = Effect.callback<void, Request.Error<Req>>((wake) => {
+      if (end === undefined) resume = wake
+      else wake(end)
+    })
     return Effect.onExit(
-      Effect.suspend(() =>
-        andThen(askAll(0), () =>
-          Effect.callback<void, Request.Error<Req>>((wake) => {
-            if (end === undefined) resume = wake
-            else wake(end)
-          }))
-      ),
+      Effect.flatMap(Effect.suspend(() => askAll(0)), () => ended),
       (exit) => {
         if (exit._tag === "Success") return Effect.void
+        for (const bulk of many.bulks.values()) leave.push(() => collector!.leaveAll(bulk))
         for (const go of leave) guarded(go, constVoid)
         return Effect.void
       }

@@ -9,6 +9,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
 import type * as Request from "effect/Request"
 import { Scheduler } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
@@ -112,12 +113,20 @@ export class Runner<Req extends Request.Any, R> {
     batch.hurry = undefined
     if (engine === undefined) return this.start(batch)
     if (!batch.independent) batch.close()
-    const admitted = Effect.callback<SchedulerError | undefined>((resume) => {
-      engine.submitUnsafe(batch.job = engine.jobOf(new Admission(batch, resume), batch))
-    })
     return Effect.flatMap(
-      admitted,
-      (refused) => refused === undefined ? this.start(batch) : this.reject(batch, refused)
+      Effect.callback<SchedulerError | undefined>((resume) => {
+        engine.submitUnsafe(batch.job = engine.jobOf(new Admission(batch, resume), batch))
+      }),
+      (refused) => {
+        if (refused !== undefined) return this.reject(batch, refused)
+        const { permits } = engine
+        if (permits === undefined) return this.start(batch)
+        // Apart from the failures of the batch, which may be errors of a scheduler too: a lost permit.
+        return Effect.matchEffect(permits.guard(batch.job!, Effect.exit(this.start(batch))), {
+          onFailure: (lost) => this.reject(batch, lost),
+          onSuccess: identity
+        })
+      }
     )
   }
 

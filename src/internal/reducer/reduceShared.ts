@@ -146,12 +146,11 @@ export const flight = <A, E, R, S>(
       let holds = false
       // Whether the store may know it as one that waits.
       let waits = false
-      // The fence of its last run.
+      // The fence of its last run whose effect has ended.
       let led: number | undefined
       // The last result that a signal had. A signal to join again does not displace it.
       let done: Extract<Signal, { readonly _tag: "Done" }> | undefined
       const signalled = Latch.makeUnsafe(false)
-      let sealed = false
       const party = store.open((signal) => {
         if (signal._tag === "Done") done = signal
         signalled.openUnsafe()
@@ -200,10 +199,9 @@ export const flight = <A, E, R, S>(
               waits = false
               // If the answer took longer than the lease, the lease is over.
               if (monotonicMillis(clock) >= sentAt + store.leaseMillis) break
-              led = answer.fence
-              const exit = yield* lead(led, sentAt)
+              const exit = yield* lead(answer.fence, sentAt)
               if (exit !== undefined) return yield* exit
-              if (sealed && here !== undefined) {
+              if (led !== undefined && here !== undefined) {
                 if (holds) yield* Effect.forkDetach(release)
                 holds = false
                 return yield* here.again
@@ -230,7 +228,7 @@ export const flight = <A, E, R, S>(
         const lease = { fence, deadline: sentAt + store.leaseMillis }
         const seal = Effect.suspend(() => {
           ended.set(key, fence)
-          sealed = true
+          led = fence
           return here === undefined ? Effect.void : here.seal
         })
         const effect = Effect.onExit(

@@ -249,7 +249,7 @@ export class Run implements Keyed<Run>, List.Member<Run>, List.List<Caller>, Nod
     }
     // The last caller waits for the finalizers, so its edge stays until the run ends.
     this.interrupt(Fiber.getCurrent()!.id)
-    return this.phase === "over" ? Effect.void : Effect.callback((resume) => {
+    return Effect.callback((resume) => {
       if (this.phase === "over") return resume(Effect.void)
       this.whenOver(() => resume(Effect.void))
     })

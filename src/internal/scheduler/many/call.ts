@@ -81,8 +81,6 @@ export interface CallOptions<A, B, E, R, X, XE> {
   readonly f: (item: A, index: number) => Effect.Effect<B, E, R>
   readonly optionsOf: (item: A, index: number) => JobOptions
   readonly handlers: Handlers<B, E, X, XE>
-  /** Called once, when no item and no source of the call runs any more. */
-  readonly onSettled: (exit: Exit.Exit<X, XE>) => void
   /** Called when an item has ended and its permit is free. */
   readonly onFreed?: (() => void) | undefined
 }
@@ -104,6 +102,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
   private readonly run: { readonly uninterruptible: boolean }
   private source: Source<A, XE> | undefined = undefined
   private exit: Exit.Exit<X, XE> | undefined = undefined
+  private onSettled: ((exit: Exit.Exit<X, XE>) => void) | undefined = undefined
   private pulled = 0
   private exhausted = false
   private filling = false
@@ -121,8 +120,10 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
     this.run = { uninterruptible: hasProperty(parent, "interruptible") && parent.interruptible === false }
   }
 
-  startUnsafe(source: Source<A, XE>): void {
+  /** `onSettled` is called once, when no item and no source of the call runs any more. */
+  startUnsafe(source: Source<A, XE>, onSettled: (exit: Exit.Exit<X, XE>) => void): void {
     this.source = source
+    this.onSettled = onSettled
     // Now, not when it was made: its fiber may have yielded since, and a drain that has ended did not wait for it.
     this.isLate = this.options.engine.draining
     this.options.engine.calls.add(this)
@@ -281,6 +282,17 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
       isAbove(node, (node) => node === outer || (node instanceof Item && node.call === this))
   }
 
+  /** Interrupts the call, if it has started, and waits for its end. */
+  readonly stop: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (this.source === undefined || this.settled) return resume(Effect.void)
+    const onSettled = this.onSettled!
+    this.onSettled = (exit) => {
+      resume(Effect.void)
+      onSettled(exit)
+    }
+    this.interruptUnsafe()
+  })
+
   interruptUnsafe(): void {
     this.stopUnsafe(Exit.failCause(Cause.interrupt(this.options.parent.id)))
   }
@@ -331,7 +343,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
     this.options.engine.calls.delete(this)
     // Who waits for the call may throw. Others wait for the scheduler.
     try {
-      this.options.onSettled(this.exit)
+      this.onSettled!(this.exit)
     } finally {
       this.options.engine.notifyUnsafe()
     }

@@ -76,23 +76,17 @@ export class FirstSuccessError<out E> extends /*#__PURE__*/ Data.TaggedError("Fi
 
 /** Waits for a call: interrupting it returns when all of it has ended. */
 const await_ = <A, B, E, R, X, XE, SE, SR>(
-  call: Pick<CallOptions<A, B, E, R, X, XE | SE>, "engine" | "parent" | "f" | "optionsOf" | "handlers">,
+  options: CallOptions<A, B, E, R, X, XE | SE>,
   items: Iterable<A> | Stream.Stream<A, SE, SR>,
-  options?: ProgressOptions<unknown>
+  progress?: ProgressOptions<unknown>
 ): Effect.Effect<X, XE | SE, R | SR> => {
-  let settle: (exit: Exit.Exit<X, XE | SE>) => void
-  const started = new Call({ ...call, onSettled: (exit) => settle(exit) })
-  const tracker = track(call.parent, started, items, options)
+  const call = new Call(options)
+  const tracker = track(options.parent, call, items, progress)
   const run = (source: IterableSource<A> | StreamSource<A, SE, SR>) =>
     Effect.callback<X, XE | SE>((resume) => {
-      settle = resume
       tracker?.startUnsafe()
-      started.startUnsafe(source)
-      return Effect.callback<void>((resume) => {
-        settle = () => resume(Effect.void)
-        started.interruptUnsafe()
-        if (started.settled) resume(Effect.void)
-      })
+      call.startUnsafe(source, resume)
+      return call.stop
     })
   const wait = isStream(items)
     ? Effect.scopedWith((scope) =>

@@ -37,7 +37,6 @@ export const stream = <A, B, E, R, SE, SR>(
           f,
           optionsOf,
           handlers: results,
-          onSettled: (exit) => results.end(exit),
           onFreed: () => results.wakeUp()
         })
         results.call = call
@@ -48,10 +47,10 @@ export const stream = <A, B, E, R, SE, SR>(
         const start = Effect.sync(() => {
           tracker = track(parent, call, items, options)
           tracker?.startUnsafe()
-          call.startUnsafe(source)
+          call.startUnsafe(source, (exit) => results.end(exit))
         })
         // The stream's own finalizers run when the last job has ended.
-        const finalizer = Effect.andThen(results.stop, Effect.suspend(() => tracker?.finish ?? Effect.void))
+        const finalizer = Effect.andThen(call.stop, Effect.suspend(() => tracker?.finish ?? Effect.void))
         return Effect.as(
           Scope.addFinalizerExit(scope, (exit) => Effect.andThen(finalizer, Scope.close(inner, exit))),
           results.pull(start)
@@ -63,7 +62,7 @@ export const stream = <A, B, E, R, SE, SR>(
 
 /** The results that the consumer of a stream has not taken. */
 class Results<B, E> implements Handlers<B, E, void, E> {
-  call: { held: number; readonly settled: boolean; fill(): void; interruptUnsafe(): void } | undefined = undefined
+  call: { held: number; fill(): void } | undefined = undefined
   private readonly ordered: boolean
   private ready: Array<B> = []
   /** Results that came before their turn, by index. */
@@ -71,7 +70,6 @@ class Results<B, E> implements Handlers<B, E, void, E> {
   private turn = 0
   private exit: Exit.Exit<void, E> | undefined = undefined
   private wake: (() => void) | undefined = undefined
-  private stopped: (() => void) | undefined = undefined
   private started = false
 
   constructor(ordered: boolean) {
@@ -104,7 +102,6 @@ class Results<B, E> implements Handlers<B, E, void, E> {
 
   end(exit: Exit.Exit<void, E>): void {
     this.exit = exit
-    this.stopped?.()
     this.wakeUp()
   }
 
@@ -147,11 +144,4 @@ class Results<B, E> implements Handlers<B, E, void, E> {
       return Effect.andThen(start, take)
     })
   }
-
-  /** Interrupts the call and waits for its end. */
-  readonly stop: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    if (!this.started || this.call!.settled) return resume(Effect.void)
-    this.stopped = () => resume(Effect.void)
-    this.call!.interruptUnsafe()
-  })
 }
