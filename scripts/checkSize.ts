@@ -140,6 +140,37 @@ for (const { calls, limits: [called, brought, index], name, whole } of programs)
   await row(`calls ${name}`, name, `${calls}\nEffect.runFork(program)`, called, index)
   await row(`calls ${name} and provides its layer`, name, `${calls}\nEffect.runFork(${whole})`, brought, index)
 }
+// What a program with an HTTP client pays more than for the client.
+const client =
+  `import * as HttpClient from "effect/http/HttpClient"\nconst client = HttpClient.make(() => Effect.never)`
+await row("has an HTTP client", "", `${client}\nEffect.runFork(client.get("/"))`)
+await row(
+  "also schedules, retries and shares its requests",
+  "",
+  `${client}
+    import * as Http from "effect-funnel/http.js"
+    const funnel = client.pipe(Http.schedule({}), Http.retryTransient({}, { times: 3 }), Http.reduce({}))
+    Effect.runFork(funnel.get("/"))`,
+  29_200
+)
+await row(
+  "batches without a Scheduler",
+  "Batcher",
+  `
+    const select = (ids) => Effect.succeed(ids)
+    const program = Effect.flatMap(M.fn("users")(select, { resultId: (_) => _ }), (user) => user(1))
+    Effect.runFork(Effect.provide(Effect.scoped(program), M.layer()))`,
+  30_000,
+  41_000
+)
+await row(
+  "inspects its services",
+  "",
+  `
+    import * as Inspector from "effect-funnel/Inspector.js"
+    Effect.runFork(Effect.provide(Inspector.dump, Inspector.layer()))`,
+  18_800
+)
 // The page itself, as a browser gets it, with the plots in it.
 const { html } = await import(join(root, "src/internal/dashboard/bundle.ts")) as { readonly html: string }
 const page = gzipSync(html, { level: 9 }).length

@@ -300,8 +300,11 @@ describe("memory of ended batches", () => {
       yield* settle
       const job = nodes[0]!
       assert.isTrue(job.ended)
-      // Sound: it is the job of a batch, which has these fields.
-      const { batch, resume } = job as unknown as { readonly batch: Record<string, unknown>; readonly resume: unknown }
+      // Sound: it is the job of a batch, whose client has these fields.
+      const { client } = job as unknown as {
+        readonly client: { readonly batch: Record<string, unknown>; readonly resume: unknown }
+      }
+      const { batch, resume } = client
       const { answer, fiber, items } = batch
       assert.deepStrictEqual([answer, fiber, items, resume], [undefined, undefined, [], undefined])
     }).pipe(Effect.provide(live({ concurrency: 1 }))))

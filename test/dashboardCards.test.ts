@@ -336,6 +336,31 @@ describe("the card of a scheduler", () => {
     assert.strictEqual(says(after(10_100, 0, 0)), "wait: waiting for rate")
   })
 
+  it("callers give up when one of a hundred leaves, or when they wait over ten times as long as others", () => {
+    const after = (left: number, meanLeft: number, started: number, meanStarted: number) => {
+      const see = page()
+      const points = (n: number) => [
+        point("scheduler.wait_time", "jobs", "interrupt", n * left, n * left * meanLeft),
+        point("scheduler.wait_time", "jobs", "started", n * started, n * started * meanStarted)
+      ]
+      see(0, { services: [service({})], points: points(0) })
+      const schedulers = some(scheduler({ queued: some(job(1, 10)) }))
+      return only(see(1000, { services: [service({})], schedulers, points: points(1) }))
+    }
+    const { notes, ...card } = after(1, 1, 99, 0.5)
+    assert.strictEqual(says({ ...card, notes }), "bad: callers give up")
+    assert.deepStrictEqual(notes, [
+      "1 caller gave up in the last minute, after 1 s on average; the jobs that started had waited 500 ms."
+    ])
+    assert.strictEqual(says(after(1, 1, 100, 0.5)), "fine: fine")
+    assert.lengthOf(after(1, 1, 100, 0.5).notes, 1)
+    assert.strictEqual(says(after(1, 1, 1000, 0.125)), "fine: fine")
+    assert.strictEqual(says(after(1, 1.375, 1000, 0.125)), "bad: callers give up")
+    assert.strictEqual(says(after(1, 0.0625, 0, 0)), "fine: fine")
+    assert.strictEqual(says(after(1, 0.125, 0, 0)), "bad: callers give up")
+    assert.strictEqual(says(after(0, 0, 5, 0)), "fine: fine")
+  })
+
   it("a starving job that no list has is told without its traits, and one that is stuck does not starve", () => {
     const see = page()
     const parts = { running: 1, queued: 1, oldestWaitMillis: 9000, oldestRunMillis: 9000, stuckMillis: 0 }

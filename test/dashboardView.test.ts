@@ -2,7 +2,7 @@
  * What the page says of a frame, without a browser.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, Exit, Layer, Metric, Request, Scope } from "effect"
+import { Clock, Context, Effect, Exit, Fiber, Layer, Metric, Request, Scope } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
@@ -444,5 +444,23 @@ describe("the state of a service", () => {
     assert.strictEqual(state, "a job starves, 10 s")
     assert.match(notes.join(), /those that started waited \d+ ms on average. It has priority 0, share \d/)
     assert.strictEqual(view.waits[0]!.millis, 10_000)
+  })
+
+  test("tells of callers that give up, as those of a tenant do whose jobs never start", function*() {
+    const { after } = yield* page
+    const busy = Backend.schedule(Effect.sleep("50 millis"), { priority: 1 })
+    yield* fork(Effect.forever(busy))
+    yield* fork(Effect.forever(busy))
+    const quiet = Backend.schedule(Effect.void, { share: "quiet" }).pipe(Effect.timeoutOption("900 millis"))
+    const tenant = yield* fork(Effect.forever(quiet))
+    const view = yield* after(10)
+    const { level, notes, state } = card(view, "app/Backend")
+    assert.deepStrictEqual([level, state], ["bad", "callers give up"])
+    const said =
+      /^11 callers gave up in the last minute, after 900 ms on average; the jobs that started had waited \d+ ms/
+    assert.match(notes.join(), said)
+    assert.match(notes.join(), /The oldest that waits has priority 0, share \d/)
+    yield* Fiber.interrupt(tenant)
+    assert.notStrictEqual(card(yield* after(12), "app/Backend").state, "callers give up")
   })
 })

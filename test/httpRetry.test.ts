@@ -197,6 +197,27 @@ describe("retryTransient", () => {
       }
     }).pipe(Effect.provide(Retries.layerNoop)))
 
+  it.effect("leaves no response unread where its schedule fails", () =>
+    Effect.gen(function*() {
+      let cancelled = 0
+      const backend = HttpClient.make((request) =>
+        Effect.sync(() =>
+          HttpClientResponse.fromWeb(
+            request,
+            new Response(new ReadableStream({ cancel: () => void cancelled++ }), { status: 503 })
+          )
+        )
+      )
+      const failing = Schedule.addDelay(Schedule.forever, () => Effect.fail("no delay" as const))
+      for (const client of [backend, HttpClient.filterStatusOk(backend)]) {
+        const retried = Funnel.retryTransient(client, Retries, { schedule: failing })
+        const call = yield* fork(Effect.flip(retried.get("http://backend.test/")))
+        yield* TestClock.adjust("1 second")
+        expect(yield* Fiber.join(call)).toBe("no delay")
+      }
+      expect(cancelled).toBe(2)
+    }).pipe(Effect.provide(Retries.layerNoop)))
+
   it.effect("a response that no attempt follows is the caller's with its body, whenever it is read", () =>
     Effect.gen(function*() {
       const answer = (status: number) =>

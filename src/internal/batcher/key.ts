@@ -72,23 +72,27 @@ interface Slot<V> extends Keyed<Slot<V>> {
 }
 
 /** The key of a group: equal where each isolating service is the same value, or equal by the value's own `Equal`. */
-export class Isolation implements Equal.Equal {
-  private readonly values: ReadonlyArray<unknown>
-  constructor(values: ReadonlyArray<unknown>) {
-    this.values = values
+export const Isolation = /*#__PURE__*/ (() => {
+  // Made here: a class with computed names stays in every bundle, and with it the equality of keys.
+  class Isolation implements Equal.Equal {
+    private readonly values: ReadonlyArray<unknown>
+    constructor(values: ReadonlyArray<unknown>) {
+      this.values = values
+    }
+    [Equal.symbol](that: Equal.Equal): boolean {
+      return that instanceof Isolation && this.values.every((value, i) => {
+        const other = that.values[i]
+        return Object.is(value, other) || (implementsEqual(value) && equals(value, other))
+      })
+    }
+    [Hash.symbol](): number {
+      let hash = 6151
+      for (const value of this.values) hash = Hash.combine(hash, hashIdentity(value))
+      return hash
+    }
   }
-  [Equal.symbol](that: Equal.Equal): boolean {
-    return that instanceof Isolation && this.values.every((value, i) => {
-      const other = that.values[i]
-      return Object.is(value, other) || (implementsEqual(value) && equals(value, other))
-    })
-  }
-  [Hash.symbol](): number {
-    let hash = 6151
-    for (const value of this.values) hash = Hash.combine(hash, hashIdentity(value))
-    return hash
-  }
-}
+  return Isolation
+})()
 
 const hashIdentity = (value: unknown): number => {
   if (implementsEqual(value)) return hashKey(value)

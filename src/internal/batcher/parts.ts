@@ -14,7 +14,7 @@ import type * as Request from "effect/Request"
 import * as Tracer from "effect/Tracer"
 import { hashKey, type Keyed, KeyMap, native } from "../data/keyMap.js"
 import { append, type List, type Member, remove } from "../data/list.js"
-import type { Job } from "../scheduler/engine.js"
+import type { ClientJob } from "../scheduler/clientJob.js"
 import { CurrentNode, Edge, findAbove, type Inside, isAbove, type Node } from "../waits/waits.js"
 import { Isolation } from "./key.js"
 import type { Result } from "./options.js"
@@ -185,7 +185,7 @@ export class Batch<Req extends Request.Any> implements Node {
   /** Ends its window. */
   hurry: (() => void) | undefined = undefined
   /** Its job in the queue of its scheduler. */
-  job: Job | undefined = undefined
+  job: ClientJob | undefined = undefined
   /** The exit of `execute`, before a tracer or an interruption changed it. */
   answer: Exit.Exit<void, Request.Error<Req>> | undefined = undefined
   /** Its exit, if it failed. */

@@ -13,10 +13,8 @@ import type * as Request from "effect/Request"
 import { Scheduler } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import { Job } from "../scheduler/engine.js"
-import { oneJob } from "../scheduler/options.js"
+import type { Client } from "../scheduler/clientJob.js"
 import type { SchedulerError } from "../scheduler/error.js"
-import { firstStepOf } from "../scheduler/schedule.js"
 import type { BatcherWatch } from "../seen/seen.js"
 import { above, CurrentNode, endUnsafe, type Node, nodeOf } from "../waits/waits.js"
 import type { Cache } from "./cache.js"
@@ -115,7 +113,7 @@ export class Runner<Req extends Request.Any, R> {
     if (engine === undefined) return this.start(batch)
     if (!batch.independent) batch.close()
     const admitted = Effect.callback<SchedulerError | undefined>((resume) => {
-      engine.submitUnsafe(batch.job = new BatchJob(batch, resume))
+      engine.submitUnsafe(batch.job = engine.jobOf(new Admission(batch, resume), batch))
     })
     return Effect.flatMap(
       admitted,
@@ -143,7 +141,7 @@ export class Runner<Req extends Request.Any, R> {
     batch.seal()
     const wanted = batch.items = batch.wanted
     if (!isReadonlyArrayNonEmpty(wanted)) return Effect.interrupt
-    const { engine, plan, spanName, watch } = this.recipe
+    const { plan, spanName, watch } = this.recipe
     if (watch !== undefined) {
       const now = watch.now()
       watch.executes(wanted.length, now - batch.since)
@@ -153,7 +151,7 @@ export class Runner<Req extends Request.Any, R> {
       Effect.onExit(
         Effect.scoped(Effect.withFiber((fiber) => {
           const ask = () => plan(wanted)
-          return engine === undefined || batch.job === undefined ? ask() : firstStepOf(engine, batch.job, ask, fiber)
+          return batch.job === undefined ? ask() : batch.job.begin(ask, fiber)
         })),
         (exit) => {
           batch.answer = exit
@@ -225,12 +223,11 @@ export class Runner<Req extends Request.Any, R> {
   })
 }
 
-/** A batch in the queue of its scheduler. The batch waits for it, so it may run in the width of a job that waits for the batch. */
-class BatchJob<Req extends Request.Any> extends Job {
+/** A batch in the queue of its scheduler. */
+class Admission<Req extends Request.Any> implements Client {
   private readonly batch: Batch<Req>
   private resume: ((refused: Effect.Effect<SchedulerError | undefined>) => void) | undefined
   constructor(batch: Batch<Req>, resume: (refused: Effect.Effect<SchedulerError | undefined>) => void) {
-    super(oneJob, batch, true)
     this.batch = batch
     this.resume = resume
   }
@@ -240,8 +237,8 @@ class BatchJob<Req extends Request.Any> extends Job {
   onFailure(error: SchedulerError): void {
     this.answer(Effect.succeed(error))
   }
-  onClose(): void {
-    if (this.state === "Running") this.batch.fiber?.interruptUnsafe()
+  onClose(isRunning: boolean): void {
+    if (isRunning) this.batch.fiber?.interruptUnsafe()
     else this.answer(Effect.interrupt)
   }
   private answer(refused: Effect.Effect<SchedulerError | undefined>): void {

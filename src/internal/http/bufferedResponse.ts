@@ -3,8 +3,15 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Errors from "effect/http/HttpClientError"
-import { HttpClientError } from "effect/http/HttpClientError"
+import {
+  DecodeError,
+  EmptyBodyError,
+  EncodeError,
+  HttpClientError,
+  InvalidUrlError,
+  StatusCodeError,
+  TransportError
+} from "effect/http/HttpClientError"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
@@ -15,8 +22,9 @@ import * as Stream from "effect/Stream"
 type Response = HttpClientResponse.HttpClientResponse
 
 export class BufferedResponse extends Inspectable.Class implements Response {
-  readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId = HttpIncomingMessage.TypeId
-  readonly [HttpClientResponse.TypeId]: typeof HttpClientResponse.TypeId = HttpClientResponse.TypeId
+  // Computed fields would keep the class, and all that it imports, in programs that never make one.
+  declare readonly [HttpIncomingMessage.TypeId]: typeof HttpIncomingMessage.TypeId
+  declare readonly [HttpClientResponse.TypeId]: typeof HttpClientResponse.TypeId
 
   /** The caller's own, not that of the caller whose request was sent. */
   readonly request: HttpClientRequest
@@ -26,6 +34,8 @@ export class BufferedResponse extends Inspectable.Class implements Response {
 
   constructor(request: HttpClientRequest, original: Response, bytes: Exit.Exit<ArrayBuffer, HttpClientError>) {
     super()
+    this[HttpIncomingMessage.TypeId] = HttpIncomingMessage.TypeId
+    this[HttpClientResponse.TypeId] = HttpClientResponse.TypeId
     this.request = request
     this.original = original
     this.bytes = bytes
@@ -114,6 +124,10 @@ export class BufferedResponse extends Inspectable.Class implements Response {
   }
 }
 
+// One by one: the module as a whole keeps its schema, and with it all of `effect/Schema`.
+const withoutResponse = { TransportError, EncodeError, InvalidUrlError }
+const withResponse = { StatusCodeError, DecodeError, EmptyBodyError }
+
 /** The error with the request, and the response if there is one, of the caller that gets it. */
 export const errorOf = (error: HttpClientError, request: HttpClientRequest, response?: Response): HttpClientError => {
   const { cause, description } = error.reason
@@ -126,10 +140,10 @@ export const errorOf = (error: HttpClientError, request: HttpClientRequest, resp
     case "TransportError":
     case "EncodeError":
     case "InvalidUrlError":
-      return new HttpClientError({ reason: new Errors[error.reason._tag](details) })
+      return new HttpClientError({ reason: new withoutResponse[error.reason._tag](details) })
     default:
       return new HttpClientError({
-        reason: new Errors[error.reason._tag]({ ...details, response: response ?? error.reason.response })
+        reason: new withResponse[error.reason._tag]({ ...details, response: response ?? error.reason.response })
       })
   }
 }

@@ -7,6 +7,7 @@ import * as Headers from "effect/http/Headers"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -60,7 +61,7 @@ export const retry = <E, R, ES, RS>(
     schedule: delays(schedule),
     onRetry: (error) => {
       const response = responseOf(error)
-      return response === undefined ? Effect.void : Effect.forkChild(discard(response))
+      return response === undefined ? Effect.void : discard(response)
     }
   })
   return Effect.catch(
@@ -80,11 +81,14 @@ const delays = <E, ES, RS>(
   Schedule.fromStep(
     Effect.map(Schedule.toStep(schedule), (step) => (now: number, failure: E | TransientResponse) => {
       const response = responseOf(failure)
-      const least = response === undefined ? undefined : retryAfterOf(response.headers, now)
       const next = step(now, failure instanceof TransientResponse ? failure.response : failure)
-      return least === undefined
-        ? next
-        : Effect.map(next, ([output, delay]) => [output, Duration.max(delay, least)] as const)
+      if (response === undefined) return next
+      const least = retryAfterOf(response.headers, now) ?? Duration.zero
+      // Where the schedule fails, its error is what the caller gets, and the response is nobody's.
+      return next.pipe(
+        Effect.tapCause((cause) => Pull.isDoneCause(cause) ? Effect.void : discard(response)),
+        Effect.map(([output, delay]) => [output, Duration.max(delay, least)] as const)
+      )
     })
   )
 
@@ -100,14 +104,17 @@ const patience = Duration.seconds(1)
 
 /**
  * Takes the body of a response that nobody else will: unread, it holds its connection. To read a short one costs less than
- * another connection; one that is long or slow is cancelled.
+ * another connection; one that is long or slow is cancelled. It begins at once: the fiber may end in this step.
  */
 const discard = (response: HttpClientResponse): Effect.Effect<unknown> =>
-  Effect.suspend(() => {
-    let left = mostBytes
-    const read = Stream.runForEachWhile(
-      response.stream,
-      (bytes) => Effect.sync(() => (left -= bytes.length) > 0)
-    )
-    return Effect.exit(Effect.interruptible(Effect.raceFirst(read, Effect.sleep(patience))))
-  })
+  Effect.forkChild(
+    Effect.suspend(() => {
+      let left = mostBytes
+      const read = Stream.runForEachWhile(
+        response.stream,
+        (bytes) => Effect.sync(() => (left -= bytes.length) > 0)
+      )
+      return Effect.exit(Effect.interruptible(Effect.raceFirst(read, Effect.sleep(patience))))
+    }),
+    { startImmediately: true }
+  )

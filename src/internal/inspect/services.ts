@@ -1,10 +1,11 @@
 /**
  * The figures of the schedulers of each name together: the lists of a snapshot end somewhere.
  */
-import { Engine, type Job } from "../scheduler/engine.js"
+import type { Engine, Job } from "../scheduler/engine.js"
 import { penaltyOf, startOf, waitingFor } from "../scheduler/watching.js"
 import type { SchedulerSnapshot } from "./models.js"
 import type { Member } from "./roll.js"
+import { engineOf } from "./snapshot.js"
 
 /** The schedulers of one name, those of all keys included. */
 export interface Service {
@@ -40,7 +41,7 @@ export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
     if (kind !== "scheduler") continue
     const all = found.get(name) ?? []
     found.set(name, all)
-    for (const engine of source.engines()) if (engine instanceof Engine) all.push(engine)
+    for (const engine of source.engines()) all.push(engineOf(engine))
   }
   return Array.from(found, ([name, all]) => {
     let [running, queued, limit, oldestWait, oldestRun, penalty, stuckMillis] = [0, 0, 0, 0, 0, 0, 0]

@@ -4,10 +4,10 @@
 import { format } from "effect/Formatter"
 import { identity } from "effect/Function"
 import type * as Request from "effect/Request"
-import { Collector } from "../batcher/collector.js"
+import type { Collector } from "../batcher/collector.js"
 import type { Batch } from "../batcher/parts.js"
 import type { Flights, Run } from "../reducer/run.js"
-import { Engine, Job } from "../scheduler/engine.js"
+import type { Engine, Job } from "../scheduler/engine.js"
 import { penaltyOf, startOf, waited, waitingFor } from "../scheduler/watching.js"
 import { type Held, heldIn } from "../seen/held.js"
 import type { Keys } from "../seen/seen.js"
@@ -98,8 +98,7 @@ class Reader {
         case "scheduler": {
           const keyed = source.keyed?.() ?? Array.from(source.engines(), (engine) => ({ key: undefined, engine }))
           for (const { engine, key } of keyed) {
-            if (!(engine instanceof Engine)) continue
-            const scheduler = this.scheduler(name, key, engine)
+            const scheduler = this.scheduler(name, key, engineOf(engine))
             schedulers.add(scheduler)
             if (scheduler.oldestWaitMillis > (worst?.oldestWaitMillis ?? 0)) worst = scheduler
           }
@@ -112,7 +111,7 @@ class Reader {
           reducers.push(this.reducer(name, flightsOf(source)))
           break
         case "batcher":
-          if (source.collector instanceof Collector) batchers.push(this.batcher(name, source.collector))
+          if (source.collector !== undefined) batchers.push(this.batcher(name, collectorOf(source.collector)))
           break
         case "retryBudget": {
           const { denied, limit, tokens } = source.read()
@@ -128,7 +127,7 @@ class Reader {
     }
     for (const node of this.names.keys()) {
       // A job that is queued is in no list of the node that waits for it.
-      const outer = node instanceof Job && node.state === "Queued" ? liveNode(node.outer) : undefined
+      const outer = isJob(node) && node.state === "Queued" ? liveNode(node.outer) : undefined
       if (outer !== undefined) this.waits.add({ from: this.node(outer), to: this.node(node) })
     }
     const { first } = schedulers
@@ -290,14 +289,17 @@ class Reader {
 const stateOf = ({ phase }: Batch<Request.Any>): "collecting" | "queued" | "running" =>
   phase === "collecting" || phase === "queued" ? phase : "running"
 
-// Sound: a reducer makes its flights known.
+// Sound: these are what services make known. No class is asked for: a program may have the inspector and not all services.
+export const engineOf = (source: object): Engine => source as Engine
 const flightsOf = (source: object): Flights => source as Flights
+const collectorOf = (source: object): Collector<Request.Any, unknown> => source as Collector<Request.Any, unknown>
+const isJob = (node: Node): node is Job => node.kind === "job"
 
 /** The runs, jobs and batches of a service. */
 const nodesOf = function*(source: Member["source"]): Generator<Node> {
   if ("engines" in source) {
-    for (const engine of source.engines()) {
-      if (!(engine instanceof Engine)) continue
+    for (const load of source.engines()) {
+      const engine = engineOf(load)
       yield* engine.lanes.started.reverse()
       const queued: Array<Job> = []
       engine.main.queue.forEach(({ job }) => void queued.push(job))
@@ -305,8 +307,8 @@ const nodesOf = function*(source: Member["source"]): Generator<Node> {
     }
   } else if ("inFlight" in source) {
     yield* flightsOf(source).runs()
-  } else if ("collector" in source && source.collector instanceof Collector) {
-    yield* source.collector.runner.running
+  } else if ("collector" in source && source.collector !== undefined) {
+    yield* collectorOf(source.collector).runner.running
   }
 }
 

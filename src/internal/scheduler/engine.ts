@@ -25,6 +25,7 @@ import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { Load, SchedulerWatch } from "../seen/seen.js"
 import { type Account, type Log, logOf, Tracing } from "../seen/tell.js"
 import { endUnsafe, type Node } from "../waits/waits.js"
+import { type Client, ClientJob } from "./clientJob.js"
 import { Draining, QueueFull, type SchedulerErrorReason } from "./error.js"
 import { type Job, type Lane, Terms } from "./job.js"
 import { Lanes } from "./lanes.js"
@@ -188,6 +189,11 @@ export class Engine implements Core, Claimant, Load {
   /** A scheduler that drains takes only the jobs that those wait for which it has taken already. */
   private refusesNew(job: Job): boolean {
     return this.draining && job.isLate && !this.lanes.isAwaited(job)
+  }
+
+  /** A job for a client, which submits it. */
+  jobOf(client: Client, outer: Node): ClientJob {
+    return new ClientJob(this, client, outer)
   }
 
   submitUnsafe(job: Job): void {

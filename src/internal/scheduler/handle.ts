@@ -55,6 +55,9 @@ export interface Direct {
   ) => Effect.Effect<A, E | SchedulerError, R>
 }
 
+/** All handles. To ask for their class instead would bring it into programs that batch without a scheduler. */
+const handles = /*#__PURE__*/ new WeakSet<object>()
+
 // The casts are sound: the implementations return results of these types by construction. `many` is there: a program that
 // has a handle has got it by one of the values that bring it.
 export class Handle extends Pipeable.Class implements Operations<never>, Direct {
@@ -67,6 +70,7 @@ export class Handle extends Pipeable.Class implements Operations<never>, Direct 
 
   constructor(name: string, access: Access, engine?: Engine) {
     super()
+    handles.add(this)
     this[TypeId] = TypeId
     this.name = name
     this.access = access
@@ -142,7 +146,9 @@ export const handleOf = (engine: Engine): Handle =>
   new Handle(engine.name, { effect: (f) => f(engine), stream: (f) => f(engine), change: (f) => f(engine) }, engine)
 
 /** The engine behind a handle; `undefined` for a foreign handle, such as a mock. */
-export const engineOf = (handle: object): Engine | undefined => handle instanceof Handle ? handle.engine : undefined
+export const engineOf = (handle: object): Engine | undefined =>
+  // Sound: only the class adds to them.
+  handles.has(handle) ? (handle as Handle).engine : undefined
 
 /** An operation that checks its argument and does nothing. */
 const onlyChecks = <A>(operation: (arg: A) => unknown) => (arg: A): Effect.Effect<void> => {

@@ -10,31 +10,11 @@ import type { Charge } from "../limiter/limiter.js"
 import { checkList } from "../limiter/quota.js"
 import { checkSettles, settleBy } from "../limiter/settling.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
+import { firstStepOf } from "./begin.js"
 import { Job } from "./job.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
 import type { JobOptions } from "./options.js"
-
-/**
- * The first step of a job's effect. The engine is told after it, not before: if the process stops between the two, for a
- * garbage collection say, a strict window gets longer and not shorter.
- */
-export const firstStepOf = <A, E, R>(
-  engine: Engine,
-  job: Job,
-  self: () => Effect.Effect<A, E, R>,
-  fiber: Fiber<unknown, unknown>
-): Effect.Effect<A, E, R> => {
-  const { link } = job
-  // A job that ends in its first step is released in it, and has begun all the same: nothing is given back.
-  job.link = undefined
-  try {
-    return firstStep(self(), fiber)
-  } finally {
-    job.link = link
-    engine.startedUnsafe(job)
-  }
-}
 
 /** The effect of a started job: it tells the rate that it begins, and ends if its permits are lost. */
 export const effectOf = <A, E, R>(

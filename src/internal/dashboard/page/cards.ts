@@ -49,7 +49,7 @@ export const flow = (label: string, color: Line["color"], rate: number | null): 
   line(label, color, rate, perSecond(rate))
 
 /** A wait or a run is one to name when it lasts for so long, and so many times as long as others. */
-const long = { millis: 3000, times: 10 }
+export const long = { millis: 3000, times: 10 }
 
 export const isLong = (millis: number, mean: number): boolean => millis > long.millis && millis > long.times * mean
 

@@ -2,7 +2,19 @@
  * What the page shows of a frame, as data: no element is made here.
  */
 import type { Frame } from "../frame.js"
-import { batcher, budget, type Card, flow, isLong, line, type Plot, reducer, stores, type Verdict } from "./cards.js"
+import {
+  batcher,
+  budget,
+  type Card,
+  flow,
+  isLong,
+  line,
+  long,
+  type Plot,
+  reducer,
+  stores,
+  type Verdict
+} from "./cards.js"
 import { Counts, type Query } from "./counts.js"
 import { clock, count, millis, percent, perSecond, plural, told } from "./format.js"
 import { type Lists, lists, traits } from "./lists.js"
@@ -20,8 +32,10 @@ type Scheduler = Snapshot["schedulers"]["first"][number]
 
 /** A backend is stuck when no job began or ended for so long although others want its places. */
 const stuckMillis = 5000
-/** How long a refusal counts as news. */
+/** How long a refusal counts as news, and a caller that gave up. */
 const newsMillis = 10_000
+/** What callers that give up have waited for at least, and which part of all they are, unless they waited longer than others. */
+const patience = { millis: 100, part: 0.01 }
 
 export class Viewer {
   private readonly counts = new Counts()
@@ -140,6 +154,12 @@ export class Viewer {
     const isWanted = queued > 0 || news.includes("queue_full") || news.includes("wait_exceeded")
     const isStuck = isWanted && quiet > stuckMillis
     const starves = started > 0 && isLong(oldest, meanWait) && !isStuck
+    const left = { id: "scheduler.wait_time", name, label: "interrupt" }
+    const leftLately = counts.lately(left)
+    const meanLeft = (counts.mean(left) ?? 0) * 1000
+    const someStarve = meanLeft > long.times * meanWait
+    const giveUp = counts.within(newsMillis, left) > 0 && meanLeft >= patience.millis &&
+      (someStarve || leftLately >= patience.part * (started + leftLately))
 
     const [level, state]: Verdict = service.draining
       ? ["wait", `draining, ${running + queued} left`]
@@ -153,6 +173,8 @@ export class Viewer {
       ? ["bad", `a job starves, ${millis(oldest)}`]
       : news.length > 0
       ? ["bad", `refusing: ${news.join(", ")}`]
+      : giveUp
+      ? ["bad", "callers give up"]
       : service.paused
       ? ["wait", "paused"]
       : waitingFor === "nothing"
@@ -173,6 +195,12 @@ export class Viewer {
         `${plural(running, "job")} at work, the oldest for ${millis(oldestRunMillis)}; none ended for ${
           millis(quiet)
         }.`,
+      leftLately > 0 &&
+        `${plural(leftLately, "caller")} gave up in the last minute, after ${
+          millis(meanLeft)
+        } on average; the jobs that started had waited ${millis(meanWait)}.${
+          someStarve && front !== undefined ? ` The oldest that waits has ${traits(front)}.` : ""
+        }`,
       byShare.length > 1 && `Waiting by share: ${byShare.map((_) => `${_.share} ${count(_.queued)}`).join(", ")}`,
       byPriority.length > 1 &&
         `Waiting by priority: ${byPriority.map((_) => `${_.priority}: ${count(_.queued)}`).join(", ")}`,
