@@ -30,7 +30,7 @@ import * as Limit from "./internal/http/limit.js"
 import type { JobOptions, PerRequest, Target } from "./internal/http/options.js"
 import { fixed, jobOf, resolve, schedulerOf, withService } from "./internal/http/options.js"
 import { retry, retryAfterOf } from "./internal/http/retry.js"
-import { buffered, held, Lead, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
+import { buffered, Lead, readOnce, selecting, shareOf, textOf, transportOf } from "./internal/http/sharing.js"
 import { nanos } from "./internal/limiter/quota.js"
 
 export type { JobOptions } from "./internal/http/options.js"
@@ -176,7 +176,7 @@ export const schedule: {
     oneOf("http.schedule", "hold", hold, ["headers", "body"])
     const job = jobOf("http.schedule", options)
     return HttpClient.transform(self, (effect, request) => {
-      const sent = hold === "body" ? held(effect, request) : effect
+      const sent = hold === "body" ? readOnce(effect, request) : effect
       return withService(target, (given) => schedulerOf(given, () => key(request)).schedule(sent, job(request)))
     })
   }

@@ -496,20 +496,6 @@ describe("B3 interruption", () => {
       assert.deepStrictEqual(log, ["call 1", "call 1", "closed"])
     }).pipe(Effect.provide(live())))
 
-  it.effect("B3 a request that is left in the queue is not asked for, and one that comes back comes last", () =>
-    Effect.gen(function*() {
-      const { calls, load, startAll } = yield* users()
-      yield* Scheduler.pause
-      const fibers = yield* startAll(1, 2)
-      yield* settle
-      yield* Fiber.interrupt(fibers[0]!)
-      const again = yield* start(load(1))
-      yield* settle
-      yield* Scheduler.resume
-      assert.deepStrictEqual(yield* Fiber.joinAll([fibers[1]!, again]), [user(2), user(1)])
-      assert.deepStrictEqual(calls, [[2, 1]])
-    }).pipe(Effect.provide(live())))
-
   it.effect("B3 closing the resolver's scope interrupts running and pending batches, and later look-ups at once", () =>
     Effect.gen(function*() {
       for (const window of ["idle", "1 hour"] as const) {
@@ -863,36 +849,6 @@ describe("contexts", () => {
       assert.deepStrictEqual(calls, [[1], [1]])
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.joinAll(fibers)
-    }).pipe(Effect.provide(live())))
-
-  it.effect("B7 any value may isolate: an object without an Equal of its own is only itself, and is not looked into", () =>
-    Effect.gen(function*() {
-      const { calls, load } = yield* store({ isolate: [Lookups.Tenant] })
-      const locked = (): object =>
-        Object.defineProperty({}, "secret", {
-          enumerable: true,
-          get: () => {
-            throw new Error("looked into")
-          }
-        })
-      const [one, symbol, own] = [() => "a", Symbol("a"), locked()]
-      const same = [[null, null], [undefined, undefined], [NaN, NaN], ["a", "a"], [1n, 1n], [symbol, symbol], [
-        one,
-        one
-      ]]
-      const pairs = [...same, [own, own], [Option.some("b"), Option.some("b")]]
-      const distinct = [[0, "0"], [() => "b", () => "b"], [locked(), locked()], [Option.some(1), Option.some(2)]]
-      yield* Effect.all(
-        [...pairs, ...distinct].flatMap((tenants, pair) =>
-          tenants.map((tenant, i) => Effect.provideService(load(10 * pair + i), Lookups.Tenant, tenant))
-        ),
-        unbounded
-      )
-      const expected = [
-        ...pairs.map((_, pair) => [10 * pair, 10 * pair + 1]),
-        ...distinct.flatMap((_, i) => [[10 * (pairs.length + i)], [10 * (pairs.length + i) + 1]])
-      ]
-      assert.deepStrictEqual(calls.toSorted((a, b) => Number(a[0]) - Number(b[0])), expected)
     }).pipe(Effect.provide(live())))
 
   it.effect("B7 loadMany and the cache keep tenants apart", () =>

@@ -116,19 +116,6 @@ describe("B5 collecting until admitted", () => {
       yield* Deferred.succeed(gate, undefined)
       assert.deepStrictEqual(yield* Fiber.joinAll(fibers), valuesOf(1, 1, 2))
     }).pipe(Effect.provide(live({ concurrency: 2 }))))
-
-  it.effect("B5 look-ups with different isolating services never share a queued batch", () =>
-    Effect.gen(function*() {
-      const { calls, load } = yield* store({ isolate: [Tenant] })
-      yield* Scheduler.pause
-      const ask = (tenant: string, id: unknown) =>
-        Effect.tap(start(Effect.provideService(load(id), Tenant, tenant)), () => settle)
-      const fibers = [yield* ask("a", 1), yield* ask("b", 1), yield* ask("a", 2), yield* ask("b", 3)]
-      assert.strictEqual(yield* queued, 2)
-      yield* Scheduler.resume
-      yield* Fiber.joinAll(fibers)
-      assert.deepStrictEqual(calls, [[1, 2], [1, 3]])
-    }).pipe(Effect.provide(live({ concurrency: 1 }))))
 })
 
 describe("B3 leaving a queued batch", () => {

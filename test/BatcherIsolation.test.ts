@@ -9,7 +9,6 @@ import * as Hash from "effect/Hash"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Request from "effect/Request"
-import * as Tracer from "effect/Tracer"
 import { leftIn } from "./support/leftInResolver.ts"
 import { live } from "./support/lookups.ts"
 import { Session } from "./support/session.ts"
@@ -54,6 +53,15 @@ const askAs = (values: ReadonlyArray<unknown>) =>
     return { exits, batches, resolver }
   }))
 
+/** An object that throws when it is looked into. */
+const locked = (): object =>
+  Object.defineProperty({}, "secret", {
+    enumerable: true,
+    get: () => {
+      throw new Error("looked into")
+    }
+  })
+
 describe("B7 isolation", () => {
   const apart: ReadonlyArray<readonly [string, ReadonlyArray<unknown>]> = [
     ["instances of a class", [new Session("a"), new Session("b")]],
@@ -64,6 +72,8 @@ describe("B7 isolation", () => {
     ["data under the name of Equal", [JSON.parse(`{"~effect/Equal": 1}`), JSON.parse(`{"~effect/Equal": 1}`)]],
     ["0 and -0", [0, -0]],
     ["functions", [() => 1, () => 1]],
+    ["objects that nobody looks into", [locked(), locked()]],
+    ["a number and its text", [0, "0"]],
     ["values whose hashes collide", [new Tenant("a", { hash: () => 1 }), new Tenant("b", { hash: () => 1 })]]
   ]
   for (const [what, values] of apart) {
@@ -80,7 +90,16 @@ describe("B7 isolation", () => {
   }
 
   const together: ReadonlyArray<readonly [string, () => unknown]> = [
-    ["primitives, NaN included", () => NaN],
+    ...Object.entries({
+      null: null,
+      undefined,
+      NaN,
+      "a text": "a",
+      "a bigint": 1n,
+      "a symbol": Symbol("a"),
+      "a function": () => "a",
+      "an object": locked()
+    }).map(([what, value]) => [what, () => value] as const),
     ["values that implement Equal", () => new Tenant("a")],
     ["containers of what is equal by structure", () => Option.some([Redacted.make({ id: new Tenant("a") })])]
   ]
@@ -109,23 +128,4 @@ describe("B7 isolation", () => {
         }
       }).pipe(Effect.provide(live())))
   }
-})
-
-describe("the span of a batch", () => {
-  it.effect("execute sees the parent span of its first caller, and none where that has none", () =>
-    Effect.scoped(Effect.gen(function*() {
-      const seen: Array<string | undefined> = []
-      const resolver = yield* Batcher.ordered(Get, {
-        execute: (requests) =>
-          Effect.contextWith((context: Context.Context<never>) => {
-            const span = Context.getOption(context, Tracer.ParentSpan)
-            seen.push(Option.isNone(span) ? undefined : span.value.spanId)
-            return Effect.succeed(requests.map(() => "row"))
-          })
-      })
-      const ask = Effect.provideService(Effect.request(new Get({ id: 1 }), resolver), Me, undefined)
-      yield* ask
-      yield* Effect.withParentSpan(ask, Tracer.externalSpan({ spanId: "caller", traceId: "trace" }))
-      assert.deepStrictEqual(seen, [undefined, "caller"])
-    })).pipe(Effect.provide(Batcher.layer())))
 })

@@ -9,6 +9,7 @@ import * as Stores from "effect-funnel/stores"
 import { MaxOpsBeforeYield } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
+import { taking } from "./support/gcraStoreModel.ts"
 import { read, withRegistry } from "./support/metrics.ts"
 import { random as randomOf } from "./support/random.ts"
 
@@ -262,12 +263,7 @@ describe("Inspector", () => {
     }).pipe(Effect.provide(inspected(GitHub.layer, { showKeys: true, most: 2 }))))
 
   it.effect("it tells the penalty of a scheduler whose rate is in a store", () => {
-    const store: Stores.GcraStore = {
-      take: () => Effect.never,
-      giveBack: () => Effect.void,
-      penalize: () => Effect.void,
-      reset: () => Effect.void
-    }
+    const store = taking(() => Effect.never)
     const rate = Stores.layerRateLimiter(Api, Effect.succeed(() => store), { rate: { limit: 1, window: "1 second" } })
     return Effect.gen(function*() {
       const penalty = Effect.map(Inspector.snapshot, ({ schedulers }) => only(schedulers.first).penaltyMillis)
@@ -299,13 +295,9 @@ describe("Inspector", () => {
   it.effect("it tells the keys that a limiter over a store holds back, each once, also while the store is away", () => {
     let away = false
     const full = { waits: [], retryMillis: 9000, remaining: 0, resetMillis: 9000, tightest: 0, before: "", after: "" }
-    const store: Stores.GcraStore = {
-      take: () =>
-        away ? Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })) : Effect.succeed(full),
-      giveBack: () => Effect.void,
-      penalize: () => Effect.void,
-      reset: () => Effect.void
-    }
+    const store = taking(() =>
+      away ? Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" })) : Effect.succeed(full)
+    )
     const layer = Stores.layerRateLimiter(Api, Effect.succeed(() => store), {
       rate: { limit: 1, window: "1 second" },
       onStoreError: "local",

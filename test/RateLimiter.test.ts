@@ -5,11 +5,10 @@ import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
 import * as Gcra from "../src/internal/limiter/gcra.js"
 import { limiterOf } from "../src/internal/limiter/limiter.js"
+import { fork } from "./support/fibers.ts"
+import { exceeded, onClock } from "./support/limiters.ts"
 import { ManualClock } from "./support/manualClock.js"
 import { interruptionSweep } from "./support/sweep.ts"
-
-const onClock = (clock: Clock.Clock, quota: RateLimiter.Options) =>
-  Effect.provideService(RateLimiter.make(quota), Clock.Clock, clock)
 
 /** Notes when each effect starts. */
 const recorder = Effect.gen(function*() {
@@ -21,12 +20,6 @@ const recorder = Effect.gen(function*() {
     start: (name: unknown) => Effect.sync(() => starts.push([clock.currentTimeMillisUnsafe(), name]))
   }
 })
-
-const exceeded = <A, R>(effect: Effect.Effect<A, RateLimiter.RateLimiterError, R>) =>
-  Effect.flip(effect).pipe(
-    Effect.map((error) => error.reason),
-    Effect.filterOrFail((reason) => reason._tag === "RateLimitExceeded")
-  )
 
 describe("pace", () => {
   it("the message of a refusal rounds the wait up to a millisecond, which the wait itself is not", () => {
@@ -112,9 +105,8 @@ describe("pace", () => {
           ? Effect.exit(limiter.withLimit(effect))
           : Effect.exit(scheduler.schedule(effect))
         const calls = Effect.all([call, call, call], { concurrency: "unbounded" })
-        yield* Effect.forkChild(
-          way === "forEach" ? Effect.asVoid(scheduler.forEach([1, 2, 3], () => effect)) : Effect.asVoid(calls),
-          { startImmediately: true }
+        yield* fork(
+          way === "forEach" ? Effect.asVoid(scheduler.forEach([1, 2, 3], () => effect)) : Effect.asVoid(calls)
         )
         clock.advance(5000)
         expect(starts.length).toBe(3)
@@ -128,15 +120,14 @@ describe("pace", () => {
       const limiter = yield* onClock(clock, { limit: 2, window: "1 second", burst: 2, strict: true })
       const starts: Array<number> = []
       const call = (onExceeded: "delay" | "fail") =>
-        Effect.forkChild(
+        fork(
           limiter.withLimit(
             Effect.sync(() => {
               if (starts.length < 2) clock.block(30)
               starts.push(clock.now / 1e6)
             }),
             { onExceeded }
-          ),
-          { startImmediately: true }
+          )
         )
       yield* limiter.consume({ tokens: 2 })
       yield* call("delay")
@@ -154,7 +145,7 @@ describe("pace", () => {
       const clock = new ManualClock()
       const limiter = yield* onClock(clock, { limit: 1, window: "1 second" })
       yield* limiter.consume()
-      const fiber = yield* Effect.forkChild(limiter.consume(), { startImmediately: true })
+      const fiber = yield* fork(limiter.consume())
       yield* TestClock.adjust("1 hour")
       expect(fiber.pollUnsafe()).toBe(undefined)
       clock.advance(1000)
@@ -172,7 +163,7 @@ describe("results and refusals", () => {
         remaining: 1,
         resetAfter: Duration.millis(200)
       })
-      const fiber = yield* Effect.forkChild(limiter.consume({ tokens: 3 }), { startImmediately: true })
+      const fiber = yield* fork(limiter.consume({ tokens: 3 }))
       yield* TestClock.adjust("200 millis")
       expect(yield* Fiber.join(fiber)).toEqual({
         waited: Duration.millis(200),
@@ -257,7 +248,7 @@ describe("results and refusals", () => {
       const clock = new ManualClock()
       const limiter = yield* onClock(clock, { limit: 50, window: "1 second" })
       yield* limiter.consume()
-      const waiting = yield* Effect.forkChild(limiter.consume(), { startImmediately: true })
+      const waiting = yield* fork(limiter.consume())
       const { retryAfter } = yield* exceeded(limiter.consume({ onExceeded: "fail" }))
       expect(retryAfter).toEqual(Duration.millis(40))
       clock.block(39.999999)
@@ -297,7 +288,7 @@ describe("peek", () => {
         const limiter = yield* onClock(clock, { limit: 50, window: "1 second", burst: 2, strict })
         yield* limiter.withLimit(Effect.void, { tokens: 2 })
         yield* limiter.penalize({ for: "1 second" })
-        yield* Effect.forkChild(limiter.withLimit(Effect.void), { startImmediately: true })
+        yield* fork(limiter.withLimit(Effect.void))
         const { remaining, retryAfter } = yield* limiter.peek()
         expect(remaining).toBe(0)
         clock.block((Number(Duration.toNanosUnsafe(retryAfter)) - 1) / 1e6)
@@ -340,7 +331,7 @@ describe("order", () => {
       yield* limiter.consume()
       const fibers = yield* Effect.forEach(
         [1, 2, 3, 4, 5],
-        (i) => Effect.forkChild(limiter.withLimit(start(i)), { startImmediately: true })
+        (i) => fork(limiter.withLimit(start(i)))
       )
       yield* TestClock.adjust("500 millis")
       yield* Fiber.interrupt(fibers[0]!)
@@ -352,7 +343,7 @@ describe("order", () => {
   it.effect("the tokens of an effect that fails or is interrupted are spent, and its failure is its own", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", burst: 2 })
-      const fiber = yield* Effect.forkChild(limiter.withLimit(Effect.never), { startImmediately: true })
+      const fiber = yield* fork(limiter.withLimit(Effect.never))
       yield* Fiber.interrupt(fiber)
       expect(yield* Effect.flip(limiter.withLimit(Effect.fail("no")))).toBe("no")
       expect((yield* exceeded(limiter.consume({ onExceeded: "fail" }))).retryAfter).toEqual(Duration.seconds(1))
@@ -450,7 +441,7 @@ describe("penalize and reset", () => {
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make({ limit: 1, window: "1 minute", burst: 2 })
       yield* limiter.consume({ tokens: 2 })
-      const fiber = yield* Effect.forkChild(limiter.consume(), { startImmediately: true })
+      const fiber = yield* fork(limiter.consume())
       yield* TestClock.adjust("1 second")
       yield* limiter.reset()
       expect(yield* Fiber.join(fiber)).toMatchObject({ waited: Duration.seconds(1), remaining: 1 })
@@ -478,7 +469,7 @@ describe("capacity", () => {
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make({ limit: 1, window: "1 second", burst: 3 })
       yield* limiter.consume({ tokens: 3 })
-      const fiber = yield* Effect.forkChild(Effect.flip(limiter.consume({ tokens: 3 })), { startImmediately: true })
+      const fiber = yield* fork(Effect.flip(limiter.consume({ tokens: 3 })))
       limiterOf(limiter)!.setQuotas([Gcra.rate(1, 1_000_000_000, 2, false)])
       const { reason } = yield* Fiber.join(fiber)
       expect(reason).toMatchObject({ _tag: "InsufficientCapacity", what: "tokens", asked: 3, most: 2 })
@@ -725,7 +716,7 @@ describe("misuse", () => {
       const clock = new ManualClock()
       const year = yield* onClock(clock, { limit: 1, window: "365 days" })
       yield* year.consume({ key: "k" })
-      const waiting = yield* Effect.forkChild(year.consume({ key: "k" }), { startImmediately: true })
+      const waiting = yield* fork(year.consume({ key: "k" }))
       clock.advance(60 * 86_400_000)
       yield* year.consume({ key: "other" })
       clock.advance(305 * 86_400_000)

@@ -1,21 +1,13 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber } from "effect"
+import { Duration, Effect, Exit, Fiber } from "effect"
 import * as Metrics from "effect-funnel/Metrics"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import { TestClock } from "effect/testing"
 import { fork, settle } from "./support/fibers.ts"
+import { exceeded, onClock } from "./support/limiters.ts"
 import { ManualClock } from "./support/manualClock.js"
 import { read, withRegistry } from "./support/metrics.ts"
 import { interruptionSweep, scheduleSweep, yieldSweep } from "./support/sweep.ts"
-
-const onClock = (clock: Clock.Clock, quota: RateLimiter.Options) =>
-  Effect.provideService(RateLimiter.make(quota), Clock.Clock, clock)
-
-const exceeded = <A, R>(effect: Effect.Effect<A, RateLimiter.RateLimiterError, R>) =>
-  Effect.flip(effect).pipe(
-    Effect.map((error) => error.reason),
-    Effect.filterOrFail((reason) => reason._tag === "RateLimitExceeded")
-  )
 
 const tenPerSecond = { limit: 10, window: "1 second" } as const
 

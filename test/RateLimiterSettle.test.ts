@@ -1,25 +1,15 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Formatter } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, Formatter } from "effect"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
 import { fork } from "./support/fibers.ts"
+import { exceeded, onClock, tenAtOnce } from "./support/limiters.ts"
 import * as Gcra from "../src/internal/limiter/gcra.js"
 import { LimiterMemory } from "../src/internal/limiter/memory.js"
 import { ManualClock } from "./support/manualClock.js"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
-const onClock = (clock: Clock.Clock, quota: RateLimiter.Options) =>
-  Effect.provideService(RateLimiter.make(quota), Clock.Clock, clock)
-
-const exceeded = <A, E, R>(effect: Effect.Effect<A, E | RateLimiter.RateLimiterError, R>) =>
-  Effect.flip(effect).pipe(
-    Effect.filterOrFail((error) => error instanceof RateLimiter.RateLimiterError),
-    Effect.map((error) => error.reason),
-    Effect.filterOrFail((reason) => reason._tag === "RateLimitExceeded")
-  )
-
-const tenAtOnce = { limit: 10, window: "1 second", burst: 10 } as const
 const settle = (cost: number) => cost
 
 const remaining = (limiter: RateLimiter.RateLimiter, key?: string) =>

@@ -647,9 +647,7 @@ describe("Reducer", () => {
       const a = yield* fork(reducer.reduce(
         "a",
         Effect.gen(function*() {
-          const waiting = yield* Effect.forkChild(reducer.reduce("b", Effect.succeed("new b")), {
-            startImmediately: true
-          })
+          const waiting = yield* fork(reducer.reduce("b", Effect.succeed("new b")))
           yield* Fiber.interrupt(waiting)
           yield* aGate.await
           return "old a"

@@ -8,6 +8,7 @@ import { Reducer } from "effect-funnel"
 import { Run } from "../src/internal/reducer/run.js"
 
 import { type Node, nodeOf } from "../src/internal/waits/waits.js"
+import { fork } from "./support/fibers.ts"
 
 /** The runs that can be reached through properties, items and entries, in no particular order. */
 const runsFrom = (...roots: ReadonlyArray<unknown>): ReadonlyArray<Run> => {
@@ -39,10 +40,10 @@ describe("memory after a run has ended", () => {
           return Effect.ensuring(Effect.never, gate.await)
         })
       )
-      let caller = yield* Effect.forkChild(call, { startImmediately: true })
+      let caller = yield* fork(call)
       for (const gate of gates.slice(1)) {
-        const leaving = yield* Effect.forkChild(Fiber.interrupt(caller), { startImmediately: true })
-        caller = yield* Effect.forkChild(call, { startImmediately: true })
+        const leaving = yield* fork(Fiber.interrupt(caller))
+        caller = yield* fork(call)
         yield* gates[gates.indexOf(gate) - 1]!.open
         yield* Fiber.join(leaving)
       }

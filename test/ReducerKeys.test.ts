@@ -22,6 +22,7 @@ import * as Trie from "effect/Trie"
 import { Reducer } from "effect-funnel"
 import { equals } from "../src/internal/data/keyEqual.js"
 import { hashKey, native } from "../src/internal/data/keyMap.js"
+import { fork } from "./support/fibers.ts"
 import { Session } from "./support/session.js"
 
 /** How many runs the keys make when all are in flight at once. */
@@ -35,7 +36,7 @@ const runsOf = (keys: ReadonlyArray<Reducer.Key>) =>
       return gate.await
     })
     for (const key of keys) {
-      yield* Effect.forkChild(reducer.reduce(key, effect), { startImmediately: true })
+      yield* fork(reducer.reduce(key, effect))
     }
     yield* gate.open
     yield* Effect.yieldNow
@@ -504,14 +505,14 @@ describe("equality of keys", () => {
       const reducer = yield* Reducer.make()
       const points = [0, 1, 2, 3].map((x) => ({ key: new Point(x, 0), gate: Latch.makeUnsafe(false) }))
       for (const { gate, key } of points) {
-        yield* Effect.forkChild(reducer.reduce(key, gate.await), { startImmediately: true })
+        yield* fork(reducer.reduce(key, gate.await))
       }
       for (const i of [1, 0, 3, 2]) {
         yield* points[i]!.gate.open
         yield* Effect.yieldNow
         for (const { gate, key } of points) {
           const free = yield* reducer.reduce(key, Effect.sync(() => true)).pipe(
-            Effect.forkChild({ startImmediately: true })
+            fork
           )
           expect(free.pollUnsafe() !== undefined).toBe(gate.isOpen())
           free.interruptUnsafe()

@@ -976,14 +976,14 @@ describe("reduceShared within one process", () => {
       }
       const gate = Deferred.makeUnsafe<number>()
       const call = reduceShared(new Hostile("2026-01"), () => Deferred.await(gate))
-      const first = yield* Effect.forkChild(call, { startImmediately: true })
+      const first = yield* fork(call)
       for (const field of ["_tag", "primary key", "schemas"]) {
         broken = field
         const exit = yield* Effect.exit(call)
         expect(Exit.isFailure(exit) && String(exit.cause)).toContain(field)
       }
       broken = undefined
-      const second = yield* Effect.forkChild(call, { startImmediately: true })
+      const second = yield* fork(call)
       expect((yield* Reducer.inFlight).map((run) => run.callers)).toEqual([2])
       yield* Deferred.succeed(gate, 1)
       expect(yield* Fiber.join(first)).toBe(1)

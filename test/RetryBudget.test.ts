@@ -5,6 +5,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Schedule } from "effect"
 import * as RetryBudget from "effect-funnel/RetryBudget"
 import { TestClock } from "effect/testing"
+import { fork } from "./support/fibers.ts"
 
 const failing = () => {
   const calls = { count: 0 }
@@ -69,7 +70,7 @@ describe("RetryBudget", () => {
       const budget = yield* RetryBudget.make({ tokens: 10 })
       yield* Effect.exit(budget.retry(Effect.fail("gone"), { while: (error) => error === "busy" }))
       yield* Effect.exit(budget.retry(Effect.die("defect")))
-      const fiber = yield* Effect.forkChild(budget.retry(Effect.never), { startImmediately: true })
+      const fiber = yield* fork(budget.retry(Effect.never))
       yield* Fiber.interrupt(fiber)
       expect((yield* budget.stats).tokens).toBe(10)
     }))
@@ -79,7 +80,7 @@ describe("RetryBudget", () => {
       const budget = yield* RetryBudget.make({ tokens: 100 })
       const [calls, call] = failing()
       const policy = Schedule.upTo(Schedule.spaced("1 second"), { times: 2 })
-      const fiber = yield* Effect.forkChild(budget.retry(call, { schedule: policy }), { startImmediately: true })
+      const fiber = yield* fork(budget.retry(call, { schedule: policy }))
       expect(calls.count).toBe(1)
       yield* TestClock.adjust("1 second")
       expect(calls.count).toBe(2)
@@ -91,9 +92,7 @@ describe("RetryBudget", () => {
     Effect.gen(function*() {
       const budget = yield* RetryBudget.make()
       const [calls, call] = failing()
-      const fiber = yield* Effect.forkChild(budget.retry(call, { schedule: Schedule.spaced("1 second") }), {
-        startImmediately: true
-      })
+      const fiber = yield* fork(budget.retry(call, { schedule: Schedule.spaced("1 second") }))
       yield* Fiber.interrupt(fiber)
       yield* TestClock.adjust("1 minute")
       expect(calls.count).toBe(1)

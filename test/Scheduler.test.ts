@@ -664,7 +664,7 @@ describe("Scheduler: rate", () => {
         yield* setRate
         const started: Array<number> = []
         for (let i = 0; i < 3; i++) {
-          yield* Effect.forkChild(scheduler.schedule(Effect.sync(() => started.push(i))), { startImmediately: true })
+          yield* fork(scheduler.schedule(Effect.sync(() => started.push(i))))
         }
         yield* Fiber.join(first)
         yield* TestClock.adjust(1000)

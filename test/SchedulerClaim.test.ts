@@ -3,9 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Fiber } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
-import { settle } from "./support/fibers.ts"
-
-const now = { startImmediately: true } as const
+import { fork, settle } from "./support/fibers.ts"
 
 describe("jobs that wait for the rate", () => {
   it.effect("a job that leaves the queue takes its place in the rate with it, before the next job begins", () =>
@@ -15,8 +13,8 @@ describe("jobs that wait for the rate", () => {
         Effect.provideService(RateLimiter.RateLimiter, limiter)
       )
       yield* limiter.consume()
-      const leaves = yield* Effect.forkChild(scheduler.schedule(Effect.void), now)
-      const next = yield* Effect.forkChild(scheduler.schedule(limiter.peek(), { tokens: 0 }), now)
+      const leaves = yield* fork(scheduler.schedule(Effect.void))
+      const next = yield* fork(scheduler.schedule(limiter.peek(), { tokens: 0 }))
       expect((yield* limiter.peek()).retryAfter).toEqual(Duration.seconds(2))
       yield* Fiber.interrupt(leaves)
       expect((yield* Fiber.join(next)).retryAfter).toEqual(Duration.seconds(1))
@@ -32,22 +30,20 @@ describe("jobs that wait for the rate", () => {
         yield* Deferred.make<void>(),
         yield* Deferred.make<void>()
       ]
-      const free = yield* Effect.forkChild(
+      const free = yield* fork(
         scheduler.schedule(
           Effect.gen(function*() {
-            yield* Effect.forkChild(other.schedule(Effect.never), now)
+            yield* fork(other.schedule(Effect.never))
             yield* scheduler.schedule(Deferred.await(second), { tokens: 0 })
             yield* Deferred.await(third)
             return yield* scheduler.schedule(Effect.succeed("free"), { tokens: 0 })
           }),
           outer
-        ),
-        now
+        )
       )
       const paid = scheduler.schedule(Effect.void)
-      const waits = yield* Effect.forkChild(
-        scheduler.schedule(Effect.andThen(Deferred.await(first), Effect.andThen(paid, paid)), outer),
-        now
+      const waits = yield* fork(
+        scheduler.schedule(Effect.andThen(Deferred.await(first), Effect.andThen(paid, paid)), outer)
       )
       yield* Deferred.succeed(first, undefined)
       yield* settle

@@ -431,7 +431,6 @@ describe("Scheduler.forEach", () => {
     Effect.gen(function*() {
       const { ended, started, track } = meter()
       const gate = Latch.makeUnsafe()
-      const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
       const fibers = [
         yield* fork(Scheduler.schedule(track("running", gate.await))),
         yield* fork(Scheduler.schedule(track("job", Effect.void))),
@@ -546,18 +545,6 @@ describe("Scheduler.forEach", () => {
       expect((yield* scheduler.stats).running).toBe(0)
     }))
 
-  it.effect("an unbounded scheduler runs items that wait for one another", () =>
-    Effect.gen(function*() {
-      const count = 5000
-      const all = Latch.makeUnsafe()
-      let arrived = 0
-      const result = yield* Scheduler.forEach(Array.from({ length: count }, (_, i) => i), (i) => {
-        if (++arrived === count) all.openUnsafe()
-        return Effect.as(all.await, i)
-      })
-      expect(result.length).toBe(count)
-    }).pipe(provide({ concurrency: "unbounded" })))
-
   it.effect("an unbounded scheduler pulls in rounds, so that other fibers run in between", () =>
     Effect.gen(function*() {
       const items = pulls(10_000_000)
@@ -656,10 +643,7 @@ describe("Scheduler.forEach", () => {
       const ended: Array<number> = []
       yield* Scheduler.forEach(
         [1, 2],
-        (i) =>
-          Effect.forkChild(Effect.onInterrupt(Effect.never, () => Effect.sync(() => ended.push(i))), {
-            startImmediately: true
-          })
+        (i) => fork(Effect.onInterrupt(Effect.never, () => Effect.sync(() => ended.push(i))))
       )
       expect(ended).toEqual([1, 2])
     }).pipe(provide({ concurrency: 1 })))

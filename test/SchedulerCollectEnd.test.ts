@@ -79,7 +79,7 @@ describe("a call on many items that wait", () => {
       scheduler.forEach(items, () => Effect.sync(() => started++), { discard: true })
     )
     while ((yield* scheduler.stats).queued < many) yield* Effect.yieldNow
-    const end = yield* Effect.forkChild(Fiber.interrupt(call), { startImmediately: true })
+    const end = yield* fork(Fiber.interrupt(call))
     return { scheduler, end, started: () => started }
   })
 
@@ -156,14 +156,13 @@ describe("a resize that refuses several waiting items of a call", () => {
       const scheduler = yield* Scheduler.make({ concurrency: 6 })
       yield* scheduler.pause
       const told: Array<{ readonly queued: number; readonly failed: number; readonly running: number }> = []
-      const call = yield* Effect.forkChild(
+      const call = yield* fork(
         Effect.flip(scheduler.forEach([1, 2, 3], () => Effect.void, {
           weight: 2,
           onProgress: (progress) => {
             told.push(progress)
           }
-        })),
-        { startImmediately: true }
+        }))
       )
       expect(yield* scheduler.stats).toMatchObject({ queued: 3 })
       yield* scheduler.resize(1)

@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
-import { settle } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 
 const provide = (options: Scheduler.Options) => Effect.provide(Scheduler.layer(options))
 
@@ -14,15 +14,14 @@ describe("onProgress", () => {
       const scope = yield* Scope.make()
       const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 4 }), scope)
       const told: Array<ReadonlyArray<number>> = []
-      yield* Effect.forkChild(scheduler.schedule(Effect.never, { weight: 2 }), { startImmediately: true })
+      yield* fork(scheduler.schedule(Effect.never, { weight: 2 }))
       const finalized = Deferred.makeUnsafe<void>()
-      const call = yield* Effect.forkChild(
+      const call = yield* fork(
         scheduler.forEach([1, 2, 3, 4, 5], () => Effect.onExit(Effect.never, () => Deferred.await(finalized)), {
           onProgress: (progress) => void told.push(brief(progress))
-        }),
-        { startImmediately: true }
+        })
       )
-      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      const closing = yield* fork(Scope.close(scope, Exit.void))
       yield* TestClock.adjust(100)
       expect(told).toEqual([[0, 0, 2, 0]])
       yield* Deferred.succeed(finalized, undefined)

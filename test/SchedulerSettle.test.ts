@@ -4,9 +4,9 @@ import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { TestClock } from "effect/testing"
 import { fork } from "./support/fibers.ts"
+import { tenAtOnce } from "./support/limiters.ts"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
-const tenAtOnce = { limit: 10, window: "1 second", burst: 10 } as const
 const settle = (cost: number) => cost
 
 /** Whether a job of so many tokens starts at once, and not one of a token more. */

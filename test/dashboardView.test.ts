@@ -115,13 +115,6 @@ describe("the headline", () => {
     assert.include(view.since, "21 calls in, 21 out")
   })
 
-  test("counts jobs where there is neither a Reducer nor a Batcher at work", function*() {
-    const { after } = yield* page
-    yield* after(1)
-    yield* Backend.schedule(Effect.void)
-    assert.strictEqual(headline(yield* after(1)), "In the last 2 seconds, 1 job came and 1 started.")
-  })
-
   it.effect("asks for Metrics where there are none", () =>
     Effect.gen(function*() {
       const { after } = yield* page
@@ -469,23 +462,5 @@ describe("the state of a service", () => {
     assert.match(notes.join(), /The oldest that waits has priority 0, share \d/)
     yield* Fiber.interrupt(tenant)
     assert.notStrictEqual(card(yield* after(12), "app/Backend").state, "callers give up")
-  })
-
-  test("tells refusals for ten seconds, by their reason", function*() {
-    const { after } = yield* page
-    yield* after(1)
-    const job = Effect.exit(Backend.schedule(Effect.sleep("1 millis")))
-    yield* fork(Effect.all(Array.from({ length: 33 }, () => job), { concurrency: "unbounded" }))
-    const view = yield* after(1)
-    assert.strictEqual(card(view, "app/Backend").state, "refusing: queue_full")
-    assert.include(card(view, "app/Backend").notes, "Refused in the last minute: queue_full 2 (2 in all)")
-    assert.strictEqual(card(yield* after(12), "app/Backend").state, "fine")
-  })
-
-  test("is draining while jobs are left", function*() {
-    const { after } = yield* page
-    yield* fork(Backend.schedule(Effect.sleep("5 seconds")))
-    yield* fork(Backend.drain({ timeout: "1 minute" }))
-    assert.strictEqual(card(yield* after(1), "app/Backend").state, "draining, 1 left")
   })
 })

@@ -20,6 +20,7 @@ import type { Installed } from "../examples/demo/packages.ts"
 import * as Progress from "../examples/demo/progress.ts"
 import { renderTable, renderVerdict } from "../examples/demo/report.ts"
 import * as Server from "../examples/demo/server.ts"
+import { fork } from "./support/fibers.ts"
 
 const root = fileURLToPath(new URL("../node_modules", import.meta.url))
 
@@ -177,7 +178,7 @@ describe("the pool", () => {
         Effect.andThen(database.select(PackageRow, sql.packages, []), Effect.sync(() => void ended.push(n)))
       const fibers = yield* Effect.forEach(
         [1, 2, 3, 4, 5, 6],
-        (n) => Effect.forkChild(query(n), { startImmediately: true })
+        (n) => fork(query(n))
       )
       yield* TestClock.adjust(delayMillis - 1)
       expect(yield* database.statistics).toEqual({ queries: 2, mostAtOnce: 2 })
@@ -194,10 +195,10 @@ describe("the pool", () => {
   it.effect("gives a connection to the next query when the query ends, also if its caller has left", () =>
     Effect.gen(function*() {
       const database = yield* Database
-      const query = Effect.forkChild(database.select(PackageRow, sql.packages, []), { startImmediately: true })
+      const query = fork(database.select(PackageRow, sql.packages, []))
       const first = yield* query
       yield* query
-      yield* Effect.forkChild(Fiber.interrupt(first), { startImmediately: true })
+      yield* fork(Fiber.interrupt(first))
       yield* TestClock.adjust(delayMillis - 1)
       expect(yield* database.statistics).toEqual({ queries: 1, mostAtOnce: 1 })
       yield* TestClock.adjust(1)

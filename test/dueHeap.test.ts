@@ -1,8 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
 import * as DueHeap from "../src/internal/data/dueHeap.js"
+import { int } from "./support/random.ts"
 
-const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 /** Puts member `who` at `due`, or takes it out where `due` is negative. */
 const steps = Schema.Array(Schema.Struct({ who: int(0, 31), due: int(-10, 30) })).check(
   Schema.isMinLength(100),

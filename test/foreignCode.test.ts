@@ -47,7 +47,7 @@ describe("foreign code hurts its own caller alone: Reducer", () => {
 
   for (const [what, value] of foreignValues) {
     it(`a key that is ${what}`, () => {
-      const calls = foreignSweep({
+      foreignSweep({
         make: (meddle) => Effect.map(flights(), (fixture) => ({ ...fixture, meddle })),
         callers: ({ call, meddle }) => [
           { effect: call(value("a", nothing), "a"), expected: "a" },
@@ -67,8 +67,7 @@ describe("foreign code hurts its own caller alone: Reducer", () => {
           "looks": ({ reducer }) => reducer.inFlight
         },
         check
-      }, { callers: 6 })
-      expect(calls).toBeGreaterThan(2)
+      }, 3)
     })
   }
 
@@ -110,7 +109,7 @@ describe("foreign code hurts its own caller alone: Reducer", () => {
     }).pipe(Effect.provide(Logger.layer([]))))
 
   it("hooks", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: (meddle) =>
         flights({
           hooks: {
@@ -139,12 +138,11 @@ describe("foreign code hurts its own caller alone: Reducer", () => {
         "looks": ({ reducer }) => reducer.inFlight
       },
       check
-    }, { callers: 6 })
-    expect(calls).toBeGreaterThan(10)
+    }, 11)
   })
 
   it("observers of fibers", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: () =>
         Effect.map(flights(), ({ reducer }) => ({
           reducer,
@@ -160,8 +158,7 @@ describe("foreign code hurts its own caller alone: Reducer", () => {
         "forgets": ({ reducer }) => reducer.forget("a")
       },
       check
-    }, { callers: 5 })
-    expect(calls).toBeGreaterThan(0)
+    }, 1)
   })
 
   for (const fault of ["throws", "ends the run", "leaves"]) {
@@ -206,7 +203,7 @@ describe("foreign code hurts its own caller alone: Reducer", () => {
 describe("foreign code hurts its own caller alone: Scheduler", () => {
   for (const name of ["weight", "tokens", "priority", "onProgress"] as const) {
     it(`forEach: ${name}`, () => {
-      const calls = foreignSweep({
+      foreignSweep({
         make: (meddle) =>
           Effect.map(scheduler(2), (scheduler) => ({
             scheduler,
@@ -228,13 +225,12 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
           "looks": ({ scheduler }) => scheduler.stats
         },
         check: ({ scheduler }) => atRest(scheduler)
-      }, { callers: 4 })
-      expect(calls).toBeGreaterThan(0)
+      }, 1)
     })
   }
 
   it("overload of an adaptive width: what throws names no overload, and the jobs that wait go on", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: (meddle) => Scheduler.make({ concurrency: Adaptive.latency({ max: 2, overload: () => (meddle(), true) }) }),
       callers: (scheduler) => [
         ...[1, 2, 3, 4].map((n) => ({ effect: scheduler.schedule(Effect.as(Effect.yieldNow, n)), expected: n })),
@@ -248,12 +244,11 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
         "looks": (scheduler) => scheduler.stats
       },
       check: atRest
-    }, { callers: 6 })
-    expect(calls).toBeGreaterThan(5)
+    }, 6)
   })
 
   it("observers of fibers", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: () => scheduler(2),
       callers: (scheduler) =>
         [1, 2, 3, 4, 5].map((n) => ({
@@ -267,8 +262,7 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
         "pauses": (scheduler) => Effect.andThen(scheduler.pause, Effect.andThen(Effect.yieldNow, scheduler.resume))
       },
       check: atRest
-    }, { callers: 5 })
-    expect(calls).toBeGreaterThan(0)
+    }, 1)
   })
 
   describe("observers of fibers that throw in a step which others wait for", () => {
@@ -499,7 +493,7 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
       class Keyed extends Scheduler.Keyed<Keyed>()("test/ForeignKeyed", {
         lookup: (_: object) => (meddle(), { concurrency: 1 })
       }) {}
-      const calls = foreignSweep({
+      foreignSweep({
         make: (own) =>
           Effect.gen(function*() {
             const context = yield* Layer.build(Keyed.layer)
@@ -532,8 +526,7 @@ describe("foreign code hurts its own caller alone: Scheduler", () => {
           "uses another key": ({ schedule }) => schedule(value("d", nothing), "d")
         },
         check: ({ size }) => Effect.map(size, (size) => expect(size).toBe(0))
-      }, { callers: 5 })
-      expect(calls).toBeGreaterThan(2)
+      }, 3)
     })
   }
 })
@@ -578,7 +571,7 @@ describe("foreign code hurts its own caller alone: RateLimiter", () => {
   }
 
   it("observers of fibers", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: () => RateLimiter.make({ limit: 10, window: "1 second" }),
       callers: (limiter) =>
         [1, 2, 3, 4, 5].map((n) => ({
@@ -592,8 +585,7 @@ describe("foreign code hurts its own caller alone: RateLimiter", () => {
         "penalizes": (limiter) => limiter.penalize({ key: "odd", for: "1 second" })
       },
       check: () => Effect.void
-    }, { callers: 5 })
-    expect(calls).toBeGreaterThan(0)
+    }, 1)
   })
 
   const gaveWay: Record<string, (limiter: RateLimiter.RateLimiter) => Effect.Effect<unknown, unknown>> = {
@@ -677,7 +669,7 @@ describe("foreign code hurts its own caller alone: Batcher", () => {
   for (const cached of [false, true]) {
     for (const [what, value] of foreignValues) {
       it(`an id that is ${what}${cached ? ", with a cache" : ""}`, () => {
-        const calls = foreignSweep({
+        foreignSweep({
           make: (meddle) =>
             Effect.map(
               store(cached ? { cache: { capacity: 10, timeToLive: () => "1 hour" } } : {}),
@@ -696,15 +688,14 @@ describe("foreign code hurts its own caller alone: Batcher", () => {
             "looks up another": ({ load }) => load(value("d", nothing), "d")
           },
           check: ({ check }) => cached ? Effect.void : check
-        }, { callers: 6 })
-        expect(calls).toBeGreaterThan(2)
+        }, 3)
       })
     }
   }
 
   for (const [what, value] of foreignValues.slice(0, 1)) {
     it(`an isolating service that is ${what}`, () => {
-      const calls = foreignSweep({
+      foreignSweep({
         make: (meddle) => Effect.map(store({ isolate: [Me] }), (fixture) => ({ ...fixture, meddle })),
         callers: ({ load, meddle }) => [
           { effect: load(1, "a", value("a", nothing)), expected: "a" },
@@ -717,24 +708,22 @@ describe("foreign code hurts its own caller alone: Batcher", () => {
           "looks up another": ({ load }) => load(1, "d", value("d", nothing))
         },
         check: ({ check }) => check
-      }, { callers: 4 })
-      expect(calls).toBeGreaterThan(2)
+      }, 3)
     })
   }
 
   it("timeToLive, which ends with the batch that it is asked about", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: (meddle) => store({ cache: { capacity: 10, timeToLive: () => (meddle(), "0 millis" as const) } }),
       callers: ({ load }) => [1, 2].map((id) => ({ effect: load(id, String(id)), expected: String(id), owner: true })),
       enters: { "looks up an equal": ({ load }) => load(1, "1"), "looks up another": ({ load }) => load(4, "4") },
       check: ({ check }) => check
-    }, { callers: 2 })
-    expect(calls).toBeGreaterThan(1)
+    }, 2)
   })
 
   for (const field of ["id", "resultId", "missing"] as const) {
     it(`${field}, which ends with the batch that it is asked for`, () => {
-      const calls = foreignSweep({
+      foreignSweep({
         make: (meddle) => {
           const meddles = (of: string, id: unknown) => {
             if (of === field && String(id).startsWith("foreign")) meddle()
@@ -770,13 +759,12 @@ describe("foreign code hurts its own caller alone: Batcher", () => {
           "looks up another": ({ load }) => load("three", "b")
         },
         check: ({ check }) => check
-      }, { callers: 6 })
-      expect(calls).toBeGreaterThan(0)
+      }, 1)
     })
   }
 
   it("a tracer, which ends with the batches of its callers", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: (meddle) => {
         const tracer = Tracer.make({
           span: (options) => {
@@ -803,19 +791,17 @@ describe("foreign code hurts its own caller alone: Batcher", () => {
         "looks up another": ({ load }) => load(4, "4", "b")
       },
       check: ({ check }) => check
-    }, { callers: 4 })
-    expect(calls).toBeGreaterThan(1)
+    }, 2)
   })
 
   it("observers of fibers", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: () => store(),
       callers: ({ load }) =>
         [1, 2, 1, 3, 2].map((id) => ({ effect: load(id, String(id)), expected: String(id), observed: true })),
       enters: { "looks up an equal": ({ load }) => load(1, "1"), "looks up another": ({ load }) => load(4, "4") },
       check: ({ check }) => check
-    }, { callers: 5 })
-    expect(calls).toBeGreaterThan(0)
+    }, 1)
   })
 })
 
@@ -836,7 +822,7 @@ describe("foreign code hurts its own caller alone: http", () => {
 
   for (const name of ["weight", "tokens", "priority", "maxWait", "share"] as const) {
     it(`schedule: ${name}`, () => {
-      const calls = foreignSweep({
+      foreignSweep({
         make: (meddle) =>
           Effect.gen(function*() {
             const context = yield* Layer.build(
@@ -864,8 +850,7 @@ describe("foreign code hurts its own caller alone: http", () => {
           "looks": ({ scheduler }) => scheduler.stats
         },
         check: ({ scheduler }) => atRest(scheduler)
-      }, { callers: 5 })
-      expect(calls).toBeGreaterThan(1)
+      }, 2)
     })
   }
 
@@ -873,7 +858,7 @@ describe("foreign code hurts its own caller alone: http", () => {
     class Hosts extends Scheduler.Keyed<Hosts>()("test/foreign/Hosts", {
       lookup: (_: string) => ({ concurrency: 1 })
     }) {}
-    const calls = foreignSweep({
+    foreignSweep({
       make: (meddle) =>
         Effect.gen(function*() {
           const context = yield* Layer.build(Hosts.layer)
@@ -898,12 +883,11 @@ describe("foreign code hurts its own caller alone: http", () => {
         "looks": ({ scheduler }) => scheduler.stats
       },
       check: ({ scheduler }) => atRest(scheduler)
-    }, { callers: 4 })
-    expect(calls).toBeGreaterThan(1)
+    }, 2)
   })
 
   it("penalize: key", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: (meddle) =>
         Effect.gen(function*() {
           const context = yield* Layer.build(RateLimiter.layer({ limit: 10, window: "1 second", burst: 10 }))
@@ -928,12 +912,11 @@ describe("foreign code hurts its own caller alone: http", () => {
         "uses the key": ({ limiter }) => limiter.consume({ key: "http://backend.test/" })
       },
       check: ({ limiter }) => limiter.consume({ key: "fixed" })
-    }, { callers: 5 })
-    expect(calls).toBeGreaterThan(1)
+    }, 2)
   })
 
   it("reduce: the hooks of its reducer", () => {
-    const calls = foreignSweep({
+    foreignSweep({
       make: (meddle) =>
         Effect.gen(function*() {
           const hooks = {
@@ -972,7 +955,6 @@ describe("foreign code hurts its own caller alone: http", () => {
         "looks": ({ reducer }) => reducer.inFlight
       },
       check: ({ reducer }) => Effect.map(reducer.inFlight, (left) => expect(left).toEqual([]))
-    }, { callers: 6 })
-    expect(calls).toBeGreaterThan(10)
+    }, 11)
   })
 })

@@ -1,10 +1,9 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Schema } from "effect"
 import * as Gcra from "../src/internal/limiter/gcra.js"
+import { int } from "./support/random.ts"
 
 const second = 1_000_000_000
 
-const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 const quota = {
   limit: int(1, 1000),
   window: int(1_000, 60 * second),

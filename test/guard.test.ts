@@ -3,6 +3,7 @@ import { Effect, Fiber, Logger } from "effect"
 import { TestClock } from "effect/testing"
 import * as Guard from "../src/internal/store/guard.js"
 import { StoreError } from "../src/internal/store/storeError.js"
+import { fork } from "./support/fibers.ts"
 import { interruptionSweep, scheduleSweep } from "./support/sweep.ts"
 
 const gone = new StoreError({ operation: "take", cause: "gone" })
@@ -21,7 +22,7 @@ describe("the guard of a store", () => {
       for (let outage = 0; outage < 2; outage++) {
         yield* TestClock.adjust("1 hour")
         store.away = true
-        const call = yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
+        const call = yield* fork(Effect.flip(take))
         yield* TestClock.adjust(999)
         expect(call.pollUnsafe()).toBeUndefined()
         yield* TestClock.adjust(250)
@@ -44,7 +45,7 @@ describe("the guard of a store", () => {
       )
       for (let outage = 1; outage <= 2; outage++) {
         store.away = true
-        const call = yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
+        const call = yield* fork(Effect.flip(take))
         yield* TestClock.adjust(1250)
         yield* Fiber.join(call)
         yield* applied
@@ -88,7 +89,7 @@ describe("the guard of a store", () => {
       expect(yield* Effect.flip(guard.run("take", attempt, 1000))).toBe(gone)
       expect(store.attempts).toBe(1)
       yield* TestClock.adjust("1 hour")
-      const call = yield* Effect.forkChild(Effect.flip(guard.run("take", attempt, 900)), { startImmediately: true })
+      const call = yield* fork(Effect.flip(guard.run("take", attempt, 900)))
       yield* TestClock.adjust(74)
       expect(call.pollUnsafe()).toBeUndefined()
       yield* TestClock.adjust(101)
@@ -98,7 +99,7 @@ describe("the guard of a store", () => {
   it.effect("What fails for one call alone has the budget too, while the calls of others are answered", () =>
     Effect.gen(function*() {
       const { guard, store, take } = setup()
-      const call = yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
+      const call = yield* fork(Effect.flip(take))
       for (let i = 0; i < 13; i++) {
         yield* guard.run("take", Effect.void)
         yield* TestClock.adjust(100)
@@ -113,11 +114,10 @@ describe("the guard of a store", () => {
       const { guard } = setup()
       yield* Effect.flip(guard.once("renew", Effect.fail(gone)))
       yield* TestClock.adjust("8 seconds")
-      const calls = yield* Effect.forkChild(
+      const calls = yield* fork(
         Effect.forEach(Array.from({ length: 100 }), () => guard.run("take", Effect.sleep(10)), {
           concurrency: "unbounded"
-        }),
-        { startImmediately: true }
+        })
       )
       yield* TestClock.adjust(10)
       expect((yield* Fiber.join(calls)).length).toBe(100)
@@ -126,7 +126,7 @@ describe("the guard of a store", () => {
   it.effect("A failure that is as old as the budget and an answer is of the same outage", () =>
     Effect.gen(function*() {
       const { store, take } = setup()
-      yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
+      yield* fork(Effect.flip(take))
       yield* TestClock.adjust(1250)
       yield* Effect.flip(take)
       yield* TestClock.adjust(1100)
@@ -143,14 +143,13 @@ describe("the guard of a store", () => {
         seen.most = Math.max(seen.most, ++seen.now)
         return Effect.ensuring(Effect.sleep(90), Effect.sync(() => void seen.now--))
       })
-      const calls = yield* Effect.forkChild(
+      const calls = yield* fork(
         Effect.forEach(Array.from({ length: 1000 }), () => guard.once("take", command), {
           concurrency: "unbounded",
           discard: true
-        }),
-        { startImmediately: true }
+        })
       )
-      const gone = yield* Effect.forkChild(guard.once("take", command), { startImmediately: true })
+      const gone = yield* fork(guard.once("take", command))
       yield* Fiber.interrupt(gone)
       for (let i = 0; i < 4; i++) yield* TestClock.adjust(90)
       yield* Fiber.join(calls)
@@ -160,12 +159,11 @@ describe("the guard of a store", () => {
   it.effect("In an outage those who wait for their turn fail as soon as the budget is spent", () =>
     Effect.gen(function*() {
       const { guard } = setup()
-      const calls = yield* Effect.forkChild(
+      const calls = yield* fork(
         Effect.forEach(Array.from({ length: 5000 }), () => Effect.flip(guard.run("take", Effect.never)), {
           concurrency: "unbounded",
           discard: true
-        }),
-        { startImmediately: true }
+        })
       )
       // An answer that does not come, the budget from then on, and the attempt in which it ends.
       yield* TestClock.adjust(100 + 1000 + 250 + 100)
@@ -175,10 +173,10 @@ describe("the guard of a store", () => {
   it.effect("In an outage each call fails with its own operation and the cause of the last failure", () =>
     Effect.gen(function*() {
       const { guard, take } = setup()
-      const call = yield* Effect.forkChild(Effect.flip(take), { startImmediately: true })
+      const call = yield* fork(Effect.flip(take))
       yield* TestClock.adjust(1250)
       yield* Fiber.join(call)
-      const probe = yield* Effect.forkChild(Effect.exit(guard.run("take", Effect.never)), { startImmediately: true })
+      const probe = yield* fork(Effect.exit(guard.run("take", Effect.never)))
       const failure = yield* Effect.flip(guard.run("acquire", Effect.void))
       expect(failure).toMatchObject({ operation: "acquire", cause: "gone" })
       yield* TestClock.adjust(100)

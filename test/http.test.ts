@@ -460,26 +460,6 @@ describe("reduce, where callers must not share", () => {
     })
   })
 
-  it.effect("A private response whose caller has left is not delivered", () => {
-    const gate = makeGate()
-    const answer = counter({ headers: { "cache-control": "private" } })
-    return withServer(
-      () =>
-        Effect.suspend(() => {
-          const numbered = answer()
-          return Effect.as(gate.pass, numbered)
-        }),
-      function*(plain) {
-        const client = reduced(plain)
-        const [first, ...others] = yield* Effect.forEach([1, 2, 3], () => fork(textOf(client)))
-        yield* gate.arrived(1)
-        yield* Fiber.interrupt(first!)
-        yield* gate.open
-        expect((yield* Effect.forEach(others, Fiber.join)).toSorted()).toEqual(["2", "3"])
-      }
-    )
-  })
-
   it.effect("A private response whose caller leaves in the step in which it comes is aborted, too", () => {
     let first: Fiber.Fiber<unknown, unknown> | undefined
     // Callers are resumed after the hook.
@@ -533,14 +513,6 @@ describe("reduce, where callers must not share", () => {
       }
     )
   })
-
-  it.effect("An error with a private response goes to one caller", () =>
-    withGate(counter({ status: 401, headers: { "set-cookie": "visitor=1" } }), function*(plain, gate) {
-      const client = reduced(HttpClient.filterStatusOk(plain))
-      const errors = yield* crowd(gate, times(3, Effect.flip(client.get("/"))))
-      const texts = yield* Effect.forEach(errors, (error) => error.response!.text)
-      expect(texts.toSorted()).toEqual(["1", "2", "3"])
-    }))
 
   it.effect("A response that varies by a header goes to the callers that sent the same value", () =>
     withGate(

@@ -7,7 +7,7 @@ import * as Funnel from "effect-funnel/http"
 import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import { createServer, get } from "node:http"
-import { settle } from "./support/fibers.ts"
+import { fork, settle } from "./support/fibers.ts"
 
 type Request = HttpServerRequest.HttpServerRequest
 type Response = HttpServerResponse.HttpServerResponse
@@ -323,7 +323,7 @@ describe("limit by a Scheduler", () => {
           expect(told(yield* ask("/heavy"))).toEqual([413])
           const all = yield* Effect.forEach([1, 2], () => Effect.forkChild(ask()))
           yield* queued(scheduler, 1)
-          const drained = yield* Effect.forkChild(scheduler.drain(), { startImmediately: true })
+          const drained = yield* fork(scheduler.drain())
           expect(told(yield* ask())).toEqual([503, "1"])
           yield* gate.open
           yield* Fiber.join(drained)
@@ -346,7 +346,7 @@ describe("limit by a Scheduler", () => {
           yield* queued(scheduler, 0)
           const waiting = yield* Effect.forkChild(ask())
           yield* queued(scheduler, 1)
-          const closed = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+          const closed = yield* fork(Scope.close(scope, Exit.void))
           expect(told(yield* Fiber.join(waiting))).toEqual([503, "1"])
           yield* gate.open
           yield* Fiber.join(closed)

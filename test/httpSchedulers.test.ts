@@ -124,8 +124,6 @@ describe("schedule with the options of a job", () => {
 })
 
 describe("penalize with a scheduler", () => {
-  class Jobs extends Scheduler.Service<Jobs>()("test/http/Jobs", { concurrency: 10 }) {}
-
   /** Answers the first request with 429 and `Retry-After: 1`, when it is told to, and all others with 200. */
   const answers = () => {
     const begun = Deferred.makeUnsafe<void>()
@@ -211,19 +209,4 @@ describe("penalize with a scheduler", () => {
       expect(yield* Effect.all(["a.test", "GET"].map(waits))).toEqual([false, false])
       expect(yield* Hosts.size).toBe(0)
     }).pipe(Effect.provide(Hosts.layer)))
-
-  it.effect("does not hold back more than atMost", () =>
-    Effect.gen(function*() {
-      const refusing = HttpClient.make((request) =>
-        Effect.succeed(
-          HttpClientResponse.fromWeb(request, new Response("", { status: 429, headers: { "retry-after": "30" } }))
-        )
-      )
-      yield* refusing.pipe(Funnel.penalize(Jobs, { atMost: "2 seconds" })).get("http://a.test/")
-      const next = yield* fork(Jobs.schedule(Effect.void))
-      yield* TestClock.adjust("1999 millis")
-      expect((yield* Jobs.stats).queued).toBe(1)
-      yield* TestClock.adjust("1 millis")
-      yield* Fiber.join(next)
-    }).pipe(Effect.provide(Jobs.layer)))
 })

@@ -1,28 +1,12 @@
 /** The functions for HTTP under every schedule: whatever fiber yields or is interrupted, and wherever. */
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect } from "@effect/vitest"
 import { Effect, Fiber, Latch, Layer, Schedule } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import * as Funnel from "effect-funnel/http"
 import * as RetryBudget from "effect-funnel/RetryBudget"
 import { HttpClient, HttpClientResponse, HttpServerRequest, HttpServerResponse } from "effect/http"
-import { interruptionSweep, scheduleSweep, yieldSweep } from "./support/sweep.ts"
-import type { Subject } from "./support/sweep.ts"
-
-const sweep = <S, A, E>(name: string, subject: Subject<S, A, E>): void => {
-  it(`A fiber that yields at any operation loses no wake-up: ${name}`, () => {
-    expect(yieldSweep(subject)).toBeGreaterThan(2)
-  })
-  it(`Tasks in any order give the right answer: ${name}`, () => {
-    scheduleSweep(subject, 30)
-  })
-  it(`An interruption at any operation leaves nothing behind: ${name}`, () => {
-    expect(interruptionSweep(subject)).toBeGreaterThan(2)
-  })
-}
-
-const both = { concurrency: "unbounded" } as const
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkScoped(effect, { startImmediately: true })
-const turns = Effect.repeat(Effect.yieldNow, { times: 10 })
+import { forkScoped as fork, turns, unbounded as both } from "./support/fibers.ts"
+import { sweep } from "./support/sweep.ts"
 
 /** A backend that takes a turn for each answer and counts those inside. */
 const makeBackend = (statusOf: (n: number) => number, headers: Record<string, string> = {}) => {

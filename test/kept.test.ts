@@ -4,6 +4,7 @@ import { Context, Deferred, Effect, Fiber } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
+import { fork } from "./support/fibers.ts"
 
 setFlagsFromString("--expose-gc")
 const collect: () => void = runInNewContext("gc")
@@ -107,14 +108,14 @@ describe("a queue in which one job waits for long", () => {
   it.live("O1 keeps few of the jobs with a maxWait that have left it", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 hour" })
-      yield* Effect.forkChild(scheduler.schedule(Effect.never), { startImmediately: true })
-      yield* Effect.forkChild(scheduler.schedule(Effect.never), { startImmediately: true })
+      yield* fork(scheduler.schedule(Effect.never))
+      yield* fork(scheduler.schedule(Effect.never))
       const links: Array<WeakRef<Link>> = []
       for (let n = 0; n < 200; n++) {
         const own: Link = { n }
         links.push(new WeakRef(own))
         const leaves = Effect.provideService(scheduler.schedule(Effect.never), Marker, own)
-        yield* Effect.flatMap(Effect.forkChild(leaves, { startImmediately: true }), Fiber.interrupt)
+        yield* Effect.flatMap(fork(leaves), Fiber.interrupt)
       }
       for (let i = 0; i < 5; i++) {
         yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))

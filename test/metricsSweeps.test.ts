@@ -7,6 +7,7 @@ import type { Context } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import * as Inspector from "effect-funnel/Inspector"
 import * as Metrics from "effect-funnel/Metrics"
+import { fork } from "./support/fibers.ts"
 import { ids, read } from "./support/metrics.ts"
 import { interruptionSweep, yieldSweep } from "./support/sweep.ts"
 import type { Subject } from "./support/sweep.ts"
@@ -73,9 +74,8 @@ describe("what is seen", () => {
 
   it.effect("nothing is left in the registry when the scopes have closed", () =>
     Effect.gen(function*() {
-      const fiber = yield* Effect.forkChild(
-        Effect.provide(Scheduler.schedule(Effect.never), services),
-        { startImmediately: true }
+      const fiber = yield* fork(
+        Effect.provide(Scheduler.schedule(Effect.never), services)
       )
       assert.isNotEmpty(yield* ids)
       yield* Fiber.interrupt(fiber)

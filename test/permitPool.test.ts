@@ -94,14 +94,12 @@ const withLimit = (
         close() {}
       }
     }
-    return Effect.succeed({
-      commands,
-      engine,
-      options,
-      pool: new PermitPool(options),
-      scheduler: handleOf(engine),
-      store
-    })
+    const pool = new PermitPool(options)
+    return Effect.as(
+      // Where the store still answers, nobody lets the time pass.
+      Effect.addFinalizer(() => Effect.forkDetach(pool.close, { startImmediately: true })),
+      { commands, engine, options, pool, scheduler: handleOf(engine), store }
+    )
   })
 
 const make = withLimit(1)
@@ -110,10 +108,7 @@ const withShed = withLimit(2, undefined, { target: 5_000_000, interval: 100_000_
 
 /** Forks jobs of so many milliseconds. */
 const jobs = (scheduler: ReturnType<typeof handleOf>, ...millis: ReadonlyArray<number>) =>
-  Effect.forEach(
-    millis,
-    (millis) => Effect.forkChild(Effect.exit(scheduler.schedule(Effect.sleep(millis))), { startImmediately: true })
-  )
+  Effect.forEach(millis, (millis) => fork(Effect.exit(scheduler.schedule(Effect.sleep(millis)))))
 
 describe("the permits of several processes", () => {
   it("a job whose permit is lost before its effect has begun ends as one that runs does", () => {
@@ -131,15 +126,14 @@ describe("the permits of several processes", () => {
             turns.scheduleTask(() => clock.pass("1 second"))
             return true
           })
-          const job = yield* Effect.forkChild(scheduler.schedule(Effect.sleep("1 hour")), { startImmediately: true })
+          const job = yield* fork(scheduler.schedule(Effect.sleep("1 hour")))
           yield* Effect.sleep("2 seconds")
           turns.watch(undefined)
           expect(engine.main.used, `at operation ${at}`).toBeLessThanOrEqual(pool.size)
           ends.add(job.pollUnsafe() === undefined ? "runs" : "lost")
           yield* Fiber.interrupt(job)
           expect(engine.main.used).toBe(0)
-          yield* pool.close
-        })
+        }).pipe(Effect.scoped)
       )
       if (exit?._tag !== "Success") throw new Error(exit === undefined ? "hangs" : Cause.pretty(exit.cause))
     }
@@ -174,7 +168,7 @@ describe("the permits of several processes", () => {
         const seen = [half, ends(), renewals, other.pollUnsafe()]
         yield* Effect.all([first.pool.close, second.pool.close, Fiber.interrupt(other)])
         return seen
-      }), { onThrow: (error) => void thrown.push(error) })
+      }).pipe(Effect.scoped), { onThrow: (error) => void thrown.push(error) })
     const all = ["Failure", "Failure", "Failure", "Failure"]
     expect(exit).toEqual(Exit.succeed([[undefined, undefined, "Failure", "Failure"], all, 10, undefined]))
     expect(new Set(thrown)).toEqual(new Set([bug]))
@@ -193,7 +187,6 @@ describe("the permits of several processes", () => {
       expect([pool.size, engine.main.used]).toEqual([2, 2])
       yield* TestClock.adjust(1000)
       for (const job of running.slice(0, 2)) expect((yield* Fiber.join(job))._tag).toBe("Success")
-      yield* pool.close
     }))
 
   for (const rejects of [true, false]) {
@@ -228,20 +221,19 @@ describe("the permits of several processes", () => {
 
   it.effect("one command asks for as many jobs as fit into the concurrency", () =>
     Effect.gen(function*() {
-      const { commands, pool, scheduler } = yield* withLimit(2)
+      const { commands, scheduler } = yield* withLimit(2)
       yield* scheduler.pause
       const running = yield* jobs(scheduler, 10, 10, 10, 10)
       yield* scheduler.resume
       expect(commands[0]).toBe("acquire 2")
       yield* TestClock.adjust(100)
       yield* Fiber.awaitAll(running)
-      yield* pool.close
     }))
 
   it.effect("a waiting process asks again after a second", () =>
     Effect.gen(function*() {
       yield* TestClock.adjust("1 hour")
-      const { commands, pool, scheduler, store } = yield* make
+      const { commands, scheduler, store } = yield* make
       store.held.add("another's")
       const [job] = yield* jobs(scheduler, 10)
       store.held.clear()
@@ -249,7 +241,6 @@ describe("the permits of several processes", () => {
       expect(commands).toEqual(["acquire 1"])
       yield* TestClock.adjust(11)
       expect((yield* Fiber.join(job!))._tag).toBe("Success")
-      yield* pool.close
     }))
 
   it.effect("a job that waits for the rate keeps its permit", () =>
@@ -261,7 +252,6 @@ describe("the permits of several processes", () => {
       expect([pool.size, commands.includes("release")]).toEqual([1, false])
       yield* TestClock.adjust(200)
       yield* Fiber.awaitAll(running)
-      yield* pool.close
     }))
 
   it.effect("a job that waits for the rate, and whose permit is lost, is asked for again at once", () =>
@@ -279,7 +269,6 @@ describe("the permits of several processes", () => {
       expect([pool.size, ...commands]).toEqual([1, "renew", "acquire 1"])
       yield* TestClock.adjust(1000)
       yield* Fiber.awaitAll(running)
-      yield* pool.close
     }))
 
   it.effect("a pool that closes while it asks leaves the queue and returns the permits it may have got", () =>
@@ -287,7 +276,7 @@ describe("the permits of several processes", () => {
       const { commands, pool, scheduler, store } = yield* make
       store.answerMillis = 10
       yield* jobs(scheduler, 10)
-      const closing = yield* Effect.forkChild(pool.close, { startImmediately: true })
+      const closing = yield* fork(pool.close)
       yield* TestClock.adjust(100)
       yield* Fiber.join(closing)
       expect(commands).toEqual(["acquire 1", "acquire 0", "release"])
@@ -297,8 +286,8 @@ describe("the permits of several processes", () => {
     Effect.gen(function*() {
       for (const millis of [49, 50]) {
         const { commands, pool, scheduler } = yield* make
-        const first = yield* Effect.forkChild(scheduler.schedule(Effect.sleep(millis)), { startImmediately: true })
-        const second = yield* Effect.forkChild(scheduler.schedule(Effect.sleep(10)), { startImmediately: true })
+        const first = yield* fork(scheduler.schedule(Effect.sleep(millis)))
+        const second = yield* fork(scheduler.schedule(Effect.sleep(10)))
         commands.length = 0
         yield* TestClock.adjust(millis)
         yield* Fiber.join(first)
@@ -313,13 +302,12 @@ describe("the permits of several processes", () => {
   it.effect("a closed pool sends nothing, whatever the jobs do", () =>
     Effect.gen(function*() {
       const { commands, pool, scheduler } = yield* make
-      const jobs = yield* Effect.forEach([1, 2], () =>
-        Effect.forkChild(scheduler.schedule(Effect.sleep("1 second")), { startImmediately: true }))
+      const jobs = yield* Effect.forEach([1, 2], () => fork(scheduler.schedule(Effect.sleep("1 second"))))
       yield* pool.close
       commands.length = 0
       yield* Effect.forEach(jobs, Fiber.interrupt)
       yield* scheduler.resize(2)
-      yield* Effect.forkChild(scheduler.schedule(Effect.void), { startImmediately: true })
+      yield* fork(scheduler.schedule(Effect.void))
       yield* TestClock.adjust("1 minute")
       expect(commands).toEqual([])
     }))
@@ -340,7 +328,6 @@ describe("the permits of several processes", () => {
       store.penaltyMillis = 0
       yield* TestClock.adjust(90)
       expect((yield* Fiber.join(second!))._tag).toBe("Success")
-      yield* pool.close
     }))
 
   it.effect("a penalty that is given while the process asks keeps what it gets from starting a job", () =>
@@ -348,7 +335,7 @@ describe("the permits of several processes", () => {
       const { engine, pool, scheduler, store } = yield* make
       store.answerMillis = 10
       const [job] = yield* jobs(scheduler, 10)
-      const penalty = yield* Effect.forkChild(scheduler.penalize({ for: 100 }), { startImmediately: true })
+      const penalty = yield* fork(scheduler.penalize({ for: 100 }))
       yield* TestClock.adjust(20)
       yield* Fiber.join(penalty)
       expect(store.penaltyMillis).toBe(100)
@@ -358,12 +345,11 @@ describe("the permits of several processes", () => {
       yield* TestClock.adjust(50)
       expect((yield* Fiber.join(job!))._tag).toBe("Success")
       yield* TestClock.adjust(20)
-      yield* pool.close
     }))
 
   it.effect("the time under a penalty is no wait for width: nothing is shed after it", () =>
     Effect.gen(function*() {
-      const { engine, pool, scheduler, store } = yield* withShed
+      const { engine, scheduler, store } = yield* withShed
       for (const round of [1, 2]) {
         store.penaltyMillis = 1000
         const [early, ...late] = yield* jobs(scheduler, 1, 1, 1, 1)
@@ -373,7 +359,6 @@ describe("the permits of several processes", () => {
         for (const job of [early!, ...late]) expect((yield* Fiber.join(job))._tag, `round ${round}`).toBe("Success")
       }
       expect(engine.refusals.counts).toEqual({})
-      yield* pool.close
     }))
 
   it.effect("schedulers with one pulse renew in the same moments, and the timer ends with the last permit", () =>
@@ -448,14 +433,13 @@ describe("the permits of several processes", () => {
 
   it.effect("one command asks for 64 jobs at most, and the next one for the rest", () =>
     Effect.gen(function*() {
-      const { commands, pool, scheduler } = yield* withLimit(100)
+      const { commands, scheduler } = yield* withLimit(100)
       yield* scheduler.pause
       const running = yield* jobs(scheduler, ...Array.from({ length: 70 }, () => 10))
       yield* scheduler.resume
       expect(commands).toEqual(["acquire 64", "acquire 6"])
       yield* TestClock.adjust(10)
       yield* Fiber.awaitAll(running)
-      yield* pool.close
     }))
 })
 
@@ -465,7 +449,7 @@ const alone = (limit: number, expectedProcesses: number) =>
 describe("permits while the store is away", () => {
   it.effect("a renewal that fails is tried again after a tenth of the lease, and its jobs run on", () =>
     Effect.gen(function*() {
-      const { commands, pool, scheduler, store } = yield* make
+      const { commands, scheduler, store } = yield* make
       const [job] = yield* jobs(scheduler, 1000)
       commands.length = 0
       store.away = true
@@ -478,7 +462,6 @@ describe("permits while the store is away", () => {
       expect(times).toEqual([100, 130, 160, 190, 220])
       yield* TestClock.adjust(750)
       expect((yield* Fiber.join(job!))._tag).toBe("Success")
-      yield* pool.close
     }))
 
   it.effect("a permit whose renewals fail, or get no answer, is lost in the moment its lease ends, and its job fails then", () =>
@@ -505,9 +488,7 @@ describe("permits while the store is away", () => {
       const both = [one, other]
       const closed = Effect.all(both.map(({ pool }) => pool.close))
       const job = ({ scheduler }: typeof one) =>
-        Effect.forkChild(Effect.andThen(Effect.exit(scheduler.schedule(Effect.never)), closed), {
-          startImmediately: true
-        })
+        fork(Effect.andThen(Effect.exit(scheduler.schedule(Effect.never)), closed))
       yield* job(one)
       yield* TestClock.adjust(50)
       yield* job(one)
@@ -534,7 +515,6 @@ describe("permits while the store is away", () => {
       const [job] = yield* jobs(scheduler, 10)
       yield* TestClock.adjust(10)
       expect((yield* Fiber.join(job!))._tag).toBe("Success")
-      yield* pool.close
     }))
 
   it.effect("a place that a failed command may have taken, or failed to leave, is left when the store answers again, or when it is woken", () =>
@@ -562,12 +542,11 @@ describe("permits while the store is away", () => {
       pool.wake()
       yield* TestClock.adjust(2000)
       expect([commands, engine.queued]).toEqual([[], 0])
-      yield* pool.close
     }))
 
   it.effect("jobs that wait in a run fail too, and jobs that a running one waits for do not: for them the store is asked each second", () =>
     Effect.gen(function*() {
-      const { commands, engine, pool, scheduler, store } = yield* withLimit(1)
+      const { commands, engine, scheduler, store } = yield* withLimit(1)
       const reducer = yield* Reducer.make()
       const sleeps = Effect.forEach([1, 2, 3], () => scheduler.schedule(Effect.sleep(1000)), { concurrency: 3 })
       const inner = Effect.andThen(Effect.sync(() => void (store.away = "acquire")), reducer.reduce("inner", sleeps))
@@ -581,7 +560,6 @@ describe("permits while the store is away", () => {
       yield* TestClock.adjust(2001)
       expect(commands.filter(isAsked)).toEqual(["acquire 1"])
       expect([(yield* Fiber.await(outer))._tag, engine.queued, engine.running]).toEqual(["Success", 0, 0])
-      yield* pool.close
     }))
 
   it.effect("with the policy local a process goes on with its share, which is at least 1, and a job heavier than that runs alone", () =>
@@ -590,8 +568,7 @@ describe("permits while the store is away", () => {
       for (const processes of [2, 3, 9]) {
         const { engine, pool, scheduler, store } = yield* alone(4, processes)
         store.away = true
-        const job = (weight: number) =>
-          Effect.forkChild(scheduler.schedule(Effect.sleep(10), { weight }), { startImmediately: true })
+        const job = (weight: number) => fork(scheduler.schedule(Effect.sleep(10), { weight }))
         for (let i = 0; i < 4; i++) yield* job(1)
         const steps = []
         yield* job(3)
@@ -611,8 +588,7 @@ describe("permits while the store is away", () => {
     Effect.gen(function*() {
       const { engine, pool, scheduler, store } = yield* alone(4, 4)
       store.away = true
-      const job = (weight: number, priority: number) =>
-        Effect.forkChild(scheduler.schedule(Effect.sleep(10), { weight, priority }), { startImmediately: true })
+      const job = (weight: number, priority: number) => fork(scheduler.schedule(Effect.sleep(10), { weight, priority }))
       yield* job(1, 0)
       yield* job(2, 0)
       yield* job(1, 1)
@@ -664,18 +640,17 @@ describe("permits while the store is away", () => {
 
 describe("what a process asks for, and when", () => {
   const weighted = (scheduler: ReturnType<typeof handleOf>, weight: number, millis: number) =>
-    Effect.forkChild(Effect.exit(scheduler.schedule(Effect.sleep(millis), { weight })), { startImmediately: true })
+    fork(Effect.exit(scheduler.schedule(Effect.sleep(millis), { weight })))
 
   it.effect("a larger concurrency is asked for at once", () =>
     Effect.gen(function*() {
-      const { engine, pool, scheduler, store } = yield* make
+      const { engine, scheduler, store } = yield* make
       store.held.add("another's")
       const [job] = yield* jobs(scheduler, 10)
       yield* scheduler.resize(2)
       expect(engine.running).toBe(1)
       yield* TestClock.adjust(10)
       yield* Fiber.join(job!)
-      yield* pool.close
     }))
 
   it.effect("a concurrency that becomes smaller starts no more jobs, neither on permits that are on their way nor on those of jobs that end", () =>
@@ -717,7 +692,6 @@ describe("what a process asks for, and when", () => {
       yield* TestClock.adjust(20)
       yield* Fiber.join(heavy)
       expect([pool.size, [...store.held]]).toEqual([0, []])
-      yield* pool.close
     }))
 
   it.effect("an answer that comes at once and leads to another question leaves that one open", () =>
@@ -776,7 +750,6 @@ describe("what a process asks for, and when", () => {
       yield* TestClock.adjust(10)
       expect([engine.running, commands.length]).toEqual([1, 3])
       yield* TestClock.adjust(20)
-      yield* pool.close
     }))
 
   it.effect("a wake-up that comes while a command is sent makes the process ask once more, after the answer", () =>
@@ -799,12 +772,11 @@ describe("what a process asks for, and when", () => {
       wakes = 1
       pool.wake()
       expect([commands, most]).toEqual([Array(3).fill("acquire 1"), 1])
-      yield* pool.close
     }))
 
   it.effect("where a lease ends sooner than the poll, a waiting process asks just after its end", () =>
     Effect.gen(function*() {
-      const { commands, pool, scheduler, store } = yield* make
+      const { commands, scheduler, store } = yield* make
       store.held.add("another's")
       store.pollMillis = 99.5
       yield* jobs(scheduler, 1)
@@ -813,7 +785,6 @@ describe("what a process asks for, and when", () => {
       store.pollMillis = 1000
       yield* TestClock.adjust(1)
       expect(commands).toEqual(["acquire 1", "acquire 1"])
-      yield* pool.close
     }))
 
   it.effect("the polls of schedulers that began to wait at different times meet at quarters of a second", () =>
@@ -842,9 +813,7 @@ describe("what a process asks for, and when", () => {
         scheduler.schedule(Effect.never),
         () => Effect.sync(() => inner = "interrupted")
       )
-      const second = yield* Effect.forkChild(Effect.exit(scheduler.schedule(nested, { weight: 2 })), {
-        startImmediately: true
-      })
+      const second = yield* fork(Effect.exit(scheduler.schedule(nested, { weight: 2 })))
       expect([engine.running, pool.size]).toEqual([3, 3])
       store.lost = 1
       yield* TestClock.adjust(100)
@@ -853,7 +822,6 @@ describe("what a process asks for, and when", () => {
       expect([inner, engine.running, first.pollUnsafe()]).toEqual(["interrupted", 1, undefined])
       yield* TestClock.adjust(900)
       expect((yield* Fiber.join(first))._tag).toBe("Success")
-      yield* pool.close
     }))
 
   it.effect("a penalty that cannot be told to the others holds in this process, and fails by the policy fail", () =>
@@ -889,12 +857,11 @@ describe("what a process asks for, and when", () => {
       yield* TestClock.adjust(100)
       expect((yield* Fiber.join(first!))._tag).toBe("Success")
       expect([engine.idle, pool.size]).toEqual([true, 0])
-      yield* pool.close
     }))
 
   it.effect("permits are renewed in each third of their lease, also where an answer takes time", () =>
     Effect.gen(function*() {
-      const { commands, pool, scheduler, store } = yield* make
+      const { commands, scheduler, store } = yield* make
       const [job] = yield* jobs(scheduler, 1000)
       store.answerMillis = 10
       commands.length = 0
@@ -903,19 +870,17 @@ describe("what a process asks for, and when", () => {
       expect(commands.filter((command) => command === "renew").length).toBeGreaterThanOrEqual(9)
       store.answerMillis = 0
       yield* TestClock.adjust(10)
-      yield* pool.close
     }))
 
   it.effect("a permit is renewed in time, however much of its lease the answer took that brought it", () =>
     Effect.gen(function*() {
-      const { pool, scheduler, store } = yield* make
+      const { scheduler, store } = yield* make
       store.answerMillis = 270
       const [job] = yield* jobs(scheduler, 1500)
       yield* TestClock.adjust(270)
       store.answerMillis = 0
       yield* TestClock.adjust(1500)
       expect((yield* Fiber.join(job!))._tag).toBe("Success")
-      yield* pool.close
     }))
 
   it.effect("a process that gives its last permit back while it renews leaves no timer", () => {
@@ -939,7 +904,7 @@ describe("what a process asks for, and when", () => {
       store.answerMillis = 50
       yield* TestClock.adjust(10)
       yield* Fiber.join(job!)
-      const closing = yield* Effect.forkChild(pool.close, { startImmediately: true })
+      const closing = yield* fork(pool.close)
       yield* TestClock.adjust(49)
       expect(closing.pollUnsafe()).toBe(undefined)
       yield* TestClock.adjust(1)
@@ -1022,7 +987,7 @@ describe("what a process asks for, and when", () => {
       const limits = () => ({ ...unbounded("test"), concurrency: 1 })
       const scope = yield* Scope.make()
       const hosts = yield* Keyed.make("test", limits, identity, share).pipe(Scope.provide(scope))
-      const job = yield* Effect.forkChild(hosts.get("k").schedule(Effect.void), { startImmediately: true })
+      const job = yield* fork(hosts.get("k").schedule(Effect.void))
       yield* Fiber.interrupt(job)
       yield* TestClock.adjust(4000)
       expect([yield* hosts.size, held.size]).toEqual([1, 1])

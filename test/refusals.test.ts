@@ -3,6 +3,7 @@ import { Cause, Duration, Effect, Equal, Exit, Fiber, Layer } from "effect"
 import { RateLimiter, Scheduler } from "effect-funnel"
 import * as SharedReducer from "effect-funnel/SharedReducer"
 import { inspect, types } from "node:util"
+import { fork } from "./support/fibers.ts"
 
 const none = { limit: 1, window: "1 hour" } as const
 
@@ -183,9 +184,7 @@ describe("an error names the service that refused", () => {
       const each = yield* Effect.flip(scheduler.forEach([1], () => Effect.void, { weight: 3 }))
       expect(each.message).toBe("app/Own: weight 3 exceeds the concurrency of 2")
       yield* scheduler.pause
-      const waiting = yield* Effect.forkChild(Effect.flip(scheduler.schedule(Effect.void, heavy)), {
-        startImmediately: true
-      })
+      const waiting = yield* fork(Effect.flip(scheduler.schedule(Effect.void, heavy)))
       yield* scheduler.resize(1)
       expect((yield* Fiber.join(waiting)).message).toBe("app/Own: weight 2 exceeds the concurrency of 1")
     }))

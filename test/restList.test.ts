@@ -1,8 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
 import * as RestList from "../src/internal/limiter/restList.js"
+import { int } from "./support/random.ts"
 
-const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 const millisecond = 1_000_000
 
 interface Entry extends RestList.Member<Entry> {

@@ -23,26 +23,6 @@ describe("jobs that wait for others", () => {
       expect(most).toBe(10)
     }))
 
-  it.effect("S5 a recursion never runs more than the width, and ends", () =>
-    Effect.gen(function*() {
-      const scheduler = yield* Scheduler.make({ concurrency: 3 })
-      let working = 0
-      let most = 0
-      const leaf = Effect.gen(function*() {
-        most = Math.max(most, ++working)
-        yield* Effect.yieldNow
-        working--
-      })
-      const tree = (depth: number): Effect.Effect<void, Scheduler.SchedulerError> =>
-        scheduler.schedule(
-          depth === 0
-            ? leaf
-            : Effect.forEach([1, 2], () => tree(depth - 1), { concurrency: "unbounded", discard: true })
-        )
-      yield* tree(6)
-      expect(most).toBe(3)
-    }))
-
   it.effect("S5 R7 a job that joins a run which waits in the queue of its scheduler lends it its width", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1 })

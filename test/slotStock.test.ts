@@ -1,8 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Schema } from "effect"
 import { SlotStock } from "../src/internal/shared/slotStock.js"
-
-const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
+import { int } from "./support/random.ts"
 
 const taken = (before: string, after: string, waits: ReadonlyArray<number>) => ({
   before,

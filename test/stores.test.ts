@@ -9,7 +9,7 @@ import { inspect } from "node:util"
 import { guard } from "../src/internal/shared/options.js"
 import { takenOf } from "../src/internal/store/gcraStore.js"
 import { fork, settle } from "./support/fibers.ts"
-import { GcraStoreModel } from "./support/gcraStoreModel.js"
+import { GcraStoreModel, taking } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
 import { makeMemory } from "./support/memoryReducerStore.js"
 import { PermitStoreModel } from "./support/permitStoreModel.js"
@@ -77,8 +77,8 @@ describe("services over a store of one's own", () => {
     }))
 
   /** A store that grants all tokens `wait` milliseconds after it was asked, and answers at once. */
-  const granting = (wait: number): Stores.GcraStore => ({
-    take: (_, tokens) =>
+  const granting = (wait: number): Stores.GcraStore =>
+    taking((_, tokens) =>
       Effect.succeed({
         waits: tokens.map(() => wait),
         retryMillis: 0,
@@ -87,11 +87,8 @@ describe("services over a store of one's own", () => {
         tightest: 0,
         before: "",
         after: "a"
-      }),
-    giveBack: () => Effect.void,
-    penalize: () => Effect.void,
-    reset: () => Effect.void
-  })
+      })
+    )
   /** Stores that answer each command with what `answer` returns. */
   const answering = (answer: (command: string) => Effect.Effect<never, Stores.StoreError>) => {
     const take = () => answer("take")
@@ -351,12 +348,7 @@ describe("services over a store of one's own", () => {
   it.effect("a call that the store answers at once is told what is left of its key", () =>
     Effect.gen(function*() {
       const taken = { retryMillis: 0, remaining: 9, resetMillis: 1000, tightest: 0, before: "", after: "a" }
-      const store: Stores.GcraStore = {
-        take: (_, tokens) => Effect.succeed({ ...taken, waits: tokens.map(() => 0) }),
-        giveBack: () => Effect.void,
-        penalize: () => Effect.void,
-        reset: () => Effect.void
-      }
+      const store = taking((_, tokens) => Effect.succeed({ ...taken, waits: tokens.map(() => 0) }))
       const rate = { limit: 10, window: "10 seconds", burst: 10 } as const
       const limiter = yield* Stores.makeRateLimiter(Effect.succeed(() => store), { rate })
       for (const options of [{}, { maxWait: "1 second" }, { onExceeded: "fail" }] as const) {
@@ -388,12 +380,7 @@ describe("services over a store of one's own", () => {
       const away = Effect.fail(new Stores.StoreError({ operation: "take", cause: "away" }))
       for (const take of [full, away, Effect.never]) {
         const scope = yield* Scope.make()
-        const store: Stores.GcraStore = {
-          take: () => take,
-          giveBack: () => Effect.void,
-          penalize: () => Effect.void,
-          reset: () => Effect.void
-        }
+        const store = taking(() => take)
         const limiter = yield* Scope.provide(
           Stores.makeRateLimiter(Effect.succeed(() => store), {
             rate: { limit: 1, window: "1 hour" },
@@ -618,12 +605,7 @@ describe("services over a store of one's own", () => {
 
   it("L3 a call that comes in the code that ends the last timer of its key is interrupted when the limiter closes", () => {
     const full = { waits: [], retryMillis: 1000, remaining: 0, resetMillis: 1000, tightest: 0, before: "a", after: "a" }
-    const store: Stores.GcraStore = {
-      take: () => Effect.succeed(full),
-      giveBack: () => Effect.void,
-      penalize: () => Effect.void,
-      reset: () => Effect.void
-    }
+    const store = taking(() => Effect.succeed(full))
     const { exit, timers } = simulate((_, clock) =>
       Effect.gen(function*() {
         const scope = yield* Scope.make()

@@ -2,30 +2,16 @@
  * Everything that suspends, under every schedule: whatever fiber yields at whatever operation, in whatever order the tasks
  * of a turn run, and wherever it is interrupted.
  */
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect } from "@effect/vitest"
 import { Effect, Exit, Fiber, Latch, Layer, Request, Schema, Scope, Stream } from "effect"
 import { Batcher, RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { reduceShared } from "effect-funnel/SharedReducer"
 import * as Persistable from "effect/persistence/Persistable"
+import { forkScoped as fork, turns } from "./support/fibers.ts"
 import { leftIn } from "./support/leftInResolver.ts"
-import { interruptionSweep, scheduleSweep, yieldSweep } from "./support/sweep.ts"
-import type { Subject } from "./support/sweep.ts"
+import { type Subject, sweep } from "./support/sweep.ts"
 
-const sweep = <S, A, E>(name: string, subject: Subject<S, A, E>): void => {
-  it(`A fiber that yields at any operation loses no wake-up: ${name}`, () => {
-    expect(yieldSweep(subject)).toBeGreaterThan(2)
-  })
-  it(`Tasks in any order give the right answer: ${name}`, () => {
-    scheduleSweep(subject)
-  })
-  it(`An interruption at any operation leaves nothing behind: ${name}`, () => {
-    expect(interruptionSweep(subject)).toBeGreaterThan(2)
-  })
-}
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkScoped(effect, { startImmediately: true })
 const items = [1, 2, 3, 4, 5]
-const turns = Effect.repeat(Effect.yieldNow, { times: 10 })
 
 /** An effect that suspends, as does its finalizer, and that counts its running instances. */
 const makeJob = () => {

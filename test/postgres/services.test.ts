@@ -23,6 +23,7 @@ import * as RateLimiter from "../../src/RateLimiter.js"
 import * as Reducer from "../../src/Reducer.js"
 import * as Scheduler from "../../src/Scheduler.js"
 import { reduceShared } from "../../src/SharedReducer.js"
+import { fork } from "../support/fibers.ts"
 import { live } from "../support/live.js"
 import { database, layerPg } from "../support/postgresClient.js"
 import { hasPostgres, type PostgresServer, postgresServer, postgresServerOfFile } from "../support/postgresServer.js"
@@ -40,8 +41,6 @@ const own = <A, E>(layer: Layer.Layer<A, E, PgClient.PgClient>, of?: PostgresSer
     of === undefined ? server : Effect.succeed(of),
     (of) => Layer.build(Layer.fresh(layer).pipe(Layer.provide(Layer.fresh(layerPg(of)))))
   )
-
-const fork = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 const rows = (sql: string) =>
   Effect.scoped(

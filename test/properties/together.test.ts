@@ -6,6 +6,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, type Fiber, Layer, Scope, Stream } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
+import { fork } from "../support/fibers.ts"
 import { random } from "../support/random.js"
 
 const quota = { limit: 100, window: "1 second", burst: 3 } as const
@@ -97,7 +98,7 @@ const simulate = (seed: number) =>
       else yield* TestClock.adjust(next(30))
     }
     if (next(4) === 0) {
-      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      const closing = yield* fork(Scope.close(scope, Exit.void))
       for (let i = 0; i < 40; i++) yield* TestClock.adjust(50)
       expect(closing.pollUnsafe(), "closing ends").toEqual(Exit.void)
     }

@@ -6,7 +6,7 @@ import { Effect, Exit, Fiber, Layer, Queue, Scope } from "effect"
 import { Redis } from "effect/persistence"
 import { TestClock } from "effect/testing"
 import { layerBackground } from "../../src/redis/Redis.js"
-import { settle } from "../support/fibers.ts"
+import { fork, settle } from "../support/fibers.ts"
 
 const error = (message: string) => new Redis.RedisError({ cause: new Error(message) })
 
@@ -94,13 +94,13 @@ describe("a Redis that connects in the background", () => {
       const redis = yield* connect
       const lost = yield* Effect.forEach(
         ["A", "B", "C"],
-        (command) => Effect.forkChild(redis.send(command), { startImmediately: true })
+        (command) => fork(redis.send(command))
       )
       yield* Effect.forEach(lost, Fiber.interrupt)
       yield* settle
       expect(seen.sent).toEqual(["1 A", "1 B", "1 C", "1 PING"])
       yield* TestClock.adjust(1999)
-      const last = yield* Effect.forkChild(redis.send("D"), { startImmediately: true })
+      const last = yield* fork(redis.send("D"))
       expect([seen.attempts, seen.sent.at(-1), seen.closed]).toEqual([1, "1 D", []])
       yield* TestClock.adjust(1)
       expect(yield* redis.send("E")).toBe(2)
@@ -114,7 +114,7 @@ describe("a Redis that connects in the background", () => {
     Effect.gen(function*() {
       const { connect, seen } = yield* setup((client) => client === 1 ? Effect.never : Effect.succeed(client))
       const redis = yield* connect
-      yield* Fiber.interrupt(yield* Effect.forkChild(redis.send("A"), { startImmediately: true }))
+      yield* Fiber.interrupt(yield* fork(redis.send("A")))
       seen.reachable = false
       yield* TestClock.adjust(2000)
       yield* TestClock.adjust(100)
@@ -133,7 +133,7 @@ describe("a Redis that connects in the background", () => {
       )
       const redis = yield* connect
       const giveUp = Effect.flatMap(
-        Effect.forkChild(redis.send("A"), { startImmediately: true }),
+        fork(redis.send("A")),
         (fiber) => Effect.andThen(Fiber.interrupt(fiber), TestClock.adjust("1 minute"))
       )
       yield* giveUp
@@ -232,14 +232,14 @@ describe("a Redis that connects in the background", () => {
       )
       seen.reachable = false
       const redis = yield* connect
-      const waiting = yield* Effect.forkChild(redis.subscribe("a"), { startImmediately: true })
+      const waiting = yield* fork(redis.subscribe("a"))
       yield* TestClock.adjust(49)
       expect([seen.sent, waiting.pollUnsafe()]).toEqual([[], undefined])
       seen.reachable = true
       seen.attempts = 0
       yield* TestClock.adjust(1)
       yield* Fiber.join(waiting)
-      yield* Fiber.interrupt(yield* Effect.forkChild(redis.send("A"), { startImmediately: true }))
+      yield* Fiber.interrupt(yield* fork(redis.send("A")))
       yield* TestClock.adjust(2000)
       yield* redis.subscribe("b")
       // The second `PING` asks whether the client that is replaced connects just then.
@@ -264,7 +264,7 @@ describe("a Redis that connects in the background", () => {
           Effect.provideService(Redis.Redis, redis)
         )
         yield* settle
-        const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+        const closing = yield* fork(Scope.close(scope, Exit.void))
         yield* TestClock.adjust(999)
         expect(closing.pollUnsafe()).toBeUndefined()
         yield* TestClock.adjust(1)
@@ -278,7 +278,7 @@ describe("a Redis that connects in the background", () => {
       const { connect, seen } = yield* setup(() => Effect.never)
       const scope = yield* Scope.make()
       const redis = yield* Scope.provide(connect, scope)
-      yield* Fiber.interrupt(yield* Effect.forkChild(redis.send("A"), { startImmediately: true }))
+      yield* Fiber.interrupt(yield* fork(redis.send("A")))
       yield* Scope.close(scope, Exit.void)
       expect(seen.closed).toEqual([1])
       yield* TestClock.adjust("1 minute")

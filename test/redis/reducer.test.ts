@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import * as RedisReducer from "../../src/redis/Reducer.js"
 import * as Reducer from "../../src/Reducer.js"
 import { reduceShared } from "../../src/SharedReducer.js"
+import { fork } from "../support/fibers.ts"
 import { live, until } from "../support/live.js"
 import { layerClient } from "../support/redisClient.js"
 import { hasRedis, redisServer } from "../support/redisServer.js"
@@ -56,9 +57,8 @@ describe.skipIf(!hasRedis)("Reducer over Redis", () => {
       yield* processOn(server.url, { lease: "1 minute" })
     ]
     const call = (reducer: Reducer.Reducer, run: Effect.Effect<string>) =>
-      Effect.forkChild(
-        Effect.provideService(reduceShared(new GetUser({ id: "cut" }), () => run), Reducer.Reducer, reducer),
-        { startImmediately: true }
+      fork(
+        Effect.provideService(reduceShared(new GetUser({ id: "cut" }), () => run), Reducer.Reducer, reducer)
       )
     const began = yield* Deferred.make<void>()
     const leader = yield* call(a, Effect.andThen(Deferred.succeed(began, undefined), Effect.never))

@@ -58,8 +58,12 @@ interface Started {
   readonly ended: Deferred.Deferred<void>
 }
 
-/** Returns whether there was such a call. */
-const once = <S>(subject: Subject<S>, way: Way<S>, at: number): boolean => {
+/** Returns whether there was such a call, and how many callers there are. */
+const once = <S>(
+  subject: Subject<S>,
+  way: Way<S>,
+  at: number
+): { readonly reached: boolean; readonly callers: number } => {
   let calls = 0
   let act: () => void = () => {}
   const meddle = (): void => {
@@ -67,6 +71,7 @@ const once = <S>(subject: Subject<S>, way: Way<S>, at: number): boolean => {
     if (calls === at || (calls > at && way.name === "throws from then on")) act()
   }
   const started: Array<Started> = []
+  let size = 0
   const thrown: Array<unknown> = []
   const onThrow = (error: unknown): void => {
     if (error !== bug) thrown.push(error)
@@ -100,6 +105,7 @@ const once = <S>(subject: Subject<S>, way: Way<S>, at: number): boolean => {
         }
       }
       const callers = subject.callers(fixture)
+      size = callers.length
       for (const [i, caller] of callers.entries()) {
         scheduler.guard(() => start(`caller ${i}`, caller.effect))
         const fiber = fibers[i] = started.find(({ name }) => name === `caller ${i}`)!.fiber
@@ -129,22 +135,25 @@ const once = <S>(subject: Subject<S>, way: Way<S>, at: number): boolean => {
   if (exit._tag === "Failure") throw new Error(`${told}: ${Cause.pretty(exit.cause)}`)
   if (thrown.length > 0) throw new Error(`${told}: an error of another kind escapes`, { cause: thrown[0] })
   if (timers > 0) throw new Error(`${told}: leaves ${timers} timers`)
-  return calls >= at
+  return { reached: calls >= at, callers: size }
 }
 
-/** Does it at each call in turn, in each way. Returns how many calls there were at most. */
-export const foreignSweep = <S>(subject: Subject<S>, options: { readonly callers: number }): number => {
+/** Does it at each call in turn, in each way. There have to be at least so many calls. */
+export const foreignSweep = <S>(subject: Subject<S>, leastCalls: number): void => {
   const ways: Array<Way<S>> = [{ name: "throws" }, { name: "throws from then on" }]
-  for (let i = 0; i < options.callers; i++) ways.push({ name: `interrupts caller ${i}`, interrupts: i })
+  const { callers } = once(subject, ways[0]!, Infinity)
+  for (let i = 0; i < callers; i++) {
+    ways.push({ name: `interrupts caller ${i}`, interrupts: i })
+  }
   for (const [name, enters] of Object.entries(subject.enters ?? {})) ways.push({ name: `enters (${name})`, enters })
   let most = 0
   for (const way of ways) {
     let at = 1
     // What is done at a call may lead to more of them.
-    while (once(subject, way, at) && at < 1_000) at++
+    while (once(subject, way, at).reached && at < 1_000) at++
     most = Math.max(most, at - 1)
   }
-  return most
+  expect(most).toBeGreaterThanOrEqual(leastCalls)
 }
 
 // ------------------------------------------------------------------------------------------------------- foreign values

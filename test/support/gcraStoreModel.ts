@@ -7,6 +7,14 @@ import type { Cell, GcraStore } from "../../src/internal/store/gcraStore.js"
 import { StoreError } from "../../src/internal/store/storeError.js"
 import type { ManualClock } from "./manualClock.js"
 
+/** A store that answers `take` as a test says, and forgets all else. */
+export const taking = (take: GcraStore["take"]): GcraStore => ({
+  take,
+  giveBack: () => Effect.void,
+  penalize: () => Effect.void,
+  reset: () => Effect.void
+})
+
 export class GcraStoreModel {
   readonly commands: Array<string> = []
   /** The number of requests in each `take`. */

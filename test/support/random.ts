@@ -1,3 +1,5 @@
+import * as Schema from "effect/Schema"
+
 /** A seeded source of integers from 0 to below `below`: a failing seed fails again. */
 export const random = (seed: number) => {
   let state = Math.imul(seed, 0x9e3779b1) | 1
@@ -18,3 +20,6 @@ export const eachSeed = <A>(seeds: number, simulate: (seed: number) => A): Array
       throw new Error(`seed ${i + 1}: ${String(error)}`, { cause: error })
     }
   })
+
+/** Integers of a range, for properties. */
+export const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))

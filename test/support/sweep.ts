@@ -5,7 +5,7 @@
  * A fiber that *yields* at an operation lets all others go on in between: that is what finds a waiter that looks first and
  * registers later. A fiber that is *interrupted* there shows what is left behind.
  */
-import { expect } from "@effect/vitest"
+import { expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -101,4 +101,17 @@ export const interruptionSweep = <S, A, E>(self: Subject<S, A, E>): number =>
 /** Runs the program under so many random orders of tasks, with yields at random. */
 export const scheduleSweep = <S, A, E>(self: Subject<S, A, E>, seeds = 60): void => {
   for (let seed = 1; seed <= seeds; seed++) once(self, `seed ${seed}`, { seed })
+}
+
+/** The laws of what suspends: under all of these it gives what it should, and leaves nothing. */
+export const sweep = <S, A, E>(name: string, subject: Subject<S, A, E>, seeds?: number): void => {
+  it(`A fiber that yields at any operation loses no wake-up: ${name}`, () => {
+    expect(yieldSweep(subject)).toBeGreaterThan(2)
+  })
+  it(`Tasks in any order give the right answer: ${name}`, () => {
+    scheduleSweep(subject, seeds)
+  })
+  it(`An interruption at any operation leaves nothing behind: ${name}`, () => {
+    expect(interruptionSweep(subject)).toBeGreaterThan(2)
+  })
 }

@@ -22,30 +22,6 @@ export const buffered = (
 ): Effect.Effect<Response, HttpClientError.HttpClientError> =>
   Effect.map(response.arrayBuffer, (bytes) => new BufferedResponse(request, response, Exit.succeed(bytes)))
 
-/** The error, once the body of its response has been read. */
-const bufferedError = (
-  error: HttpClientError.HttpClientError,
-  response: Response,
-  request: Request
-): Effect.Effect<never, HttpClientError.HttpClientError> =>
-  Effect.flatMap(
-    Effect.exit(response.arrayBuffer),
-    (bytes) => Effect.fail(errorOf(error, request, new BufferedResponse(request, response, bytes)))
-  )
-
-/** Reads the body of a response, or of the response that an error carries. */
-export const held = <E, R>(
-  effect: Effect.Effect<Response, E, R>,
-  request: Request
-): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> =>
-  Effect.matchEffect(effect, {
-    onSuccess: (response) => buffered(response, request),
-    onFailure: (error): Effect.Effect<never, E | HttpClientError.HttpClientError> =>
-      HttpClientError.isHttpClientError(error) && error.response !== undefined
-        ? bufferedError(error, error.response, request)
-        : Effect.fail(error)
-  })
-
 // These select which part of the resource is sent, or whether it is sent at all, so every list of headers contains them.
 export const selecting = ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"]
 
@@ -95,24 +71,28 @@ export class Lead {
 }
 
 /**
- * Reads the body of a response, or of the response that an error carries, if all callers may have it. Otherwise the caller
- * whose request was sent reads it, so that the others do not wait for it.
+ * Reads the body of a response, or of the response that an error carries. With a lead only if all callers may have it:
+ * otherwise the caller whose request was sent reads it, so that the others do not wait for it.
  */
 export const readOnce = <E, R>(
   effect: Effect.Effect<Response, E, R>,
   sent: Request,
-  lead: Lead
+  lead?: Lead
 ): Effect.Effect<Response, E | HttpClientError.HttpClientError, R> =>
   effect.pipe(
     Effect.flatMap((response) =>
-      isForAll(response) ? buffered(response, sent) : Effect.as(lead.give(response), response)
+      lead === undefined || isForAll(response)
+        ? buffered(response, sent)
+        : Effect.as(lead.give(response), response)
     ),
     Effect.catch((error): Effect.Effect<never, E | HttpClientError.HttpClientError> => {
       if (!HttpClientError.isHttpClientError(error) || error.response === undefined) return Effect.fail(error)
       const response = error.response
-      return isForAll(response)
-        ? bufferedError(error, response, sent)
-        : Effect.andThen(lead.give(response), Effect.fail(error))
+      if (lead !== undefined && !isForAll(response)) return Effect.andThen(lead.give(response), Effect.fail(error))
+      return Effect.flatMap(
+        Effect.exit(response.arrayBuffer),
+        (bytes) => Effect.fail(errorOf(error, sent, new BufferedResponse(sent, response, bytes)))
+      )
     })
   )
 

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { Place } from "../data/timers.js"
-import { Tracing } from "./tell.js"
+import { switched, Tracing } from "./tell.js"
 
 /** Milliseconds from an arbitrary start. */
 export type Millis = number
@@ -125,14 +125,11 @@ export interface Observer {
   enrol<K extends keyof Kinds>(kind: K, name: string, source: Kinds[K][0], place: Place): Enrolment<K>
 }
 
-const observer = (key: string): Context.Reference<Observer | undefined> =>
-  Context.Reference<Observer | undefined>(key, { defaultValue: () => undefined })
-
 /** Keeps the metrics. It hears of every job. */
-export const Meter = /*#__PURE__*/ observer("effect-funnel/Meter")
+export const Meter: Context.Reference<Observer | undefined> = /*#__PURE__*/ switched("effect-funnel/Meter")
 
 /** Lists the services. It hears of jobs only so that they keep their times. */
-export const Roll = /*#__PURE__*/ observer("effect-funnel/Roll")
+export const Roll: Context.Reference<Observer | undefined> = /*#__PURE__*/ switched("effect-funnel/Roll")
 
 /** The observers of this place, for what is built elsewhere on behalf of it. */
 export const observers: Effect.Effect<Context.Context<never>> = /*#__PURE__*/ Effect.contextWith(

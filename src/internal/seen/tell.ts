@@ -9,16 +9,14 @@ import type { Account, Hold, LimiterSpans, Spans } from "./spans.js"
 // Types alone: only the layers that switch them on import their code.
 export type { Account, Hold, LimiterSpans, Log, Spans }
 
-export const Tracing: Context.Reference<Spans | undefined> = /*#__PURE__*/ Context.Reference<Spans | undefined>(
-  "effect-funnel/Tracing",
-  { defaultValue: () => undefined }
-)
+/** What is `undefined` unless a layer provides it. */
+export const switched = <A>(key: string): Context.Reference<A | undefined> =>
+  Context.Reference<A | undefined>(key, { defaultValue: () => undefined })
 
-type Logs = (name: string, place: Place) => Log
+export const Tracing: Context.Reference<Spans | undefined> = /*#__PURE__*/ switched("effect-funnel/Tracing")
 
-export const Logging: Context.Reference<Logs | undefined> = /*#__PURE__*/ Context.Reference<Logs | undefined>(
-  "effect-funnel/Logging",
-  { defaultValue: () => undefined }
+export const Logging: Context.Reference<((name: string, place: Place) => Log) | undefined> = /*#__PURE__*/ switched(
+  "effect-funnel/Logging"
 )
 
 /** What logs for a service that is built at a place. */

@@ -84,11 +84,6 @@ export class Counts {
     return this.since(this.readings[0]!, query, part)
   }
 
-  /** Since the frame before. */
-  now(query: Query): number {
-    return this.since(this.before, query, "count")
-  }
-
   /** In the last so many milliseconds. */
   within(millis: number, query: Query): number {
     const since = this.readings.at(-1)!.at - millis
@@ -98,12 +93,9 @@ export class Counts {
 
   /** A second, since the frame before, if there is one. */
   rate(...queries: ReadonlyArray<Query>): number | null {
-    const seconds = this.over(this.before)
-    return seconds === 0 ? null : queries.reduce((sum, query) => sum + this.now(query), 0) / seconds
-  }
-
-  private get before(): Reading {
-    return this.readings.at(-2) ?? this.readings[0]!
+    const before = this.readings.at(-2) ?? this.readings[0]!
+    const seconds = this.over(before)
+    return seconds === 0 ? null : queries.reduce((sum, query) => sum + this.since(before, query, "count"), 0) / seconds
   }
 
   /** The mean of a histogram in the last minute. */

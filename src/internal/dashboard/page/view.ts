@@ -136,14 +136,8 @@ export class Viewer {
 
   private schedulers({ services, snapshot: { at, schedulers } }: Frame): ReadonlyArray<Card> {
     // The keys of one service share a card: they come and go.
-    const groups = new Map<string, Array<Scheduler>>()
-    for (const scheduler of schedulers.first) {
-      const group = groups.get(scheduler.name)
-      if (group === undefined) groups.set(scheduler.name, [scheduler])
-      else group.push(scheduler)
-    }
-    return Array.from(services).sort((a, b) => a.name < b.name ? -1 : 1)
-      .map((service) => this.scheduler(at, service, groups.get(service.name) ?? []))
+    return services.toSorted((a, b) => a.name < b.name ? -1 : 1)
+      .map((service) => this.scheduler(at, service, schedulers.first.filter(({ name }) => name === service.name)))
   }
 
   /** `group` has those that are listed. */
