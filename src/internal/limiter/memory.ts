@@ -91,7 +91,7 @@ export class LimiterMemory implements Backend {
   }
 
   private exceeds(tokens: Gcra.Tokens): boolean {
-    return typeof tokens === "number" ? tokens > this.burst : excessOf(tokens, this) !== undefined
+    return excessOf(tokens, this) !== undefined
   }
 
   get size(): number {
