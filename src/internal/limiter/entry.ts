@@ -140,10 +140,9 @@ export const takeRare = (
   if (later === undefined) {
     for (let i = 0; i < tats.length; i++) Charges.note(rare, i, tats[i]!, arrival)
   } else {
-    const came = rare.first && tats.map((tat) => Math.max(0, tat - arrival))
-    const moved = tats.map((tat, i) => Gcra.take(rates[i]!, tat, arrival, Gcra.tokensOf(tokens, i)) - tat)
-    const charge = later.link = new Charges.Charge(entry, rare, tokens, moved, log, number)
-    charge.came = came
+    const ahead = tats.slice()
+    for (let i = 0; i < ahead.length; i++) ahead[i]! -= arrival
+    later.link = new Charges.Charge(entry, rare, tokens, ahead, log, number)
   }
   take(rates, tats, arrival, tokens)
   tidy(entry, rare)
@@ -159,23 +158,28 @@ const absorbPenalty = (rates: Rates, entry: Entry): void => {
 
 export const begin = (charge: Charge, now: number): void => {
   charge.log?.begin(charge.start, now)
+  Charges.fix(charge)
   close(charge)
 }
 
 /** Takes back a start: later calls are judged as if it had never been. */
-export const refund = (charge: Charge): void => {
+export const refund = (rates: Rates, charge: Charge): void => {
   charge.log?.forget(charge.start)
-  const { entry, list } = charge
+  const { ahead, entry, list, tokens } = charge
   if (entry.rare !== list) return
-  entry.tats = entry.tats.map((tat, i) => tat - Charges.lower(charge, i, charge.moved[i]!))
-  charge.came = undefined
+  if (ahead !== undefined) {
+    entry.tats = entry.tats.map((tat, i) => {
+      const moved = Gcra.tokensOf(tokens, i) * rates[i]!.interval + Math.max(0, -ahead[i]!)
+      return tat - Charges.lower(charge, i, moved)
+    })
+  }
   close(charge)
 }
 
 /** Notes tokens that were taken last, to be settled later. `start` is that of the call, if it has not begun. */
 export const open = (entry: Entry, tokens: Tokens, start: Charge | undefined): Charge => {
   const rare = entry.rare ??= new Rare()
-  return new Charges.Charge<Entry>(entry, rare, tokens, entry.tats.map(() => 0), start?.log, start?.start)
+  return new Charges.Charge<Entry>(entry, rare, tokens, undefined, start?.log, start?.start)
 }
 
 /** Charges what a call has cost; `undefined` leaves its tokens as they are. Returns whether the times have changed. */
@@ -242,12 +246,11 @@ const requote = (
   now: number
 ): void => {
   if (entry.rare !== undefined && entry.rare.penaltyUntil <= now) absorbPenalty(before, entry)
-  const { tats } = entry
+  const { rare, tats } = entry
+  if (rare !== undefined) Charges.requote(rare, before, rates, sources)
   entry.tats = rates.map((to, i) =>
     sources[i]!.reduce((most, j) => Math.max(most, Gcra.convert(before[j]!, to, tats[j]!, now)), -Infinity)
   )
-  const { rare } = entry
-  if (rare !== undefined) Charges.requote(rare, before, rates, sources)
   const strict = rates.some((rate) => rate.strict)
   if (rare?.log !== undefined) {
     if (strict) {

@@ -154,7 +154,7 @@ export class LimiterMemory implements Backend {
     const start = this.takeLink(granted)
     if (start === undefined) return
     const { entry } = start
-    Entry.refund(start)
+    Entry.refund(this.rates, start)
     this.refile(entry, this.time())
     if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
   }
