@@ -47,6 +47,28 @@ describe("O4 settle", () => {
       expect([yield* remaining(limiter), settled]).toEqual([4, 0])
     }))
 
+  it("a call that settles after a change of the quotas gives back no more than was left when later starts came, which may not have begun", () => {
+    const clock = new ManualClock()
+    const limiter = new LimiterMemory([Gcra.rate(10, 1e9, 10, false)], clock.context, clock)
+    const start = () => ({ link: undefined })
+    const left = () => limiter.standingUnsafe("k", limiter.now()).remaining
+    limiter.takeUnsafe("k", 5, 0)
+    const call = limiter.chargeUnsafe("k", 5, {})
+    clock.advance(400)
+    // One token of the five has not come back yet.
+    const [first, second] = [start(), start()]
+    for (const each of [first, second]) expect(limiter.takeUnsafe("k", 3, limiter.now(), each)).toBe(true)
+    limiter.setQuotas([Gcra.rate(20, 1e9, 10, false)])
+    expect(left()).toBe(3)
+    limiter.settleUnsafe(call, 0)
+    expect(left()).toBe(4)
+    limiter.beginUnsafe(first)
+    limiter.beginUnsafe(second)
+    expect(left()).toBe(4)
+    clock.advance(10_000)
+    expect([limiter.size, clock.pending]).toEqual([0, 0])
+  })
+
   it.effect("a refund wakes the callers who wait, as far as it goes", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make(tenAtOnce)

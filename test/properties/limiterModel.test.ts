@@ -48,12 +48,15 @@ interface Taken {
   at: number
 }
 
+/** A start, or a penalty that puts each quota off until a time. */
+type Event = Pick<Taken, "tokens"> & { readonly by: Waits | undefined; readonly until: (i: number) => number }
+
 /** A key: its starts since it was last at rest or reset, and its waiters. */
 class Model {
   readonly queue: Array<Waits> = []
   private readonly starts: Array<Taken> = []
-  /** The starts that can still be taken back. */
-  private recent: Array<Taken> = []
+  /** What happened since the last change of the quotas: these starts can still be taken back. */
+  private recent: Array<Event> = []
   private penaltyUntil = -Infinity
   private base: Array<number>
   private quotas: ReadonlyArray<Quota>
@@ -69,7 +72,7 @@ class Model {
   }
   private full(i: number): number {
     return this.recent.reduce(
-      (full, { arrival, tokens }) => Math.max(full, arrival) + tokens * this.interval(this.quotas[i]!),
+      (full, { tokens, until }) => Math.max(full, until(i)) + tokens * this.interval(this.quotas[i]!),
       this.base[i]!
     )
   }
@@ -98,24 +101,18 @@ class Model {
   }
   take(by: Waits, now: number, begins: boolean): void {
     const { since, tokens } = by
-    if (this.penaltyUntil !== -Infinity) {
-      this.fix(
-        this.quotas.map((quota, i) =>
-          Math.max(this.full(i), this.penaltyUntil + (quota.burst - 1) * this.interval(quota))
-        )
-      )
-      this.penaltyUntil = -Infinity
-    }
+    this.absorb()
     const taken = { by, tokens, arrival: Math.min(now, Math.max(since, now - 50 * ms)), at: begins ? now : Infinity }
     this.starts.push(taken)
-    this.recent.push(taken)
+    this.recent.push({ by, tokens, until: () => taken.arrival })
   }
   private absorb(): void {
-    this.fix(
-      this.quotas.map((quota, i) =>
-        Math.max(this.full(i), this.penaltyUntil + (quota.burst - 1) * this.interval(quota))
-      )
-    )
+    const end = this.penaltyUntil
+    this.recent.push({
+      by: undefined,
+      tokens: 0,
+      until: (i) => end + (this.quotas[i]!.burst - 1) * this.interval(this.quotas[i]!)
+    })
     this.penaltyUntil = -Infinity
   }
   begin(by: Waits, now: number): void {

@@ -2,8 +2,8 @@
  * The state of one key of a limiter in memory.
  */
 import type * as DueHeap from "../data/dueHeap.js"
-import * as List from "../data/list.js"
-import { Charges, type Member } from "./charge.js"
+import type * as List from "../data/list.js"
+import * as Charges from "./charge.js"
 import * as Gcra from "./gcra.js"
 import type { Granted, Standing } from "./limiter.js"
 import { Line } from "./line.js"
@@ -33,58 +33,15 @@ export interface Version {
     | undefined
 }
 
-/** Tokens of a start that has not begun, or of one that was granted after such a start. */
-export class Grant implements List.Member<Grant> {
-  readonly entry: Entry
-  /** A settlement changes it. */
-  tokens: Tokens
-  readonly arrival: number
-  begun: boolean
-  /** Whether the times of the entry can be computed without it. */
-  listed = true
-  /** The log of a strict quota, and its number there. */
-  log: StartLog | undefined = undefined
-  start = -1
-  before: Grant | undefined = undefined
-  after: Grant | undefined = undefined
-  constructor(entry: Entry, tokens: Tokens, arrival: number, begun: boolean) {
-    this.entry = entry
-    this.tokens = tokens
-    this.arrival = arrival
-    this.begun = begun
-  }
-}
+export type Charge = Charges.Charge<Entry>
 
-/** The state that few keys have. */
-class Rare implements List.List<Grant> {
+/** The state that few keys have, and the charges that may still be taken back. */
+class Rare implements List.List<Charge> {
+  first: Charge | undefined = undefined
+  last: Charge | undefined = undefined
   /** The end of the penalty. The first start after it clears it. */
   penaltyUntil = -Infinity
   log: StartLog | undefined = undefined
-  /** All grants from the oldest start that has not begun, in order, and the times before them. */
-  first: Grant | undefined = undefined
-  last: Grant | undefined = undefined
-  base: Array<number> | undefined = undefined
-  /** The calls whose true cost is not known yet. */
-  charges: Charges | undefined = undefined
-}
-
-/** Tokens of a start that are settled at its end. */
-export class Charge implements Member {
-  readonly entry: Entry
-  /** A reset replaces it: then nothing is settled any more. */
-  readonly rare: Rare
-  readonly tokens: Tokens
-  readonly grant: Grant | undefined
-  found: Array<number>
-  before: Member | undefined = undefined
-  after: Member | undefined = undefined
-  constructor(entry: Entry, rare: Rare, tokens: Tokens, grant: Grant | undefined) {
-    this.entry = entry
-    this.rare = rare
-    this.tokens = tokens
-    this.grant = grant
-    this.found = entry.tats.map(() => Infinity)
-  }
 }
 
 /** The state of a key. There may be a million keys. */
@@ -148,7 +105,7 @@ const latest = ({ tats }: Entry): number => {
 export const restOf = (rates: Rates, entry: Entry): number => {
   const { rare } = entry
   if (rare === undefined) return latest(entry)
-  if (rare.first !== undefined || rare.charges !== undefined) return Infinity
+  if (rare.first !== undefined) return Infinity
   let rest = rare.log === undefined ? -Infinity : rare.log.restAt
   for (let i = 0; i < rates.length; i++) rest = Math.max(rest, tatOf(entry, rates[i]!, i))
   return rest
@@ -162,7 +119,7 @@ export const atRest = (rates: Rates, entry: Entry, now: number): boolean =>
   entry.line === undefined && restOf(rates, entry) + Gcra.maxCatchUp <= now
 
 /** Takes tokens that are due. */
-export const charge = (rates: Rates, tats: Array<number>, arrival: number, tokens: Tokens): void => {
+export const take = (rates: Rates, tats: Array<number>, arrival: number, tokens: Tokens): void => {
   for (let i = 0; i < tats.length; i++) tats[i] = Gcra.take(rates[i]!, tats[i]!, arrival, Gcra.tokensOf(tokens, i))
 }
 
@@ -178,122 +135,82 @@ export const takeRare = (
   const rare = entry.rare ??= new Rare()
   const { tats } = entry
   const { later, now, strict } = start
-  let grant: Grant | undefined
-  if (later !== undefined || rare.first !== undefined) {
-    if (rare.first === undefined) rare.base = tats.slice()
-    List.append(rare, grant = new Grant(entry, tokens, arrival, later === undefined))
-  }
-  if (rare.charges !== undefined) { for (let i = 0; i < tats.length; i++) rare.charges.note(i, tats[i]!, arrival) }
-  charge(rates, tats, arrival, tokens)
   const log = strict ? rare.log ??= new StartLog(rates) : undefined
   const number = log?.push(now, tokens, later !== undefined)
-  if (grant !== undefined) {
-    grant.log = log
-    grant.start = number ?? -1
+  if (later === undefined) {
+    for (let i = 0; i < tats.length; i++) Charges.note(rare, i, tats[i]!, arrival)
+  } else {
+    const ahead = tats.slice()
+    for (let i = 0; i < ahead.length; i++) ahead[i]! -= arrival
+    later.link = new Charges.Charge(entry, rare, tokens, ahead, log, number)
   }
-  if (later !== undefined) later.link = grant
+  take(rates, tats, arrival, tokens)
   tidy(entry, rare)
 }
 
-/** Makes an expired penalty part of the times, which can no longer be computed from before it. */
+/** Makes an expired penalty part of the times. */
 const absorbPenalty = (rates: Rates, entry: Entry): void => {
-  const { charges, penaltyUntil } = entry.rare!
-  for (let i = 0; i < rates.length; i++) {
-    charges?.note(i, entry.tats[i]!, Gcra.blockedUntil(rates[i]!, penaltyUntil))
-    entry.tats[i] = tatOf(entry, rates[i]!, i)
+  const rare = entry.rare!
+  entry.tats = entry.tats.map((tat, i) => Charges.raise(rare, i, tat, Gcra.blockedUntil(rates[i]!, rare.penaltyUntil)))
+  rare.penaltyUntil = -Infinity
+  tidy(entry, rare)
+}
+
+export const begin = (charge: Charge, now: number): void => {
+  charge.log?.begin(charge.start, now)
+  Charges.fix(charge)
+  close(charge)
+}
+
+/** Takes back a start: later calls are judged as if it had never been. */
+export const refund = (rates: Rates, charge: Charge): void => {
+  charge.log?.forget(charge.start)
+  const { ahead, entry, list, tokens } = charge
+  if (entry.rare !== list) return
+  if (ahead !== undefined) {
+    entry.tats = entry.tats.map((tat, i) => {
+      const moved = Gcra.tokensOf(tokens, i) * rates[i]!.interval + Math.max(0, -ahead[i]!)
+      return tat - Charges.lower(charge, i, moved)
+    })
   }
-  entry.rare!.penaltyUntil = -Infinity
-  settleGrants(entry)
+  close(charge)
 }
 
-export const begin = (rates: Rates, grant: Grant, now: number): void => {
-  grant.begun = true
-  grant.log?.begin(grant.start, now)
-  if (grant.listed) prune(rates, grant.entry)
-}
-
-/** Takes back a grant: later grants are judged as if it had never been. */
-export const refund = (rates: Rates, grant: Grant): void => {
-  grant.log?.forget(grant.start)
-  if (!grant.listed) return
-  const { entry } = grant
-  const rare = entry.rare!
-  List.remove(rare, grant)
-  rates.forEach((rate, i) => rare.charges?.reduce(i, Gcra.tokensOf(grant.tokens, i) * rate.interval))
-  replay(rates, entry)
-  prune(rates, entry)
-}
-
-/** Computes the times anew from before the listed grants. */
-const replay = (rates: Rates, entry: Entry): void => {
-  const rare = entry.rare!
-  const tats = rare.base!.slice()
-  for (let each = rare.first; each !== undefined; each = each.after) charge(rates, tats, each.arrival, each.tokens)
-  entry.tats = tats
-}
-
-/** Notes tokens that were taken last, to be settled later. `grant` is that of their start, if it has one. */
-export const open = (entry: Entry, tokens: Tokens, grant: Grant | undefined): Charge => {
+/** Notes tokens that were taken last, to be settled later. `start` is that of the call, if it has not begun. */
+export const open = (entry: Entry, tokens: Tokens, start: Charge | undefined): Charge => {
   const rare = entry.rare ??= new Rare()
-  const charge = new Charge(entry, rare, tokens, grant)
-  List.append(rare.charges ??= new Charges(), charge)
-  return charge
+  return new Charges.Charge<Entry>(entry, rare, tokens, undefined, start?.log, start?.start)
 }
 
 /** Charges what a call has cost; `undefined` leaves its tokens as they are. Returns whether the times have changed. */
 export const settle = (rates: Rates, self: Charge, actual: Tokens | undefined, now: number): boolean => {
-  const { entry, grant, rare, tokens } = self
-  if (entry.rare !== rare) return false
-  const charges = rare.charges!
-  if (actual !== undefined && actual !== tokens) {
-    const moves = rates.map(({ interval }, i) => {
-      const more = (Gcra.tokensOf(actual, i) - Gcra.tokensOf(tokens, i)) * interval
-      return more > 0 ? more : -charges.lower(self, i, -more)
+  const { entry, list, tokens } = self
+  if (entry.rare !== list) return false
+  const changes = actual !== undefined && actual !== tokens
+  if (changes) {
+    self.log?.correct(self.start, actual)
+    entry.tats = entry.tats.map((tat, i) => {
+      const more = (Gcra.tokensOf(actual, i) - Gcra.tokensOf(tokens, i)) * rates[i]!.interval
+      // Tokens that are given back are there from now on, and a debt is owed from now on.
+      return more > 0
+        ? Charges.raise(list, i, tat + more, now)
+        : tat - Charges.lower(self, i, Math.min(-more, Math.max(0, tat - now)))
     })
-    grant?.log?.correct(grant.start, actual)
-    const before = entry.tats
-    if (rare.base === undefined) {
-      entry.tats = before.map((tat, i) => tat + moves[i]!)
-    } else {
-      if (grant?.listed) grant.tokens = actual
-      else moves.forEach((move, i) => rare.base![i]! += move)
-      replay(rates, entry)
-    }
-    // Tokens that are given back are there from now on, and a debt is owed from now on.
-    entry.tats = entry.tats.map((tat, i) => Math.max(tat, moves[i]! > 0 ? now : Math.min(before[i]!, now)))
   }
-  charges.remove(self)
-  if (charges.first === undefined) rare.charges = undefined
-  tidy(entry, rare)
-  return actual !== undefined && actual !== tokens
+  close(self)
+  return changes
 }
 
-/** Makes all grants part of the times: none can be taken back any more. */
-export const settleGrants = (entry: Entry): void => {
-  const { rare } = entry
-  if (rare === undefined) return
-  for (let grant = rare.first; grant !== undefined; grant = grant.after) grant.listed = false
-  rare.first = rare.last = rare.base = undefined
-  tidy(entry, rare)
-}
-
-const prune = (rates: Rates, entry: Entry): void => {
-  const rare = entry.rare!
-  for (let first = rare.first; first?.begun; first = rare.first) {
-    charge(rates, rare.base!, first.arrival, first.tokens)
-    first.listed = false
-    List.remove(rare, first)
-  }
-  if (rare.first === undefined) rare.base = undefined
-  tidy(entry, rare)
+/** Nothing of it is taken back any more. */
+const close = (charge: Charge): void => {
+  const { entry, list } = charge
+  if (entry.rare !== list) return
+  Charges.remove(charge)
+  tidy(entry, entry.rare)
 }
 
 const tidy = (entry: Entry, rare: Rare): void => {
-  if (
-    rare.first === undefined && rare.log === undefined && rare.penaltyUntil === -Infinity && rare.charges === undefined
-  ) {
-    entry.rare = undefined
-  }
+  if (rare.first === undefined && rare.log === undefined && rare.penaltyUntil === -Infinity) entry.rare = undefined
 }
 
 /** Lets nothing pass for a time, and one token then. Returns whether that is longer than before. */
@@ -329,13 +246,11 @@ const requote = (
   now: number
 ): void => {
   if (entry.rare !== undefined && entry.rare.penaltyUntil <= now) absorbPenalty(before, entry)
-  settleGrants(entry)
-  const { tats } = entry
+  const { rare, tats } = entry
+  if (rare !== undefined) Charges.requote(rare, before, rates, sources)
   entry.tats = rates.map((to, i) =>
     sources[i]!.reduce((most, j) => Math.max(most, Gcra.convert(before[j]!, to, tats[j]!, now)), -Infinity)
   )
-  const { rare } = entry
-  rare?.charges?.requote(before, rates, sources)
   const strict = rates.some((rate) => rate.strict)
   if (rare?.log !== undefined) {
     if (strict) {
@@ -423,7 +338,6 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: numb
 }
 /** Moves all times back. */
 export const shift = (entry: Entry, nanos: number): void => {
-  settleGrants(entry)
   for (let i = 0; i < entry.tats.length; i++) entry.tats[i]! -= nanos
   if (entry.line !== undefined) entry.line.due -= nanos
   entry.checkAt -= nanos

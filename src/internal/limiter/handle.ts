@@ -196,11 +196,10 @@ export const make = (limiter: Backend, name: string) => {
     granted: Admitted | undefined,
     fiber: Fiber<unknown, unknown>
   ): Effect.Effect<A, E, R> => {
-    if (granted === undefined) return firstStep(then(waited, now, standing, granted, fiber), fiber)
     try {
       return firstStep(then(waited, now, standing, granted, fiber), fiber)
     } finally {
-      limiter.beginUnsafe(granted)
+      if (granted !== undefined) limiter.beginUnsafe(granted)
     }
   }
 

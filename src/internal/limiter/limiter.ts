@@ -2,7 +2,7 @@
  * The interface of a limiter: take tokens now, or be called back when they are due.
  *
  * `handle` makes effects of it. `memory` keeps an `entry` a key: the times of `gcra`, a `startLog` if a quota is strict, the
- * `charge`s that are not settled, and a `line` of waiters; a `restList` finds the keys at rest. `shared/limiter` asks a store.
+ * `charge`s that may be taken back, and a `line` of waiters; a `restList` finds the keys at rest. `shared/limiter` asks a store.
  */
 import * as Effect from "effect/Effect"
 import type * as Timers from "../data/timers.js"

@@ -10,8 +10,9 @@ import * as DueHeap from "../data/dueHeap.js"
 import * as Timers from "../data/timers.js"
 import type { LimiterWatch } from "../seen/seen.js"
 import type { LimiterSpans, Log } from "../seen/tell.js"
+import { Charge } from "./charge.js"
 import * as Entry from "./entry.js"
-import { DueLine, Grant } from "./entry.js"
+import { DueLine } from "./entry.js"
 import * as Gcra from "./gcra.js"
 import { type Backend, excessOf, type Granted, type Peek, type Refusal, type Standing, type Waiter } from "./limiter.js"
 import { Line, Place } from "./line.js"
@@ -90,7 +91,7 @@ export class LimiterMemory implements Backend {
   }
 
   private exceeds(tokens: Gcra.Tokens): boolean {
-    return typeof tokens === "number" ? tokens > this.burst : excessOf(tokens, this) !== undefined
+    return excessOf(tokens, this) !== undefined
   }
 
   get size(): number {
@@ -137,23 +138,23 @@ export class LimiterMemory implements Backend {
   }
 
   beginUnsafe(granted: Granted): void {
-    const grant = this.takeLink(granted)
-    if (grant === undefined) return
-    const { entry } = grant
+    const start = this.takeLink(granted)
+    if (start === undefined) return
+    const { entry } = start
     const now = this.time()
-    Entry.begin(this.rates, grant, now)
+    Entry.begin(start, now)
     this.refile(entry, now)
-    if (grant.log === undefined) return
+    if (start.log === undefined) return
     // Waiters that need its place in the log have a due time from now on. None of them is due yet, and a callback here
     // would delay the effect that has begun.
     if (entry.line !== undefined && this.reconsider(entry.line) && !this.settling) this.arm()
   }
 
   refundUnsafe(granted: Granted): void {
-    const grant = this.takeLink(granted)
-    if (grant === undefined) return
-    const { entry } = grant
-    Entry.refund(this.rates, grant)
+    const start = this.takeLink(granted)
+    if (start === undefined) return
+    const { entry } = start
+    Entry.refund(this.rates, start)
     this.refile(entry, this.time())
     if (entry.line !== undefined && this.reconsider(entry.line)) this.settle()
   }
@@ -163,7 +164,7 @@ export class LimiterMemory implements Backend {
     const now = this.time()
     // A call of no tokens has taken none, and its debt counts from here.
     if (tokens === 0) this.take(entry, 0, now, now, undefined)
-    return Entry.open(entry, tokens, link instanceof Grant ? link : undefined)
+    return Entry.open(entry, tokens, link instanceof Charge ? link : undefined)
   }
 
   settleUnsafe(charge: Entry.Charge, actual: Gcra.Tokens | undefined): void {
@@ -177,12 +178,12 @@ export class LimiterMemory implements Backend {
     this.settle()
   }
 
-  private takeLink(granted: Granted): Grant | undefined {
-    const grant = granted.link
-    if (!(grant instanceof Grant)) return undefined
+  private takeLink(granted: Granted): Entry.Charge | undefined {
+    const start = granted.link
+    if (!(start instanceof Charge)) return undefined
     granted.link = undefined
-    this.renew(grant.entry)
-    return grant
+    this.renew(start.entry)
+    return start
   }
 
   waitUnsafe(waiter: Waiter, options?: { readonly insteadOf?: Waiter | undefined }): void {
@@ -286,7 +287,6 @@ export class LimiterMemory implements Backend {
     if (entry === undefined) return
     this.spans?.reset(key)
     const now = this.time()
-    Entry.settleGrants(entry)
     entry.rare = undefined
     entry.tats.fill(now)
     if (entry.line === undefined) return this.drop(entry)
@@ -433,7 +433,7 @@ export class LimiterMemory implements Backend {
   private take(entry: Entry.Entry, tokens: Gcra.Tokens, since: number, now: number, later: Granted | undefined): void {
     const arrival = Gcra.arrival(since, now)
     if (later === undefined && entry.rare === undefined && !this.strict) {
-      Entry.charge(this.rates, entry.tats, arrival, tokens)
+      Entry.take(this.rates, entry.tats, arrival, tokens)
     } else {
       Entry.takeRare(this.rates, entry, arrival, tokens, { now, later, strict: this.strict })
     }

@@ -20,9 +20,7 @@ interface View {
 
 export class StartLog {
   private times = new Float64Array(4)
-  private tokens = new Float64Array(4)
-  /** The tokens of starts that take another number of each quota, by their places. */
-  private lists: Array<ReadonlyArray<number> | undefined> | undefined = undefined
+  private tokens: Array<Tokens> = [0, 0, 0, 0]
   /** The number of the next start. */
   private next = 0
   /** The number of the oldest start that is kept. */
@@ -65,7 +63,7 @@ export class StartLog {
     if (this.next - oldest === this.times.length) this.makeRoom(now)
     const place = this.next % this.times.length
     this.times[place] = later ? Infinity : now
-    this.set(place, tokens)
+    this.tokens[place] = tokens
     if (later) this.pending++
     else this.last = now
     return this.next++
@@ -84,7 +82,7 @@ export class StartLog {
     const place = start % this.times.length
     this.views.forEach((view, i) => void (view !== undefined && (view.held -= this.tokensAt(start, i))))
     this.times[place] = -Infinity
-    this.set(place, 0)
+    this.tokens[place] = 0
   }
 
   /** Changes the tokens of a start, where they still count. */
@@ -95,19 +93,11 @@ export class StartLog {
       counts = true
       view.held += tokensOf(tokens, i) - this.tokensAt(start, i)
     })
-    if (counts) this.set(start % this.times.length, tokens)
+    if (counts) this.tokens[start % this.times.length] = tokens
   }
 
   private tokensAt(start: number, i: number): number {
-    const place = start % this.tokens.length
-    const list = this.lists?.[place]
-    return list === undefined ? this.tokens[place]! : tokensOf(list, i)
-  }
-
-  private set(place: number, tokens: Tokens): void {
-    if (typeof tokens === "number") this.tokens[place] = tokens
-    else this.lists ??= []
-    if (this.lists !== undefined) this.lists[place] = typeof tokens === "number" ? undefined : tokens
+    return tokensOf(this.tokens[start % this.tokens.length]!, i)
   }
 
   /** When more tokens are within the limits, if the starts that have not begun begin at `pending`. */
@@ -165,7 +155,6 @@ export class StartLog {
     const log = new StartLog([])
     log.times = this.times.slice()
     log.tokens = this.tokens.slice()
-    log.lists = this.lists?.slice()
     log.next = this.next
     log.oldest = this.oldest
     log.views = this.views.map((view) => view && { ...view })
@@ -191,15 +180,12 @@ export class StartLog {
       if (this.next - this.oldest < size) return
     }
     const times = new Float64Array(2 * size)
-    const tokens = new Float64Array(2 * size)
-    const lists: typeof this.lists = this.lists && []
+    const tokens = new Array<Tokens>(2 * size).fill(0)
     for (let i = this.oldest; i < this.next; i++) {
       times[i % (2 * size)] = this.times[i % size]!
       tokens[i % (2 * size)] = this.tokens[i % size]!
-      if (lists !== undefined) lists[i % (2 * size)] = this.lists![i % size]
     }
     this.times = times
     this.tokens = tokens
-    this.lists = lists
   }
 }

@@ -51,6 +51,11 @@ ${all}
 END $migrate$`
 }
 
+/** Deletes a few rows that are dead. Whether a row is dead is asked again once its lock is granted. */
+const sweep = (table: string, key: string, isDead: string, order: string): string =>
+  `DELETE FROM ${table} WHERE ${isDead} AND (${key}) IN (
+    SELECT ${key} FROM ${table} WHERE ${isDead} ORDER BY ${order} LIMIT ${mostDead} FOR UPDATE SKIP LOCKED);`
+
 const everything = (schema: string, s: string): string =>
   `-- Not with IF NOT EXISTS, for which even a role that has its schema would need the right to make one.
 IF to_regnamespace('${s}') IS NULL THEN CREATE SCHEMA ${s}; END IF;
@@ -104,6 +109,11 @@ CREATE OR REPLACE FUNCTION ${s}.tell(party text, message text) RETURNS void LANG
   SELECT pg_notify(split_part(party, ' ', 2), split_part(party, ' ', 1) || ' ' || message)
 $f$;
 
+-- What is left of the debts of a row, each 0 if there is no row: greatest() passes over NULL.
+CREATE OR REPLACE FUNCTION ${s}.drained(r ${s}.rates, cells int, now float8) RETURNS float8[] LANGUAGE sql IMMUTABLE AS $f$
+  SELECT array_agg(greatest(0, r.debts[q] - greatest(0, now - r.anchor)) ORDER BY q) FROM generate_series(1, cells) q
+$f$;
+
 CREATE OR REPLACE FUNCTION ${s}.take(given text) RETURNS text LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   a jsonb := given::jsonb;
@@ -114,8 +124,7 @@ DECLARE
   cells int := cardinality(bursts);
   now float8 := ${s}.enter('r', k);
   old ${s}.rates;
-  known boolean;
-  debts float8[] := '{}';
+  debts float8[];
   waits float8[] := '{}';
   wait float8;
   retry float8 := 0;
@@ -123,10 +132,7 @@ DECLARE
   n float8;
 BEGIN
   SELECT * INTO old FROM ${s}.rates r WHERE r.key = k;
-  known := FOUND;
-  FOR q IN 1..cells LOOP
-    debts[q] := CASE WHEN known THEN greatest(0, coalesce(old.debts[q], 0) - greatest(0, now - old.anchor)) ELSE 0 END;
-  END LOOP;
+  debts := ${s}.drained(old, cells, now);
   FOR n IN SELECT x::float8 FROM jsonb_array_elements_text(a->'tokens') x LOOP
     wait := 0;
     FOR q IN 1..cells LOOP wait := greatest(wait, debts[q] + (n - bursts[q]) * intervals[q]); END LOOP;
@@ -137,14 +143,14 @@ BEGIN
     FOR q IN 1..cells LOOP debts[q] := greatest(debts[q], wait) + n * intervals[q]; END LOOP;
     waits := waits || wait;
   END LOOP;
-  IF cardinality(waits) > 0 OR (known AND old.anchor > now) THEN
-    fresh := ${s}.put_rate(k, known, now, debts);
+  IF cardinality(waits) > 0 OR old.anchor > now THEN
+    fresh := ${s}.put_rate(k, old.key IS NULL, now, debts);
   END IF;
   RETURN jsonb_build_object('waits', waits, 'retry', retry, 'debts', debts,
     'before', coalesce(old.state::text, ''), 'after', coalesce(fresh, old.state)::text);
 END $f$;
 
-CREATE OR REPLACE FUNCTION ${s}.put_rate(k text, known boolean, now float8, d float8[]) RETURNS bigint
+CREATE OR REPLACE FUNCTION ${s}.put_rate(k text, is_new boolean, now float8, d float8[]) RETURNS bigint
 LANGUAGE plpgsql VOLATILE AS $f$
 DECLARE
   fresh bigint := nextval('${s}.places');
@@ -152,10 +158,7 @@ DECLARE
 BEGIN
   INSERT INTO ${s}.rates VALUES (k, fresh, now, d, rest)
     ON CONFLICT (key) DO UPDATE SET state = fresh, anchor = now, debts = d, dead = rest;
-  IF NOT known THEN
-    DELETE FROM ${s}.rates WHERE dead < now AND key IN (
-      SELECT key FROM ${s}.rates WHERE dead < now ORDER BY dead LIMIT ${mostDead} FOR UPDATE SKIP LOCKED);
-  END IF;
+  IF is_new THEN ${sweep(`${s}.rates`, "key", "dead < now", "dead")} END IF;
   RETURN fresh;
 END $f$;
 
@@ -169,23 +172,21 @@ DECLARE
   penalty float8 := (a->>'penalty')::float8;
   now float8 := ${s}.enter('r', k);
   old ${s}.rates;
-  known boolean;
-  debts float8[] := '{}';
+  debts float8[];
 BEGIN
-  SELECT * INTO old FROM ${s}.rates r WHERE r.key = k;
-  known := FOUND;
   IF a ? 'reset' THEN
     DELETE FROM ${s}.rates r WHERE r.key = k;
     RETURN NULL;
   END IF;
+  SELECT * INTO old FROM ${s}.rates r WHERE r.key = k;
   -- What came last may be taken away as if it had never come; what others have been granted behind it may not move.
   IF back IS NOT NULL AND coalesce(old.state::text, '') <> a->>'state' THEN RETURN NULL; END IF;
+  debts := ${s}.drained(old, cardinality(bursts), now);
   FOR q IN 1..cardinality(bursts) LOOP
-    debts[q] := CASE WHEN known THEN greatest(0, coalesce(old.debts[q], 0) - greatest(0, now - old.anchor)) ELSE 0 END;
     debts[q] := CASE WHEN back IS NOT NULL THEN greatest(0, debts[q] - back * intervals[q])
       ELSE greatest(debts[q], penalty + (bursts[q] - 1) * intervals[q]) END;
   END LOOP;
-  PERFORM ${s}.put_rate(k, known, now, debts);
+  PERFORM ${s}.put_rate(k, old.key IS NULL, now, debts);
   RETURN NULL;
 END $f$;
 
@@ -200,12 +201,9 @@ END $f$;
 
 CREATE OR REPLACE FUNCTION ${s}.sweep(now float8) RETURNS void LANGUAGE plpgsql VOLATILE AS $f$
 BEGIN
-  DELETE FROM ${s}.permits WHERE until < now - ${slack} AND (key, id) IN (
-    SELECT key, id FROM ${s}.permits WHERE until < now - ${slack} ORDER BY until LIMIT ${mostDead} FOR UPDATE SKIP LOCKED);
-  DELETE FROM ${s}.queue WHERE until < now - ${slack} AND (key, party) IN (
-    SELECT key, party FROM ${s}.queue WHERE until < now - ${slack} ORDER BY until LIMIT ${mostDead} FOR UPDATE SKIP LOCKED);
-  DELETE FROM ${s}.penalties WHERE dead < now AND key IN (
-    SELECT key FROM ${s}.penalties WHERE dead < now ORDER BY dead LIMIT ${mostDead} FOR UPDATE SKIP LOCKED);
+  ${sweep(`${s}.permits`, "key, id", `until < now - ${slack}`, "until")}
+  ${sweep(`${s}.queue`, "key, party", `until < now - ${slack}`, "until")}
+  ${sweep(`${s}.penalties`, "key", "dead < now", "dead")}
 END $f$;
 
 CREATE OR REPLACE FUNCTION ${s}.total(k text) RETURNS float8 LANGUAGE sql VOLATILE AS $f$
@@ -364,12 +362,10 @@ DECLARE
   wanted bigint := (a->>'after')::bigint;
   now float8 := ${s}.enter('f', k);
   f ${s}.flights;
-  known boolean;
   til float8;
 BEGIN
   SELECT * INTO f FROM ${s}.flights x WHERE x.key = k;
-  known := FOUND;
-  IF known AND f.rexp <= now THEN
+  IF f.rexp <= now THEN
     UPDATE ${s}.flights x SET rfence = NULL, rexp = NULL, result = NULL WHERE x.key = k;
     f.rfence := NULL;
   END IF;
@@ -379,14 +375,14 @@ BEGIN
   END IF;
   -- A clock that stepped back keeps nothing for longer than its lease.
   til := least(f.until, now + least(f.lease, ${longest}));
-  IF known AND f.owner = me AND til > 0 THEN
+  IF f.owner = me AND til > 0 THEN
     -- It has run with this fence, so the next run gets another.
     IF wanted IS NOT NULL AND f.fence <= wanted THEN f.fence := greatest(f.fence + 1, nextval('${s}.fences')); END IF;
     UPDATE ${s}.flights x SET fence = f.fence, until = now + leasing, lease = leasing, dead = greatest(dead, now + leasing + ${slack})
       WHERE x.key = k;
     RETURN jsonb_build_object('tag', 'L', 'fence', f.fence);
   END IF;
-  IF known AND til > now THEN
+  IF f.key IS NOT NULL AND til > now THEN
     IF til < f.until THEN UPDATE ${s}.flights x SET until = til WHERE x.key = k; END IF;
     INSERT INTO ${s}.waiters VALUES (k, mine, now + greatest(leasing, ${slack}))
       ON CONFLICT (key, party) DO UPDATE SET dead = excluded.dead;
@@ -397,11 +393,9 @@ BEGIN
   INSERT INTO ${s}.flights VALUES (k, me, f.fence, now + leasing, leasing, false, NULL, NULL, NULL, now + leasing + ${slack})
     ON CONFLICT (key) DO UPDATE SET owner = me, fence = f.fence, until = now + leasing, lease = leasing,
       taken = flights.taken OR flights.owner <> '', dead = greatest(flights.dead, excluded.dead);
-  IF NOT known THEN
-    DELETE FROM ${s}.flights WHERE dead < now AND key IN (
-      SELECT key FROM ${s}.flights WHERE dead < now ORDER BY dead LIMIT ${mostDead} FOR UPDATE SKIP LOCKED);
-    DELETE FROM ${s}.waiters WHERE dead < now AND (key, party) IN (
-      SELECT key, party FROM ${s}.waiters WHERE dead < now ORDER BY dead LIMIT ${mostDead} FOR UPDATE SKIP LOCKED);
+  IF f.key IS NULL THEN
+    ${sweep(`${s}.flights`, "key", "dead < now", "dead")}
+    ${sweep(`${s}.waiters`, "key, party", "dead < now", "dead")}
   END IF;
   RETURN jsonb_build_object('tag', 'L', 'fence', f.fence);
 END $f$;
@@ -438,14 +432,13 @@ DECLARE
   now float8 := ${s}.enter('f', k);
   expiry float8 := now + (a->>'retain')::float8;
   f ${s}.flights;
-  known boolean;
 BEGIN
+  -- Without a row all of it is NULL, and no condition on it holds.
   SELECT * INTO f FROM ${s}.flights x WHERE x.key = k;
-  known := FOUND;
   IF f.rfence = mine THEN RETURN 'true'; END IF;
-  IF known AND (f.fence <> mine OR f.owner <> a->>'owner') THEN RETURN 'false'; END IF;
+  IF f.fence <> mine OR f.owner <> a->>'owner' THEN RETURN 'false'; END IF;
   -- With the state gone those who waited may be gone as well, and will ask again.
-  IF known AND NOT f.taken AND NOT EXISTS (SELECT FROM ${s}.waiters w WHERE w.key = k) THEN
+  IF NOT f.taken AND NOT EXISTS (SELECT FROM ${s}.waiters w WHERE w.key = k) THEN
     IF f.rfence IS NULL OR f.rexp <= now THEN
       DELETE FROM ${s}.flights x WHERE x.key = k;
       RETURN 'true';

@@ -223,26 +223,23 @@ export class SharedLimiter implements Backend {
 
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
     const { guard, onStoreError } = this.options
-    return Effect.matchEffect(
-      guard.run("take", Effect.suspend(() => this.store.take(keyName(key), [count(tokens)], 0))),
-      {
-        onSuccess: (taken) => {
-          const standing = this.standingOf(taken)
+    const sent = Effect.suspend(() => this.store.take(keyName(key), [count(tokens)], 0))
+    return Effect.matchEffect(guard.runOrApply(onStoreError, "take", sent), {
+      onFailure: (failure) => answer(failure),
+      onSuccess: (taken) => {
+        const standing = this.standingOf(taken)
+        if (taken !== undefined) {
           return taken.waits.length === 1
             ? answer(undefined, standing)
             : answer({ ...standing, retryAfter: Math.ceil(taken.retryMillis * nanosPerMilli) })
-        },
-        onFailure: (failure) =>
-          onStoreError === "fail" ? answer(failure) : Effect.flatMap(guard.applied(onStoreError, failure), () => {
-            const { local } = this
-            const now = local.now()
-            const standing = this.standingOf(undefined)
-            return onStoreError === "allow" || local.takeUnsafe(key, tokens, now)
-              ? answer(undefined, standing)
-              : answer({ ...standing, retryAfter: local.retryAfterUnsafe(key, tokens, now) })
-          })
+        }
+        const { local } = this
+        const now = local.now()
+        return onStoreError === "allow" || local.takeUnsafe(key, tokens, now)
+          ? answer(undefined, standing)
+          : answer({ ...standing, retryAfter: local.retryAfterUnsafe(key, tokens, now) })
       }
-    )
+    })
   }
 
   standingUnsafe(key: string | undefined): Standing {
@@ -290,7 +287,7 @@ export class SharedLimiter implements Backend {
     })
   }
 
-  private standingOf(taken: Taken | undefined): Standing {
+  private standingOf(taken: Taken | void): Standing {
     // The answer may be from before a change of the quotas, when there were more of them.
     const { limit } = this.rates[taken?.tightest ?? 0] ?? this.rates[0]!
     return {
