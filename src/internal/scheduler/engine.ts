@@ -34,7 +34,7 @@ import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
 import { type Core, impossibleOf, Refusals, refuseImpossible, refuseWaiting } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
-import { adapt, endAdaption, startOf, waited, waitingFor } from "./watching.js"
+import { adapt, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
 
 export { Job } from "./job.js"
@@ -85,14 +85,12 @@ export class Engine implements Core, Claimant, Load {
   readonly calls = new Set<CallInProgress>()
 
   private resumedAt = 0
+  /** It looks at the front already, or does so in a turn to come. */
   private pumping = false
   private again = false
-  private deferred = false
   private soon = false
   /** The time, once it was read in a step that has called nobody since. */
   private instant: number | undefined = undefined
-  /** The same by the time of the watch. */
-  private seenAt: number | undefined = undefined
   /** It is closed, and some jobs have not been told yet. */
   telling = false
   private starts = 0
@@ -203,7 +201,7 @@ export class Engine implements Core, Claimant, Load {
     }
     const { refusals } = this
     const now = this.hasTerms || job.options.maxWait !== Infinity ? this.time() : undefined
-    job.since = this.millis(now)
+    job.since = this.millis()
     if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
     const impossible = impossibleOf(job, this)
     if (impossible !== undefined) return refusals.refuse(job, new InsufficientCapacity(impossible))
@@ -266,7 +264,7 @@ export class Engine implements Core, Claimant, Load {
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
     if (job.link !== undefined) this.apart(() => this.limiter!.refundUnsafe(job))
     const lane = this.lanes.end(job)
-    const seenAt = this.watch === undefined ? undefined : (this.endedAt = this.watch.ended(exit, startOf(this, job)))
+    if (this.watch !== undefined) this.endedAt = this.watch.ended(exit, job.since)
     const { line } = job
     const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
     if (line !== undefined) job.settleLine(line, now!)
@@ -280,10 +278,7 @@ export class Engine implements Core, Claimant, Load {
     }
     if (this.queued > 0) {
       this.lanes.refresh()
-      if (!this.pumping && !this.deferred) {
-        this.instant = now
-        this.seenAt = seenAt
-      }
+      if (!this.pumping) this.instant = now
       this.pump()
     }
     this.notifyUnsafe()
@@ -305,7 +300,7 @@ export class Engine implements Core, Claimant, Load {
    * in this loop until it first waits. If it ends there, its release sets `again` instead of recursing.
    */
   pump(granted?: Lane, link?: unknown): void {
-    if (this.pumping || this.deferred) {
+    if (this.pumping) {
       this.again = true
       return
     }
@@ -331,9 +326,9 @@ export class Engine implements Core, Claimant, Load {
     } catch (error) {
       throwIn(this.site.dispatcher, error)
     }
-    this.pumping = false
-    this.instant = this.seenAt = undefined
-    if (!settled) this.defer()
+    this.instant = undefined
+    if (settled) this.pumping = false
+    else this.defer()
     this.overload?.pumped(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
     if (this.permits !== undefined) this.permits.changed()
     this.account?.turn()
@@ -349,9 +344,8 @@ export class Engine implements Core, Claimant, Load {
   }
 
   private defer(): void {
-    this.deferred = true
     this.site.dispatcher.scheduleTask(() => {
-      this.deferred = false
+      this.pumping = false
       this.pump()
     }, 0)
   }
@@ -376,7 +370,7 @@ export class Engine implements Core, Claimant, Load {
       return this.pump()
     }
     this.limiter!.watch?.delayed(Math.max(0, this.now() - claim.since) / 1e6)
-    if (this.pumping || this.deferred) {
+    if (this.pumping) {
       this.startHead(lane, claim.link)
       this.again = true
     } else {
@@ -413,8 +407,8 @@ export class Engine implements Core, Claimant, Load {
     this.lanes.refresh()
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
-    this.instant = this.seenAt = undefined
-    if (job.terms !== undefined) this.overload!.disarm()
+    this.instant = undefined
+    this.overload?.disarm()
     this.tellStart(job)
   }
 
@@ -425,18 +419,17 @@ export class Engine implements Core, Claimant, Load {
 
   // ---------------------------------------------------------------------------------------------------------- overload
 
-  /** Whole milliseconds: a small integer, which a job holds without an allocation. `now` is the time, if it was just read. */
-  millis(now?: number): number {
-    if (this.watch !== undefined) return this.watch.now()
-    return Math.round(
-      this.hasTerms ? (now ?? this.time()) / 1e6 : this.site.clock.currentTimeMillisUnsafe() - this.madeAt
-    )
+  /** Whole milliseconds: a small integer, which a job holds without an allocation. */
+  millis(): number {
+    return this.watch === undefined
+      ? Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+      : this.watch.now()
   }
 
   /** Notes when a job starts, where something asks for it. It may have waited since some time. */
   private begins(job: Job, since?: number): void {
-    if (this.watch !== undefined) job.since = this.watch.started(since, this.seenAt)
-    if (this.adaptive !== undefined) job.since = this.instant ?? this.time()
+    if (this.watch !== undefined) job.since = this.watch.started(since)
+    if (this.adaptive !== undefined) job.arrived = this.instant ?? this.time()
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -468,7 +461,7 @@ export class Engine implements Core, Claimant, Load {
   refuseQueued(job: Job, reason: SchedulerErrorReason): void {
     this.withdrawJob(job)
     this.recheckClaim()
-    this.instant = this.seenAt = undefined
+    this.instant = undefined
     this.refusals.refuse(job, reason)
   }
 
@@ -490,7 +483,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   resizeUnsafe(concurrency: number): void {
-    if (this.adaptive !== undefined) endAdaption(this)
+    this.adaptive = undefined
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
     this.watch?.resized()

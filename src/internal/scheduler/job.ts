@@ -51,6 +51,8 @@ export class Terms implements DueHeap.Member {
   index = -1
   /** How long the first job had waited for width when this one came. */
   widthAt = 0
+  /** What its line was charged with. */
+  charged = 0
 
   constructor(job: Job) {
     this.job = job
@@ -84,12 +86,12 @@ export abstract class Job extends Seat implements Inner {
   /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
   width = 0
-  /** While it waits: since when, on the axis of the rate. While it runs with a share: what its line was charged with. */
-  arrived = 0
   /**
-   * While it waits: since when, in whole milliseconds of the engine. While it runs: since when, in nanoseconds of its clock
-   * where the width or a share follows that, or else in those milliseconds where something observes the engine.
+   * While it waits: since when, on the axis of the rate. While it runs: since when, in nanoseconds of the engine, where the
+   * width or a share follows that.
    */
+  arrived = 0
+  /** Since when it waits or, where something observes the engine, runs. In whole milliseconds of the engine. */
   since = 0
   terms: Terms | undefined = undefined
   ties: Ties | undefined = undefined
@@ -109,15 +111,16 @@ export abstract class Job extends Seat implements Inner {
 
   /** It is about to start. Its line pays for it until it ends. */
   chargeLine(line: Line<Seat>, now: number): void {
-    this.arrived = line.fair.charge(line, this.weight)
-    this.since = now
+    this.terms ??= new Terms(this)
+    this.terms.charged = line.fair.charge(line, this.weight)
+    this.arrived = now
   }
 
   /** It has ended. */
   settleLine(line: Line<Seat>, now: number): void {
     // Contexts may keep the job for long: it must not keep the queue.
     this.line = undefined
-    line.fair.settle(line, this.order, this.arrived, this.weight, now - this.since)
+    line.fair.settle(line, this.order, this.terms!.charged, this.weight, now - this.arrived)
   }
 
   get weight(): number {
