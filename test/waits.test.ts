@@ -67,7 +67,7 @@ const makeEngine = (concurrency: number) => {
 }
 
 /** The process counts them: tests of other files may have left some. */
-const counted = () => [changes.seats, changes.blocked, changes.strangers]
+const counted = () => [changes.listeners, changes.blocked]
 
 /** The texts of what does not hold. */
 const broken = (claims: Record<string, boolean>): ReadonlyArray<string> =>

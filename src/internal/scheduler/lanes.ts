@@ -235,7 +235,7 @@ export class Lanes implements Owner {
 
   private count(lane: Lane, by: number): void {
     if (lane.node!.kind === "job") this.inside += by
-    else changes.seats += by
+    else changes.listeners += by
   }
 
   /** Takes a job out of all queues. `refresh` has to follow. */
@@ -291,9 +291,9 @@ export class Lanes implements Owner {
   /** A fiber of a node waits until the scheduler is idle. The jobs that come to wait for the node are heard of until the end. */
   attend(node: Node): () => void {
     const lane = this.laneOf(node)
-    changes.idlers++
+    changes.listeners++
     return () => {
-      changes.idlers--
+      changes.listeners--
       if (lane.first === undefined && this.known(node) === lane) this.forget(lane)
     }
   }

@@ -66,12 +66,11 @@ class Changes {
   /** How often a path was added, or taken away. */
   added = 0
   removed = 0
-  /** How many queued jobs may run in the width of a job that waits for a run or a batch. */
-  seats = 0
-  /** How many run in the width of a job that they were not made in. */
-  strangers = 0
-  /** How many fibers of a node wait until a scheduler is idle but for the jobs that wait for them. */
-  idlers = 0
+  /**
+   * How many hear of each new path: queued jobs that may run in the width of a job that waits for a run or a batch, jobs that
+   * run in the width of one that they were not made in, and fibers that wait until a scheduler is idle but for those around.
+   */
+  listeners = 0
   /** How many widths have a first job that does not fit. */
   blocked = 0
 }
@@ -119,7 +118,7 @@ export class Edge implements Linked<Edge> {
     join(to.waiters, this)
     to.waiters = this
     changes.added++
-    if (changes.seats + changes.strangers + changes.idlers > 0 && (to.waits !== undefined || to.inside !== undefined)) {
+    if (changes.listeners > 0 && (to.waits !== undefined || to.inside !== undefined)) {
       stirAbove(from)
     }
   }
