@@ -389,9 +389,17 @@ const isList = (array: ReadonlyArray<unknown>): boolean => {
   return true
 }
 
-const fieldsAlike = (left: object, right: object, pending: Array<object>): boolean => {
-  const names = Reflect.ownKeys(left)
-  const others = Reflect.ownKeys(right)
+const fieldsAlike = (left: object, right: object, pending: Array<object>): boolean =>
+  namedAlike(Object.getOwnPropertyNames(left), Object.getOwnPropertyNames(right), left, right, pending) &&
+  namedAlike(Object.getOwnPropertySymbols(left), Object.getOwnPropertySymbols(right), left, right, pending)
+
+const namedAlike = (
+  names: ReadonlyArray<PropertyKey>,
+  others: ReadonlyArray<PropertyKey>,
+  left: object,
+  right: object,
+  pending: Array<object>
+): boolean => {
   if (names.length !== others.length) return false
   for (let i = 0; i < names.length; i++) {
     const name = names[i]!
