@@ -36,11 +36,16 @@ export class Place extends Seat {
   }
 }
 
-/** The part of a scheduler that its jobs and lanes use. */
-export interface Owner {
-  readonly name: string
+/** The lanes of a scheduler, as each of them and the jobs see them. */
+interface AllLanes {
   stirUnsafe(job: Job): void
   inheritUnsafe(lane: Lane, heir: Node | undefined): void
+}
+
+/** The part of an engine that its jobs use. */
+export interface Owner {
+  readonly name: string
+  readonly lanes: AllLanes
 }
 
 /** The terms of a job that most jobs do not have. Times in nanoseconds of the clock of `Overload`. */
@@ -81,7 +86,7 @@ export abstract class Job extends Seat implements Inner {
   /** The node in whose context the job was made, or the first one around that has not ended. */
   outer: Node | undefined
   state: State = "Idle"
-  /** The scheduler it belongs to. */
+  /** Set at the latest when it waits or runs. */
   engine: Owner | undefined = undefined
   /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
@@ -191,7 +196,7 @@ export abstract class Job extends Seat implements Inner {
   }
 
   stirUnsafe(): void {
-    this.engine?.stirUnsafe(this)
+    this.engine?.lanes.stirUnsafe(this)
   }
 
   /** Whether a scheduler that drains refuses it, although it is patient: the call that it is of came too late. */
@@ -212,7 +217,7 @@ export abstract class Job extends Seat implements Inner {
  * job lends. The lane of any other node has no width: it holds the jobs of this scheduler that were made in the node.
  */
 export class Lane implements Inside, Member<Lane> {
-  readonly engine: Owner
+  readonly lanes: AllLanes
   /** `undefined` for the main lane, and once the node has ended. */
   node: Node | undefined
   sibling: Lane | undefined = undefined
@@ -234,8 +239,8 @@ export class Lane implements Inside, Member<Lane> {
   /** Of a run or a batch: the change since which no lender above has room, unless it is a candidate. */
   fullAt = -1
 
-  constructor(engine: Owner, node: Node | undefined, capacity: number) {
-    this.engine = engine
+  constructor(lanes: AllLanes, node: Node | undefined, capacity: number) {
+    this.lanes = lanes
     this.node = node
     this.capacity = capacity
   }
@@ -253,7 +258,7 @@ export class Lane implements Inside, Member<Lane> {
   }
 
   passUnsafe(heir: Node | undefined): void {
-    this.engine.inheritUnsafe(this, heir)
+    this.lanes.inheritUnsafe(this, heir)
   }
 
   link(job: Job, front: boolean): void {

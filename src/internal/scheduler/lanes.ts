@@ -10,8 +10,7 @@ import { type Job, Lane, type Owner, Place, type Seat } from "./job.js"
 import { Lenders } from "./lenders.js"
 
 /** The part of an engine that its lanes use. */
-export interface Host {
-  readonly name: string
+export interface Host extends Owner {
   /** If set, the width follows the other side: a job that is heavier than it starts alone. */
   readonly adaptive: object | undefined
   /** The time on the axis of the rate. */
@@ -22,7 +21,7 @@ export interface Host {
   notifySoon(): void
 }
 
-export class Lanes implements Owner {
+export class Lanes {
   readonly main: Lane
   readonly lenders: Lenders
   /** The jobs that run. */
@@ -39,10 +38,6 @@ export class Lanes implements Owner {
     this.host = host
     this.main = new Lane(this, undefined, concurrency)
     this.lenders = new Lenders(this)
-  }
-
-  get name(): string {
-    return this.host.name
   }
 
   get unbounded(): boolean {
@@ -73,7 +68,7 @@ export class Lanes implements Owner {
   }
 
   begin(job: Job, lane: Lane): void {
-    job.engine = this
+    job.engine = this.host
     const width = this.widthIn(lane, job)
     lane.used += width
     job.width = width
@@ -117,7 +112,7 @@ export class Lanes implements Owner {
 
   lends(node: Node): node is Job {
     // Sound: of all nodes, jobs alone have an engine.
-    return (node as Job).engine === this && (node as Job).state === "Running"
+    return (node as Job).engine === this.host && (node as Job).state === "Running"
   }
 
   /** The nearest job of this scheduler around a node, or else the outermost run or batch around it. */
@@ -133,8 +128,8 @@ export class Lanes implements Owner {
 
   known(node: Node): Lane | undefined {
     for (let lane = node.inside; lane !== undefined; lane = lane.sibling) {
-      // Sound: the lanes of a scheduler are made by it.
-      if (lane.engine === this) return lane as Lane
+      // Sound: `inside` of a node holds lanes.
+      if ((lane as Lane).lanes === this) return lane as Lane
     }
     return undefined
   }
@@ -216,7 +211,7 @@ export class Lanes implements Owner {
   // -------------------------------------------------------------------------------------------------- coming and leaving
 
   enter(job: Job): void {
-    job.engine = this
+    job.engine = this.host
     job.lane = this.main
     job.state = "Queued"
     job.order = ++this.arrivals

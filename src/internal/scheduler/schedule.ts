@@ -50,7 +50,7 @@ export const effectOf = <A, E, R>(
 
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
-  protected readonly engine_: Engine
+  declare readonly engine: Engine
   // Cleared at the end: fibers that the job left behind keep it in their context.
   private self: Effect.Effect<A, E, R> | undefined
   private fiber: Fiber<unknown, unknown> | undefined
@@ -59,7 +59,7 @@ class EffectJob<A, E, R> extends Job {
 
   constructor(engine: Engine, self: Effect.Effect<A, E, R>, options: JobOptions, fiber: Fiber<unknown, unknown>) {
     super(options, nodeOf(fiber.context), false)
-    this.engine_ = engine
+    this.engine = engine
     this.self = self
     this.fiber = fiber
     this.context = fiber.context
@@ -67,11 +67,11 @@ class EffectJob<A, E, R> extends Job {
 
   enter(): Effect.Effect<A, E | SchedulerError, R> {
     // Begins in the step in which permit and rate were taken: no other step comes in between.
-    if (this.engine_.startUnsafe(this)) return firstStep(this.body(), this.fiber!)
+    if (this.engine.startUnsafe(this)) return firstStep(this.body(), this.fiber!)
     return Effect.callback<A, E | SchedulerError, R>((resume) => {
-      const { account } = this.engine_
+      const { account } = this.engine
       this.resume = resume
-      this.engine_.enqueueUnsafe(this)
+      this.engine.enqueueUnsafe(this)
       // One that is refused or started in this step has not waited.
       if (account !== undefined && this.state === "Queued") this.resume = account.enter(this.fiber!, resume)
     })
@@ -80,7 +80,7 @@ class EffectJob<A, E, R> extends Job {
   /** Returns `undefined`, as `onExitPrimitive` expects of a finalizer without an effect, or what the caller dies of. */
   leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<never> | undefined {
     this.fiber!.setContext(this.context!)
-    this.engine_.releaseUnsafe(this, exit)
+    this.engine.releaseUnsafe(this, exit)
     this.self =
       this.fiber =
       this.context =
@@ -91,7 +91,7 @@ class EffectJob<A, E, R> extends Job {
 
   protected body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber!.setContext(Context.add(this.context!, CurrentNode, this))
-    return effectOf(this.engine_, this, this.self!)
+    return effectOf(this.engine, this, this.self!)
   }
 
   onStart(): void {
@@ -113,7 +113,7 @@ class SettledJob<A, E, R> extends EffectJob<A, E, R> {
 
   /** In the step in which the rate was taken. */
   protected override body(): Effect.Effect<A, E | SchedulerError, R> {
-    this.paid = this.engine_.limiter?.chargeUnsafe?.(undefined, this.cost, this)
+    this.paid = this.engine.limiter?.chargeUnsafe?.(undefined, this.cost, this)
     return super.body()
   }
 
@@ -121,7 +121,7 @@ class SettledJob<A, E, R> extends EffectJob<A, E, R> {
     const { paid } = this
     this.paid = undefined
     try {
-      return settleBy("Scheduler.schedule", this.engine_.limiter, paid, this.options.settle!, exit)
+      return settleBy("Scheduler.schedule", this.engine.limiter, paid, this.options.settle!, exit)
     } finally {
       super.leave(exit)
     }

@@ -34,7 +34,6 @@ export interface Node {
 
 /** The jobs of one scheduler that were made in a node. One that is queued has no fibers, so no path leads through it. */
 export interface Inside {
-  readonly engine: object
   /** Of another scheduler, in the same node. */
   sibling: Inside | undefined
   /** Those that run: a ring. */
