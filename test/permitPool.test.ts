@@ -342,7 +342,7 @@ describe("the permits of several processes", () => {
         yield* TestClock.adjust(20)
         for (const job of [early!, ...late]) expect((yield* Fiber.join(job))._tag, `round ${round}`).toBe("Success")
       }
-      expect(engine.refusals.counts).toEqual({})
+      expect(engine.refused).toEqual({})
       yield* pool.close
     }))
 

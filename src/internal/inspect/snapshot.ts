@@ -211,7 +211,7 @@ class Reader {
       byShare: byShare.slice(0, this.settings.most).map(({ key, queued }) =>
         this.withKey("share", key, { share: shareOf(key), queued })
       ),
-      refused: { ...engine.refusals.counts }
+      refused: { ...engine.refused }
     })
   }
 

@@ -32,7 +32,7 @@ import type { Limits } from "./options.js"
 import { Overload } from "./overload.js"
 import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
-import { type Core, impossibleOf, Refusals, refuseImpossible, refuseWaiting } from "./refusal.js"
+import { type Core, impossibleOf, refuseEach, refuseImpossible, refuseJob } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
 import { adapt, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
@@ -67,8 +67,9 @@ export class Engine implements Core, Claimant, Load {
   /** Adds up what the queue waits for, where callers are traced. */
   readonly account: Account | undefined
   readonly log: Log | undefined
-  readonly refusals: Refusals
+  readonly refused: Core["refused"] = {}
   private readonly rate: Rate
+  limiter: Limiter<StoreError> | undefined
   /** Whether every job has terms. */
   private readonly hasTerms: boolean
   private readonly madeAt: number
@@ -102,8 +103,8 @@ export class Engine implements Core, Claimant, Load {
     this.site = site
     this.hasTerms = limits.maxWait !== Infinity || limits.shed !== undefined
     this.madeAt = site.clock.currentTimeMillisUnsafe()
-    this.refusals = new Refusals(this)
-    this.rate = new Rate(this, limiter)
+    this.rate = new Rate(this)
+    this.limiter = limiter
     this.account = Context.get(site.context, Tracing)?.account(this, site, () => waitingFor(this))
     this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
@@ -118,12 +119,8 @@ export class Engine implements Core, Claimant, Load {
     return this.limits.name
   }
 
-  get limiter(): Limiter<StoreError> | undefined {
-    return this.rate.limiter
-  }
-
   now(): number {
-    return this.rate.now()
+    return this.limiter === undefined ? 0 : this.limiter.now()
   }
 
   get main(): Lane {
@@ -199,12 +196,11 @@ export class Engine implements Core, Claimant, Load {
       job.state = "Done"
       return job.onClose()
     }
-    const { refusals } = this
     const now = this.hasTerms || job.options.maxWait !== Infinity ? this.time() : undefined
     job.since = this.millis()
-    if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
+    if (this.refusesNew(job)) return refuseJob(this, job, new Draining())
     const impossible = impossibleOf(job, this)
-    if (impossible !== undefined) return refusals.refuse(job, new InsufficientCapacity(impossible))
+    if (impossible !== undefined) return refuseJob(this, job, new InsufficientCapacity(impossible))
     job.arrived = this.now()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
@@ -226,7 +222,7 @@ export class Engine implements Core, Claimant, Load {
   /** Its fiber may have yielded since it could not start. */
   private startOrRefuse(job: Job, reason: SchedulerErrorReason): void {
     if (this.startUnsafe(job, job)) this.tellStart(job)
-    else this.refusals.refuse(job, reason)
+    else refuseJob(this, job, reason)
   }
 
   startedUnsafe(job: Job): void {
@@ -262,7 +258,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
-    if (job.link !== undefined) this.apart(() => this.limiter!.refundUnsafe(job))
+    if (job.link !== undefined) this.slices.apart(() => this.limiter!.refundUnsafe(job))
     const lane = this.lanes.end(job)
     if (this.watch !== undefined) this.endedAt = this.watch.ended(exit, job.since)
     const { line } = job
@@ -385,11 +381,7 @@ export class Engine implements Core, Claimant, Load {
 
   onStoreFailure(error: StoreError): void {
     // Not the one in front alone: each of the others might wait for as long as the store takes to fail.
-    if (this.front !== undefined) refuseWaiting(this, error, (job) => job.tokens > 0)
-  }
-
-  apart(f: () => void): void {
-    this.slices.apart(f)
+    if (this.front !== undefined) refuseEach(this, (job) => job.tokens > 0 ? error : undefined)
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */
@@ -462,7 +454,7 @@ export class Engine implements Core, Claimant, Load {
     this.withdrawJob(job)
     this.recheckClaim()
     this.instant = undefined
-    this.refusals.refuse(job, reason)
+    refuseJob(this, job, reason)
   }
 
   /** Lets no job start for a time: where no limiter does that, and over a store. */
@@ -493,7 +485,7 @@ export class Engine implements Core, Claimant, Load {
 
   /** Gives a rate to an engine that had none. */
   adoptLimiterUnsafe(limiter: Limiter<StoreError>): void {
-    this.rate.limiter = limiter
+    this.limiter = limiter
     // The arrivals of waiting jobs are not on its time axis.
     this.resumedAt = limiter.now()
     refuseImpossible(this)
@@ -518,7 +510,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   private tellEach<A>(all: Iterable<A>, tell: (each: A) => void, done?: () => void): void {
-    this.apart(() => forEachInSlices(this.slices, Array.from(all), tell, done))
+    this.slices.apart(() => forEachInSlices(this.slices, Array.from(all), tell, done))
   }
 
   notifySoon(): void {

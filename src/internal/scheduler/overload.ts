@@ -94,7 +94,7 @@ export class Overload {
   private ring(): void {
     const { engine } = this
     // First the jobs that can start: the timer of the rate may be set for the same time.
-    engine.apart(() => engine.limiter?.settle?.())
+    engine.slices.apart(() => engine.limiter?.settle?.())
     engine.pump()
     this.refuseEach(this.expired(), (terms) => this.exceeded(terms, engine.time()))
   }
