@@ -196,7 +196,6 @@ export class Engine implements Core, Claimant, Load {
       job.state = "Done"
       return job.onClose()
     }
-    const now = this.hasTerms || job.options.maxWait !== Infinity ? this.time() : undefined
     job.since = this.millis()
     if (this.refusesNew(job)) return refuseJob(this, job, new Draining())
     const impossible = impossibleOf(job, this)
@@ -205,9 +204,10 @@ export class Engine implements Core, Claimant, Load {
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) return this.startOrRefuse(job, new QueueFull({ queued, maxQueued }))
-    if (now === undefined || (job.patient && job.options.maxWait === Infinity)) {
+    if (job.options.maxWait === Infinity && (job.patient || !this.hasTerms)) {
       this.lanes.enter(job)
     } else {
+      const now = this.time()
       const terms = job.terms = new Terms(job)
       this.overload ??= new Overload(this, this.limits, this.site)
       const reason = this.overload.refusesNew(terms, now)
@@ -267,11 +267,7 @@ export class Engine implements Core, Claimant, Load {
     if (this.adaptive !== undefined && exit !== undefined) adapt(this, job, exit, now!)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
-    if (this.permits !== undefined) {
-      this.lanes.refresh()
-      this.recheckClaim()
-      this.permits.freed()
-    }
+    this.permits?.freed()
     if (this.queued > 0) {
       this.lanes.refresh()
       if (!this.pumping) this.instant = now

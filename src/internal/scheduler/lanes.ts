@@ -54,7 +54,6 @@ export class Lanes {
     if (inner !== undefined) {
       above(inner, (node) => {
         if (this.lends(node)) around++
-        return true
       })
     }
     return this.running > around
