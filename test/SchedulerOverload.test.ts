@@ -297,6 +297,19 @@ describe("maxWait", () => {
     expect(pending).toBe(0)
   })
 
+  it("O1 when the last job with a maxWait leaves, its timer is gone", () => {
+    let pending = -1
+    simulate((_, clock) =>
+      Effect.scoped(Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 1, maxWait: "1 minute" })
+        yield* fork(scheduler.schedule(Effect.never))
+        yield* Fiber.interrupt(yield* fork(scheduler.schedule(Effect.void)))
+        pending = clock.pending
+      }))
+    )
+    expect(pending).toBe(0)
+  })
+
   it.effect("O1 a job that the rate starts exactly at the end of its maxWait is not refused", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 1, rate: { limit: 10, window: "1 second" } })

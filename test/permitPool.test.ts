@@ -358,7 +358,7 @@ describe("the permits of several processes", () => {
         yield* TestClock.adjust(20)
         for (const job of [early!, ...late]) expect((yield* Fiber.join(job))._tag, `round ${round}`).toBe("Success")
       }
-      expect(engine.refusals.counts).toEqual({})
+      expect(engine.refused).toEqual({})
     }))
 
   it.effect("schedulers with one pulse renew in the same moments, and the timer ends with the last permit", () =>

@@ -81,7 +81,7 @@ const simulate = (seed: number) => {
   const waits = (job: TestJob) => job.state === "Queued"
   const lenderOf = (job: Job, engine: Engine): Job | undefined => {
     for (let outer = job.outer; outer !== undefined; outer = outer.outer) {
-      if (outer instanceof Job && outer.state === "Running" && outer.engine === engine.lanes) return outer
+      if (outer instanceof Job && outer.state === "Running" && outer.engine === engine) return outer
     }
     return undefined
   }

@@ -3,6 +3,6 @@ import type { Job, Lane } from "../../src/internal/scheduler/job.js"
 
 export const ownLane = (job: Job): Lane | undefined => {
   let lane = job.inside
-  while (lane !== undefined && lane.engine !== job.engine) lane = lane.sibling
+  while (lane !== undefined && lane.lanes !== job.engine?.lanes) lane = lane.sibling
   return lane
 }

@@ -160,7 +160,7 @@ export class Runner<Req extends Request.Any, R> {
       Effect.onExit(
         Effect.scoped(Effect.withFiber((fiber) => {
           const ask = () => plan(wanted)
-          return batch.job === undefined ? ask() : batch.job.begin(ask, fiber)
+          return batch.job === undefined ? ask() : batch.job.firstStep(ask, fiber)
         })),
         (exit) => {
           batch.answer = exit
@@ -221,7 +221,7 @@ export class Runner<Req extends Request.Any, R> {
     // A batch that closes its own resolver does not wait for itself.
     const around = new Set<Node>()
     const node = nodeOf(fiber.context)
-    if (node !== undefined) above(node, (node) => (around.add(node), true))
+    if (node !== undefined) above(node, (node) => around.add(node))
     const others: Array<Fiber.Fiber<unknown, unknown>> = []
     for (const batch of this.running) {
       if (batch.fiber === undefined) continue

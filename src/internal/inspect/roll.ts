@@ -21,8 +21,8 @@ class Quiet {
   now(): number {
     return this.time.now()
   }
-  started(_since: unknown, now?: number): number {
-    return now ?? this.time.now()
+  started(): number {
+    return this.time.now()
   }
   ended(): number {
     return this.time.now()

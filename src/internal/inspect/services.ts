@@ -2,7 +2,7 @@
  * The figures of the schedulers of each name together: the lists of a snapshot end somewhere.
  */
 import type { Engine, Job } from "../scheduler/engine.js"
-import { penaltyOf, startOf, waitingFor } from "../scheduler/watching.js"
+import { penaltyOf, waitingFor } from "../scheduler/watching.js"
 import type { SchedulerSnapshot } from "./models.js"
 import type { Member } from "./roll.js"
 import { engineOf } from "./snapshot.js"
@@ -32,7 +32,7 @@ export interface Service {
 const stuck = (engine: Engine, last: Job, isOnly: boolean): number => {
   const hold = waitingFor(engine)
   const isFull = isOnly && hold === "nothing" && engine.weight >= engine.width
-  return hold === "width" || isFull ? engine.millis() - Math.max(engine.endedAt, startOf(engine, last)) : 0
+  return hold === "width" || isFull ? engine.millis() - Math.max(engine.endedAt, last.since) : 0
 }
 
 export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
@@ -55,7 +55,7 @@ export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
       oldestWait = Math.max(oldestWait, wait)
       const { started } = engine.lanes
       if (started.length > 0) {
-        oldestRun = Math.max(oldestRun, engine.millis() - startOf(engine, started.at(-1)!))
+        oldestRun = Math.max(oldestRun, engine.millis() - started.at(-1)!.since)
         stuckMillis = Math.max(stuckMillis, stuck(engine, started[0]!, all.length === 1))
       }
       penalty = Math.max(penalty, penaltyOf(engine))

@@ -8,7 +8,7 @@ import type { Collector } from "../batcher/collector.js"
 import type { Batch } from "../batcher/parts.js"
 import type { Flights, Run } from "../reducer/run.js"
 import type { Engine, Job } from "../scheduler/engine.js"
-import { penaltyOf, startOf, waited, waitingFor } from "../scheduler/watching.js"
+import { penaltyOf, waited, waitingFor } from "../scheduler/watching.js"
 import { type Held, heldIn } from "../seen/held.js"
 import type { Keys } from "../seen/seen.js"
 import { liveNode, type Node, visitBelow } from "../waits/waits.js"
@@ -204,13 +204,13 @@ class Reader {
       waitingFor: waitingFor(engine),
       oldestWaitMillis: engine.oldestWait,
       penaltyMillis: Math.ceil(penaltyOf(engine) / 1e6),
-      running: running.map((_) => job(_, Math.max(0, engine.millis() - startOf(engine, _)))),
+      running: running.map((_) => job(_, Math.max(0, engine.millis() - _.since))),
       queued: queued.map((_) => job(_, waited(engine, _))),
       byPriority: engine.main.queue.byPriority(),
       byShare: byShare.slice(0, this.settings.most).map(({ key, queued }) =>
         this.withKey("share", key, { share: shareOf(key), queued })
       ),
-      refused: { ...engine.refusals.counts }
+      refused: { ...engine.refused }
     })
   }
 

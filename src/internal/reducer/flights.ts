@@ -145,7 +145,7 @@ export const close = (flights: Flights): Effect.Effect<void> =>
     const fiber = Fiber.getCurrent()!
     const own = nodeOf(fiber.context)
     const around = new Set<Node>()
-    if (own !== undefined) above(own, (node) => (around.add(node), true))
+    if (own !== undefined) above(own, (node) => around.add(node))
     // How many runs are not over, and one more until all are interrupted.
     let left = 1
     const release = () => {

@@ -15,6 +15,7 @@ import { type Node, nodeOf } from "../waits/waits.js"
 import { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
 import type { Checked } from "./options.js"
+import { errorOf } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
 
 export const site = <I>(): Effect.Effect<Site<I>, never, I> =>
@@ -86,7 +87,7 @@ export const penalize = (engine: Engine, nanos: number): Effect.Effect<void, Sch
     }
     const holder = permits?.penalize(nanos) ?? (limiter && Effect.map(limiter.penalize(undefined, nanos), counted))
     if (holder === undefined) return Effect.sync(() => engine.penalizeUnsafe(nanos))
-    const penalized = Effect.mapError(holder, (failure) => engine.refusals.error(failure))
+    const penalized = Effect.mapError(holder, (failure) => errorOf(engine, failure))
     return Effect.map(penalized, () => {
       engine.account?.turn()
       engine.overload?.refuseHopeless()

@@ -2,10 +2,7 @@
  * A job of a client that has none of the scheduler's code: it gets its jobs from the engine. So a program that batches without
  * a scheduler does not bundle one.
  */
-import type * as Effect from "effect/Effect"
-import type { Fiber } from "effect/Fiber"
 import type { Node } from "../waits/waits.js"
-import { firstStepOf, type Starter } from "./begin.js"
 import type { SchedulerError } from "./error.js"
 import { Job } from "./job.js"
 import { oneJob } from "./options.js"
@@ -19,12 +16,10 @@ export interface Client {
 
 /** It waits where the queue is full, and `outer` waits for it: it may run in the width of a job that waits for that. */
 export class ClientJob extends Job {
-  private readonly host: Starter
   private readonly client: Client
 
-  constructor(host: Starter, client: Client, outer: Node) {
+  constructor(client: Client, outer: Node) {
     super(oneJob, outer, true)
-    this.host = host
     this.client = client
   }
 
@@ -36,10 +31,5 @@ export class ClientJob extends Job {
   }
   onClose(): void {
     this.client.onClose(this.state === "Running")
-  }
-
-  /** Begins its effect: the first operation of it. */
-  begin<A, E, R>(self: () => Effect.Effect<A, E, R>, fiber: Fiber<unknown, unknown>): Effect.Effect<A, E, R> {
-    return firstStepOf(this.host, this, self, fiber)
   }
 }

@@ -33,9 +33,9 @@ import type { Limits } from "./options.js"
 import { Overload } from "./overload.js"
 import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
-import { type Core, impossibleOf, Refusals, refuseImpossible, refuseWaiting } from "./refusal.js"
+import { type Core, impossibleOf, refuseEach, refuseImpossible, refuseJob } from "./refusal.js"
 import type { Permits, Site } from "./site.js"
-import { adapt, endAdaption, startOf, waited, waitingFor } from "./watching.js"
+import { adapt, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
 
 export { Job } from "./job.js"
@@ -68,8 +68,9 @@ export class Engine implements Core, Claimant, Load {
   /** Adds up what the queue waits for, where callers are traced. */
   readonly account: Account | undefined
   readonly log: Log | undefined
-  readonly refusals: Refusals
+  readonly refused: Core["refused"] = {}
   private readonly rate: Rate
+  limiter: Limiter<StoreError> | undefined
   /** Whether every job has terms. */
   private readonly hasTerms: boolean
   private readonly madeAt: number
@@ -86,14 +87,12 @@ export class Engine implements Core, Claimant, Load {
   readonly calls = new Set<CallInProgress>()
 
   private resumedAt = 0
+  /** It looks at the front already, or does so in a turn to come. */
   private pumping = false
   private again = false
-  private deferred = false
   private soon = false
   /** The time, once it was read in a step that has called nobody since. */
   private instant: number | undefined = undefined
-  /** The same by the time of the watch. */
-  private seenAt: number | undefined = undefined
   /** It is closed, and some jobs have not been told yet. */
   telling = false
   private starts = 0
@@ -105,8 +104,8 @@ export class Engine implements Core, Claimant, Load {
     this.site = site
     this.hasTerms = limits.maxWait !== Infinity || limits.shed !== undefined
     this.madeAt = site.clock.currentTimeMillisUnsafe()
-    this.refusals = new Refusals(this)
-    this.rate = new Rate(this, limiter)
+    this.rate = new Rate(this)
+    this.limiter = limiter
     this.account = Context.get(site.context, Tracing)?.account(this, site, () => waitingFor(this))
     this.log = logOf(this.name, site)
     this.slices = new Slices(site.dispatcher)
@@ -121,12 +120,8 @@ export class Engine implements Core, Claimant, Load {
     return this.limits.name
   }
 
-  get limiter(): Limiter<StoreError> | undefined {
-    return this.rate.limiter
-  }
-
   now(): number {
-    return this.rate.now()
+    return this.limiter === undefined ? 0 : this.limiter.now()
   }
 
   get main(): Lane {
@@ -193,7 +188,7 @@ export class Engine implements Core, Claimant, Load {
 
   /** A job for a client, which submits it. */
   jobOf(client: Client, outer: Node): ClientJob {
-    return new ClientJob(this, client, outer)
+    return new ClientJob(client, outer)
   }
 
   submitUnsafe(job: Job): void {
@@ -207,19 +202,18 @@ export class Engine implements Core, Claimant, Load {
       job.state = "Done"
       return job.onClose()
     }
-    const { refusals } = this
-    const now = this.hasTerms || job.options.maxWait !== Infinity ? this.time() : undefined
-    job.since = this.millis(now)
-    if (this.refusesNew(job)) return refusals.refuse(job, new Draining())
+    job.since = this.millis()
+    if (this.refusesNew(job)) return refuseJob(this, job, new Draining())
     const impossible = impossibleOf(job, this)
-    if (impossible !== undefined) return refusals.refuse(job, new InsufficientCapacity(impossible))
+    if (impossible !== undefined) return refuseJob(this, job, new InsufficientCapacity(impossible))
     job.arrived = this.now()
     const { maxQueued } = this.limits
     const queued = job.patient ? -1 : this.lanes.waitingBefore(job)
     if (queued >= maxQueued) return this.startOrRefuse(job, new QueueFull({ queued, maxQueued }))
-    if (now === undefined || (job.patient && job.options.maxWait === Infinity)) {
+    if (job.options.maxWait === Infinity && (job.patient || !this.hasTerms)) {
       this.lanes.enter(job)
     } else {
+      const now = this.time()
       const terms = job.terms = new Terms(job)
       this.overload ??= new Overload(this, this.limits, this.site)
       const reason = this.overload.refusesNew(terms, now)
@@ -234,7 +228,7 @@ export class Engine implements Core, Claimant, Load {
   /** Its fiber may have yielded since it could not start. */
   private startOrRefuse(job: Job, reason: SchedulerErrorReason): void {
     if (this.startUnsafe(job, job)) this.tellStart(job)
-    else this.refusals.refuse(job, reason)
+    else refuseJob(this, job, reason)
   }
 
   startedUnsafe(job: Job): void {
@@ -270,26 +264,19 @@ export class Engine implements Core, Claimant, Load {
   }
 
   private finish(job: Job, exit: Exit.Exit<unknown, unknown> | undefined): void {
-    if (job.link !== undefined) this.apart(() => this.limiter!.refundUnsafe(job))
+    if (job.link !== undefined) this.slices.apart(() => this.limiter!.refundUnsafe(job))
     const lane = this.lanes.end(job)
-    const seenAt = this.watch === undefined ? undefined : (this.endedAt = this.watch.ended(exit, startOf(this, job)))
+    if (this.watch !== undefined) this.endedAt = this.watch.ended(exit, job.since)
     const { line } = job
     const now = line === undefined && this.adaptive === undefined ? undefined : this.time()
     if (line !== undefined) job.settleLine(line, now!)
     if (this.adaptive !== undefined && exit !== undefined) adapt(this, job, exit, now!)
     if (job.waits !== undefined || job.inside !== undefined) endUnsafe(job)
     if (lane !== this.main) this.lanes.lenders.freed(lane)
-    if (this.permits !== undefined) {
-      this.lanes.refresh()
-      this.recheckClaim()
-      this.permits.freed()
-    }
+    this.permits?.freed()
     if (this.queued > 0) {
       this.lanes.refresh()
-      if (!this.pumping && !this.deferred) {
-        this.instant = now
-        this.seenAt = seenAt
-      }
+      if (!this.pumping) this.instant = now
       this.pump()
     }
     this.notifyUnsafe()
@@ -311,7 +298,7 @@ export class Engine implements Core, Claimant, Load {
    * in this loop until it first waits. If it ends there, its release sets `again` instead of recursing.
    */
   pump(granted?: Lane, link?: unknown): void {
-    if (this.pumping || this.deferred) {
+    if (this.pumping) {
       this.again = true
       return
     }
@@ -337,9 +324,9 @@ export class Engine implements Core, Claimant, Load {
     } catch (error) {
       throwIn(this.site.dispatcher, error)
     }
-    this.pumping = false
-    this.instant = this.seenAt = undefined
-    if (!settled) this.defer()
+    this.instant = undefined
+    if (settled) this.pumping = false
+    else this.defer()
     this.overload?.pumped(this.main.state === "blocked" && !this.paused && this.penaltyLeft <= 0)
     if (this.permits !== undefined) this.permits.changed()
     this.account?.turn()
@@ -355,9 +342,8 @@ export class Engine implements Core, Claimant, Load {
   }
 
   private defer(): void {
-    this.deferred = true
     this.site.dispatcher.scheduleTask(() => {
-      this.deferred = false
+      this.pumping = false
       this.pump()
     }, 0)
   }
@@ -382,7 +368,7 @@ export class Engine implements Core, Claimant, Load {
       return this.pump()
     }
     this.limiter!.watch?.delayed(Math.max(0, this.now() - claim.since) / 1e6)
-    if (this.pumping || this.deferred) {
+    if (this.pumping) {
       this.startHead(lane, claim.link)
       this.again = true
     } else {
@@ -397,11 +383,7 @@ export class Engine implements Core, Claimant, Load {
 
   onStoreFailure(error: StoreError): void {
     // Not the one in front alone: each of the others might wait for as long as the store takes to fail.
-    if (this.front !== undefined) refuseWaiting(this, error, (job) => job.tokens > 0)
-  }
-
-  apart(f: () => void): void {
-    this.slices.apart(f)
+    if (this.front !== undefined) refuseEach(this, (job) => job.tokens > 0 ? error : undefined)
   }
 
   /** `link` is the grant of a claim; it now belongs to the job. */
@@ -419,8 +401,8 @@ export class Engine implements Core, Claimant, Load {
     this.lanes.refresh()
     if (lane !== this.main) this.lanes.lenders.yieldTurn(lane)
     this.recheckClaim()
-    this.instant = this.seenAt = undefined
-    if (job.terms !== undefined) this.overload!.disarm()
+    this.instant = undefined
+    this.overload?.disarm()
     this.tellStart(job)
   }
 
@@ -431,18 +413,17 @@ export class Engine implements Core, Claimant, Load {
 
   // ---------------------------------------------------------------------------------------------------------- overload
 
-  /** Whole milliseconds: a small integer, which a job holds without an allocation. `now` is the time, if it was just read. */
-  millis(now?: number): number {
-    if (this.watch !== undefined) return this.watch.now()
-    return Math.round(
-      this.hasTerms ? (now ?? this.time()) / 1e6 : this.site.clock.currentTimeMillisUnsafe() - this.madeAt
-    )
+  /** Whole milliseconds: a small integer, which a job holds without an allocation. */
+  millis(): number {
+    return this.watch === undefined
+      ? Math.round(this.site.clock.currentTimeMillisUnsafe() - this.madeAt)
+      : this.watch.now()
   }
 
   /** Notes when a job starts, where something asks for it. It may have waited since some time. */
   private begins(job: Job, since?: number): void {
-    if (this.watch !== undefined) job.since = this.watch.started(since, this.seenAt)
-    if (this.adaptive !== undefined) job.since = this.instant ?? this.time()
+    if (this.watch !== undefined) job.since = this.watch.started(since)
+    if (this.adaptive !== undefined) job.arrived = this.instant ?? this.time()
   }
 
   /** Nanoseconds of the monotonic clock since the first call. */
@@ -474,8 +455,8 @@ export class Engine implements Core, Claimant, Load {
   refuseQueued(job: Job, reason: SchedulerErrorReason): void {
     this.withdrawJob(job)
     this.recheckClaim()
-    this.instant = this.seenAt = undefined
-    this.refusals.refuse(job, reason)
+    this.instant = undefined
+    refuseJob(this, job, reason)
   }
 
   /** Lets no job start for a time: where no limiter does that, and over a store. */
@@ -496,7 +477,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   resizeUnsafe(concurrency: number): void {
-    if (this.adaptive !== undefined) endAdaption(this)
+    this.adaptive = undefined
     if (this.permits === undefined) this.main.capacity = concurrency
     else this.permits.limit = concurrency
     this.watch?.resized()
@@ -506,7 +487,7 @@ export class Engine implements Core, Claimant, Load {
 
   /** Gives a rate to an engine that had none. */
   adoptLimiterUnsafe(limiter: Limiter<StoreError>): void {
-    this.rate.limiter = limiter
+    this.limiter = limiter
     // The arrivals of waiting jobs are not on its time axis.
     this.resumedAt = limiter.now()
     refuseImpossible(this)
@@ -531,7 +512,7 @@ export class Engine implements Core, Claimant, Load {
   }
 
   private tellEach<A>(all: Iterable<A>, tell: (each: A) => void, done?: () => void): void {
-    this.apart(() => forEachInSlices(this.slices, Array.from(all), tell, done))
+    this.slices.apart(() => forEachInSlices(this.slices, Array.from(all), tell, done))
   }
 
   notifySoon(): void {

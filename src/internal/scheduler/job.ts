@@ -1,8 +1,11 @@
 /**
  * The jobs of an engine, and the lanes they run in.
  */
+import type { Effect } from "effect/Effect"
+import type { Fiber } from "effect/Fiber"
 import type * as DueHeap from "../data/dueHeap.js"
 import { join, leave, type Member } from "../data/list.js"
+import { firstStep } from "../limiter/firstStep.js"
 import type { Tokens } from "../limiter/gcra.js"
 import type { Edge, Inner, Inside, Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
@@ -36,11 +39,17 @@ export class Place extends Seat {
   }
 }
 
-/** The part of a scheduler that its jobs and lanes use. */
-export interface Owner {
-  readonly name: string
+/** The lanes of a scheduler, as each of them and the jobs see them. */
+interface AllLanes {
   stirUnsafe(job: Job): void
   inheritUnsafe(lane: Lane, heir: Node | undefined): void
+}
+
+/** The part of an engine that its jobs use. */
+export interface Owner {
+  readonly name: string
+  readonly lanes: AllLanes
+  startedUnsafe(job: Job): void
 }
 
 /** The terms of a job that most jobs do not have. Times in nanoseconds of the clock of `Overload`. */
@@ -51,6 +60,8 @@ export class Terms implements DueHeap.Member {
   index = -1
   /** How long the first job had waited for width when this one came. */
   widthAt = 0
+  /** What its line was charged with. */
+  charged = 0
 
   constructor(job: Job) {
     this.job = job
@@ -79,17 +90,17 @@ export abstract class Job extends Seat implements Inner {
   /** The node in whose context the job was made, or the first one around that has not ended. */
   outer: Node | undefined
   state: State = "Idle"
-  /** The scheduler it belongs to. */
+  /** Set at the latest when it waits or runs. */
   engine: Owner | undefined = undefined
   /** The lane that its width is charged to. */
   lane: Lane | undefined = undefined
   width = 0
-  /** While it waits: since when, on the axis of the rate. While it runs with a share: what its line was charged with. */
-  arrived = 0
   /**
-   * While it waits: since when, in whole milliseconds of the engine. While it runs: since when, in nanoseconds of its clock
-   * where the width or a share follows that, or else in those milliseconds where something observes the engine.
+   * While it waits: since when, on the axis of the rate. While it runs: since when, in nanoseconds of the engine, where the
+   * width or a share follows that.
    */
+  arrived = 0
+  /** Since when it waits or, where something observes the engine, runs. In whole milliseconds of the engine. */
   since = 0
   terms: Terms | undefined = undefined
   ties: Ties | undefined = undefined
@@ -109,15 +120,16 @@ export abstract class Job extends Seat implements Inner {
 
   /** It is about to start. Its line pays for it until it ends. */
   chargeLine(line: Line<Seat>, now: number): void {
-    this.arrived = line.fair.charge(line, this.weight)
-    this.since = now
+    this.terms ??= new Terms(this)
+    this.terms.charged = line.fair.charge(line, this.weight)
+    this.arrived = now
   }
 
   /** It has ended. */
   settleLine(line: Line<Seat>, now: number): void {
     // Contexts may keep the job for long: it must not keep the queue.
     this.line = undefined
-    line.fair.settle(line, this.order, this.arrived, this.weight, now - this.since)
+    line.fair.settle(line, this.order, this.terms!.charged, this.weight, now - this.arrived)
   }
 
   get weight(): number {
@@ -188,12 +200,28 @@ export abstract class Job extends Seat implements Inner {
   }
 
   stirUnsafe(): void {
-    this.engine?.stirUnsafe(this)
+    this.engine?.lanes.stirUnsafe(this)
   }
 
   /** Whether a scheduler that drains refuses it, although it is patient: the call that it is of came too late. */
   get isLate(): boolean {
     return !this.patient
+  }
+
+  /**
+   * The first step of its effect. The engine is told after it, not before: if the process stops between the two, for a garbage
+   * collection say, a strict window gets longer and not shorter.
+   */
+  firstStep<A, E, R>(self: () => Effect<A, E, R>, fiber: Fiber<unknown, unknown>): Effect<A, E, R> {
+    const { link } = this
+    // A job that ends in its first step is released in it, and has begun all the same: nothing is given back.
+    this.link = undefined
+    try {
+      return firstStep(self(), fiber)
+    } finally {
+      this.link = link
+      this.engine!.startedUnsafe(this)
+    }
   }
 
   /** Called in the step in which permit and rate were taken. */
@@ -209,7 +237,7 @@ export abstract class Job extends Seat implements Inner {
  * job lends. The lane of any other node has no width: it holds the jobs of this scheduler that were made in the node.
  */
 export class Lane implements Inside, Member<Lane> {
-  readonly engine: Owner
+  readonly lanes: AllLanes
   /** `undefined` for the main lane, and once the node has ended. */
   node: Node | undefined
   sibling: Lane | undefined = undefined
@@ -231,8 +259,8 @@ export class Lane implements Inside, Member<Lane> {
   /** Of a run or a batch: the change since which no lender above has room, unless it is a candidate. */
   fullAt = -1
 
-  constructor(engine: Owner, node: Node | undefined, capacity: number) {
-    this.engine = engine
+  constructor(lanes: AllLanes, node: Node | undefined, capacity: number) {
+    this.lanes = lanes
     this.node = node
     this.capacity = capacity
   }
@@ -250,7 +278,7 @@ export class Lane implements Inside, Member<Lane> {
   }
 
   passUnsafe(heir: Node | undefined): void {
-    this.engine.inheritUnsafe(this, heir)
+    this.lanes.inheritUnsafe(this, heir)
   }
 
   link(job: Job, front: boolean): void {

@@ -26,6 +26,7 @@ export abstract class QueueNode<T extends QueueNode<T>> implements Member<T> {
   after: T | undefined = undefined
 }
 
+/** A list while no job has a share; then `fair` has a line for each key. */
 interface Level<T extends QueueNode<T>> extends List<T>, DueHeap.Member {
   readonly priority: number
   size: number
@@ -36,6 +37,10 @@ interface Level<T extends QueueNode<T>> extends List<T>, DueHeap.Member {
 
 /** Of how many higher priorities a job that comes counts the tokens: each job might have one of its own. */
 const higherCounted = 256
+
+/** The lists of a level with jobs, in no order. */
+const linesOf = <T extends QueueNode<T>>(level: Level<T>): ReadonlyArray<Level<T> | Line<T>> =>
+  level.fair === undefined ? [level] : level.fair.linesWaiting
 
 export class JobQueue<T extends QueueNode<T>> {
   size = 0
@@ -94,11 +99,11 @@ export class JobQueue<T extends QueueNode<T>> {
   /** Visits each node with the tokens of those before it, as `tokensBefore` counts them. One that leaves does not count. */
   forEachBehind(leaves: (node: T, before: number) => boolean): void {
     let above = 0
-    for (const { fair, first } of this.heap.toSorted((a, b) => b.priority - a.priority)) {
+    for (const level of this.heap.toSorted((a, b) => b.priority - a.priority)) {
       let all = above
-      for (const line of fair === undefined ? [{ first }] : fair.linesWaiting) {
+      for (const { first } of linesOf(level)) {
         let before = above
-        for (let node = line.first; node !== undefined; node = node.after) {
+        for (let node = first; node !== undefined; node = node.after) {
           if (!leaves(node, before)) before += node.tokens
         }
         all += before - above
@@ -128,13 +133,11 @@ export class JobQueue<T extends QueueNode<T>> {
 
   /** In the order in which they would leave within each priority; the visitor may remove the node it is given. */
   forEach(visit: (node: T) => void): void {
-    for (const level of Array.from(this.heap)) {
-      for (const { first } of level.fair === undefined ? [level] : level.fair.linesWaiting) {
-        for (let node = first; node !== undefined;) {
-          const next: T | undefined = node.after
-          visit(node)
-          node = next
-        }
+    for (const { first } of this.heap.flatMap(linesOf)) {
+      for (let node = first; node !== undefined;) {
+        const next: T | undefined = node.after
+        visit(node)
+        node = next
       }
     }
   }
@@ -142,10 +145,8 @@ export class JobQueue<T extends QueueNode<T>> {
   /** The node that came first, whenever its turn is. */
   get oldest(): T | undefined {
     let oldest: T | undefined
-    for (const level of this.heap) {
-      for (const { first } of level.fair === undefined ? [level] : level.fair.linesWaiting) {
-        if (first !== undefined && (oldest === undefined || first.order < oldest.order)) oldest = first
-      }
+    for (const { first } of this.heap.flatMap(linesOf)) {
+      if (first !== undefined && (oldest === undefined || first.order < oldest.order)) oldest = first
     }
     return oldest
   }
@@ -160,12 +161,11 @@ export class JobQueue<T extends QueueNode<T>> {
   /** The number of jobs of each key of a share; those without one are `undefined`. */
   byShare(): Array<{ readonly key: unknown; readonly queued: number }> {
     const sizes = new Map<unknown, number>()
-    for (const { fair, size } of this.heap) {
-      for (const line of fair === undefined ? [{ key: undefined, size }] : fair.linesWaiting) {
-        sizes.set(line.key, (sizes.get(line.key) ?? 0) + line.size)
-      }
+    for (const line of this.heap.flatMap(linesOf)) {
+      const key = "key" in line ? line.key : undefined
+      if (line.size > 0) sizes.set(key, (sizes.get(key) ?? 0) + line.size)
     }
-    return Array.from(sizes, ([key, queued]) => ({ key, queued })).filter(({ queued }) => queued > 0)
+    return Array.from(sizes, ([key, queued]) => ({ key, queued }))
   }
 
   private levelOf(priority: number): Level<T> {

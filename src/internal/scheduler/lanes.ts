@@ -10,8 +10,7 @@ import { type Job, Lane, type Owner, Place, type Seat } from "./job.js"
 import { Lenders } from "./lenders.js"
 
 /** The part of an engine that its lanes use. */
-export interface Host {
-  readonly name: string
+export interface Host extends Owner {
   /** If set, the width follows the other side: a job that is heavier than it starts alone. */
   readonly adaptive: object | undefined
   /** The time on the axis of the rate. */
@@ -22,7 +21,7 @@ export interface Host {
   notifySoon(): void
 }
 
-export class Lanes implements Owner {
+export class Lanes {
   readonly main: Lane
   readonly lenders: Lenders
   /** The jobs that run. */
@@ -41,10 +40,6 @@ export class Lanes implements Owner {
     this.lenders = new Lenders(this)
   }
 
-  get name(): string {
-    return this.host.name
-  }
-
   get unbounded(): boolean {
     return this.main.capacity === Infinity
   }
@@ -59,7 +54,6 @@ export class Lanes implements Owner {
     if (inner !== undefined) {
       above(inner, (node) => {
         if (this.lends(node)) around++
-        return true
       })
     }
     return this.running > around
@@ -73,7 +67,7 @@ export class Lanes implements Owner {
   }
 
   begin(job: Job, lane: Lane): void {
-    job.engine = this
+    job.engine = this.host
     const width = this.widthIn(lane, job)
     lane.used += width
     job.width = width
@@ -117,7 +111,7 @@ export class Lanes implements Owner {
 
   lends(node: Node): node is Job {
     // Sound: of all nodes, jobs alone have an engine.
-    return (node as Job).engine === this && (node as Job).state === "Running"
+    return (node as Job).engine === this.host && (node as Job).state === "Running"
   }
 
   /** The nearest job of this scheduler around a node, or else the outermost run or batch around it. */
@@ -133,8 +127,8 @@ export class Lanes implements Owner {
 
   known(node: Node): Lane | undefined {
     for (let lane = node.inside; lane !== undefined; lane = lane.sibling) {
-      // Sound: the lanes of a scheduler are made by it.
-      if (lane.engine === this) return lane as Lane
+      // Sound: `inside` of a node holds lanes.
+      if ((lane as Lane).lanes === this) return lane as Lane
     }
     return undefined
   }
@@ -216,7 +210,7 @@ export class Lanes implements Owner {
   // -------------------------------------------------------------------------------------------------- coming and leaving
 
   enter(job: Job): void {
-    job.engine = this
+    job.engine = this.host
     job.lane = this.main
     job.state = "Queued"
     job.order = ++this.arrivals
@@ -235,7 +229,7 @@ export class Lanes implements Owner {
 
   private count(lane: Lane, by: number): void {
     if (lane.node!.kind === "job") this.inside += by
-    else changes.seats += by
+    else changes.listeners += by
   }
 
   /** Takes a job out of all queues. `refresh` has to follow. */
@@ -291,9 +285,9 @@ export class Lanes implements Owner {
   /** A fiber of a node waits until the scheduler is idle. The jobs that come to wait for the node are heard of until the end. */
   attend(node: Node): () => void {
     const lane = this.laneOf(node)
-    changes.idlers++
+    changes.listeners++
     return () => {
-      changes.idlers--
+      changes.listeners--
       if (lane.first === undefined && this.known(node) === lane) this.forget(lane)
     }
   }

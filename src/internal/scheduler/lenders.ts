@@ -100,7 +100,7 @@ export class Lenders {
   /** The job runs as a stranger. */
   admit(job: Job): void {
     job.tied.stranger = true
-    changes.strangers++
+    changes.listeners++
     if (this.strangers++ > 0) return
     // Until now no lender looked beyond those that are nearer.
     this.dryAt = undefined
@@ -110,7 +110,7 @@ export class Lenders {
 
   dismiss(job: Job): void {
     job.tied.stranger = false
-    changes.strangers--
+    changes.listeners--
     if (--this.strangers > 0) return
     for (const lane of this.blocked.keys()) this.note(lane)
   }

@@ -1,12 +1,15 @@
 /**
  * The rate of a scheduler: its limiter, and one claim on it, for the job that is in front when the claim is due.
  */
+import type { Slices } from "../data/slices.js"
 import type { Limiter, StoreError, Waiter } from "../limiter/limiter.js"
 import type { Tokens } from "../limiter/gcra.js"
 import type { Job } from "./job.js"
 
 /** Hears how a claim ends. */
 export interface Claimant {
+  readonly limiter: Limiter<StoreError> | undefined
+  readonly slices: Slices
   /** How many jobs could start after the one in front: a bound, for a limiter that takes slots in bulk. */
   behindClaim(): number
   /** Its tokens were taken. */
@@ -14,8 +17,6 @@ export interface Claimant {
   /** The burst of a shared limiter has become too small. */
   onTooLarge(): void
   onStoreFailure(error: StoreError): void
-  /** Calls code of others back, which may throw. */
-  apart(f: () => void): void
 }
 
 /** A place in the limiter's queue. */
@@ -48,25 +49,19 @@ export class Claim implements Waiter<StoreError> {
 
 export class Rate {
   readonly claimant: Claimant
-  limiter: Limiter<StoreError> | undefined
   private claim: Claim | undefined = undefined
 
-  constructor(claimant: Claimant, limiter: Limiter<StoreError> | undefined) {
+  constructor(claimant: Claimant) {
     this.claimant = claimant
-    this.limiter = limiter
   }
 
   get claimed(): boolean {
     return this.claim !== undefined
   }
 
-  now(): number {
-    return this.limiter === undefined ? 0 : this.limiter.now()
-  }
-
   /** Takes the rate for the job in front in this step, or sees to it that one claim waits for it. */
   take(job: Job, since: number): boolean {
-    const { claim, limiter } = this
+    const { claim, claimant: { limiter } } = this
     if (limiter === undefined || job.tokens === 0) return true
     const cost = job.cost
     if (claim !== undefined) {
@@ -94,7 +89,7 @@ export class Rate {
     if (claim === undefined) return
     this.claim = undefined
     // It lets others come first at the limiter.
-    this.claimant.apart(() => this.limiter!.cancelUnsafe(claim))
+    this.claimant.slices.apart(() => this.claimant.limiter!.cancelUnsafe(claim))
   }
 
   /** Whether a claim still counts. While a limiter notifies several claims, one of them may withdraw another. */

@@ -15,7 +15,8 @@ import type { Adaptation } from "./width.js"
 export interface Core extends Host {
   readonly lanes: Lanes
   readonly slices: Slices
-  readonly refusals: Refusals
+  /** How many jobs were refused, by the reason. */
+  readonly refused: { [Reason in SchedulerErrorReason["_tag"]]?: number }
   readonly limit: number
   readonly limiter: Limiter<StoreError> | undefined
   readonly watch: SchedulerWatch | undefined
@@ -32,8 +33,6 @@ export interface Core extends Host {
   leaveQueue(job: Job): void
   refuseQueued(job: Job, reason: SchedulerErrorReason): void
   notifyUnsafe(): void
-  /** Calls code of others back in a step that does not depend on it: an error is thrown in a turn of its own. */
-  apart(f: () => void): void
 }
 
 /** Whether a job can never start, and why: it asks for more than there can be. */
@@ -46,31 +45,21 @@ export const impossibleOf = (
   return excess === undefined ? undefined : { what: "tokens", ...excess }
 }
 
-export class Refusals {
-  /** How many jobs were refused, by the reason. */
-  readonly counts: { [Reason in SchedulerErrorReason["_tag"]]?: number } = {}
-  private readonly engine: Core
+export const errorOf = ({ name }: Core, reason: SchedulerErrorReason): SchedulerError =>
+  new SchedulerError({ scheduler: name, reason })
 
-  constructor(engine: Core) {
-    this.engine = engine
-  }
-
-  error(reason: SchedulerErrorReason): SchedulerError {
-    return new SchedulerError({ scheduler: this.engine.name, reason })
-  }
-
-  refuse(job: Job, reason: SchedulerErrorReason): void {
-    const { _tag } = reason
-    this.counts[_tag] = (this.counts[_tag] ?? 0) + 1
-    const { watch } = this.engine
-    if (watch !== undefined) watch.refused(_tag, Math.max(0, watch.now() - job.since))
-    job.state = "Done"
-    this.engine.apart(() => job.onFailure(this.error(reason)))
-  }
+/** Refuses a job that is in no queue. */
+export const refuseJob = (engine: Core, job: Job, reason: SchedulerErrorReason): void => {
+  const { refused, slices, watch } = engine
+  const { _tag } = reason
+  refused[_tag] = (refused[_tag] ?? 0) + 1
+  if (watch !== undefined) watch.refused(_tag, Math.max(0, watch.now() - job.since))
+  job.state = "Done"
+  slices.apart(() => job.onFailure(errorOf(engine, reason)))
 }
 
 /** Refuses the waiting jobs for which `reasonOf` returns something, and starts those that can start then. */
-const refuseEach = (engine: Core, reasonOf: (job: Job) => SchedulerErrorReason | undefined): void => {
+export const refuseEach = (engine: Core, reasonOf: (job: Job) => SchedulerErrorReason | undefined): void => {
   const refused: Array<Job> = []
   const reasons: Array<SchedulerErrorReason> = []
   engine.lanes.main.queue.forEach(({ job }) => {
@@ -88,7 +77,7 @@ const refuseEach = (engine: Core, reasonOf: (job: Job) => SchedulerErrorReason |
   forEachInSlices(
     engine.slices,
     refused,
-    (job) => engine.refusals.refuse(job, reasons[i++]!),
+    (job) => refuseJob(engine, job, reasons[i++]!),
     () => engine.notifyUnsafe()
   )
 }
@@ -105,7 +94,3 @@ export const refuseImpossible = (engine: Core): void => {
     return last
   })
 }
-
-/** Refuses the jobs that wait for something that does not come. */
-export const refuseWaiting = (engine: Core, reason: SchedulerErrorReason, waits: (job: Job) => boolean): void =>
-  refuseEach(engine, (job) => waits(job) ? reason : undefined)

@@ -10,7 +10,6 @@ import type { Charge } from "../limiter/limiter.js"
 import { checkList } from "../limiter/quota.js"
 import { checkSettles, settleBy } from "../limiter/settling.js"
 import { CurrentNode, nodeOf } from "../waits/waits.js"
-import { firstStepOf } from "./begin.js"
 import { Job } from "./job.js"
 import type { Engine } from "./engine.js"
 import type { SchedulerError } from "./error.js"
@@ -24,13 +23,13 @@ export const effectOf = <A, E, R>(
 ): Effect.Effect<A, E | SchedulerError, R> => {
   const begun = job.link === undefined
     ? self
-    : Effect.withFiber((fiber) => firstStepOf(engine, job, () => self, fiber))
+    : Effect.withFiber((fiber) => job.firstStep(() => self, fiber))
   return engine.permits === undefined ? begun : engine.permits.guard(job, begun)
 }
 
 /** The job of an effect that runs in its caller's fiber. */
 class EffectJob<A, E, R> extends Job {
-  protected readonly engine_: Engine
+  declare readonly engine: Engine
   // Cleared at the end: fibers that the job left behind keep it in their context.
   private self: Effect.Effect<A, E, R> | undefined
   private fiber: Fiber<unknown, unknown> | undefined
@@ -39,7 +38,7 @@ class EffectJob<A, E, R> extends Job {
 
   constructor(engine: Engine, self: Effect.Effect<A, E, R>, options: JobOptions, fiber: Fiber<unknown, unknown>) {
     super(options, nodeOf(fiber.context), false)
-    this.engine_ = engine
+    this.engine = engine
     this.self = self
     this.fiber = fiber
     this.context = fiber.context
@@ -47,11 +46,11 @@ class EffectJob<A, E, R> extends Job {
 
   enter(): Effect.Effect<A, E | SchedulerError, R> {
     // Begins in the step in which permit and rate were taken: no other step comes in between.
-    if (this.engine_.startUnsafe(this)) return firstStep(this.body(), this.fiber!)
+    if (this.engine.startUnsafe(this)) return firstStep(this.body(), this.fiber!)
     return Effect.callback<A, E | SchedulerError, R>((resume) => {
-      const { account } = this.engine_
+      const { account } = this.engine
       this.resume = resume
-      this.engine_.enqueueUnsafe(this)
+      this.engine.enqueueUnsafe(this)
       // One that is refused or started in this step has not waited.
       if (account !== undefined && this.state === "Queued") this.resume = account.enter(this.fiber!, resume)
     })
@@ -60,7 +59,7 @@ class EffectJob<A, E, R> extends Job {
   /** Returns `undefined`, as `onExitPrimitive` expects of a finalizer without an effect, or what the caller dies of. */
   leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<never> | undefined {
     this.fiber!.setContext(this.context!)
-    this.engine_.releaseUnsafe(this, exit)
+    this.engine.releaseUnsafe(this, exit)
     this.self =
       this.fiber =
       this.context =
@@ -71,7 +70,7 @@ class EffectJob<A, E, R> extends Job {
 
   protected body(): Effect.Effect<A, E | SchedulerError, R> {
     this.fiber!.setContext(Context.add(this.context!, CurrentNode, this))
-    return effectOf(this.engine_, this, this.self!)
+    return effectOf(this.engine, this, this.self!)
   }
 
   onStart(): void {
@@ -93,7 +92,7 @@ class SettledJob<A, E, R> extends EffectJob<A, E, R> {
 
   /** In the step in which the rate was taken. */
   protected override body(): Effect.Effect<A, E | SchedulerError, R> {
-    this.paid = this.engine_.limiter?.chargeUnsafe?.(undefined, this.cost, this)
+    this.paid = this.engine.limiter?.chargeUnsafe?.(undefined, this.cost, this)
     return super.body()
   }
 
@@ -101,7 +100,7 @@ class SettledJob<A, E, R> extends EffectJob<A, E, R> {
     const { paid } = this
     this.paid = undefined
     try {
-      return settleBy("Scheduler.schedule", this.engine_.limiter, paid, this.options.settle!, exit)
+      return settleBy("Scheduler.schedule", this.engine.limiter, paid, this.options.settle!, exit)
     } finally {
       super.leave(exit)
     }

@@ -64,7 +64,7 @@ export const statsOf = (engine: Engine): Stats => {
     waitingFor: hold,
     oldestWait: Duration.millis(engine.oldestWait),
     nextStart: next === undefined ? undefined : duration(next),
-    refused: { ...engine.refusals.counts },
+    refused: { ...engine.refused },
     byPriority: engine.main.queue.byPriority(),
     byShare: engine.main.queue.byShare().sort((a, b) => b.queued - a.queued).slice(0, mostShares)
   }

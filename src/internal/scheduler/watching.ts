@@ -21,31 +21,14 @@ export const waitingFor = (engine: Core): Hold => {
   return engine.lanes.front === undefined ? "width" : "rate"
 }
 
-/** When a job started, in milliseconds, if its start was noted. */
-export const startOf = (engine: Core, job: Job): number => {
-  if (engine.adaptive === undefined && job.line === undefined) return job.since
-  return engine.millis() - (engine.time() - job.since) / 1e6
-}
-
 /** A job has ended: the width may follow. */
 export const adapt = (engine: Core, job: Job, exit: Exit.Exit<unknown, unknown>, now: number): void => {
   const { lanes } = engine
   const { main } = lanes
   const adaptive = engine.adaptive!
-  const ended = { startedAt: job.since, now, running: main.used, saturated: main.state === "blocked" }
+  const ended = { startedAt: job.arrived, now, running: main.used, saturated: main.state === "blocked" }
   // A function of the user is asked, which may also have called `resize`.
   if (!adaptive.ended(exit, ended) || engine.adaptive !== adaptive) return
   main.capacity = adaptive.limit
   lanes.refresh()
-}
-
-/** The width follows nothing any more. */
-export const endAdaption = (engine: Core): void => {
-  if (engine.watch !== undefined) {
-    // From now on their starts are milliseconds.
-    for (const job of engine.lanes.started) {
-      if (job.line === undefined) job.since = Math.round(startOf(engine, job))
-    }
-  }
-  engine.adaptive = undefined
 }

@@ -177,7 +177,8 @@ class SchedulerFamily extends Family<Kinds["scheduler"][0]> implements Scheduler
     this.limit.shown ??= this.series.gauge("scheduler.limit", "The most weight that may run", () => this.total("width"))
   }
 
-  started(since: Millis | undefined, now = this.time.now()): Millis {
+  started(since: Millis | undefined): Millis {
+    const now = this.time.now()
     this.waits.started.add(since === undefined ? 0 : (now - since) / 1000)
     return now
   }

@@ -28,8 +28,8 @@ export type Refusal = "QueueFull" | "WaitExceeded" | "Overloaded" | "Draining" |
 
 /** Hears of the jobs of a scheduler. */
 export interface SchedulerWatch {
-  /** A job starts, which may have waited since some time. Returns the time, which is `now` if that is given. */
-  started(since: Millis | undefined, now?: Millis | undefined): Millis
+  /** A job starts, which may have waited since some time. Returns the time. */
+  started(since: Millis | undefined): Millis
   /** A job left the queue. */
   left(waited: Millis): void
   refused(reason: Refusal, waited: Millis): void

@@ -16,7 +16,7 @@ import type { Limiter } from "../limiter/limiter.js"
 import type { Engine } from "../scheduler/engine.js"
 import type { SchedulerError } from "../scheduler/error.js"
 import type { Job } from "../scheduler/job.js"
-import { refuseWaiting } from "../scheduler/refusal.js"
+import { errorOf, refuseEach } from "../scheduler/refusal.js"
 import type { Permits } from "../scheduler/site.js"
 import { type Guard, monotonicMillis } from "../store/guard.js"
 import type { Held, PermitStore } from "../store/permitStore.js"
@@ -398,8 +398,8 @@ export class PermitPool implements Permits, Beating {
       over -= job.width
       ends.push(end)
     }
-    const error = engine.refusals.error(new StoreError({ operation: "renew", cause: new Error(why) }))
-    engine.apart(() =>
+    const error = errorOf(engine, new StoreError({ operation: "renew", cause: new Error(why) }))
+    engine.slices.apart(() =>
       forEachInSlices(engine.slices, ends, (end) => Deferred.doneUnsafe(end, Effect.fail(error)), () => this.changed())
     )
   }
@@ -410,7 +410,7 @@ export class PermitPool implements Permits, Beating {
     if (onStoreError === "fail") {
       this.failedAt = engine.lanes.arrivals
       // A job that a running one waits for needs no permit.
-      refuseWaiting(engine, failure, (job) => !engine.lanes.isLent(job))
+      refuseEach(engine, (job) => engine.lanes.isLent(job) ? undefined : failure)
       if (this.asking === undefined && (engine.queued > 0 || this.strays)) {
         this.pollAt = this.pollAfter(this.now(), pollMillis)
         this.arm()

@@ -34,7 +34,6 @@ export interface Node {
 
 /** The jobs of one scheduler that were made in a node. One that is queued has no fibers, so no path leads through it. */
 export interface Inside {
-  readonly engine: object
   /** Of another scheduler, in the same node. */
   sibling: Inside | undefined
   /** Those that run: a ring. */
@@ -62,21 +61,18 @@ export const liveNode = (node: Node | undefined): Node | undefined => {
 }
 
 /** Changes that schedulers watch. These are counts only, so they keep nothing in memory. */
-class Changes {
+export const changes = {
   /** How often a path was added, or taken away. */
-  added = 0
-  removed = 0
-  /** How many queued jobs may run in the width of a job that waits for a run or a batch. */
-  seats = 0
-  /** How many run in the width of a job that they were not made in. */
-  strangers = 0
-  /** How many fibers of a node wait until a scheduler is idle but for the jobs that wait for them. */
-  idlers = 0
+  added: 0,
+  removed: 0,
+  /**
+   * How many hear of each new path: queued jobs that may run in the width of a job that waits for a run or a batch, jobs that
+   * run in the width of one that they were not made in, and fibers that wait until a scheduler is idle but for those around.
+   */
+  listeners: 0,
   /** How many widths have a first job that does not fit. */
-  blocked = 0
+  blocked: 0
 }
-
-export const changes: Changes = /*#__PURE__*/ new Changes()
 
 /** A fiber of `from` waits for the end of `to`. */
 export class Edge implements Linked<Edge> {
@@ -119,7 +115,7 @@ export class Edge implements Linked<Edge> {
     join(to.waiters, this)
     to.waiters = this
     changes.added++
-    if (changes.seats + changes.strangers + changes.idlers > 0 && (to.waits !== undefined || to.inside !== undefined)) {
+    if (changes.listeners > 0 && (to.waits !== undefined || to.inside !== undefined)) {
       stirAbove(from)
     }
   }
@@ -163,11 +159,7 @@ let epoch = 0
 /** A mark that no node has. */
 export const newMark = (): number => ++epoch
 
-const stirAbove = (node: Node): void =>
-  above(node, (node) => {
-    node.stirUnsafe?.()
-    return true
-  })
+const stirAbove = (node: Node): void => above(node, (node) => node.stirUnsafe?.())
 
 /**
  * Visits the nodes that wait for a node, until `visit` takes one. That one comes first the next time, so that those asked
@@ -224,13 +216,16 @@ export const findAbove = (node: Node, visit: (node: Node) => boolean | undefined
   return false
 }
 
-/** All that wait for a node, itself included, each once; `visit` says whether to go on to those above it. */
-export const above = (node: Node, visit: (node: Node) => boolean): void => {
-  if (visit(node)) findAbove(node, (node) => visit(node) ? false : undefined)
-}
-
 /** Whether a node, or one that waits for it, is so. */
 export const isAbove = (node: Node, is: (node: Node) => boolean): boolean => is(node) || findAbove(node, is)
+
+/** Visits all that wait for a node, itself included, each once. */
+export const above = (node: Node, visit: (node: Node) => void): void => {
+  isAbove(node, (node) => {
+    visit(node)
+    return false
+  })
+}
 
 /** Notes a node as seen from one side. Returns whether the other side has seen it. */
 const meets = (node: Node, seen: number, met: number, nodes: Array<Node>): boolean => {

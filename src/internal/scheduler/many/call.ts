@@ -156,7 +156,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
       }
     } catch (error) {
       this.defer()
-      this.options.engine.apart(() => {
+      this.options.engine.slices.apart(() => {
         throw error
       })
     } finally {
