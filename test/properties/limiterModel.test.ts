@@ -2,6 +2,7 @@
  * The limiter in memory beside a simple model: lists, and arithmetic straight from the laws.
  */
 import { describe, expect, it } from "@effect/vitest"
+import { Grant } from "../../src/internal/limiter/entry.js"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
@@ -96,7 +97,8 @@ class Model {
       return paced
     }))
   }
-  take(by: Waits, now: number, begins: boolean): void {
+  /** Several grants of one step count from its beginning, `early`, however long the calls of those before them take. */
+  take(by: Waits, now: number, begins: boolean, early = now): void {
     const { since, tokens } = by
     if (this.penaltyUntil !== -Infinity) {
       this.fix(
@@ -106,7 +108,14 @@ class Model {
       )
       this.penaltyUntil = -Infinity
     }
-    const taken = { by, tokens, arrival: Math.min(now, Math.max(since, now - 50 * ms)), at: begins ? now : Infinity }
+    // One that a quota has held back arrives late at the others, too.
+    const due = this.quotas.length === 1
+      ? []
+      : this.quotas.map((quota, i) => this.full(i) - (quota.burst - tokens) * this.interval(quota))
+    const arrivalAt = (now: number) => Math.min(now, Math.max(since, ...due, now - 50 * ms))
+    const told = by.link instanceof Grant ? by.link.arrival : NaN
+    const arrival = told >= arrivalAt(early) && told <= arrivalAt(now) ? told : arrivalAt(now)
+    const taken = { by, tokens, arrival, at: begins ? now : Infinity }
     this.starts.push(taken)
     this.recent.push(taken)
   }
@@ -204,6 +213,7 @@ const simulate = (seed: number) => {
   const problems: Array<string> = []
   let slow = 0
   let busyUntil = 0
+  let freeAt = 0
   // Some programs begin each start in the step of its grant.
   const lateBegins = next(2) === 0
   const onGrant = (self: Waits) => {
@@ -212,7 +222,8 @@ const simulate = (seed: number) => {
     const due = model.dueAt(self.tokens)
     if (due > limiter.now()) problems.push(`L1 granted at ${limiter.now()}, due at ${due}`)
     const later = lateBegins && next(3) === 0
-    model.take(self, limiter.now(), !later)
+    if (limiter.now() !== busyUntil) freeAt = limiter.now()
+    model.take(self, limiter.now(), !later, freeAt)
     if (!later) {
       self.state = "begun"
       limiter.beginUnsafe(self)

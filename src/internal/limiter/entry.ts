@@ -119,7 +119,14 @@ export const dueAt = (rates: Rates, entry: Entry, tokens: Tokens, pending = Infi
     ? Gcra.dueAt(rates[0]!, entry.tats[0]!, Gcra.tokensOf(tokens, 0))
     : dueOf(rates, entry, tokens, pending)
 
-const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: Tokens, pending: number): number => {
+const dueOf = (rates: Rates, entry: Entry, tokens: Tokens, pending: number): number => {
+  const due = conformsAt(rates, entry, tokens)
+  const log = entry.rare?.log
+  return log === undefined ? due : Math.max(due, log.dueAt(tokens, pending))
+}
+
+/** When tokens conform to the pace of every quota. */
+const conformsAt = (rates: Rates, { rare, tats }: Entry, tokens: Tokens): number => {
   let due = -Infinity
   for (let i = 0; i < tats.length; i++) {
     const rate = rates[i]!
@@ -128,8 +135,15 @@ const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: Tokens, pending: num
     // Not by the arrival time of the penalty: with a large burst that is too far away to be exact.
     if (rare !== undefined) due = Math.max(due, rare.penaltyUntil + Math.max(0, n - 1) * rate.interval)
   }
-  return rare?.log === undefined ? due : Math.max(due, rare.log.dueAt(tokens, pending))
+  return due
 }
+
+/**
+ * The arrival time of a grant at `now` to a caller that could have started at `since`. One that a quota held back arrives
+ * late at the others, too.
+ */
+export const arrivalOf = (rates: Rates, entry: Entry, tokens: Tokens, since: number, now: number): number =>
+  Gcra.arrival(rates.length === 1 ? since : Math.max(since, conformsAt(rates, entry, tokens)), now)
 
 /** The theoretical arrival time of one quota, a penalty included. */
 const tatOf = ({ rare, tats }: Entry, rate: Gcra.Rate, i: number): number =>
@@ -218,6 +232,7 @@ export const refund = (rates: Rates, grant: Grant): void => {
   if (!grant.listed) return
   const { entry } = grant
   const rare = entry.rare!
+  if (rare.charges !== undefined) forgetDelays(rates, entry, rare.charges)
   List.remove(rare, grant)
   rates.forEach((rate, i) => rare.charges?.reduce(i, Gcra.tokensOf(grant.tokens, i) * rate.interval))
   replay(rates, entry)
@@ -230,6 +245,16 @@ const replay = (rates: Rates, entry: Entry): void => {
   const tats = rare.base!.slice()
   for (let each = rare.first; each !== undefined; each = each.after) charge(rates, tats, each.arrival, each.tokens)
   entry.tats = tats
+}
+
+/**
+ * Computes the times anew before some of the grants change. A settlement sets no time back before the moment of it, and that
+ * is forgotten now: later calls have found less owed than they were noted to.
+ */
+const forgetDelays = (rates: Rates, entry: Entry, charges: Charges): void => {
+  const before = entry.tats
+  replay(rates, entry)
+  before.forEach((tat, i) => charges.reduce(i, Math.max(0, tat - entry.tats[i]!)))
 }
 
 /** Notes tokens that were taken last, to be settled later. `grant` is that of their start, if it has one. */
@@ -246,12 +271,13 @@ export const settle = (rates: Rates, self: Charge, actual: Tokens | undefined, n
   if (entry.rare !== rare) return false
   const charges = rare.charges!
   if (actual !== undefined && actual !== tokens) {
+    const before = entry.tats
+    if (rare.base !== undefined) forgetDelays(rates, entry, charges)
     const moves = rates.map(({ interval }, i) => {
       const more = (Gcra.tokensOf(actual, i) - Gcra.tokensOf(tokens, i)) * interval
       return more > 0 ? more : -charges.lower(self, i, -more)
     })
     grant?.log?.correct(grant.start, actual)
-    const before = entry.tats
     if (rare.base === undefined) {
       entry.tats = before.map((tat, i) => tat + moves[i]!)
     } else {
@@ -416,7 +442,7 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: numb
     const due = dueAt(rates, shadow, tokens, now)
     if (isAlone && due > now) break
     start.now = Math.max(start.now, due)
-    takeRare(rates, shadow, Gcra.arrival(since, start.now), tokens, start)
+    takeRare(rates, shadow, arrivalOf(rates, shadow, tokens, since, start.now), tokens, start)
     queued -= Gcra.leastOf(tokens)
   }
   return Math.max(start.now, dueAt(rates, shadow, Gcra.behind(queued, tokens), now)) - now
