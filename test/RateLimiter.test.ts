@@ -70,6 +70,22 @@ describe("pace", () => {
       expect(starts.at(-1)! - 900).toBe(1970)
     }))
 
+  it.effect("L1 a call that one quota holds back takes the tokens of the others when it starts, and not when it came", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make([
+        { limit: 10, window: "1 second" },
+        { limit: 20, window: "1 second", burst: 2 }
+      ])
+      const { start, starts } = yield* recorder
+      yield* limiter.withLimit(start("first"), { tokens: [1, 0] })
+      yield* Effect.forkChild(limiter.withLimit(start("both"), { tokens: [1, 2] }), { startImmediately: true })
+      yield* TestClock.adjust("100 millis")
+      // Two tokens of the second quota have just gone.
+      yield* Effect.forkChild(limiter.withLimit(start("next"), { tokens: [0, 1] }), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      expect(starts).toEqual([[0, "first"], [100, "both"], [150, "next"]])
+    }))
+
   it.effect("L1 all quotas must conform", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make([

@@ -5,6 +5,7 @@ import * as Adaptive from "effect-funnel/Adaptive"
 import * as RateLimiter from "effect-funnel/RateLimiter"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { fork, settle } from "./support/fibers.ts"
+import { simulate } from "./support/simulation.ts"
 
 class Hosts extends Scheduler.Keyed<Hosts>()("test/Hosts", {
   lookup: (_host: string) => ({ concurrency: 1 })
@@ -12,6 +13,10 @@ class Hosts extends Scheduler.Keyed<Hosts>()("test/Hosts", {
 
 class Paced extends Scheduler.Keyed<Paced>()("test/Paced", {
   lookup: (_host: string) => ({ concurrency: 10, rate: { limit: 1, window: "1 minute" } })
+}) {}
+
+class Hasty extends Scheduler.Keyed<Hasty>()("test/Hasty", {
+  lookup: (_host: string) => ({ concurrency: 10, rate: { limit: 10, window: "1 second" } })
 }) {}
 
 const statsOf = (host: string) => Effect.flatMap(Hosts.get(host), (_) => _.stats)
@@ -57,6 +62,21 @@ describe("Scheduler.Keyed", () => {
       yield* a.awaitIdle
       expect(yield* Hosts.size).toBe(0)
     }).pipe(Effect.provide(Hosts.layer)))
+
+  it("a key whose job is refused as the rate would start it goes when the rate is at rest, and leaves no timer", () => {
+    const { exit, timers } = simulate((_, clock) =>
+      Effect.gen(function*() {
+        yield* Hasty.schedule("a", Effect.void)
+        const waiting = yield* fork(Effect.flip(Hasty.schedule("a", Effect.void, { maxWait: "150 millis" })))
+        // The event loop stands still: the timer of the rate rings after the time of the job is over.
+        clock.now += 200_000_000n
+        const { reason } = yield* Fiber.join(waiting)
+        yield* Effect.sleep("5 seconds")
+        return [reason._tag, yield* Hasty.size, clock.pending]
+      }).pipe(Effect.provide(Hasty.layer))
+    )
+    expect([exit, timers]).toEqual([Exit.succeed(["WaitExceeded", 0, 0]), 0])
+  })
 
   it.effect("the rate of a key is not forgotten between uses, and the key goes when it is at rest", () =>
     Effect.gen(function*() {

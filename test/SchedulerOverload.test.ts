@@ -19,6 +19,7 @@ import {
 } from "effect"
 import { RateLimiter, Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
+import { makeStarts } from "./support/starts.ts"
 import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.ts"
 import { simulate } from "./support/simulation.js"
@@ -230,6 +231,17 @@ describe("maxWait", () => {
         yield* TestClock.adjust("1 millis")
         expect(refusal(long)).toBe("Success")
       }
+    }))
+
+  it.effect("L4 a rate that is set in a penalty makes up for no slot before its end", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 10 })
+      const { job, times } = yield* Effect.sync(makeStarts)
+      yield* scheduler.penalize({ for: "100 millis" })
+      for (let i = 0; i < 4; i++) yield* fork(scheduler.schedule(job))
+      yield* scheduler.setRate({ limit: 100, window: "1 second" })
+      yield* TestClock.adjust("1 second")
+      expect(times).toEqual([100, 110, 120, 130])
     }))
 
   it.effect("O1 a penalty refuses no job for those behind it, nor for those that it refuses with it", () =>

@@ -67,6 +67,39 @@ describe("pace", () => {
   })
 })
 
+describe("settlements", () => {
+  it("O4 L1 no more is given back than a later call found owed, also where a start before it is taken back", () => {
+    const { clock, limiter, starts, waiter } = setup(perSecond(100, 10))
+    const take = (name: string, tokens: number) => {
+      const self = waiter(name, { tokens, begins: false })
+      if (limiter.takeUnsafe(undefined, tokens, self.since, self)) self.onDue()
+      else limiter.waitUnsafe(self)
+      return self
+    }
+    const charge = (self: Waiter) => {
+      const charge = limiter.chargeUnsafe(undefined, self.tokens, self)
+      limiter.beginUnsafe(self)
+      return charge
+    }
+    const never = take("never", 1)
+    const first = charge(take("first", 4))
+    const waiting = take("second", 10)
+    clock.advance(30)
+    // It has cost nothing, so the second one starts, which has waited since 0.
+    limiter.settleUnsafe(first, 0)
+    const second = charge(waiting)
+    clock.block(10)
+    limiter.waitUnsafe(waiter("third", { tokens: 10 }))
+    clock.advance(90)
+    // Without these two, the third one would have found nothing owed: the tokens of its own stay owed.
+    limiter.refundUnsafe(never)
+    limiter.settleUnsafe(second, 0)
+    take("fourth", 10)
+    clock.advance(200)
+    expect(starts).toEqual([[0, "never"], [0, "first"], [30, "second"], [130, "third"], [180, "fourth"]])
+  })
+})
+
 describe("late timers", () => {
   it("L4 10,000 a second take 10 a millisecond from one timer", () => {
     const { clock, enter, limiter, times } = setup(perSecond(10_000))

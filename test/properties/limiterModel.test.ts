@@ -2,9 +2,11 @@
  * The limiter in memory beside a simple model: lists, and arithmetic straight from the laws.
  */
 import { describe, expect, it } from "@effect/vitest"
+import { Charge } from "../../src/internal/limiter/charge.js"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
+import { arrivalOf } from "../support/arrival.js"
 import { ManualClock } from "../support/manualClock.js"
 import { eachSeed, random } from "../support/random.js"
 
@@ -99,10 +101,20 @@ class Model {
       return paced
     }))
   }
-  take(by: Waits, now: number, begins: boolean): void {
+  /** Several grants of one step count from its beginning, `early`, however long the calls of those before them take. */
+  take(by: Waits, now: number, begins: boolean, early = now): void {
     const { since, tokens } = by
     this.absorb()
-    const taken = { by, tokens, arrival: Math.min(now, Math.max(since, now - 50 * ms)), at: begins ? now : Infinity }
+    // One that a quota has held back arrives late at the others, too.
+    const due = this.quotas.length === 1
+      ? []
+      : this.quotas.map((quota, i) => this.full(i) - (quota.burst - tokens) * this.interval(quota))
+    const arrivalAt = (now: number) => Math.min(now, Math.max(since, ...due, now - 50 * ms))
+    const told = by.link instanceof Charge
+      ? arrivalOf(by.link, this.interval(this.quotas[0]!))
+      : NaN
+    const arrival = told >= arrivalAt(early) && told <= arrivalAt(now) ? told : arrivalAt(now)
+    const taken = { by, tokens, arrival, at: begins ? now : Infinity }
     this.starts.push(taken)
     this.recent.push({ by, tokens, until: () => taken.arrival })
   }
@@ -201,6 +213,7 @@ const simulate = (seed: number) => {
   const problems: Array<string> = []
   let slow = 0
   let busyUntil = 0
+  let freeAt = 0
   // Some programs begin each start in the step of its grant.
   const lateBegins = next(2) === 0
   const onGrant = (self: Waits) => {
@@ -209,7 +222,8 @@ const simulate = (seed: number) => {
     const due = model.dueAt(self.tokens)
     if (due > limiter.now()) problems.push(`L1 granted at ${limiter.now()}, due at ${due}`)
     const later = lateBegins && next(3) === 0
-    model.take(self, limiter.now(), !later)
+    if (limiter.now() !== busyUntil) freeAt = limiter.now()
+    model.take(self, limiter.now(), !later, freeAt)
     if (!later) {
       self.state = "begun"
       limiter.beginUnsafe(self)

@@ -3,11 +3,13 @@
  * taken that from the start, and what they would be if nothing were ever given back.
  */
 import { describe, expect, it } from "@effect/vitest"
-import type { Charge } from "../../src/internal/limiter/entry.js"
+import { Charge } from "../../src/internal/limiter/charge.js"
+import type { Entry } from "../../src/internal/limiter/entry.js"
 import * as Gcra from "../../src/internal/limiter/gcra.js"
 import type { Waiter } from "../../src/internal/limiter/limiter.js"
 import { LimiterMemory } from "../../src/internal/limiter/memory.js"
 import { ManualClock } from "../support/manualClock.js"
+import { arrivalOf } from "../support/arrival.js"
 import { eachSeed, random } from "../support/random.js"
 
 const ms = 1_000_000
@@ -17,7 +19,7 @@ class Call implements Waiter {
   readonly key = "k"
   readonly tokens: Gcra.Tokens
   readonly since: number
-  charge: Charge | undefined = undefined
+  charge: Charge<Entry> | undefined = undefined
   state: "new" | "granted" | "running" | "ended" | "gone" = "new"
   arrival = 0
   /** When it began, for strict quotas. */
@@ -68,15 +70,23 @@ const simulate = (seed: number) => {
     })
     return tat
   }
-  const dueOf = (lent: boolean): number =>
-    Math.max(...rates.map((rate, i) => Gcra.dueAt(rate, tatOf(rate, i, lent), 1)))
+  const dueOf = (lent: boolean, tokens: Gcra.Tokens = 1): number =>
+    Math.max(...rates.map((rate, i) => {
+      const n = Gcra.tokensOf(tokens, i)
+      return n === 0 ? -Infinity : Gcra.dueAt(rate, tatOf(rate, i, lent), n)
+    }))
   const tokens = (most: (burst: number) => number): Gcra.Tokens =>
     lists && rates.length > 1 ? rates.map(({ burst }, i) => most(burst) - i) : most(limiter.burst)
 
   const onGrant = (self: Call) => {
     const now = limiter.now()
     self.state = "granted"
-    self.arrival = Gcra.arrival(self.since, now)
+    self.arrival = self.link instanceof Charge ? arrivalOf(self.link, rates[0]!.interval) : NaN
+    // It arrives when it came, or when the last of several quotas let it in.
+    const came = rates.length === 1 ? self.since : Math.max(self.since, dueOf(false, self.tokens))
+    const least = Gcra.arrival(came, now)
+    const isRight = rates.length === 1 ? self.arrival === least : self.arrival >= least && self.arrival <= now
+    if (!isRight) problems.push(`a call that came at ${self.since} counts from ${self.arrival}, and not from ${least}`)
     waiting = waiting.filter((each) => each !== self)
     calls.push(self)
     if (next(3) > 0) self.charge = limiter.chargeUnsafe("k", self.tokens, self)

@@ -128,6 +128,10 @@ export class TurnClock implements Clock.Clock {
   get pending(): number {
     return this.timers.length
   }
+  /** When the next timer fires. */
+  get nextAt(): bigint | undefined {
+    return this.timers[0]?.at
+  }
   currentTimeMillisUnsafe = () => Number(this.now) / 1e6
   currentTimeNanosUnsafe = () => this.now
   monotonicTimeNanosUnsafe = () => this.now

@@ -76,7 +76,14 @@ export const dueAt = (rates: Rates, entry: Entry, tokens: Tokens, pending = Infi
     ? Gcra.dueAt(rates[0]!, entry.tats[0]!, Gcra.tokensOf(tokens, 0))
     : dueOf(rates, entry, tokens, pending)
 
-const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: Tokens, pending: number): number => {
+const dueOf = (rates: Rates, entry: Entry, tokens: Tokens, pending: number): number => {
+  const due = conformsAt(rates, entry, tokens)
+  const log = entry.rare?.log
+  return log === undefined ? due : Math.max(due, log.dueAt(tokens, pending))
+}
+
+/** When tokens conform to the pace of every quota. */
+const conformsAt = (rates: Rates, { rare, tats }: Entry, tokens: Tokens): number => {
   let due = -Infinity
   for (let i = 0; i < tats.length; i++) {
     const rate = rates[i]!
@@ -85,8 +92,15 @@ const dueOf = (rates: Rates, { rare, tats }: Entry, tokens: Tokens, pending: num
     // Not by the arrival time of the penalty: with a large burst that is too far away to be exact.
     if (rare !== undefined) due = Math.max(due, rare.penaltyUntil + Math.max(0, n - 1) * rate.interval)
   }
-  return rare?.log === undefined ? due : Math.max(due, rare.log.dueAt(tokens, pending))
+  return due
 }
+
+/**
+ * The arrival time of a grant at `now` to a caller that could have started at `since`. One that a quota held back arrives
+ * late at the others, too.
+ */
+export const arrivalOf = (rates: Rates, entry: Entry, tokens: Tokens, since: number, now: number): number =>
+  Gcra.arrival(rates.length === 1 ? since : Math.max(since, conformsAt(rates, entry, tokens)), now)
 
 /** The theoretical arrival time of one quota, a penalty included. */
 const tatOf = ({ rare, tats }: Entry, rate: Gcra.Rate, i: number): number =>
@@ -331,7 +345,7 @@ export const retryAfter = (rates: Rates, entry: Entry, tokens: Tokens, now: numb
     const due = dueAt(rates, shadow, tokens, now)
     if (isAlone && due > now) break
     start.now = Math.max(start.now, due)
-    takeRare(rates, shadow, Gcra.arrival(since, start.now), tokens, start)
+    takeRare(rates, shadow, arrivalOf(rates, shadow, tokens, since, start.now), tokens, start)
     queued -= Gcra.leastOf(tokens)
   }
   return Math.max(start.now, dueAt(rates, shadow, Gcra.behind(queued, tokens), now)) - now

@@ -431,7 +431,7 @@ export class LimiterMemory implements Backend {
   }
 
   private take(entry: Entry.Entry, tokens: Gcra.Tokens, since: number, now: number, later: Granted | undefined): void {
-    const arrival = Gcra.arrival(since, now)
+    const arrival = Entry.arrivalOf(this.rates, entry, tokens, since, now)
     if (later === undefined && entry.rare === undefined && !this.strict) {
       Entry.take(this.rates, entry.tats, arrival, tokens)
     } else {

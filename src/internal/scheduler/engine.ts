@@ -363,10 +363,11 @@ export class Engine implements Core, Claimant, Load {
   onDue(claim: Claim): void {
     const lane = this.front
     // A job with other tokens may have come in front since they were asked for.
-    if (lane === undefined || this.lanes.headOf(lane).cost !== claim.tokens || this.refusesHead(lane)) {
+    if (lane === undefined || this.lanes.headOf(lane).cost !== claim.tokens) {
       this.limiter!.refundUnsafe(claim)
       return this.pump()
     }
+    if (this.refusesHead(lane, claim)) return this.pump()
     this.limiter!.watch?.delayed(Math.max(0, this.now() - claim.since) / 1e6)
     if (this.pumping) {
       this.startHead(lane, claim.link)
@@ -437,8 +438,8 @@ export class Engine implements Core, Claimant, Load {
     return this.penalty === undefined ? 0 : this.penalty.left
   }
 
-  /** Refuses the job in front if it has waited too long. */
-  private refusesHead(lane: Lane): boolean {
+  /** Refuses the job in front if it has waited too long. A claim that was granted for it is given back. */
+  private refusesHead(lane: Lane, claim?: Claim): boolean {
     const job = this.lanes.headOf(lane)
     if (job.terms === undefined) return false
     const overload = this.overload!
@@ -447,13 +448,15 @@ export class Engine implements Core, Claimant, Load {
     else if (!overload.isLate) this.log?.overloaded(false)
     if (reason === undefined) return false
     this.starts++
-    this.refuseQueued(job, reason)
+    this.refuseQueued(job, reason, claim)
     this.notifyUnsafe()
     return true
   }
 
-  refuseQueued(job: Job, reason: SchedulerErrorReason): void {
+  refuseQueued(job: Job, reason: SchedulerErrorReason, claim?: Claim): void {
     this.withdrawJob(job)
+    // Before the job hears of it: a scheduler of a key looks then whether its rate is at rest.
+    if (claim !== undefined) this.limiter!.refundUnsafe(claim)
     this.recheckClaim()
     this.instant = undefined
     refuseJob(this, job, reason)
@@ -488,8 +491,8 @@ export class Engine implements Core, Claimant, Load {
   /** Gives a rate to an engine that had none. */
   adoptLimiterUnsafe(limiter: Limiter<StoreError>): void {
     this.limiter = limiter
-    // The arrivals of waiting jobs are not on its time axis.
-    this.resumedAt = limiter.now()
+    // The arrivals of waiting jobs are not on its time axis, and none of them starts before the end of a penalty.
+    this.resumedAt = limiter.now() + this.penaltyLeft
     refuseImpossible(this)
   }
 
