@@ -23,8 +23,6 @@ export class Place extends Seat {
   readonly priority: number
   readonly tokens: number
   lane: Lane
-  /** A lender keeps it in front without having room for it. */
-  blocks = false
 
   constructor(job: Job, lane: Lane) {
     super()

@@ -248,7 +248,7 @@ export class Lanes implements Owner {
     const { lane } = place
     lane.queue.remove(place)
     this.count(lane, -1)
-    if (place.blocks) this.lenders.unblock(place)
+    this.lenders.unblock(place)
     if (lane.first === undefined) this.forget(lane)
   }
 
@@ -274,7 +274,6 @@ export class Lanes implements Owner {
         const place = job.tied.place!
         this.count(lane, -1)
         job.outer = liveNode(job.outer)
-        if (place.blocks) this.lenders.unblock(place)
         if (to === undefined) {
           job.tied.place = undefined
         } else {

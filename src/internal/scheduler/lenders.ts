@@ -208,7 +208,6 @@ export class Lenders {
     if (lane.state === "none") return
     this.version++
     if (lane.state === "blocked") {
-      this.blocked.get(lane)!.blocks = false
       this.blocked.delete(lane)
       changes.blocked--
     } else {
@@ -219,7 +218,6 @@ export class Lenders {
       if (this.lanes.hasRoom(lane)) this.rooms++
     } else {
       lane.state = "blocked"
-      place.blocks = true
       this.blocked.set(lane, place)
       changes.blocked++
     }
