@@ -200,6 +200,21 @@ describe("Adaptive.latency", () => {
     expect(width.limit).not.toBe(fallen)
   })
 
+  it("O6 after a fall no job counts that began while more jobs ran than the width allows", () => {
+    const width = new LatencyWidth(1, 100, 40)
+    let now = feed(width, 1000, 200, 10)
+    now = feed(width, now, 200, 60)
+    const fallen = width.limit
+    const began = now + 1
+    now = feed(width, now + 100, 1, 10, { running: fallen })
+    for (let i = 0; i < 500; i++) {
+      width.succeeded({ startedAt: began * millis, now: (now + i) * millis, running: fallen, saturated: true })
+    }
+    expect(width.limit).toBe(fallen)
+    feed(width, now + 600, 300, 500)
+    expect(width.limit).toBeLessThan(fallen)
+  })
+
   it("O6 jobs that run at the same time shrink the width once", () => {
     const width = new LatencyWidth(1, 100, 100)
     const before = width.limit

@@ -13,6 +13,7 @@ import {
   References,
   Request,
   Scope,
+  Stream,
   Tracer
 } from "effect"
 import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
@@ -1217,6 +1218,13 @@ describe("Scheduler: tags and layers", () => {
         expect(both[0]).toMatchObject({ concurrency: 4, running: 1, weight: 1, queued: 0, paused: false })
         expect(yield* Scheduler.stats).toMatchObject({ ...atRest, concurrency: 1 })
         expect((yield* GitHub).stats).toBeDefined()
+        yield* GitHub.penalize({ for: "1 hour" })
+        const late = yield* fork(GitHub.schedule(Effect.void))
+        expect(yield* GitHub.stats).toMatchObject({ queued: 1, waitingFor: "penalty" })
+        yield* Fiber.interrupt(late)
+        yield* GitHub.drain()
+        const { reason } = yield* Effect.flip(GitHub.schedule(Effect.void))
+        expect(reason._tag).toBe("Draining")
       }).pipe(Effect.provide(layers))
     }))
 
@@ -1277,6 +1285,10 @@ describe("Scheduler: invalid options", () => {
       "Scheduler.make: maxQueued": (maxQueued) => Scheduler.make({ concurrency: 1, maxQueued }),
       "Scheduler.forEach: total": (total) => Scheduler.forEach([], () => Effect.void, { total })
     }],
+    ["a finite duration >= 0", [NaN, Infinity, -1], {
+      "Scheduler.penalize: for": (millis) => Scheduler.penalize({ for: millis }),
+      "Scheduler.drain: timeout": (timeout) => Scheduler.drain({ timeout })
+    }],
     ["a finite number", [NaN, Infinity, -Infinity, four], {
       "Scheduler.schedule: priority": (priority) => Scheduler.schedule(Effect.void, { priority })
     }]
@@ -1292,6 +1304,37 @@ describe("Scheduler: invalid options", () => {
       })
     }
   }
+
+  it.effect("S8 an operation of a handle refuses what that of the module refuses, where it is called", () =>
+    Effect.gen(function*() {
+      const messageOf = (call: () => unknown) => {
+        try {
+          call()
+        } catch (error) {
+          return String(error)
+        }
+        return undefined
+      }
+      // Sound: a program without types may pass anything.
+      const wrong: object = { order: "arrival", mode: "results" }
+      const calls = [
+        (_) => _.schedule(Effect.void, { weight: 0 }),
+        (_) => _.resize(0),
+        (_) => _.setRate({ limit: 0, window }),
+        (_) => _.penalize({ for: NaN }),
+        (_) => _.drain({ timeout: NaN }),
+        (_) => _.forEach([], Effect.succeed, { total: -1 }),
+        (_) => _.all([], wrong),
+        (_) => _.stream([], Effect.succeed, wrong),
+        (_) => _.mapEffect(Effect.succeed, wrong)(Stream.empty)
+      ] satisfies ReadonlyArray<(of: typeof Scheduler | Scheduler.Scheduler) => unknown>
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      for (const call of calls) {
+        const message = messageOf(() => call(Scheduler))
+        expect(message).toContain("RangeError: Scheduler.")
+        expect(messageOf(() => call(scheduler))).toBe(message)
+      }
+    }))
 
   it("S8 an order or a mode that is no word of the list is a RangeError", () => {
     const order = `must be "completion" or "input", got "arrival"`

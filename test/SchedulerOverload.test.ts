@@ -1067,9 +1067,9 @@ describe("stats", () => {
       yield* fork(scheduler.schedule(Effect.void, { maxWait: 0 }))
       yield* fork(scheduler.schedule(Effect.void, { weight: 2 }))
       yield* fork(scheduler.schedule(Effect.void, { priority: 1 }))
+      yield* fork(scheduler.schedule(Effect.void))
       for (let i = 0; i < 6; i++) yield* fork(scheduler.schedule(Effect.void, { share: i % 2 === 0 ? "a" : "b" }))
       yield* fork(scheduler.schedule(Effect.void, { share: "b" }))
-      yield* fork(scheduler.schedule(Effect.void))
       yield* fork(scheduler.schedule(Effect.void))
       expect(yield* scheduler.stats).toMatchObject({
         refused: { WaitExceeded: 1, InsufficientCapacity: 1, QueueFull: 1 },
