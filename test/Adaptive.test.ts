@@ -154,6 +154,18 @@ describe("Adaptive.latency", () => {
     expect(width.limit).toBeLessThan(before)
   })
 
+  it("O6 a window in which as many jobs ran as in a probe measures the baseline", () => {
+    for (const more of [0, 1]) {
+      const width = new LatencyWidth(1, 100, 20)
+      const probe = width.limit
+      const now = feed(width, 1000, 60, 10)
+      expect([probe, width.limit]).toEqual([13, 20])
+      // The first thirty began before.
+      feed(width, now, 120, 30, { running: probe - 1 + more, saturated: false })
+      expect(width.limit === 20).toBe(more === 0)
+    }
+  })
+
   it("O6 a width that half of its jobs do not wait for does not grow, and one that they wait for does", () => {
     for (const saturated of [false, true]) {
       const width = new LatencyWidth(1, 100, 20)

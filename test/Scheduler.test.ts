@@ -19,9 +19,11 @@ import {
 import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
 import { MixedScheduler } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
+import { piecesPerTurn } from "../src/internal/data/slices.js"
 import { engineOf } from "../src/internal/scheduler/handle.js"
 import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.js"
+import { simulate } from "./support/simulation.ts"
 
 /** A job that says when it starts and ends when it is told to. */
 const gated = (started: Array<unknown>, name: unknown) => {
@@ -1014,6 +1016,26 @@ describe("Scheduler: refusals", () => {
       yield* TestClock.adjust("1 second")
       expect(yield* Fiber.join(behind)).toBe("ran")
     }))
+
+  it("S8 a caller that is interrupted before it hears that its job is refused keeps nobody from hearing of theirs", () => {
+    const { exit } = simulate(() =>
+      Effect.scoped(Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 2 })
+        yield* fork(scheduler.schedule(Effect.never))
+        const jobs = yield* Effect.forEach(Array.from({ length: piecesPerTurn + 3 }), () =>
+          fork(reasonOf(scheduler.schedule(Effect.void, { weight: 2 }))))
+        yield* scheduler.resize(1)
+        const left = jobs.at(-2)!
+        expect(left.pollUnsafe()).toBe(undefined)
+        yield* Fiber.interrupt(left)
+        yield* settle
+        return jobs.filter((job) =>
+          job.pollUnsafe()?._tag === "Success"
+        ).length
+      }))
+    )
+    expect(exit).toEqual(Exit.succeed(piecesPerTurn + 2))
+  })
 })
 
 describe("Scheduler: pause, idle and close", () => {

@@ -259,6 +259,35 @@ describe("jobs that wait for others", () => {
       expect(jobs.map((job) => job.pollUnsafe())).toEqual([Exit.succeed("done"), Exit.succeed("done")])
     }))
 
+  it.effect("S5 a job whose width comes free and is taken in one step lends it to the job behind when it is free again", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      const reducer = yield* Reducer.make()
+      const gate = Deferred.makeUnsafe<void>
+      const [inner, more, next, other] = [gate(), gate(), gate(), gate()]
+      const outer = Effect.gen(function*() {
+        yield* fork(scheduler.schedule(Deferred.await(inner)))
+        yield* fork(reducer.reduce("key", Effect.never))
+        yield* Deferred.await(more)
+        yield* fork(scheduler.schedule(Deferred.await(next)))
+        return yield* scheduler.schedule(Effect.succeed("done"))
+      })
+      const job = yield* fork(scheduler.schedule(outer))
+      yield* fork(scheduler.schedule(Deferred.await(other)))
+      // It starts in a step of the scheduler. In that step the inner job ends, and two others come.
+      yield* fork(
+        scheduler.schedule(Effect.andThen(Deferred.succeed(inner, undefined), Deferred.succeed(more, undefined)))
+      )
+      yield* fork(scheduler.schedule(Effect.never))
+      yield* Deferred.succeed(other, undefined)
+      yield* settle
+      expect(job.pollUnsafe()).toBe(undefined)
+      expect(yield* scheduler.stats).toMatchObject({ running: 3, queued: 1 })
+      yield* Deferred.succeed(next, undefined)
+      yield* settle
+      expect(job.pollUnsafe()).toEqual(Exit.succeed("done"))
+    }))
+
   const ways: Record<
     string,
     (inner: Scheduler.Scheduler, outer: Scheduler.Scheduler) => Effect.Effect<unknown, Scheduler.SchedulerError>

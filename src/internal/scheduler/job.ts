@@ -186,7 +186,7 @@ export abstract class Job extends Seat implements Inner {
   }
 
   stirUnsafe(): void {
-    this.engine?.stirUnsafe(this)
+    this.engine!.stirUnsafe(this)
   }
 
   /** Whether a scheduler that drains refuses it, although it is patient: the call that it is of came too late. */
