@@ -496,6 +496,24 @@ describe("Scheduler: rate", () => {
       expect(started).toEqual([["direct", 100], ["dear", 300], ["later", 400], ["cheap", 500]])
     }))
 
+  it.effect("S2 a job that is refused behind the head leaves the scheduler its place in a shared limiter", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 1, window: "1 second" }) {}
+      const started: Array<unknown> = []
+      const named = (name: string) => Effect.map(Clock.currentTimeMillis, (now) => void started.push([name, now]))
+      yield* Effect.gen(function*() {
+        const one = yield* Scheduler.make({ concurrency: 10, rate: Api })
+        const two = yield* Scheduler.make({ concurrency: 10, rate: Api })
+        yield* one.schedule(Effect.void)
+        yield* fork(one.schedule(named("one")))
+        yield* fork(two.schedule(named("two")))
+        const free = yield* fork(reasonOf(one.schedule(Effect.void, { weight: 9, tokens: 0, maxWait: 500 })))
+        yield* TestClock.adjust("2 seconds")
+        expect((yield* Fiber.join(free))?._tag).toBe("WaitExceeded")
+      }).pipe(Effect.provide(Api.layer))
+      expect(started).toEqual([["one", 1000], ["two", 2000]])
+    }))
+
   it.effect("S2 the claim on the rate is for the job that is in front when it is due", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 10, rate: { limit: 10, window: "1 second" } })
@@ -1017,6 +1035,28 @@ describe("Scheduler: refusals", () => {
       expect(yield* Fiber.join(behind)).toBe("ran")
     }))
 
+  it.effect("S8 each of the jobs that a resize makes impossible hears what it asked for itself", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 10, window: "1 second", burst: 5 }) {}
+      yield* Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 4, rate: Api })
+        const other = yield* Scheduler.make({ concurrency: 4, rate: Api })
+        yield* scheduler.pause
+        const asks = [{ weight: 3 }, { weight: 4 }, { weight: 4 }, { tokens: 4 }, { weight: 3 }, { tokens: 3 }]
+        const jobs = yield* Effect.forEach(asks, (ask) => fork(reasonOf(scheduler.schedule(Effect.void, ask))))
+        yield* other.setRate({ limit: 10, window: "1 second", burst: 2 })
+        yield* scheduler.resize(2)
+        expect(yield* Fiber.joinAll(jobs)).toMatchObject([
+          { what: "weight", asked: 3, most: 2 },
+          { what: "weight", asked: 4, most: 2 },
+          { what: "weight", asked: 4, most: 2 },
+          { what: "tokens", asked: 4, most: 2 },
+          { what: "weight", asked: 3, most: 2 },
+          { what: "tokens", asked: 3, most: 2 }
+        ])
+      }).pipe(Effect.provide(Api.layer))
+    }))
+
   it("S8 a caller that is interrupted before it hears that its job is refused keeps nobody from hearing of theirs", () => {
     const { exit } = simulate(() =>
       Effect.scoped(Effect.gen(function*() {
@@ -1248,6 +1288,28 @@ describe("Scheduler: tags and layers", () => {
         const { reason } = yield* Effect.flip(GitHub.schedule(Effect.void))
         expect(reason._tag).toBe("Draining")
       }).pipe(Effect.provide(layers))
+    }))
+
+  it.effect("accessors call the operations of a mock, and no others", () =>
+    Effect.gen(function*() {
+      const asked: Array<unknown> = []
+      const schedule = (effect: Effect.Effect<unknown>, options: unknown) =>
+        Effect.andThen(Effect.sync(() => void asked.push(options)), effect)
+      // Sound: the test calls no other operation.
+      const operations = { schedule } as unknown as Scheduler.Scheduler
+      const mocks = [
+        Layer.mock(Scheduler.Scheduler)(operations),
+        Layer.succeed(Scheduler.Scheduler)(operations)
+      ]
+      for (const mock of mocks) {
+        const jobs = Effect.all([
+          Scheduler.schedule(Effect.succeed(1), { weight: 2 }),
+          Effect.succeed(2).pipe(Scheduler.schedule({ tokens: 3 })),
+          Scheduler.schedule(Effect.succeed(3))
+        ])
+        expect(yield* Effect.provide(jobs, mock)).toEqual([1, 2, 3])
+        expect(asked.splice(0)).toEqual([{ weight: 2 }, { tokens: 3 }, undefined])
+      }
     }))
 
   it.effect("a class is a scheduler a layer, and one shared layer is one scheduler", () =>

@@ -661,6 +661,8 @@ describe("drain", () => {
       const drained = yield* fork(scheduler.drain())
       const late = yield* fork(scheduler.schedule(Effect.void))
       expect(refusal(late)).toEqual(["Draining", {}])
+      const { message } = yield* Effect.flip(scheduler.schedule(Effect.void))
+      expect(message).toBe("effect-funnel/Scheduler: draining: no new jobs are accepted")
       yield* TestClock.adjust("199 millis")
       expect(refusal(drained)).toBe(undefined)
       yield* TestClock.adjust("1 millis")

@@ -192,7 +192,7 @@ export class Lanes implements Owner {
 
   /** Whether a job was made inside a running job. */
   isNested(job: Job): boolean {
-    return job.outer !== undefined && this.rootOf(liveNode(job.outer))?.kind === "job"
+    return this.rootOf(liveNode(job.outer))?.kind === "job"
   }
 
   /** Whether a running job would wait for a new one, directly or through runs and batches. */
@@ -209,7 +209,7 @@ export class Lanes implements Owner {
 
   /** How many jobs wait in the queue of a job. Those inside a job count in that job's queue only. */
   waitingBefore(job: Job): number {
-    const root = job.outer === undefined ? undefined : this.rootOf(liveNode(job.outer))
+    const root = this.rootOf(liveNode(job.outer))
     return root?.kind === "job" ? this.laneOf(root).size : this.queued - this.inside
   }
 
