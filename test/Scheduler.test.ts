@@ -646,6 +646,32 @@ describe("Scheduler: rate", () => {
       expect(times).toEqual([0, 100, 1_050, 1_150])
     }))
 
+  it.effect("S1 a job that pauses its scheduler, and lets its rate come in the same step, starts nobody and wastes no cell", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 1, window: "1 hour" }) {}
+      yield* Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 2, rate: Api })
+        const free = scheduler.schedule({ tokens: 0 })
+        const [inner, go] = [Latch.makeUnsafe(), Latch.makeUnsafe()]
+        yield* scheduler.schedule(Effect.void)
+        const outer = yield* fork(free(Effect.gen(function*() {
+          yield* fork(free(inner.await))
+          yield* go.await
+          // It starts in the step of the scheduler in which the inner job ends.
+          yield* free(Effect.andThen(scheduler.pause, Api.reset()))
+        })))
+        const next = yield* fork(scheduler.schedule(Effect.void))
+        yield* go.open
+        yield* settle
+        yield* inner.open
+        yield* settle
+        expect(outer.pollUnsafe()).toEqual(Exit.void)
+        expect(yield* scheduler.stats).toMatchObject({ running: 0, queued: 1, waitingFor: "pause" })
+        yield* scheduler.resume
+        expect(next.pollUnsafe()).toEqual(Exit.void)
+      }).pipe(Effect.provide(Api.layer))
+    }))
+
   it.effect("S1 setRate holds for waiting jobs, and consumed tokens stay consumed", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 10, rate: { limit: 1, window: "1 second" } })
@@ -1042,7 +1068,14 @@ describe("Scheduler: refusals", () => {
         const scheduler = yield* Scheduler.make({ concurrency: 4, rate: Api })
         const other = yield* Scheduler.make({ concurrency: 4, rate: Api })
         yield* scheduler.pause
-        const asks = [{ weight: 3 }, { weight: 4 }, { weight: 4 }, { tokens: 4 }, { weight: 3 }, { tokens: 3 }]
+        const asks: ReadonlyArray<Scheduler.ScheduleOptions> = [
+          { weight: 3 },
+          { weight: 4 },
+          { weight: 4 },
+          { tokens: 4 },
+          { weight: 3 },
+          { tokens: 3 }
+        ]
         const jobs = yield* Effect.forEach(asks, (ask) => fork(reasonOf(scheduler.schedule(Effect.void, ask))))
         yield* other.setRate({ limit: 10, window: "1 second", burst: 2 })
         yield* scheduler.resize(2)
@@ -1055,6 +1088,19 @@ describe("Scheduler: refusals", () => {
           { what: "tokens", asked: 3, most: 2 }
         ])
       }).pipe(Effect.provide(Api.layer))
+    }))
+
+  it.effect("S8 each of the jobs that a setRate makes impossible hears of the quota that it exceeds", () =>
+    Effect.gen(function*() {
+      const quota = (burst: number) => ({ limit: 10, window: "1 second", burst } as const)
+      const scheduler = yield* Scheduler.make({ concurrency: 4, rate: [quota(5), quota(5)] })
+      yield* scheduler.pause
+      const jobs = yield* Effect.forEach(
+        [[3, 0], [0, 3]],
+        (tokens) => fork(reasonOf(scheduler.schedule(Effect.void, { tokens })))
+      )
+      yield* scheduler.setRate([quota(2), quota(1)])
+      expect(yield* Fiber.joinAll(jobs)).toMatchObject([{ asked: 3, most: 2 }, { asked: 3, most: 1 }])
     }))
 
   it("S8 a caller that is interrupted before it hears that its job is refused keeps nobody from hearing of theirs", () => {

@@ -440,20 +440,6 @@ describe("Engine", () => {
     expect(log).toEqual(["start 0", "start 1", "start 2", "start 3", "start 4"])
   })
 
-  it("S1 a rate that comes while a penalty holds the scheduler back is given back", () => {
-    const clock = new ManualClock()
-    const limiter = new LimiterMemory([Gcra.rate(10, 1_000_000_000, 1, false)], clock.context, clock)
-    const { engine, log, submit } = setup(10, Infinity, limiter)
-    submit()
-    submit()
-    engine.penalizeUnsafe(3_600e9)
-    clock.advance(100)
-    expect(log).toEqual(["start 0"])
-    expect(limiter.takeUnsafe(undefined, 1, Infinity, undefined)).toBe(true)
-    engine.closeUnsafe()
-    expect(log).toEqual(["start 0", "close 1", "close 0"])
-  })
-
   it("S1 to S5 hold under random submissions, nested ones, releases, pauses and resizes", () => {
     for (let seed = 1; seed <= 75; seed++) {
       const next = random(seed)
