@@ -154,6 +154,18 @@ describe("Adaptive.latency", () => {
     expect(width.limit).toBeLessThan(before)
   })
 
+  it("O6 a window in which as many jobs ran as in a probe measures the baseline", () => {
+    for (const more of [0, 1]) {
+      const width = new LatencyWidth(1, 100, 20)
+      const probe = width.limit
+      const now = feed(width, 1000, 60, 10)
+      expect([probe, width.limit]).toEqual([13, 20])
+      // The first thirty began before.
+      feed(width, now, 120, 30, { running: probe - 1 + more, saturated: false })
+      expect(width.limit === 20).toBe(more === 0)
+    }
+  })
+
   it("O6 a width that half of its jobs do not wait for does not grow, and one that they wait for does", () => {
     for (const saturated of [false, true]) {
       const width = new LatencyWidth(1, 100, 20)
@@ -198,6 +210,21 @@ describe("Adaptive.latency", () => {
     now = feed(width, now, 1, 10, { running: fallen })
     feed(width, now + 100, 300, 10)
     expect(width.limit).not.toBe(fallen)
+  })
+
+  it("O6 after a fall no job counts that began while more jobs ran than the width allows", () => {
+    const width = new LatencyWidth(1, 100, 40)
+    let now = feed(width, 1000, 200, 10)
+    now = feed(width, now, 200, 60)
+    const fallen = width.limit
+    const began = now + 1
+    now = feed(width, now + 100, 1, 10, { running: fallen })
+    for (let i = 0; i < 500; i++) {
+      width.succeeded({ startedAt: began * millis, now: (now + i) * millis, running: fallen, saturated: true })
+    }
+    expect(width.limit).toBe(fallen)
+    feed(width, now + 600, 300, 500)
+    expect(width.limit).toBeLessThan(fallen)
   })
 
   it("O6 jobs that run at the same time shrink the width once", () => {

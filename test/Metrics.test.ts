@@ -106,6 +106,8 @@ describe("Metrics of a Scheduler", () => {
       const reasons = ["capacity", "queue_full", "wait_exceeded", "draining", "overloaded", "store"]
       const counts = yield* Effect.forEach(reasons, (reason) => read("scheduler.refused", { ...github, reason }))
       assert.deepStrictEqual(counts, [1, 1, 1, 1, 0, 0])
+      const waits = yield* histogram("scheduler.wait_time", { ...github, outcome: "refused" })
+      assert.deepInclude(waits, { count: 4, sum: 1 })
       yield* Fiber.interruptAll([...running, drain])
     }).pipe(Effect.provide(seen(GitHub.layer))))
 

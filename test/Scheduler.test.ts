@@ -13,14 +13,17 @@ import {
   References,
   Request,
   Scope,
+  Stream,
   Tracer
 } from "effect"
 import { Batcher, RateLimiter, Scheduler } from "effect-funnel"
 import { MixedScheduler } from "effect/Scheduler"
 import { TestClock } from "effect/testing"
+import { piecesPerTurn } from "../src/internal/data/slices.js"
 import { engineOf } from "../src/internal/scheduler/handle.js"
 import { fork, settle } from "./support/fibers.ts"
 import { ManualClock } from "./support/manualClock.js"
+import { simulate } from "./support/simulation.ts"
 
 /** A job that says when it starts and ends when it is told to. */
 const gated = (started: Array<unknown>, name: unknown) => {
@@ -493,6 +496,24 @@ describe("Scheduler: rate", () => {
       expect(started).toEqual([["direct", 100], ["dear", 300], ["later", 400], ["cheap", 500]])
     }))
 
+  it.effect("S2 a job that is refused behind the head leaves the scheduler its place in a shared limiter", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 1, window: "1 second" }) {}
+      const started: Array<unknown> = []
+      const named = (name: string) => Effect.map(Clock.currentTimeMillis, (now) => void started.push([name, now]))
+      yield* Effect.gen(function*() {
+        const one = yield* Scheduler.make({ concurrency: 10, rate: Api })
+        const two = yield* Scheduler.make({ concurrency: 10, rate: Api })
+        yield* one.schedule(Effect.void)
+        yield* fork(one.schedule(named("one")))
+        yield* fork(two.schedule(named("two")))
+        const free = yield* fork(reasonOf(one.schedule(Effect.void, { weight: 9, tokens: 0, maxWait: 500 })))
+        yield* TestClock.adjust("2 seconds")
+        expect((yield* Fiber.join(free))?._tag).toBe("WaitExceeded")
+      }).pipe(Effect.provide(Api.layer))
+      expect(started).toEqual([["one", 1000], ["two", 2000]])
+    }))
+
   it.effect("S2 the claim on the rate is for the job that is in front when it is due", () =>
     Effect.gen(function*() {
       const scheduler = yield* Scheduler.make({ concurrency: 10, rate: { limit: 10, window: "1 second" } })
@@ -623,6 +644,32 @@ describe("Scheduler: rate", () => {
       yield* scheduler.resume
       yield* TestClock.adjust("1 second")
       expect(times).toEqual([0, 100, 1_050, 1_150])
+    }))
+
+  it.effect("S1 a job that pauses its scheduler, and lets its rate come in the same step, starts nobody and wastes no cell", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 1, window: "1 hour" }) {}
+      yield* Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 2, rate: Api })
+        const free = scheduler.schedule({ tokens: 0 })
+        const [inner, go] = [Latch.makeUnsafe(), Latch.makeUnsafe()]
+        yield* scheduler.schedule(Effect.void)
+        const outer = yield* fork(free(Effect.gen(function*() {
+          yield* fork(free(inner.await))
+          yield* go.await
+          // It starts in the step of the scheduler in which the inner job ends.
+          yield* free(Effect.andThen(scheduler.pause, Api.reset()))
+        })))
+        const next = yield* fork(scheduler.schedule(Effect.void))
+        yield* go.open
+        yield* settle
+        yield* inner.open
+        yield* settle
+        expect(outer.pollUnsafe()).toEqual(Exit.void)
+        expect(yield* scheduler.stats).toMatchObject({ running: 0, queued: 1, waitingFor: "pause" })
+        yield* scheduler.resume
+        expect(next.pollUnsafe()).toEqual(Exit.void)
+      }).pipe(Effect.provide(Api.layer))
     }))
 
   it.effect("S1 setRate holds for waiting jobs, and consumed tokens stay consumed", () =>
@@ -1013,6 +1060,68 @@ describe("Scheduler: refusals", () => {
       yield* TestClock.adjust("1 second")
       expect(yield* Fiber.join(behind)).toBe("ran")
     }))
+
+  it.effect("S8 each of the jobs that a resize makes impossible hears what it asked for itself", () =>
+    Effect.gen(function*() {
+      class Api extends RateLimiter.Service<Api>()("test/Api", { limit: 10, window: "1 second", burst: 5 }) {}
+      yield* Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 4, rate: Api })
+        const other = yield* Scheduler.make({ concurrency: 4, rate: Api })
+        yield* scheduler.pause
+        const asks: ReadonlyArray<Scheduler.ScheduleOptions> = [
+          { weight: 3 },
+          { weight: 4 },
+          { weight: 4 },
+          { tokens: 4 },
+          { weight: 3 },
+          { tokens: 3 }
+        ]
+        const jobs = yield* Effect.forEach(asks, (ask) => fork(reasonOf(scheduler.schedule(Effect.void, ask))))
+        yield* other.setRate({ limit: 10, window: "1 second", burst: 2 })
+        yield* scheduler.resize(2)
+        expect(yield* Fiber.joinAll(jobs)).toMatchObject([
+          { what: "weight", asked: 3, most: 2 },
+          { what: "weight", asked: 4, most: 2 },
+          { what: "weight", asked: 4, most: 2 },
+          { what: "tokens", asked: 4, most: 2 },
+          { what: "weight", asked: 3, most: 2 },
+          { what: "tokens", asked: 3, most: 2 }
+        ])
+      }).pipe(Effect.provide(Api.layer))
+    }))
+
+  it.effect("S8 each of the jobs that a setRate makes impossible hears of the quota that it exceeds", () =>
+    Effect.gen(function*() {
+      const quota = (burst: number) => ({ limit: 10, window: "1 second", burst } as const)
+      const scheduler = yield* Scheduler.make({ concurrency: 4, rate: [quota(5), quota(5)] })
+      yield* scheduler.pause
+      const jobs = yield* Effect.forEach(
+        [[3, 0], [0, 3]],
+        (tokens) => fork(reasonOf(scheduler.schedule(Effect.void, { tokens })))
+      )
+      yield* scheduler.setRate([quota(2), quota(1)])
+      expect(yield* Fiber.joinAll(jobs)).toMatchObject([{ asked: 3, most: 2 }, { asked: 3, most: 1 }])
+    }))
+
+  it("S8 a caller that is interrupted before it hears that its job is refused keeps nobody from hearing of theirs", () => {
+    const { exit } = simulate(() =>
+      Effect.scoped(Effect.gen(function*() {
+        const scheduler = yield* Scheduler.make({ concurrency: 2 })
+        yield* fork(scheduler.schedule(Effect.never))
+        const jobs = yield* Effect.forEach(Array.from({ length: piecesPerTurn + 3 }), () =>
+          fork(reasonOf(scheduler.schedule(Effect.void, { weight: 2 }))))
+        yield* scheduler.resize(1)
+        const left = jobs.at(-2)!
+        expect(left.pollUnsafe()).toBe(undefined)
+        yield* Fiber.interrupt(left)
+        yield* settle
+        return jobs.filter((job) =>
+          job.pollUnsafe()?._tag === "Success"
+        ).length
+      }))
+    )
+    expect(exit).toEqual(Exit.succeed(piecesPerTurn + 2))
+  })
 })
 
 describe("Scheduler: pause, idle and close", () => {
@@ -1217,7 +1326,36 @@ describe("Scheduler: tags and layers", () => {
         expect(both[0]).toMatchObject({ concurrency: 4, running: 1, weight: 1, queued: 0, paused: false })
         expect(yield* Scheduler.stats).toMatchObject({ ...atRest, concurrency: 1 })
         expect((yield* GitHub).stats).toBeDefined()
+        yield* GitHub.penalize({ for: "1 hour" })
+        const late = yield* fork(GitHub.schedule(Effect.void))
+        expect(yield* GitHub.stats).toMatchObject({ queued: 1, waitingFor: "penalty" })
+        yield* Fiber.interrupt(late)
+        yield* GitHub.drain()
+        const { reason } = yield* Effect.flip(GitHub.schedule(Effect.void))
+        expect(reason._tag).toBe("Draining")
       }).pipe(Effect.provide(layers))
+    }))
+
+  it.effect("accessors call the operations of a mock, and no others", () =>
+    Effect.gen(function*() {
+      const asked: Array<unknown> = []
+      const schedule = (effect: Effect.Effect<unknown>, options: unknown) =>
+        Effect.andThen(Effect.sync(() => void asked.push(options)), effect)
+      // Sound: the test calls no other operation.
+      const operations = { schedule } as unknown as Scheduler.Scheduler
+      const mocks = [
+        Layer.mock(Scheduler.Scheduler)(operations),
+        Layer.succeed(Scheduler.Scheduler)(operations)
+      ]
+      for (const mock of mocks) {
+        const jobs = Effect.all([
+          Scheduler.schedule(Effect.succeed(1), { weight: 2 }),
+          Effect.succeed(2).pipe(Scheduler.schedule({ tokens: 3 })),
+          Scheduler.schedule(Effect.succeed(3))
+        ])
+        expect(yield* Effect.provide(jobs, mock)).toEqual([1, 2, 3])
+        expect(asked.splice(0)).toEqual([{ weight: 2 }, { tokens: 3 }, undefined])
+      }
     }))
 
   it.effect("a class is a scheduler a layer, and one shared layer is one scheduler", () =>
@@ -1277,6 +1415,10 @@ describe("Scheduler: invalid options", () => {
       "Scheduler.make: maxQueued": (maxQueued) => Scheduler.make({ concurrency: 1, maxQueued }),
       "Scheduler.forEach: total": (total) => Scheduler.forEach([], () => Effect.void, { total })
     }],
+    ["a finite duration >= 0", [NaN, Infinity, -1], {
+      "Scheduler.penalize: for": (millis) => Scheduler.penalize({ for: millis }),
+      "Scheduler.drain: timeout": (timeout) => Scheduler.drain({ timeout })
+    }],
     ["a finite number", [NaN, Infinity, -Infinity, four], {
       "Scheduler.schedule: priority": (priority) => Scheduler.schedule(Effect.void, { priority })
     }]
@@ -1292,6 +1434,37 @@ describe("Scheduler: invalid options", () => {
       })
     }
   }
+
+  it.effect("S8 an operation of a handle refuses what that of the module refuses, where it is called", () =>
+    Effect.gen(function*() {
+      const messageOf = (call: () => unknown) => {
+        try {
+          call()
+        } catch (error) {
+          return String(error)
+        }
+        return undefined
+      }
+      // Sound: a program without types may pass anything.
+      const wrong: object = { order: "arrival", mode: "results" }
+      const calls = [
+        (_) => _.schedule(Effect.void, { weight: 0 }),
+        (_) => _.resize(0),
+        (_) => _.setRate({ limit: 0, window }),
+        (_) => _.penalize({ for: NaN }),
+        (_) => _.drain({ timeout: NaN }),
+        (_) => _.forEach([], Effect.succeed, { total: -1 }),
+        (_) => _.all([], wrong),
+        (_) => _.stream([], Effect.succeed, wrong),
+        (_) => _.mapEffect(Effect.succeed, wrong)(Stream.empty)
+      ] satisfies ReadonlyArray<(of: typeof Scheduler | Scheduler.Scheduler) => unknown>
+      const scheduler = yield* Scheduler.make({ concurrency: 1 })
+      for (const call of calls) {
+        const message = messageOf(() => call(Scheduler))
+        expect(message).toContain("RangeError: Scheduler.")
+        expect(messageOf(() => call(scheduler))).toBe(message)
+      }
+    }))
 
   it("S8 an order or a mode that is no word of the list is a RangeError", () => {
     const order = `must be "completion" or "input", got "arrival"`

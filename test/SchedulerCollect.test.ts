@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Latch, Ref, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Latch, Logger, Ref, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Scheduler from "effect-funnel/Scheduler"
 import { Job } from "../src/internal/scheduler/engine.js"
@@ -142,19 +142,29 @@ describe("Scheduler.forEach", () => {
       const whole = pulls(10)
       yield* Scheduler.forEach(whole, () => Effect.yieldNow, { discard: true })
       expect(whole.returned).toBe(0)
+      const last = pulls(2)
+      yield* Effect.exit(
+        Scheduler.forEach(last, (i) => Effect.andThen(settle, i === 1 ? Effect.fail("boom") : Effect.void))
+      )
+      expect(last.returned).toBe(0)
     }).pipe(provide({ concurrency: 3 })))
 
-  it.effect("a throwing iterator is a defect: running items are interrupted, and no caller hangs", () =>
-    Effect.gen(function*() {
+  it.effect("a throwing iterator is a defect, which is logged nowhere: running items are interrupted, and no caller hangs", () => {
+    const logged: Array<unknown> = []
+    return Effect.gen(function*() {
       const items = pulls(10, 2)
       const jobs = meter()
       const exit = yield* Effect.exit(Scheduler.forEach(items, (i) => jobs.track(i, Effect.never)))
       expect(Exit.isFailure(exit) && Cause.hasDies(exit.cause)).toBe(true)
       expect(jobs.started).toEqual([0, 1])
       expect(jobs.ended).toEqual([0, 1])
-      expect(items.returned).toBe(0)
+      expect([items.returned, logged]).toEqual([0, []])
       yield* expectIdle
-    }).pipe(provide({ concurrency: 3 })))
+    }).pipe(
+      provide({ concurrency: 3 }),
+      Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))]))
+    )
+  })
 
   it.effect("an iterator of code without types ends as in a for loop, by any value that counts as true", () =>
     Effect.gen(function*() {

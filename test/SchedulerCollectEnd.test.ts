@@ -70,6 +70,38 @@ describe("a call on many items that ends does a part of its work in each turn of
   }
 })
 
+describe("a call on many items that has failed", () => {
+  for (const close of [true, false]) {
+    it.effect(`keeps its failure while its items end, ${close ? "though its scheduler closes" : "and closes its source once"}`, () =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const scheduler = yield* Scope.provide(Scheduler.make({ concurrency: 2 }), scope)
+        const [fails, finalized] = [yield* Deferred.make<never, string>(), yield* Deferred.make<void>()]
+        let closed = 0
+        const source = {
+          [Symbol.iterator]: () => {
+            let next = 0
+            return { next: () => ({ done: false, value: next++ }), return: () => ({ done: ++closed > 0, value: 0 }) }
+          }
+        }
+        const call = yield* fork(
+          scheduler.forEach(
+            source,
+            (i) => i === 0 ? Deferred.await(fails) : Effect.onExit(Effect.never, () => Deferred.await(finalized))
+          )
+        )
+        yield* Deferred.fail(fails, "no")
+        const closing = yield* fork(close ? Scope.close(scope, Exit.void) : Effect.void)
+        yield* settle
+        expect(call.pollUnsafe()).toBe(undefined)
+        yield* Deferred.succeed(finalized, undefined)
+        expect(yield* Fiber.await(call)).toEqual(Exit.fail("no"))
+        yield* Fiber.join(closing)
+        expect(closed).toBe(1)
+      }))
+  }
+})
+
 describe("a call on many items that wait", () => {
   const queueAll = Effect.fnUntraced(function*(rate?: RateLimiter.Quota) {
     const scheduler = yield* Scheduler.make({ concurrency: many, rate })

@@ -93,6 +93,20 @@ describe("onProgress", () => {
       expect(totals[2]).toBe(2)
     }).pipe(provide({ concurrency: 1 })))
 
+  it.effect("the total is how many an array, a set, a map or a record holds, and unknown for any other iterable", () =>
+    Effect.gen(function*() {
+      const totals: Array<number | undefined> = []
+      const onProgress = ({ total }: Scheduler.Progress) => void totals.push(total)
+      const iterable = { [Symbol.iterator]: () => [1, 2][Symbol.iterator]() }
+      const noNumbers = { ...iterable, length: "2", size: "2" }
+      for (const items of [[1, 2, 3], new Set([1, 2]), new Map([[1, 2]]), iterable, noNumbers]) {
+        yield* Scheduler.forEach<Iterable<unknown>, void, never, never>(items, () => Effect.void, { onProgress })
+      }
+      yield* Scheduler.all([Effect.void, Effect.void], { onProgress })
+      yield* Scheduler.all({ a: Effect.void, b: Effect.void, c: Effect.void }, { onProgress })
+      expect(totals).toEqual([3, 2, 1, undefined, undefined, 2, 3])
+    }).pipe(provide({ concurrency: 1 })))
+
   it.effect("a callback that throws, dies or fails is logged, and the call goes on", () =>
     Effect.gen(function*() {
       const onProgress = [

@@ -686,6 +686,8 @@ describe("drain", () => {
       const drained = yield* fork(scheduler.drain())
       const late = yield* fork(scheduler.schedule(Effect.void))
       expect(refusal(late)).toEqual(["Draining", {}])
+      const { message } = yield* Effect.flip(scheduler.schedule(Effect.void))
+      expect(message).toBe("effect-funnel/Scheduler: draining: no new jobs are accepted")
       yield* TestClock.adjust("199 millis")
       expect(refusal(drained)).toBe(undefined)
       yield* TestClock.adjust("1 millis")
@@ -1092,9 +1094,9 @@ describe("stats", () => {
       yield* fork(scheduler.schedule(Effect.void, { maxWait: 0 }))
       yield* fork(scheduler.schedule(Effect.void, { weight: 2 }))
       yield* fork(scheduler.schedule(Effect.void, { priority: 1 }))
+      yield* fork(scheduler.schedule(Effect.void))
       for (let i = 0; i < 6; i++) yield* fork(scheduler.schedule(Effect.void, { share: i % 2 === 0 ? "a" : "b" }))
       yield* fork(scheduler.schedule(Effect.void, { share: "b" }))
-      yield* fork(scheduler.schedule(Effect.void))
       yield* fork(scheduler.schedule(Effect.void))
       expect(yield* scheduler.stats).toMatchObject({
         refused: { WaitExceeded: 1, InsufficientCapacity: 1, QueueFull: 1 },

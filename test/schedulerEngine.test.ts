@@ -425,6 +425,21 @@ describe("Engine", () => {
     expect(log).toEqual(["start 0", "start 1", "start 2", "start 3"])
   })
 
+  it("S5 a job made in another one while a job starts takes no cell ahead of the jobs inside a job that came before", () => {
+    const clock = new ManualClock()
+    const limiter = new LimiterMemory([Gcra.rate(10, 1_000_000_000, 2, false)], clock.context, clock)
+    const { engine, log, submit } = setup(10, Infinity, limiter)
+    const [outer, other] = [submit({ weight: 2, tokens: 0 }), submit({ tokens: 0 })]
+    engine.pauseUnsafe()
+    const first = submit({ outer, onStart: () => void submit({ outer: other }) })
+    const second = submit({ outer })
+    engine.resumeUnsafe()
+    expect([first.state, second.state]).toEqual(["Running", "Running"])
+    expect(log).toEqual(["start 0", "start 1", "start 2", "start 3"])
+    clock.advance(100)
+    expect(log).toEqual(["start 0", "start 1", "start 2", "start 3", "start 4"])
+  })
+
   it("S1 to S5 hold under random submissions, nested ones, releases, pauses and resizes", () => {
     for (let seed = 1; seed <= 75; seed++) {
       const next = random(seed)

@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { Reducer, Scheduler } from "effect-funnel"
 import { TestClock } from "effect/testing"
-import { nodeOf } from "../src/internal/waits/waits.js"
+import { CurrentNode, nodeOf } from "../src/internal/waits/waits.js"
 import { fork, settle } from "./support/fibers.ts"
 
 const now = { startImmediately: true } as const
@@ -199,6 +199,75 @@ describe("jobs that wait for others", () => {
       expect(job.pollUnsafe()).toEqual(Exit.succeed("inner"))
     }))
 
+  it.effect("S5 of two jobs whose room is too small for one job below, the one that does not take it lends its room to those behind", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 4 })
+      const reducer = yield* Reducer.make()
+      const [joins, ends, more] = [
+        yield* Deferred.make<void>(),
+        yield* Deferred.make<void>(),
+        yield* Deferred.make<void>()
+      ]
+      const call = reducer.reduce(
+        "key",
+        Effect.gen(function*() {
+          yield* Effect.forkChild(scheduler.schedule(Effect.never, { weight: 2 }), now)
+          yield* Deferred.await(more)
+          return yield* scheduler.schedule(Effect.succeed("done"))
+        })
+      )
+      const lends = (inner: Effect.Effect<void>) =>
+        Effect.gen(function*() {
+          yield* Effect.forkChild(scheduler.schedule(inner), now)
+          yield* Deferred.await(joins)
+          return yield* call
+        })
+      const jobs = [
+        yield* Effect.forkChild(scheduler.schedule(lends(Deferred.await(ends)), { weight: 2 }), now),
+        yield* Effect.forkChild(scheduler.schedule(lends(Effect.never), { weight: 2 }), now)
+      ]
+      yield* Effect.forkChild(call, now)
+      yield* Effect.forkChild(scheduler.schedule(Effect.never), now)
+      yield* Deferred.succeed(joins, undefined)
+      yield* settle
+      expect(yield* scheduler.stats).toMatchObject({ running: 4, queued: 2 })
+      yield* Deferred.succeed(ends, undefined)
+      yield* settle
+      expect(yield* scheduler.stats).toMatchObject({ running: 4, queued: 1 })
+      yield* Deferred.succeed(more, undefined)
+      yield* settle
+      expect(jobs.map((job) => job.pollUnsafe())).toEqual([Exit.succeed("done"), Exit.succeed("done")])
+    }))
+
+  it.effect("S5 a job whose width comes free and is taken in one step lends it to the job behind when it is free again", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* Scheduler.make({ concurrency: 2 })
+      const reducer = yield* Reducer.make()
+      const gate = Deferred.makeUnsafe<void>
+      const [inner, more, next, other] = [gate(), gate(), gate(), gate()]
+      const outer = Effect.gen(function*() {
+        yield* fork(scheduler.schedule(Deferred.await(inner)))
+        yield* fork(reducer.reduce("key", Effect.never))
+        yield* Deferred.await(more)
+        yield* fork(scheduler.schedule(Deferred.await(next)))
+        return yield* scheduler.schedule(Effect.succeed("done"))
+      })
+      const job = yield* fork(scheduler.schedule(outer))
+      yield* fork(scheduler.schedule(Deferred.await(other)))
+      // It starts in a step of the scheduler. In that step the inner job ends, and two others come.
+      yield* fork(
+        scheduler.schedule(Effect.andThen(Deferred.succeed(inner, undefined), Deferred.succeed(more, undefined)))
+      )
+      yield* fork(scheduler.schedule(Effect.never))
+      yield* Deferred.succeed(other, undefined)
+      yield* settle
+      expect(job.pollUnsafe()).toBe(undefined)
+      expect(yield* scheduler.stats).toMatchObject({ running: 3, queued: 1 })
+      yield* Deferred.succeed(next, undefined)
+      yield* settle
+      expect(job.pollUnsafe()).toEqual(Exit.succeed("done"))
+    }))
+
   const ways: Record<
     string,
     (inner: Scheduler.Scheduler, outer: Scheduler.Scheduler) => Effect.Effect<unknown, Scheduler.SchedulerError>
@@ -208,7 +277,15 @@ describe("jobs that wait for others", () => {
       Effect.andThen(inner.pause, Effect.flatMap(fork(inner.schedule(Effect.void)), Fiber.interrupt)),
     "jobs run in it inside a job": (inner, outer) => outer.schedule(inner.schedule(Effect.void)),
     "a job leaves its queue inside a job": (inner, outer) =>
-      outer.schedule(Effect.andThen(inner.pause, Effect.flatMap(fork(inner.schedule(Effect.void)), Fiber.interrupt)))
+      outer.schedule(Effect.andThen(inner.pause, Effect.flatMap(fork(inner.schedule(Effect.void)), Fiber.interrupt))),
+    "it waits until a job from outside has ended": (inner) =>
+      Effect.gen(function*() {
+        const ends = yield* Deferred.make<void>()
+        yield* fork(Effect.provideService(inner.schedule(Deferred.await(ends)), CurrentNode, undefined))
+        const idle = yield* fork(inner.awaitIdle)
+        yield* Deferred.succeed(ends, undefined)
+        yield* Fiber.join(idle)
+      })
   }
   for (const [what, use] of Object.entries(ways)) {
     it.effect(`S5 a run that lasts does not keep the schedulers that came and went in it: ${what}`, () =>

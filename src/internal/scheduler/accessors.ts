@@ -8,8 +8,10 @@ import type { Direct } from "./handle.js"
 import { effectFirstOrLast, type Operations } from "./operations.js"
 import { type AllOptions, checkDrain, checkPenalty, checkRate, checkWidth, itemOptions } from "./options.js"
 
-/** A handle of ours takes checked options; a foreign one, such as a mock, has `schedule` alone. */
+/** A handle of ours takes checked options. A foreign one has `schedule` alone, though a `Layer.mock` has something for every name. */
 type Handle = Operations<never> & Partial<Direct>
+
+const isDirect = (handle: Handle): handle is Handle & Direct => Object.hasOwn(handle, "scheduleChecked")
 
 /** The tag of a scheduler. */
 interface Tag<Self> {
@@ -20,7 +22,7 @@ interface Tag<Self> {
 
 export const schedule = <Self>(tag: Tag<Self>): Operations<Self>["schedule"] =>
   effectFirstOrLast((effect, options, given) =>
-    tag.use((_) => _.scheduleChecked === undefined ? _.schedule(effect, given) : _.scheduleChecked(effect, options))
+    tag.use((_) => isDirect(_) ? _.scheduleChecked(effect, options) : _.schedule(effect, given))
   )
 
 export const resize = <Self>(tag: Tag<Self>): Operations<Self>["resize"] => (concurrency) => {

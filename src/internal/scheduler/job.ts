@@ -26,8 +26,6 @@ export class Place extends Seat {
   readonly priority: number
   readonly tokens: number
   lane: Lane
-  /** A lender keeps it in front without having room for it. */
-  blocks = false
 
   constructor(job: Job, lane: Lane) {
     super()
@@ -200,7 +198,7 @@ export abstract class Job extends Seat implements Inner {
   }
 
   stirUnsafe(): void {
-    this.engine?.lanes.stirUnsafe(this)
+    this.engine!.lanes.stirUnsafe(this)
   }
 
   /** Whether a scheduler that drains refuses it, although it is patient: the call that it is of came too late. */

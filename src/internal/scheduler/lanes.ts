@@ -186,7 +186,7 @@ export class Lanes {
 
   /** Whether a job was made inside a running job. */
   isNested(job: Job): boolean {
-    return job.outer !== undefined && this.rootOf(liveNode(job.outer))?.kind === "job"
+    return this.rootOf(liveNode(job.outer))?.kind === "job"
   }
 
   /** Whether a running job would wait for a new one, directly or through runs and batches. */
@@ -203,7 +203,7 @@ export class Lanes {
 
   /** How many jobs wait in the queue of a job. Those inside a job count in that job's queue only. */
   waitingBefore(job: Job): number {
-    const root = job.outer === undefined ? undefined : this.rootOf(liveNode(job.outer))
+    const root = this.rootOf(liveNode(job.outer))
     return root?.kind === "job" ? this.laneOf(root).size : this.queued - this.inside
   }
 
@@ -242,7 +242,7 @@ export class Lanes {
     const { lane } = place
     lane.queue.remove(place)
     this.count(lane, -1)
-    if (place.blocks) this.lenders.unblock(place)
+    this.lenders.unblock(place)
     if (lane.first === undefined) this.forget(lane)
   }
 
@@ -268,7 +268,6 @@ export class Lanes {
         const place = job.tied.place!
         this.count(lane, -1)
         job.outer = liveNode(job.outer)
-        if (place.blocks) this.lenders.unblock(place)
         if (to === undefined) {
           job.tied.place = undefined
         } else {

@@ -67,12 +67,16 @@ export class Lenders {
   /** The lender in front, if there is one; its `job` then is the one to start. */
   get front(): Lane | undefined {
     if (!this.any) return undefined
-    const now = this.version + changes.added + changes.removed
-    if (this.seen !== now) {
+    if (this.seen !== this.state) {
       this.found = this.search()
-      this.seen = this.version + changes.added + changes.removed
+      this.seen = this.state
     }
     return this.found
+  }
+
+  /** While this is the same, the same lender is in front. */
+  private get state(): number {
+    return this.version + changes.added + changes.removed
   }
 
   private search(): Lane | undefined {
@@ -85,10 +89,8 @@ export class Lenders {
       } else if (lanes.fits(lane, place.job)) {
         this.job = place.job
         return lane
-      } else if (lanes.hasRoom(lane)) {
-        this.drop(lane, place)
       } else {
-        this.drop(lane)
+        this.drop(lane, lanes.hasRoom(lane) ? place : undefined)
       }
     }
     this.job = undefined
@@ -208,7 +210,6 @@ export class Lenders {
     if (lane.state === "none") return
     this.version++
     if (lane.state === "blocked") {
-      this.blocked.get(lane)!.blocks = false
       this.blocked.delete(lane)
       changes.blocked--
     } else {
@@ -219,7 +220,6 @@ export class Lenders {
       if (this.lanes.hasRoom(lane)) this.rooms++
     } else {
       lane.state = "blocked"
-      place.blocks = true
       this.blocked.set(lane, place)
       changes.blocked++
     }

@@ -66,7 +66,7 @@ export class LatencyWidth {
   private readonly min: number
   private readonly max: number
   private width: number
-  private baseline: number | undefined
+  private baseline = Infinity
   private probing = true
   private searching = true
   private windows = 0
@@ -117,15 +117,15 @@ export class LatencyWidth {
   private measure(mean: number): void {
     const { baseline } = this
     // At the start even the probes may be too wide. Later a low mean may be luck, and must not be the baseline alone.
-    this.searching &&= baseline === undefined || mean < baseline * lessInSearch
-    this.baseline = this.searching || baseline === undefined ? mean : baseline + (mean - baseline) * baselineGain
+    this.searching &&= mean < baseline * lessInSearch
+    this.baseline = this.searching ? mean : baseline + (mean - baseline) * baselineGain
     this.probing = false
     this.windows = this.searching ? windowsPerProbe - windowsInSearch : 0
   }
 
   private adjust(mean: number): void {
     // The clock may be too coarse to see the jobs.
-    const ratio = mean === 0 ? Infinity : stretch * this.baseline! / mean
+    const ratio = mean === 0 ? Infinity : stretch * this.baseline / mean
     const change = Math.max(mostFall, Math.min(mostGrowth, ratio))
     // A width that is not used does not grow: nothing is known of what lies beyond.
     if (change < 1 || 2 * this.saturated >= this.samples) this.width = this.clamp(this.width * change)

@@ -304,7 +304,7 @@ export class Call<A, B, E, R, X, XE> implements Listener<XE>, CallInProgress {
   stopUnsafe(exit: Exit.Exit<X, XE>): void {
     if (this.exit !== undefined) return
     this.exit = exit
-    if (!this.exhausted) this.close()
+    this.close()
     // First the waiting items: they must not be admitted to the width that the running ones leave.
     const waiting = this.items.filter((job) => job.state !== "Running")
     const running = this.items.filter((job) => job.fiber !== undefined)

@@ -27,7 +27,7 @@ export interface Source<out A, in E> {
   open(call: Listener<E>): void
   /** The next item; `ended` without one; `pending` if the listener will hear of it. An error that it throws is a defect. */
   next(): A | typeof pending | typeof ended
-  /** Called once, by a call that stops before the source has ended. */
+  /** Called by a call that stops. A source that has ended, or was closed, ignores it. */
   close(): void
   /** Whether its fiber still runs. */
   readonly active: boolean
