@@ -33,20 +33,20 @@ const programs: ReadonlyArray<Program> = [
     name: "Reducer",
     calls: `const program = M.reduce("key", Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer())`,
-    limits: [12_000, 26_000, 26_500]
+    limits: [12_000, 25_900, 26_200]
   },
   {
     name: "RateLimiter",
     calls: `const program = M.consume()`,
     whole: `Effect.provide(program, M.layer({ limit: 10, window: "1 second" }))`,
-    limits: [12_000, 26_300, 26_700]
+    limits: [12_000, 26_100, 26_600]
   },
   {
     name: "Scheduler",
     // The operations on many items are bundled with what leads to them: those functions, the tag, `make`, `Service`, `Keyed`.
     calls: `const program = M.schedule(Effect.succeed(1))`,
     whole: `Effect.provide(program, M.layer({ concurrency: 10, rate: { limit: 10, window: "1 second" } }))`,
-    limits: [12_000, 36_400, 47_300]
+    limits: [12_000, 35_800, 46_700]
   },
   {
     name: "Batcher",
@@ -58,7 +58,7 @@ const programs: ReadonlyArray<Program> = [
       Effect.scoped(Effect.flatMap(resolver, (_) => Effect.request(Get({}), _))),
       Layer.provide(M.layer(), Scheduler.layer({ concurrency: 10 }))
     )`,
-    limits: [12_000, 50_400, 58_900]
+    limits: [12_000, 49_700, 58_300]
   }
 ]
 

@@ -58,8 +58,6 @@ export class Terms implements DueHeap.Member {
   index = -1
   /** How long the first job had waited for width when this one came. */
   widthAt = 0
-  /** What its line was charged with. */
-  charged = 0
 
   constructor(job: Job) {
     this.job = job
@@ -100,6 +98,8 @@ export abstract class Job extends Seat implements Inner {
   arrived = 0
   /** Since when it waits or, where something observes the engine, runs. In whole milliseconds of the engine. */
   since = 0
+  /** While it runs with a share: what its line was charged with. */
+  charged = 0
   terms: Terms | undefined = undefined
   ties: Ties | undefined = undefined
   /** The grant of its limiter, until its effect begins. */
@@ -118,8 +118,7 @@ export abstract class Job extends Seat implements Inner {
 
   /** It is about to start. Its line pays for it until it ends. */
   chargeLine(line: Line<Seat>, now: number): void {
-    this.terms ??= new Terms(this)
-    this.terms.charged = line.fair.charge(line, this.weight)
+    this.charged = line.fair.charge(line, this.weight)
     this.arrived = now
   }
 
@@ -127,7 +126,7 @@ export abstract class Job extends Seat implements Inner {
   settleLine(line: Line<Seat>, now: number): void {
     // Contexts may keep the job for long: it must not keep the queue.
     this.line = undefined
-    line.fair.settle(line, this.order, this.terms!.charged, this.weight, now - this.arrived)
+    line.fair.settle(line, this.order, this.charged, this.weight, now - this.arrived)
   }
 
   get weight(): number {

@@ -17,12 +17,17 @@ import type { Core } from "./refusal.js"
 /** An event loop that calls back this much later than it should has stood still; how often that is looked at. */
 const stallNanos = 10_000_000
 
+/** So many jobs that have left stay, however few wait. */
+const mostLeft = 32
+
 export class Overload {
   private readonly engine: Core
   private readonly limits: Limits
   private readonly codel: Codel | undefined
-  /** A heap of the waiting jobs that have a `maxWait`, by the end of it. */
+  /** A heap of the waiting jobs that have a `maxWait`, by the end of it, and of some that have left: those cost nothing there. */
   private readonly impatient: Array<Terms> = []
+  /** How many of them wait. */
+  private waiting = 0
   private readonly alarm: Timers.Alarm
   /** Rings regularly while there are jobs, to notice when the event loop stands still. */
   private readonly pulse: Timers.Alarm | undefined
@@ -66,6 +71,7 @@ export class Overload {
   /** The job has joined the queue. */
   entered(terms: Terms, now: number): void {
     if (terms.due === Infinity) return
+    this.waiting++
     DueHeap.set(this.impatient, terms, terms.due)
     this.alarm.set(this.impatient[0]!.due, now)
   }
@@ -73,13 +79,28 @@ export class Overload {
   /** A job has left the queue: one without terms may be the last. */
   left(terms: Terms | undefined): void {
     if (this.engine.lanes.queued === 0) this.codel?.reset()
+    if (terms === undefined || terms.due === Infinity) return
+    this.waiting--
     // `disarm` follows: it ends a fiber, whose code may use the scheduler, and here the job is between two states.
-    if (terms !== undefined) DueHeap.remove(this.impatient, terms)
+    if (this.waiting === 0) {
+      this.impatient.length = 0
+    } else if (this.impatient.length > 2 * this.waiting + mostLeft) {
+      this.sweep()
+    }
   }
 
   /** Ends the timer once no job needs it. */
   disarm(): void {
-    if (this.impatient.length === 0) this.alarm.clear()
+    if (this.waiting === 0) this.alarm.clear()
+  }
+
+  /** Forgets the jobs that have left. */
+  private sweep(): void {
+    const all = this.impatient.splice(0)
+    for (const terms of all) {
+      terms.index = -1
+      if (terms.job.state === "Queued") DueHeap.set(this.impatient, terms, terms.due)
+    }
   }
 
   /** How long the rate, or a penalty, keeps a job from its start at least, with so many tokens in front of it. */
@@ -101,7 +122,7 @@ export class Overload {
 
   /** The rate was held up: refuses the jobs that would now wait for longer than they may. */
   refuseHopeless(): void {
-    if (this.impatient.length === 0) return
+    if (this.waiting === 0) return
     const now = this.engine.time()
     const waits = new Map<Terms, number>()
     this.engine.lanes.main.queue.forEachBehind(({ job }, before) => {
