@@ -215,13 +215,15 @@ const dataFirstOrLast = <Self>(
 }
 
 class Budget extends Pipeable.Class implements RetryBudget {
-  readonly [TypeId]: TypeId = TypeId
+  // A computed field would keep the class in programs that only call a budget.
+  declare readonly [TypeId]: TypeId
   private readonly size: Size
   private tokens: number
   private denied = 0
 
   constructor(size: Size) {
     super()
+    this[TypeId] = TypeId
     this.size = size
     this.tokens = size.most
   }

@@ -540,6 +540,11 @@ describe("shed", () => {
     expect(() => Scheduler.layer({ concurrency: 1, shed: { interval: NaN } })).toThrow(
       "Scheduler.layer: shed.interval must be a finite duration > 0, got NaN"
     )
+    for (const shed of [null, "true", 5]) {
+      expect(() => Scheduler.layer({ concurrency: 1, shed: shed as never })).toThrow(
+        `Scheduler.layer: shed must be a boolean, or an object, got ${JSON.stringify(shed)}`
+      )
+    }
   })
 })
 

@@ -4,6 +4,7 @@
 import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
+import { isObjectKeyword } from "effect/Predicate"
 import type * as Stream from "effect/Stream"
 import { integer, oneOf, refuse } from "../data/refuse.js"
 import type { Rate, Tokens } from "../limiter/gcra.js"
@@ -192,6 +193,7 @@ const targetsOfInterval = 10
 const checkShed = (caller: string, { maxWait, shed }: QueueOptions): Limits["shed"] => {
   if (shed === undefined || shed === false) return undefined
   const given = shed === true ? {} : shed
+  if (!isObjectKeyword(given)) refuse(caller, "shed", "a boolean, or an object", given)
   const longest = checkWait(caller, "maxWait", maxWait)
   const fallback = longest === Infinity ? 5_000_000 : Math.max(1, longest * targetOfWait)
   const target = given.target === undefined ? fallback : Quota.nanos(caller, "shed.target", given.target, 1)
