@@ -1,7 +1,8 @@
 /** Compares the wait graph with brute force, and runs an engine whose lenders change by random edges. */
 import { describe, expect, it } from "@effect/vitest"
 import type { Scheduler as FiberScheduler } from "effect"
-import { Engine, Job } from "../src/internal/scheduler/engine.js"
+import { Engine } from "../src/internal/scheduler/engine.js"
+import { Job } from "../src/internal/scheduler/job.js"
 import { oneJob, unbounded } from "../src/internal/scheduler/options.js"
 import {
   changes,

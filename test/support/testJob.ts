@@ -1,4 +1,4 @@
-import { Job } from "../../src/internal/scheduler/engine.js"
+import { Job } from "../../src/internal/scheduler/job.js"
 import type { SchedulerError } from "../../src/internal/scheduler/error.js"
 import { oneJob } from "../../src/internal/scheduler/options.js"
 

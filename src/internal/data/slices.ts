@@ -121,6 +121,12 @@ export class Slices {
     guarded(f, (error) => throwIn(this.dispatcher, error))
   }
 
+  /** Calls `tell` with each of those that are there now, in slices and apart. */
+  tellEach<A>(all: Iterable<A>, tell: (each: A) => void, done?: () => void): void {
+    const each = Array.from(all)
+    this.apart(() => forEachInSlices(this, each, tell, done))
+  }
+
   private readonly turn = (): void => {
     left = piecesPerTurn
     let thrown: Thrown

@@ -1,7 +1,8 @@
 /**
  * The figures of the schedulers of each name together: the lists of a snapshot end somewhere.
  */
-import type { Engine, Job } from "../scheduler/engine.js"
+import type { Engine } from "../scheduler/engine.js"
+import type { Job } from "../scheduler/job.js"
 import { penaltyOf, waitingFor } from "../scheduler/watching.js"
 import type { SchedulerSnapshot } from "./models.js"
 import type { Member } from "./roll.js"

@@ -8,7 +8,6 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { hashKey, KeyMap } from "../data/keyMap.js"
 import { append } from "../data/list.js"
-import { forEachInSlices } from "../data/slices.js"
 import { stepsOf } from "../waits/cycle.js"
 import { above, closes, cycleOf, Edge, type Node, nodeOf } from "../waits/waits.js"
 import { ReducerCycle } from "./error.js"
@@ -161,7 +160,6 @@ export const close = (flights: Flights): Effect.Effect<void> =>
       if (own !== undefined && !run.ended) void new Edge(own, run)
     }
     // The youngest first: a pending run ends before the run in front of it, or it would start.
-    const { slices } = flights
-    slices.apart(() => forEachInSlices(slices, runs.reverse(), (run) => run.interrupt(fiber.id)))
+    flights.slices.tellEach(runs.reverse(), (run) => run.interrupt(fiber.id))
     release()
   })

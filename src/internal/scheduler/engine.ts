@@ -20,12 +20,13 @@ import * as Context from "effect/Context"
 import type * as Exit from "effect/Exit"
 import { throwIn } from "../data/dispatcher.js"
 import { InsufficientCapacity } from "../data/insufficientCapacity.js"
-import { forEachInSlices, Slices } from "../data/slices.js"
+import { Slices } from "../data/slices.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
 import type { Load, SchedulerWatch } from "../seen/seen.js"
 import { type Account, type Log, logOf, Tracing } from "../seen/tell.js"
 import { endUnsafe, type Node } from "../waits/waits.js"
 import { type Client, ClientJob } from "./clientJob.js"
+import { tellClosed } from "./closing.js"
 import { Draining, QueueFull, type SchedulerErrorReason } from "./error.js"
 import { type Job, type Lane, Terms } from "./job.js"
 import { Lanes } from "./lanes.js"
@@ -34,26 +35,12 @@ import { Overload } from "./overload.js"
 import { Penalty } from "./penalty.js"
 import { type Claim, type Claimant, Rate } from "./rate.js"
 import { type Core, impossibleOf, refuseEach, refuseImpossible, refuseJob } from "./refusal.js"
-import type { Permits, Site } from "./site.js"
+import type { CallInProgress, Permits, Site } from "./site.js"
 import { adapt, waited, waitingFor } from "./watching.js"
 import type { Adaptation } from "./width.js"
 
-export { Job } from "./job.js"
-
 /** How many jobs one step starts before it gives the event loop a turn. */
 const maxStartsPerStep = 256
-
-/** A call of `forEach` or its kind that is in progress. */
-export interface CallInProgress {
-  /** It came when the scheduler was draining already. */
-  readonly isLate: boolean
-  /** Whether it may wait for a node: one of its items does, or it was made in what does. */
-  isAround(node: Node | undefined): boolean
-  /** The width has changed. */
-  fill(): void
-  /** The scheduler closed. */
-  interruptUnsafe(): void
-}
 
 export class Engine implements Core, Claimant, Load {
   readonly limits: Limits
@@ -252,7 +239,7 @@ export class Engine implements Core, Claimant, Load {
     }
   }
 
-  private withdrawJob(job: Job): void {
+  withdrawJob(job: Job): void {
     this.leaveQueue(job)
     job.state = "Done"
     this.lanes.refresh()
@@ -485,7 +472,7 @@ export class Engine implements Core, Claimant, Load {
     else this.permits.limit = concurrency
     this.watch?.resized()
     refuseImpossible(this)
-    this.tellEach(this.calls, (call) => call.fill())
+    this.slices.tellEach(this.calls, (call) => call.fill())
   }
 
   /** Gives a rate to an engine that had none. */
@@ -511,11 +498,7 @@ export class Engine implements Core, Claimant, Load {
   /** A job or a call has ended. */
   notifyUnsafe(): void {
     if (this.watchers.size === 0 || !(this.queued === 0 || this.closed)) return
-    this.tellEach(this.watchers, (watcher) => watcher())
-  }
-
-  private tellEach<A>(all: Iterable<A>, tell: (each: A) => void, done?: () => void): void {
-    this.slices.apart(() => forEachInSlices(this.slices, Array.from(all), tell, done))
+    this.slices.tellEach(this.watchers, (watcher) => watcher())
   }
 
   notifySoon(): void {
@@ -528,21 +511,6 @@ export class Engine implements Core, Claimant, Load {
     this.rate.withdraw()
     this.overload?.close()
     this.penalty?.close()
-    const jobs: Array<Job> = []
-    this.main.queue.forEach(({ job }) => void jobs.push(job))
-    this.telling = true
-    const calls = Array.from(this.calls)
-    this.tellEach(jobs.concat(this.lanes.started), (job) => {
-      if (job.state === "Queued") {
-        this.watch?.left(waited(this, job))
-        this.withdrawJob(job)
-      } else if (job.state !== "Running") return
-      job.onClose()
-    }, () => {
-      this.telling = false
-      // Those that have no jobs now: they wait for an item, or for the consumer of a stream.
-      this.tellEach(calls, (call) => call.interruptUnsafe())
-      this.notifyUnsafe()
-    })
+    tellClosed(this)
   }
 }

@@ -1,5 +1,6 @@
 /**
- * The surroundings of an engine: where it lives, and where its permits come from if it shares them with other processes.
+ * The surroundings of an engine: where it lives, where its permits come from if it shares them with other processes, and the calls
+ * that it serves.
  */
 import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -7,6 +8,7 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import type { Place } from "../data/timers.js"
 import type { Rate } from "../limiter/gcra.js"
 import type { Limiter, StoreError } from "../limiter/limiter.js"
+import type { Node } from "../waits/waits.js"
 import type { SchedulerError } from "./error.js"
 import type { Job } from "./job.js"
 
@@ -32,6 +34,18 @@ export interface Permits {
   dropUnsafe(): void
   /** Gives everything back. The jobs have ended before. */
   readonly close: Effect.Effect<unknown>
+}
+
+/** A call of `forEach` or its kind that is in progress. */
+export interface CallInProgress {
+  /** It came when the scheduler was draining already. */
+  readonly isLate: boolean
+  /** Whether it may wait for a node: one of its items does, or it was made in what does. */
+  isAround(node: Node | undefined): boolean
+  /** The width has changed. */
+  fill(): void
+  /** The scheduler closed. */
+  interruptUnsafe(): void
 }
 
 /** The context, the clock and the dispatcher of the layer that an engine belongs to. */

@@ -2,8 +2,8 @@
  * A key of a limiter over a store: its waiters, its slots, and what the store told of it.
  */
 import * as Timers from "../data/timers.js"
-import { leastOf, type Tokens } from "../limiter/gcra.js"
-import type { StoreError, Waiter } from "../limiter/limiter.js"
+import { leastOf, type Rate, type Tokens } from "../limiter/gcra.js"
+import type { Standing, StoreError, Waiter } from "../limiter/limiter.js"
 import { Line } from "../limiter/line.js"
 import type { Taken } from "../store/gcraStore.js"
 import { SlotStock } from "./slotStock.js"
@@ -18,6 +18,17 @@ const mostPerCommand = 512
 
 /** Lists are refused before they get here. */
 export const count: (tokens: Tokens) => number = leastOf
+
+/** What the store told of a key. */
+export const standingOf = (rates: ReadonlyArray<Rate>, taken: Taken | void): Standing => {
+  // The answer may be from before a change of the quotas, when there were more of them.
+  const { limit } = rates[taken?.tightest ?? 0] ?? rates[0]!
+  return {
+    limit,
+    remaining: taken?.remaining ?? 0,
+    resetAfter: Math.ceil((taken?.resetMillis ?? 0) * nanosPerMilli)
+  }
+}
 
 export class Entry extends Line {
   readonly key: string | undefined

@@ -20,7 +20,7 @@ import type { LimiterSpans, Log } from "../seen/tell.js"
 import { keyName } from "../store/bounds.js"
 import type { Cell, DirectGcraStore, Taken } from "../store/gcraStore.js"
 import type { Guard } from "../store/guard.js"
-import { count, Entry, nanosPerMilli } from "./entry.js"
+import { count, Entry, nanosPerMilli, standingOf } from "./entry.js"
 
 /** How late a slot may be taken, in nanoseconds: unused slots are not saved up. */
 const catchUpOf = (rates: ReadonlyArray<Rate>): number => rates.some((rate) => rate.strict) ? 10_000_000 : maxCatchUp
@@ -213,12 +213,8 @@ export class SharedLimiter implements Backend {
       entry.slots.keep()
       tooLarge.push(...entry.removeLarger((tokens) => count(tokens) > this.burst))
     }
-    this.tellEach(tooLarge, (waiter) => waiter.onTooLarge(this.burst))
-    this.tellEach(Array.from(this.entries.values()), (entry) => this.serve(entry))
-  }
-
-  private tellEach<A>(all: ReadonlyArray<A>, tell: (each: A) => void): void {
-    this.slices.apart(() => Slices.forEachInSlices(this.slices, all, tell))
+    this.slices.tellEach(tooLarge, (waiter) => waiter.onTooLarge(this.burst))
+    this.slices.tellEach(this.entries.values(), (entry) => this.serve(entry))
   }
 
   readonly attempt: Backend["attempt"] = (key, tokens, _now, _granted, answer) => {
@@ -227,7 +223,7 @@ export class SharedLimiter implements Backend {
     return Effect.matchEffect(guard.runOrApply(onStoreError, "take", sent), {
       onFailure: (failure) => answer(failure),
       onSuccess: (taken) => {
-        const standing = this.standingOf(taken)
+        const standing = standingOf(this.rates, taken)
         if (taken !== undefined) {
           return taken.waits.length === 1
             ? answer(undefined, standing)
@@ -243,7 +239,7 @@ export class SharedLimiter implements Backend {
   }
 
   standingUnsafe(key: string | undefined): Standing {
-    return this.standingOf(this.entries.get(key)?.told)
+    return standingOf(this.rates, this.entries.get(key)?.told)
   }
 
   leastWaitUnsafe(key: string | undefined, tokens: Tokens, now: number): number {
@@ -273,7 +269,7 @@ export class SharedLimiter implements Backend {
     const ahead = Math.max(0, entry.queued - entry.slots.tokens)
     const pace = this.rates.reduce((most, rate) => Math.max(most, intervalWithoutLog(rate)), 0)
     const retryAfter = Math.max(0, entry.refusedDue - now) + ahead * pace
-    return { limit: this.standingOf(entry.told).limit, remaining: 0, retryAfter }
+    return { limit: standingOf(this.rates, entry.told).limit, remaining: 0, retryAfter }
   }
 
   peek(key: string | undefined): Effect.Effect<Peek, StoreError> {
@@ -283,18 +279,8 @@ export class SharedLimiter implements Backend {
     return Effect.flatMap(guard.runOrApply(onStoreError, "peek", look), (taken) => {
       if (taken === undefined) return this.local.peek(key)
       const retryAfter = Math.max(0, Math.ceil((taken.retryMillis - 1) * nanosPerMilli))
-      return Effect.succeed({ ...this.standingOf(taken), retryAfter })
+      return Effect.succeed({ ...standingOf(this.rates, taken), retryAfter })
     })
-  }
-
-  private standingOf(taken: Taken | void): Standing {
-    // The answer may be from before a change of the quotas, when there were more of them.
-    const { limit } = this.rates[taken?.tightest ?? 0] ?? this.rates[0]!
-    return {
-      limit,
-      remaining: taken?.remaining ?? 0,
-      resetAfter: Math.ceil((taken?.resetMillis ?? 0) * nanosPerMilli)
-    }
   }
 
   penalize(key: string | undefined, nanos: number): Effect.Effect<boolean, StoreError> {
@@ -339,7 +325,7 @@ export class SharedLimiter implements Backend {
       entry.asking?.()
       left.push(this.giveBack(entry))
     }
-    this.tellEach(Array.from(this.waiters()), (waiter) => waiter.onClose?.())
+    this.slices.tellEach(this.waiters(), (waiter) => waiter.onClose?.())
     return Effect.andThen(Effect.all(left, { concurrency: "unbounded", discard: true }), this.local.close)
   })
 
