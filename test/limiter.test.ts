@@ -475,6 +475,28 @@ describe("keys at rest", () => {
     expect(limiter.size).toBe(0)
   })
 
+  it("L1 strict: calls that give all their tokens back push no start out of its window, however many they are", () => {
+    const clock = new ManualClock()
+    const limiter = new LimiterMemory([perSecond(2, 2, true)], Context.empty(), clock)
+    const start = () => limiter.takeUnsafe("k", 1, Infinity, undefined)
+    assert.isTrue(start())
+    for (let i = 0; i < 100; i++) {
+      const granted = { link: undefined }
+      assert.isTrue(limiter.takeUnsafe("k", 1, Infinity, granted))
+      const charge = limiter.chargeUnsafe("k", 1, granted)
+      limiter.beginUnsafe(granted)
+      limiter.settleUnsafe(charge, 0)
+    }
+    clock.block(500)
+    assert.isTrue(start())
+    for (const wait of [499, 499]) {
+      clock.block(wait)
+      assert.isFalse(start())
+      clock.block(1)
+      assert.isTrue(start())
+    }
+  })
+
   it("L5 strict: a key in use keeps the starts of a window, also where calls take nothing of the quota or give it back", () => {
     for (const gives of [false, true]) {
       const { clock, limiter, waiter } = setup(perSecond(10, 10, true), perSecond(1000, 1000))
