@@ -72,7 +72,7 @@ interface Slot<V> extends Keyed<Slot<V>> {
 }
 
 /** The key of a group: equal where each isolating service is the same value, or equal by the value's own `Equal`. */
-export const Isolation = /*#__PURE__*/ (() => {
+export const Isolation: new(values: ReadonlyArray<unknown>) => Equal.Equal = /*#__PURE__*/ (() => {
   // Made here: a class with computed names stays in every bundle, and with it the equality of keys.
   class Isolation implements Equal.Equal {
     private readonly values: ReadonlyArray<unknown>
