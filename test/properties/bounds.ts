@@ -650,7 +650,7 @@ const program = (seed: number, seen: Seen, clock: TurnClock, open: Set<string>) 
           return name === "hosts" ? Effect.yieldNow : idle(name)
         }
         default:
-          return chance(3) ? control() : Effect.yieldNow
+          return chance(3) ? control(place.inJob) : Effect.yieldNow
       }
     }
 
@@ -809,7 +809,8 @@ const program = (seed: number, seen: Seen, clock: TurnClock, open: Set<string>) 
     // --------------------------------------------------------------------------------------------------------- driver
     const changedHosts = new Set<string>()
     const pausedHosts = new Set<string>()
-    const control = (): Work => {
+    /** A job that waits for its own scheduler without an end may keep the width that those behind it need. */
+    const control = (inJob = false): Work => {
       const host = pick(["x", "y", "z"])
       const name = pick(["a", "b", "hosts"] as const)
       const scheduler = name === "hosts" ? hosts.get(host) : schedulerOf(name)
@@ -890,9 +891,9 @@ const program = (seed: number, seen: Seen, clock: TurnClock, open: Set<string>) 
             changes()
             const model = name === "a" ? modelA : name === "b" ? modelB : undefined
             const since = model?.look() ?? 0
-            return Effect.map(scheduler.drain(chance(2) ? { timeout: next(40) } : undefined), () => {
+            return Effect.map(scheduler.drain(inJob || chance(2) ? { timeout: next(40) } : undefined), () => {
               seen.drained++
-              if (model === undefined || model.idle || model.idleAt >= since) return
+              if (inJob || model === undefined || model.idle || model.idleAt >= since) return
               problem(`drain of ${name} returns, and it was never idle`)
             })
           })
