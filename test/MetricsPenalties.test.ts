@@ -9,7 +9,7 @@ import * as Metrics from "effect-funnel/Metrics"
 import * as Stores from "effect-funnel/stores"
 import { TestClock } from "effect/testing"
 import { fork } from "./support/fibers.ts"
-import { taking } from "./support/gcraStoreModel.ts"
+import { grantedAtOnce, taking } from "./support/gcraStoreModel.ts"
 import { read, withRegistry } from "./support/metrics.ts"
 
 const law = <A, E>(title: string, body: () => Effect.Effect<A, E, Scope.Scope>) =>
@@ -106,17 +106,7 @@ describe("Metrics of penalties", () => {
   )
 })
 
-const gcra: Stores.GcraStore = taking((_, tokens) =>
-  Effect.succeed({
-    waits: tokens.map(() => 0),
-    retryMillis: 0,
-    remaining: 0,
-    resetMillis: 0,
-    tightest: 0,
-    before: "",
-    after: ""
-  })
-)
+const gcra: Stores.GcraStore = taking((_, tokens) => Effect.succeed({ ...grantedAtOnce, waits: tokens.map(() => 0) }))
 
 /**
  * Permits without a bound. A penalty is longer on its way than a question, so the store's end of it is later than that of the

@@ -9,7 +9,7 @@ import type { Cell, GcraStore, Taken } from "../src/internal/store/gcraStore.js"
 import type { Acquired, PermitStore } from "../src/internal/store/permitStore.js"
 import type { Joined, Party, ReducerStore, Signal } from "../src/internal/store/reducerStore.js"
 import * as Laws from "../src/stores/laws.js"
-import { GcraStoreModel } from "./support/gcraStoreModel.js"
+import { GcraStoreModel, grantedAtOnce } from "./support/gcraStoreModel.js"
 import { ManualClock } from "./support/manualClock.js"
 import { makeMemory } from "./support/memoryReducerStore.js"
 import { PermitStoreModel } from "./support/permitStoreModel.js"
@@ -711,16 +711,6 @@ describe("a store that always breaks a promise is found out:", () => {
     }
   )
 
-  const granted: Taken = {
-    waits: [0],
-    retryMillis: 0,
-    remaining: 0,
-    resetMillis: 0,
-    tightest: 0,
-    before: "",
-    after: ""
-  }
-
   it.each<[what: string, law: RegExp, f: (store: GcraStore) => Partial<GcraStore>, error: string]>([
     ["it gives nothing back", /never given back/, () => ({ giveBack: () => Effect.void }), "at once: expected [0,0,0]"],
     ["its last grant stays spent", /given back once/, () => ({ giveBack: () => Effect.void }), "the wait is 30000"],
@@ -768,7 +758,7 @@ describe("a store that always breaks a promise is found out:", () => {
     [
       "those who ask at once all get the last token",
       /clients share/,
-      (store) => ({ take: (...args) => racing(store.take(...args), granted) }),
+      (store) => ({ take: (...args) => racing(store.take(...args), grantedAtOnce) }),
       "granted: expected 7, got 16"
     ],
     [

@@ -101,39 +101,31 @@ export class EngineModel {
   private listen(): void {
     const { engine, world } = this
     const { lanes } = engine
-    const before = <Args extends Array<unknown>, A>(
+    const watched = <Args extends Array<unknown>, A>(
       f: (...args: Args) => A,
       self: object,
-      listener: (...args: Args) => void
+      listener: (...args: Args) => void,
+      after = false
     ) =>
     (...args: Args): A => {
       this.step()
-      listener(...args)
-      return f.apply(self, args)
-    }
-    const after = <Args extends Array<unknown>, A>(
-      f: (...args: Args) => A,
-      self: object,
-      listener: (...args: Args) => void
-    ) =>
-    (...args: Args): A => {
-      this.step()
+      if (!after) listener(...args)
       const answer = f.apply(self, args)
-      listener(...args)
+      if (after) listener(...args)
       return answer
     }
-    lanes.enter = before(lanes.enter, lanes, (job) => this.enters(job))
-    lanes.leave = before(lanes.leave, lanes, (job) => this.leaves(job))
-    lanes.begin = before(lanes.begin, lanes, (job, lane) => this.begins(job, lane))
-    lanes.end = after(lanes.end, lanes, (job) => this.ends(job))
-    engine.enqueueUnsafe = before(engine.enqueueUnsafe, engine, (job) => {
-      job.onFailure = before(job.onFailure, job, ({ reason }) => this.refuses(job, reason))
+    lanes.enter = watched(lanes.enter, lanes, (job) => this.enters(job))
+    lanes.leave = watched(lanes.leave, lanes, (job) => this.leaves(job))
+    lanes.begin = watched(lanes.begin, lanes, (job, lane) => this.begins(job, lane))
+    lanes.end = watched(lanes.end, lanes, (job) => this.ends(job), true)
+    engine.enqueueUnsafe = watched(engine.enqueueUnsafe, engine, (job) => {
+      job.onFailure = watched(job.onFailure, job, ({ reason }) => this.refuses(job, reason))
     })
-    engine.resizeUnsafe = before(engine.resizeUnsafe, engine, (width) => void (this.width = width))
-    engine.pauseUnsafe = before(engine.pauseUnsafe, engine, () => void (this.paused = true))
-    engine.resumeUnsafe = before(engine.resumeUnsafe, engine, () => void (this.paused = false))
-    engine.closeUnsafe = before(engine.closeUnsafe, engine, () => void (this.closed = true))
-    engine.penalizeUnsafe = before(engine.penalizeUnsafe, engine, (nanos) => {
+    engine.resizeUnsafe = watched(engine.resizeUnsafe, engine, (width) => void (this.width = width))
+    engine.pauseUnsafe = watched(engine.pauseUnsafe, engine, () => void (this.paused = true))
+    engine.resumeUnsafe = watched(engine.resumeUnsafe, engine, () => void (this.paused = false))
+    engine.closeUnsafe = watched(engine.closeUnsafe, engine, () => void (this.closed = true))
+    engine.penalizeUnsafe = watched(engine.penalizeUnsafe, engine, (nanos) => {
       this.penaltyUntil = Math.max(this.penaltyUntil, world.now() + nanos)
     })
   }

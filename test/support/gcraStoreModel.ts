@@ -3,9 +3,20 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Cell, GcraStore } from "../../src/internal/store/gcraStore.js"
+import type { Cell, GcraStore, Taken } from "../../src/internal/store/gcraStore.js"
 import { StoreError } from "../../src/internal/store/storeError.js"
 import type { ManualClock } from "./manualClock.js"
+
+/** The answer of a store that grants one call at once. */
+export const grantedAtOnce: Taken = {
+  waits: [0],
+  retryMillis: 0,
+  remaining: 0,
+  resetMillis: 0,
+  tightest: 0,
+  before: "",
+  after: ""
+}
 
 /** A store that answers `take` as a test says, and forgets all else. */
 export const taking = (take: GcraStore["take"]): GcraStore => ({

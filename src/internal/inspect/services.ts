@@ -6,7 +6,7 @@ import type { Job } from "../scheduler/job.js"
 import { penaltyOf, waitingFor } from "../scheduler/watching.js"
 import type { SchedulerSnapshot } from "./models.js"
 import type { Member } from "./roll.js"
-import { engineOf } from "./snapshot.js"
+import { asEngine } from "./snapshot.js"
 
 /** The schedulers of one name, those of all keys included. */
 export interface Service {
@@ -42,7 +42,7 @@ export const services = (members: Iterable<Member>): ReadonlyArray<Service> => {
     if (kind !== "scheduler") continue
     const all = found.get(name) ?? []
     found.set(name, all)
-    for (const engine of source.engines()) all.push(engineOf(engine))
+    for (const engine of source.engines()) all.push(asEngine(engine))
   }
   return Array.from(found, ([name, all]) => {
     let [running, queued, limit, oldestWait, oldestRun, penalty, stuckMillis] = [0, 0, 0, 0, 0, 0, 0]

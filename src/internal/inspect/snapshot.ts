@@ -99,7 +99,7 @@ class Reader {
         case "scheduler": {
           const keyed = source.keyed?.() ?? Array.from(source.engines(), (engine) => ({ key: undefined, engine }))
           for (const { engine, key } of keyed) {
-            const scheduler = this.scheduler(name, key, engineOf(engine))
+            const scheduler = this.scheduler(name, key, asEngine(engine))
             schedulers.add(scheduler)
             if (scheduler.oldestWaitMillis > (worst?.oldestWaitMillis ?? 0)) worst = scheduler
           }
@@ -291,7 +291,7 @@ const stateOf = ({ phase }: Batch<Request.Any>): "collecting" | "queued" | "runn
   phase === "collecting" || phase === "queued" ? phase : "running"
 
 // Sound: these are what services make known. No class is asked for: a program may have the inspector and not all services.
-export const engineOf = (source: object): Engine => source as Engine
+export const asEngine = (source: object): Engine => source as Engine
 const flightsOf = (source: object): Flights => source as Flights
 const collectorOf = (source: object): Collector<Request.Any, unknown> => source as Collector<Request.Any, unknown>
 const isJob = (node: Node): node is Job => node.kind === "job"
@@ -300,7 +300,7 @@ const isJob = (node: Node): node is Job => node.kind === "job"
 const nodesOf = function*(source: Member["source"]): Generator<Node> {
   if ("engines" in source) {
     for (const load of source.engines()) {
-      const engine = engineOf(load)
+      const engine = asEngine(load)
       yield* engine.lanes.started.reverse()
       const queued: Array<Job> = []
       engine.main.queue.forEach(({ job }) => void queued.push(job))
